@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from axiom_bench.records.reading import read_run
     from axiom_bench.run.notebook import check, evaluate, explain, load_model, overlay
 
-# Idle OpenMP threads spin for milliseconds by default and keep other processes from the core; with
-# no spinning, each small operation waits for a thread to wake. OpenMP reads it when torch is
-# loaded; a setting of the user has priority.
+# By default, idle OpenMP threads spin for milliseconds and keep other processes from the core.
+# Without spinning, each small operation waits until a thread wakes. OpenMP reads this variable when
+# torch is loaded. A setting of the user has priority.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-_MODULES = {  # where each name is defined
+_MODULES = {  # the names that each module defines
     "cli.rank": ("rank", "results"),
     "cutting.dependence": ("FixedDraws",),
     "cutting.interventions": ("Part",),
@@ -42,9 +42,10 @@ _MODULES = {  # where each name is defined
     "run.notebook": ("check", "evaluate", "explain", "load_model", "overlay"),
 }
 __all__ = [
-    "Annotation", "Batch", "BenchError", "BoxScores", "CutModel", "Explanation", "FixedDraws", "Map", "Part",
-    "RegionScores", "Trace", "check", "cut", "evaluate", "explain", "heatmap", "load_model", "methods", "metrics",
-    "outputs", "overlay", "rank", "read_run", "results", "trace",
+    "Annotation", "Batch", "BenchError", "BoxScores", "CutModel", "Explanation", "FixedDraws",
+    "Map", "Part", "RegionScores", "Trace", "check", "cut", "evaluate", "explain", "heatmap",
+    "load_model", "methods", "metrics", "outputs", "overlay", "rank", "read_run", "results",
+    "trace",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`python -m axiom_bench`: the command, where its script isn't on the PATH."""
+"""Run the command as `python -m axiom_bench`, for when its script isn't on the PATH."""
 
 import sys
 

@@ -1,5 +1,5 @@
-"""The exception for a mistake that the user can correct: the command line prints its message and
-exits with 2. How messages name values.
+"""The exception for a mistake that the user can correct, and the wording of values in messages. The
+command line prints the exception's message and exits with 2.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-MAX_LISTED = 60  # names in an error message; of more, the first NUM_EXAMPLES are listed
+MAX_LISTED = 60  # names in an error message; of more names, the first NUM_EXAMPLES are listed
 NUM_EXAMPLES = 12
 MAX_NAME_LENGTH = 100  # characters of a name in an error message
 
 
-# What torch says where an allocation fails: on a GPU (torch.OutOfMemoryError), in cuBLAS and cuDNN,
+# torch's messages when an allocation fails: on a GPU (torch.OutOfMemoryError), in cuBLAS and cuDNN,
 # on a CPU, in C++.
 NO_MEMORY = (
     "out of memory",
@@ -29,39 +29,44 @@ NO_MEMORY = (
 
 
 class BenchError(Exception):
-    """One clear sentence: what is wrong, and how to correct it."""
+    """A mistake that the user can correct. The message says what is wrong and how to correct it."""
 
 
 class NoMap(BenchError):
-    """A method that reads maps has none of this trace: what a metric asks of it has the status
-    "no_map".
+    """A method that reads stored maps has none for this trace.
+
+    Values that a metric asks for have the status "no_map" then.
     """
 
 
 def unknown(
     kind: str, name: object, names: Iterable[str], others: Iterable[str] = ()
 ) -> BenchError:
-    """The error for a name that doesn't exist, with the nearest names that do, else with the first
-    few of all.
+    """Return the error for a name that doesn't exist.
 
-    others: names that exist too, and are too many to be listed.
+    The message has the nearest names that exist. If none is near, it has all names, or the first
+    few of many.
+
+    Args:
+        kind: The kind of thing that has such a name, such as "method".
+        name: The name that doesn't exist.
+        names: The names that exist.
+        others: Further names that exist, which are too many to be listed.
 
     >>> print(unknown("method", "xgradcam", ["grad_cam", "xgrad_cam"]))
     There is no method 'xgradcam'; did you mean 'xgrad_cam' or 'grad_cam'?
     """
     names = sorted(names)
     text = repr(name)
-    message = (
-        f"There is no {kind} "
-        f"{text if len(text) <= MAX_NAME_LENGTH else text[:MAX_NAME_LENGTH] + '...'}"
-    )
-    lower, by_lower = (
-        str(name)[:MAX_NAME_LENGTH].lower(),
-        {each.lower(): each for each in (*others, *names)},
-    )
-    near = [by_lower[each] for each in difflib.get_close_matches(lower, by_lower, 3, 0.5)]
-    if near:
-        return BenchError(f"{message}; did you mean {' or '.join(map(repr, near))}?")
+    if len(text) > MAX_NAME_LENGTH:
+        text = f"{text[:MAX_NAME_LENGTH]}..."
+    message = f"There is no {kind} {text}"
+    name_by_lower_case = {name.lower(): name for name in (*others, *names)}
+    lower_case = str(name)[:MAX_NAME_LENGTH].lower()
+    matches = difflib.get_close_matches(lower_case, name_by_lower_case, n=3, cutoff=0.5)
+    if matches:
+        nearest = " or ".join(repr(name_by_lower_case[match]) for match in matches)
+        return BenchError(f"{message}; did you mean {nearest}?")
     if not names:
         return BenchError(f"{message}; none is defined here.")
     if len(names) > MAX_LISTED:
@@ -72,39 +77,45 @@ def unknown(
 
 
 def first_names(names: Sequence[str], most: int, separator: str = ", ") -> str:
-    """All names, or the first and how many more there are: "conv1, conv2 and 3 more"."""
+    """Return the first `most` names and the number of further names: "conv1, conv2 and 3 more"."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return separator.join(names[:most]) + more
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed: the same computation on less may succeed.
+    """Return whether an allocation failed. The same computation on fewer rows may then succeed.
 
-    >>> is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB.")), is_out_of_memory(KeyError("a"))
-    (True, False)
+    >>> is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB."))
+    True
+    >>> is_out_of_memory(KeyError("a"))
+    False
     """
     if isinstance(error, BenchError):
         return False
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in NO_MEMORY)
-    )
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in NO_MEMORY)
 
 
 def type_name(value: object) -> str:
-    """A value's type with its article, for an error: "a list", "an int", "a numpy.ndarray",
+    """Return a value's type with its article, for an error: "a list", "an int", "a numpy.ndarray",
     "None".
     """
     if value is None:
         return "None"
-    module, name = type(value).__module__, type(value).__qualname__
-    name = name if module in ("builtins", "__main__") else f"{module}.{name}"
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+    module = type(value).__module__
+    name = type(value).__qualname__
+    if module not in ("builtins", "__main__"):
+        name = f"{module}.{name}"
+    article = "an" if name[0] in "aeiouAEIOU" else "a"
+    return f"{article} {name}"
 
 
 @contextmanager
 def measuring(metric: str) -> Iterator[None]:
-    """Puts the metric's name before a BenchError that it raises; "" leaves it as it is, as NoMap is
-    left.
+    """Put the metric's name before the message of a BenchError that the `with` block raises.
+
+    With "" the error stays as it is, and so does NoMap in any case.
     """
     try:
         yield

@@ -1,8 +1,12 @@
-"""What a setting or a parameter may be: the annotation of what takes it says so, pydantic checks
-it, and a wrong value is one sentence.
+"""Check the values of settings and parameters against annotations, with pydantic. A wrong value is
+reported in one sentence.
 
-Side = Annotated[int, whole(1, "pixels")] check(a_function, {"side": 0}, "model.")       #
-BenchError: model.side must be pixels, 1 or more, not 0.
+    Side = Annotated[int, whole(1, "pixels")]
+
+    def a_function(side: Side): ...
+
+    check(a_function, {"side": 0}, "model.")
+    # BenchError: model.side must be pixels, 1 or more, not 0.
 """
 
 from __future__ import annotations
@@ -32,13 +36,11 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from axiom_bench.errors import BenchError
 
-MAX_NAME = (
-    200  # characters of a name that stands in tables and titles, or as a part of a file's name
-)
+MAX_NAME = 200  # characters of a name in tables and titles, or in the name of a file
 MAX_PATH = 2000  # characters; Linux allows 4096 bytes
 MAX_SHOWN = 300  # characters of a value in an error
 MAX_FILE_NAME = 255  # bytes between two slashes
-WORDS = {  # pydantic's type of error: what is expected
+WORDS = {  # {pydantic's type of error: words for the expected value}
     "bool_type": "true or false",
     "int_type": "a whole number",
     **dict.fromkeys(("float_type", "finite_number"), "a number"),
@@ -59,27 +61,41 @@ class Group(BaseModel):
 
 
 def check(function: Callable[..., Any], values: Mapping[str, Any], prefix: str) -> None:
-    """Raises BenchError for a value that the function's (or dataclass's) annotation doesn't allow.
+    """Check values against the annotations of a function or dataclass.
 
-    prefix: what stands before a value's name in the error, such as "metric.box_iou.params.". A
-    parameter without an annotation, or with one that pydantic can't check, isn't checked.
+    A parameter without an annotation, or with one that pydantic can't check, isn't checked.
+
+    Args:
+        function: The function or dataclass that takes the values.
+        values: The values by parameter.
+        prefix: The text in front of a value's name in the error, such as "metric.box_iou.params.".
+
+    Raises:
+        BenchError: If an annotation doesn't allow a value.
     """
     parameters = signature(function)
-    optional = {
-        key for key in parameters if parameters[key].default is None
-    }  # as in `size: int = None`
-    set_values = {
-        key: value for key, value in values.items() if value is not None or key not in optional
+    # `size: int = None` allows None, which its annotation doesn't say
+    checked = {
+        key: value
+        for key, value in values.items()
+        if value is not None or key not in parameters or parameters[key].default is not None
     }
     annotations = {key: parameter.annotation for key, parameter in parameters.items()}
-    check_values(set_values, annotations, prefix)
+    check_values(checked, annotations, prefix)
 
 
 def check_values(
     values: Mapping[str, Any], annotations: Mapping[str, Any], prefix: str = ""
 ) -> None:
-    """Raises BenchError for the first value that its annotation doesn't allow, called prefix +
-    key.
+    """Check values against annotations.
+
+    Args:
+        values: The values by name.
+        annotations: The annotations by name. A value without an annotation isn't checked.
+        prefix: The text in front of a value's name in the error.
+
+    Raises:
+        BenchError: For the first value that its annotation doesn't allow.
     """
     for key, annotation in annotations.items():
         if key in values and (words := expected(annotation, values[key])):
@@ -87,7 +103,7 @@ def check_values(
 
 
 def check_group(setting: str, value: object) -> Mapping[str, Any]:
-    """The value, if it is a group of settings. Raises BenchError."""
+    """Return the value, or raise BenchError if it isn't a group of settings."""
     if not isinstance(value, Mapping):
         raise BenchError(
             f"{setting} is a group of settings, of which you set one, as {setting}.NAME=..., not "
@@ -100,31 +116,32 @@ def check_group(setting: str, value: object) -> Mapping[str, Any]:
 
 
 def expected(annotation: Any, value: object) -> str | None:
-    """What an annotation allows, in words, where it doesn't allow the value."""
+    """Return what an annotation allows, in words, or None if it allows the value."""
     try:
         adapter = _adapter(annotation, repr(annotation))
-    except TypeError:  # Annotated with what can't be hashed
+    except TypeError:  # the annotation contains something that can't be hashed
         adapter = TypeAdapter(strict(annotation))
     try:
         adapter.validate_python(value)
     except ValidationError as error:
-        words = dict.fromkeys(map(_words, error.errors(include_url=False)))
-        may_be_null = get_origin(annotation) in (Union, UnionType) and NoneType in get_args(
-            annotation
-        )
-        return " or ".join([*words, "null"] if may_be_null else words)
+        words = list(dict.fromkeys(map(_words, error.errors(include_url=False))))
+        if _is_union(annotation) and NoneType in get_args(annotation):
+            words.append("null")
+        return " or ".join(words)
     return None
 
 
 def stays_text(annotation: Any, text: str, value: object) -> bool:
     """Return whether a setting is the text as it is typed, although YAML reads this value.
 
-    An allowed value that is written like the text counts, as 3, and so does null. Otherwise the
-    first kind of the annotation that allows one of the two decides: of `Name | int` a text, of `int
-    | Name` a number.
+    An allowed value that is written like the text, such as 3, isn't a text, and neither is null.
+    Otherwise the first kind of the annotation that allows one of the two decides: `Name | int`
+    means a text, `int | Name` a number.
 
-    >>> stays_text(Name, "2024_11_28", 20241128), stays_text(int, "1_000", 1000)
-    (True, False)
+    >>> stays_text(Name, "2024_11_28", 20241128)
+    True
+    >>> stays_text(int, "1_000", 1000)
+    False
     """
     if expected(annotation, value) is None and (value is None or str(value) == text):
         return False
@@ -149,62 +166,79 @@ def element_of(annotation: Any) -> Any:
 
 
 def _kinds_of(annotation: Any) -> Sequence[Any]:
-    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    """Return the members of a union, or the annotation if it is no union."""
+    return get_args(annotation) if _is_union(annotation) else (annotation,)
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, UnionType)
 
 
 @lru_cache(maxsize=1000)
 def _adapter(annotation: Any, text: str) -> TypeAdapter[Any]:
-    """What checks an annotation's values. text: as it is written, since int | str equals str | int
-    in another order.
+    """Return pydantic's adapter for an annotation. Its text is a part of the cache's key, since
+    int | str and str | int are equal.
     """
     return TypeAdapter(strict(annotation))
 
 
 def _words(error: ErrorDetails) -> str:
-    """What was expected; of a list's entry "a list, each a number"."""
+    """Return the expected value in words: for the entry of a list "a list, each a number"."""
     if "[key]" in error["loc"]:
         return "a mapping"
     if error["type"] == "literal_error":
         return str(error["ctx"]["expected"]).replace(", ", " or ")
     words = WORDS.get(error["type"]) or error["msg"].partition("should be ")[2] or error["msg"]
-    depth = sum(isinstance(place, int) for place in error["loc"])
+    depth = sum(isinstance(key, int) for key in error["loc"])
     return "a list, each " * depth + words
 
 
 def strict(annotation: Any) -> Any:
-    """The annotation as pydantic is to check it: no value is converted, as "3" to 3, and what
-    pydantic has no rule for, as arrays, may be anything.
+    """Return the annotation in the form that pydantic checks.
+
+    No value is converted, such as "3" to 3. Types for which pydantic has no rule, such as arrays,
+    allow any value.
     """
-    origin, inner = get_origin(annotation), get_args(annotation)
+    origin = get_origin(annotation)
+    arguments = get_args(annotation)
     if origin is Annotated:
-        return Annotated[(strict(inner[0]), *annotation.__metadata__)]
-    if origin in (Union, UnionType):
-        members = tuple(map(strict, inner))
-        return Any if Any in members else Union[members]  # noqa: UP007 - of as many as there are
+        return Annotated[(strict(arguments[0]), *annotation.__metadata__)]
+    if _is_union(annotation):
+        members = tuple(map(strict, arguments))
+        return Any if Any in members else Union[members]  # noqa: UP007 - any number of members
     if origin is Literal or annotation in (None, NoneType, ...):
         return annotation
     if annotation in SCALARS:
         return SCALARS[annotation]
-    if (origin or annotation) in (list, tuple, Sequence, Mapping, dict):
-        container = Mapping if (origin or annotation) in (Mapping, dict) else origin or annotation
-        return container[tuple(map(strict, inner))] if inner else container
-    return Callable if (origin or annotation) is Callable else Any
+    container = origin or annotation
+    if container in (list, tuple, Sequence, Mapping, dict):
+        if container is dict:
+            container = Mapping
+        return container[tuple(map(strict, arguments))] if arguments else container
+    return Callable if container is Callable else Any
 
 
 def signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """A function's parameters with evaluated annotations; none where these can't be evaluated."""
+    """Return a function's parameters with evaluated annotations, or {} if these can't be
+    evaluated.
+    """
     try:
         return inspect.signature(function, eval_str=True).parameters
-    except Exception:  # noqa: BLE001 - a user's annotations may name what isn't imported, and evaluate to anything
+    except Exception:  # noqa: BLE001 - a user's annotations may raise anything when evaluated
         return {}
 
 
 def worded(expected: str, fits: Callable[[Any], bool] = lambda _: True) -> WrapValidator:
-    """Of the values of an annotation those that fit, named by these words in an error."""
+    """Return a validator that errors describe in words.
 
-    def validated(value: object, of_annotation: Callable[[Any], Any]) -> Any:
+    Args:
+        expected: The words for an allowed value, such as "the path of a file".
+        fits: Returns whether a value that the annotation allows is allowed.
+    """
+
+    def validate(value: object, validate_annotation: Callable[[Any], Any]) -> Any:
         try:
-            checked = of_annotation(value)
+            checked = validate_annotation(value)
         except ValidationError:
             checked = None
         else:
@@ -212,26 +246,35 @@ def worded(expected: str, fits: Callable[[Any], bool] = lambda _: True) -> WrapV
                 return checked
         raise PydanticCustomError("worded", "{expected}", {"expected": expected})
 
-    return WrapValidator(validated)
+    return WrapValidator(validate)
 
 
 def whole(least: int, of: str = "a whole number", most: int | None = None) -> WrapValidator:
-    """Whole numbers from `least` on, up to `most`."""
+    """Return a validator of whole numbers.
+
+    Args:
+        least: The smallest allowed number.
+        of: The words for the number in an error, such as "a number of rows".
+        most: The largest allowed number; None if there is no limit.
+    """
     bounds = f"{least} or more" if most is None else f"{least} to {most}"
-    return worded(
-        f"{of}, {bounds}", lambda value: least <= value and (most is None or value <= most)
-    )
+
+    def is_within(value: int) -> bool:
+        return least <= value and (most is None or value <= most)
+
+    return worded(f"{of}, {bounds}", is_within)
 
 
 def shown(value: object) -> str:
-    """A value in an error: its start, where it is long."""
+    """Return a value as an error shows it: if it is long, only its beginning."""
     text = _SHOWN.repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def is_name(value: object) -> bool:
-    """Whether a value can stand in tables, titles and files: a text of at most MAX_NAME characters
-    on one line, which isn't blank at either end.
+    """Return whether a value can be used in tables, titles and names of files.
+
+    A name is a text of at most MAX_NAME characters on one line, without blanks at either end.
     """
     if not isinstance(value, str) or not _is_text(value):
         return False
@@ -239,29 +282,32 @@ def is_name(value: object) -> bool:
 
 
 def is_path(value: object) -> bool:
-    """Whether a value can be the path of a file or folder, which need not be there; ~ may stand for
-    a home.
+    """Return whether a value can be the path of a file or folder, which need not exist.
+
+    The path may begin with ~ for a home folder.
     """
-    if not isinstance(value, str) or not value.strip() or len(value) > MAX_PATH or min(value) < " ":
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_PATH:
+        return False
+    if min(value) < " ":  # a control character
         return False
     try:
         Path(value).expanduser()
         return all(len(part) <= MAX_FILE_NAME for part in os.fsencode(value).split(b"/"))
-    except (UnicodeError, RuntimeError):  # half a character; the home of nobody
+    except (UnicodeError, RuntimeError):  # half a character; the home of an unknown user
         return False
 
 
 def _is_text(value: object) -> bool:
-    """A text that can be written to a file: without NUL, and without halves of characters."""
-    return (
-        isinstance(value, str)
-        and "\0" not in value
-        and not any("\ud800" <= mark <= "\udfff" for mark in value)
-    )
+    """Return whether a value is a text without NUL and halves of characters, which a file can
+    hold.
+    """
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _of_python(value: object) -> object:
-    """A number of NumPy's as one of Python's; one that is beyond float64's range as infinity."""
+def _to_python(value: object) -> object:
+    """Return Python's number for a number of NumPy: infinity if it is beyond float64's range."""
     if isinstance(value, int | float) or not isinstance(value, Real):
         return value
     return int(value) if isinstance(value, Integral) else float(value)
@@ -272,18 +318,12 @@ _SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 100
 _SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = 12
 SCALARS: Mapping[Any, Any] = {
     bool: Annotated[bool, Strict()],
-    int: Annotated[int, Strict(), BeforeValidator(_of_python)],
-    float: Annotated[float, Strict(), AllowInfNan(False), BeforeValidator(_of_python)],
+    int: Annotated[int, Strict(), BeforeValidator(_to_python)],
+    float: Annotated[float, Strict(), AllowInfNan(False), BeforeValidator(_to_python)],
     str: Annotated[Any, worded("a text", _is_text)],
     Path: Annotated[InstanceOf[Path], worded("a path")],
 }
-Name = Annotated[
-    str,
-    worded(
-        f"a name: a text of 1 to {MAX_NAME} characters on one line, a number in quotes: '5'",
-        is_name,
-    ),
-]
+NAME_WORDS = f"a name: a text of 1 to {MAX_NAME} characters on one line, a number in quotes: '5'"
+Name = Annotated[str, worded(NAME_WORDS, is_name)]
+# A path as a text. It may hold bytes that are no UTF-8, which Python has as halves of characters.
 File = Annotated[Any, worded("the path of a file or folder", is_path)]
-"""A path as a text; it may hold bytes that are no UTF-8, which Python has as halves of characters.
-"""

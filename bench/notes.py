@@ -1,5 +1,5 @@
-"""Notes: sentences for the user that the code adds while it computes. A run collects them; Python
-gets warnings.
+"""Notes: sentences for the user that the code adds while it computes. A run collects them; a Python
+program gets them as warnings.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ImageProblem(Note):
 
 
 class DamagedFile(Note):
-    """A file can't be used and is written anew. The text is its path."""
+    """A file can't be used and is written again. The text is its path."""
 
 
 class MachineNote(Note):
@@ -56,13 +56,13 @@ class MachineNote(Note):
 
 
 class Notes:
-    """Collected notes, each sentence of a kind once, in the order in which they were added."""
+    """Collected notes in the order in which they were added, each sentence of a kind once."""
 
     def __init__(self) -> None:
         self._notes: dict[tuple[type[Note], str], None] = {}
 
     def add(self, note: Note) -> None:
-        """Add a note, unless the same sentence of its kind is there."""
+        """Add a note, unless the same sentence of its kind was added before."""
         self._notes[type(note), str(note)] = None
 
     def __iter__(self) -> Iterator[Note]:
@@ -72,7 +72,7 @@ class Notes:
         return len(self._notes)
 
     def __add__(self, other: Notes) -> Notes:
-        """Return new notes: these, and after them the other ones."""
+        """Return new notes: these, followed by the other ones."""
         both = Notes()
         both._notes = self._notes | other._notes
         return both
@@ -83,7 +83,7 @@ class Notes:
 
 
 class Warnings(Notes):
-    """Notes that are issued as Python warnings at once, and not kept."""
+    """Notes that are issued as Python warnings at once, and aren't collected."""
 
     def add(self, note: Note) -> None:
         """Issue the note as a warning at the place that called the code that adds it."""
