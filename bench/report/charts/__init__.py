@@ -1,3 +1,1 @@
-"""Charts of the page and its files: the numbers behind each, computed from the run, and its
-drawing.
-"""
+"""Draw the charts of the page and its figures, from numbers that are computed from a run."""

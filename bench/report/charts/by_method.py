@@ -1,5 +1,5 @@
-"""Box-plots: every metric by method, and the errors that no method decides by network (Fig. 2 of
-the paper).
+"""Draw box-plots: each metric by method, and the errors that don't depend on a method by network
+(Fig. 2 of the paper).
 """
 
 from __future__ import annotations
@@ -36,8 +36,12 @@ from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 
 class BoxGroup(NamedTuple):
-    """values: (rows,) of single images with status ok, at least one, in the records' order. images:
-    how many images these are of.
+    """The values of a box.
+
+    Attributes:
+        values: The values of single images with status ok, (rows,), in the records' order. There is
+            at least one.
+        images: The number of images that have these values.
     """
 
     values: Floats
@@ -47,53 +51,70 @@ class BoxGroup(NamedTuple):
 def groups_of(
     run: RunFolder, metric: str, methods: Collection[str]
 ) -> dict[Setting, dict[str, BoxGroup]]:
-    """The groups with values of these methods: settings in the run's order, methods in the
-    records'.
+    """Return the values of each box of a metric.
+
+    Args:
+        run: The run.
+        metric: The name of the metric's value.
+        methods: The methods that have boxes.
+
+    Returns:
+        {setting: {method: its values}}, with settings in the run's order and methods in the
+        records'. A method without a value is left out.
     """
     records = run.records
     if metric not in records.blocks:
         return {}
-    block, image = records.blocks[metric], image_numbers(records.keys["image_id"])
+    block = records.blocks[metric]
+    image = image_numbers(records.keys["image_id"])
     is_chosen = np.array([name in methods for name in records.methods])
     block = block.where(
         (block.statuses == records.ok)
         & is_chosen[block.methods]
         & ~records.of_whole_set[block.keys]
     )
+    # Rows are sorted by a code that joins the numbers of their setting and method.
     setting = records.keys.groupby(list(Setting._fields), observed=True).ngroup().to_numpy()
     code = setting[block.keys] * len(records.methods) + block.methods
-    few = len(run.settings) * len(records.methods) <= np.iinfo(np.int16).max
-    order = np.argsort(
-        code.astype(np.int16) if few else code, kind="stable"
-    )  # small numbers are sorted in linear time
+    is_small = len(run.settings) * len(records.methods) <= np.iinfo(np.int16).max
+    # small numbers are sorted in linear time
+    order = np.argsort(code.astype(np.int16) if is_small else code, kind="stable")
     starts = np.flatnonzero(np.diff(code[order], prepend=-1))
     groups: dict[Setting, dict[str, BoxGroup]] = {}
     for rows in np.split(order, starts[1:]) if len(order) else ():
-        place, method = divmod(int(code[rows[0]]), len(records.methods))
-        group = BoxGroup(
-            block.values[rows], int(np.count_nonzero(np.bincount(image[block.keys[rows]])))
-        )
-        groups.setdefault(run.settings[place], {})[records.methods[method]] = group
+        number, method = divmod(int(code[rows[0]]), len(records.methods))
+        num_images = int(np.count_nonzero(np.bincount(image[block.keys[rows]])))
+        group = BoxGroup(block.values[rows], num_images)
+        groups.setdefault(run.settings[number], {})[records.methods[method]] = group
     return groups
 
 
 def counts_in(groups: Iterable[BoxGroup]) -> str:
-    """ "n = 60 to 64 images, 112 to 120 rows": the fewest and the most of the groups."""
-    return counts_text(*zip(*((group.images, len(group.values)) for group in groups), strict=True))
+    """Return the fewest and the most images and rows of the groups, such as "n = 60 to 64 images,
+    112 to 120 rows".
+    """
+    counts = [(group.images, len(group.values)) for group in groups]
+    return counts_text(*zip(*counts, strict=True))
 
 
-LOG_SPREAD = (
-    30.0  # times the smallest median: from here on a linear axis squeezes a box into a line
-)
-MAX_ZEROS = 0.05  # share of values that may be 0, for which a logarithmic axis has no place
+# If the largest value is so many times the smallest median, a linear axis squeezes a box into a
+# line.
+LOG_SPREAD = 30.0
+MAX_ZEROS = 0.05  # the most values that may be 0 on a logarithmic axis, which can't show 0
 FENCE = 3.0  # interquartile ranges beyond the quartiles: far out, after Tukey
 
 
 @dataclass(frozen=True)
 class Axis:
-    """limits of what is shown; log: a logarithmic axis, on whose low end smaller values are drawn.
-    outside: how many of the values the limits cut off (linear) or are drawn on the low end
-    (logarithmic).
+    """The range of values that an axis shows.
+
+    Attributes:
+        low: The lower limit.
+        high: The upper limit.
+        log: The axis is logarithmic. Values below its lower limit are drawn on the limit.
+        outside: The number of values that the limits of a linear axis cut off, or that lie below
+            the lower limit of a logarithmic axis.
+        count: The number of all values.
     """
 
     low: float
@@ -104,57 +125,63 @@ class Axis:
 
     @property
     def note(self) -> str:
-        """For the caption; empty where all values are shown on a linear axis."""
+        """The axis's sentence in the caption; "" if a linear axis shows all values."""
         outside = f"{self.outside:,} of {self.count:,} values ({share(self.outside, self.count)})"
         if self.log:
-            return "Logarithmic axis" + (
-                f"; {outside} below its low end are drawn there." if self.outside else "."
-            )
+            if not self.outside:
+                return "Logarithmic axis."
+            return f"Logarithmic axis; {outside} below its low end are drawn there."
         return f"{outside} lie outside the axis; the boxes count them." if self.outside else ""
 
     def drawn(self, values: Floats) -> Floats:
-        """The values as they are drawn: a logarithmic axis has no place for 0."""
+        """Return the places of values on the axis: a logarithmic axis can't show 0."""
         return np.maximum(values, self.low) if self.log else values
 
 
 def fit(groups: Sequence[Floats]) -> Axis:
-    """The axis for box-plots of these groups of values: all of it if the tails are short. Else
-    logarithmic if the values spread wide and nearly none is rounding; else cut at FENCE
-    interquartile ranges around the groups' quartiles.
+    """Return the axis for box-plots of these groups of values.
+
+    The axis shows all values if their tails are short. Otherwise it is logarithmic if the values
+    spread wide and few of them are rounding. Otherwise it is cut at FENCE interquartile ranges
+    around the groups' quartiles.
+
+    Args:
+        groups: The values of each box, (rows,).
     """
     groups = [np.sort(group) for group in groups if len(group)]
-    low, high = float(min(group[0] for group in groups)), float(max(group[-1] for group in groups))
+    low = float(min(group[0] for group in groups))
+    high = float(max(group[-1] for group in groups))
     count = sum(map(len, groups))
 
-    def below(least: float) -> int:
-        return sum(int(np.searchsorted(group, least)) for group in groups)
+    def count_below(limit: float) -> int:
+        return sum(int(np.searchsorted(group, limit)) for group in groups)
 
     if low >= 0 and high < FLOAT32_ROUNDING:
         return Axis(0.0, FLOAT32_ROUNDING, False, 0, count)
     quartiles = np.array([np.quantile(group, [0.25, 0.5, 0.75]) for group in groups])
-    # Of each quartile the smallest that isn't rounding, or NaN.
-    above = np.fmin.reduce(np.where(quartiles >= FLOAT32_ROUNDING, quartiles, np.nan))
+    # The smallest of the groups' quartiles that isn't rounding, or NaN: of each of the three.
+    smallest = np.fmin.reduce(np.where(quartiles >= FLOAT32_ROUNDING, quartiles, np.nan))
     bulk = [group[np.searchsorted(group, FLOAT32_ROUNDING) :] for group in groups]
-    is_bulk = count - sum(map(len, bulk)) <= MAX_ZEROS * count
-    if low >= 0 and high > LOG_SPREAD * above[1] and is_bulk:
-        bottom = float(max(min(group[0] for group in bulk if len(group)), above[0] / LOG_SPREAD))
-        return Axis(bottom, high, True, below(bottom), count)
+    num_zeros = count - sum(map(len, bulk))
+    has_few_zeros = num_zeros <= MAX_ZEROS * count
+    if low >= 0 and high > LOG_SPREAD * smallest[1] and has_few_zeros:
+        bottom = float(max(min(group[0] for group in bulk if len(group)), smallest[0] / LOG_SPREAD))
+        return Axis(bottom, high, True, count_below(bottom), count)
     reach = FENCE * (quartiles[:, 2] - quartiles[:, 0])
     low = max(low, float((quartiles[:, 0] - reach).min()))
     high = min(high, float((quartiles[:, 2] + reach).max()))
-    beyond = sum(len(group) - int(np.searchsorted(group, high, "right")) for group in groups)
-    return Axis(low, high, False, below(low) + beyond, count)
+    count_above = sum(len(group) - int(np.searchsorted(group, high, "right")) for group in groups)
+    return Axis(low, high, False, count_below(low) + count_above, count)
 
 
 def apply_axis(axis: Axis, axes: Any) -> None:
-    """Set scale and limits of x, with a margin so that no whisker lies on the frame."""
+    """Set the scale and the limits of x, with a margin so that no whisker lies on the frame."""
     if axis.log:
         axes.set_xscale("log")
         axes.set_xlim(axis.low / 1.3, axis.high * 1.3)
         axes.xaxis.set_major_locator(LogLocator(numticks=5))
-        if (
-            axis.high > 10 * axis.low
-        ):  # minor ticks have no labels then, and a tick itself is never drawn
+        if axis.high > 10 * axis.low:
+            # minor ticks would have no labels, and the style draws no ticks
             axes.xaxis.set_minor_locator(NullLocator())
     else:
         margin = 0.04 * (axis.high - axis.low) or 0.5 * abs(axis.high) or 0.5
@@ -163,38 +190,53 @@ def apply_axis(axis: Axis, axes: Any) -> None:
 
 
 WHISKER = 1.5  # interquartile ranges beyond the quartiles (Tukey)
-# points beyond the whiskers of a box that are drawn: the page of 50,000 images must stay small
+# The most points beyond the whiskers of a box that are drawn, since the page of 50,000 images must
+# stay small.
 MAX_OUTSIDE = 20
 
 
 def row(name: str, group: BoxGroup) -> dict[str, Any]:
-    """What a reader sees of a box: counts, and its numbers. The whiskers reach to the last value
-    within WHISKER interquartile ranges of the quartiles.
+    """Return the row of a box in the table below the chart: its counts and its numbers.
+
+    The whiskers reach to the last value within WHISKER interquartile ranges of the quartiles.
     """
     values = group.values
     q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
     reach = WHISKER * (q3 - q1)
     within = values[(values >= q1 - reach) & (values <= q3 + reach)]
-    counts = {"Name": name, "Rows": len(values), "Images": group.images}
-    box = {"Median": median, "Lower quartile": q1, "Upper quartile": q3}
-    ends = {"Lower whisker": float(within.min()), "Upper whisker": float(within.max())}
-    return counts | box | ends | {"Mean": float(values.mean())}
+    return {
+        "Name": name,
+        "Rows": len(values),
+        "Images": group.images,
+        "Median": median,
+        "Lower quartile": q1,
+        "Upper quartile": q3,
+        "Lower whisker": float(within.min()),
+        "Upper whisker": float(within.max()),
+        "Mean": float(values.mean()),
+    }
 
 
 def farthest_outside(values: Floats, box: Mapping[str, Any], axis: Axis) -> NDArray[np.int_]:
-    """The places of the MAX_OUTSIDE values on the axis and beyond the whiskers that are farthest
-    from the median.
+    """Return the indices of the values beyond the whiskers that are drawn as points.
+
+    They are the MAX_OUTSIDE values that are farthest from the median, among those on the axis.
+
+    Args:
+        values: The values of a box, (rows,).
+        box: The box's row (see `row`).
+        axis: The axis of the chart.
     """
     is_on_axis = axis.log | ((values >= axis.low) & (values <= axis.high))
-    outside = np.flatnonzero(
-        ((values < box["Lower whisker"]) | (values > box["Upper whisker"])) & is_on_axis
-    )
+    is_outside = (values < box["Lower whisker"]) | (values > box["Upper whisker"])
+    outside = np.flatnonzero(is_outside & is_on_axis)
     distance = np.abs(values[outside] - box["Median"])
     return outside[np.argsort(-distance, kind="stable")[:MAX_OUTSIDE]]
 
 
-FACE = 0.35  # opacity of a box
-BOX, CAP = 0.3, 0.15  # half of the heights of a box, and of a whisker's cap
+FACE = 0.35  # the opacity of a box
+BOX = 0.3  # half of the height of a box
+CAP = 0.15  # half of the height of a whisker's cap
 DIAMOND = {"marker": "D", "markersize": 2.5, "markerfacecolor": "white", "markeredgecolor": INK}
 FAINT = {
     "marker": "o",
@@ -206,7 +248,15 @@ FAINT = {
 
 
 class Box(NamedTuple):
-    """One of a panel. row: see `row`. method: or what else it is of."""
+    """A box of a panel.
+
+    Attributes:
+        place: The place in the panel, from the top down.
+        group: The values.
+        row: The row in the table below the chart (see `row`).
+        colour: The colour.
+        method: The method, or the network if the errors don't depend on a method.
+    """
 
     place: int
     group: BoxGroup
@@ -216,53 +266,65 @@ class Box(NamedTuple):
 
 
 def draw_boxes(axes: Any, boxes: Sequence[Box], axis: Axis) -> None:
-    """The boxes of a panel, lying, with means as diamonds and the values farthest beyond the
-    whiskers as points.
+    """Draw the boxes of a panel, which lie below each other.
 
-    All boxes are one artist, and so are all whiskers: eight for each box, as of `Axes.boxplot`,
-    took most of a figure's time.
+    Diamonds are means, and points are the values farthest beyond the whiskers. All boxes are one
+    artist of matplotlib, and so are all whiskers: the eight artists per box of `Axes.boxplot` took
+    most of a figure's time.
     """
     if not boxes:
         return
     rows = pd.DataFrame([box.row for box in boxes])
+    # the last six columns of `row`
     median, q1, q3, low, high, mean = axis.drawn(rows.iloc[:, -6:].to_numpy(float)).T
-    low, high = np.minimum(low, q1), np.maximum(high, q3)
-    at = np.array([box.place for box in boxes], dtype=float)
+    low = np.minimum(low, q1)
+    high = np.maximum(high, q3)
+    y = np.array([box.place for box in boxes], dtype=float)
     colours = [box.colour for box in boxes]
 
     def paths(*points: tuple[Any, Any]) -> list[Floats]:
-        """Of each box (points, 2)."""
+        """Return the path of each box through these points, (points, 2)."""
         return list(np.stack([np.stack(point, axis=-1) for point in points], axis=1))
 
     look: dict[str, Any] = {"linewidths": 0.8, "zorder": 2}
-    corners = paths((q1, at - BOX), (q1, at + BOX), (q3, at + BOX), (q3, at - BOX))
-    faces = PolyCollection(corners, facecolors=[(colour, FACE) for colour in colours], edgecolors=colours,
-                           joinstyle="miter", **look)  # fmt: skip
-    whiskers = [*paths((q1, at), (low, at)), *paths((q3, at), (high, at))]
-    caps = [*paths((low, at - CAP), (low, at + CAP)), *paths((high, at - CAP), (high, at + CAP))]
-    lines = LineCollection(whiskers + caps, colors=4 * colours, capstyle="round", **look)
-    middles = LineCollection(
-        paths((median, at - BOX), (median, at + BOX)), colors=INK, linewidths=1.2, zorder=2.1
+    faces = PolyCollection(
+        paths((q1, y - BOX), (q1, y + BOX), (q3, y + BOX), (q3, y - BOX)),
+        facecolors=[(colour, FACE) for colour in colours],
+        edgecolors=colours,
+        joinstyle="miter",
+        **look,
     )
-    for artist in (faces, lines, middles):
+    whiskers = paths((q1, y), (low, y)) + paths((q3, y), (high, y))
+    low_caps = paths((low, y - CAP), (low, y + CAP))
+    high_caps = paths((high, y - CAP), (high, y + CAP))
+    lines = LineCollection(
+        whiskers + low_caps + high_caps, colors=4 * colours, capstyle="round", **look
+    )
+    medians = LineCollection(
+        paths((median, y - BOX), (median, y + BOX)), colors=INK, linewidths=1.2, zorder=2.1
+    )
+    for artist in (faces, lines, medians):
         axes.add_collection(artist, autolim=False)
     is_shown = (mean >= axis.low) & (mean <= axis.high)
     axes.plot(
-        mean[is_shown], at[is_shown], linestyle="none", zorder=2.1, **DIAMOND, markeredgewidth=0.7
+        mean[is_shown], y[is_shown], linestyle="none", zorder=2.1, **DIAMOND, markeredgewidth=0.7
     )
-    outside = [(box, farthest_outside(box.group.values, box.row, axis)) for box in boxes]
-    values = np.concatenate([box.group.values[chosen] for box, chosen in outside])
-    places = [box.place for box, chosen in outside for _ in chosen]
-    axes.plot(axis.drawn(values), places, linestyle="none", zorder=2, **FAINT)
+    values = []
+    places = []
+    for box in boxes:
+        indices = farthest_outside(box.group.values, box.row, axis)
+        values.append(box.group.values[indices])
+        places += [box.place] * len(indices)
+    axes.plot(axis.drawn(np.concatenate(values)), places, linestyle="none", zorder=2, **FAINT)
 
 
 BY_METHOD = Chart("by-method", "Each metric by method", "Metric")
 BY_NETWORK = Chart("by-network", "Method-free errors by network", "Error")
-Groups = Mapping[str, BoxGroup]  # by the method, or what else a box is of
+Groups = Mapping[str, BoxGroup]  # the values of each box, by its method or network
 
 
 def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
-    """One figure for each metric that measures methods."""
+    """Yield a figure for each metric that measures methods."""
     defined = run.records.measured(METHOD_FREE, with_value=True)
     for name in metrics_in_order(run, run.records.measured(METHOD_FREE)):
         value = run.metadata.value(name)
@@ -270,52 +332,67 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
         if name not in defined:
             yield LeftOut(title, drawing.not_measured(run, name))
             continue
-        settings, same = drawing.told_apart(run, name)
-        groups_by = groups_of(run, name, run.methods)
+        settings, note_on_others = drawing.told_apart(run, name)
+        groups_by_setting = groups_of(run, name, run.methods)
         panels = {
-            run.label(setting): groups_by[setting] for setting in settings if setting in groups_by
+            run.label(setting): groups_by_setting[setting]
+            for setting in settings
+            if setting in groups_by_setting
         }
         if not panels:
-            yield LeftOut(title, same)
+            yield LeftOut(title, note_on_others)
             continue
         counts = counts_in(group for panel in panels.values() for group in panel.values())
         direction = f", {value.better} is better" if value.has_direction else ""
-        shown = {method for panel in panels.values() for method in panel}
-        caption = f"{value.title} by method{direction}; {counts} in a box; diamonds are means."
+        drawn_methods = {method for panel in panels.values() for method in panel}
         looks = {
             method: Look(style.title, style.title, style.colour)
             for method, style in method_styles(run).items()
-            if method in shown
+            if method in drawn_methods
         }
-        with_value = {method for groups in groups_by.values() for method in groups}
-        caption = " ".join(filter(None, [caption, same, *_without_value(run, name, with_value)]))
-        yield _figure(run, BY_METHOD, f"by_method_{name}", title, value, panels, looks, caption)
-
-
-def _without_value(run: RunFolder, metric: str, with_value: Collection[str]) -> Iterator[str]:
-    """Which methods were measured, and have no value; with their statuses."""
-    records, block = run.records, run.records.blocks[metric]
-    block = block.where(~records.of_whole_set[block.keys])
-    measured = {records.methods[code] for code in np.unique(block.methods)}
-    if missing := [
-        method for method in run.methods if method in measured and method not in with_value
-    ]:
-        codes = np.unique(block.statuses[np.isin(records.methods, missing)[block.methods]])
-        titles = ", ".join(map(run.metadata.method_title, missing))
-        yield (
-            f"Without a value: {titles} "
-            f"({', '.join(sorted(records.statuses[code] for code in codes))})."
+        with_value = {method for groups in groups_by_setting.values() for method in groups}
+        sentences = [
+            f"{value.title} by method{direction}; {counts} in a box; diamonds are means.",
+            note_on_others,
+            _note_on_missing(run, name, with_value),
+        ]
+        yield _figure(
+            chart=BY_METHOD,
+            name=f"by_method_{name}",
+            title=title,
+            value=value,
+            panels=panels,
+            looks=looks,
+            caption=" ".join(filter(None, sentences)),
         )
 
 
+def _note_on_missing(run: RunFolder, metric: str, with_value: Collection[str]) -> str:
+    """Return a sentence with the methods that were measured and have no value, and their statuses;
+    "" if there are none.
+    """
+    records = run.records
+    block = records.blocks[metric]
+    block = block.where(~records.of_whole_set[block.keys])
+    measured = {records.methods[code] for code in np.unique(block.methods)} - {*with_value}
+    missing = [method for method in run.methods if method in measured]
+    if not missing:
+        return ""
+    codes = np.unique(block.statuses[np.isin(records.methods, missing)[block.methods]])
+    titles = ", ".join(map(run.metadata.method_title, missing))
+    statuses = ", ".join(sorted(records.statuses[code] for code in codes))
+    return f"Without a value: {titles} ({statuses})."
+
+
 def draw_networks(run: RunFolder) -> Iterator[Figure | LeftOut]:
-    """One figure for each metric of `config.report.figures.over_models`."""
+    """Yield a figure for each metric of `config.report.figures.over_models`."""
     for name in options_of(run).figures.over_models:
-        value, number_in_paper = run.metadata.value(name), number_of(run, name)
+        value = run.metadata.value(name)
+        number_in_paper = number_of(run, name)
         title = f"{value.title} over models"
         groups = {
-            run.label(at): group[METHOD_FREE]
-            for at, group in groups_of(run, name, (METHOD_FREE,)).items()
+            run.label(setting): group_by_method[METHOD_FREE]
+            for setting, group_by_method in groups_of(run, name, (METHOD_FREE,)).items()
         }
         if not groups:
             yield LeftOut(title, drawing.not_measured(run, name), number_in_paper)
@@ -328,18 +405,31 @@ def draw_networks(run: RunFolder) -> Iterator[Figure | LeftOut]:
             f"{value.title} over models, one value for each image and explained class; diamonds "
             f"are means. {counts}."
         )
-        looks = {
-            label: Look(
-                label, f"{label}: mean {number(float(group.values.mean()))}", drawing.MUTED, 30
-            )
-            for label, group in groups.items()
-        }
-        about = (f"over_models_{name}", title, value, {"": groups}, looks, caption, number_in_paper)
-        yield _figure(run, BY_NETWORK, *about)
+        looks = {}
+        for label, group in groups.items():
+            tick = f"{label}: mean {number(float(group.values.mean()))}"
+            looks[label] = Look(label, tick, drawing.MUTED, letters=30)
+        yield _figure(
+            chart=BY_NETWORK,
+            name=f"over_models_{name}",
+            title=title,
+            value=value,
+            panels={"": groups},
+            looks=looks,
+            caption=caption,
+            number_in_paper=number_in_paper,
+        )
 
 
 class Look(NamedTuple):
-    """Of a box. tick: what stands beside it, in lines of so many letters."""
+    """The look of a box.
+
+    Attributes:
+        title: The name in the table below the chart.
+        tick: The text on the left of the box.
+        colour: The colour.
+        letters: The most letters of a line of the text.
+    """
 
     title: str
     tick: str
@@ -348,82 +438,98 @@ class Look(NamedTuple):
 
 
 def _figure(
-    run: RunFolder, chart: Chart, name: str, title: str, value: Value, panels: Mapping[str, Groups],
-    looks: Mapping[str, Look], caption: str, number_in_paper: str = "",
-) -> Figure:  # fmt: skip
-    """panels: {title: the values of its boxes}. looks: {name of a box: its look}, from the top
-    down.
+    chart: Chart,
+    name: str,
+    title: str,
+    value: Value,
+    panels: Mapping[str, Groups],
+    looks: Mapping[str, Look],
+    caption: str,
+    number_in_paper: str = "",
+) -> Figure:
+    """Return a figure of box-plots.
+
+    Args:
+        chart: The place in the page.
+        name: The name of the files.
+        title: The title.
+        value: The metric that is drawn.
+        panels: The values of the boxes of each panel, by its title.
+        looks: The look of each box by its name, from the top down.
+        caption: The caption, to which sentences on values that aren't drawn are added.
+        number_in_paper: The figure of the paper that it is.
     """
     all_values = [group.values for panel in panels.values() for group in panel.values()]
     axis = fit(all_values)
-    fewer = (
-        f"Dots: values beyond the whiskers, of each box the {MAX_OUTSIDE} farthest from its median."
-    )
-    boxes = {
-        panel: [
-            Box(place, groups[name], row(look.title, groups[name]), look.colour, name)
-            for place, (name, look) in enumerate(looks.items())
-            if name in groups
-        ]
-        for panel, groups in panels.items()
-    }
-    frame = by_network(
-        {panel: pd.DataFrame([box.row for box in shown]) for panel, shown in boxes.items()}
-    )
-    zero = {  # for which a logarithmic axis has no place
-        (panel, box.place): f"{looks[box.method].title}{f' on {panel}' * bool(panel)}"
-        for panel, each in boxes.items()
-        for box in each
-        if axis.log and box.row["Upper quartile"] < FLOAT32_ROUNDING
-    }
-    boxes = {
-        panel: [box for box in each if (panel, box.place) not in zero]
-        for panel, each in boxes.items()
-    }
-    left = f"Not drawn, at 0 but for rounding: {', '.join(zero.values())}."
-    notes = (
-        caption,
-        axis.note,
-        left if zero else "",
-        fewer if max(map(len, all_values)) > MAX_OUTSIDE else "",
-    )
-    plot = partial(_plot, run, axis, boxes, looks, axis_title(value))
+    boxes_by_panel: dict[str, list[Box]] = {}
+    frames = {}
+    at_zero = []
+    for panel, groups in panels.items():
+        boxes = []
+        for place, (box_name, look) in enumerate(looks.items()):
+            if box_name in groups:
+                group = groups[box_name]
+                box_row = row(look.title, group)
+                boxes.append(Box(place, group, box_row, look.colour, box_name))
+        frames[panel] = pd.DataFrame([box.row for box in boxes])
+        boxes_by_panel[panel] = []
+        for box in boxes:
+            # a logarithmic axis can't show a box at 0
+            if axis.log and box.row["Upper quartile"] < FLOAT32_ROUNDING:
+                box_title = looks[box.method].title
+                at_zero.append(f"{box_title} on {panel}" if panel else box_title)
+            else:
+                boxes_by_panel[panel].append(box)
+    sentences = [caption, axis.note]
+    if at_zero:
+        sentences.append(f"Not drawn, at 0 but for rounding: {', '.join(at_zero)}.")
+    if max(map(len, all_values)) > MAX_OUTSIDE:
+        sentences.append(
+            f"Dots: values beyond the whiskers, of each box the {MAX_OUTSIDE} farthest from its "
+            "median."
+        )
     return Figure(
-        name, title, " ".join(filter(None, notes)), plot, number_in_paper, chart, value.title, frame
+        name=name,
+        title=title,
+        caption=" ".join(filter(None, sentences)),
+        plot=partial(_plot, axis, boxes_by_panel, looks, axis_title(value)),
+        number=number_in_paper,
+        chart=chart,
+        label=value.title,
+        frame=by_network(frames),
     )
 
 
-TITLES, LINE, GAP = (
-    0.45,
-    0.118,
-    0.05,
-)  # inches of height: of title and axis, of a line of text, between two boxes
+TITLES = 0.45  # inches: the height of the title and the axis of a panel
+LINE = 0.118  # inches: the height of a line of text
+GAP = 0.05  # inches: the height between two boxes
 
 
 def _plot(
-    run: RunFolder,
     axis: Axis,
-    boxes: Mapping[str, Sequence[Box]],
+    boxes_by_panel: Mapping[str, Sequence[Box]],
     looks: Mapping[str, Look],
     label: str,
 ) -> Canvas:
-    """A panel of boxes, lying below each other, for each title."""
+    """Draw a panel of boxes per title. The boxes lie below each other."""
     ticks = [drawing.wrapped(look.tick, look.letters) for look in looks.values()]
-    beside = LETTER * max(len(line) for tick in ticks for line in tick.split("\n")) + 0.1
-    lines = [1 + tick.count("\n") for tick in ticks]
-    high = TITLES + len(ticks) * (
-        GAP + LINE * max((sum(pair) / 2 for pair in pairwise(lines)), default=lines[0])
-    )
-    per_row = drawing.across(len(boxes), PAGE - beside, PANEL, high)
-    figure = drawing.canvas(PAGE, high * -(-len(boxes) // per_row) + 0.25)
-    drawn = drawing.panels(figure, len(boxes), per_row, sharey=True, sharex=True)
-    for axes, (title, shown) in zip(drawn, boxes.items(), strict=True):
-        draw_boxes(axes, shown, axis)
-        # On the frame: else each drawing measures all tick labels, of which none can be in the
-        # title's way.
-        drawing.set_title(axes, title, (PAGE - beside) / per_row, y=1.0)
-    apply_axis(axis, drawn[0])  # which all panels share
-    drawn[0].set_ylim(len(ticks) - 0.4, -0.6)
-    drawn[0].set_yticks(range(len(ticks)), ticks)
+    tick_width = LETTER * max(len(line) for tick in ticks for line in tick.split("\n")) + 0.1
+    num_lines = [1 + tick.count("\n") for tick in ticks]
+    # Boxes are equally high, and the lines of two neighbours must not overlap.
+    most_lines = max((sum(pair) / 2 for pair in pairwise(num_lines)), default=num_lines[0])
+    height = TITLES + len(ticks) * (GAP + LINE * most_lines)
+    num_panels = len(boxes_by_panel)
+    per_row = drawing.across(num_panels, PAGE - tick_width, PANEL, height)
+    figure = drawing.canvas(PAGE, height * -(-num_panels // per_row) + 0.25)
+    all_axes = drawing.panels(figure, num_panels, per_row, sharey=True, sharex=True)
+    for axes, (title, boxes) in zip(all_axes, boxes_by_panel.items(), strict=True):
+        draw_boxes(axes, boxes, axis)
+        # y=1 puts the title on the frame. Otherwise each drawing measures all tick labels, although
+        # none can be in the title's way.
+        drawing.set_title(axes, title, (PAGE - tick_width) / per_row, y=1.0)
+    # all panels share the axes of the first
+    apply_axis(axis, all_axes[0])
+    all_axes[0].set_ylim(len(ticks) - 0.4, -0.6)
+    all_axes[0].set_yticks(range(len(ticks)), ticks)
     figure.supxlabel(label)
     return figure

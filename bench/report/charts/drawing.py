@@ -1,5 +1,5 @@
-"""Figures: their look, how one is drawn and saved, the counts of its caption, and why one is left
-out.
+"""Draw and save figures: their look, the layout of panels, the counts of captions, and the reason
+if a figure is left out.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ from axiom_bench.statistics.ranking import coincide
 from axiom_bench.statistics.run_folder import RunFolder
 
 DPI = 200
-PNG: dict[str, Any] = {
-    "compress_level": 3
-}  # 6, the default, takes three times as long for a tenth fewer bytes
-MUTED = "#0072b2"  # of what belongs to no method
+# The default, 6, takes three times as long for a tenth fewer bytes.
+PNG: dict[str, Any] = {"compress_level": 3}
+MUTED = "#0072b2"  # the colour of values that belong to no method
 MATPLOTLIB_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 FONTS = Path(__file__).parent / "fonts"  # DejaVu Sans with fewer signs: see scripts/subset_fonts.py
 OWN_FONTS = ("Report Sans", "DejaVu Sans")  # the second for signs that the first lacks
-TEXT, SMALL = 8, 7  # points: figures are drawn at the size at which they are printed
+# Figures are drawn at the size at which they are printed.
+TEXT = 8  # points
+SMALL = 7  # points
 LETTER = 0.06  # inches: the mean width of a letter of SMALL
 LEAST_PANEL = 0.85  # inches: the width of a panel that can still be read
 # Fonts are embedded as TrueType (type 42), as conferences ask; no time or version goes into a file.
@@ -54,7 +55,7 @@ _STYLE: Any = {
     **seaborn.plotting_context("paper"),
     "font.family": [*OWN_FONTS],
     "font.size": TEXT,
-    # fitting letters to pixels takes time, and none is seen at this resolution
+    # fitting letters to pixels takes time, and nobody sees it at this resolution
     "text.hinting": "none",
     "axes.titlesize": TEXT,
     "axes.labelsize": TEXT,
@@ -67,8 +68,12 @@ _STYLE: Any = {
     "pdf.fonttype": 42,
     "svg.fonttype": "none",  # text stays text
     "axes.facecolor": "none",
-    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), svg.INK),
-    **dict.fromkeys(("grid.color", "axes.edgecolor"), svg.LINE),
+    "text.color": svg.INK,
+    "axes.labelcolor": svg.INK,
+    "xtick.color": svg.INK,
+    "ytick.color": svg.INK,
+    "grid.color": svg.LINE,
+    "axes.edgecolor": svg.LINE,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.axisbelow": True,
@@ -77,7 +82,8 @@ _STYLE: Any = {
     "xtick.major.pad": 2,
     "ytick.major.pad": 2,
     "grid.linewidth": 0.5,
-    **dict.fromkeys(("figure.autolayout", "figure.constrained_layout.use"), False),
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
     "legend.frameon": False,
     "legend.handlelength": 1.6,
 }
@@ -88,8 +94,13 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 
 class Chart(NamedTuple):
-    """A place in the page's section Charts. id: of its element. chooses: what the list is of by
-    which a reader chooses one of its figures, such as "Metric".
+    """A place in the page's section Charts.
+
+    Attributes:
+        id: The id of the place's element.
+        title: The heading.
+        chooses: The label of the list in which a reader chooses one of the place's figures, such as
+            "Metric".
     """
 
     id: str
@@ -99,12 +110,18 @@ class Chart(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """name: of the files, see `file_name`. caption: what is shown, with n. plot: draws it, 7 inches
-    wide or less. number: of the paper's figure that it is, as "Fig 2(a)".
+    """A figure that can be drawn.
 
-    chart: where the page shows it as SVG, with `frame`, what is drawn by the columns' titles, as a
-    table below it, and `label` as its entry in the chart's list. Without one the page shows the PNG
-    among the figures.
+    Attributes:
+        name: The name of the files (see `file_name`).
+        title: The heading.
+        caption: A text that says what is shown, with the number of images and rows.
+        plot: Draws the figure, at most 7 inches wide.
+        number: The figure of the paper that this figure is, such as "Fig 2(a)".
+        chart: The place of the page that shows the figure as SVG. Without a place, the page shows
+            the PNG among the figures.
+        label: The figure's entry in the place's list.
+        frame: The numbers that are drawn. The page shows them as a table below the SVG.
     """
 
     name: str
@@ -117,36 +134,49 @@ class Figure:
     frame: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def draw(self) -> Canvas:
-        """The figure, drawn anew at each call."""
+        """Draw the figure, again at each call."""
         with style():
             return with_plain_texts(self.plot())
 
     @property
     def file_name(self) -> str:
-        """The name without what can't be in a file's name, without suffix: it may hold a metric's
-        name.
+        """The name of the files without suffix.
+
+        Characters that can't be in a file's name are replaced, since a metric's name may have them.
         """
         return files.safe_name(self.name)
 
     def save(self, folder: Path, formats: Sequence[str] = ("png",)) -> Markup:
-        """Write a file of each format, and return the SVG for the page, empty if the page has no
-        chart of the figure. Raises BenchError if the folder can't be written.
+        """Write a file of each format and return the SVG for the page.
+
+        Args:
+            folder: The folder of the files.
+            formats: The formats, "png", "pdf" or "svg".
+
+        Returns:
+            The SVG element; "" if the figure has no place in the page's section Charts.
+
+        Raises:
+            BenchError: If the folder can't be written.
         """
         drawn = self.draw()
         for kind in formats:
             files.write(folder / f"{self.file_name}.{kind}", _bytes(drawn, kind))
         if self.chart is None:
             return Markup("")
-        # The salt gives each drawing ids of its own, since all of them are in one page.
-        return svg.inline(
-            _bytes(drawn, "svg", salt=self.name), self.file_name, self.title, self.caption
-        )
+        # The salt gives each drawing ids of its own, since one page has all drawings.
+        content = _bytes(drawn, "svg", salt=self.name)
+        return svg.inline(content, self.file_name, self.title, self.caption)
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A figure that can't be drawn, and why, in one sentence that names the setting which brings
-    it.
+    """A figure that can't be drawn.
+
+    Attributes:
+        title: The heading.
+        reason: One sentence with the setting that adds the figure.
+        number: The figure of the paper that it would be, such as "Fig 2(a)".
     """
 
     title: str
@@ -156,27 +186,30 @@ class LeftOut:
 
 @cache
 def can_draw(text: str) -> bool:
-    """Whether there are fonts with all signs of a text: the figures' own, or others of this
-    machine, which figures that are drawn from then on take too.
+    """Return whether there are fonts with all characters of a text.
+
+    Fonts of this machine that have characters which the figures' own fonts lack are used in all
+    figures that are drawn afterwards.
     """
     missing = {
-        ord(sign)
-        for sign in text
-        if sign.isprintable() and not sign.isspace() and not sign.isascii()
+        ord(character)
+        for character in text
+        if character.isprintable() and not character.isspace() and not character.isascii()
     }
     families: list[str] = _STYLE["font.family"]
     for entry in _fonts():
         if not missing:
             break
-        if held := missing & _signs(entry.fname):
-            families += [entry.name] if entry.name not in families else []
-            missing -= held
+        found = missing & _characters(entry.fname)
+        if found and entry.name not in families:
+            families.append(entry.name)
+        missing -= found
     return not missing
 
 
 def _fonts() -> Iterator[font_manager.FontEntry]:
-    """The figures' own fonts, which most texts do with, then those of the machine, without those
-    whose signs are all alike, or pictures.
+    """Yield the figures' own fonts, which have the characters of most texts, then the other fonts
+    of the machine. Fonts whose characters all look alike or are pictures are left out.
     """
     _register_fonts()
     manager = font_manager.fontManager
@@ -186,76 +219,73 @@ def _fonts() -> Iterator[font_manager.FontEntry]:
         *font_manager.findSystemFonts(),
         *font_manager.findSystemFonts(str(MATPLOTLIB_FONTS)),
     }
-    # matplotlib's list, which all installations share, may be older than a font, or be written by
-    # one that lacked it
+    # All installations share matplotlib's list. It may be older than a font, or an installation
+    # without the font may have written it.
     for path in sorted(installed - listed):
         with suppress(OSError, RuntimeError):
             manager.addfont(path)
-    yield from [
-        entry
-        for entry in manager.ttflist
-        if not re.search("last ?resort|emoji", entry.name, re.IGNORECASE)
-    ]
+    for entry in list(manager.ttflist):
+        if not re.search("last ?resort|emoji", entry.name, re.IGNORECASE):
+            yield entry
 
 
 @cache
-def _signs(file: str) -> frozenset[int]:
+def _characters(file: str) -> frozenset[int]:
+    """Return the code points of a font's characters, none if the font's file is damaged."""
     try:
         return frozenset(font_manager.get_font(file).get_charmap())
-    except (OSError, RuntimeError):  # a damaged one
+    except (OSError, RuntimeError):
         return frozenset()
 
 
 def with_plain_texts(figure: Canvas) -> Canvas:
-    """Names of classes and models may hold dollar signs, which are text; only logarithmic axes
-    write powers. Control characters have no sign, and an SVG file can't hold them. A sign that no
-    font has is shown by its code.
+    """Show all texts of a figure as they are written, and return the figure.
+
+    A dollar sign in the name of a class or model doesn't begin a formula; only logarithmic axes
+    write powers. Control characters are removed, since an SVG file can't hold them. A character
+    that no font has is shown by its code.
     """
-    both = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
-    logarithmic = (axis for axis in both if axis.get_scale() != "linear")
-    powers = {
-        label
-        for axis in logarithmic
-        for is_minor in (False, True)
-        for label in axis.get_ticklabels(is_minor)
-    }
+    axis_objects = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    powers: set[Text] = set()
+    for axis in axis_objects:
+        if axis.get_scale() != "linear":
+            powers.update(axis.get_ticklabels(minor=False))
+            powers.update(axis.get_ticklabels(minor=True))
     for text in set(figure.findobj(Text)) - powers:
         text.set_parse_math(False)
-        signs = svg.CONTROL.sub("", text.get_text())
-        if not signs.isascii():
-            signs = "".join(sign if can_draw(sign) else f"U+{ord(sign):04X}" for sign in signs)
+        content = svg.CONTROL.sub("", text.get_text())
+        if not content.isascii():
+            content = "".join(
+                character if can_draw(character) else f"U+{ord(character):04X}"
+                for character in content
+            )
             text.set_fontfamily(_STYLE["font.family"])
-        text.set_text(signs)
-    for axis in both:
-        if (
-            not axis.get_label_text()
-        ):  # else it is put beside the tick labels, all measured for it, at each drawing
+        text.set_text(content)
+    for axis in axis_objects:
+        if not axis.get_label_text():
+            # otherwise each drawing measures all tick labels, to put an empty label next to them
             axis.set_label_coords(0, 0)
     return figure
 
 
 def _bytes(figure: Canvas, kind: str, salt: str = "") -> bytes:
-    """salt: of an SVG without background, for ids of its own."""
+    """Return a file of the figure. `salt`: Gives an SVG without background ids of its own."""
     buffer = io.BytesIO()
     with style(), matplotlib.rc_context({"svg.hashsalt": salt or "axiom-bench"}):
-        if kind == "png":  # as savefig does, which draws a figure with a layout twice
+        if kind == "png":  # the same bytes as by savefig, which draws a figure with a layout twice
             figure.dpi = DPI
-            drawn = FigureCanvasAgg(figure)
-            drawn.draw()
-            Image.fromarray(np.asarray(drawn.buffer_rgba())[..., :3]).save(
-                buffer, kind, dpi=(DPI, DPI), **PNG
-            )
+            renderer = FigureCanvasAgg(figure)
+            renderer.draw()
+            picture = Image.fromarray(np.asarray(renderer.buffer_rgba())[..., :3])
+            picture.save(buffer, kind, dpi=(DPI, DPI), **PNG)
         else:
             figure.savefig(
                 buffer, format=kind, dpi=DPI, metadata=_METADATA[kind], transparent=bool(salt)
             )
-        figure.set_layout_engine(
-            None
-        )  # the first format laid it out; "none" draws twice, as where there is one
-    if kind == "svg":
-        return svg.CONTROL.sub(
-            "", buffer.getvalue().decode()
-        ).encode()  # labels of ticks may still hold some
+        # The first format computes the layout. The engine "none" would draw twice, as any engine.
+        figure.set_layout_engine(None)
+    if kind == "svg":  # tick labels may still have control characters
+        return svg.CONTROL.sub("", buffer.getvalue().decode()).encode()
     return buffer.getvalue()
 
 
@@ -274,8 +304,8 @@ def _register_fonts() -> None:
     """Add the figures' own font to matplotlib's list, and matplotlib's fonts if the list lacks
     them.
 
-    All installations of a user share the file with this list. One that was being removed may have
-    written it.
+    All installations of a user share the file with this list. An installation that was being
+    removed may have written it.
     """
     listed = {entry.fname for entry in font_manager.fontManager.ttflist}
     for path in sorted([*FONTS.glob("*.ttf"), *MATPLOTLIB_FONTS.glob("*.ttf")]):
@@ -284,43 +314,52 @@ def _register_fonts() -> None:
 
 
 def canvas(width: float, height: float) -> Canvas:
-    """An empty figure, in inches, apart from pyplot: nothing global to close."""
+    """Return an empty figure of this size in inches.
+
+    pyplot doesn't know the figure, so that nobody has to close it.
+    """
     figure = Canvas(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def across(count: int, width: float, panel: float, row: float, most: int = 3) -> int:
-    """How many of `count` panels stand beside each other.
+    """Return how many of `count` panels a row has.
 
-    As many as are `panel` inches wide, but more, down to LEAST_PANEL, where rows of `row` inches
-    would be higher than a page.
+    If the rows would be higher than a page, a row has more panels, down to a width of LEAST_PANEL.
+
+    Args:
+        count: The number of panels.
+        width: The width of a row in inches.
+        panel: The preferred width of a panel in inches.
+        row: The height of a row in inches.
+        most: The most panels of a row if the rows fit on a page.
     """
     per_row = max(1, min(count, most, round(width / panel)))
-    while (
-        -(-count // per_row) * row > HEIGHT
-        and per_row < count
-        and width / (per_row + 1) >= LEAST_PANEL
-    ):
+    while per_row < count:
+        height = -(-count // per_row) * row
+        if height <= HEIGHT or width / (per_row + 1) < LEAST_PANEL:
+            break
         per_row += 1
     return per_row
 
 
 def panels(figure: Canvas, count: int, per_row: int = 3, **share: Any) -> list[Any]:
-    """`count` axes in rows of at most `per_row`; the rest of the last row is empty."""
+    """Return `count` axes in rows of at most `per_row`. The rest of the last row is empty."""
     columns = min(count, per_row)
     axes = figure.subplots(-(-count // columns), columns, squeeze=False, **share).ravel()
     for unused in axes[count:]:
         unused.set_axis_off()
-    for lowest in axes[
-        max(0, count - columns) : count
-    ]:  # shared axes label the last row alone, which may be empty
+    # Shared axes have labels only in the last row, in which these columns may be empty.
+    for lowest in axes[max(0, count - columns) : count]:
         lowest.tick_params(labelbottom=True)
     return list(axes[:count])
 
 
 def wrapped(name: str, width: int = 14) -> str:
-    """A name in lines of about `width` letters; it breaks at spaces, hyphens and after underscores.
+    """Break a name into lines of about `width` letters.
+
+    Lines break at spaces, hyphens and after underscores.
 
     >>> wrapped("ablation_cam_axiomatic")
     'ablation_cam_\\naxiomatic'
@@ -330,15 +369,13 @@ def wrapped(name: str, width: int = 14) -> str:
 
 
 def set_title(axes: Any, text: str, inches: float, **look: Any) -> None:
-    """A panel's title, in as many lines as its width asks for."""
+    """Set the title of a panel, in as many lines as the panel's width in inches requires."""
     axes.set_title(wrapped(text, int(inches / (1.2 * LETTER))), **look)
 
 
-PANEL, LEGEND, ENTRY = (
-    1.9,
-    1.4,
-    0.14,
-)  # inches: the width of a panel and of the legend, the height of its entries
+PANEL = 1.9  # inches: the width of a panel
+LEGEND = 1.4  # inches: the width of the legend
+ENTRY = 0.14  # inches: the height of an entry of the legend
 
 
 def side_by_side(
@@ -347,20 +384,25 @@ def side_by_side(
     square: float | None = None,
     **share: bool,
 ) -> Canvas:
-    """A panel for each title, filled by its function, with the legend of all beside them. order: of
-    the legend. square: panels as wide as high, of so many inches at most.
+    """Draw a panel per title, with one legend for all panels on their right.
+
+    Args:
+        shown: The titles, and the function that draws each panel.
+        order: The labels of the legend, in order.
+        square: The most width of a panel in inches, if panels are as wide as they are high.
+        share: The options "sharex" and "sharey" of matplotlib.
     """
-    room = PAGE - LEGEND
-    per_row = across(len(shown), room, PANEL, PANEL)
-    side, rows = room / per_row, -(-len(shown) // per_row)
+    width = PAGE - LEGEND
+    per_row = across(len(shown), width, PANEL, PANEL)
+    side = width / per_row
+    rows = -(-len(shown) // per_row)
     height = max(PANEL * rows, 0.3 + ENTRY * len(order))
     if square is not None:
         side = min(square, side)
         height = 0.95 * side * rows
     figure = canvas(side * per_row + LEGEND, height)
-    for axes, (title, fill) in zip(
-        panels(figure, len(shown), per_row, **share), shown.items(), strict=True
-    ):
+    all_axes = panels(figure, len(shown), per_row, **share)
+    for axes, (title, fill) in zip(all_axes, shown.items(), strict=True):
         fill(axes)
         set_title(axes, title, side)
     legend(figure, order)
@@ -368,41 +410,49 @@ def side_by_side(
 
 
 def legend(figure: Canvas, order: Sequence[str]) -> Any:
-    """One legend for all panels, beside them, of those labels that are drawn."""
-    pairs = (
-        pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)
-    )
-    handles = {label: handle for handle, label in pairs}
-    labels = [label for label in dict.fromkeys(order) if label in handles]
-    shown = [handles[label] for label in labels], [wrapped(label, 22) for label in labels]
-    return figure.legend(*shown, loc="outside right upper")
+    """Add one legend for all panels on their right, of those labels that are drawn."""
+    handle_by_label = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handle_by_label[label] = handle
+    labels = [label for label in dict.fromkeys(order) if label in handle_by_label]
+    handles = [handle_by_label[label] for label in labels]
+    texts = [wrapped(label, 22) for label in labels]
+    return figure.legend(handles, texts, loc="outside right upper")
 
 
-SMALLEST = (
-    0.01  # the least that an axis from 0 shows: below lie methods that are exact but for rounding
-)
-SPREAD = (
-    20.0  # of the largest to the smallest value: from here on a linear axis hides the small ones
-)
+# The least end of an axis from 0. Methods that are exact except for rounding lie below it.
+SMALLEST = 0.01
+# If the largest value is so many times the smallest, a linear axis hides the small values.
+SPREAD = 20.0
 
 
 def spread_axis(axes: Any, name: str, values: Floats, from_zero: bool = False) -> None:
-    """The axis "x" or "y" for these values: logarithmic beyond the smallest, and from 0, where
-    values of at least 0 spread wide; else linear. It never spans rounding alone, which would rank
-    methods that coincide.
+    """Set the scale and the limits of the axis "x" or "y" for these values.
+
+    Values of at least 0 that spread wide have an axis from 0, which is logarithmic beyond the
+    smallest value. Other values have a linear axis. An axis never spans only rounding, which would
+    seem to rank methods that coincide.
+
+    Args:
+        axes: matplotlib's axes.
+        name: The axis, "x" or "y".
+        values: The values that are drawn.
+        from_zero: A linear axis begins at 0.
     """
+    axis = getattr(axes, f"{name}axis")
+    set_limits = getattr(axes, f"set_{name}lim")
     positive = values[values >= FLOAT32_ROUNDING]
     if len(positive) and values.min() >= 0 and positive.max() > SPREAD * positive.min():
         start = max(positive.min(), positive.max() / 1000)
-        getattr(axes, f"set_{name}scale")(
-            "symlog", linthresh=10.0 ** np.floor(np.log10(start))
-        )  # its first tick
-        getattr(axes, f"{name}axis").set_minor_formatter(NullFormatter())
-        getattr(axes, f"set_{name}lim")(0, 1.5 * positive.max())
+        first_tick = 10.0 ** np.floor(np.log10(start))
+        getattr(axes, f"set_{name}scale")("symlog", linthresh=first_tick)
+        axis.set_minor_formatter(NullFormatter())
+        set_limits(0, 1.5 * positive.max())
         return
     if from_zero or max(-values.min(), values.max()) < FLOAT32_ROUNDING:
-        getattr(axes, f"set_{name}lim")(0, max(1.15 * values.max(), SMALLEST))
-    getattr(axes, f"{name}axis").set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
+        set_limits(0, max(1.15 * values.max(), SMALLEST))
+    axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
 
 
 def matrix(
@@ -414,9 +464,19 @@ def matrix(
     size: float,
     aspect: Literal["auto", "equal"],
 ) -> Any:
-    """Cells in blue, the darker the larger their share, of which `most` would be the darkest, with
-    the texts on them: (rows, columns) both. The image. dark: the share from which on texts are
-    white.
+    """Draw cells in blue, the darker the larger their share, with texts on them.
+
+    Args:
+        axes: matplotlib's axes.
+        shares: The share of each cell, (rows, columns).
+        texts: The text of each cell, (rows, columns). "" draws none.
+        most: The share that would have the darkest blue.
+        dark: The share above which texts are white.
+        size: The size of the texts in points.
+        aspect: "equal" for square cells, "auto" for cells that fill the axes.
+
+    Returns:
+        matplotlib's image.
     """
     picture = axes.imshow(shares, vmin=0, vmax=most, cmap="Blues", aspect=aspect)
     axes.grid(visible=False)
@@ -426,70 +486,75 @@ def matrix(
             cell = axes.text(
                 column, row, text, ha="center", va="center", fontsize=size, color=colour
             )
-            cell.set_in_layout(
-                False
-            )  # there is no room to make for it, which takes as long as drawing
+            # the layout needs no room for it, and measuring it takes as long as drawing it
+            cell.set_in_layout(False)
     return picture
 
 
 def by_network(parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The frames of several networks as one, which names them in its first column; of one network
-    its own.
+    """Return the frames of several networks as one frame with a first column for the network.
+
+    The frame of only one network is returned as it is.
     """
     if len(parts) == 1:
         return next(iter(parts.values()))
-    named = [
+    frames = [
         pd.DataFrame({"Network": [label] * len(frame), **frame}) for label, frame in parts.items()
     ]
-    return pd.concat(named, ignore_index=True)
+    return pd.concat(frames, ignore_index=True)
 
 
 def written(value: Any) -> str:
-    """A cell of a frame as readers see it."""
-    return (
-        number(value)
-        if isinstance(value, float)
-        else f"{value:,}"
-        if isinstance(value, int)
-        else str(value)
-    )
+    """Return a cell of a frame as readers see it."""
+    if isinstance(value, float):
+        return number(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def told_apart(run: RunFolder, *metrics: str) -> tuple[list[Setting], str]:
-    """The settings in which methods differ by one of these metrics, and a sentence on the others,
-    whose chart would show one spot.
+    """Return the settings in which methods differ by one of these metrics.
+
+    Returns:
+        The settings, and a sentence about the other settings, whose chart would show one spot. The
+        sentence is "" if there are none.
     """
-    same = [
-        setting for setting in run.settings if all(coincide(run, setting, name) for name in metrics)
-    ]
-    note = (
-        "Not drawn, since all methods, controls aside, have the same values: "
-        f"{', '.join(map(run.label, same))}."
-    )
-    return [setting for setting in run.settings if setting not in same], note if same else ""
+    different = []
+    same = []
+    for setting in run.settings:
+        is_same = all(coincide(run, setting, name) for name in metrics)
+        (same if is_same else different).append(setting)
+    if not same:
+        return different, ""
+    labels = ", ".join(map(run.label, same))
+    note = f"Not drawn, since all methods, controls aside, have the same values: {labels}."
+    return different, note
 
 
 def counts_by(rows: pd.DataFrame, by: Sequence[str]) -> str:
-    """ "n = 60 to 64 images, 112 to 120 rows": the fewest and the most of the groups of rows."""
+    """Return the fewest and the most images and rows of groups of rows, such as "n = 60 to 64
+    images, 112 to 120 rows".
+    """
     groups = rows.groupby(list(by), observed=True)
     image = image_numbers(rows["image_id"])
-    many = image.max(initial=0) + 1
-    pairs = pd.unique(
-        groups.ngroup().to_numpy() * many + image
-    )  # groups with their images, in a quarter of the time
-    return counts_text(np.bincount(pairs // many), groups.size())
+    num_images = image.max(initial=0) + 1
+    # One number per pair of a group and an image: nunique() of each group takes four times as long.
+    pairs = pd.unique(groups.ngroup().to_numpy() * num_images + image)
+    return counts_text(np.bincount(pairs // num_images), groups.size())
 
 
 def not_measured(run: RunFolder, metric: str, needs: str = "") -> str:
-    """Why a metric has no value, and the settings that bring it. needs: those beside the metric
-    itself, in words.
+    """Return why a metric has no value, and the settings that add it.
+
+    Args:
+        run: The run.
+        metric: The metric's name in the configuration.
+        needs: Words for what the metric needs besides its own setting.
     """
-    values = {name for name, entry in run.manifest.metrics.items() if entry.metric == metric} | {
-        metric
-    }
+    values = {name for name, entry in run.manifest.metrics.items() if entry.metric == metric}
+    values.add(metric)
     statuses = Counter(run.records.counts(values)) + Counter(run.class_records.counts(values))
-    also = f"; {needs}" if needs else ""
+    condition = f"; {needs}" if needs else ""
     if not statuses:
-        return f"This run doesn't measure {metric}: add it with metric=[...,{metric}]{also}."
+        return f"This run doesn't measure {metric}: add it with metric=[...,{metric}]{condition}."
     counts = ", ".join(f"{status} {count}" for status, count in statuses.most_common())
-    return f"No row of {metric} has status ok ({counts}){also}."
+    return f"No row of {metric} has status ok ({counts}){condition}."

@@ -1,5 +1,7 @@
-"""Charts with a point for each method: the axiom plane, by what tables lead with of both axiom
-errors, of the methods on the score's scale; and run time against quality.
+"""Draw charts with a point per method: the axiom plane, and run time against quality.
+
+The axiom plane shows both axiom errors of the methods on the score's scale. Of each metric it shows
+the statistic with which tables begin.
 """
 
 from __future__ import annotations
@@ -35,8 +37,14 @@ ROW = ["image_id", "target_class"]
 
 
 class Plane(NamedTuple):
-    """points: method -> (x, y), what tables lead with, over the rows where every drawn method has
-    both values. images: how many images these `rows` are of; all_rows: rows of the setting.
+    """The points of an axiom plane.
+
+    Attributes:
+        points: A row per method, with the columns x and y. They are the statistics with which
+            tables begin, over the rows for which every drawn method has both values.
+        images: The number of images of these rows.
+        rows: The number of these rows.
+        all_rows: The number of all rows of the setting.
     """
 
     points: pd.DataFrame
@@ -46,14 +54,20 @@ class Plane(NamedTuple):
 
 
 def axiom_plane(run: RunFolder, setting: Setting, errors: Sequence[str]) -> Plane | None:
-    """The methods on the score's scale by two errors, the metrics of the axes x and y; None where
-    no row has both of every such method.
+    """Return the methods on the score's scale by two errors.
+
+    Args:
+        run: The run.
+        setting: The setting.
+        errors: The metrics of the axes x and y.
+
+    Returns:
+        The points; None if no row has both errors of every such method.
     """
     x, y = errors
     rows = rows_at(run.records.rows([x, y]), setting)
-    rows = rows[rows["status"] == OK].astype(
-        {"image_id": str}
-    )  # pandas can't look up categories in a pair of columns
+    # pandas can't look up categories in a pair of columns
+    rows = rows[rows["status"] == OK].astype({"image_id": str})
     on_scale = [
         name for name in rows["method"].cat.categories if run.metadata.method(name).on_score_scale
     ]
@@ -61,39 +75,42 @@ def axiom_plane(run: RunFolder, setting: Setting, errors: Sequence[str]) -> Plan
     table = values.pivot_table(
         index=ROW, columns=["method", "metric"], values="value", observed=True
     )
-    both = [name for name in on_scale if (name, x) in table.columns and (name, y) in table.columns]
-    table = table[[(name, metric) for name in both for metric in (x, y)]].dropna()
+    columns = []
+    for name in on_scale:
+        if (name, x) in table.columns and (name, y) in table.columns:
+            columns += [(name, x), (name, y)]
+    table = table[columns].dropna()
     if table.empty:
         return None
-    columns = {
+    points = {
         name: table.xs(name, axis=1, level="metric").agg(run.metadata.value(name).lead)
         for name in errors
     }
     images = table.index.get_level_values("image_id").nunique()
-    return Plane(pd.DataFrame(columns), images, len(table), len(run.layouts[setting].images))
+    return Plane(pd.DataFrame(points), images, len(table), len(run.layouts[setting].images))
 
 
-MOST_PANEL = 2.8  # inches: the most of a panel's width
+MOST_PANEL = 2.8  # inches: the most width of a panel
 
 
 def draw_plane(run: RunFolder) -> Iterator[Figure | LeftOut]:
-    """A panel for each setting where a method on the score's scale has both errors."""
-    chosen = options_of(run).figures
-    if not chosen.plane:
-        yield LeftOut(
-            PLANE.title, "No two errors are chosen: report.figures.plane=[METRIC,METRIC]."
-        )
+    """Yield a figure with a panel for each setting in which methods have both errors."""
+    errors = options_of(run).figures.plane
+    if not errors:
+        reason = "No two errors are chosen: report.figures.plane=[METRIC,METRIC]."
+        yield LeftOut(PLANE.title, reason)
         return
-    settings, same = drawing.told_apart(run, *chosen.plane)
-    drawn = {run.label(setting): axiom_plane(run, setting, chosen.plane) for setting in settings}
-    planes = {label: plane for label, plane in drawn.items() if plane is not None}
+    settings, note_on_others = drawing.told_apart(run, *errors)
+    planes = {}
+    for setting in settings:
+        plane = axiom_plane(run, setting, errors)
+        if plane is not None:
+            planes[run.label(setting)] = plane
     if not planes:
-        missing = [name for name in chosen.plane if name not in run.metrics]
-        add = f"; add metric=[...,{','.join(missing)}]" if missing else ""
-        errors = " and ".join(chosen.plane)
-        yield LeftOut(
-            PLANE.title, same or f"No method on the score's scale has values of both {errors}{add}."
-        )
+        reason = f"No method on the score's scale has values of both {' and '.join(errors)}"
+        if missing := [name for name in errors if name not in run.metrics]:
+            reason += f"; add metric=[...,{','.join(missing)}]"
+        yield LeftOut(PLANE.title, note_on_others or f"{reason}.")
         return
     counts = ", ".join(
         f"{label} {plane.images:,} images, {plane.rows:,} of {plane.all_rows:,} rows"
@@ -101,31 +118,35 @@ def draw_plane(run: RunFolder) -> Iterator[Figure | LeftOut]:
     )
     caption = (
         "Each method on the score's scale, over the rows where all of them have both errors "
-        f"({counts}). Methods on one spot are rings around it. {same}"
-    ).rstrip()
-    axes = [run.metadata.value(name) for name in chosen.plane]
-    axis_titles = [axis_title(value, value.lead.capitalize()) for value in axes]
+        f"({counts}). Methods on one spot are rings around it. {note_on_others}"
+    )
+    values = [run.metadata.value(name) for name in errors]
+    axis_titles = [axis_title(value, value.lead.capitalize()) for value in values]
     frames = {label: _plane_frame(run, plane, axis_titles) for label, plane in planes.items()}
-    plot = partial(_plot_plane, run, planes, axis_titles)
     yield Figure(
-        "axiom_plane", PLANE.title, caption, plot, chart=PLANE, frame=drawing.by_network(frames)
+        name="axiom_plane",
+        title=PLANE.title,
+        caption=caption.rstrip(),
+        plot=partial(_plot_plane, run, planes, axis_titles),
+        chart=PLANE,
+        frame=drawing.by_network(frames),
     )
 
 
 def _plane_frame(run: RunFolder, plane: Plane, axis_titles: Sequence[str]) -> pd.DataFrame:
+    """Return the table of a plane's points."""
     methods = [run.metadata.method_title(name) for name in plane.points.index]
     values = dict(zip(axis_titles, plane.points.to_numpy().T, strict=True))
-    return pd.DataFrame(
-        {"Method": methods, **values, "Also here": at_same_spot(methods, *values.values())}
-    )
+    same_spot = at_same_spot(methods, *values.values())
+    return pd.DataFrame({"Method": methods, **values, "Also here": same_spot})
 
 
 def _plot_plane(run: RunFolder, planes: Mapping[str, Plane], axis_titles: Sequence[str]) -> Canvas:
+    """Draw a panel per plane."""
     styles = method_styles(run)
-    shown = {label: partial(_fill_plane, plane, styles) for label, plane in planes.items()}
-    figure = drawing.side_by_side(
-        shown, [style.title for style in styles.values()], square=MOST_PANEL
-    )
+    panels = {label: partial(_fill_plane, plane, styles) for label, plane in planes.items()}
+    titles = [style.title for style in styles.values()]
+    figure = drawing.side_by_side(panels, titles, square=MOST_PANEL)
     figure.supxlabel(axis_titles[0])
     figure.supylabel(drawing.wrapped(axis_titles[1], int(PANEL / LETTER)))
     for handle in figure.legends[0].legend_handles:
@@ -135,21 +156,28 @@ def _plot_plane(run: RunFolder, planes: Mapping[str, Plane], axis_titles: Sequen
 
 
 def _fill_plane(plane: Plane, styles: Mapping[str, MethodStyle], axes: Any) -> None:
-    rings: Counter[tuple[str, ...]] = Counter()
+    """Draw the points of a plane."""
+    # Methods that tie in theory lie on one spot. Each later one is a wider ring around the first.
+    points_at: Counter[tuple[str, ...]] = Counter()
     for method, (x, y) in zip(plane.points.index, plane.points.to_numpy(), strict=True):
-        # Methods that tie in theory lie on one spot: each later one is a wider ring around the
-        # first.
-        spot, style = (number(x), number(y)), styles[method]
-        look = {
-            "marker": style.marker,
-            "markersize": 5 + 4 * rings[spot],
-            "markeredgecolor": style.colour,
-        }
-        look |= {"markerfacecolor": "none" if rings[spot] else style.colour, "markeredgewidth": 1.2}
-        rings[spot] += 1
-        axes.plot(x, y, label=style.title, linestyle="none", zorder=4, clip_on=False, **look)
-    for axis_name, points in zip("xy", plane.points.to_numpy().T, strict=True):
-        drawing.spread_axis(axes, axis_name, points, from_zero=True)
+        spot = (number(x), number(y))
+        style = styles[method]
+        axes.plot(
+            x,
+            y,
+            label=style.title,
+            linestyle="none",
+            zorder=4,
+            clip_on=False,
+            marker=style.marker,
+            markersize=5 + 4 * points_at[spot],
+            markeredgecolor=style.colour,
+            markerfacecolor="none" if points_at[spot] else style.colour,
+            markeredgewidth=1.2,
+        )
+        points_at[spot] += 1
+    for axis_name, values in zip("xy", plane.points.to_numpy().T, strict=True):
+        drawing.spread_axis(axes, axis_name, values, from_zero=True)
 
 
 COSTS = Chart("costs", "Cost against quality", "Metric")
@@ -158,80 +186,95 @@ LOW = "95 % interval from"
 
 
 def draw_costs(run: RunFolder) -> Iterator[Figure]:
-    """One figure for each metric with a direction; none where run time wasn't measured."""
-    times = {setting: milliseconds(run, setting) for setting in run.settings}
-    costs = {
-        setting: ms.drop(TRACE) + ms[TRACE]
-        for setting, ms in times.items()
-        if TRACE in ms and len(ms) > 2
-    }
+    """Yield a figure for each metric with a direction, if run time was measured."""
+    costs = {}
+    for setting in run.settings:
+        ms = milliseconds(run, setting)
+        if TRACE in ms and len(ms) > 2:
+            costs[setting] = ms.drop(TRACE) + ms[TRACE]
     rows = leading(run.summary)
     rows = rows[(rows["method"] != METHOD_FREE) & (rows["n"] > 0)]
     for value in map(run.metadata.value, metrics_in_order(run, set(rows["metric"]))):
-        selected = rows[rows["metric"] == value.name]
-        settings, same = drawing.told_apart(run, value.name)
-        tables = {
-            run.label(at): _costs_of(run, value, rows_at(selected, at), costs[at])
-            for at in settings
-            if at in costs
-        }
-        tables = {label: table for label, table in tables.items() if len(table)}
+        metric_rows = rows[rows["metric"] == value.name]
+        settings, note_on_others = drawing.told_apart(run, value.name)
+        tables = {}
+        for setting in settings:
+            if setting in costs:
+                setting_rows = rows_at(metric_rows, setting)
+                table = _costs_frame(run, value, setting_rows, costs[setting])
+                if len(table):
+                    tables[run.label(setting)] = table
         if not value.has_direction or not tables:
             continue
         frame = drawing.by_network(tables)
+        counts = counts_text(frame["Images"], frame["Rows"])
         caption = (
             "Cost: run time of trace and method together, measured apart from the run. Quality: "
-            f"the {value.lead} with "
-            f"its 95 % interval, by image. {counts_text(frame['Images'], frame['Rows'])} a point. {same}".rstrip()
+            f"the {value.lead} with its 95 % interval, by image. {counts} a point. {note_on_others}"
         )
-        plot, title = partial(_plot_costs, run, value, tables), f"{value.title} and cost"
         yield Figure(
-            f"cost_{value.name}", title, caption, plot, chart=COSTS, label=value.title, frame=frame
+            name=f"cost_{value.name}",
+            title=f"{value.title} and cost",
+            caption=caption.rstrip(),
+            plot=partial(_plot_costs, run, value, tables),
+            chart=COSTS,
+            label=value.title,
+            frame=frame,
         )
 
 
-def _costs_of(run: RunFolder, value: Value, rows: pd.DataFrame, ms: pd.Series) -> pd.DataFrame:
-    """A row for each method. ms: by method."""
+def _costs_frame(run: RunFolder, value: Value, rows: pd.DataFrame, ms: pd.Series) -> pd.DataFrame:
+    """Return a table with a row per method. `ms` has the run time of each method."""
     rows = rows[rows["method"].isin(ms.index)].set_index("method")
     titles = [run.metadata.method_title(name) for name in rows.index]
-    low, high = (rows[f"{value.lead}_{end}"].fillna(rows[value.lead]) for end in ("low", "high"))
-    points: dict[str, Any] = {
+    lead = rows[value.lead]
+    ms = ms.reindex(rows.index).astype(float)
+    columns = {
         "Method": titles,
-        MS: ms.reindex(rows.index).astype(float),
-        "Value": rows[value.lead],
+        MS: ms,
+        "Value": lead,
+        LOW: rows[f"{value.lead}_low"].fillna(lead),
+        "to": rows[f"{value.lead}_high"].fillna(lead),
+        "Rows": rows["n"],
+        "Images": rows["images"],
+        "Also here": at_same_spot(titles, ms, lead),
     }
-    counts = {"Rows": rows["n"], "Images": rows["images"]}
-    also = {"Also here": at_same_spot(titles, points[MS], points["Value"])}
-    return pd.DataFrame({**points, LOW: low, "to": high, **counts, **also})
+    return pd.DataFrame(columns)
 
 
 def _plot_costs(run: RunFolder, value: Value, tables: Mapping[str, pd.DataFrame]) -> Canvas:
+    """Draw a panel per table."""
     titles = [style.title for style in method_styles(run).values()]
-    figure = drawing.side_by_side(
-        {label: partial(_fill_costs, run, table) for label, table in tables.items()}, titles
-    )
+    panels = {label: partial(_fill_costs, run, table) for label, table in tables.items()}
+    figure = drawing.side_by_side(panels, titles)
     figure.supxlabel(MS)
-    figure.supylabel(
-        drawing.wrapped(axis_title(value, value.lead.capitalize()), int(PANEL / LETTER))
-    )
+    title = axis_title(value, value.lead.capitalize())
+    figure.supylabel(drawing.wrapped(title, int(PANEL / LETTER)))
     return figure
 
 
 def _fill_costs(run: RunFolder, table: pd.DataFrame, axes: Any) -> None:
-    """Time is logarithmic; the values are beyond the smallest where they spread wide."""
+    """Draw the points of a table, with time on a logarithmic axis (see `drawing.spread_axis` for
+    the other).
+    """
     styles = method_styles(run)
     for method, row in table.iterrows():
         style = styles[str(method)]
-        axes.plot(
-            [row[MS], row[MS]], [row[LOW], row["to"]], color=style.colour, label="_bar", linewidth=1
-        )
-        look = {"color": style.colour, "label": style.title, "linewidth": 1, "markersize": 4.5}
-        axes.plot(row[MS], row["Value"], style.marker, **look)
-    low, high = table[MS].min() / 1.5, table[MS].max() * 1.5
+        colour = style.colour
+        ms = row[MS]
+        axes.plot([ms, ms], [row[LOW], row["to"]], color=colour, label="_bar", linewidth=1)
+        look = {"color": colour, "label": style.title, "linewidth": 1, "markersize": 4.5}
+        axes.plot(ms, row["Value"], style.marker, **look)
+    low = table[MS].min() / 1.5
+    high = table[MS].max() * 1.5
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-    steps = (1, 1.5, 2, 3, 5, 7) if high < 10 * low else (1, 2, 5) if high < 50 * low else (1,)
+    steps: tuple[float, ...] = (1,)  # the wider the axis, the fewer ticks of each power of ten
+    if high < 10 * low:
+        steps = (1, 1.5, 2, 3, 5, 7)
+    elif high < 50 * low:
+        steps = (1, 2, 5)
     ticks = np.outer(powers, steps).ravel()
     ticks = ticks[(ticks >= low) & (ticks <= high)]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

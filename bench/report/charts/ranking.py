@@ -1,4 +1,4 @@
-"""Which method leads in what: every metric as a row, and mean ranks over networks and data sets
+"""Draw rankings of the methods: one row per metric, and mean ranks over networks and data sets
 (Demsar 2006).
 """
 
@@ -36,18 +36,21 @@ from axiom_bench.statistics.summary import leading
 
 TITLE = "Which method leads in what"
 ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}"}
-WRITTEN = 0.37  # inches: the width of a cell from which on its value is written into it
+WRITTEN = 0.37  # inches: the least width of a cell with its value in it
 NAME = 40  # letters of a metric's title in one line
-LINE, GAP = 0.115, 0.05  # inches: the height of a line of text, and what is above it in its row
-LIGHTER = 1.3  # of the colours' range: the darkest would drown the numbers
-DARK = 0.7  # from here on the number is white
+LINE = 0.115  # inches: the height of a line of text
+GAP = 0.05  # inches: the space above the text of a row
+LIGHTER = 1.3  # the share that would have the darkest colour, on which numbers can't be read
+DARK = 0.7  # the share above which the number is white
 EACH_ROW = "each row orders the methods by one metric, from the best (dark) to the last (white)"
 CHANCE = "A place says nothing of chance: see the errors in the tables."
 
 
 def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
-    """One figure for each setting that has several methods; where there are several such, first one
-    over all. Metrics in which no method can be best are left out.
+    """Yield a figure for each setting that has several methods, and one over all such settings if
+    there are several.
+
+    Metrics in which no method can be best are left out.
     """
     values = [
         value
@@ -55,124 +58,145 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
         if value.has_direction and not value.reached_by
     ]
     summary = leading(run.summary[run.summary["method"] != METHOD_FREE])
-    fitting = {}
+    tables = {}
     for setting in run.settings:
         table = leads(rows_at(summary, setting), values)
         if table.shape[1] > 1 and len(table) and run.ranks(setting):
-            fitting[setting] = table
-    if len(fitting) > 1:
-        yield _over_all(run, fitting, values)
-    for count, setting in enumerate(run.settings):
+            tables[setting] = table
+    if len(tables) > 1:
+        yield _figure_over_all(run, tables, values)
+    for index, setting in enumerate(run.settings):
         title = f"{TITLE}, {run.label(setting)}"
-        if setting in fitting:
-            name = f"ranking_{count}" if len(run.settings) > 1 else "ranking"
-            yield _of_one(run, setting, name, title, fitting[setting])
-        elif run.metadata.model(setting.model).random_weights:
-            yield LeftOut(
-                title, "The weights are random: values of an untrained network rank no method."
-            )
+        if setting in tables:
+            name = f"ranking_{index}" if len(run.settings) > 1 else "ranking"
+            yield _figure_of_setting(run, setting, name, title, tables[setting])
+            continue
+        if run.metadata.model(setting.model).random_weights:
+            reason = "The weights are random: values of an untrained network rank no method."
         elif not run.ranks(setting):
-            yield LeftOut(
-                title, "Values of a network that is no better than chance rank no method."
-            )
+            reason = "Values of a network that is no better than chance rank no method."
         else:
-            yield LeftOut(
-                title,
-                "It takes two methods with values, and a metric by which a method can be best.",
-            )
+            reason = "It takes two methods with values, and a metric by which a method can be best."
+        yield LeftOut(title, reason)
 
 
 def leads(summary: pd.DataFrame, values: list[Value]) -> pd.DataFrame:
-    """Metrics x methods: the statistic that tables lead with, over the images that all compared
-    methods have; without rows and columns that have no value.
+    """Return the statistic with which tables begin, over the images that all compared methods have.
+
+    Args:
+        summary: The rows of the run's summary for one setting.
+        values: The metrics.
+
+    Returns:
+        A table with metrics as rows and methods as columns. Rows and columns without a value are
+        left out.
     """
     rows = summary[summary["metric"].isin([value.name for value in values]) & summary["compared"]]
-    lead = {value.name: value.lead for value in values}
-    leads = [
-        row["common_mean" if row["whole_set"] else f"common_{lead[str(row['metric'])]}"]
-        for _, row in rows.iterrows()
-    ]
-    table = rows.assign(lead=np.array(leads, dtype=float)).pivot(
-        index="metric", columns="method", values="lead"
-    )
-    ordered = table.reindex(index=list(lead), columns=list(dict.fromkeys(rows["method"])))
-    return ordered.dropna(how="all").dropna(how="all", axis=1)
+    lead_by_metric = {value.name: value.lead for value in values}
+    leads = []
+    for _, row in rows.iterrows():
+        # a value of the whole data set is a single number
+        lead = "mean" if row["whole_set"] else lead_by_metric[str(row["metric"])]
+        leads.append(row[f"common_{lead}"])
+    rows = rows.assign(lead=np.array(leads, dtype=float))
+    table = rows.pivot(index="metric", columns="method", values="lead")
+    methods = list(dict.fromkeys(rows["method"]))
+    table = table.reindex(index=list(lead_by_metric), columns=methods)
+    return table.dropna(how="all").dropna(how="all", axis=1)
 
 
 def places(row: pd.Series, better: str, rounding: float = FLOAT32_ROUNDING) -> pd.Series:
-    """1 for the best method; those that print alike have the mean of their places; NaN for one
-    without a value.
+    """Return the place of each method in a row, 1 for the best.
+
+    Methods that print alike have the mean of their places. A method without a value has NaN.
+
+    Args:
+        row: The values of one metric by method.
+        better: "lower" or "higher".
+        rounding: Values below it are rounding, and count as 0.
     """
     printed = row.map(lambda value: 0.0 if abs(value) < rounding else float(f"{value:.3g}"))
     return printed.rank(method="average", ascending=better == "lower")
 
 
 def ahead(table: pd.DataFrame, values: Iterable[Value]) -> pd.DataFrame:
-    """The share of a row's other methods that do worse: 1 for the best, 0 for the last, 1/2 for all
-    where all print alike. Metrics x methods -> the same; values: the rows', and perhaps more.
+    """Return the share of a row's other methods that do worse than each method.
+
+    The best method has 1, the last has 0. If all print alike, each has 1/2.
+
+    Args:
+        table: The values, with metrics as rows and methods as columns.
+        values: The metrics of the rows, and perhaps others.
+
+    Returns:
+        The shares, with the rows and columns of `table`.
     """
-    of_name = {value.name: value for value in values}
-    rows = [
-        places(row, of_name[str(name)].better, of_name[str(name)].rounding)
-        for name, row in table.iterrows()
-    ]
+    value_by_name = {value.name: value for value in values}
+    rows = []
+    for name, row in table.iterrows():
+        value = value_by_name[str(name)]
+        rows.append(places(row, value.better, value.rounding))
     place = pd.DataFrame(np.array(rows), index=table.index, columns=table.columns)
-    return 1 - (place - 1).div((place.notna().sum(axis=1) - 1).clip(lower=1), axis=0)
+    num_others = place.notna().sum(axis=1) - 1
+    return 1 - (place - 1).div(num_others.clip(lower=1), axis=0)
 
 
-def _of_one(run: RunFolder, setting: Setting, name: str, title: str, table: pd.DataFrame) -> Figure:
+def _figure_of_setting(
+    run: RunFolder, setting: Setting, name: str, title: str, table: pd.DataFrame
+) -> Figure:
+    """Return the figure of one setting, whose cells show the values."""
     values = [run.metadata.value(metric) for metric in table.index]
-    shown = "Numbers are" if _is_written(table) else "The order is by"
+    subject = "Numbers are" if _has_wide_cells(table) else "The order is by"
     caption = (
         f"{run.label(setting)}: {EACH_ROW}; those that print alike have one colour, and a dash is "
-        f"no value to compare. {shown} what tables lead with: the value of the whole data set, "
+        f"no value to compare. {subject} what tables lead with: the value of the whole data set, "
         "the median of a ratio or square, else the mean; on the images that all compared methods "
         f"have. {CHANCE}"
     )
     texts = [
         table.loc[value.name].map(partial(number, rounding=value.rounding)) for value in values
     ]
-    return Figure(
-        name, title, caption, partial(_plot, run, ahead(table, values), np.array(texts), values)
-    )
+    plot = partial(_plot, run, ahead(table, values), np.array(texts), values)
+    return Figure(name, title, caption, plot)
 
 
-def _over_all(
+def _figure_over_all(
     run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: list[Value]
 ) -> Figure:
-    """The mean over settings, which counts each network once, whatever its values."""
+    """Return the figure of the mean over settings, which counts each network once, whatever its
+    values.
+    """
     shares = pd.concat([ahead(table, values) for table in tables.values()])
     mean = shares.groupby(level=0).mean()
     methods = [name for name in (run.manifest.methods or shares.columns) if name in shares.columns]
-    ordered = [value for value in values if value.name in mean.index]
-    mean = mean.reindex(index=[value.name for value in ordered], columns=methods)
+    mean_values = [value for value in values if value.name in mean.index]
+    mean = mean.reindex(index=[value.name for value in mean_values], columns=methods)
     texts = mean.map(lambda share: NOTHING if np.isnan(share) else f"{100 * share:.0f}")
     caption = (
         f"Over {len(tables)} settings ({', '.join(map(run.label, tables))}): {EACH_ROW}. Numbers "
         "are per cent: how many of the other methods do worse, mean over the settings; 50 where "
         f"all print alike. {CHANCE}"
     )
-    plot = partial(_plot, run, mean, texts.to_numpy(), ordered)
+    plot = partial(_plot, run, mean, texts.to_numpy(), mean_values)
     return Figure("ranking_over_all", f"{TITLE}, over all", caption, plot)
 
 
-def _is_written(table: pd.DataFrame) -> bool:
-    """Whether a cell is wide enough for its value."""
+def _has_wide_cells(table: pd.DataFrame) -> bool:
+    """Return whether a cell of the table's figure is wide enough for its value."""
     return (PAGE - 0.15 - LETTER * NAME) / table.shape[1] >= WRITTEN
 
 
 def _plot(
     run: RunFolder, shares: pd.DataFrame, texts: np.ndarray, values: Sequence[Value]
 ) -> Canvas:
-    """Metrics x methods: coloured by share, with a text in each cell where there is room."""
+    """Draw a matrix of metrics and methods, coloured by share. Wide cells have texts."""
     titles = [run.metadata.method_title(str(method)) for method in shares.columns]
-    labels = [
-        wrapped(f"{value.title} {ARROWS[value.better]}", NAME) for value in values
-    ]  # the arrow: to the better
-    heights = LINE * (1 + max(label.count("\n") for label in labels)) + GAP
-    figure = canvas(PAGE, 0.3 + LETTER * max(map(len, titles)) + heights * len(labels))
+    # the arrow points to the better values
+    labels = [wrapped(f"{value.title} {ARROWS[value.better]}", NAME) for value in values]
+    row_height = LINE * (1 + max(label.count("\n") for label in labels)) + GAP
+    figure = canvas(PAGE, 0.3 + LETTER * max(map(len, titles)) + row_height * len(labels))
     axes = figure.subplots()
-    texts = texts if _is_written(shares) else np.empty((0, 0))
+    texts = texts if _has_wide_cells(shares) else np.empty((0, 0))
     matrix(axes, shares, texts, LIGHTER, DARK, SMALL, "auto")
     axes.set_xticks(range(shares.shape[1]), titles, rotation=90)
     axes.set_yticks(range(len(values)), labels)
@@ -181,22 +205,25 @@ def _plot(
 
 
 RANKS_TITLE = "Mean ranks over networks and data sets"
-RANK_LINE, BAR = 0.32, 0.16  # inches between the lines to the names, and between bars
+RANK_LINE = 0.32  # inches between the lines to the names
+BAR = 0.16  # inches between bars
 
 
 def draw_mean_ranks(run: RunFolder) -> Iterator[Figure | LeftOut]:
-    """One figure for each headline metric with a direction, from FEWEST_SETTINGS networks or data
-    sets on.
+    """Yield a figure for each headline metric with a direction, if the run has at least
+    FEWEST_SETTINGS networks or data sets.
     """
-    values = [run.metadata.value(name) for name in options_of(run).headline if name in run.metrics]
-    measured = [
-        (value, ranks)
-        for value in values
-        if value.has_direction
-        and not value.reached_by
-        and (ranks := mean_ranks(run, value.name)) is not None
-    ]
-    if reason := _no_mean_ranks(run, [ranks for _, ranks in measured]):
+    measured = []
+    for name in options_of(run).headline:
+        if name not in run.metrics:
+            continue
+        value = run.metadata.value(name)
+        if not value.has_direction or value.reached_by:
+            continue
+        ranks = mean_ranks(run, value.name)
+        if ranks is not None:
+            measured.append((value, ranks))
+    if reason := _reason_without_ranks(run, [ranks for _, ranks in measured]):
         yield LeftOut(RANKS_TITLE, reason)
         return
     for value, ranks in measured:
@@ -210,8 +237,8 @@ def draw_mean_ranks(run: RunFolder) -> Iterator[Figure | LeftOut]:
         yield Figure(f"mean_ranks_{value.name}", f"{RANKS_TITLE}, {value.title}", caption, plot)
 
 
-def _no_mean_ranks(run: RunFolder, all_ranks: Sequence[MeanRanks]) -> str:
-    """Why there is no figure; empty where there is."""
+def _reason_without_ranks(run: RunFolder, all_ranks: Sequence[MeanRanks]) -> str:
+    """Return why there is no figure of mean ranks; "" if there is one."""
     if len({(setting.model, setting.data) for setting in run.settings}) < len(run.settings):
         return "The layers of one network don't count as independent of each other."
     if not all_ranks:
@@ -219,13 +246,13 @@ def _no_mean_ranks(run: RunFolder, all_ranks: Sequence[MeanRanks]) -> str:
             "It takes a headline metric in which several methods have a value on several networks "
             "or data sets."
         )
-    widest = max(all_ranks, key=lambda ranks: len(ranks.ranks))
-    methods = len(widest.ranks)
-    if widest.count >= FEWEST_SETTINGS:
+    largest = max(all_ranks, key=lambda ranks: len(ranks.ranks))
+    methods = len(largest.ranks)
+    if largest.count >= FEWEST_SETTINGS:
         return ""
     return (
-        f"{methods} methods on {widest.count} networks or data sets: two mean ranks would have to "
-        f"differ by {widest.critical:.1f} places for a significant difference (Nemenyi, 5 %), and "
+        f"{methods} methods on {largest.count} networks or data sets: two mean ranks would have to "
+        f"differ by {largest.critical:.1f} places for a significant difference (Nemenyi, 5 %), and "
         f"all lie within {methods - 1}. It takes {FEWEST_SETTINGS} or more (model=a,b,c, or "
         "axiom-bench report RUN RUN of several runs); the table of places compares methods on "
         "each of them by image."
@@ -233,9 +260,11 @@ def _no_mean_ranks(run: RunFolder, all_ranks: Sequence[MeanRanks]) -> str:
 
 
 def _plot_mean_ranks(ranks: MeanRanks, title: Callable[[str], str]) -> Canvas:
-    count, bars = len(ranks.ranks), ranks.alike()
-    left = (count + 1) // 2
-    height = 0.9 + BAR * len(bars) + RANK_LINE * left
+    """Draw a diagram of critical differences. `title` returns the title of a method."""
+    count = len(ranks.ranks)
+    bars = ranks.alike()
+    num_left = (count + 1) // 2  # names on the left of the diagram
+    height = 0.9 + BAR * len(bars) + RANK_LINE * num_left
     figure = canvas(PAGE, height)
     axes = figure.subplots()
     axes.set(xlim=(1 - 0.35 * count, count + 0.35 * count), ylim=(-height + 0.5, 0.5))
@@ -250,11 +279,14 @@ def _plot_mean_ranks(ranks: MeanRanks, title: Callable[[str], str]) -> Canvas:
     for line, (first, last) in enumerate(bars, start=1):
         ends = (ranks.ranks.iloc[first] - 0.05, ranks.ranks.iloc[last] + 0.05)
         axes.plot(ends, [-BAR * line] * 2, color="0.15", linewidth=4, solid_capstyle="butt")
+    names_top = -BAR * (len(bars) + 1)
     for place, (name, rank) in enumerate(ranks.ranks.items()):
-        is_left = place < left
+        is_left = place < num_left
         line = place if is_left else count - 1 - place
-        y, end = -BAR * (len(bars) + 1) - RANK_LINE * (line + 0.5), 0.7 if is_left else count + 0.3
+        y = names_top - RANK_LINE * (line + 0.5)
+        end = 0.7 if is_left else count + 0.3
         axes.plot([rank, rank, end], [0, y, y], color="0.45", linewidth=0.9)
-        x, side = (end - 0.08, "right") if is_left else (end + 0.08, "left")
+        x = end - 0.08 if is_left else end + 0.08
+        side = "right" if is_left else "left"
         axes.text(x, y, f"{title(str(name))} {rank:.1f}", ha=side, va="center", fontsize=8)
     return figure

@@ -1,5 +1,5 @@
-"""The look of methods in charts, figures, findings and gallery, and what axes and captions call a
-metric.
+"""The look of methods in charts, figures, findings and gallery, the order of metrics, and the
+titles of axes.
 """
 
 from __future__ import annotations
@@ -13,25 +13,30 @@ from axiom_bench.report.options import options_of
 from axiom_bench.statistics.labels import Value, number
 from axiom_bench.statistics.run_folder import RunFolder
 
-# Colours that readers with colour vision deficiencies tell apart: Okabe and Ito 2008, without black
-# and yellow, which are too dark or too light for one of the two themes, then the darkest of Tol's
-# "muted" scheme.
+# Colours that readers with colour vision deficiencies tell apart: those of Okabe and Ito 2008, then
+# the darkest of Tol's "muted" scheme. Black and yellow are left out, since they are too dark or too
+# light for one of the page's two themes.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933")
-GREY = "#7d7d87"  # of controls
+GREY = "#7d7d87"  # the colour of controls, methods that a good method must beat
 MARKERS = "osD^vP*X"
 NUM_NUMBERED = len(COLOURS) * len(MARKERS)  # the numbers that a method's YAML may have
-DASHES = ((1, 0), (6, 2), (2, 2), (8, 2, 2, 2))  # lengths: drawn, left out, ...
+DASHES = ((1, 0), (6, 2), (2, 2), (8, 2, 2, 2))  # lengths, in turn drawn and left out
 NUM_STYLES = NUM_NUMBERED * len(DASHES)
 BETTER = {"lower": "lower is better", "higher": "higher is better"}
 
 
 @dataclass(frozen=True)
 class MethodStyle:
-    """title: as people read it. colour: "#rrggbb". marker: matplotlib's. dash: lengths drawn and
-    left out.
+    """The look of a method.
 
-    Eight numbers differ by colour, the following ones by marker and dash as well; controls by these
-    alone.
+    Eight styles differ by colour, further ones also by marker and dash. Controls differ only by
+    marker and dash.
+
+    Attributes:
+        title: The method's title.
+        colour: The colour, "#rrggbb".
+        marker: matplotlib's marker.
+        dash: The lengths of a line, in turn drawn and left out.
     """
 
     title: str
@@ -41,7 +46,7 @@ class MethodStyle:
 
     @property
     def linestyle(self) -> Any:
-        """matplotlib's: its unit is the width of the line."""
+        """matplotlib's style of a line, whose unit is the width of the line."""
         return "-" if self.dash == (1, 0) else (0, [length / 2 for length in self.dash])
 
 
@@ -54,73 +59,81 @@ def method_styles(run: RunFolder) -> dict[str, MethodStyle]:
     """
     is_control = {name: run.metadata.method(name).control is True for name in run.methods}
     number_by_method: dict[str, int] = {}
-    taken: dict[bool, set[int]] = {True: set(), False: set()}  # by whether they are of controls
+    # the numbers of controls (True) and of other methods (False)
+    used_numbers: dict[bool, set[int]] = {True: set(), False: set()}
     for name in run.methods:
         number = run.metadata.method(name).style
-        if (
-            isinstance(number, int)
-            and 0 <= number < NUM_NUMBERED
-            and number not in taken[is_control[name]]
-        ):
+        used = used_numbers[is_control[name]]
+        if isinstance(number, int) and 0 <= number < NUM_NUMBERED and number not in used:
             number_by_method[name] = number
-            taken[is_control[name]].add(number)
+            used.add(number)
     for name in run.methods:
         if name not in number_by_method:
-            number_by_method[name] = _number_from_name(name, taken[is_control[name]])
-            taken[is_control[name]].add(number_by_method[name])
+            used = used_numbers[is_control[name]]
+            number_by_method[name] = _number_from_name(name, used)
+            used.add(number_by_method[name])
     styles = {}
     for name in run.methods:
         turn, colour = divmod(number_by_method[name], len(COLOURS))
+        marker = (colour + turn) % len(MARKERS)
+        dash = (turn + turn // len(MARKERS)) % len(DASHES)
         styles[name] = MethodStyle(
             title=run.metadata.method_title(name),
             colour=GREY if is_control[name] else COLOURS[colour],
-            marker=MARKERS[(colour + turn) % len(MARKERS)],
-            dash=DASHES[(turn + turn // len(MARKERS)) % len(DASHES)],
+            marker=MARKERS[marker],
+            dash=DASHES[dash],
         )
     return styles
 
 
-def _number_from_name(name: str, taken: Collection[int]) -> int:
-    """Return a number behind those that YAML files may have, from the name alone unless it is
-    taken.
+def _number_from_name(name: str, used: Collection[int]) -> int:
+    """Return a number above those that YAML files may have. It depends only on the name unless the
+    number is used.
     """
     num_from_names = NUM_STYLES - NUM_NUMBERED
     first = zlib.crc32(name.encode()) % num_from_names
     candidates = (NUM_NUMBERED + (first + step) % num_from_names for step in range(num_from_names))
-    return next((number for number in candidates if number not in taken), NUM_NUMBERED + first)
+    return next((number for number in candidates if number not in used), NUM_NUMBERED + first)
 
 
 def metrics_in_order(run: RunFolder, names: Collection[str]) -> list[str]:
-    """These metrics: those of the headline first, then those of the overview, then the manifest's
-    order.
+    """Return these metrics: those of the headline, then those of the overview, then the others in
+    the manifest's order.
     """
     first = (*options_of(run).headline, *options_of(run).columns, *run.metrics)
     return [name for name in dict.fromkeys(first) if name in names]
 
 
 def at_same_spot(titles: Sequence[str], *coordinates: Iterable[float]) -> list[str]:
-    """For each point the titles of the others that print the same coordinates: what a reader can't
-    see below it.
+    """Return for each point the titles of other points that print the same coordinates.
+
+    A reader can't see the other points, since the point covers them.
+
+    Args:
+        titles: The title of each point.
+        coordinates: The values of each point on each axis.
     """
-    keys = [tuple(map(number, point)) for point in zip(*coordinates, strict=True)]
-    spots: dict[tuple[str, ...], list[str]] = {}
-    for title, key in zip(titles, keys, strict=True):
-        spots.setdefault(key, []).append(title)
-    return [
-        ", ".join(other for other in spots[key] if other != title)
-        for title, key in zip(titles, keys, strict=True)
-    ]
+    spots = [tuple(map(number, point)) for point in zip(*coordinates, strict=True)]
+    titles_by_spot: dict[tuple[str, ...], list[str]] = {}
+    for title, spot in zip(titles, spots, strict=True):
+        titles_by_spot.setdefault(spot, []).append(title)
+    texts = []
+    for title, spot in zip(titles, spots, strict=True):
+        texts.append(", ".join(other for other in titles_by_spot[spot] if other != title))
+    return texts
 
 
 def axis_title(value: Value, statistic: str = "") -> str:
-    """The metric with its unit, unless the title says it, and its direction, after the statistic
-    that is shown: "Mean confidence drop [probability], higher is better".
+    """Return the title of an axis that shows a metric.
+
+    The title has the statistic, the metric, its unit and its direction, such as "Mean confidence
+    drop [probability], higher is better". A unit that the metric's title has isn't repeated.
     """
-    title = (
-        value.title
-        if not value.unit or value.unit in value.title
-        else f"{value.title} [{value.unit}]"
-    )
+    title = value.title
+    if value.unit and value.unit not in value.title:
+        title = f"{title} [{value.unit}]"
     if statistic:
         title = f"{statistic} {title[:1].lower()}{title[1:]}"
-    return title + (f", {BETTER[value.better]}" if value.better in BETTER else "")
+    if value.better in BETTER:
+        title = f"{title}, {BETTER[value.better]}"
+    return title
