@@ -100,7 +100,7 @@ def counts_in(groups: Iterable[BoxGroup]) -> str:
 # If the largest value is so many times the smallest median, a linear axis squeezes a box into a
 # line.
 LOG_SPREAD = 30.0
-MAX_ZEROS = 0.05  # the most values that may be 0 on a logarithmic axis, which can't show 0
+MAX_ZEROS = 0.05  # a logarithmic axis, which can't show 0, has at most this share of values at 0
 FENCE = 3.0  # interquartile ranges beyond the quartiles: far out, after Tukey
 
 
@@ -190,8 +190,8 @@ def apply_axis(axis: Axis, axes: Any) -> None:
 
 
 WHISKER = 1.5  # interquartile ranges beyond the quartiles (Tukey)
-# The most points beyond the whiskers of a box that are drawn, since the page of 50,000 images must
-# stay small.
+# The maximum number of points beyond the whiskers of a box that are drawn, since the page of 50,000
+# images must stay small.
 MAX_OUTSIDE = 20
 
 
@@ -428,7 +428,7 @@ class Look(NamedTuple):
         title: The name in the table below the chart.
         tick: The text on the left of the box.
         colour: The colour.
-        letters: The most letters of a line of the text.
+        letters: The maximum number of letters of a line of the text.
     """
 
     title: str

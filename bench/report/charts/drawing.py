@@ -333,7 +333,7 @@ def across(count: int, width: float, panel: float, row: float, most: int = 3) ->
         width: The width of a row in inches.
         panel: The preferred width of a panel in inches.
         row: The height of a row in inches.
-        most: The most panels of a row if the rows fit on a page.
+        most: The maximum number of panels of a row if the rows fit on a page.
     """
     per_row = max(1, min(count, most, round(width / panel)))
     while per_row < count:
@@ -389,7 +389,7 @@ def side_by_side(
     Args:
         shown: The titles, and the function that draws each panel.
         order: The labels of the legend, in order.
-        square: The most width of a panel in inches, if panels are as wide as they are high.
+        square: The maximum width of a panel in inches, if panels are as wide as they are high.
         share: The options "sharex" and "sharey" of matplotlib.
     """
     width = PAGE - LEGEND
@@ -421,7 +421,7 @@ def legend(figure: Canvas, order: Sequence[str]) -> Any:
     return figure.legend(handles, texts, loc="outside right upper")
 
 
-# The least end of an axis from 0. Methods that are exact except for rounding lie below it.
+# The minimum upper end of an axis from 0. Methods that are exact except for rounding lie below it.
 SMALLEST = 0.01
 # If the largest value is so many times the smallest, a linear axis hides the small values.
 SPREAD = 20.0
@@ -518,11 +518,13 @@ def told_apart(run: RunFolder, *metrics: str) -> tuple[list[Setting], str]:
         The settings, and a sentence about the other settings, whose chart would show one spot. The
         sentence is "" if there are none.
     """
-    different = []
-    same = []
+    different: list[Setting] = []
+    same: list[Setting] = []
     for setting in run.settings:
-        is_same = all(coincide(run, setting, name) for name in metrics)
-        (same if is_same else different).append(setting)
+        if all(coincide(run, setting, name) for name in metrics):
+            same.append(setting)
+        else:
+            different.append(setting)
     if not same:
         return different, ""
     labels = ", ".join(map(run.label, same))

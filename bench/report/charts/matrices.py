@@ -33,8 +33,8 @@ from axiom_bench.statistics.summary import leading
 AGREEMENT = Chart("agreement", "Agreement of metrics", "Network")
 MIN_METHODS = 4  # of fewer methods, every order is likely by chance
 ROW = 0.2  # inches: the height of a cell
-WIDEST = 0.4  # inches: the most width of a cell
-WRITTEN = 0.22  # inches: the least width of a cell with a number in it
+WIDEST = 0.4  # inches: the maximum width of a cell
+WRITTEN = 0.22  # inches: the minimum width of a cell with a number in it
 PUOR = ("#b35806", "#f1a340", "#f7f7f7", "#998ec3", "#542788")  # the colours of ColorBrewer's PuOr
 DIGITS = 3  # significant digits that are printed: closer values tie
 COLUMNS = {  # {column of `agreement`: its title}
@@ -162,8 +162,8 @@ def _plot_agreement(frame: pd.DataFrame, rows: list[str], columns: list[str]) ->
 
 CONFUSION = "Explained class and class seen"
 MAX_CLASSES = 20  # a matrix shows at most this many classes: those that are explained most often
-SIDE = 2.1  # inches: the most width of a panel
-FILLED = 0.15  # inches: the least width of a cell with a number in it
+SIDE = 2.1  # inches: the maximum width of a panel
+FILLED = 0.15  # inches: the minimum width of a cell with a number in it
 NEEDS = (
     "it takes images of several classes, as those of data=scenes or data=voc, and target=each_label"
 )

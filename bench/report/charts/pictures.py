@@ -149,8 +149,8 @@ def show(axes: Any, image: Pixels, title: str = "", label: str = "") -> None:
         )
 
 
-GRID_SIDE = 0.95  # inches: the most width of a map
-LEAST_GRID_SIDE = 0.52  # inches: the least width of a map
+GRID_SIDE = 0.95  # inches: the maximum width of a map
+LEAST_GRID_SIDE = 0.52  # inches: the minimum width of a map
 GRID_NAME = 11  # letters of a class's name in one line
 LINE = 0.125  # inches: the height of a line of text
 GAP = 0.06  # the space between two maps, as a share of a map's width
@@ -258,7 +258,7 @@ def _plot_grid(pictures: Pictures, methods: Sequence[str], titles: Sequence[str]
     return figure
 
 
-PAIR_SIDE = 1.8  # inches: the most width of a map
+PAIR_SIDE = 1.8  # inches: the maximum width of a map
 
 
 def draw_pair(run: RunFolder) -> Iterator[Figure | LeftOut]:
@@ -298,7 +298,7 @@ def _plot_pair(pictures: Pictures, methods: Sequence[str], titles: Sequence[str]
 
 
 MAX_IMAGES = 4
-PERTURBED_SIDE = 1.5  # inches: the most width of a picture
+PERTURBED_SIDE = 1.5  # inches: the maximum width of a picture
 PERTURBED_NAME = 10  # letters of a class's name in one line
 MINUS = "\N{MINUS SIGN}"
 

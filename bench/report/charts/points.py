@@ -90,7 +90,7 @@ def axiom_plane(run: RunFolder, setting: Setting, errors: Sequence[str]) -> Plan
     return Plane(pd.DataFrame(points), images, len(table), len(run.layouts[setting].images))
 
 
-MOST_PANEL = 2.8  # inches: the most width of a panel
+MOST_PANEL = 2.8  # inches: the maximum width of a panel
 
 
 def draw_plane(run: RunFolder) -> Iterator[Figure | LeftOut]:

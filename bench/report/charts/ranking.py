@@ -36,7 +36,7 @@ from axiom_bench.statistics.summary import leading
 
 TITLE = "Which method leads in what"
 ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}"}
-WRITTEN = 0.37  # inches: the least width of a cell with its value in it
+WRITTEN = 0.37  # inches: the minimum width of a cell with its value in it
 NAME = 40  # letters of a metric's title in one line
 LINE = 0.115  # inches: the height of a line of text
 GAP = 0.05  # inches: the space above the text of a row

@@ -103,9 +103,9 @@ class Composition:
         job = self.jobs[number]
         choices = self.config.hydra.runtime.choices
         axis_choices = [word.partition("=") for word in job[len(self.overrides) :]]
-        # To compose takes up to seconds. The configuration of all jobs is used if it has the job's
-        # choices already, such as those of the first network. A protocol's settings depend on the
-        # network.
+        # Composing takes up to seconds. So the configuration of all jobs is used if it already has
+        # the job's choices, such as those of the first network. A protocol's settings depend on the
+        # network, so its jobs are composed.
         has_choices = all(choices.get(key) == value for key, _, value in axis_choices)
         is_composed = job == self.overrides or (self.config[PROTOCOL] is None and has_choices)
         with _reword_unexpected_errors(job):
@@ -505,10 +505,9 @@ def _axis_overrides(folders: Sequence[str], override: Override) -> list[str]:
     key = override.get_key_element().lstrip("+")
     line = str(override.input_line)
     if key in LISTS:
-        names = line.partition("=")[2]
-        names = names.replace("[", "").replace("]", "")
+        text = line.partition("=")[2].replace("[", "").replace("]", "")
         raise BenchError(
-            f"The brackets are missing in {line}; write {key}=[{names}] for several in one run."
+            f"The brackets are missing in {line}; write {key}=[{text}] for several in one run."
         )
     if key not in AXES:
         raise BenchError(
