@@ -344,6 +344,7 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
             continue
         counts = counts_in(group for panel in panels.values() for group in panel.values())
         direction = f", {value.better} is better" if value.has_direction else ""
+        # a method that no panel shows has no line in the panels
         drawn_methods = {method for panel in panels.values() for method in panel}
         looks = {
             method: Look(style.title, style.title, style.colour)

@@ -212,6 +212,7 @@ def _plot_curves(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanC
     styles = {name: style for name, style in method_styles(run).items() if name in methods}
     x = axis["at"]
     mark_every = -(-len(x) // MAX_MARKED)
+    # many bands on each other stay lighter than the lines
     alpha = SHADE * min(1, BANDS / len(styles))
 
     def fill(setting: Setting, axes: Any) -> None:
@@ -290,6 +291,7 @@ def draw_by_depth(run: RunFolder) -> Iterator[Figure | LeftOut]:
     }
     if not layers_by_place:
         return
+    # panels have the name of a data set only if there are several
     has_one_data_set = len({data for _, data in layers_by_place}) == 1
 
     def panel_rows(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, list[str]]]:

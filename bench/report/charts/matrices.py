@@ -230,6 +230,7 @@ def _confusion_figure(
     rows_by_title = {}
     for method, method_rows in rows.groupby("method", observed=True):
         rows_by_title[run.metadata.method_title(str(method))] = method_rows
+    # a class whose name no font can draw is shown by its index
     class_names = []
     for index in classes:
         class_name = run.class_name(setting.model, index)

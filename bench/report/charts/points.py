@@ -190,6 +190,7 @@ def draw_costs(run: RunFolder) -> Iterator[Figure]:
     costs = {}
     for setting in run.settings:
         ms = milliseconds(run, setting)
+        # a chart compares at least two methods, whose costs include the trace
         if TRACE in ms and len(ms) > 2:
             costs[setting] = ms.drop(TRACE) + ms[TRACE]
     rows = leading(run.summary)

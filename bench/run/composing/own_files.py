@@ -288,6 +288,7 @@ def _problems(content: DictConfig, is_global: bool, file: str) -> Iterator[str]:
             f"{find_line('')} an experiment begins with the line `{GLOBAL}`, since it sets what a "
             "whole run has; add it."
         )
+    # Hydra would take the choice of an entry for the settings of its group
     for node_key, value in content.items_ex(resolve=False):
         key = str(node_key)
         if key in groups - {"experiment"} and not isinstance(value, DictConfig | None):
