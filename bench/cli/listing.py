@@ -1,4 +1,5 @@
-"""`axiom-bench list`: what can be chosen, one line each. Imports neither torch nor any method or
+"""`axiom-bench list`: one line for each method, metric, model and whatever else can be chosen.
+Imports neither torch nor any method or
 metric.
 """
 
@@ -18,32 +19,45 @@ from axiom_bench.environment import add_current_folder, conf_folder, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.models.spec import classifiers
 
-ALL = ("all", "all_fast")  # no entries, but choices: method=all
+ALL = ("all", "all_fast")  # files of choices, such as method=all, not of entries
 
 
 def listing(kind: str | None, config_folder: Path | None = None) -> list[str]:
-    """The lines for one kind; for None those of all kinds, under headings. config_folder: a user's
-    own YAML files, listed beside those of conf/. Raises BenchError where it isn't there.
+    """Return the lines of one kind, or of all kinds under headings.
+
+    Args:
+        kind: A key of `LISTED`; `None` lists all kinds.
+        config_folder: A user's own YAML files, which are listed together with those of conf/.
+
+    Raises:
+        BenchError: If `config_folder` doesn't exist.
     """
     if config_folder is not None and not config_folder.is_dir():
         raise BenchError(f"There is no folder {config_folder} (--config-dir).")
-    add_current_folder()  # where a user's own functions are
-    folders = [conf_folder(), *([config_folder] if config_folder else [])]
+    add_current_folder()  # for a user's own functions
+    folders = [conf_folder()]
+    if config_folder:
+        folders.append(config_folder)
     lines: list[str] = []
     for name, (group, describe) in LISTED.items():
         if kind not in (None, name):
             continue
-        named = {path.stem: describe(path) for path in _files(folders, group)}
-        entries = dict(sorted(({**classifiers(), **named} if name == "models" else named).items()))
+        descriptions = {path.stem: describe(path) for path in _files(folders, group)}
+        if name == "models":
+            descriptions = {**classifiers(), **descriptions}
+        entries = dict(sorted(descriptions.items()))
         width = max(map(len, entries))
         if kind is None:
-            lines += ["", name] if lines else [name]
-        lines += [f"  {entry:<{width}}  {text}".rstrip() for entry, text in entries.items()]
+            if lines:
+                lines.append("")
+            lines.append(name)
+        for entry, text in entries.items():
+            lines.append(f"  {entry:<{width}}  {text}".rstrip())
     return lines
 
 
 def _files(folders: Sequence[Path], group: str) -> Iterator[Path]:
-    """The group's files; of several with one name the first, as Hydra takes it."""
+    """Return the files of a group; of several with one name only the first, as Hydra does."""
     files: dict[str, Path] = {}
     for folder in folders:
         for path in (folder / group).glob("*.yaml"):
@@ -52,16 +66,16 @@ def _files(folders: Sequence[Path], group: str) -> Iterator[Path]:
 
 
 def _entry(path: Path) -> Mapping[str, Any]:
-    """What a plug-in's file says. Raises BenchError where it holds no entry of its own name."""
+    """Return the content of a plug-in's file. Raise BenchError if it has no entry of its own
+    name.
+    """
     try:
         content = read_yaml(path)
     except yaml.YAMLError as error:
         raise BenchError(f"{path} can't be read: {' '.join(str(error).split())}.") from error
-    entry = (
-        content
-        if not isinstance(content, Mapping) or "_target_" in content
-        else content.get(path.stem)
-    )
+    entry = content
+    if isinstance(content, Mapping) and "_target_" not in content:
+        entry = content.get(path.stem)
     if not isinstance(entry, Mapping):
         raise BenchError(
             f"{path} has no entry {path.stem!r}; write _target_: module.function, and what else "
@@ -71,16 +85,20 @@ def _entry(path: Path) -> Mapping[str, Any]:
 
 
 def _plugin(path: Path) -> str:
-    """Of a method or metric: the first line of the function's docstring, and its reference."""
+    """Return the first line of the docstring of a method or metric, and its reference."""
     entry = _entry(path)
     reference = f" [{entry['reference']}]" if entry.get("reference") else ""
     return docstring(str(entry.get("_target_", ""))) + reference
 
 
 def docstring(target: str) -> str:
-    """The first line of the docstring of the function at a dotted path, read from its source
-    without importing it. "" where there is none, or where the module doesn't define the function
-    itself.
+    """Return the first line of a function's docstring, read from its source without importing it.
+
+    Args:
+        target: The dotted path of the function or class.
+
+    Returns:
+        The line; "" if there is none, or if the module doesn't define the function itself.
     """
     module, _, name = target.rpartition(".")
     try:
@@ -91,7 +109,7 @@ def docstring(target: str) -> str:
         return ""
     try:
         tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    except SyntaxError:  # a user's own module: running it says where
+    except SyntaxError:  # a user's own module; running it reports the place
         return ""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
@@ -100,7 +118,9 @@ def docstring(target: str) -> str:
 
 
 def _peer(path: Path) -> str:
-    """Of a method of another library, which may be absent: its title and the library's version."""
+    """Return the title of another library's method, and the library's version or how to install
+    it.
+    """
     entry = _entry(path)
     try:
         installed = version(str(entry.get("library")))
@@ -110,15 +130,14 @@ def _peer(path: Path) -> str:
 
 
 def _comment(path: Path) -> str:
-    """The first comment of a YAML file, which says what it is; "" where there is none."""
+    """Return the first comment of a YAML file, which describes it; "" if there is none."""
     lines = path.read_text(encoding="utf-8").splitlines()
     comments = (line.removeprefix("#").strip() for line in lines if line.startswith("#"))
     return next((comment for comment in comments if not comment.startswith("@package")), "")
 
 
-LISTED: dict[
-    str, tuple[str, Callable[[Path], str]]
-] = {  # the group in conf/, and what is said of an entry's file
+# The group in conf/ of each kind, and the function that describes an entry's file.
+LISTED: dict[str, tuple[str, Callable[[Path], str]]] = {
     "methods": ("method", _plugin),
     "peers": ("peers", _peer),
     "spoiled": ("spoiled", lambda path: str(_entry(path).get("title", ""))),

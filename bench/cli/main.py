@@ -1,7 +1,10 @@
-"""The command line. Exit codes: 0 done; 1 a defect, or a gate that moved; 2 a mistake that the user
-can mend, or a gate that can't compare. 129, 130, 143 a hangup, Ctrl-C, SIGTERM or Ctrl-Break; 141
-the reader of the output has gone. What needs torch is imported by the command that needs it, so
-that --help answers at once.
+"""The command line: parse the arguments, run one command, and return its exit code.
+
+Exit codes: 0 done; 1 a defect, or a gate that moved; 2 a mistake that the user can fix, or a gate
+that can't compare; 129, 130 or 143 a hangup, Ctrl-C, SIGTERM or Ctrl-Break; 141 the reader of the
+output has closed it.
+
+Each command imports what needs torch by itself, so that --help answers at once.
 """
 
 from __future__ import annotations
@@ -42,10 +45,8 @@ KINDS = (
     "suites",
 )
 RESUMED = ("run", "paper", "rank", "submit")  # commands that keep finished shards
-FILES = (
-    "images",
-    "run_folders",
-)  # arguments that are files or folders, among which settings may stand
+# arguments that are files or folders, among which settings may stand
+FILES = ("images", "run_folders")
 TRUST = "run the code and read the files that the run's configuration names: it is yours"
 OVERRIDE = re.compile(r"(\+{0,2}|~)[^\W\d][\w/@.~:-]*(=|$)")  # KEY=VALUE, +KEY=VALUE, ~KEY
 EXAMPLES = """\
@@ -61,15 +62,18 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; its exit code. argv: by default the process's own, which signals then end
-    (see `stopping`).
+    """Run one command and return its exit code.
+
+    Args:
+        argv: The arguments. By default those of this process; signals then end the process (see
+            `stopping`).
     """
-    if (
-        argv is None
-    ):  # figures are files; a notebook's kernel names a backend that only its own environment need have
+    is_own_process = argv is None
+    if is_own_process:
+        # Figures are files. A notebook's kernel names a backend that this environment may lack.
         os.environ["MPLBACKEND"] = "agg"
     escape_missing_characters()
-    stoppable = stopping.stoppable if argv is None else nullcontext
+    stoppable = stopping.stoppable if is_own_process else nullcontext
     line = stopping.LINE
     try:
         with stoppable(line):
@@ -82,53 +86,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BenchError as error:
         complain(str(error))
         return 2
-    except KeyboardInterrupt:  # in a caller's process
+    except KeyboardInterrupt:  # only in a caller's process: `stoppable` ends this one
         print(line, file=sys.stderr)
         return stopping.CODES["SIGINT"]
-    except (
-        BrokenPipeError
-    ):  # `| head` has read enough: Python's own flush at the end must not fail again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        # `| head` has read enough. Python flushes again at the end, which must not fail.
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
         return UNREAD
     finally:
-        if (
-            argv is None
-        ):  # the process ends, and collects garbage once instead of twice; what is never collected, as
-            # after gc.freeze, libraries written with nanobind (triton) would print as leaked
+        if is_own_process:
+            # The process ends: garbage is collected once instead of twice. gc.freeze isn't used,
+            # because libraries written with nanobind (triton) print uncollected objects as leaked.
             gc.disable()
     return code
 
 
 def parse(argv: Sequence[str]) -> Namespace:
-    """The options of one command. Overrides may stand anywhere among them. Raises BenchError for an
-    unknown command.
+    """Return the options of one command. Overrides may stand anywhere among them.
+
+    Args:
+        argv: The words of the command line.
+
+    Raises:
+        BenchError: For an unknown command.
     """
     top = _top()
-    options, rest = top.parse_known_args(_with_command(list(argv), _add_commands(top)))
+    commands = _add_commands(top)
+    options, rest = top.parse_known_args(_with_command(list(argv), commands))
     for name in FILES:
-        if hasattr(
-            options, name
-        ):  # KEY=VALUE may stand anywhere among the files, and both behind options
-            words = [
-                *getattr(options, name),
-                *(argument for argument in rest if not argument.startswith("-")),
-            ]
+        if hasattr(options, name):
+            # KEY=VALUE may stand anywhere among the files, and both may follow options.
+            positional = [argument for argument in rest if not argument.startswith("-")]
+            words = [*getattr(options, name), *positional]
             options.overrides = [word for word in words if _is_override(word)]
-            setattr(options, name, [local_path(word) for word in words if not _is_override(word)])
+            paths = [local_path(word) for word in words if not _is_override(word)]
+            setattr(options, name, paths)
             rest = [argument for argument in rest if argument.startswith("-")]
+    takes_overrides = hasattr(options, "overrides")
     unrecognized = [
-        argument
-        for argument in rest
-        if not hasattr(options, "overrides") or not OVERRIDE.match(argument)
+        argument for argument in rest if not takes_overrides or not OVERRIDE.match(argument)
     ]
     if unrecognized:
         retired.check(argv)
-        is_setting = hasattr(options, "overrides") and unrecognized[0].startswith("--")
-        hint = (
-            f"; a setting has no dashes: {unrecognized[0].strip('-').partition('=')[0]}=VALUE"
-            if is_setting
-            else ""
-        )
+        hint = ""
+        if takes_overrides and unrecognized[0].startswith("--"):
+            key = unrecognized[0].strip("-").partition("=")[0]
+            hint = f"; a setting has no dashes: {key}=VALUE"
         top.error(f"unrecognized arguments: {' '.join(unrecognized)}{hint}")
     if rest:
         options.overrides = [*options.overrides, *rest]
@@ -137,15 +141,16 @@ def parse(argv: Sequence[str]) -> Namespace:
 
 
 def _is_override(word: str) -> bool:
-    """Whether a word among file names is KEY=VALUE or ~KEY, and no file of that name."""
-    return (
-        bool(OVERRIDE.match(word)) and ("=" in word or word[0] == "~") and not Path(word).exists()
-    )
+    """Return whether a word among file names is KEY=VALUE or ~KEY, and not an existing file."""
+    if not OVERRIDE.match(word):
+        return False
+    return ("=" in word or word[0] == "~") and not Path(word).exists()
 
 
 def parser() -> ArgumentParser:
-    """All commands with their arguments."""
-    _add_commands(top := _top())
+    """Return a parser of all commands with their arguments."""
+    top = _top()
+    _add_commands(top)
     return top
 
 
@@ -164,7 +169,7 @@ def _top() -> ArgumentParser:
 
 
 def _add_commands(top: ArgumentParser) -> Collection[str]:
-    """Their names."""
+    """Add all commands with their arguments, and return their names."""
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, about: str, command: Callable[[Namespace], int]) -> ArgumentParser:
@@ -186,31 +191,21 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
         "-m", "--multirun", action="store_true", help="as Hydra has it; every run is one"
     )
 
-    _add_report(
-        add("report", "tables, figures and report.html again, from the records of runs", _report)
-    )
-    _add_judge(
-        add("judge", "which metrics of a run to trust, and how many images they need", _judge)
-    )
-    _add_configuration(
-        add("paper", "the paper's figures and tables, a file each, run or continued", _paper)
-    )
+    about = "tables, figures and report.html again, from the records of runs"
+    _add_report(add("report", about, _report))
+    about = "which metrics of a run to trust, and how many images they need"
+    _add_judge(add("judge", about, _judge))
+    about = "the paper's figures and tables, a file each, run or continued"
+    _add_configuration(add("paper", about, _paper))
     about = "compare a run with a baseline: exit 0 holds, 1 moved, 2 can't compare"
     gate_command.add_arguments(add("gate", about, gate_command.run))
 
-    compared = calls("gate.two_runs.compare_runs", "compared")
-    comparison = add(
-        "compare", "what differs between two runs: exit 0 nothing, 1 something", compared
-    )
+    about = "what differs between two runs: exit 0 nothing, 1 something"
+    comparison = add("compare", about, calls("gate.two_runs.compare_runs", "compared"))
     comparison.add_argument("compared", type=existing_run, nargs=2, metavar="RUN")
 
-    _add_explain(
-        add(
-            "explain",
-            "images: top classes and the maps of many methods",
-            calls("cli.explain.explain"),
-        )
-    )
+    about = "images: top classes and the maps of many methods"
+    _add_explain(add("explain", about, calls("cli.explain.explain")))
 
     about = (
         "what the suite finds about a network and its data before anything is computed: exit 2 "
@@ -218,11 +213,8 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     )
     _add_configuration(add("doctor", about, calls("cli.doctor.doctor", "overrides", "config_dir")))
 
-    listing = add(
-        "list",
-        "what can be chosen, one line each",
-        calls("cli.listing.listing", "kind", "config_dir"),
-    )
+    about = "what can be chosen, one line each"
+    listing = add("list", about, calls("cli.listing.listing", "kind", "config_dir"))
     listing.add_argument("kind", nargs="?", choices=KINDS)
     _add_config_dir(listing)
 
@@ -252,7 +244,7 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
 def _add_suite_commands(
     add: Callable[[str, str, Callable[[Namespace], int]], ArgumentParser],
 ) -> None:
-    """Those of published values. add: of `_add_commands`."""
+    """Add the commands of published values with `add`, the function of `_add_commands`."""
     values = add(
         "reference", "the published values of a suite", calls("cli.rank.reference", "suite", "csv")
     )
@@ -289,8 +281,15 @@ def _add_suite_commands(
         help="also the tables, the method next to two others",
     )
 
-    arguments = ("method", "suite", "output", "licence", "reference", "overrides")
-    submitted = calls("cli.submission.making.submit", *arguments)
+    submitted = calls(
+        "cli.submission.making.submit",
+        "method",
+        "suite",
+        "output",
+        "licence",
+        "reference",
+        "overrides",
+    )
     submit = add("submit", "a method's values of a suite, as a folder to hand in", submitted)
     _add_method(submit)
     submit.add_argument("--suite", required=True, metavar="NAME")
@@ -313,20 +312,28 @@ def _add_method(command: ArgumentParser) -> None:
 
 
 def listed(text: str) -> list[str]:
-    """Names by comma."""
+    """Return the names of a text in which commas separate them."""
     return text.split(",") if text else []
 
 
 def calls(path: str, *arguments: str) -> Callable[[Namespace], int]:
-    """A command that calls a function of this package with these options, or without names with all
-    of them in one, and prints its lines. It is imported when the command runs, since some import
-    torch; what it returns is the lines, the exit code, or both.
+    """Return a command that calls a function of this package and prints the lines that it returns.
+
+    The module is imported when the command runs, since some modules import torch. The function
+    returns
+    the lines, the exit code, or both.
+
+    Args:
+        path: The dotted path of the function within this package.
+        *arguments: Names of the options to pass. Without names, the function gets all options as
+            one argument.
     """
 
     def command(options: Namespace) -> int:
         module, _, name = path.rpartition(".")
+        function = getattr(import_module(f"axiom_bench.{module}"), name)
         values = [getattr(options, argument) for argument in arguments] or [options]
-        result = getattr(import_module(f"axiom_bench.{module}"), name)(*values)
+        result = function(*values)
         if isinstance(result, int):
             return result
         code, lines = result if isinstance(result, tuple) else (0, result)
@@ -429,8 +436,9 @@ def _add_explain(explain: ArgumentParser) -> None:
         "--output",
         type=local_path,
         metavar="FILE",
-        help="a .png, .jpg, .webp, .pdf or .svg, an .html page, or a folder; default: photo-maps.png for photo.jpg, "
-        "photos-maps.html for the folder photos, with a number where that exists",
+        help="a .png, .jpg, .webp, .pdf or .svg, an .html page, or a folder; default: "
+        "photo-maps.png for photo.jpg, photos-maps.html for the folder photos, with a number "
+        "where that exists",
     )
     explain.add_argument("--overwrite", action="store_true", help="replace what --output names")
 
@@ -452,15 +460,13 @@ def _add_config_dir(command: ArgumentParser) -> None:
 
 
 def _with_command(argv: list[str], commands: Collection[str]) -> list[str]:
-    """`run` is the command where none is named. Raises BenchError for a word that is neither
-    command nor override.
+    """Return the words with the command first, which is `run` if none is given. Raise BenchError
+    for a first word that is neither a command nor an override.
     """
     if argv and (argv[0] in commands or argv[0] in ("-h", "--help", "--version")):
         return argv
-    if (
-        argv[:1] == ["--config-dir"] and argv[2:3] and argv[2] in commands
-    ):  # an option before the command
-        return [argv[2], *argv[:2], *argv[3:]]
+    if argv[:1] == ["--config-dir"] and argv[2:3] and argv[2] in commands:
+        return [argv[2], *argv[:2], *argv[3:]]  # the option stood before the command
     if argv and argv[0][:1].isalpha() and "=" not in argv[0]:
         retired.check(argv)
         raise unknown("command", argv[0], commands)
@@ -497,7 +503,7 @@ def _paper(options: Namespace) -> int:
     from axiom_bench.run.progress import progress
 
     check_paths(["experiment=paper", *options.overrides], options.config_dir)
-    with progress("networks and report"):  # what is imported takes seconds
+    with progress("networks and report"):  # the imports take seconds
         from axiom_bench.cli.paper import paper
 
     code, lines = paper(options.overrides, options.config_dir)

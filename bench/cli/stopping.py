@@ -1,5 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a command: one line, 128 + the signal as the exit code, and no
-process is left. On Windows Ctrl-C and Ctrl-Break do.
+"""Ctrl-C, SIGTERM and SIGHUP end a command, on Windows Ctrl-C and Ctrl-Break.
+
+The command prints one line, returns 128 + the signal as its exit code, and leaves no process
+behind.
 """
 
 from __future__ import annotations
@@ -14,14 +16,10 @@ from types import FrameType
 from typing import NoReturn
 
 GRACE = 1.0  # seconds in which a command may end by itself
-CODES = {
-    "SIGINT": 130,
-    "SIGTERM": 143,
-    "SIGHUP": 129,
-    "SIGBREAK": 143,
-}  # Windows has SIGBREAK and no SIGHUP
+# exit code by signal; Windows has SIGBREAK and no SIGHUP
+CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGBREAK": 143}
 LINE = "axiom-bench: stopped."
-# of a command that computes records
+# the line of a command that computes records
 RESUMED = f"{LINE} Finished shards are kept: the same command goes on from there."
 
 
@@ -42,7 +40,7 @@ def stoppable(line: str = LINE) -> Iterator[None]:
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != command:  # forked, to decode images for the command, which ends it
+        if os.getpid() != command:  # a fork that decodes images; the command ends it
             if number == signal.SIGTERM:
                 os._exit(codes[number])
             return
@@ -51,7 +49,7 @@ def stoppable(line: str = LINE) -> Iterator[None]:
         received.append(number)
         if len(received) > 1:
             _leave(codes[received[0]], line)
-        sys.unraisablehook = lambda error: None  # of KeyboardInterrupt in a finaliser
+        sys.unraisablehook = lambda error: None  # hides KeyboardInterrupt in a finaliser
         timer = threading.Timer(GRACE, _leave, [codes[number], line])
         timer.daemon = True
         timer.start()
@@ -78,11 +76,9 @@ _leaving = threading.Lock()
 
 
 def _leave(code: int, line: str) -> NoReturn:
-    """End the process and those that it started, without the seconds that an interpreter's own end
-    may take.
-    """
+    """End this process and its children at once. An interpreter's own end may take seconds."""
     _leaving.acquire()  # for good: the other thread that comes here waits for the end
-    start = "\x1b[?25h\n" if os.isatty(2) else ""  # a bar hides the cursor, and ^C stands behind it
+    start = "\x1b[?25h\n" if os.isatty(2) else ""  # shows the cursor again, below the bar and ^C
     with suppress(OSError):
         os.write(2, f"{start}{line}\n".encode())
     if processes := sys.modules.get("multiprocessing"):

@@ -1,4 +1,4 @@
-"""What a command line names and prints: run folders, and text that a terminal must not obey."""
+"""Helpers of the command line: print text that may hold control characters, and check run folders."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 from axiom_bench.records import artefacts
 from axiom_bench.records.files import local_path
 
-# Control characters but the line's end, characters that turn the direction of text, ends of lines
-# of Unicode, and half characters, which can't be encoded.
+# Control characters except the line's end, characters that change the direction of text, Unicode's
+# line ends, and lone surrogates, which can't be encoded.
 _UNPRINTED = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def printable(text: str) -> str:
-    """The text with a question mark for each character that a terminal would obey.
+    """Return the text with a question mark for each character that a terminal would obey.
 
     >>> printable("\\x1b[2Jname")
     '?[2Jname'
@@ -32,29 +32,30 @@ def escape_missing_characters() -> None:
     \\u2191.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, TextIOWrapper
-        ):  # a notebook's and a test's own streams take all characters
+        if isinstance(stream, TextIOWrapper):  # streams of notebooks and tests take all characters
             stream.reconfigure(errors="backslashreplace")
 
 
-_BEST = re.compile(r"(?<= )\*\S+")  # as report.tables marks values
+_BEST = re.compile(r"(?<= )\*\S+")  # report.tables marks the best values with *
 
 
 def say(lines: Iterable[str]) -> None:
-    """Prints lines on standard output; on a terminal what is marked as best in bold."""
+    """Print lines on standard output. On a terminal, values marked as best are bold."""
     text = printable("\n".join(lines))
-    print(_BEST.sub("\x1b[1m\\g<0>\x1b[0m", text) if sys.stdout.isatty() else text)
+    if sys.stdout.isatty():
+        text = _BEST.sub("\x1b[1m\\g<0>\x1b[0m", text)
+    print(text)
 
 
 def complain(line: str) -> None:
-    """Prints a line on standard error, after the program's name."""
+    """Print a line on standard error, after the program's name."""
     print(f"axiom-bench: {printable(line)}", file=sys.stderr)
 
 
 def existing_run(text: str) -> Path:
-    """As `local_path`, for a command that takes long to import what reads it. Raises BenchError for
-    no folder.
+    """Return the path of a run folder, or raise BenchError if there is no such folder.
+
+    Commands use it instead of `local_path` if importing what reads the run takes long.
     """
     folder = local_path(text)
     if not folder.is_dir():
