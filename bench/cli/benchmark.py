@@ -1,4 +1,4 @@
-"""`axiom-bench run`: a command line composed, checked, run and reported."""
+"""`axiom-bench run`: compose, check, run and report a command line."""
 
 from __future__ import annotations
 
@@ -22,8 +22,16 @@ if TYPE_CHECKING:
 
 
 def run(options: Namespace) -> int:
-    """The command: each part of a suite, or a configuration printed. The highest exit code. Raises
-    BenchError.
+    """Run the command: each part of a suite, or one run, or with --cfg print the configuration.
+
+    Args:
+        options: The options of the command line.
+
+    Returns:
+        The highest exit code of the runs.
+
+    Raises:
+        BenchError: As `benchmark` does.
     """
     if options.cfg:
         print(configuration_text(options.overrides, options.config_dir), end="")
@@ -31,7 +39,7 @@ def run(options: Namespace) -> int:
     parts = [options.overrides]
     estimate = None
     if any(override.startswith("suite=") for override in options.overrides):
-        from axiom_bench.run.composing import suites  # here: most runs are of none
+        from axiom_bench.run.composing import suites  # here: most runs belong to no suite
 
         parts = [*suites.each_part(options.overrides)]
         estimate = Estimate(suites.num_jobs(options.overrides))
@@ -49,10 +57,19 @@ def benchmark(
     verbose: bool = False,
     estimate: Estimate | None = None,
 ) -> tuple[int, list[str]]:
-    """Runs all jobs of a command line and writes their report: the exit code and the last lines.
-    config_folder: a user's own folder of YAML files beside conf/. verbose: see `finish`; estimate:
-    see `spine.run`. Raises BenchError, before anything is computed, for a mistake that concerns all
-    jobs.
+    """Run all jobs of a command line and write their report.
+
+    Args:
+        overrides: The words KEY=VALUE of the command line.
+        config_folder: A user's own folder of YAML files, used in addition to conf/.
+        verbose: See `finish`.
+        estimate: See `spine.run`.
+
+    Returns:
+        The exit code and the last lines.
+
+    Raises:
+        BenchError: Before anything is computed, for a mistake that concerns all jobs.
     """
     settings, results = run_jobs(overrides, config_folder, estimate=estimate)
     from axiom_bench.cli.finish import finish
@@ -66,9 +83,19 @@ def compute(
     goes_on: bool = False,
     estimate: Estimate | None = None,
 ) -> tuple[int, list[str], Path]:
-    """Runs all jobs of a command line and keeps their values, without a report: the exit code, a
-    line for each job that failed, and the run folder. goes_on, estimate: see `spine.run`. Raises
-    BenchError as `benchmark` does.
+    """Run all jobs of a command line and keep their values, without a report.
+
+    Args:
+        overrides: See `benchmark`.
+        config_folder: See `benchmark`.
+        goes_on: See `spine.run`.
+        estimate: See `spine.run`.
+
+    Returns:
+        The exit code, a line for each job that failed, and the run folder.
+
+    Raises:
+        BenchError: As `benchmark` does.
     """
     settings, results = run_jobs(overrides, config_folder, goes_on, estimate)
     from axiom_bench.cli.finish import exit_code, failed
@@ -86,11 +113,18 @@ def run_jobs(
 ) -> tuple[Settings, Sequence[JobResult]]:
     """Run all jobs of a command line, and return the settings that they share and their results.
 
-    goes_on, estimate: see `spine.run`. Raises BenchError as `benchmark` does.
+    Args:
+        overrides: See `benchmark`.
+        config_folder: See `benchmark`.
+        goes_on: See `spine.run`.
+        estimate: See `spine.run`.
+
+    Raises:
+        BenchError: As `benchmark` does.
     """
     with composed(overrides, config_folder) as composition:
         paths.check_paths(composition.plain(), composition.several)
-        # A misspelt name or path has been answered by now: what follows imports torch.
+        # A misspelt name or path has been reported by now. The rest imports torch, which is slow.
         with progress("methods and metrics"):
             from axiom_bench.run import spine
 
@@ -100,15 +134,19 @@ def run_jobs(
 
 
 def check_paths(overrides: Sequence[str], config_folder: Path | None = None) -> None:
-    """Raises BenchError, before what takes seconds to import, for a command line that can't be
-    composed, or whose paths lead to nothing.
+    """Check that a command line can be composed and that its paths exist, before the slow imports.
+
+    Raises:
+        BenchError: If the command line can't be composed, or if a path doesn't exist.
     """
     with composed(overrides, config_folder) as composition:
         paths.check_paths(composition.plain(), composition.several)
 
 
 def configuration_text(overrides: Sequence[str], config_folder: Path | None = None) -> str:
-    """The resolved configuration of a command line's first job, as YAML. Raises BenchError."""
+    """Return the resolved configuration of a command line's first job, as YAML. Raise BenchError if
+    it can't be composed.
+    """
     with composed(overrides, config_folder) as composition:
         return yaml.safe_dump(composition.plain_job(), sort_keys=False, allow_unicode=True)
 
@@ -116,9 +154,18 @@ def configuration_text(overrides: Sequence[str], config_folder: Path | None = No
 def check_report(
     report: Mapping[str, Any], methods: Sequence[Plugin], metrics: Sequence[Plugin]
 ) -> None:
-    """Raises BenchError, with the nearest names, for a method or value that `report.*` names and no
-    run could have. What `report.compare` names must be in this run; any other misspelt name would
-    silently show nothing.
+    """Check that the methods and values that `report.*` names can exist.
+
+    The method of `report.compare` must be in this run. Any other misspelt name would silently show
+    nothing.
+
+    Args:
+        report: The settings `report.*`.
+        methods: The methods of the run.
+        metrics: The metrics of the run.
+
+    Raises:
+        BenchError: With the nearest names, for a method or value that no run could have.
     """
     from axiom_bench import methods as all_methods
     from axiom_bench import metrics as all_metrics
@@ -130,24 +177,22 @@ def check_report(
     if options.compare is not None and options.compare not in names:
         raise unknown("method in this run", options.compare, names)
     names += all_methods.names()
-    by_default = Options.of().values.values()  # which no one misspells, and the run need not have
-    values = _values(metrics).union(*by_default)
+    default_values = Options.of().values.values()  # correct names, which the run may lack
+    values = _values(metrics).union(*default_values)
     try:
         check_names(options, names, values)
-    except BenchError:  # not of this run: then of any metric, whose modules are imported for that
-        check_names(
-            options,
-            names,
-            values | _values([all_metrics.get(name) for name in all_metrics.names()]),
-        )
+    except BenchError:
+        # The name isn't a value of this run's metrics. It may be one of any other metric.
+        others = [all_metrics.get(name) for name in all_metrics.names()]  # imports all modules
+        check_names(options, names, values | _values(others))
 
 
 def _values(metrics: Sequence[Plugin]) -> set[str]:
-    """The names of all values of the metrics, of an image and of the whole data set."""
+    """Return the names of all values of the metrics, per image and of the whole data set."""
     from axiom_bench.evaluation.plugins import value_names, whole_set_value_names
 
-    return {
-        name
-        for metric in metrics
-        for name in (*value_names(metric), *whole_set_value_names(metric))
-    }
+    names: set[str] = set()
+    for metric in metrics:
+        names.update(value_names(metric))
+        names.update(whole_set_value_names(metric))
+    return names

@@ -1,5 +1,6 @@
-"""`axiom-bench reference` and `rank`: published values, and a method's places among them;
-`axiom_bench.results` and `axiom_bench.rank` are the same in Python.
+"""`axiom-bench reference` and `rank`: print published values, and a method's places among them.
+
+`axiom_bench.results` and `axiom_bench.rank` do the same in Python.
 """
 
 from __future__ import annotations
@@ -40,82 +41,107 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 QUIET = ("pictures.rows=0", "pictures.gallery=0", "report.figures.grid=null")
 REFERENCE = "reference"  # the folder in the package
-MAX_NAMES = 3  # of methods in a line
-REPEATS = 3  # of run times
-MAX_LINES, MAX_WIDTH = 40, 100  # of what `rank` prints
-LINES_OF_PART, LAST_LINES = 4, 6  # lines around a part's rows, and below all parts
-METRIC_WIDTH, VALUES_WIDTH = 26, 16  # of columns; values with signs at both ends are wider
+MAX_NAMES = 3  # methods that a line lists by name
+REPEATS = 3  # measurements of each run time
+MAX_LINES = 40  # lines that `rank` prints
+MAX_WIDTH = 100  # columns of these lines
+LINES_OF_PART = 4  # lines around the rows of a part's table
+LAST_LINES = 6  # lines below all tables
+METRIC_WIDTH = 26  # columns of a metric's title
+VALUES_WIDTH = 16  # columns of a method's values; values with signs at both ends are wider
 NO_PLACE = (
     "  In brackets: on the networks that the method has alone, which are too few for a place."
 )
 
 
 def published(suite: str, required: bool = True, only_part: str = "") -> dict[str, Path]:
-    """Return {part: the run folder of its published values}, of one part if `only_part` names it.
+    """Return {part: the run folder of its published values}.
+
+    Args:
+        suite: The name of a suite.
+        required: Raise BenchError if the suite has no published values.
+        only_part: Return only this part; "" returns all parts.
 
     Raises:
-        BenchError: if there is no such suite or part, or if values are required and there are none.
+        BenchError: If there is no such suite or part, or if values are required and there are none.
     """
     chosen = Suite.of(suite)
     if only_part:
-        chosen.part(only_part)
+        chosen.part(only_part)  # raises BenchError if there is no such part
     parts = [only_part] if only_part else chosen.parts
-    folders = {part: conf_folder().with_name(REFERENCE) / suite / part for part in parts}
-    there = {
-        part: folder for part, folder in folders.items() if (folder / "manifest.json").is_file()
-    }
-    if required and not there:
+    suite_folder = conf_folder().with_name(REFERENCE) / suite
+    folders = {}
+    for part in parts:
+        if (suite_folder / part / "manifest.json").is_file():
+            folders[part] = suite_folder / part
+    if required and not folders:
         raise BenchError(
             f"No values of the suite {suite} are in this installation; axiom-bench suite={suite} "
             "computes them."
         )
-    return there
+    return folders
 
 
 def reference(suite: str | None, csv: Path | None = None) -> list[str]:
-    """The headline of each part's published values, with what they were computed by. suite: None
-    for all. csv: the values are written there instead, in the columns of
-    `results/reference/README.md`. Raises BenchError.
+    """Return the headline of each part's published values, and where and when they were computed.
+
+    Args:
+        suite: The name of a suite; `None` lists all suites with published values.
+        csv: Write the values to this file instead, in the columns of `results/reference/README.md`.
+
+    Returns:
+        The lines to print.
+
+    Raises:
+        BenchError: If there is no such suite, or if it has no values.
     """
-    suites = (
-        [suite]
-        if suite
-        else [name for name in entry_names("suite") if published(name, required=False)]
-    )
-    parts = [(name, part, folder) for name in suites for part, folder in published(name).items()]
+    folders: dict[str, dict[str, Path]] = {}
+    for name in [suite] if suite else entry_names("suite"):
+        folder_by_part = published(name, required=bool(suite))
+        if folder_by_part:
+            folders[name] = folder_by_part
     if csv is not None:
         files.check_output(csv)
-        values = pd.concat([results(name).assign(suite=name) for name in suites])[
-            ["suite", "part", *RECORD_COLUMNS]
-        ]
+        values = pd.concat([results(name).assign(suite=name) for name in folders])
+        values = values[["suite", "part", *RECORD_COLUMNS]]
         text = values.to_csv(index=False, lineterminator="\n").encode()
         files.write(csv, gzip.compress(text, mtime=0) if csv.suffix == ".gz" else text)
-        return [f"{len(values):,} values of {', '.join(suites)}: {csv}"]
+        return [f"{len(values):,} values of {', '.join(folders)}: {csv}"]
     lines: list[str] = []
-    for suite, part, folder in parts:
-        run = RunFolder.read(folder)
-        about = run.manifest
-        made = f"{publishing.commits(about)}, {about.created[:10]}, {about.hardware}"
-        lines += [f"{suite}/{part}: {len(run.methods)} methods, {made}", *_note(suite, part)]
-        lines += result_lines(run, with_all_methods=False)
-        lines += [f"  in {folder}", ""]
+    for name, folder_by_part in folders.items():
+        for part, folder in folder_by_part.items():
+            run = RunFolder.read(folder)
+            about = run.manifest
+            origin = f"{publishing.commits(about)}, {about.created[:10]}, {about.hardware}"
+            lines.append(f"{name}/{part}: {len(run.methods)} methods, {origin}")
+            lines += _note(name, part)
+            lines += result_lines(run, with_all_methods=False)
+            lines += [f"  in {folder}", ""]
     return lines[:-1]
 
 
 def _note(suite: str, part: str) -> list[str]:
-    """What the suite says of a part's images, as lines."""
+    """Return the suite's note about the images of a part, as lines."""
     note = Suite.of(suite).part(part).note
     return [f"  {note}"] if note else []
 
 
 def results(suite: str) -> pd.DataFrame:
-    """The published values of a suite: the column `part`, and those of `axiom_bench.evaluate`.
-    Raises BenchError for a suite that isn't there, or has none.
+    """Return the published values of a suite.
+
+    Args:
+        suite: The name of a suite.
+
+    Returns:
+        A table with the column `part` and the columns of `axiom_bench.evaluate`.
+
+    Raises:
+        BenchError: If there is no such suite, or if it has no values.
     """
-    frames = [
-        reading.read_run(folder).assign(part=part) for part, folder in published(suite).items()
-    ]
-    return pd.concat(frames, ignore_index=True)
+    tables = []
+    for part, folder in published(suite).items():
+        tables.append(reading.read_run(folder).assign(part=part))
+    return pd.concat(tables, ignore_index=True)
 
 
 def rank(
@@ -124,55 +150,61 @@ def rank(
     metrics: Sequence[str] = (),
     overrides: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """A method's places among the published values of a suite, as `axiom-bench rank` computes them,
-    or continues to.
+    """Return a method's places among the published values of a suite, as `axiom-bench rank`
+    computes them.
+
+    Values that an earlier call has computed are kept.
 
     Args:
-        method: a function in a module that can be imported, its dotted path, or a name of
+        method: A function in a module that can be imported, its dotted path, or a name of
             `axiom-bench list methods`.
-        suite: one of `axiom-bench list suites`, or one part as SUITE/PART; the default needs no
+        suite: A suite of `axiom-bench list suites`, or one part as SUITE/PART. The default needs no
             files.
-        metrics: names of values; left out: all that have a direction.
-        overrides: of what the suite leaves free, as ["real_root=FOLDER"].
+        metrics: Names of values. By default all that have a direction.
+        overrides: Settings that the suite leaves free, such as ["real_root=FOLDER"].
 
     Returns:
-        For each part, metric and network the method's value, the first and the last place that
-        can't be excluded, of
-            how many, and whether it is above all controls. Without any value the network is "-" and
-            the place 0.
+        A row for each part, metric and network: the method's value, the first and the last place
+            that
+            can't be excluded, the number of places, and whether the value is above all controls.
+            A metric without any value has the network "-" and the place 0.
 
     Raises:
-        BenchError: for an unknown method, suite or metric, and for a method that fails.
+        BenchError: For an unknown method, suite or metric, and for a method that fails.
     """
     with where_seen():
         ranking = _ranking(_path(method), suite, metrics, overrides)
     if ranking.code:
         raise BenchError("\n".join(ranking.lines))
-    rows = [
-        (
-            part,
-            metric,
-            label,
-            each.value,
-            each.place_low,
-            each.place_high,
-            each.groups,
-            each.beats_controls,
-        )
-        for part, by_metric in ranking.places.items()
-        for metric, of in by_metric.items()
-        for label, each in (of.networks if of else {"-": Standing("-")}).items()
-    ]
+    rows = []
+    for part, places_by_metric in ranking.places.items():
+        for metric, places in places_by_metric.items():
+            networks = places.networks if places else {"-": Standing("-")}
+            for label, standing in networks.items():
+                row = {
+                    "part": part,
+                    "metric": metric,
+                    "network": label,
+                    "value": standing.value,
+                    "place_low": standing.place_low,
+                    "place_high": standing.place_high,
+                    "of": standing.groups,
+                    "above_controls": standing.beats_controls,
+                }
+                rows.append(row)
+    columns = ["value", "place_low", "place_high", "of", "above_controls"]
     keys = ["part", "metric", "network"]
-    columns = [*keys, "value", "place_low", "place_high", "of", "above_controls"]
-    return pd.DataFrame(rows, columns=columns).set_index(keys)
+    return pd.DataFrame(rows, columns=[*keys, *columns]).set_index(keys)
 
 
 def _path(method: Any) -> str:
-    """The dotted path of a function. Raises BenchError for one that can't be imported by it."""
+    """Return the dotted path of a function. Raise BenchError if it can't be imported by that
+    path.
+    """
     if isinstance(method, str):
         return method
-    module, name = getattr(method, "__module__", None), getattr(method, "__qualname__", "<")
+    module = getattr(method, "__module__", None)
+    name = getattr(method, "__qualname__", "<")
     if module in (None, "__main__") or not all(map(str.isidentifier, name.split("."))):
         raise BenchError(
             "A suite imports a method by its path, and can't import one of a script, a notebook "
@@ -184,14 +216,14 @@ def _path(method: Any) -> str:
 
 @dataclass
 class Ranking:
-    """A method's standings in a suite, and how they are shown."""
+    """A method's standings in a suite, with the tables and lines that show them."""
 
     code: int = 0
     """The exit code; not 0 if the method failed."""
     lines: list[str] = field(default_factory=list)
     """The lines to print below the tables, or the messages of a failure."""
     places: dict[str, dict[str, Standings | None]] = field(default_factory=dict)
-    """By part and metric."""
+    """The standings by part and metric; `None` if the method has no value."""
     short: list[Table] = field(default_factory=list)
     """The method next to its rival, a table for each part."""
     details: list[Table] = field(default_factory=list)
@@ -208,53 +240,65 @@ def rank_and_print(
     latex: Path | None = None,
     overrides: Sequence[str] = (),
 ) -> tuple[int, list[str]]:
-    """As `rank`: the exit code and the lines to print. A page next to the run folders has the
-    details.
+    """Compute a method's places as `rank` does, and write a page with the details next to the run
+    folders.
 
-    output: a JSON file of all standings. latex: a file of the tables. Raises BenchError.
+    Args:
+        method: See `rank`.
+        suite: See `rank`.
+        metrics: See `rank`.
+        output: A JSON file to write with all standings.
+        latex: A file to write with the tables.
+        overrides: See `rank`.
+
+    Returns:
+        The exit code and the lines to print.
+
+    Raises:
+        BenchError: As `rank` does, and if a file can't be written.
     """
-    with redirect_stdout(sys.stderr):  # notes of the runs, of which there are many
+    with redirect_stdout(sys.stderr):  # the runs print many notes
         ranking = _ranking(method, suite, metrics, overrides, output is not None)
     if ranking.code:
         return ranking.code, ranking.lines
     name = submissions.name_of(_name(method))
-    sections = [
-        Section(table.name, table.label, block([table], Terms()), STYLES, SCRIPTS)
-        for table in ranking.details
-    ]
+    sections = []
+    for table in ranking.details:
+        content = block([table], Terms())
+        sections.append(Section(table.name, table.label, content, STYLES, SCRIPTS))
     title = ranking.lines[-1] if ranking.lines else f"{name} on {suite}"
     page = ranking.folder.with_name(f"rank-{suite.replace('/', '-')}-{name}.html")
-    written = {page: assemble(Header("axiom-bench rank", title, {}), sections)}
+    texts = {page: assemble(Header("axiom-bench rank", title, {}), sections)}
     if output is not None:
-        about = {
+        content = {
             "suite": suite,
             "sha256": Suite.of(suite.partition("/")[0]).sha256,
             "method": _name(method),
+            "parts": ranking.places,
         }
-        written[output] = json.dumps(
-            about | {"parts": ranking.places}, indent=1, default=Standings.as_dict
-        )
+        texts[output] = json.dumps(content, indent=1, default=Standings.as_dict)
     if latex is not None:
-        written[latex] = "\n".join(map(to_latex, ranking.short))
-    for path, text in written.items():
+        texts[latex] = "\n".join(map(to_latex, ranking.short))
+    for path, text in texts.items():
         files.write(path, text.encode())
-    most = max(2, (MAX_LINES - LAST_LINES) // len(ranking.short) - LINES_OF_PART)
-    lines = [line for table in ranking.short for line in (*_cut(table, most), "")]
-    lines += [line for text in ranking.lines for line in textwrap.wrap(text, MAX_WIDTH)]
-    return 0, [
-        *lines,
-        *(f"{'details' if path.suffix == '.html' else 'written'}: {path}" for path in written),
-    ]
+    max_rows = max(2, (MAX_LINES - LAST_LINES) // len(ranking.short) - LINES_OF_PART)
+    lines = []
+    for table in ranking.short:
+        lines += [*_cut(table, max_rows), ""]
+    for text in ranking.lines:
+        lines += textwrap.wrap(text, MAX_WIDTH)
+    for path in texts:
+        lines.append(f"{'details' if path.suffix == '.html' else 'written'}: {path}")
+    return 0, lines
 
 
-def _cut(table: Table, most: int) -> list[str]:
-    """The table as text of at most so many rows, and a line that counts the others."""
+def _cut(table: Table, max_rows: int) -> list[str]:
+    """Return the table as text with at most `max_rows` rows, and a line that counts the others."""
     rows = table.groups[0].rows
-    shown = replace(table, groups=(Group("", rows[:most]),))
-    return [
-        *to_text(shown),
-        *([f"  and {len(rows) - most} more metrics, on the page"] if len(rows) > most else []),
-    ]
+    lines = list(to_text(replace(table, groups=(Group("", rows[:max_rows]),))))
+    if len(rows) > max_rows:
+        lines.append(f"  and {len(rows) - max_rows} more metrics, on the page")
+    return lines
 
 
 def _name(method: str) -> str:
@@ -268,22 +312,27 @@ def _ranking(
     overrides: Sequence[str],
     examples: bool = False,
 ) -> Ranking:
-    """Compute the method on each part and compare it. examples: see `_standings`."""
+    """Compute the method on each part of a suite and compare it. For `examples` see
+    `_standings`.
+    """
     suite, _, only_part = suite.partition("/")
     folders = published(suite, only_part=only_part)
     manifests = {part: reading.read_manifest(folder) for part, folder in folders.items()}
+    known_metrics = set[str]()
+    for manifest in manifests.values():
+        known_metrics.update(manifest.metrics)
     for metric in metrics:
-        names = {name for manifest in manifests.values() for name in manifest.metrics}
-        if metric not in names:
-            raise unknown(f"metric of the suite {suite}", metric, names)
+        if metric not in known_metrics:
+            raise unknown(f"metric of the suite {suite}", metric, known_metrics)
     method = _name(method)
     name = submissions.name_of(method)
-    ranking, costs = Ranking(), list[float]()
+    ranking = Ranking()
+    costs = list[float]()
     runs = list[RunFolder]()
     chosen = Suite.of(suite)
     estimate = Estimate(sum(chosen.parts[part].num_jobs for part in folders))
     for part, folder in folders.items():
-        failed, messages, computed = computed_part(
+        code, messages, computed = computed_part(
             suite,
             part,
             method,
@@ -292,38 +341,37 @@ def _ranking(
             overrides,
             estimate=estimate,
         )
-        if failed:
-            return Ranking(failed, messages)
-        with TemporaryDirectory() as combined:
-            both = Path(combined) / "combined"
-            manifest = combining.combine([computed, folder], both, compared=False)
-            run = RunFolder.of(
-                both, manifest.model_copy(update={"published": list(manifests[part].methods)})
-            )
+        if code:
+            return Ranking(code, messages)
+        with TemporaryDirectory() as temporary:
+            combined = Path(temporary) / "combined"
+            manifest = combining.combine([computed, folder], combined, compared=False)
+            published_methods = list(manifests[part].methods)
+            manifest = manifest.model_copy(update={"published": published_methods})
+            run = RunFolder.of(combined, manifest)
             runs.append(run)
             places = _standings(run, name, metrics, examples)
             options = Options.of(run.config.report)
             candidates = (options.rival, options.figures.perturbed, *run.methods)
             others = [
-                method
-                for method in dict.fromkeys(candidates)
-                if method in run.methods and method != name
+                other
+                for other in dict.fromkeys(candidates)
+                if other in run.methods and other != name
             ]
             rival = others[0] if others else name
             ranking.places[part] = places
             ranking.folder = computed
             ranking.short.append(_short_table(run, f"{suite}/{part}", (name, *others[:2]), places))
             ranking.details.append(_details(run, suite, part, name, places))
-        times = run.runtime[
-            (run.runtime["step"] == "method") & (run.runtime["method"].astype(str) == name)
-        ]
+        is_own = run.runtime["method"].astype(str) == name
+        times = run.runtime[(run.runtime["step"] == "method") & is_own]
         costs += list(times["forwards"].dropna())
     if costs:
         ends = " to ".join(dict.fromkeys((number(min(costs)), number(max(costs)))))
         ranking.lines.append(f"cost: {ends} forward passes' time, beyond the trace")
-    ranking.lines += filter(
-        None, [verdict(runs, name, rival, list(dict.fromkeys(chain(*ranking.places.values()))))]
-    )
+    all_metrics = list(dict.fromkeys(chain(*ranking.places.values())))
+    if sentence := verdict(runs, name, rival, all_metrics):
+        ranking.lines.append(sentence)
     return ranking
 
 
@@ -337,7 +385,9 @@ def computed_part(
     goes_on: bool = False,
     estimate: Estimate | None = None,
 ) -> tuple[int, list[str], Path]:
-    """As `benchmark.compute`, of a method alone on a part of a suite. repeats: of run times."""
+    """Compute only this method on a part of a suite, with `repeats` measurements of its run time.
+    Return what `benchmark.compute` does.
+    """
     fixed = (*overrides_of(method, name), *QUIET, f"runtime.repeats={repeats}")
     return compute(
         [f"suite={suite}/{part}", *fixed, *overrides], goes_on=goes_on, estimate=estimate
@@ -345,62 +395,70 @@ def computed_part(
 
 
 def overrides_of(method: str, name: str, *others: str) -> list[str]:
-    """What chooses a method, beside others of ours. name: in its run."""
+    """Return the overrides that choose a method, called `name` in its run, and methods of this
+    package next to it.
+    """
     if "." not in method:
-        others = tuple(dict.fromkeys((*others, method)))
-    own = [f"+method.{name}._target_={method}"] if "." in method else []
-    return [f"method=[{','.join(others)}]", *own]
+        names = dict.fromkeys((*others, method))
+        return [f"method=[{','.join(names)}]"]
+    return [f"method=[{','.join(others)}]", f"+method.{name}._target_={method}"]
 
 
 def _standings(
     run: RunFolder, name: str, metrics: Sequence[str], examples: bool
 ) -> dict[str, Standings | None]:
-    """{metric: the method's standings; None without a value}, of those asked for, or all that have
-    a direction, the headline first. examples: whether all have best and worst images, not the first
-    alone, which is printed.
+    """Return {metric: the method's standings, or None without a value}, the headline first.
+
+    The metrics are those of `metrics`, or by default all that have a direction. With `examples`
+    all metrics have best and worst images. Otherwise only the first has, which is printed.
     """
     headline = Options.of(run.config.report).headline
-    wanted = [metric for metric in run.metrics if run.metadata.value(metric).has_direction]
-    wanted.sort(key=lambda metric: headline.index(metric) if metric in headline else len(headline))
-    made = dict[str, Standings | None]()
-    for metric in wanted if not metrics else [metric for metric in wanted if metric in metrics]:
-        made[metric] = standings(run, metric, name, examples or not any(made.values()))
-    return made
+    chosen = [metric for metric in run.metrics if run.metadata.value(metric).has_direction]
+    chosen.sort(key=lambda metric: headline.index(metric) if metric in headline else len(headline))
+    if metrics:
+        chosen = [metric for metric in chosen if metric in metrics]
+    places = dict[str, Standings | None]()
+    for metric in chosen:
+        places[metric] = standings(run, metric, name, examples or not any(places.values()))
+    return places
 
 
 def _short_table(
     run: RunFolder, title: str, methods: Sequence[str], places: Mapping[str, Standings | None]
 ) -> Table:
-    """Compare the first method with the others in MAX_WIDTH columns: a row for each metric, those
-    with values first.
+    """Compare the first method with the others in MAX_WIDTH columns, a row for each metric. Rows
+    with values come first.
     """
     name, *others = methods
     rows = []
     for metric, own in sorted(places.items(), key=lambda item: item[1] is None):
         value = run.metadata.value(metric)
-        missing = "too few values" if name in run.comparisons.answers(metric) else "no value"
-        texts = [
-            textwrap.shorten(value.title, METRIC_WIDTH - 2, placeholder="...")
-            + ARROWS.get(value.better, ""),
-            _values_text(own) if own else missing,
-        ]
+        heading = textwrap.shorten(value.title, METRIC_WIDTH - 2, placeholder="...")
+        texts = [heading + ARROWS.get(value.better, "")]
+        if own:
+            texts.append(_values_text(own))
+        elif name in run.comparisons.answers(metric):
+            texts.append("too few values")
+        else:
+            texts.append("no value")
         for other in others:
-            of_other = standings(run, metric, other, False)
-            texts.append(_values_text(of_other) if of_other else NOTHING)
+            standings_of_other = standings(run, metric, other, False)
+            texts.append(_values_text(standings_of_other) if standings_of_other else NOTHING)
         texts.append(own.places_text if own else NOTHING)
         rows.append(tuple(map(Cell, texts)))
-    titles = (run.metadata.method_title(each) for each in methods)
-    titles = (
-        title if len(title) <= VALUES_WIDTH else f"{title[: VALUES_WIDTH - 3]}..."
-        for title in titles
-    )
-    header = ("values by network", *titles, "places")
-    return Table(
-        "rank", f"{run.metadata.method_title(name)} on {title}", header, (Group("", tuple(rows)),)
-    )
+    header = ["values by network"]
+    for method in methods:
+        column = run.metadata.method_title(method)
+        if len(column) > VALUES_WIDTH:
+            column = f"{column[: VALUES_WIDTH - 3]}..."
+        header.append(column)
+    header.append("places")
+    caption = f"{run.metadata.method_title(name)} on {title}"
+    return Table("rank", caption, tuple(header), (Group("", tuple(rows)),))
 
 
 def _values_text(standings: Standings) -> str:
+    """Return the least and the largest value of the networks, or the one value."""
     ends = (number(end) for end in (standings.values[0], standings.values[-1]))
     return " to ".join(dict.fromkeys(ends))
 
@@ -408,32 +466,46 @@ def _values_text(standings: Standings) -> str:
 def _details(
     run: RunFolder, suite: str, part: str, name: str, places: Mapping[str, Standings | None]
 ) -> Table:
-    """A row for each metric with everything that is known over the networks."""
+    """Return a table with a row for each metric and everything that is known over the networks."""
     rows = []
-    for metric, each in places.items():
+    for metric, standing in places.items():
         value = run.metadata.value(metric)
         heading = value.title + ARROWS.get(value.better, "")
-        if each is None:
+        if standing is None:
             answers = run.comparisons.answers(metric).get(name)
-            what, where = ("too few values", answers.text) if answers else ("no value", "")
-            rows.append((heading, what, "", "", where, ""))
+            if answers:
+                rows.append((heading, "too few values", "", "", answers.text, ""))
+            else:
+                rows.append((heading, "no value", "", "", "", ""))
             continue
-        tied = [run.metadata.method_title(other) for other in run.methods if other in each.tied]
-        rows.append((
-            heading, f"{number(each.values[0])} to {number(each.values[-1])}", each.places_text,
-            f"{each.num_above_controls} of {len(each.networks)}", each.answers.text,
+        tied = [run.metadata.method_title(other) for other in run.methods if other in standing.tied]
+        row = (
+            heading,
+            f"{number(standing.values[0])} to {number(standing.values[-1])}",
+            standing.places_text,
+            f"{standing.num_above_controls} of {len(standing.networks)}",
+            standing.answers.text,
             first_names(tied, MAX_NAMES) or "none",
-        ))  # fmt: skip
+        )
+        rows.append(row)
     header = (
-        "", "values by network", "places", "above all controls", "values on networks, images",
+        "",
+        "values by network",
+        "places",
+        "above all controls",
+        "values on networks, images",
         "not told from, on every network",
-    )  # fmt: skip
-    notes = (
-        [NO_PLACE] if any(each and not each.answers.has_place for each in places.values()) else []
     )
-    notes += [*_examples(run, places), f"Accuracy: {accuracy_text(run)}.", *_note(suite, part)]
-    if first := next(((metric, of) for metric, of in places.items() if of), None):
-        notes.append(_badge(suite, part, *first))
+    notes = []
+    if any(standing and not standing.answers.has_place for standing in places.values()):
+        notes.append(NO_PLACE)
+    notes += _examples(run, places)
+    notes.append(f"Accuracy: {accuracy_text(run)}.")
+    notes += _note(suite, part)
+    for metric, standing in places.items():
+        if standing:
+            notes.append(_badge(suite, part, metric, standing))
+            break
     label = f"{suite}/{part}"
     cells = tuple(tuple(map(Cell, row)) for row in rows)
     return Table(
@@ -449,31 +521,35 @@ def _details(
 
 
 def _examples(run: RunFolder, places: Mapping[str, Standings | None]) -> list[str]:
-    """On which images of the first network the method has its best and its worst values, by the
-    first metric.
+    """Return a line with the images of the method's best and worst values, on the first network by
+    the first metric.
     """
-    for metric, each in places.items():
-        for first in (
-            network for network in (each.networks.values() if each else ()) if network.best
-        ):
-            by = f"by {run.metadata.value(metric).title} on {first.network}"
-            return [f"Images {by}: best {', '.join(first.best)}; worst {', '.join(first.worst)}."]
+    for metric, standing in places.items():
+        networks = standing.networks.values() if standing else ()
+        for network in networks:
+            if network.best:
+                place = f"by {run.metadata.value(metric).title} on {network.network}"
+                best = ", ".join(network.best)
+                worst = ", ".join(network.worst)
+                return [f"Images {place}: best {best}; worst {worst}."]
     return []
 
 
 def _badge(suite: str, part: str, metric: str, standings: Standings) -> str:
-    """A Markdown image that says the places by one metric, and on how many networks and images."""
-    place = f"place {standings.places_text}" if standings.answers.has_place else "no place"
+    """Return a Markdown image with the places by one metric, and the numbers of networks and
+    images.
+    """
     answers = standings.answers
+    place = f"place {standings.places_text}" if answers.has_place else "no place"
     count = (
         f"{answers.networks} of {answers.all_networks} networks, {answers.rows} of "
         f"{answers.all_rows} images"
     )
-    label, message = f"{suite}/{part} {metric}", f"{place} ({count})"
-    quoted = [
-        text.replace("-", "--").replace("_", "__").replace(" ", "_").replace("/", "%2F")
-        for text in (label, message)
-    ]
-    return (
-        f"badge: ![{label}: {message}](https://img.shields.io/badge/{quoted[0]}-{quoted[1]}-blue)"
-    )
+    label = f"{suite}/{part} {metric}"
+    message = f"{place} ({count})"
+    quoted = []
+    for text in (label, message):
+        text = text.replace("-", "--").replace("_", "__")
+        quoted.append(text.replace(" ", "_").replace("/", "%2F"))
+    url = f"https://img.shields.io/badge/{quoted[0]}-{quoted[1]}-blue"
+    return f"badge: ![{label}: {message}]({url})"

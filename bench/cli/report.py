@@ -1,4 +1,6 @@
-"""The command `axiom-bench report`: one run, or several combined, with `report.*` settings."""
+"""`axiom-bench report`: write the report of one run, or of several combined, with `report.*`
+settings.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,19 @@ from axiom_bench.report.options import KEYS, Options, check_names, with_settings
 from axiom_bench.run.progress import progress
 
 PREFIX = "report."
-REFERENCE = "report.reference"  # a suite, whose published values stand beside the run
+REFERENCE = "report.reference"  # a suite, whose published values are shown with the run's
 
 
 def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) -> list[str]:
-    """Writes the report of one run, or of a combination, see `prepared`: the last lines. Raises
-    BenchError.
+    """Write the report of one run, or of several runs combined, and return the last lines.
+
+    Args:
+        folders: See `prepared`.
+        words: See `prepared`.
+        output: See `prepared`.
+
+    Raises:
+        BenchError: As `prepared` does.
     """
     folder, settings = prepared(folders, words, output)
     with progress("report") as shown:
@@ -32,42 +41,61 @@ def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) ->
 def prepared(
     folders: Sequence[Path], words: Sequence[str], output: Path | None
 ) -> tuple[Path, dict[str, Any]]:
-    """The folder to report on, and the settings. Several runs, or one with an output, are combined
-    into a folder first. words: KEY=VALUE; report.reference=SUITE is one more run. Raises BenchError
-    for a wrong setting, with the nearest names for a method or value that one names and the run
-    doesn't have, and as `combining.combine`.
+    """Return the folder to report on, and the settings of the report.
+
+    Several runs, or one run with an output, are combined into a folder first.
+
+    Args:
+        folders: The run folders.
+        words: The settings KEY=VALUE. `report.reference=SUITE` adds the published run of a suite.
+        output: The folder of the combined run; by default one that `combining.default_folder`
+            names.
+
+    Raises:
+        BenchError: For a wrong setting, and as `combining.combine` does. If a setting names a
+            method or value that
+            the run doesn't have, the message has the nearest names.
     """
-    suites = [word.partition("=")[2] for word in words if word.partition("=")[0] == REFERENCE]
-    folders = [*folders, *(_reference(folders[0], suite) for suite in suites)]
-    settings = parsed([word for word in words if word.partition("=")[0] != REFERENCE])
+    references = []
+    own_words = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key == REFERENCE:
+            references.append(_reference(folders[0], value))
+        else:
+            own_words.append(word)
+    folders = [*folders, *references]
+    settings = parsed(own_words)
     if len(folders) == 1 and output is None:
         folder = folders[0]
         manifest = reading.read_manifest(folder)
     else:
         folder = output or combining.default_folder(folders)
         manifest = combining.combine(folders, folder)
-    # Settings of the run's own were checked when it ran.
-    of_run = Options.of(manifest.config.report)
+    # The run's own settings were checked when it ran, so their names are allowed below.
+    run_options = Options.of(manifest.config.report)
     options = Options.of(with_settings(manifest, settings).config.report)
     methods = list(manifest.methods)
     if options.compare is not None and options.compare not in methods:
         raise unknown("method in this run", options.compare, methods)
-    values = {*manifest.metrics, *of_run.headline, *of_run.columns, *of_run.columns_off}
-    values.update(*of_run.figures.values.values())
+    values = {*manifest.metrics, *run_options.headline}
+    values.update(run_options.columns, run_options.columns_off)
+    values.update(*run_options.figures.values.values())
     check_names(options, {*methods, *entry_names("method")}, values)
     return folder, settings
 
 
 def _reference(folder: Path, suite: str) -> Path:
-    """The published run of the part of a suite that a run is of. Raises BenchError where it is of
-    none, or of another.
+    """Return the published run of the suite's part that a run belongs to. Raise BenchError if the
+    run isn't of that suite.
     """
-    from axiom_bench.cli.rank import published  # here: most reports have none
+    from axiom_bench.cli.rank import published  # here: most reports have no reference
 
     folders = published(suite)
     config = reading.read_manifest(folder).config
-    of_run, _, part = str(config.suite_part or "").partition("@")[0].partition("/")
-    if of_run != suite or part not in folders:
+    suite_part = str(config.suite_part or "").partition("@")[0]
+    own_suite, _, part = suite_part.partition("/")
+    if own_suite != suite or part not in folders:
         raise BenchError(
             f"{folder} isn't a run of the suite {suite}, so its values can't stand beside the "
             f"published ones; axiom-bench suite={suite} makes one."
@@ -76,8 +104,16 @@ def _reference(folder: Path, suite: str) -> Path:
 
 
 def parsed(words: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE of `report.*` as {"headline": [...], "figures": {"grid": None}}. Raises BenchError,
-    with the nearest names, for another key, and for a value that doesn't fit.
+    """Parse words KEY=VALUE of `report.*` into nested settings.
+
+    Args:
+        words: The words, such as "report.figures.grid=null".
+
+    Returns:
+        Settings such as {"headline": [...], "figures": {"grid": None}}.
+
+    Raises:
+        BenchError: For an unknown key, with the nearest ones, and for a value that doesn't fit.
     """
     names = list(KEYS)
     values: dict[str, Any] = {}
@@ -94,6 +130,9 @@ def parsed(words: Sequence[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for key, value in values.items():
         group, _, name = key.removeprefix(PREFIX).rpartition(".")
-        (settings.setdefault(group, {}) if group else settings)[name] = value
-    Options.of(settings)  # which refuses wrong values
+        if group:
+            settings.setdefault(group, {})[name] = value
+        else:
+            settings[name] = value
+    Options.of(settings)  # raises BenchError for wrong values
     return settings

@@ -1,5 +1,5 @@
-"""`axiom-bench verify`: a seeded sample of a run, recomputed from scratch in fresh processes and
-compared.
+"""`axiom-bench verify`: recompute a seeded sample of a run in fresh processes and compare it with
+the run.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from axiom_bench.run.verification import recomputed
 from axiom_bench.statistics.labels import Metadata
 
 MAX_LINES = 20
-CLOSE = 1e-3  # of a metric's largest value: float32 drops are rounded to about 1e-4
-# of a sample's values: rounding may turn a hit or a rank, on which a value depends by leaps
+CLOSE = 1e-3  # share of a metric's largest value: float32 drops are rounded to about 1e-4
+# Share of a sample's values that may differ: rounding may change a hit or a rank, after which a
+# value jumps.
 FEW_OFF = 0.1
 IMAGE = ["model", "layer", "data", "image_id"]
 
@@ -44,27 +45,39 @@ NEARLY_SAME = replace(BIT_BY_BIT, limits=_rounding)
 
 
 def new_seed() -> int:
-    """Of the system, so that it isn't known before it is printed."""
+    """Return a seed from the operating system, so that nobody knows it before it is printed."""
     return secrets.randbits(64)
 
 
 def first_lines(lines: Sequence[str]) -> list[str]:
-    """MAX_LINES of them, and how many more there are."""
+    """Return the first MAX_LINES lines, and a line that counts the others."""
     more = [f"... and {len(lines) - MAX_LINES} more"] if len(lines) > MAX_LINES else []
     return [*lines[:MAX_LINES], *more]
 
 
 def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[int, list[str]]:
-    """Compares 10 % of a run's images, at least three a job, bit by bit with values that are
-    computed now; on other hardware, or with other libraries, means and medians within the gate's
-    tolerances.
+    """Recompute 10 % of a run's images, at least three per job, and compare their values with the
+    run's.
 
-    seed: of the sample; None: a new one. trust: code that the run names is run, and files that it
-    names are read. The verdict is kept in the manifest. Returns the exit code, 1 where something
-    differs, and lines that name it. Raises BenchError for a run that hasn't ended, several runs
-    combined, a job that can't be run here, and as `trusted`.
+    Values must agree bit by bit. On other hardware, or with other libraries, means and medians must
+    agree
+    within the gate's tolerances. The verdict is kept in the manifest.
+
+    Args:
+        folder: The run folder.
+        seed: The seed of the sample; `None` draws a new one.
+        trust: Run code and read files that the run's configuration names.
+
+    Returns:
+        The exit code, 1 if something differs, and lines that list the differences.
+
+    Raises:
+        BenchError: For a run that hasn't ended, several runs combined, a job that can't be run
+            here,
+            and as `trusted` does.
     """
-    run, seed = reading.read_manifest(folder), new_seed() if seed is None else seed
+    run = reading.read_manifest(folder)
+    seed = new_seed() if seed is None else seed
     running.check_ended(folder, run)
     if run.is_combined:
         raise BenchError(f"{folder} combines several runs; verify each of them.")
@@ -85,38 +98,42 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
         "compared": way,
         "differing": len(lines),
     }
-    when = datetime.now(UTC).isoformat(timespec="seconds")
-    artefacts.write(
-        folder, artefacts.read(folder).model_copy(update={"verified": {**verdict, "at": when}})
-    )
-    what = (
+    verdict["at"] = datetime.now(UTC).isoformat(timespec="seconds")
+    # The manifest is read again: other commands may have written to it in the meantime.
+    manifest = artefacts.read(folder).model_copy(update={"verified": verdict})
+    artefacts.write(folder, manifest)
+    summary = (
         f"{len(now):,} values of {images} images (seed {seed}) were computed anew and compared "
         f"{way}"
     )
     if not lines:
-        return 0, [f"{what}: all are the same."]
+        return 0, [f"{summary}: all are the same."]
     advice = (
         "What was stored isn't what the same command computes: delete the run folder, and run it "
         "again."
     )
-    return 1, [f"{what}: {len(lines)} metrics of methods differ.", *first_lines(lines), advice]
+    return 1, [f"{summary}: {len(lines)} metrics of methods differ.", *first_lines(lines), advice]
 
 
 def compared(
     stored: pd.DataFrame, now: pd.DataFrame, run: Manifest, metadata: Metadata
 ) -> tuple[str, list[str]]:
-    """How the stored values of the images in `now` are compared with those, and a line for each
-    metric of a method that differs. run: the manifest of the stored values, which says where they
-    were computed. metadata: with tolerances.
+    """Compare stored values with the values in `now` of the same images.
+
+    Args:
+        stored: The stored values.
+        now: The values that were computed now.
+        run: The manifest of the stored values, which says where they were computed.
+        metadata: The metadata of the metrics, with their tolerances.
+
+    Returns:
+        How the values were compared, and a line for each metric of a method that differs.
     """
     is_here = run.device == "cpu" or (run.device == "cuda" and torch.cuda.is_available())
     is_same_machine = is_here and run.hardware == hardware(torch.device(run.device))
     has_threads = run.threads in (None, torch.get_num_threads())
-    if (
-        is_same_machine
-        and has_threads
-        and all(version_of(name) == value for name, value in run.versions.items())
-    ):
+    has_versions = all(version_of(name) == value for name, value in run.versions.items())
+    if is_same_machine and has_threads and has_versions:
         return "bit by bit", list(differing(stored, now))
     way = (
         "within the gate's tolerances, since hardware, libraries or the number of threads are "
@@ -128,21 +145,25 @@ def compared(
 def differing(
     stored: pd.DataFrame, now: pd.DataFrame, up_to_rounding: bool = False
 ) -> Iterator[str]:
-    """A line for each metric of a method with a value that isn't the same, bit by bit, of the
-    images in `now`. up_to_rounding: with more than one, and more than FEW_OFF, that are further
-    apart than rounding makes them.
+    """Yield a line for each metric of a method with a value that isn't the same bit by bit.
+
+    Args:
+        stored: The stored values.
+        now: The values that were computed now; only their images are compared.
+        up_to_rounding: Yield a line only if several values, and more than the share FEW_OFF,
+            are further apart than rounding explains.
     """
-    for difference in compare(
-        *_sampled(stored, now), NEARLY_SAME if up_to_rounding else BIT_BY_BIT
-    ):
+    rules = NEARLY_SAME if up_to_rounding else BIT_BY_BIT
+    for difference in compare(*_sampled(stored, now), rules):
         rows = difference.rows
-        off = rows[difference.differs.any(axis=1)]
-        few = max(len(rows) > 2, int(FEW_OFF * len(rows))) if up_to_rounding else 0
-        if len(off) > few:
-            first = off.iloc[0]
-            was, is_now = (_text(first[f"value{end}"], first[f"status{end}"]) for end in ("", NOW))
+        different = rows[difference.differs.any(axis=1)]
+        allowed = max(len(rows) > 2, int(FEW_OFF * len(rows))) if up_to_rounding else 0
+        if len(different) > allowed:
+            first = different.iloc[0]
+            was = _text(first["value"], first["status"])
+            is_now = _text(first[f"value{NOW}"], first[f"status{NOW}"])
             yield (
-                f"{difference.where} differs in {len(off)} of {len(rows)} values; of image "
+                f"{difference.where} differs in {len(different)} of {len(rows)} values; of image "
                 f"{first['image_id']}, class {first['target_class']}, it was {was} and is {is_now}"
             )
 
@@ -162,18 +183,22 @@ def _text(value: float, status: Any) -> str:
 
 
 def moved(stored: pd.DataFrame, now: pd.DataFrame, metadata: Metadata) -> Iterator[str]:
-    """A line for each statistic of the sample that isn't within the tolerance of a metric that has
-    one.
+    """Yield a line for each statistic of the sample that isn't within the tolerance of its
+    metric.
     """
     for difference in compare(*_sampled(stored, now), BIT_BY_BIT):
         rows = difference.rows
-        then, again = (rows.loc[rows[f"status{end}"] == "ok", f"value{end}"] for end in ("", NOW))
+        stored_values = rows.loc[rows["status"] == "ok", "value"]
+        new_values = rows.loc[rows[f"status{NOW}"] == "ok", f"value{NOW}"]
         metric = difference.place[-1]
         text = metadata.value(metric).tolerance
-        if len(then) != len(again):
-            yield f"{difference.where} had {len(then)} values and has {len(again)}"
-        for limit in tolerance(text, metric) if text and len(then) and len(again) else ():
-            before, after = (float(values.agg(limit.statistic)) for values in (then, again))
+        if len(stored_values) != len(new_values):
+            yield f"{difference.where} had {len(stored_values)} values and has {len(new_values)}"
+        if not text or stored_values.empty or new_values.empty:
+            continue
+        for limit in tolerance(text, metric):
+            before = float(stored_values.agg(limit.statistic))
+            after = float(new_values.agg(limit.statistic))
             if not limit.holds(before, after):
                 yield (
                     f"{difference.where}: the sample's {limit.statistic} was {before:.6g} and is "
