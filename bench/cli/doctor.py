@@ -1,5 +1,5 @@
-"""`axiom-bench doctor`: what is found about the networks and data of a command line before anything
-is computed.
+"""`axiom-bench doctor`: examine the networks and data of a command line before anything is
+computed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,21 @@ from axiom_bench.run.notes import note_lines
 from axiom_bench.run.progress import progress
 from axiom_bench.run.result import Failure
 
-MAX_NAMES = 5  # of jobs, in a line
+MAX_NAMES = 5  # jobs that a line lists by name
 
 
 def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str]]:
-    """(2 where an answer is a stop, else 0; a line for each answer, with its jobs). Computes no
-    value, writes nothing. Raises BenchError for a command line that can't be composed.
+    """Examine the jobs of a command line. No value is computed, and nothing is written.
+
+    Args:
+        overrides: The words KEY=VALUE of the command line.
+        config_folder: A user's own folder of YAML files, used in addition to conf/.
+
+    Returns:
+        The exit code, 2 if a run would stop, otherwise 0. A line for each answer, with its jobs.
+
+    Raises:
+        BenchError: If the command line can't be composed.
     """
     names_by_line: dict[tuple[str, str], list[str]] = {}
     code = 0
@@ -37,25 +46,28 @@ def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple
                     examination = examining.examination(job)
                     sentences = [*job.data_notes, *note_lines(job.notes)]
                     notes = [Answer("data", "note", sentence) for sentence in sentences]
-                    name = job.name
                     answers = (*notes, *examination)
+                    name = job.name
                 except (Exception, SystemExit) as error:  # a user's network may raise anything
                     failure = Failure.of(error)
                     if not failure.mendable:
                         raise
                     answers = (Answer("settings", "stop", failure.message),)
             for answer in answers:
-                own = name if answer.level == "ok" else ""  # a note of several jobs is one line
-                names_by_line.setdefault((str(answer), own), []).append(name)
-            code = 2 if any(answer.level == "stop" for answer in answers) else code
-    return code, [
-        f"{first_names([*dict.fromkeys(names)], MAX_NAMES)}: {line}"
-        for (line, _), names in names_by_line.items()
-    ]
+                # A note of several jobs is one line; each "ok" is a line of its own job.
+                job_name = name if answer.level == "ok" else ""
+                names_by_line.setdefault((str(answer), job_name), []).append(name)
+            if any(answer.level == "stop" for answer in answers):
+                code = 2
+    lines = []
+    for (line, _), names in names_by_line.items():
+        unique_names = list(dict.fromkeys(names))
+        lines.append(f"{first_names(unique_names, MAX_NAMES)}: {line}")
+    return code, lines
 
 
 def _with_objects(job: Job) -> Job:
-    """The job itself; of a network that finds objects on those in a few of its images."""
+    """Return the job. If its network finds objects, the job is on those in a few of its images."""
     if job.target not in OBJECT_RULES:
         return job
     from axiom_bench.run.objects import on_objects  # here: most networks find none

@@ -1,4 +1,4 @@
-"""The end of a run: manifest, report, and the last lines of the output."""
+"""The end of a run: write the manifest and the report, and return the last lines of the output."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from axiom_bench.run.progress import progress
 from axiom_bench.run.result import JobResult
 from axiom_bench.statistics.run_folder import RunFolder
 
-MAX_NAMES = 5  # of jobs with the same line
+MAX_NAMES = 5  # jobs with the same line that are listed by name
 HINT = "mend what is told above, or choose metrics that need no more than is there"
-MENDABLE, DEFECT = 2, 1  # exit codes: a mistake that the user can mend; a defect of this program
+DEFECT = 1  # exit code of a defect of this program
+MENDABLE = 2  # exit code of a mistake that the user can fix
 
 
 def finish(
@@ -24,14 +25,14 @@ def finish(
     overrides: Sequence[str] = (),
     verbose: bool = False,
 ) -> tuple[int, list[str]]:
-    """Write the manifest and the report of a sweep, and return the exit code and the last lines.
+    """Write the manifest and the report of a run, and return the exit code and the last lines.
 
     Args:
-        settings: Those of all jobs.
-        results: Of the jobs.
-        overrides: As they were typed.
+        settings: The settings that all jobs share.
+        results: The results of the jobs.
+        overrides: The words of the command line, as they were typed.
         verbose: Add lines with statuses and the time of each stage, which the page and the manifest
-            have too.
+            have in any case.
 
     Raises:
         BenchError: If the folder can't be written.
@@ -41,9 +42,8 @@ def finish(
         code = exit_code(results)
         kept = manifest.keep(settings, results, overrides)
         if kept is not None:
-            run = RunFolder.of(
-                kept.folder, kept.content
-            )  # not read: another command may write its own by now
+            # The manifest isn't read from the file, which another command may have written by now.
+            run = RunFolder.of(kept.folder, kept.content)
             if kept.was_damaged:
                 lines.append("manifest.json was damaged, and is written anew")
             lines += report.status_lines(run, verbose)
@@ -52,13 +52,14 @@ def finish(
             start = time.perf_counter()
             page = report.write(run, tell=lambda step: shown.says(f"report: {step}"))
             if verbose:
-                times = {
-                    result.job: (result.seconds, result.work())
-                    for result in results
-                    if result.failure is None
-                }
-                lines += report.time_lines(times, time.perf_counter() - start)
-            lines += [*report.headline(run), f"report: {page}"]
+                report_seconds = time.perf_counter() - start
+                times = {}
+                for result in results:
+                    if result.failure is None:
+                        times[result.job] = (result.seconds, result.work())
+                lines += report.time_lines(times, report_seconds)
+            lines += report.headline(run)
+            lines.append(f"report: {page}")
             reasons = report.reasons_without_value(run)
             if reasons is not None:
                 lines.append(f"There is no value: {reasons}; {HINT}.")
@@ -76,15 +77,16 @@ def _lines_of_jobs(results: Sequence[JobResult]) -> list[str]:
 
 
 def failed(results: Sequence[JobResult]) -> Iterator[str]:
-    """A line for each message, with all the jobs that failed with it; after a defect its
-    traceback.
+    """Yield a line for each message, with all jobs that failed with it. After a defect, also yield
+    its traceback.
     """
     by_message: dict[str, list[JobResult]] = {}
     for result in results:
         if result.failure is not None:
             by_message.setdefault(result.failure.message, []).append(result)
     for message, group in by_message.items():
-        yield f"failed: {', '.join(dict.fromkeys(result.job for result in group))}: {message}"
+        jobs = dict.fromkeys(result.job for result in group)
+        yield f"failed: {', '.join(jobs)}: {message}"
         first = group[0].failure
         if first is not None and not first.mendable:
             yield (
@@ -94,8 +96,10 @@ def failed(results: Sequence[JobResult]) -> Iterator[str]:
 
 
 def exit_code(results: Sequence[JobResult]) -> int:
-    """0, or MENDABLE or DEFECT where a job has failed."""
+    """Return 0 if all jobs ended well, DEFECT if one failed by a defect, otherwise MENDABLE."""
     failures = [result.failure for result in results if result.failure is not None]
     if not failures:
         return 0
-    return MENDABLE if all(failure.mendable for failure in failures) else DEFECT
+    if all(failure.mendable for failure in failures):
+        return MENDABLE
+    return DEFECT

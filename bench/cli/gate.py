@@ -1,5 +1,5 @@
-"""`axiom-bench gate`: a run against a baseline, and the files that people and CI services read of
-it.
+"""`axiom-bench gate`: compare a run with a baseline, and write the result as files for people and
+CI services.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STEP_SUMMARY = "GITHUB_STEP_SUMMARY"  # the file that GitHub Actions shows as th
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
+    """Add the arguments of the command to its parser."""
     parser.add_argument("run_folder", type=local_path)
     parser.add_argument("--baseline", type=local_path, required=True, metavar="FILE")
     compare = parser.add_argument_group("how to compare")
@@ -56,8 +56,16 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Compares, or writes the baseline; the exit code. Raises BenchError for arguments that don't
-    go together.
+    """Compare a run with a baseline, or write the baseline.
+
+    Args:
+        options: The options of the command line.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        BenchError: For arguments that don't go together.
     """
     files.check_output(
         options.markdown, options.junit, options.json, options.baseline if options.write else None
@@ -78,7 +86,17 @@ def run(options: Namespace) -> int:
 def write_outputs(
     result: GateResult, markdown: Path | None, junit: Path | None, json: Path | None
 ) -> None:
-    """The files that were asked for. Raises BenchError where one can't be written."""
+    """Write the files that were asked for.
+
+    Args:
+        result: The result of the comparison.
+        markdown: A summary. In GitHub Actions it is also appended to the summary of the job.
+        junit: A file with a test for each row of the baseline.
+        json: A file with all findings.
+
+    Raises:
+        BenchError: If a file can't be written.
+    """
     from axiom_bench.gate import json_text, junit_xml, write_markdown
 
     if markdown is not None:
@@ -98,6 +116,7 @@ def write_outputs(
 
 
 def _write(options: Namespace) -> int:
+    """Write the baseline and return the exit code."""
     from axiom_bench.gate import write_baseline
 
     outputs = (options.markdown, options.junit, options.json, options.against)

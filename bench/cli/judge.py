@@ -1,5 +1,5 @@
-"""`axiom-bench judge`: a run's metrics judged, or one metric's line of the scorecard on the
-embedded networks.
+"""`axiom-bench judge --metric`: compute one metric's line of the scorecard on the embedded
+networks.
 """
 
 from __future__ import annotations
@@ -21,47 +21,60 @@ from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.testing.gaming import gaming
 from axiom_bench.testing.relations import sanity
 
-EXPERIMENTS = ("truth", "truth_planted", "blind")  # offline
-IMAGES = 100  # of each network
-SHOWN = ("run=card", f"data.size={IMAGES}", "pictures.rows=0", "pictures.gallery=0")
+EXPERIMENTS = ("truth", "truth_planted", "blind")  # they need no files
+IMAGES = 100  # per network
+SETTINGS = ("run=card", f"data.size={IMAGES}", "pictures.rows=0", "pictures.gallery=0")
 
 
 def judge_metrics(metrics: Sequence[str], better: str = "higher") -> tuple[int, list[str]]:
-    """Runs the scorecard's experiments with these metrics, or continues them: the exit code and the
-    lines to print.
+    """Run the scorecard's experiments with these metrics, or continue them.
 
-    metrics: names of ours, and dotted paths of one's own, of which better is "higher" or "lower".
-    Raises BenchError.
+    Args:
+        metrics: Names of metrics of this package, and dotted paths of a user's own.
+        better: "higher" or "lower", whichever is better for the user's own metrics.
+
+    Returns:
+        The exit code and the lines to print.
+
+    Raises:
+        BenchError: If no value of the metrics has a direction on the embedded networks.
     """
-    paths = {metric.rpartition(".")[2]: metric for metric in metrics if "." in metric}
-    chosen = [f"metric=[{','.join(metric for metric in metrics if '.' not in metric)}]"]
-    about = {name: {"_target_": path, "better": better} for name, path in paths.items()}
-    chosen += [
-        f"+metric.{name}.{key}={value}"
-        for name, entry in about.items()
-        for key, value in entry.items()
-    ]
-    code, lines, folders = 0, list[str](), list[Path]()
+    known = [metric for metric in metrics if "." not in metric]
+    entries = {}
+    for metric in metrics:
+        if "." in metric:
+            entries[metric.rpartition(".")[2]] = {"_target_": metric, "better": better}
+    overrides = [f"metric=[{','.join(known)}]"]
+    for name, entry in entries.items():
+        overrides += [f"+metric.{name}.{key}={value}" for key, value in entry.items()]
+    code = 0
+    lines: list[str] = []
+    folders: list[Path] = []
     for experiment in EXPERIMENTS:
-        failed, messages, folder = compute([f"experiment={experiment}", *SHOWN, *chosen])
-        code, lines = max(code, failed), [*lines, *messages]
+        failure_code, messages, folder = compute(
+            [f"experiment={experiment}", *SETTINGS, *overrides]
+        )
+        code = max(code, failure_code)
+        lines += messages
         folders.append(folder)
     runs = [RunFolder.read(folder) for folder in folders]
-    names = list(dict.fromkeys(name for run in runs for name in chosen_metrics(run, None)))
-    rows = card(runs, names)
+    names: dict[str, None] = {}
+    for run in runs:
+        names |= dict.fromkeys(chosen_metrics(run, None))
+    rows = card(runs, list(names))
     if rows.empty:
         raise BenchError(
             f"No value of {', '.join(metrics)} has a direction on the embedded networks, so "
             "nothing judges it."
         )
-    plugs = [plugins.load("metric", metric) for metric in metrics if "." not in metric]
-    plugs += [plugins.from_config("metric", name, entry) for name, entry in about.items()]
+    loaded = [plugins.load("metric", name) for name in known]
+    loaded += [plugins.from_config("metric", name, entry) for name, entry in entries.items()]
     tables = [rows]
-    for metric in plugs:
-        values = {*rows["metric"]} & {*plugins.value_names(metric)}
+    for plugin in loaded:
+        values = {*rows["metric"]} & {*plugins.value_names(plugin)}
         for test in (sanity, gaming):
             try:
-                tables.append(frame(test(metric, values)))
+                tables.append(frame(test(plugin, values)))
             except BenchError as error:
                 lines.append(str(error))
     rows = pd.concat(tables, ignore_index=True)

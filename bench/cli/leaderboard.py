@@ -1,5 +1,5 @@
-"""`axiom-bench leaderboard`: the site of all published values, with what this installation adds:
-passes and maps.
+"""`axiom-bench leaderboard`: write the site of all published values, with the methods' numbers of
+passes and galleries of maps, which this installation computes.
 """
 
 from __future__ import annotations
@@ -26,71 +26,84 @@ from axiom_bench.report.leaderboard.parts import CHANNELS
 from axiom_bench.report.options import Options
 from axiom_bench.run.composing.suites import Suite
 
-IMAGES, NETWORKS = 4, 2  # of a part, in its gallery
-CHANGED = ("model", "data.size", "metric")  # of a part's settings
+IMAGES = 4  # in a part's gallery
+NETWORKS = 2  # in a part's gallery
+CHANGED = ("model", "data.size", "metric")  # settings of a part that its gallery replaces
 
 
 def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
-    """Writes the pages of all published values, with those of submissions beside them: the last
-    lines. Raises BenchError for a folder that holds something else than such pages, and for a
-    submission of another suite, or that isn't as it was submitted.
+    """Write the pages of all published values, together with those of submissions.
+
+    Args:
+        output: The folder of the pages.
+        submitted: The folders of the submissions.
+
+    Returns:
+        The last lines.
+
+    Raises:
+        BenchError: If `output` holds anything other than such pages. Also for a submission of
+            another
+            suite, and for one whose files have changed since it was submitted.
     """
     if output.exists() and not output.is_dir():
         raise BenchError(f"{output} is no folder; give another --output.")
-    folder = conf_folder().with_name(REFERENCE)
-    parts = {
-        suite: published(suite)
-        for suite in sorted(path.name for path in folder.iterdir() if path.is_dir())
-    }
-    same = _same_methods(path for folders in parts.values() for path in folders.values())
-    of_suite: dict[str, list[tuple[Path, Submission]]] = {}
+    reference = conf_folder().with_name(REFERENCE)
+    parts: dict[str, dict[str, Path]] = {}
+    for suite in sorted(path.name for path in reference.iterdir() if path.is_dir()):
+        parts[suite] = published(suite)
+    methods = _same_methods(path for folders in parts.values() for path in folders.values())
+    submissions_by_suite: dict[str, list[tuple[Path, Submission]]] = {}
     for folder in submitted:
         submission = submissions.read(folder)
         verifying.suite_of(folder, submission)
         if changed := submissions.changed(folder, submission):
             raise BenchError(f"{folder} isn't what was submitted: {changed[0]}.")
-        of_suite.setdefault(submission.suite, []).append((folder, submission))
+        submissions_by_suite.setdefault(submission.suite, []).append((folder, submission))
     with TemporaryDirectory() as results:
-        shown = {
-            suite: {
-                part: _beside(path, part, of_suite.get(suite, ()), Path(results, suite, part))
-                for part, path in each
-            }
-            for suite, each in ((suite, folders.items()) for suite, folders in parts.items())
-        }
-        galleries = {
-            (suite, part): gallery
-            for suite, folders in parts.items()
-            for part, path in folders.items()
-            if (gallery := _gallery(suite, part, path, same, results))
-        }
-        first, *_ = write(shown, output, _costs(same), galleries)
+        shown: dict[str, dict[str, Path]] = {}
+        for suite, folders in parts.items():
+            own_submissions = submissions_by_suite.get(suite, ())
+            shown[suite] = {}
+            for part, path in folders.items():
+                combined = Path(results, suite, part)
+                shown[suite][part] = _with_submissions(path, part, own_submissions, combined)
+        galleries = {}
+        for suite, folders in parts.items():
+            for part, path in folders.items():
+                gallery = _gallery(suite, part, path, methods, results)
+                if gallery:
+                    galleries[suite, part] = gallery
+        first, *_ = write(shown, output, _costs(methods), galleries)
     return [f"leaderboard: {first}"]
 
 
-def _beside(
+def _with_submissions(
     published: Path, part: str, submitted: Sequence[tuple[Path, Submission]], combined: Path
 ) -> Path:
-    """The run folder of a part's published values with the submissions' own; each with its title,
-    commit and day.
+    """Return the run folder of a part's published values combined with those of the submissions.
+
+    Each submission has its title, commit and day.
     """
     if not submitted:
         return published
     manifest = combining.combine([published, *(folder / part for folder, _ in submitted)], combined)
     own = reading.read_manifest(published)
     kind = "self-reported" if _has_owners(own) else "submitted"
-    methods, added = dict(manifest.methods), dict(own.added)
+    methods = dict(manifest.methods)
+    added = dict(own.added)
     for folder, submission in submitted:
         if submission.name in own.methods:
             continue
         added[submission.name] = publishing.added_by(reading.read_manifest(folder / part))
         about = methods[submission.name]
-        origin = f"{submission.method}, licence: {submission.licence or 'none'}. {submission.reference}".rstrip()
-        titled = {
+        licence = submission.licence or "none"
+        origin = f"{submission.method}, licence: {licence}. {submission.reference}".rstrip()
+        texts = {
             "title": f"{about.title or submission.name} ({kind})",
             "note": f"{kind.capitalize()}: {origin}",
         }
-        methods[submission.name] = about.model_copy(update=titled)
+        methods[submission.name] = about.model_copy(update=texts)
     changed = {
         "created": own.created,
         "git_commit": own.git_commit,
@@ -105,74 +118,78 @@ def _beside(
 
 
 def _has_owners(manifest: Manifest) -> bool:
-    """Whether a part's images are read, so that few can verify what is said of them, and none may
-    be shown.
+    """Return whether a part's images are read from files.
+
+    Few people can verify values on such images, and the images may not be shown.
     """
     return "root" in manifest.config.data
 
 
 def _same_methods(folders: Iterable[Path]) -> list[str]:
-    """The methods of run folders that this installation has, with the same code and parameters; no
-    other is run.
+    """Return the methods of run folders that this installation has with the same code and
+    parameters. No other method is run.
     """
-    of_parts = [reading.read_manifest(folder).methods for folder in folders]
-    names = sorted(set().union(*of_parts) & set(plugins.names("method")))
-    own = {
-        name: (method.target, dict(method.params))
-        for name in names
-        for method in [plugins.load("method", name)]
-    }
-    published_as = {
-        name: [(of[name].target, of[name].params) for of in of_parts if name in of]
-        for name in names
-    }
-    return [name for name in names if all(each == own[name] for each in published_as[name])]
+    published_methods = [reading.read_manifest(folder).methods for folder in folders]
+    known = sorted(set().union(*published_methods) & set(plugins.names("method")))
+    same = []
+    for name in known:
+        plugin = plugins.load("method", name)
+        own = (plugin.target, dict(plugin.params))
+        entries = [methods[name] for methods in published_methods if name in methods]
+        if all((entry.target, entry.params) == own for entry in entries):
+            same.append(name)
+    return same
 
 
 def _costs(names: Iterable[str]) -> dict[str, int]:
-    """{method: passes of the whole network for an image, with the trace's}, of those whose YAML
-    says it.
+    """Return {method: passes of the whole network per image, with the trace's} of the methods whose
+    YAML says it.
     """
-    passes = {name: plugins.load("method", name).spec.passes for name in names}
-    return {
-        name: 1 + pass_count(count, CHANNELS) for name, count in passes.items() if count is not None
-    }
+    costs = {}
+    for name in names:
+        count = plugins.load("method", name).spec.passes
+        if count is not None:
+            costs[name] = 1 + pass_count(count, CHANNELS)
+    return costs
 
 
 def _gallery(
     suite: str, part: str, folder: Path, names: Collection[str], results: str
 ) -> Path | None:
-    """A run folder with the maps of a part's first IMAGES images on the first network of NETWORKS
-    families; None where the images aren't drawn, since others have owners. results: a folder.
+    """Compute the maps of a part's first IMAGES images, and return their run folder below
+    `results`.
+
+    The networks are the first one of NETWORKS families. Return `None` for images that aren't drawn,
+    since they have owners.
     """
     manifest = reading.read_manifest(folder)
     if _has_owners(manifest):
         return None
-    networks = list({family(name): name for name in reversed(manifest.models)}.values())[::-1][
-        :NETWORKS
-    ]
-    size = int(manifest.config.data["size"])
-    kept = min(len(data.ids) for data in manifest.data.values())
+    first_of_family = {family(name): name for name in reversed(manifest.models)}
+    networks = list(first_of_family.values())[::-1][:NETWORKS]
+    methods = [name for name in names if name in manifest.methods]
     metrics = [name for name in Options.of().headline if name in manifest.config.metric]
     metrics = metrics or [min(manifest.config.metric)]  # a run needs one
-    left_out = (
-        *CHANGED,
-        *(f"metric.{name}" for name in manifest.config.metric if name not in metrics),
-    )
-    chosen = [
-        word
-        for word in Suite.of(suite).part(part).overrides
-        if not re.match(rf"({'|'.join(map(re.escape, left_out))})(=|\.params)", word)
-    ]
+    # A part keeps only some of the images that it draws, so more than IMAGES are drawn.
+    size = int(manifest.config.data["size"])
+    kept = min(len(data.ids) for data in manifest.data.values())
     settings = {
-        "run": f"{suite}-{part}", "results": results, "model": ",".join(networks), "runtime.repeats": 0,
-        "method": f"[{','.join(name for name in names if name in manifest.methods)}]",
-        "data.size": math.ceil(IMAGES * size / kept), "metric": f"[{','.join(metrics)}]", "pictures.gallery": IMAGES,
-    }  # fmt: skip
-    quiet = [word for word in QUIET if not word.startswith("pictures.gallery")]
-    code, lines, run = compute(
-        [*chosen, *quiet, *(f"{name}={value}" for name, value in settings.items())]
-    )
+        "run": f"{suite}-{part}",
+        "results": results,
+        "model": ",".join(networks),
+        "runtime.repeats": 0,
+        "method": f"[{','.join(methods)}]",
+        "data.size": math.ceil(IMAGES * size / kept),
+        "metric": f"[{','.join(metrics)}]",
+        "pictures.gallery": IMAGES,
+    }
+    unused_metrics = [name for name in manifest.config.metric if name not in metrics]
+    replaced = [*CHANGED, *(f"metric.{name}" for name in unused_metrics)]
+    pattern = re.compile(rf"({'|'.join(map(re.escape, replaced))})(=|\.params)")
+    words = [word for word in Suite.of(suite).part(part).overrides if not pattern.match(word)]
+    words += [word for word in QUIET if not word.startswith("pictures.gallery")]
+    words += [f"{name}={value}" for name, value in settings.items()]
+    code, lines, run = compute(words)
     if code:
         raise BenchError("\n".join(lines))
     return run

@@ -1,5 +1,5 @@
-"""`axiom-bench paper`: what the paper shows, run or continued, and a file for each of its figures
-and tables.
+"""`axiom-bench paper`: run or continue the experiments of the paper, and write a file for each of
+its figures and tables.
 """
 
 from __future__ import annotations
@@ -23,9 +23,21 @@ TWO_CLASSES = "experiment=paper_two_classes"
 
 
 def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str]]:
-    """Runs experiment=paper, and experiment=paper_two_classes where no image of it shows two
-    classes: the exit code and the last lines. Where none of the paper's networks has weights, those
-    of real_root stand in for them. Raises BenchError.
+    """Run experiment=paper, and write the paper's figures and tables.
+
+    If no image of that run shows two classes, experiment=paper_two_classes is run too. If none of
+    the paper's
+    networks has weights, the networks of real_root replace them.
+
+    Args:
+        overrides: The words KEY=VALUE of the command line.
+        config_folder: A user's own folder of YAML files, used in addition to conf/.
+
+    Returns:
+        The exit code and the last lines.
+
+    Raises:
+        BenchError: As `run_jobs` does.
     """
     arguments = ["experiment=paper", *overrides]
     is_chosen = "model" in map(_key, overrides)
@@ -40,8 +52,8 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
                 flush=True,
             )
             arguments = [*arguments, f"model={','.join(study().instead)}", IN_PLACE]
-            code, folder, more = _run(arguments, config_folder, "Networks of real_root")
-            failures = {**more, **failures}
+            code, folder, other_failures = _run(arguments, config_folder, "Networks of real_root")
+            failures = {**other_failures, **failures}
     if folder is None:
         return code, ["Nothing was computed, so there is nothing to show."]
     with progress("paper") as shown:
@@ -60,29 +72,28 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
 def _two_classes(
     run: RunFolder, arguments: Sequence[str], config_folder: Path | None
 ) -> tuple[PaperRun | None, str]:
-    """Return a run of the same networks on images that show several classes, and which networks it
-    lacks, and why.
+    """Return a run of the same networks on images that show several classes, and a text about the
+    networks that it lacks.
 
-    The run is `None` if the main run has such images itself, or if there is no other run.
+    The run is `None` if the main run has such images itself, or if no such run succeeds.
     """
     if not on_two_classes(run).class_records.empty:
         return None, ""
-    shared = [
-        argument
-        for argument in arguments
-        if _key(argument) in SHARED or _key(argument).startswith("device.")
-    ]
+    shared = []
+    for argument in arguments:
+        key = _key(argument)
+        if key in SHARED or key.startswith("device."):
+            shared.append(argument)
     arguments = [TWO_CLASSES, *shared, *_networks(run, arguments)]
     try:
         _, folder, failures = _run(arguments, config_folder, "Images of two classes, for Fig 4(a)")
-    except BenchError as error:  # the main run's report is there without them
+    except BenchError as error:  # the paper is written without them
         return None, str(error)
     jobs_by_reason: dict[str, list[str]] = {}
     for job, reason in failures.items():
         jobs_by_reason.setdefault(reason, []).append(job)
-    problem = " ".join(
-        f"Without {', '.join(jobs)}: {reason}" for reason, jobs in jobs_by_reason.items()
-    )
+    sentences = [f"Without {', '.join(jobs)}: {reason}" for reason, jobs in jobs_by_reason.items()]
+    problem = " ".join(sentences)
     if folder is None:
         return None, problem
     return PaperRun(RunFolder.read(folder), _command(arguments), failures), problem
@@ -100,26 +111,27 @@ def _networks(run: RunFolder, arguments: Sequence[str]) -> list[str]:
         elif key.startswith("model."):
             settings[key] = argument
     settings.setdefault("model.weights_folder", "model.weights_folder=null")
-    names = [
-        name for name in names if name in completed
-    ] or names  # a network with model.name=NAME has another name
+    # A network with model.name=NAME has another name in the manifest, so that no name may be left.
+    names = [name for name in names if name in completed] or names
     return [f"model={','.join(names)}", *settings.values()]
 
 
 def _run(
     arguments: Sequence[str], config_folder: Path | None, title: str
 ) -> tuple[int, Path | None, Mapping[str, str]]:
-    """The exit code, the run folder, None where no job has ended well, and {model: why it
-    failed}.
+    """Run the jobs and print their last lines. Return the exit code, the run folder, or None if no
+    job ended well, and {model: why it failed}.
     """
     print(f"{title}: {_command(arguments)}", flush=True)
     settings, results = run_jobs(arguments, config_folder)
-    failures = {
-        result.job: result.failure.message for result in results if result.failure is not None
-    }
+    failures = {}
+    for result in results:
+        if result.failure is not None:
+            failures[result.job] = result.failure.message
     code, lines = finish(settings, results, arguments)
     print("\n".join(lines), flush=True)
-    return code, settings.run_folder if len(failures) < len(results) else None, failures
+    folder = settings.run_folder if len(failures) < len(results) else None
+    return code, folder, failures
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -1,5 +1,5 @@
-"""Checks of a configuration that comes with a run folder, which may be a stranger's, before a job
-of it is loaded.
+"""Checks of a configuration that comes with a run folder. Somebody else may have written it, so
+that it is checked before a job is loaded.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from axiom_bench.kinds import check_group
 from axiom_bench.run.composing.settings import Settings, urls
 from axiom_bench.run.own_code import code_of
 
-MAX_NAMES = 3  # of settings in a message
+MAX_NAMES = 3  # settings that a message lists
 EXPRESSION = "${"  # OmegaConf resolves what follows
-PATH_SIGNS = frozenset("/\\~*?[{")  # of a path that need not exist: a store's, or a pattern's
+# Signs of a path, which need not exist as a file: it may be a store's, or a pattern.
+PATH_SIGNS = frozenset("/\\~*?[{")
 NOT_PATHS = (
     "name",
     "kind",
@@ -28,16 +29,21 @@ NOT_PATHS = (
     "only_classes",
     "leave_out",
 )
-# Texts that are never opened as files: settings of these names, which a stranger can't choose, and
-# listed classes.
+# Settings whose texts are never opened as files: those of NOT_PATHS, which a stranger can't choose
+# , and lists of classes.
 NOT_PATH = re.compile(rf"(model|data(\.of)?)\.(({'|'.join(NOT_PATHS)})(\.\d+)?|classes\.\d+)")
 
 
 def trusted(config: Mapping[str, Any], is_trusted: bool) -> Settings:
-    """Return the settings of a configuration.
+    """Check a configuration and return its settings.
+
+    Args:
+        config: The configuration of a job.
+        is_trusted: Allow code that isn't this package's, data by URL, and files of this machine.
 
     Raises:
-        BenchError: If loading a job resolves an expression, or if a setting is missing or wrong.
+        BenchError: If loading a job would resolve an expression, or if a setting is missing or
+            wrong.
             Unless the configuration is trusted, also for code that isn't this package's, for data
             by URL and for files of this machine.
     """
@@ -55,6 +61,7 @@ def trusted(config: Mapping[str, Any], is_trusted: bool) -> Settings:
 
 
 def _check_harmless(config: Mapping[str, Any]) -> None:
+    """Raise BenchError if a configuration names code, data by URL or files of this machine."""
     check_code(config)
     for key, url in urls(config.get("data") or {}):
         raise BenchError(
@@ -85,7 +92,8 @@ def _files(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for kind in ("method", "metric"):
         for name, entry in (config.get(kind) or {}).items():
             if isinstance(entry, Mapping):
-                groups |= {f"{kind}.{name}.{key}": entry.get(key) for key in ("params", "files")}
+                groups[f"{kind}.{name}.params"] = entry.get("params")
+                groups[f"{kind}.{name}.files"] = entry.get("files")
     for group, entries in groups.items():
         for key, text in _texts(group, entries):
             if not NOT_PATH.fullmatch(key) and _is_path(text):
@@ -93,12 +101,13 @@ def _files(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _is_path(text: str) -> bool:
+    """Return whether a text may be a path."""
     return not PATH_SIGNS.isdisjoint(text) or os.path.lexists(text)
 
 
 def _texts(key: str, value: object) -> Iterator[tuple[str, str]]:
-    """Yield all texts of nested settings with their dotted keys; entries of a list have their
-    places as keys.
+    """Yield all texts of nested settings with their dotted keys. Entries of a list have their
+    positions as keys.
     """
     if isinstance(value, str):
         yield key, value
@@ -106,5 +115,5 @@ def _texts(key: str, value: object) -> Iterator[tuple[str, str]]:
         for name, entry in value.items():
             yield from _texts(f"{key}.{name}", entry)
     elif isinstance(value, list | tuple):
-        for place, entry in enumerate(value):
-            yield from _texts(f"{key}.{place}", entry)
+        for position, entry in enumerate(value):
+            yield from _texts(f"{key}.{position}", entry)
