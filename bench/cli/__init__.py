@@ -1,1 +1,1 @@
-"""The command line: arguments in, exit code out. Imports all other rooms."""
+"""The command line: arguments in, exit code out. This package imports all others."""

@@ -1,5 +1,7 @@
-"""`axiom-bench explain`: what it is asked for, checked as far as that takes no torch, and where it
-writes.
+"""`axiom-bench explain`: check the arguments without importing torch, choose the output, and write
+it.
+
+`explain_images` computes the maps, and `explain_drawing` draws them.
 """
 
 from __future__ import annotations
@@ -27,27 +29,36 @@ if TYPE_CHECKING:
 
 
 def explain(options: Namespace) -> int:
-    """Explains the images that can be explained, writes them and names the others: the exit code.
-    Raises BenchError.
+    """Explain the images, write the files, and report the images that can't be explained.
+
+    Args:
+        options: The options of the command line.
+
+    Returns:
+        The exit code, 2 if an image or a folder can't be explained.
+
+    Raises:
+        BenchError: For a mistake in the arguments, and if no image can be explained.
     """
     names = options.methods.split(",") if options.methods and options.methods != "all" else None
     config = configuration(options, names)
-    images, others, problems = image_paths(options.images)
+    images, notes, problems = image_paths(options.images)
     if not images:
         raise BenchError(" ".join(problems))
     output = Output.of(options.output, options.images, images, options.overwrite)
-    with progress("maps"):  # what is imported takes seconds, too
+    with progress("maps"):  # the import takes seconds, too
         from axiom_bench.cli import explain_images
 
-        explained, explainer, notes, unexplained = explain_images.explain(
+        explained, explainer, explained_notes, unexplained = explain_images.explain(
             options, names, config, images
         )
-    notes = [*others, *notes]
-    from axiom_bench.cli.explain_drawing import undrawn  # here: what draws takes a second to import
+    notes += explained_notes
+    from axiom_bench.cli.explain_drawing import undrawn  # here: the import takes a second
 
-    notes += undrawn(explained) if output.pictures else []
-    written = _write(output, explained, explainer, [*notes, *unexplained], options.colours)
-    say([*notes, *(f"written: {path}" for path in written)])
+    if output.pictures:
+        notes += undrawn(explained)
+    paths = _write(output, explained, explainer, [*notes, *unexplained], options.colours)
+    say([*notes, *(f"written: {path}" for path in paths)])
     problems += unexplained
     for problem in problems:
         complain(problem)
@@ -55,67 +66,91 @@ def explain(options: Namespace) -> int:
 
 
 def configuration(options: Namespace, names: Sequence[str] | None) -> dict[str, Any]:
-    """The configuration, with the command line's options in it, and the named methods as choices,
-    so that those of a user's own folder are found, too. names: None where no method is named, or
-    all. Raises BenchError where it can't be composed, where no model is named, and for images,
-    weights and code that aren't there.
+    """Return the configuration with the options of the command line in it.
+
+    The named methods are chosen in the configuration, so that those of a user's own folder are
+    found, too.
+
+    Args:
+        options: The options of the command line.
+        names: The names of the methods; `None` if no method is named, or all.
+
+    Raises:
+        BenchError: If the configuration can't be composed, or if no model is named. Also if images,
+            weights or
+            code don't exist.
     """
     check_images(options.images)
-    overrides = [*options.overrides, *([] if options.model is None else [f"model={options.model}"])]
-    if not any(override.partition("=")[0] in ("model", "experiment") for override in overrides):
+    overrides = list(options.overrides)
+    if options.model is not None:
+        overrides.append(f"model={options.model}")
+    keys = {override.partition("=")[0] for override in overrides}
+    if not keys & {"model", "experiment"}:
         raise BenchError(
             "Name the model: --model resnet18, or your own: model=user "
             "model.architecture=net.py:build model.weights=FILE."
         )
-    if names is None:
-        overrides += ["method=all"] if options.methods else []
+    if names is None and options.methods:
+        overrides.append("method=all")
+    known_names = [name for name in names or () if "." not in name]  # others are dotted paths
     for group, is_of_library in (("method", False), ("peers", True)):
-        chosen = [
-            name for name in names or () if "." not in name and ("@" in name) == is_of_library
-        ]
-        overrides += [f"{group}=[{','.join(chosen)}]"] if chosen else []
+        chosen = [name for name in known_names if ("@" in name) == is_of_library]
+        if chosen:
+            overrides.append(f"{group}=[{','.join(chosen)}]")
     with composed(overrides, options.config_dir) as composition:
         config = composition.plain_job()
-    if len(composition.jobs) > 1 and any(
-        word.partition("=")[0] in ("model", LAYER) for word in overrides
-    ):
+    if len(composition.jobs) > 1 and keys & {"model", LAYER}:
         raise BenchError(
             "explain takes one network and one layer; name them: --model resnet18 --layer layer4."
         )
-    chosen_by_option = {"weights": options.weights, "layer": options.layer}
-    config["model"] |= {key: value for key, value in chosen_by_option.items() if value is not None}
+    if options.weights is not None:
+        config["model"]["weights"] = options.weights
+    if options.layer is not None:
+        config["model"]["layer"] = options.layer
     check_paths({"model": config["model"]}, composition.several)
     return config
 
 
 def image_paths(names: Sequence[Path]) -> tuple[list[Path], list[str], list[str]]:
-    """The files, each once; a sentence for each folder with others, and for each without images."""
+    """Return the images of files and folders.
+
+    Args:
+        names: The files and folders, as they were typed.
+
+    Returns:
+        The image files, each once. A sentence for each folder that also has other files. A sentence
+        for each folder without images.
+    """
     paths: dict[str, Path] = {}
-    others, problems = list[str](), list[str]()
+    notes: list[str] = []
+    problems: list[str] = []
     for name in names:
-        try:
-            images, other = image_files(name) if os.path.isdir(name) else ([""], "")
-        except BenchError as error:
-            problems.append(str(error))
-            continue
+        images, other = [""], ""
+        if os.path.isdir(name):
+            try:
+                images, other = image_files(name)
+            except BenchError as error:
+                problems.append(str(error))
+                continue
         if not images:
             endings = ", ".join(sorted(suffixes()))
             hint = other or f"it has no file that ends in {endings}"
             problems.append(f"There are no images in the folder {as_text(name)}; {hint}.")
         elif other:
-            others.append(f"{as_text(name)}: {other}.")
+            notes.append(f"{as_text(name)}: {other}.")
         for image in images:
-            paths.setdefault(os.path.realpath(name / as_name(image)), name / as_name(image))
-    return list(paths.values()), others, problems
+            path = name / as_name(image)
+            paths.setdefault(os.path.realpath(path), path)
+    return list(paths.values()), notes, problems
 
 
 def numbered(stem: str) -> Iterator[str]:
-    """The stem, and then the stem with a number: cat, cat-2, cat-3, ..."""
+    """Yield the stem, and then the stem with a number: cat, cat-2, cat-3, ..."""
     return chain([stem], (f"{stem}-{number}" for number in count(2)))
 
 
 def unique_names(paths: Sequence[Path]) -> Iterator[str]:
-    """A name for each path: its stem, with a number from the second of one stem on.
+    """Yield a name for each path: its stem, with a number if an earlier path has the same stem.
 
     >>> list(unique_names([Path("a/cat.jpg"), Path("b/cat.png"), Path("dog.jpg")]))
     ['cat', 'cat-2', 'dog']
@@ -136,26 +171,37 @@ PICTURES = {
     ".svg": "svg",
 }
 FORMATS = {**PICTURES, ".html": "html", ".htm": "html"}
-INDEX = "index.html"  # of a folder
+INDEX = "index.html"  # the page in a folder
 
 
 @dataclass(frozen=True)
 class Output:
-    """pictures: {image: the file of its picture}. page: of all images."""
+    """The files to write."""
 
     pictures: Mapping[Path, Path]
+    """{image: the file of its picture}."""
     page: Path | None
+    """A page with all images."""
 
     @staticmethod
     def of(
         path: Path | None, names: Sequence[Path], images: Sequence[Path], overwrite: bool = False
     ) -> Output:
-        """What to write for these images: a picture, a page, or a folder with both. names: as they
-        were typed, files and folders; without a path the output is named after them. Raises
-        BenchError for a format that can't be written, for a picture of several images, and where
-        something would be replaced: an image or a folder, or without `overwrite` any file.
+        """Return the files to write for these images: a picture, a page, or a folder with both.
+
+        Args:
+            path: The file or folder to write; `None` chooses `default_path`.
+            names: The files and folders of the images, as they were typed.
+            images: The image files.
+            overwrite: Allow that existing files are replaced, except images and folders.
+
+        Raises:
+            BenchError: For a format that can't be written, for a picture of several images, and if
+                something would be replaced
+                that may not be.
         """
-        path = default_path(names) if path is None else path
+        if path is None:
+            path = default_path(names)
         kind = FORMATS.get(path.suffix.lower())
         if path.is_dir() and kind is not None:
             raise BenchError(f"{path} is a folder, which isn't replaced; give another --output.")
@@ -167,18 +213,19 @@ class Output:
                     ".html, or a folder."
                 )
         if kind is None:
-            pictures = {
-                image: path / f"{name}.png"
-                for image, name in zip(images, unique_names(images), strict=True)
-            }
-            output = Output(pictures, path / INDEX)
+            pictures = {}
+            for image, name in zip(images, unique_names(images), strict=True):
+                pictures[image] = path / f"{name}.png"
+            output = Output(pictures, page=path / INDEX)
+        elif kind == "html":
+            output = Output({}, page=path)
         else:
-            output = (
-                Output({}, path) if kind == "html" else Output(dict.fromkeys(images, path), None)
-            )
-        written = [*output.pictures.values(), *([output.page] if output.page else ())]
+            output = Output(dict.fromkeys(images, path), page=None)
+        new_files = list(output.pictures.values())
+        if output.page:
+            new_files.append(output.page)
         originals = set(map(os.path.realpath, images))
-        for file in written:
+        for file in new_files:
             if os.path.realpath(file) in originals:
                 raise BenchError(
                     f"{file} would replace an image that is to be explained; give another --output."
@@ -188,30 +235,33 @@ class Output:
                 f"{path} can show one image, and there are {len(images)}; give a page, such as "
                 "maps.html, or a folder, which gets a picture of each."
             )
-        files.check_output(*written)
-        there = next(filter(os.path.lexists, written), None)
-        if there is not None and not overwrite:
+        files.check_output(*new_files)
+        existing = next(filter(os.path.lexists, new_files), None)
+        if existing is not None and not overwrite:
             raise BenchError(
-                f"{there} exists already; give another --output, or --overwrite to replace it."
+                f"{existing} exists already; give another --output, or --overwrite to replace it."
             )
         return output
 
 
 def default_path(names: Sequence[Path]) -> Path:
-    """In the current folder, the first name that is free: photo-maps.png for the image photo.jpg,
-    photos-maps.html for the folder photos, maps.html for several names.
+    """Return the first free name in the current folder.
+
+    It is photo-maps.png for the image photo.jpg, photos-maps.html for the folder photos, and
+    maps.html for several names.
     """
-    stem, suffix = "maps", ".html"
+    stem = "maps"
+    suffix = ".html"
     if len(names) == 1:
         (name,) = names
         is_folder = os.path.isdir(name)
-        own = as_text(Path(os.path.realpath(name)).name if is_folder else name.stem)
-        stem, suffix = f"{own}-maps" if own else stem, ".html" if is_folder else ".png"
-    return next(
-        path
-        for path in map(Path, (f"{each}{suffix}" for each in numbered(stem)))
-        if not os.path.lexists(path)
-    )
+        own_stem = as_text(Path(os.path.realpath(name)).name if is_folder else name.stem)
+        if own_stem:
+            stem = f"{own_stem}-maps"
+        if not is_folder:
+            suffix = ".png"
+    paths = (Path(f"{candidate}{suffix}") for candidate in numbered(stem))
+    return next(path for path in paths if not os.path.lexists(path))
 
 
 def _write(
@@ -221,22 +271,23 @@ def _write(
     sentences: Sequence[str],
     colours: str,
 ) -> list[Path]:
-    """Writes the files; their paths. Raises BenchError where they can't be written."""
-    # Here: what draws takes a second to import, and a mistake in the arguments has been answered by
-    # now.
+    """Write the files and return their paths. Raise BenchError if they can't be written."""
+    # Here: the import takes a second, and mistakes in the arguments have been reported by now.
     from axiom_bench.cli.explain_drawing import page, picture
 
     heading = f"{explainer.model.name} at {explainer.model.layer}"
-    pictures = [
-        (output.pictures[image.path], image) for image in images if image.path in output.pictures
-    ]
-    with progress("pictures", len(pictures)) as shown:
-        for path, image in pictures:
-            files.write(path, picture(image, heading, PICTURES[path.suffix.lower()], colours))
+    drawn_images = [image for image in images if image.path in output.pictures]
+    paths = []
+    with progress("pictures", len(drawn_images)) as shown:
+        for image in drawn_images:
+            path = output.pictures[image.path]
+            kind = PICTURES[path.suffix.lower()]
+            files.write(path, picture(image, heading, kind, colours))
+            paths.append(path)
             shown.advance(1)
-    pages = [output.page] if output.page is not None and images else []
-    for path in pages:
+    if output.page is not None and images:
         with progress("page"):
             text = page(images, explainer.manifest(len(images)), sentences, colours)
-            files.write(path, text.encode())
-    return [*(path for path, _ in pictures), *pages]
+            files.write(output.page, text.encode())
+        paths.append(output.page)
+    return paths

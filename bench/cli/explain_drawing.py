@@ -1,5 +1,5 @@
-"""Explained images as files: a picture of one, in one figure, and a page of several, the
-gallery of the report.
+"""Draw explained images: a figure of one image, or a page of several, which is the report's
+gallery.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from axiom_bench.report.page.html import Header, Section, assemble, render
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder, in_order
 
-DATELESS: dict[str, dict[str, Any]] = {  # the same explanation gives the same bytes
+# Metadata without dates and versions, so that the same explanation gives the same bytes.
+DATELESS: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "svg": {"Date": None},
@@ -37,11 +38,11 @@ DATELESS: dict[str, dict[str, Any]] = {  # the same explanation gives the same b
 
 
 def picture(explained: ExplainedImage, model: str, kind: str, colours: str) -> bytes:
-    """Return the figure of an image as a file.
+    """Return the figure of an image as the content of a file.
 
     Args:
         explained: The image with its maps.
-        model: What the heading says about the model.
+        model: The text about the model in the heading.
         kind: matplotlib's name of the file's format.
         colours: A colour map of matplotlib.
     """
@@ -50,64 +51,74 @@ def picture(explained: ExplainedImage, model: str, kind: str, colours: str) -> b
     maps.top = [[_drawable(score) for score in top] for top in maps.top]
     maps.layer = ""
     names = [f"{as_text(explained.path.name)}: {model}"] * len(maps.scores)
-    with (
-        style(),
-        matplotlib.rc_context({"svg.hashsalt": "axiom-bench"}),
-    ):  # otherwise ids in an SVG are drawn by chance
+    fixed_ids = {"svg.hashsalt": "axiom-bench"}  # otherwise ids in an SVG are random
+    with style(), matplotlib.rc_context(fixed_ids):
         figure = with_plain_texts(maps.figure(names, colours))
         buffer = io.BytesIO()
-        options: dict[str, Any] = (
-            {"pil_kwargs": {"quality": 92}} if kind in ("jpeg", "webp") else {}
-        )
+        options: dict[str, Any] = {}
+        if kind in ("jpeg", "webp"):
+            options["pil_kwargs"] = {"quality": 92}
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=DATELESS.get(kind), **options)
     return buffer.getvalue()
 
 
 def _drawable(score: ClassScore) -> ClassScore:
-    """Return the score with the class's number if no font has the signs of its name."""
+    """Return the score, with the class's number as its name if no font has the signs of the
+    name.
+    """
     return replace(score, name=_name(score))
 
 
 def _name(score: ClassScore) -> str:
-    """The class's name, or its number where no font has the signs of its name."""
+    """Return the class's name, or its number if no font has the signs of the name."""
     return score.name if can_draw(score.name) else f"class {score.index}"
 
 
 def undrawn(images: Sequence[ExplainedImage]) -> list[str]:
-    """A sentence where pictures have numbers in the place of names."""
+    """Return a sentence if pictures show numbers instead of names, otherwise nothing."""
     scores = [score for image in images for score in chain(image.maps.scores, *image.maps.top)]
     names = [*dict.fromkeys(score.name for score in scores if _name(score) != score.name)]
-    sentence = (
-        "signs that no font of this machine has, so pictures show the classes' numbers; install "
-        "one, such as Noto"
-    )
-    return (
-        [f"{len(names)} class names, as {names[0]!r}, have {sentence} Sans CJK."] if names else []
-    )
+    if not names:
+        return []
+    return [
+        f"{len(names)} class names, as {names[0]!r}, have signs that no font of this machine has, "
+        "so pictures show the classes' numbers; install one, such as Noto Sans CJK."
+    ]
 
 
 def page(
     images: Sequence[ExplainedImage], manifest: Manifest, sentences: Sequence[str], colours: str
 ) -> str:
-    """The gallery of the report, with these images. manifest: see `Explainer.manifest`. sentences:
-    about images and methods that are left out. Raises BenchError for an unknown colour map.
+    """Return a page with the gallery of the report, of these images.
+
+    Args:
+        images: The explained images.
+        manifest: The result of `Explainer.manifest`.
+        sentences: Notes about images and methods that are left out.
+        colours: A colour map of matplotlib.
+
+    Raises:
+        BenchError: For an unknown colour map.
     """
     ((model, about),) = manifest.models.items()
     setting = Setting(model, about.layer, DATA)
-    pictures = [
-        _entry(setting, image, row) for image in images for row in range(len(image.maps.scores))
-    ]
-    records, nothing = in_order(_records(setting, images), manifest), pd.DataFrame()
+    entries = []
+    for image in images:
+        entries += [_entry(setting, image, row) for row in range(len(image.maps.scores))]
+    # A run with records only: the gallery reads neither run times nor values of a whole data set.
     run = RunFolder(
-        Path(), manifest, records, _records(setting, []), runtime=nothing, whole_set=nothing
+        Path(),
+        manifest,
+        in_order(_records(setting, images), manifest),
+        _records(setting, []),
+        runtime=pd.DataFrame(),
+        whole_set=pd.DataFrame(),
     )
-    sections = [
-        gallery.section_of(gallery.gallery_data(run, pictures, gallery.inline), colours=colours)
-    ]
+    data = gallery.gallery_data(run, entries, gallery.inline)
+    sections = [gallery.section_of(data, colours=colours)]
     if sentences:
-        sections.append(
-            Section("notes", "Notes", render("explain_notes.html.j2", sentences=sentences))
-        )
+        notes = render("explain_notes.html.j2", sentences=sentences)
+        sections.append(Section("notes", "Notes", notes))
     count = f"{len(images)} image{'s' if len(images) > 1 else ''}"
     facts = {
         "Network": f"{model} at {setting.layer}",
@@ -117,21 +128,24 @@ def page(
 
 
 def _records(setting: Setting, images: Sequence[ExplainedImage]) -> Records:
-    """The axiom errors as a run's records."""
+    """Return the axiom errors as a run's records."""
     rows = []
     for image in images:
         errors = image.maps.errors.sort_values("row", kind="stable")
-        for row, *method_metric_value_status in errors.itertuples(index=False, name=None):
+        for row, method, metric, value, status in errors.itertuples(index=False, name=None):
             target = image.maps.scores[row].index
-            rows.append((*setting, _image_id(image, row), target, *method_metric_value_status))
+            image_id = _image_id(image, row)
+            rows.append((*setting, image_id, target, method, metric, value, status))
     columns = [*Setting._fields, "image_id", "target_class", "method", "metric", "value", "status"]
     return Records.of(pd.DataFrame(rows, columns=columns))
 
 
 def _image_id(image: ExplainedImage, row: int) -> str:
-    """Return the id of what a row explains: the image, or one object of it."""
-    is_object = image.maps.scores[row].box is not None
-    return f"{as_text(image.path)}{OBJECT}{row:03d}" if is_object else as_text(image.path)
+    """Return the id of the image that a row explains, or of one object in it."""
+    name = as_text(image.path)
+    if image.maps.scores[row].box is None:
+        return name
+    return f"{name}{OBJECT}{row:03d}"
 
 
 def _entry(setting: Setting, image: ExplainedImage, row: int) -> dict[str, Any]:
@@ -142,7 +156,10 @@ def _entry(setting: Setting, image: ExplainedImage, row: int) -> dict[str, Any]:
     score = maps.scores[row]
     height, width = image.pixels.shape[:2]
     heatmaps = [maps[method][row].cpu().numpy() for method in maps]
-    drawn = [heatmap.any() and np.isfinite(heatmap).all() for heatmap in heatmaps]
+    drawn_maps = []
+    for heatmap in heatmaps:
+        can_be_drawn = heatmap.any() and np.isfinite(heatmap).all()
+        drawn_maps.append(webp(np.round(255 * heatmap)) if can_be_drawn else None)
     entry = {
         **setting._asdict(),
         "image_id": _image_id(image, row),
@@ -152,16 +169,13 @@ def _entry(setting: Setting, image: ExplainedImage, row: int) -> dict[str, Any]:
         "boxes": [] if score.box is None else [list(score.box)],
         "picture": webp(image.pixels),
         "methods": list(maps),
-        "maps": [
-            webp(np.round(255 * heatmap)) if is_drawn else None
-            for heatmap, is_drawn in zip(heatmaps, drawn, strict=True)
-        ],
+        "maps": drawn_maps,
         "disagreement": disagreement([heatmap.astype(np.float64) for heatmap in heatmaps]),
         "top": [(top.name, top.text) for top in maps.top[row]],
         "zero": [method for method in maps if maps.is_zero(row, method)],
     }
-    for role, of_role in (("target", score), ("predicted", maps.top[row][0])):
-        entry[f"{role}_class"] = of_role.index
-        entry[f"{role}_name"] = of_role.name
-        entry[f"{role}_probability"] = of_role.value if of_role.is_probability else None
+    for role, class_score in (("target", score), ("predicted", maps.top[row][0])):
+        entry[f"{role}_class"] = class_score.index
+        entry[f"{role}_name"] = class_score.name
+        entry[f"{role}_probability"] = class_score.value if class_score.is_probability else None
     return entry

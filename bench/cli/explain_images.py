@@ -1,5 +1,5 @@
-"""Images explained: the model's top classes, and for each chosen class every method's map with its
-axiom errors.
+"""Explain images: compute the model's top classes, and each method's map of each chosen class with
+its axiom errors.
 """
 
 from __future__ import annotations
@@ -39,13 +39,20 @@ from axiom_bench.run.manifest import method_entry, values_of
 from axiom_bench.run.progress import at, progress
 from axiom_bench.run.shards import MOST_PASSES
 
-DATA = "images"  # what is explained, in the place of a data set
-MOST_NAMED = 3  # images in a sentence
+DATA = "images"  # the name of the images in the place of a data set's
+MOST_NAMED = 3  # images that a sentence lists by name
 
 
 def chosen_classes(model: LoadedModel, text: str) -> list[int]:
-    """The indices of classes that are named by comma, each by index or name. Raises BenchError,
-    with the nearest names, for no such class, and for a name that several classes have.
+    """Return the indices of classes that are given by index or name.
+
+    Args:
+        model: The model whose classes they are.
+        text: The classes, separated by commas.
+
+    Raises:
+        BenchError: For an unknown class, with the nearest names, and for a name that several
+            classes have.
     """
     names = [text] if text in (model.classes or ()) else text.split(",")  # a name may have a comma
     return list(dict.fromkeys(model.class_index(name.strip()) for name in names))
@@ -53,100 +60,114 @@ def chosen_classes(model: LoadedModel, text: str) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class ExplainedImage:
-    """An image with the heatmaps of its explained classes, or of the objects in it: one row
-    each.
+    """An image with the heatmaps of its explained classes, or of the objects in it. Each class or
+    object has a row.
     """
 
     path: Path
-    pixels: NDArray[np.uint8]  # (H', W', 3), as the model sees the image
+    pixels: NDArray[np.uint8]
+    """(H', W', 3), the image as the model sees it."""
     maps: Heatmaps
 
     @property
     def is_seen(self) -> bool:
-        """Whether a map isn't zero."""
+        """True if a map isn't zero everywhere."""
         return any(heatmap.any() for heatmap in self.maps.values())
 
 
 class Explainer:
     """A model, cut at its layer, with the methods and the axiom errors of a configuration. Raises
-    BenchError.
+    BenchError if the model can't be cut there.
     """
 
     def __init__(self, model: LoadedModel, settings: Settings, methods: Sequence[Plugin]) -> None:
-        self.model, self.methods = model, list(methods)
+        self.model = model
+        self.methods = list(methods)
         axioms = settings.report["figures"]["plane"]
         self.metrics = configured("metric", axioms, settings.metric)
         self.report = settings.report
         self.normalise = settings.normalise
         self.device = Device.of(settings.device)
         self.device.prepare()
-        self.cut_model = cut_of(
-            model, self.device, Notes()
-        )  # `explain` reads cut_model.mates instead
-        self.input_note: str | None = None  # on the values of the first image, once it is explained
+        # `explain` reads cut_model.mates instead of the notes.
+        self.cut_model = cut_of(model, self.device, Notes())
+        # A note about the pixel values of the first image, once it is explained.
+        self.input_note: str | None = None
 
     def explain(
         self, path: Path, image: Image.Image, targets: Sequence[int], top: int
     ) -> ExplainedImage:
         """Explain the target classes of an image, or its `top` most probable classes.
 
-        Raises BenchError if the image can't be resized, and if no method applies.
+        Args:
+            path: The file, which messages name.
+            image: The image.
+            targets: Indices of classes; empty explains the most probable ones.
+            top: The number of classes.
+
+        Raises:
+            BenchError: If the image can't be resized, and if no method applies.
         """
-        pixels = self.model.preprocessing.of_photograph(image, as_text(path))[None].to(
-            self.device.device
-        )
-        inputs, name = self.model.inputs, path.name
+        image_pixels = self.model.preprocessing.of_photograph(image, as_text(path))
+        pixels = image_pixels[None].to(self.device.device)
+        inputs = self.model.inputs
+        name = path.name
         if isinstance(inputs, Objects):
-            return self._of_objects(path, pixels, targets, top, inputs.least)
-        others = () if inputs is None else inputs.of_images([name], [name]).rows([name])
-        trace = self.cut_model.trace(pixels, other_inputs=others)
+            return self._explain_objects(path, pixels, targets, top, inputs.least)
+        other_inputs = () if inputs is None else inputs.of_images([name], [name]).rows([name])
+        trace = self.cut_model.trace(pixels, other_inputs=other_inputs)
         if self.input_note is None:
             answer = examined_input(trace)
             self.input_note = answer.sentence if answer.level == "note" else ""
-        of_classes = (
+        class_scores = (
             trace.logits[0].softmax(0)
             if trace.has_probability
             else trace.network.explained(trace.logits)[0]
         )
-        if of_classes.isnan().any():
+        if class_scores.isnan().any():
             raise BenchError(
                 f"The network's scores of the image {as_text(path)} are no numbers, as where it "
                 "divides by the spread of an image of one colour; leave it out."
             )
-        chosen = list(targets) or of_classes.argsort(descending=True, stable=True).tolist()[:top]
+        order = class_scores.argsort(descending=True, stable=True).tolist()
+        chosen = list(targets) or order[:top]
         if chosen != trace.targets.tolist():
-            targets_of_rows = torch.tensor(chosen, device=pixels.device)
-            copies = [each.expand(len(chosen), *each.shape[1:]) for each in (pixels, *others)]
-            trace = self.cut_model.trace(copies[0], targets_of_rows, other_inputs=tuple(copies[1:]))
+            # The trace above explains the predicted class. Other classes need a copy of the image.
+            copies = [
+                tensor.expand(len(chosen), *tensor.shape[1:]) for tensor in (pixels, *other_inputs)
+            ]
+            trace = self.cut_model.trace(
+                copies[0],
+                torch.tensor(chosen, device=pixels.device),
+                other_inputs=tuple(copies[1:]),
+            )
         return self._explained(path, pixels, trace)
 
-    def _of_objects(
+    def _explain_objects(
         self, path: Path, pixels: Tensor, targets: Sequence[int], top: int, least: float
     ) -> ExplainedImage:
         """Explain the `top` most probable objects of the target classes, or of all classes."""
         network = self.model.module
         assert isinstance(network, ObjectScores)
         at("objects")
-        (found,) = network.found(pixels, least)
-        chosen = [each for each in found if not targets or each.label in targets][:top]
+        (objects,) = network.found(pixels, least)
+        chosen = [found for found in objects if not targets or found.label in targets][:top]
         if not chosen:
-            classes = (
-                " or ".join(class_name(self.model.classes, label) for label in targets) or "object"
-            )
+            names = [class_name(self.model.classes, label) for label in targets]
             raise BenchError(
-                f"{self.model.name} finds no {classes} in {as_text(path)} with a probability of "
-                f"at least {least}; lower model.min_probability."
+                f"{self.model.name} finds no {' or '.join(names) or 'object'} in {as_text(path)} "
+                f"with a probability of at least {least}; lower model.min_probability."
             )
-        labels = torch.tensor([each.label for each in chosen], device=pixels.device)
-        places = torch.stack([each.place for each in chosen])
-        trace = self.cut_model.trace(
-            pixels.expand(len(chosen), -1, -1, -1), labels, other_inputs=(places,)
-        )
-        top_objects = [self._score_of(each) for each in found[:TOP]]
-        scores = [self._score_of(each) for each in chosen]
-        return self._explained(path, pixels, trace, scores, [top_objects] * len(chosen))
+        labels = torch.tensor([found.label for found in chosen], device=pixels.device)
+        places = torch.stack([found.place for found in chosen])
+        copies = pixels.expand(len(chosen), -1, -1, -1)
+        trace = self.cut_model.trace(copies, labels, other_inputs=(places,))
+        top_scores = [self._score_of(found) for found in objects[:TOP]]
+        scores = [self._score_of(found) for found in chosen]
+        return self._explained(path, pixels, trace, scores, [top_scores] * len(chosen))
 
     def _score_of(self, found: Found) -> ClassScore:
+        """Return the class score of an object, with its box."""
         name = class_name(self.model.classes, found.label)
         return ClassScore(found.label, name, found.probability, box=tuple(found.box.tolist()))
 
@@ -161,9 +182,8 @@ class Explainer:
         """Explain every row of a trace of copies of one image. Raise BenchError if no method
         applies.
         """
-        self.methods = with_score_scale(
-            self.methods, trace, Notes()
-        )  # the maps have the same notes
+        # The notes aren't kept, since the maps have the same ones.
+        self.methods = with_score_scale(self.methods, trace, Notes())
         picture = self.model.preprocessing.denormalise(pixels)
         maps = explained_trace(
             trace,
@@ -181,39 +201,65 @@ class Explainer:
         return ExplainedImage(path, picture[0], maps)
 
     def manifest(self, images: int) -> Manifest:
-        """What a run of so many images would say of the model, the methods and the metrics, for the
-        report's pages.
+        """Return the manifest that a run of these images would have, for the report's pages.
+
+        Args:
+            images: The number of images.
         """
         model = ModelEntry(
             layer=self.model.layer,
             random_weights=self.model.random_weights,
             images={DATA: ImagesEntry(kept=images)},
         )
+        metrics = {}
+        for metric in self.metrics:
+            metrics |= values_of(metric)
         return Manifest(
             methods={method.name: method_entry(method) for method in self.methods},
-            metrics={
-                name: value for metric in self.metrics for name, value in values_of(metric).items()
-            },
+            metrics=metrics,
             models={self.model.name: model},
             config=ConfigEntry(report=dict(self.report), target="predicted"),  # no label is known
         )
 
 
 def configured(kind: str, names: Iterable[str], entries: Mapping[str, Any]) -> list[Plugin]:
-    """Return the methods or metrics of these names, as their entries configure them. Raises
-    BenchError.
+    """Return the methods or metrics of these names, configured by their entries if they have any.
+
+    Args:
+        kind: "method" or "metric".
+        names: The names.
+        entries: The configuration, {name: the content of its YAML}.
+
+    Raises:
+        BenchError: For an unknown name, and for a wrong entry.
     """
-    return [plugins.from_config(kind, name, entries[name]) if name in entries else plugins.of(kind, name)
-            for name in names]  # fmt: skip
+    chosen = []
+    for name in names:
+        if name in entries:
+            chosen.append(plugins.from_config(kind, name, entries[name]))
+        else:
+            chosen.append(plugins.of(kind, name))
+    return chosen
 
 
 def explain(
     options: Namespace, names: Sequence[str] | None, config: dict[str, Any], paths: Sequence[Path]
 ) -> tuple[list[ExplainedImage], Explainer, list[str], list[str]]:
-    """The images that can be explained, by what, sentences about methods that don't apply to the
-    model, zero maps and turned images, and a sentence for each other image. names: of the methods,
-    None where none is named. config: of the options. Raises BenchError for an unknown model, layer,
-    class or method, and where no image can be explained.
+    """Explain images.
+
+    Args:
+        options: The options of the command line.
+        names: The names of the methods; `None` if none is named.
+        config: The configuration.
+        paths: The image files.
+
+    Returns:
+        The images with a map that isn't zero. The explainer. Sentences about methods that don't
+            apply to the model, about
+        zero maps and about turned images. A sentence for each image that can't be explained.
+
+    Raises:
+        BenchError: For an unknown model, layer, class or method, and if no image can be explained.
     """
     add_current_folder()
     settings = Settings.of(config)
@@ -229,21 +275,19 @@ def explain(
     with progress("maps", len(paths)) as shown:
         for path in paths:
             try:
-                image, turned = open_upright(path)
+                image, is_turned = open_upright(path)
                 explained_image = explainer.explain(path, image, targets, options.top)
             except BenchError as error:
                 problems.append(str(error))
             else:
                 images.append(explained_image)
                 for note in explained_image.maps.notes:
-                    if names is not None or not isinstance(
-                        note, MethodLeftOut
-                    ):  # nobody named the method
+                    # A method that doesn't apply is reported only if somebody named it.
+                    if names is not None or not isinstance(note, MethodLeftOut):
                         notes[str(note)] = None
-                if turned:
-                    notes[f"{as_text(path)} is turned upright, as its EXIF orientation says."] = (
-                        None
-                    )
+                if is_turned:
+                    note = f"{as_text(path)} is turned upright, as its EXIF orientation says."
+                    notes[note] = None
             shown.advance(1)
     if not images:
         raise BenchError(" ".join(dict.fromkeys(problems)))
@@ -251,23 +295,26 @@ def explain(
     seen = [image for image in images if image.is_seen]
     blank = [as_text(image.path) for image in images if not image.is_seen]
     if blank:
-        notes[
-            f"No picture is made of {first_names(blank, MOST_NAMED)}: all maps are zero everywhere."
-        ] = None
+        names_of_blank = first_names(blank, MOST_NAMED)
+        notes[f"No picture is made of {names_of_blank}: all maps are zero everywhere."] = None
     return seen, explainer, [*notes, *zero_maps(seen)], problems
 
 
 def zero_maps(images: Sequence[ExplainedImage]) -> Iterator[str]:
-    """A sentence for each method with maps that are zero everywhere, but for images of which all
-    maps are.
+    """Yield a sentence for each method with maps that are zero everywhere.
+
+    Images of which all maps are zero don't count.
     """
     places: dict[str, dict[str, None]] = {}
     for image in images:
         maps = image.maps
         for row, score in enumerate(maps.scores):
             zero = [method for method in maps if maps.is_zero(row, method)]
-            for method in zero if len(zero) < len(maps) else ():
+            if len(zero) == len(maps):
+                continue
+            for method in zero:
                 title = maps.titles.get(method) or method
                 places.setdefault(title, {})[f"{as_text(image.path)} ({score.name})"] = None
-    for title, where in places.items():
-        yield f"The map of {title} is zero everywhere on {first_names([*where], MOST_NAMED)}."
+    for title, images_and_classes in places.items():
+        names = first_names([*images_and_classes], MOST_NAMED)
+        yield f"The map of {title} is zero everywhere on {names}."

@@ -1,6 +1,8 @@
-"""`axiom-bench game RUN`: the page of the game "What do you see?", made of a finished run. The maps
-are computed again, so it refuses where weights or images aren't those of the run any more, or a
-stranger's configuration names code.
+"""`axiom-bench game RUN`: write the page of the game "What do you see?" from a finished run.
+
+The maps are computed again. The command therefore refuses a run whose weights or images have
+changed, and
+a configuration of somebody else that names code.
 """
 
 from __future__ import annotations
@@ -28,14 +30,20 @@ from axiom_bench.records.entries import DataEntry, Manifest, ModelEntry
 from axiom_bench.report.game_page import CHECKS, Class, Game, Picture, page
 from axiom_bench.run.job import OBJECT_RULES, Job, cut_of, read_hashes
 
-MAX_DEFAULT = (
-    40  # images of a game where no number is asked for: about five minutes of a player's time
-)
-MORE_CLASSES = 16  # rows that one image may have, one a class
+# images of a game if no number is asked for: about five minutes of a player's time
+MAX_DEFAULT = 40
+MORE_CLASSES = 16  # rows that one image may have, one per class
 
 
 def game(options: Namespace) -> list[str]:
-    """Writes the page: the lines to print. options: of the command line. Raises BenchError."""
+    """Write the page and return the lines to print.
+
+    Args:
+        options: The options of the command line.
+
+    Raises:
+        BenchError: For a wrong option, and for a run of which no game can be made.
+    """
     if options.count is not None and options.count < 1:
         raise BenchError(f"--images {options.count}: give 1 or more.")
     if options.seed < 0:
@@ -46,25 +54,26 @@ def game(options: Namespace) -> list[str]:
     running.check_ended(options.run_folder, manifest)
     methods = options.methods.split(",") if options.methods else None
     job, weights = _job(manifest, options, methods)
-    trials = _with_two_classes(job, options.count, options.seed)
+    trials = _images_of_two_classes(job, options.count, options.seed)
     checks = _whole_images(job, trials, options.seed)
     job.device.prepare()
-    images, sentences = _images_with_maps(job, cut_of(job.model, job.device, job.notes), trials)
+    cut_model = cut_of(job.model, job.device, job.notes)
+    images, sentences = _images_with_maps(job, cut_model, trials)
     names = list(images[0].heatmaps)
     if methods is not None and len(names) < len(methods):
         raise BenchError(sentences[0])
-    titles = {
-        method.name: method.spec.title or method.name
-        for method in job.methods
-        if method.name in names
-    }
+    titles = {}
+    for method in job.methods:
+        if method.name in names:
+            titles[method.name] = method.spec.title or method.name
     setting = {
         "model": job.model.name,
         "layer": job.model.layer,
         "data": job.data.name,
         "weights": weights,
     }
-    files.write(output, page(Game(images, checks, titles, setting, options.seed)).encode())
+    text = page(Game(images, checks, titles, setting, options.seed))
+    files.write(output, text.encode())
     return [
         f"{len(images)} pictures of two classes and {CHECKS} checks, from {job.name}",
         f"methods: {', '.join(titles.values())}, and the centred blob",
@@ -75,8 +84,10 @@ def game(options: Namespace) -> list[str]:
 
 
 def _job(manifest: Manifest, options: Namespace, methods: Sequence[str] | None) -> tuple[Job, str]:
-    """(the first job that is asked for, with the methods that are asked for; the start of its
-    weights' hash). Raises BenchError, with the jobs that there are.
+    """Return the first job that the options ask for, with these methods, and the start of its
+    weights' hash.
+
+    Raise BenchError, with the jobs of the run, if there is none.
     """
     jobs = [entry for entry in manifest.jobs if not entry.config.is_empty]
     if not jobs:
@@ -99,9 +110,8 @@ def _job(manifest: Manifest, options: Namespace, methods: Sequence[str] | None) 
         for name in methods:
             if name not in settings.method:
                 raise unknown("method", name, settings.method)
-        settings = settings.model_copy(
-            update={"method": {name: settings.method[name] for name in methods}}
-        )
+        entries = {name: settings.method[name] for name in methods}
+        settings = settings.model_copy(update={"method": entries})
     try:
         job = replace(Job.of(settings), hashes=read_hashes(options.run_folder))
     except BenchError as error:
@@ -110,34 +120,38 @@ def _job(manifest: Manifest, options: Namespace, methods: Sequence[str] | None) 
             "run was started."
         )
         raise BenchError(f"{error} {hint}") from error
-    if isinstance(job.data, MosaicImages) or job.target in OBJECT_RULES:
-        of = "single objects" if job.target in OBJECT_RULES else "mosaics of several classes"
+    explains_objects = job.target in OBJECT_RULES
+    if isinstance(job.data, MosaicImages) or explains_objects:
+        kind = "single objects" if explains_objects else "mosaics of several classes"
         raise BenchError(
-            f"The images of {job.data.name!r} are {of}, and a game asks about images of exactly "
+            f"The images of {job.data.name!r} are {kind}, and a game asks about images of exactly "
             "two classes: play a run that has some: axiom-bench (the embedded scenes), or "
             "axiom-bench experiment=voc."
         )
-    of_model = manifest.models.get(job.model.name, ModelEntry())
-    of_data = manifest.data.get(job.data.name, DataEntry())
-    weights = str(of_model.weights_sha256)
-    for what, are, were in (
+    model_entry = manifest.models.get(job.model.name, ModelEntry())
+    data_entry = manifest.data.get(job.data.name, DataEntry())
+    weights = str(model_entry.weights_sha256)
+    fingerprint = str(data_entry.fingerprint)
+    for label, present, recorded in (
         (f"weights of {job.model.name}", str(job.model.weights_sha256), weights),
-        (f"images of {job.data.name!r}", job.data_fingerprint, str(of_data.fingerprint)),
+        (f"images of {job.data.name!r}", job.data_fingerprint, fingerprint),
     ):
-        if are != were:
+        if present != recorded:
             raise BenchError(
-                f"The {what} aren't those of the run any more ({are[:12]}, not {were[:12]}); run "
-                "the benchmark again with the same command first."
+                f"The {label} aren't those of the run any more ({present[:12]}, not "
+                f"{recorded[:12]}); run the benchmark again with the same command first."
             )
-    left_out = set(entry.left_out)  # by data.only_correct
+    left_out = set(entry.left_out)  # data.only_correct leaves them out
     kept = tuple(index for index in job.indices if job.data.ids[index] not in left_out)
     return replace(job, indices=kept, target="each_label"), weights[:12]
 
 
-def _with_two_classes(job: Job, count: int | None, seed: int) -> list[Batch]:
-    """One batch of two rows, one for each class, for each image with exactly two classes inside the
-    crop. count: how many, None for at most MAX_DEFAULT. Raises BenchError where the run's data set
-    has fewer.
+def _images_of_two_classes(job: Job, count: int | None, seed: int) -> list[Batch]:
+    """Return a batch of two rows, one per class, for each image with exactly two classes inside the
+    crop.
+
+    There are `count` of them; `None` returns at most MAX_DEFAULT. Raise BenchError if the run's
+    data set has fewer.
     """
     if not job.shares_classes:
         raise BenchError(
@@ -146,9 +160,8 @@ def _with_two_classes(job: Job, count: int | None, seed: int) -> list[Batch]:
             "experiment=voc."
         )
     indices = _shuffled(job, seed, lambda labels: labels == 2)
-    loaded = list(
-        islice((batch for batch in _batches(job, indices) if len(batch) == 2), count or MAX_DEFAULT)
-    )
+    pairs = (batch for batch in _batches(job, indices) if len(batch) == 2)
+    loaded = list(islice(pairs, count or MAX_DEFAULT))
     if not loaded:
         raise BenchError(
             f"No image of {job.data.name!r} in this run shows exactly two classes; play a run "
@@ -164,28 +177,33 @@ def _with_two_classes(job: Job, count: int | None, seed: int) -> list[Batch]:
 
 
 def _whole_images(job: Job, trials: Sequence[Batch], seed: int) -> list[Picture]:
-    """CHECKS images to show whole, of those that aren't in `trials`. Images of one class come
-    first. The wrong choice is a class that the image isn't labelled with, of those that the trials
-    ask about. Raises BenchError where there are too few.
+    """Return CHECKS images to show whole, which aren't in `trials`. Images of one class come first.
+
+    The wrong choice is a class that the image isn't labelled with, among those that the trials
+    ask about. Raise BenchError if there are too few images.
     """
-    taken = {image_id for batch in trials for image_id in batch.image_ids}
-    asked = sorted({target for batch in trials for target in _targets(batch)})
+    trial_ids = set()
+    trial_targets = set()
+    for batch in trials:
+        trial_ids.update(batch.image_ids)
+        trial_targets.update(_targets(batch))
+    asked = sorted(trial_targets)
     generator = np.random.default_rng([seed, 1])
-    order = [
-        *_shuffled(job, seed, lambda labels: labels == 1),
-        *_shuffled(job, seed, lambda labels: labels > 1),
-    ]
-    free = [index for index in order if job.data.ids[index] not in taken]
+    order = _shuffled(job, seed, lambda labels: labels == 1)
+    order += _shuffled(job, seed, lambda labels: labels > 1)
+    unused = [index for index in order if job.data.ids[index] not in trial_ids]
     checks = []
-    for batch in islice(_batches(job, free), CHECKS):
+    for batch in islice(_batches(job, unused), CHECKS):
         shown = _targets(batch)[0]
-        present = {*job.data.labels(job.data.ids.index(batch.image_ids[0])), *_targets(batch)}
-        others = [target for target in asked if target not in present] or [
-            *set(range(len(job.data.classes))) - present
-        ]
+        index = job.data.ids.index(batch.image_ids[0])
+        present = {*job.data.labels(index), *_targets(batch)}
+        others = [target for target in asked if target not in present]
+        if not others:
+            others = [*set(range(len(job.data.classes))) - present]
         other = int(generator.choice(others))
         pixels = job.model.preprocessing.denormalise(batch.images[:1])[0]
-        checks.append(Picture(batch.image_ids[0], (_class(job, shown), _class(job, other)), pixels))
+        choices = (_class(job, shown), _class(job, other))
+        checks.append(Picture(batch.image_ids[0], choices, pixels))
     if len(checks) < CHECKS:
         count = len(trials) + len(checks) - CHECKS
         fewer = f"choose --images {count}, or " if count > 0 else ""
@@ -198,14 +216,14 @@ def _whole_images(job: Job, trials: Sequence[Batch], seed: int) -> list[Picture]
 
 
 def _images_with_maps(
-    job: Job, cut_model: CutModel, rows: Sequence[Batch]
+    job: Job, cut_model: CutModel, trials: Sequence[Batch]
 ) -> tuple[list[Picture], list[str]]:
-    """(each image with the maps of all methods that apply to the model, sentences about those that
-    don't).
+    """Return each image with the maps of all methods that apply to the model, and sentences about
+    the other methods.
     """
     images: list[Picture] = []
     notes = Notes()
-    for batch in rows:
+    for batch in trials:
         on_device = batch.to(job.device.device)
         trace = trace_of_batch(cut_model, on_device)
         maps = {}
@@ -219,18 +237,29 @@ def _images_with_maps(
     return images, notes.sentences(MethodLeftOut)
 
 
-def _shuffled(job: Job, seed: int, wanted: Callable[[int], bool]) -> list[int]:
-    """Images of the job whose number of labels is wanted, in an order that the seed decides."""
-    chosen = [index for index in job.indices if wanted(len(job.labels[index]))]
-    return [chosen[place] for place in np.random.default_rng(seed).permutation(len(chosen))]
+def _shuffled(job: Job, seed: int, is_wanted: Callable[[int], bool]) -> list[int]:
+    """Return the job's images whose number of labels `is_wanted` accepts, in an order that depends
+    on the seed.
+    """
+    chosen = [index for index in job.indices if is_wanted(len(job.labels[index]))]
+    order = np.random.default_rng(seed).permutation(len(chosen))
+    return [chosen[position] for position in order]
 
 
 def _batches(job: Job, indices: Sequence[int]) -> Iterator[Batch]:
-    """One batch for each image that can be read, with a row for each class inside the crop."""
+    """Yield a batch for each image that can be read, with a row for each class inside the crop."""
     for index in indices:
-        preprocessing = job.model.preprocessing
-        found = batches(job.data, [index], preprocessing, job.target, MORE_CLASSES, notes=job.notes)
-        loaded = next(found)
+        # The first batch has all classes of the image, or is a note that it can't be read.
+        loaded = next(
+            batches(
+                job.data,
+                [index],
+                job.model.preprocessing,
+                job.target,
+                MORE_CLASSES,
+                notes=job.notes,
+            )
+        )
         if isinstance(loaded, Batch):
             yield job.with_inputs(loaded)
 

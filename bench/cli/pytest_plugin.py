@@ -1,6 +1,6 @@
 """The pytest plugin: the fixture `axiom_gate`, and the options --axiom-update and --axiom-reason.
-pytest imports this module wherever axiom-bench is installed, so that it imports nothing heavy
-itself.
+
+pytest imports this module wherever axiom-bench is installed. It therefore imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from axiom_bench.errors import BenchError, type_name
 if TYPE_CHECKING:
     from axiom_bench.gate import GateResult
 
-Named = (
-    str | Sequence[str | Mapping[str, Any]] | Mapping[str, Any]
-)  # names, dotted paths, or {name: YAML's content}
-WRITTEN = "axiom_baseline"  # the key of the baselines that a test wrote, among its user properties
-FOLDER = "axiom_bench"  # of the values that are kept, in pytest's cache
-UNNEEDED = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0")  # a gate reads neither
+# names, dotted paths, or {name: the content of its YAML}
+Named = str | Sequence[str | Mapping[str, Any]] | Mapping[str, Any]
+WRITTEN = "axiom_baseline"  # the user property of a test with a baseline that it wrote
+FOLDER = "axiom_bench"  # the folder of the kept values in pytest's cache
+# A gate reads neither run times nor pictures.
+UNNEEDED = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0")
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 NO_KEYS = ("null", "true", "false", "nan", "inf")  # words that Hydra reads as other values
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options."""
+    """Add the options to pytest's parser."""
     group = parser.getgroup("axiom-bench", "gates of CAM methods")
     group.addoption(
         "--axiom-update",
@@ -44,11 +44,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """A line for each baseline that was written; with xdist, whichever worker wrote it."""
-    reports = (
-        report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())
-    )
-    for report in reports:
+    """Print a line for each baseline that was written. With xdist, any worker may have written
+    it.
+    """
+    stats = terminalreporter.stats
+    for report in (*stats.get("passed", ()), *stats.get("failed", ())):
         for name, value in getattr(report, "user_properties", ()):
             if name == WRITTEN and report.when == "call":
                 terminalreporter.write_line(f"baseline written: {value}")
@@ -56,16 +56,21 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture
 def axiom_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
-    """A function that runs somebody's methods and compares their values with a baseline; it fails
-    the test where they don't hold.
+    """Return a function that runs methods and compares their values with a baseline.
 
-    axiom_gate(methods, baseline=FILE, metrics=None, model=None, data=None, settings=(),
-    allow_improvements=False), see `overrides_of` and `gate.GateOptions`. A relative baseline is
-    below pytest's rootdir. Values are kept in pytest's cache, so that only what a change of code
-    concerns is computed again.
+    The function fails the test if the values don't hold:
+
+        axiom_gate(methods, baseline=FILE, metrics=None, model=None, data=None, settings=(),
+            allow_improvements=False)
+
+    Its arguments are described at `overrides_of` and `gate.GateOptions`. The path of a baseline is
+    relative to
+    pytest's rootdir. Values are kept in pytest's cache, so that only values which a change of code
+    concerns are
+    computed again.
     """
 
-    def checked(
+    def check_gate(
         methods: Named,
         *,
         baseline: str | Path,
@@ -77,8 +82,8 @@ def axiom_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
     ) -> GateResult:
         from axiom_bench.gate import GateOptions, gate, write_baseline
 
-        file, command = request.config.rootpath / baseline, f"'{request.node.nodeid}'"
-        command = f"pytest --axiom-update --axiom-reason 'why' {command}"
+        file = request.config.rootpath / baseline
+        command = f"pytest --axiom-update --axiom-reason 'why' '{request.node.nodeid}'"
         comparison = GateOptions(allow_improvements)
         try:
             folder = _run(overrides_of(methods, metrics, model, data, settings), request)
@@ -97,12 +102,14 @@ def axiom_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
             pytest.fail(f"{lines}\nTo write the baseline anew: {command}", pytrace=False)
         return result
 
-    return checked
+    return check_gate
 
 
 def _run(overrides: Sequence[str], request: pytest.FixtureRequest) -> Path:
-    """The run folder, in pytest's cache, with all values; those that are there aren't computed
-    again. A second process that wants the same waits. Raises BenchError where a job fails.
+    """Compute the missing values, and return the run folder with all values, which is in pytest's
+    cache.
+
+    A second process that needs the same values waits. Raise BenchError if a job fails.
     """
     from axiom_bench.cli.benchmark import compute
 
@@ -112,13 +119,11 @@ def _run(overrides: Sequence[str], request: pytest.FixtureRequest) -> Path:
         )
     cache = request.config.cache.mkdir(FOLDER)
     name = hashlib.sha256("\n".join(overrides).encode()).hexdigest()[:16]
+    own_settings = [f"results={_literal(str(cache))}", f"run={name}"]
     with FileLock(cache / f"{name}.lock"), warnings.catch_warnings():
-        warnings.simplefilter(
-            "default"
-        )  # where a test run turns warnings into errors, a library's own isn't one
-        code, lines, folder = compute(
-            [*overrides, f"results={_literal(str(cache))}", f"run={name}"]
-        )
+        # A test run may turn warnings into errors. A library's own warning isn't one.
+        warnings.simplefilter("default")
+        code, lines, folder = compute([*overrides, *own_settings])
     if code:
         raise BenchError("\n".join(lines))
     return folder
@@ -131,68 +136,80 @@ def overrides_of(
     data: str | None = None,
     settings: Sequence[str] = (),
 ) -> list[str]:
-    """A run as the command line takes it. Raises BenchError for what names no plug-in. methods,
-    metrics: a name of conf/, the dotted path of a function, a sequence of such, or {name: path, or
-    what its YAML would hold}; no metrics: the default run's. model, data: names of conf/; None: the
-    embedded default. settings: more of them, as ("data.size=32",).
+    """Return the overrides that describe a run on the command line.
+
+    Args:
+        methods: A name of conf/, the dotted path of a function, a sequence of these, or {name: path
+            or
+            content of its YAML}.
+        metrics: As `methods`; `None` chooses the metrics of the default run.
+        model: A name of conf/; `None` chooses the embedded default.
+        data: A name of conf/; `None` chooses the embedded default.
+        settings: Further settings, such as ("data.size=32",).
+
+    Raises:
+        BenchError: For something that names no plug-in.
     """
     overrides = list(UNNEEDED)
-    for kind, named in (("method", methods), *([] if metrics is None else [("metric", metrics)])):
-        entries = _entries(kind, named)
-        overrides.append(
-            f"{kind}=[{','.join(name for name, entry in entries.items() if entry is None)}]"
-        )
-        overrides += [
-            f"+{kind}.{name}={_literal(entry)}"
-            for name, entry in entries.items()
-            if entry is not None
-        ]
-    places = [
-        f"{group}={name}" for group, name in (("model", model), ("data", data)) if name is not None
-    ]
-    return [*overrides, *places, *settings]
+    kinds = [("method", methods)]
+    if metrics is not None:
+        kinds.append(("metric", metrics))
+    for kind, plugins in kinds:
+        entries = _entries(kind, plugins)
+        names = [name for name, entry in entries.items() if entry is None]
+        overrides.append(f"{kind}=[{','.join(names)}]")
+        for name, entry in entries.items():
+            if entry is not None:
+                overrides.append(f"+{kind}.{name}={_literal(entry)}")
+    if model is not None:
+        overrides.append(f"model={model}")
+    if data is not None:
+        overrides.append(f"data={data}")
+    return [*overrides, *settings]
 
 
-def _entries(kind: str, named: Named) -> dict[str, Mapping[str, Any] | None]:
-    """{name: what its YAML would hold, None for one of conf/}. Raises BenchError."""
-    if isinstance(named, Mapping):
-        return {str(name): _entry(kind, entry) for name, entry in named.items()}
+def _entries(kind: str, plugins: Named) -> dict[str, Mapping[str, Any] | None]:
+    """Return {name: the content of its YAML, or None for a name of conf/}. Raise BenchError for
+    something that names no plug-in.
+    """
+    if isinstance(plugins, Mapping):
+        return {str(name): _entry(kind, plugin) for name, plugin in plugins.items()}
     entries: dict[str, Mapping[str, Any] | None] = {}
-    for each in named if isinstance(named, list | tuple) else [named]:
-        entry = _entry(kind, each)
+    for plugin in plugins if isinstance(plugins, list | tuple) else [plugins]:
+        entry = _entry(kind, plugin)
         name = str(entry["_target_"]).rpartition(".")[2]
         if name in entries:
             raise BenchError(
                 f"Two {kind}s are called {name!r}; give them names, as {{'mine': 'my_pkg.my_cam'}}."
             )
-        entries[name] = None if each == name else entry
+        entries[name] = None if plugin == name else entry
     return entries
 
 
-def _entry(kind: str, entry: object) -> Mapping[str, Any]:
-    if isinstance(entry, str):
-        return {"_target_": entry}
-    if isinstance(entry, Mapping) and isinstance(entry.get("_target_"), str):
-        return entry
-    if callable(entry):
+def _entry(kind: str, plugin: object) -> Mapping[str, Any]:
+    """Return the content of a plug-in's YAML. Raise BenchError for something that names none."""
+    if isinstance(plugin, str):
+        return {"_target_": plugin}
+    if isinstance(plugin, Mapping) and isinstance(plugin.get("_target_"), str):
+        return plugin
+    if callable(plugin):
         raise BenchError(
             f"A {kind} is named, so that its values can be kept: 'my_pkg.my_cam', not the "
             "function itself."
         )
     raise BenchError(
-        f"A {kind} can't be {type_name(entry)}; give 'my_pkg.my_cam' or {{'_target_': "
+        f"A {kind} can't be {type_name(plugin)}; give 'my_pkg.my_cam' or {{'_target_': "
         f"'my_pkg.my_cam'}}."
     )
 
 
 def _literal(value: object) -> str:
-    """A value in the grammar of Hydra's overrides. Raises BenchError for one that it has no word
-    for.
+    """Return a value in the grammar of Hydra's overrides. Raise BenchError if the grammar can't
+    express it.
     """
     if isinstance(value, Mapping):
-        return (
-            "{" + ",".join(f"{_key(key)}:{_literal(entry)}" for key, entry in value.items()) + "}"
-        )
+        entries = [f"{_key(key)}:{_literal(entry)}" for key, entry in value.items()]
+        return "{" + ",".join(entries) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(_literal, value)) + "]"
     if value is None:
@@ -201,22 +218,21 @@ def _literal(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, int):
         return str(int(value))
-    if isinstance(value, float):  # float() writes a number of NumPy as Python's
+    if isinstance(value, float):  # float() turns NumPy's numbers into Python's
         return repr(float(value))
     if isinstance(value, str):
         # Only backslashes before a quote, or before the end, are escaped.
-        return (
-            "'"
-            + re.sub(
-                r"(\\*)('|\Z)", lambda match: 2 * match[1] + match[2].replace("'", r"\'"), value
-            )
-            + "'"
+        quoted = re.sub(
+            r"(\\*)('|\Z)", lambda match: 2 * match[1] + match[2].replace("'", r"\'"), value
         )
+        return f"'{quoted}'"
     raise BenchError(f"{value!r} can't be given to a run: it is no number, text, list or mapping.")
 
 
 def _key(key: object) -> str:
-    """Keys have no quotes in that grammar."""
+    """Return a key of a mapping, which that grammar can't quote. Raise BenchError if it would need
+    quotes.
+    """
     if isinstance(key, int | float):
         return _literal(key)
     if not isinstance(key, str) or not KEY.fullmatch(key) or key.lower() in NO_KEYS:

@@ -1,4 +1,6 @@
-"""Helpers of the command line: print text that may hold control characters, and check run folders."""
+"""Helpers of the command line: print text that may hold control characters, and find run
+folders.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,3 @@
-"""`axiom-bench submit`: a method's values of a suite as a folder to hand in; and what `verify` does
-with it.
+"""`axiom-bench submit` writes a method's values of a suite as a folder to hand in, and `verify`
+checks such a folder.
 """

@@ -1,5 +1,5 @@
-"""`axiom-bench submit`: a method's values of all parts of a suite, in a folder with its source and
-hashes.
+"""`axiom-bench submit`: write a method's values of all parts of a suite into a folder, with the
+method's source and hashes.
 """
 
 from __future__ import annotations
@@ -28,9 +28,25 @@ def submit(
     reference: str,
     overrides: Sequence[str] = (),
 ) -> tuple[int, list[str]]:
-    """Computes a method's values of a suite, or continues, and writes the submission: the exit code
-    and the lines to print. overrides: of what the suite leaves free. Nothing is written if a
-    network failed, or if the method has no value. Raises BenchError.
+    """Compute a method's values of a suite, or continue, and write the submission.
+
+    Nothing is written if a network failed, or if the method has no value.
+
+    Args:
+        method: The dotted path of the method, or its name.
+        suite: The name of the suite.
+        output: The folder of the submission.
+        licence: The licence of the method's code.
+        reference: The paper that describes the method.
+        overrides: Settings that the suite leaves free.
+
+    Returns:
+        The exit code and the lines to print.
+
+    Raises:
+        BenchError: If `output` isn't free, if the method has no value or varying ones, and if its
+            source can't
+            be submitted.
     """
     chosen = Suite.of(suite)
     submissions.check_free(output, method)
@@ -44,8 +60,8 @@ def submit(
             part,
             method,
             name,
-            0,
-            overrides,
+            repeats=0,
+            overrides=overrides,
             goes_on=True,
             estimate=estimate,
         )
@@ -58,14 +74,21 @@ def submit(
             )
     _check_values(method, suite, name, folders.values())
     for part, folder in folders.items():
-        publishing.publish(folder, output / part, {*reading.read_manifest(folder).config.metric})
+        metrics = {*reading.read_manifest(folder).config.metric}
+        publishing.publish(folder, output / part, metrics)
     if name_of_source := submissions.source_file(method):
         files.write(output / name_of_source, source)
     submission = submissions.Submission(
-        method=method, suite=suite, suite_sha256=chosen.sha256, licence=licence, reference=reference,
-        distributions=distributions, axiom_bench=version("axiom-bench"), git_commit=commit(),
+        method=method,
+        suite=suite,
+        suite_sha256=chosen.sha256,
+        licence=licence,
+        reference=reference,
+        distributions=distributions,
+        axiom_bench=version("axiom-bench"),
+        git_commit=commit(),
         files=submissions.hashes(output),
-    )  # fmt: skip
+    )
     submissions.write(output, submission)
     size = sum((output / file).stat().st_size for file in submission.files)
     return 0, [f"submission: {output}, {len(submission.files)} files, {size / 1e6:.2f} MB"]
@@ -75,10 +98,10 @@ def _check_values(method: str, suite: str, name: str, folders: Iterable[Path]) -
     """Raise BenchError, with the statuses of all rows, if the method called `name` has no value in
     any part.
     """
-    tables = [reading.read_run(folder) for folder in folders]
-    statuses = Counter(
-        status for rows in tables for status in rows.loc[rows["method"] == name, "status"]
-    )
+    statuses = Counter[str]()
+    for folder in folders:
+        rows = reading.read_run(folder)
+        statuses.update(rows.loc[rows["method"] == name, "status"])
     if statuses[OK]:
         return
     reasons = ", ".join(f"{count} {status}" for status, count in statuses.items())
@@ -96,9 +119,10 @@ def _check_values(method: str, suite: str, name: str, folders: Iterable[Path]) -
 
 def _origin(method: str) -> tuple[dict[str, str], bytes]:
     """Return the installed distributions that a method comes from, with their versions, and its
-    module's source.
+    module's
+    source.
 
-    Raises BenchError if a method of no distribution needs more than that source.
+    Raise BenchError if a method of no distribution needs more than that source.
     """
     add_current_folder()
     if not submissions.source_file(method):

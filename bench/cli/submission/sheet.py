@@ -30,18 +30,24 @@ from axiom_bench.statistics.bootstrap import mean_intervals
 from axiom_bench.statistics.labels import Value, number, p_value, with_interval
 
 MAP_IMAGES = 4
+# Names of a trace's content.
 READS = frozenset({*(field.name for field in fields(Trace)), *dir(Trace)})
+# Names with which a source may open files or run other code.
 OPENS = frozenset({
-    "open", "read", "read_text", "read_bytes", "load", "loads", "urlopen", "urlretrieve", "get", "post",
-    "exec", "eval", "compile", "__import__", "import_module", "reload", "exec_module", "getattr", "globals", "vars",
-    "modules", "_getframe", "currentframe", "get_objects", "run", "Popen", "system",
+    "open", "read", "read_text", "read_bytes", "load", "loads", "urlopen", "urlretrieve", "get",
+    "post", "exec", "eval", "compile", "__import__", "import_module", "reload", "exec_module",
+    "getattr", "globals", "vars", "modules", "_getframe", "currentframe", "get_objects", "run",
+    "Popen", "system",
 })  # fmt: skip
 
 
 def source_lines(source: str) -> list[str]:
     """List what a module imports, reads of a trace, and opens or runs, and its longest constants.
 
-    These are the names in its source. A module that puts names together when it runs hides them.
+    Only names in the source are found. A module that puts names together when it runs hides them.
+
+    Args:
+        source: The source of the module.
     """
     try:
         nodes = list(ast.walk(ast.parse(source)))
@@ -83,16 +89,24 @@ def source_lines(source: str) -> list[str]:
 
 
 def _listed(names: set[str]) -> str:
+    """Return the names in order, or "nothing"."""
     return ", ".join(sorted(names)) or "nothing"
 
 
 def version_lines(submission: Submission, manifest: Manifest) -> list[str]:
-    """List the versions that the values were computed with, and the installed ones that differ."""
+    """List the versions that the values were computed with, and the installed ones that differ.
+
+    Args:
+        submission: The submission.
+        manifest: The manifest of one of its parts.
+    """
     commit = f" at commit {submission.git_commit}" if submission.git_commit else ""
     versions = []
-    for name, then in sorted({**manifest.versions, **submission.distributions}.items()):
-        now = version_of(name)
-        versions.append(f"{name} {then}" if now == then else f"{name} {then} (here {now})")
+    submitted_versions = {**manifest.versions, **submission.distributions}
+    for name, version in sorted(submitted_versions.items()):
+        installed = version_of(name)
+        note = "" if installed == version else f" (here {installed})"
+        versions.append(f"{name} {version}{note}")
     return [
         f"submitted with axiom-bench {submission.axiom_bench}{commit}",
         f"  versions: {', '.join(versions)}",
@@ -104,9 +118,14 @@ def map_lines(settings: Settings, seed: int) -> list[str]:
 
     The distance is the mean absolute difference of heatmaps, from 0 to 1. Random weights are the
     network's own, in random order within each tensor.
+
+    Args:
+        settings: The settings of the job.
+        seed: The seed of the random order.
     """
     job = fresh_job(settings)
-    batch = first_batch(job, job.indices, min(MAP_IMAGES, job.batch_rows), required(job.methods))
+    num_images = min(MAP_IMAGES, job.batch_rows)
+    batch = first_batch(job, job.indices, num_images, required(job.methods))
     if batch is None:
         return []
     trace = traced(job.cut_model, batch)
@@ -131,10 +150,10 @@ def map_lines(settings: Settings, seed: int) -> list[str]:
                 changed[name] = moved.required_heatmap.nan_to_num(0.0)
         if "another order" in changed:
             changed["another order"] = changed["another order"].flip(0)
-        distances = {
-            name: float((other - heatmaps).abs().mean()) for name, other in changed.items()
-        }
-        texts = [f"{name} {number(distance)}" for name, distance in sorted(distances.items())]
+        texts = []
+        for name, changed_heatmaps in sorted(changed.items()):
+            distance = float((changed_heatmaps - heatmaps).abs().mean())
+            texts.append(f"{name} {number(distance)}")
         lines.append(f"  {method.name}: {', '.join(texts)}")
     return lines
 
@@ -158,13 +177,22 @@ class Moved(NamedTuple):
     published: NDArray[np.float64]
     """(images, 2): the value, and its difference to the reference."""
     fresh: NDArray[np.float64]
+    """The same on fresh images."""
     p: float
-    """Of the two differences being the same."""
+    """The p value of a test that both differences to the reference are the same."""
 
 
 def fresh_line(moved: Moved, p: float, is_marked: bool, reference: str) -> str:
-    """Compare a method's values on published and on fresh images. p: after Holm."""
-    (value, distance), (fresh_value, fresh_distance) = _means(moved.published), _means(moved.fresh)
+    """Compare a method's values on published and on fresh images in a line.
+
+    Args:
+        moved: The values.
+        p: The p value after Holm's correction.
+        is_marked: Whether the values differ.
+        reference: The name of the reference.
+    """
+    value, distance = _means(moved.published)
+    fresh_value, fresh_distance = _means(moved.fresh)
     verdict = f"{'differs' if is_marked else 'the same'}, {p_value(p)}"
     return (
         f"  {moved.part}, {moved.value.title}: {value} on {len(moved.published)} published "
@@ -174,7 +202,7 @@ def fresh_line(moved: Moved, p: float, is_marked: bool, reference: str) -> str:
 
 
 def _means(values: NDArray[np.float64]) -> list[str]:
-    """The mean of each column, with its 95 % interval."""
+    """Return the mean of each column, with its 95 % interval, as texts."""
     low, high = mean_intervals(values, np.arange(len(values)))
     return [with_interval(*ends) for ends in zip(values.mean(0), low, high, strict=True)]
 

@@ -1,5 +1,6 @@
-"""`axiom-bench verify` of a submission: its files by their hashes, and a seeded sample of its
-values computed again.
+"""`axiom-bench verify` of a submission: check the hashes of its files, and compute a seeded sample
+of its
+values again.
 
 The sheet for its reviewer compares the values with those on fresh images, and on planted networks
 with other weights.
@@ -60,10 +61,11 @@ def verify_submission(
     """Compare a submission's files with their hashes and a sample of its values with values
     computed now.
 
-    The sample is computed twice, as in a run and otherwise (see `computed_alone`), and the two must
-    agree. What is computed is the suite of this installation, not what the folder says of it. If
-    the images aren't here, the submission stays self-reported. The sheet for the reviewer is among
-    the lines.
+    The sample is computed twice, once as in a run and once in another order (see `computed_alone`),
+    and the two must
+    agree. The computed suite is that of this installation, whatever the folder says about it. If
+    the images aren't here, the submission stays self-reported. The lines contain the sheet for the
+    reviewer.
 
     Args:
         folder: The submission.
@@ -76,7 +78,8 @@ def verify_submission(
     Raises:
         BenchError: For another suite, and without `trust` for a method that isn't this package's.
     """
-    submission, seed = submissions.read(folder), new_seed() if seed is None else seed
+    submission = submissions.read(folder)
+    seed = new_seed() if seed is None else seed
     suite = suite_of(folder, submission)
     if changed := submissions.changed(folder, submission):
         return 1, [f"{folder} isn't what was submitted:", *first_lines(changed)]
@@ -86,25 +89,23 @@ def verify_submission(
     if not trust:
         for settings in chain(*jobs.values()):
             check_code(settings.model_dump())
-    are_here = {
-        part: all(is_drawn(job) or Path(job.data.get("root") or ".").is_dir() for job in of_part)
-        for part, of_part in jobs.items()
-    }
-    if absent := [part for part, is_here in are_here.items() if not is_here]:
+    absent = []
+    for part, part_jobs in jobs.items():
+        if not all(is_drawn(job) or _has_root(job) for job in part_jobs):
+            absent.append(part)
+    if absent:
         reason = f"the images of {', '.join(absent)} aren't here, so no value was computed anew."
-        return 0, [
-            *lines,
-            f"self-reported: {submission.method} on the suite {suite.name}: {reason}",
-        ]
-    wrong = list[str]()
+        line = f"self-reported: {submission.method} on the suite {suite.name}: {reason}"
+        return 0, [*lines, line]
+    wrong: list[str] = []
     with _importable(folder, submission):
         with fresh_process() as call, fresh_process() as other_call:
             for part, manifest in manifests.items():
                 calls = (call, other_call)
-                accepted, differences = _part(
+                summary, differences = _compare_part(
                     folder / part, manifest, jobs[part], submission.name, seed, calls
                 )
-                lines.append(f"{suite.name}/{part}: {accepted}")
+                lines.append(f"{suite.name}/{part}: {summary}")
                 wrong += differences
         if wrong:
             return 1, [*lines, f"{submission.method} isn't accepted:", *first_lines(wrong)]
@@ -114,14 +115,17 @@ def verify_submission(
     if is_marked:
         reason = f"{submission.method} is marked: it may know the published images."
         return 1, [*lines, reason, "Ask its author, and see whether another --seed shows the same."]
-    return 0, [
-        *lines,
-        f"accepted: {submission.method} on the suite {suite.name}, {len(submission.files)} files",
-    ]
+    count = f"{len(submission.files)} files"
+    return 0, [*lines, f"accepted: {submission.method} on the suite {suite.name}, {count}"]
+
+
+def _has_root(settings: Settings) -> bool:
+    """Return whether the folder of a job's images exists; a job without one has all it needs."""
+    return Path(settings.data.get("root") or ".").is_dir()
 
 
 def _about(folder: Path, submission: Submission, manifests: Mapping[str, Manifest]) -> list[str]:
-    """List what the source of a submission uses, and its versions."""
+    """List the versions of a submission and what its source uses."""
     lines = sheet.version_lines(submission, next(iter(manifests.values())))
     if submission.source_file is not None:
         source = folder / submission.source_file
@@ -146,26 +150,27 @@ def _sheet(
     name = submission.name
     reference = fresh_settings()["reference"]
     references = published(submission.suite, required=False)
-    lines = list[str]()
-    moved = list[Moved]()
+    lines: list[str] = []
+    comparisons: list[Moved] = []
     is_planted = False
-    for part, of_part in jobs.items():
+    for part, part_jobs in jobs.items():
         with progress(f"{part}: maps and values on other inputs"):
-            lines += call(sheet.map_lines, of_part[0], seed)
-            if part not in references or not all(map(is_drawn, of_part)):
+            lines += call(sheet.map_lines, part_jobs[0], seed)
+            if part not in references or not all(map(is_drawn, part_jobs)):
                 lines.append(f"{submission.suite}/{part}: not checked on unseen images")
             elif name != reference:
                 stored = reading.read_records(folder / part, reading.read_manifest(folder / part))
-                moved += fresh_values(part, of_part, stored, references[part], name, seed, call)
-        is_planted |= any(
-            hasattr(load_model(settings.model).module, "true_contributions") for settings in of_part
-        )
+                comparisons += fresh_values(
+                    part, part_jobs, stored, references[part], name, seed, call
+                )
+        networks = (load_model(settings.model).module for settings in part_jobs)
+        is_planted |= any(hasattr(network, "true_contributions") for network in networks)
     level = fresh_settings()["level"]
-    adjusted = holm([each.p for each in moved])
-    if moved:
-        lines.append(f"values of {plural(len(moved), 'metric')}, with 95 % intervals")
-    for each, p in zip(moved, adjusted, strict=True):
-        lines.append(sheet.fresh_line(each, p, p < level, reference))
+    adjusted = holm([comparison.p for comparison in comparisons])
+    if comparisons:
+        lines.append(f"values of {plural(len(comparisons), 'metric')}, with 95 % intervals")
+    for comparison, p in zip(comparisons, adjusted, strict=True):
+        lines.append(sheet.fresh_line(comparison, p, p < level, reference))
     if is_planted and name != reference:
         lines += _unplanted_lines(submission, seed, call)
     return lines, any(p < level for p in adjusted)
@@ -180,10 +185,9 @@ def _unplanted_lines(submission: Submission, seed: int, call: Call) -> list[str]
     model = job.model["name"]
     try:
         table = call(computed_alone, [job], seed, 1.0)
-    except Exception as error:  # noqa: BLE001 - a method may raise anything on a model that it wasn't made for
-        return [
-            f"values on {model}, which has no planted truth: none ({type(error).__name__}: {error})"
-        ]
+    except Exception as error:  # noqa: BLE001 - a method may raise anything on such a model
+        reason = f"{type(error).__name__}: {error}"
+        return [f"values on {model}, which has no planted truth: none ({reason})"]
     values = {
         metric: _by_image(table, metric, submission.name, settings["reference"])
         for metric in sorted(table["metric"].astype(str).unique())
@@ -192,7 +196,15 @@ def _unplanted_lines(submission: Submission, seed: int, call: Call) -> list[str]
 
 
 def suite_of(folder: Path, submission: Submission) -> Suite:
-    """Raises BenchError where this installation's isn't the same."""
+    """Return the suite of a submission.
+
+    Args:
+        folder: The submission's folder, which messages name.
+        submission: The submission.
+
+    Raises:
+        BenchError: If this installation's suite isn't the same.
+    """
     suite = Suite.of(submission.suite)
     if suite.sha256 != submission.suite_sha256:
         command = artefacts.installing(submission.axiom_bench, submission.git_commit)
@@ -208,7 +220,8 @@ def suite_of(folder: Path, submission: Submission) -> Suite:
 def _jobs(submission: Submission, part: str, manifest: Manifest) -> list[Settings]:
     """Return the settings of the part's jobs.
 
-    The first method is one of ours, with which a job is loaded without the code of the submitted
+    Their first method is one of this package, with which a job is loaded without the code of the
+    submitted
     one.
     """
     chosen = overrides_of(submission.method, submission.name, fresh_settings()["reference"])
@@ -219,8 +232,9 @@ def _jobs(submission: Submission, part: str, manifest: Manifest) -> list[Setting
 
 @contextmanager
 def _importable(folder: Path, submission: Submission) -> Iterator[None]:
-    """The method's module is found in the folder, by new processes too. Raises BenchError where
-    another one would be imported, or a distribution has another version.
+    """Let this process and new ones import the method's module from the folder.
+
+    Raise BenchError if another module would be imported, or if a distribution has another version.
     """
     for name, version in submission.distributions.items():
         if version_of(name) != version:
@@ -257,7 +271,7 @@ def _importable(folder: Path, submission: Submission) -> Iterator[None]:
         sys.path[:] = before
 
 
-def _part(
+def _compare_part(
     folder: Path,
     manifest: Manifest,
     jobs: Sequence[Settings],
@@ -265,51 +279,55 @@ def _part(
     seed: int,
     calls: tuple[Call, Call],
 ) -> tuple[str, list[str]]:
-    """Return what was compared, and a line for each thing that differs. calls: Those of two fresh
+    """Return what was compared, and a line for each difference. `calls` are those of two fresh
     processes.
     """
     stored = reading.read_records(folder, manifest)
     lines: list[str] = []
     metrics: dict[str, MetricEntry] = {}
     for settings in jobs:
-        ours = {key: entry for key, entry in settings.method.items() if key != name}
-        job = Job.of(settings.model_copy(update={"method": ours}) if ours else settings)
-        if job.target in OBJECT_RULES:  # a row is of an object, which the network finds
+        other_methods = {key: entry for key, entry in settings.method.items() if key != name}
+        job_settings = settings
+        if other_methods:  # the job is loaded without the submitted method's code
+            job_settings = settings.model_copy(update={"method": other_methods})
+        job = Job.of(job_settings)
+        if job.target in OBJECT_RULES:  # a row belongs to an object, which the network finds
             with TemporaryDirectory() as objects:
                 job = on_objects(job, Path(objects))
         frozen.check(str(settings.suite_part), job, settings.metric)
-        metrics |= {
-            value: about for metric in job.metrics for value, about in values_of(metric).items()
-        }
+        for metric in job.metrics:
+            metrics |= values_of(metric)
         lines += _missing(stored, job)
-    alone = [
-        settings.model_copy(update={"method": {name: settings.method[name]}}) for settings in jobs
-    ]
+    jobs_of_method = []
+    for settings in jobs:
+        only_method = {name: settings.method[name]}
+        jobs_of_method.append(settings.model_copy(update={"method": only_method}))
     with progress(f"{folder.name}: a sample, computed twice"):
-        now = calls[0](computed_alone, alone, seed)
-        otherwise = calls[1](computed_alone, alone, seed, SHARE, True)
-    what = f"{len(now):,} values were computed anew, twice"
-    if varying := list(differing(now, otherwise, up_to_rounding=True)):
+        now = calls[0](computed_alone, jobs_of_method, seed)
+        reordered = calls[1](computed_alone, jobs_of_method, seed, SHARE, True)
+    summary = f"{len(now):,} values were computed anew, twice"
+    if varying := list(differing(now, reordered, up_to_rounding=True)):
         reason = (
             f"{name} isn't of the image alone: in another order, batch or process it has other "
             "values."
         )
-        return what, [reason, *(f"between the two, {line}" for line in varying[:3])]
+        return summary, [reason, *(f"between the two, {line}" for line in varying[:3])]
     now["value"] = publishing.rounded(now["value"].to_numpy(float)).astype(float)
     if not list(differing(stored, now)):
-        return f"{what}, and are the submitted ones bit by bit", lines
-    metadata = Metadata(Manifest(metrics=metrics))
-    differences = [*differing(stored, now, up_to_rounding=True), *moved(stored, now, metadata)]
-    return f"{what}, and compared with the submitted ones up to rounding", [*lines, *differences]
+        return f"{summary}, and are the submitted ones bit by bit", lines
+    lines += differing(stored, now, up_to_rounding=True)
+    lines += moved(stored, now, Metadata(Manifest(metrics=metrics)))
+    return f"{summary}, and compared with the submitted ones up to rounding", lines
 
 
 def _missing(stored: pd.DataFrame, job: Job) -> Iterator[str]:
-    """A line for each metric that hasn't a row for each of the job's images."""
+    """Yield a line for each metric that hasn't a row for each of the job's images."""
     ids = {job.data.ids[index] for index in job.indices}
     place = {"model": job.model.name, "layer": job.model.layer, "data": job.data.name}
-    rows = stored[(stored[list(place)].astype(str) == pd.Series(place)).all(axis=1)]
-    for metric, of_metric in rows.groupby(rows["metric"].astype(str)):
-        if missing := ids - {*of_metric["image_id"].astype(str)}:
+    is_of_job = (stored[list(place)].astype(str) == pd.Series(place)).all(axis=1)
+    rows = stored[is_of_job]
+    for metric, metric_rows in rows.groupby(rows["metric"].astype(str)):
+        if missing := ids - {*metric_rows["image_id"].astype(str)}:
             yield (
                 f"{job.name}: {metric} has no row for {len(missing)} of {len(ids)} images, as "
                 f"{min(missing)}"
@@ -320,12 +338,16 @@ ROW = ["model", "image_id", "target_class"]
 
 
 def fresh_settings() -> dict[str, Any]:
-    """conf/submission.yaml."""
+    """Return the content of conf/submission.yaml."""
     return dict(read_yaml(conf_folder() / "submission.yaml"))
 
 
 def is_drawn(settings: Settings) -> bool:
-    """Return whether a job's images are drawn by a seed, rather than read."""
+    """Return whether a job's images are drawn by a seed, rather than read.
+
+    Args:
+        settings: The settings of the job.
+    """
     return "root" not in settings.data and "seed" in settings.data
 
 
@@ -345,43 +367,43 @@ def fresh_values(
 
     Args:
         part: A part whose images are drawn.
-        jobs: Their settings, with the method and the reference.
+        jobs: The settings of its jobs, with the method and the reference.
         stored: The submitted rows.
-        folder: The published values.
-        name: The method.
+        folder: The folder of the published values.
+        name: The name of the method.
         seed: The seed of the fresh images.
         call: Calls a function in a fresh process.
     """
     chosen = fresh_settings()
-    reference, manifest = chosen["reference"], reading.read_manifest(folder)
+    reference = chosen["reference"]
+    manifest = reading.read_manifest(folder)
     rows = reading.read_records(folder, manifest)
-    published = pd.concat(
-        [
-            stored[stored["method"].astype(str) == name],
-            rows[rows["method"].astype(str) == reference],
-        ]
-    )
+    own_rows = stored[stored["method"].astype(str) == name]
+    reference_rows = rows[rows["method"].astype(str) == reference]
+    published_rows = pd.concat([own_rows, reference_rows])
+    methods = {name, reference}
     with TemporaryDirectory() as weights:
-        fresh = [
-            _fresh(settings, {name, reference}, chosen, seed, Path(weights)) for settings in jobs
-        ]
-        drawn = call(computed_alone, fresh, seed, 1.0)
-    drawn["value"] = publishing.rounded(drawn["value"].to_numpy(float))
+        fresh_jobs = [_fresh(settings, methods, chosen, seed, Path(weights)) for settings in jobs]
+        fresh_rows = call(computed_alone, fresh_jobs, seed, 1.0)
+    fresh_rows["value"] = publishing.rounded(fresh_rows["value"].to_numpy(float))
     metadata = Metadata(manifest)
-    moved = []
+    comparisons = []
     for metric in manifest.metrics:
         value = metadata.value(metric)
-        before = _by_image(published, metric, name, reference)
-        now = _by_image(drawn, metric, name, reference)
+        before = _by_image(published_rows, metric, name, reference)
+        now = _by_image(fresh_rows, metric, name, reference)
         if value.has_direction and min(len(before), len(now)) > 1:
-            moved.append(Moved(part, value, before, now, _p(before[:, 1], now[:, 1], value)))
-    return moved
+            p = _p_value(before[:, 1], now[:, 1], value)
+            comparisons.append(Moved(part, value, before, now, p))
+    return comparisons
 
 
 def _fresh(
     settings: Settings, names: set[str], chosen: Mapping[str, Any], seed: int, weights: Path
 ) -> Settings:
-    """Return the settings of a job on fresh images, of planted networks with reordered channels."""
+    """Return the settings of a job on fresh images. Planted networks have their channels in another
+    order.
+    """
     data = settings.data
     model = settings.model
     if isinstance(network := load_model(model).module, PlantedNetwork):
@@ -397,46 +419,49 @@ def _fresh(
 
 
 def _reordered(network: PlantedNetwork, seed: int) -> dict[str, Tensor]:
-    """The weights of the same network with its channels in another order, but for two that a noisy
-    or reads by their place. The last convolution of the features makes the channels, and readout
-    and head read them.
+    """Return the weights of the same network with its channels in another order.
+
+    The last convolution of the features makes the channels, and readout and head read them. The
+    first two channels
+    of a noisy or stay, which reads them by their position.
     """
     state = network.state_dict()
-    *_, last = (
+    *_, last_convolution = (
         name for name, module in network.features.named_modules() if isinstance(module, _ConvNd)
     )
-    first = next(
+    first_linear = next(
         name for name, module in network.head.named_modules() if isinstance(module, nn.Linear)
     )
-    channels = len(state[f"features.{last}.weight"])
-    fixed = 2 if isinstance(network.head, NoisyOr) else 0
-    others = random.Random(seed).sample(range(fixed, channels), channels - fixed)
-    order = [*range(fixed), *others]
-    made = [name for name in state if name.startswith((f"features.{last}.", "readout."))]
-    state |= {name: state[name][order] for name in made}
-    read = f"head.{first}.weight" if first else "head.weight"
-    return {**state, read: state[read][:, order].contiguous()}
+    channels = len(state[f"features.{last_convolution}.weight"])
+    num_fixed = 2 if isinstance(network.head, NoisyOr) else 0
+    others = random.Random(seed).sample(range(num_fixed, channels), channels - num_fixed)
+    order = [*range(num_fixed), *others]
+    for name in state:
+        if name.startswith((f"features.{last_convolution}.", "readout.")):
+            state[name] = state[name][order]
+    head_weight = f"head.{first_linear}.weight" if first_linear else "head.weight"
+    state[head_weight] = state[head_weight][:, order].contiguous()
+    return state
 
 
 def _by_image(frame: pd.DataFrame, metric: str, name: str, reference: str) -> NDArray[np.float64]:
-    """(images, 2): the value and its difference to the reference's, means over networks and
-    explained classes.
+    """Return (images, 2): the value and its difference to the reference's, as means over networks
+    and explained classes.
     """
     rows = frame[(frame["metric"].astype(str) == metric) & (frame["status"] == OK)]
     table = rows.astype(dict.fromkeys([*ROW, "method"], str)).pivot_table("value", ROW, "method")
     if not {name, reference} <= {*table}:
         return np.empty((0, 2))
-    both = pd.DataFrame(
-        {"value": table[name], "difference": table[name] - table[reference]}
-    ).dropna()
-    return both.groupby("image_id").mean().to_numpy(dtype=np.float64)
+    columns = {"value": table[name], "difference": table[name] - table[reference]}
+    rows_with_both = pd.DataFrame(columns).dropna()
+    return rows_with_both.groupby("image_id").mean().to_numpy(dtype=np.float64)
 
 
-def _p(before: NDArray[np.float64], now: NDArray[np.float64], value: Value) -> float:
-    """Welch's test; of metrics with heavy tails Brunner and Munzel's (Biometrical Journal 2000), of
-    ranks.
+def _p_value(before: NDArray[np.float64], now: NDArray[np.float64], value: Value) -> float:
+    """Return the p value of Welch's test. Metrics with heavy tails use the rank test of Brunner and
+    Munzel (Biometrical Journal 2000).
     """
-    from scipy import stats  # here, since most commands need none
+    from scipy import stats  # here, since most commands don't need it
 
     if np.ptp(np.concatenate([before, now])) == 0:
         return 1.0
@@ -444,4 +469,4 @@ def _p(before: NDArray[np.float64], now: NDArray[np.float64], value: Value) -> f
         p = stats.brunnermunzel(before, now).pvalue
     else:
         p = stats.ttest_ind(before, now, equal_var=False).pvalue
-    return 0.0 if np.isnan(p) else float(p)  # each constant, and not the same
+    return 0.0 if np.isnan(p) else float(p)  # NaN: both are constant, with different values
