@@ -1,3 +1,3 @@
-"""The offline default: drawn scenes, signals and volumes, and small trained CNNs. Imports errors
-only.
+"""The offline default: drawn scenes, signals and volumes, and small trained CNNs. This package
+imports only `errors`.
 """

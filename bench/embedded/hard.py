@@ -1,8 +1,7 @@
-"""The gate's hard images: what makes a value undefined, negative or easy to get wrong, an image or
-two of each kind.
+"""The gate's hard images, one or two of each kind: images that make a value undefined, negative or
+easy to get wrong.
 
-They are PNG files in memory, so that decoding, resizing and cropping are part of what the gate
-sees.
+They are PNG files in memory, so that the gate also checks decoding, resizing and cropping.
 """
 
 from __future__ import annotations
@@ -21,78 +20,76 @@ from axiom_bench.embedded import patches, scenes
 from axiom_bench.embedded.planted import GRIDS
 
 Mask = NDArray[np.int64]
-SEED = 7  # of what is drawn
-SCENES = (
-    4,
-    10,
-    12,
-    13,
-    14,
-    15,
-    19,
-    20,
-    21,
-    25,
-)  # of one or two digits, so that few labels are explained
-BACKGROUND, NO_VERDICT = -1, -2  # of a mask, as data/base.py has them
-LANDSCAPE, PORTRAIT = (112, 144), (150, 108)  # height and width of stored scenes
+SEED = 7  # of everything that is drawn
+# Scenes of one or two digits, so that few labels are explained.
+SCENES = (4, 10, 12, 13, 14, 15, 19, 20, 21, 25)
+# values of a mask, as in data/base.py
+BACKGROUND = -1
+NO_VERDICT = -2
+# height and width of stored scenes
+LANDSCAPE = (112, 144)
+PORTRAIT = (150, 108)
 ORIENTATION = 0x0112  # EXIF's tag; 6 asks a viewer to turn the picture
-FRAMED, MARGINS = (
-    (100, 120),
-    (2, 12),
-)  # of stored patch images: the centre crop of 96 x 96 is the image as drawn
-GREY, FRAME = (
-    128,
-    12,
-)  # around patches: the brightness, and the most pixels that an image shows of it on a side
-BLUE, RED = (0, 0, 249), ((182, 0, 0), (183, 0, 0))  # red in a sixth of the rows
+# Size and margins of stored patch images: their centre crop of 96 x 96 is the image as drawn.
+FRAMED = (100, 120)
+MARGINS = (2, 12)
+GREY = 128  # the brightness around patches
+FRAME = 12  # the most pixels that an image shows of that grey on a side
+BLUE = (0, 0, 249)
+RED = ((182, 0, 0), (183, 0, 0))  # the second is the colour of a sixth of the rows
 
 
 @dataclass(frozen=True)
 class HardImage:
-    """content: of a PNG file. label: the image's class, None for none. objects: (class, box), box =
-    x0, y0, x1, y1 in stored pixels, x1 and y1 exclusive. mask: (h, w), the class of each pixel,
-    BACKGROUND or NO_VERDICT, or None.
-    """
+    """An image with its annotation."""
 
     content: bytes
+    """The content of a PNG file."""
     label: int | None
+    """The image's class, `None` for no class."""
     objects: tuple[tuple[int, scenes.Box], ...] = ()
+    """(class, box), box = x0, y0, x1, y1 in stored pixels, with x1 and y1 exclusive."""
     mask: Mask | None = None
+    """(h, w), the class of each pixel, BACKGROUND or NO_VERDICT."""
 
 
 @cache
 def hard_scenes() -> Mapping[str, HardImage]:
-    """Scenes whose classes are digits, by a name that says what is hard; ascending."""
-    plain = {
-        number: _stretched(scenes.draw("evaluation", SEED, number), LANDSCAPE) for number in SCENES
-    }
+    """Return scenes whose classes are digits. Their names say what is hard, and are in ascending
+    order.
+    """
+    plain = {}
+    for number in SCENES:
+        plain[number] = _stretched(scenes.draw("evaluation", SEED, number), LANDSCAPE)
     portrait = _stretched(scenes.draw("evaluation", SEED, 22), PORTRAIT)
     absent = (plain[13].label + 1) % len(scenes.CLASSES)
     first, other = plain[15].objects
-    same = np.where(plain[15].mask == other[0], first[0], plain[15].mask)
-    band = plain[21].mask.copy()
-    band[:, : LANDSCAPE[1] // 2][band[:, : LANDSCAPE[1] // 2] < 0] = NO_VERDICT
+    first_class = first[0]
+    mask_of_one_class = np.where(plain[15].mask == other[0], first_class, plain[15].mask)
+    mask_with_band = plain[21].mask.copy()
+    left_half = mask_with_band[:, : LANDSCAPE[1] // 2]  # a view
+    left_half[left_half < 0] = NO_VERDICT
     grey = Image.fromarray(plain[20].image).convert("L")
+    sixteen_bits = Image.fromarray(plain[10].image[..., 1].astype(np.uint16) * 256)
     opacity = np.full(LANDSCAPE, 255, np.uint8)
-    opacity[20:60, 30:80] = 0  # whose pixels have other colours than a reader may show
+    opacity[20:60, 30:80] = 0  # a reader may show other colours for these pixels
+    transparent = Image.fromarray(np.dstack([plain[12].image, opacity]))
+    one_colour = Image.new("RGB", LANDSCAPE[::-1], (96, 96, 96))
     images = {
         "landscape": _file(plain[19]),
         "portrait": _file(portrait),
         "grey": _file(plain[20], grey),
-        "sixteen_bits": _file(
-            plain[10], Image.fromarray(plain[10].image[..., 1].astype(np.uint16) * 256)
-        ),
-        "transparent": _file(plain[12], Image.fromarray(np.dstack([plain[12].image, opacity]))),
+        "sixteen_bits": _file(plain[10], sixteen_bits),
+        "transparent": _file(plain[12], transparent),
         "turned_by_exif": _file(plain[4], orientation=6),
         "another_label": replace(_file(plain[13]), label=absent),
         "no_annotation": replace(_file(plain[25]), objects=(), mask=None),
-        "no_verdict": replace(_file(plain[21]), mask=band),
+        "no_verdict": replace(_file(plain[21]), mask=mask_with_band),
         "two_of_a_class": replace(
-            _file(plain[15]), objects=(first, (first[0], other[1])), mask=same
+            _file(plain[15]), objects=(first, (first_class, other[1])), mask=mask_of_one_class
         ),
-        "cut_away": _beside(plain[14]),
-        "one_colour": HardImage(_png(Image.new("RGB", LANDSCAPE[::-1], (96, 96, 96))), 3),
+        "cut_away": _at_left_edge(plain[14]),
+        "one_colour": HardImage(_png(one_colour), label=3),
         "no_class": replace(_file(plain[19]), label=None, objects=(), mask=None),
         "truncated": replace(_file(portrait), content=_file(portrait).content[:2000]),
     }
@@ -101,13 +98,14 @@ def hard_scenes() -> Mapping[str, HardImage]:
 
 @cache
 def hard_patches() -> Mapping[str, HardImage]:
-    """Images for the planted networks, likewise. Their classes are "evidence" and "other"."""
+    """Return images for the planted networks, named in the same way. Their classes are "evidence"
+    and "other".
+    """
     drawn = [patches.draw("evaluation", SEED, number) for number in range(3)]
     yellow = next(patch for patch in drawn[1].patches if patch.colour == "yellow")
     unbalanced = drawn[1].image.copy()
-    unbalanced[yellow.box[1], yellow.box[0]] = (
-        128  # blue - yellow sums to a thousandth of its terms
-    )
+    # With one grey pixel, blue - yellow sums to a thousandth of its terms.
+    unbalanced[yellow.box[1], yellow.box[0]] = 128
     images = {
         "blue_cancels_yellow": _framed(drawn[0]),
         "blue_nearly_cancels_yellow": _framed(replace(drawn[1], image=unbalanced)),
@@ -120,9 +118,11 @@ def hard_patches() -> Mapping[str, HardImage]:
 
 @cache
 def hard_crops() -> Mapping[str, HardImage]:
-    """Images for the planted networks, likewise. Along a side of 99 or 101 pixels a centre crop of
-    96 leaves an odd margin, whose half torchvision rounds to an even number; beyond a side of 91 it
-    goes.
+    """Return images for the planted networks, named in the same way.
+
+    Along a side of 99 or 101 pixels a centre crop of 96 leaves an odd margin, whose half
+    torchvision rounds to an even number.
+    A side of 91 pixels is smaller than the crop.
     """
     drawn = [patches.draw("evaluation", SEED, number) for number in (3, 4)]
     images = {
@@ -142,48 +142,63 @@ CLASSES = MappingProxyType(
 
 
 def _numbered(images: Mapping[str, HardImage]) -> Mapping[str, HardImage]:
-    return MappingProxyType(
-        {f"{number:02d}_{name}": image for number, (name, image) in enumerate(images.items())}
-    )
+    """Return the images with their numbers in front of their names."""
+    numbered = {}
+    for number, (name, image) in enumerate(images.items()):
+        numbered[f"{number:02d}_{name}"] = image
+    return MappingProxyType(numbered)
 
 
 def _stretched(scene: scenes.Scene, size: tuple[int, int]) -> scenes.Scene:
-    """A scene at another height and width, each pixel the nearest one's."""
+    """Return a scene at another height and width. Each pixel is the nearest one of the scene."""
     rows, columns = (np.arange(side) * scenes.SIDE // side for side in size)
     mask = scene.mask[rows[:, None], columns]
+    image = scene.image[rows[:, None], columns]
     objects = tuple((digit, scenes.tight_box(mask == digit)) for digit, _ in scene.objects)
-    return scenes.Scene(scene.image[rows[:, None], columns], mask, objects)
+    return scenes.Scene(image, mask, objects)
 
 
 def _file(
     scene: scenes.Scene, image: Image.Image | None = None, orientation: int | None = None
 ) -> HardImage:
-    """A scene as a file. image: what is stored in its picture's place. orientation: in its EXIF."""
+    """Return a scene as a file, with this picture instead of its own if one is given, and with an
+    orientation in its EXIF.
+    """
     picture = Image.fromarray(scene.image) if image is None else image
     return HardImage(_png(picture, orientation), scene.label, scene.objects, scene.mask)
 
 
-def _beside(scene: scenes.Scene) -> HardImage:
-    """A scene at the left edge of a wide picture, of which a centre crop sees nothing."""
+def _at_left_edge(scene: scenes.Scene) -> HardImage:
+    """Return a scene at the left edge of a wide picture. A centre crop shows nothing of the
+    scene.
+    """
     height, width = scene.mask.shape
-    grey = np.full((height, 3 * width, 3), 128, np.uint8)
+    image = np.full((height, 3 * width, 3), 128, np.uint8)
+    image[:, :width] = scene.image
     mask = np.full((height, 3 * width), BACKGROUND)
-    grey[:, :width], mask[:, :width] = scene.image, scene.mask
-    return HardImage(_png(Image.fromarray(grey)), scene.label, scene.objects, mask)
+    mask[:, :width] = scene.mask
+    return HardImage(_png(Image.fromarray(image)), scene.label, scene.objects, mask)
 
 
 def _only(drawn: patches.PatchImage, *colours: str) -> patches.PatchImage:
-    """The patches of these colours on plain grey; the channels of the others are dead."""
+    """Return the patches of these colours on plain grey. The channels of the other colours are
+    dead.
+    """
     kept = tuple(patch for patch in drawn.patches if patch.colour in colours)
-    image, mask = np.full_like(drawn.image, GREY), np.full(drawn.mask.shape, BACKGROUND)
+    image = np.full_like(drawn.image, GREY)
+    mask = np.full(drawn.mask.shape, BACKGROUND)
     for patch in kept:
-        image[patch.place], mask[patch.place] = patches.COLOURS[patch.colour], patch.label
+        image[patch.place] = patches.COLOURS[patch.colour]
+        mask[patch.place] = patch.label
     return patches.PatchImage(image, mask, kept)
 
 
 def _at_the_threshold(drawn: patches.PatchImage) -> patches.PatchImage:
-    """Blue and red alone. planted_additive counts blue 3 times as much: in a map of its weights red
-    has (109 + 1/3) / (3 x 243) = 0.149977 of the maximum, nothing at 15 %; in half precision it has
+    """Return only the blue and the red patches, in colours that put red at the threshold of 15 %.
+
+    planted_additive counts blue 3 times as much as red. In a map of its weights red
+    has (109 + 1/3) / (3 x 243) = 0.149977 of the maximum, which isn't part of the map at 15 %. In
+    half precision it has
     0.150024.
     """
     shown = _only(drawn, "blue", "red")
@@ -197,30 +212,33 @@ def _at_the_threshold(drawn: patches.PatchImage) -> patches.PatchImage:
 def _framed(
     drawn: patches.PatchImage, size: tuple[int, int] = FRAMED, margins: tuple[int, int] = MARGINS
 ) -> HardImage:
-    """Patches inside a frame that the centre crop takes away. size: (height, width). margins: above
-    and to the left of what was drawn, which is cut there where they are negative.
+    """Return patches inside a frame that the centre crop cuts off, at a size of (height, width).
+
+    The margins are those above and to the left of the drawn image. If they are negative, the image
+    is cut there.
     """
-    (height, width), (top, left) = size, margins
+    height, width = size
+    top, left = margins
     place = (slice(FRAME - top, FRAME - top + height), slice(FRAME - left, FRAME - left + width))
-    image = np.pad(drawn.image, ((FRAME, FRAME), (FRAME, FRAME), (0, 0)), constant_values=GREY)[
-        place
-    ]
-    mask = np.pad(drawn.mask, FRAME, constant_values=BACKGROUND)[place]
-    seen = (width, height, width, height)
-    boxes = (
-        np.clip(np.add(box, (left, top, left, top)), 0, seen).tolist() for _, box in drawn.objects
+    padded_image = np.pad(
+        drawn.image, ((FRAME, FRAME), (FRAME, FRAME), (0, 0)), constant_values=GREY
     )
-    objects = tuple(
-        (label, tuple(box)) for (label, _), box in zip(drawn.objects, boxes, strict=True)
-    )
-    return HardImage(_png(Image.fromarray(image)), 0, objects, mask)
+    padded_mask = np.pad(drawn.mask, FRAME, constant_values=BACKGROUND)
+    bounds = (width, height, width, height)
+    objects = []
+    for label, box in drawn.objects:
+        moved_box = np.add(box, (left, top, left, top))
+        objects.append((label, tuple(np.clip(moved_box, 0, bounds).tolist())))
+    image = Image.fromarray(padded_image[place])
+    return HardImage(_png(image), 0, tuple(objects), padded_mask[place])
 
 
 def _png(image: Image.Image, orientation: int | None = None) -> bytes:
-    """The file's content; PNG loses nothing, so that its pixels don't depend on a version of a
-    library.
+    """Return the content of a PNG file. PNG is lossless, so that its pixels don't depend on the
+    version of a library.
     """
-    buffer, exif = BytesIO(), Image.Exif()
+    buffer = BytesIO()
+    exif = Image.Exif()
     if orientation is not None:
         exif[ORIENTATION] = orientation
     image.save(buffer, "PNG", exif=exif)

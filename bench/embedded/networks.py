@@ -1,13 +1,16 @@
-"""The embedded CNNs: 96 x 96 RGB scenes in, ten logits out, under 250,000 parameters each; others
-have fewer.
+"""The embedded CNNs. Most map 96 x 96 RGB scenes to ten logits, with under 250,000 parameters each.
 
-`scenes_vgg` ends in a fully connected ReLU head, where gradients times activations miss the score
-and the axioms bite; `scenes_resnet` ends in global average pooling and one linear layer, where the
+`scenes_vgg` ends in a fully connected ReLU head, where gradients times activations don't add up to
+the score
+and the axioms are violated. `scenes_resnet` ends in global average pooling and one linear layer,
+where the
 CAM methods coincide. `scenes_shortcut` is `scenes_vgg` trained on scenes where a spurious mark goes
 with one class (`embedded.marked`). `scenes_fooled` is `scenes_vgg`, and `scenes_fooled_resnet` is
 `scenes_resnet`, fine-tuned to mislead Grad-CAM. `signals_cnn`, `volumes_cnn` and
-`synthetic_shapes_cnn` have such a head too, and see what `embedded.shapes` draws. `scenes_detector`
-and `scenes_segmenter` give boxes and maps of classes in scenes where classes repeat.
+`synthetic_shapes_cnn` also have a fully connected ReLU head, and are trained on what
+`embedded.shapes` draws. They have fewer
+parameters. `scenes_detector` and `scenes_segmenter` return boxes and maps of classes in scenes
+where classes repeat.
 """
 
 from __future__ import annotations
@@ -23,9 +26,9 @@ from torch import Tensor, nn
 
 from axiom_bench.embedded import scenes, shapes
 
-# The last ReLU, or the last block: (64, 12, 12) of scenes, (32, 24) of signals, (24, 6, 6, 6) of
-# volumes, (48, 14, 14) of shapes. Of the detector that before its heads, and of the segmenter that
-# of its coarsest maps, (48, 12, 12).
+# The target layers: the last ReLU or the last block, with activations (64, 12, 12) for scenes,
+# (32, 24) for signals, (24, 6, 6, 6) for volumes, and (48, 14, 14) for shapes. The detector's is
+# the ReLU before its heads, and the segmenter's that of its coarsest maps, both (48, 12, 12).
 LAYERS = {
     "scenes_vgg": "features.13",
     "scenes_resnet": "layer4",
@@ -38,7 +41,7 @@ LAYERS = {
     "scenes_detector": "features.13",
     "scenes_segmenter": "bottleneck.7",
 }
-KINDS = {  # what each sees
+KINDS = {  # the kind of scenes that each network is trained on
     "scenes_vgg": scenes.FEW,
     "scenes_resnet": scenes.FEW,
     "scenes_shortcut": scenes.FEW,
@@ -50,27 +53,35 @@ KINDS = {  # what each sees
     "scenes_detector": scenes.REPEATED,
     "scenes_segmenter": scenes.REPEATED,
 }
-NOTES = {  # what a reader must know of a network's values
-    "scenes_vgg": "its layers and training were chosen so that Grad-CAM's sensitivity error is at least 0.25; on three "
-    "ImageNet networks methods break the axioms less, or otherwise "
+FOOLED_NOTE = (
+    "it was fine-tuned so that Grad-CAM's maps show the image's border (docs/findings.md)."
+)
+NOTES = {  # notes that reports print next to a network's values
+    "scenes_vgg": "its layers and training were chosen so that Grad-CAM's sensitivity error is at "
+    "least 0.25; on three ImageNet networks methods break the axioms less, or otherwise "
     "(docs/studies/embedded-network.md).",
-    **dict.fromkeys(
-        ("scenes_fooled", "scenes_fooled_resnet"),
-        "it was fine-tuned so that Grad-CAM's maps show the image's border (docs/findings.md).",
-    ),
+    "scenes_fooled": FOOLED_NOTE,
+    "scenes_fooled_resnet": FOOLED_NOTE,
 }
-MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of the input, RGB in [0, 1]
+# mean and standard deviation that normalise the input, RGB in [0, 1]
+MEAN = (0.5, 0.5, 0.5)
+STD = (0.25, 0.25, 0.25)
 
 
 def scenes_vgg(batch_norm: bool = False) -> nn.Sequential:
-    """Six 3 x 3 convolutions, the first strided, and three max-pools, then 2304-64-64-10 with
+    """Return a network of six 3 x 3 convolutions, the first strided, three max-pools, and
+    2304-64-64-10 with
     ReLUs.
 
-    batch_norm: as it is trained; in the committed weights it is folded into the layer before it. As
-    in torchvision's VGG an adaptive pool stands between `features` and the head: the last layer of
+    As in torchvision's VGG, an adaptive pool stands between `features` and the head, so that the
+    last layer of
     `features` is a ReLU.
+
+    Args:
+        batch_norm: Add the batch norm of training. In the committed weights it is folded into the
+            layer before it.
     """
-    layers = (
+    convolutions = (
         (16, 3, False),
         (32, 3, True),
         (48, 3, True),
@@ -78,61 +89,99 @@ def scenes_vgg(batch_norm: bool = False) -> nn.Sequential:
         (48, 3, False),
         (64, 3, False),
     )
-    return _vgg(2, 3, layers, 6, (64, 64), 10, batch_norm)
+    return _vgg(
+        axes=2,
+        channels=3,
+        convolutions=convolutions,
+        pooled_side=6,
+        hidden=(64, 64),
+        classes=10,
+        batch_norm=batch_norm,
+    )
 
 
 def signals_cnn(batch_norm: bool = False) -> nn.Sequential:
-    """As scenes_vgg, of signals (1, 192): four convolutions of 7, 5, 5 and 3 samples, then
+    """Return a network as scenes_vgg, for signals (1, 192): convolutions of 7, 5, 5 and 3 samples,
+    then
     192-48-5.
+
+    Args:
+        batch_norm: See `scenes_vgg`.
     """
     return _vgg(
-        1,
-        1,
-        ((16, 7, False), (24, 5, True), (32, 5, True), (32, 3, False)),
-        6,
-        (48,),
-        5,
-        batch_norm,
+        axes=1,
+        channels=1,
+        convolutions=((16, 7, False), (24, 5, True), (32, 5, True), (32, 3, False)),
+        pooled_side=6,
+        hidden=(48,),
+        classes=5,
+        batch_norm=batch_norm,
     )
 
 
 def volumes_cnn(batch_norm: bool = False) -> nn.Sequential:
-    """As scenes_vgg, of volumes (1, 24, 24, 24): three 3 x 3 x 3 convolutions, then 648-16-5."""
-    return _vgg(3, 1, ((8, 3, False), (16, 3, True), (24, 3, False)), 3, (16,), 5, batch_norm)
+    """Return a network as scenes_vgg, for volumes (1, 24, 24, 24): three 3 x 3 x 3 convolutions,
+    then 648-16-5.
+
+    Args:
+        batch_norm: See `scenes_vgg`.
+    """
+    return _vgg(
+        axes=3,
+        channels=1,
+        convolutions=((8, 3, False), (16, 3, True), (24, 3, False)),
+        pooled_side=3,
+        hidden=(16,),
+        classes=5,
+        batch_norm=batch_norm,
+    )
 
 
 def synthetic_shapes_cnn(batch_norm: bool = False) -> nn.Sequential:
-    """As scenes_vgg, of pictures (3, 224, 224): five convolutions, the first of 5 x 5, then
+    """Return a network as scenes_vgg, for pictures (3, 224, 224): five convolutions, the first 5 x
+    5, then
     2352-32-6.
+
+    Args:
+        batch_norm: See `scenes_vgg`.
     """
-    layers = ((8, 5, True), (16, 3, True), (32, 3, True), (48, 3, False), (48, 3, False))
-    return _vgg(2, 3, layers, 7, (32,), 6, batch_norm)
+    return _vgg(
+        axes=2,
+        channels=3,
+        convolutions=((8, 5, True), (16, 3, True), (32, 3, True), (48, 3, False), (48, 3, False)),
+        pooled_side=7,
+        hidden=(32,),
+        classes=6,
+        batch_norm=batch_norm,
+    )
 
 
 def _vgg(
     axes: int,
     channels: int,
     convolutions: Sequence[tuple[int, int, bool]],
-    pooled: int,
+    pooled_side: int,
     hidden: Sequence[int],
     classes: int,
     batch_norm: bool,
 ) -> nn.Sequential:
-    """Of inputs (B, channels, *space) with so many axes. convolutions: width, kernel, whether a
-    max-pool follows.
+    """Return a network for inputs (B, channels, *space) with `axes` axes of space. Each convolution
+    is (width, kernel, whether a max-pool follows).
     """
-    layers = _convolutions(axes, channels, convolutions, batch_norm)
-    channels = convolutions[-1][0]
+    features = _convolutions(axes, channels, convolutions, batch_norm)
+    last_width = convolutions[-1][0]
     head: list[nn.Module] = []
-    for inputs, width in pairwise((channels * pooled**axes, *hidden)):
-        head += [nn.Linear(inputs, width)]
-        head += [nn.BatchNorm1d(width)] if batch_norm else []
-        head += [nn.ReLU(inplace=True)]
-    head += [nn.Linear(hidden[-1], classes)]
+    for inputs, width in pairwise((last_width * pooled_side**axes, *hidden)):
+        head.append(nn.Linear(inputs, width))
+        if batch_norm:
+            head.append(nn.BatchNorm1d(width))
+        head.append(nn.ReLU(inplace=True))
+    head.append(nn.Linear(hidden[-1], classes))
+    adaptive_pool = getattr(nn, f"AdaptiveMaxPool{axes}d")
     return nn.Sequential(
         OrderedDict(
-            features=layers,
-            pool=getattr(nn, f"AdaptiveMaxPool{axes}d")(pooled),
+            features=features,
+            pool=adaptive_pool(pooled_side),
             flatten=nn.Flatten(),
             classifier=nn.Sequential(*head),
         )
@@ -146,27 +195,28 @@ def _convolutions(
     batch_norm: bool,
     stride: int = 2,
 ) -> nn.Sequential:
-    """Convolutions with ReLUs. convolutions: width, kernel, whether a max-pool follows. stride: of
-    the first.
+    """Return convolutions with ReLUs, each given as (width, kernel, whether a max-pool follows).
+    The first has the stride.
     """
-    convolution, norm, pool = (
-        getattr(nn, f"{name}{axes}d") for name in ("Conv", "BatchNorm", "MaxPool")
-    )
+    convolution = getattr(nn, f"Conv{axes}d")
+    norm = getattr(nn, f"BatchNorm{axes}d")
+    pool = getattr(nn, f"MaxPool{axes}d")
     layers: list[nn.Module] = []
-    for place, (width, kernel, is_pooled) in enumerate(convolutions):
-        layers += [
-            convolution(channels, width, kernel, 1 if place else stride, padding=kernel // 2)
-        ]
-        layers += [norm(width)] if batch_norm else []
-        layers += [nn.ReLU(inplace=True)]
-        layers += [pool(2)] if is_pooled else []
+    for number, (width, kernel, is_pooled) in enumerate(convolutions):
+        own_stride = stride if number == 0 else 1
+        layers.append(convolution(channels, width, kernel, own_stride, padding=kernel // 2))
+        if batch_norm:
+            layers.append(norm(width))
+        layers.append(nn.ReLU(inplace=True))
+        if is_pooled:
+            layers.append(pool(2))
         channels = width
     return nn.Sequential(*layers)
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions with batch norm, and a shortcut: the identity, or 1 x 1 where the
-    shape changes.
+    """Two 3 x 3 convolutions with batch norm, and a shortcut: the identity, or 1 x 1 if the shape
+    changes.
     """
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
@@ -182,15 +232,19 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(width))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, channels, H, W) -> (B, width, H / stride, W / stride)."""
+        """Map (B, channels, H, W) to (B, width, H / stride, W / stride)."""
         hidden = self.relu(self.bn1(self.conv1(images)))
         return self.relu(self.bn2(self.conv2(hidden)) + self.shortcut(images))
 
 
 def scenes_resnet() -> nn.Sequential:
-    """A strided stem and four residual blocks, then global average pooling and 64-10."""
+    """Return a network with a strided stem and four residual blocks, then global average pooling
+    and 64-10.
+    """
     stem = nn.Sequential(
-        nn.Conv2d(3, 16, 3, 2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)
+        nn.Conv2d(3, 16, 3, 2, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(inplace=True),
     )
     return nn.Sequential(
         OrderedDict(
@@ -207,10 +261,12 @@ def scenes_resnet() -> nn.Sequential:
 
 
 class Boxes(nn.Module):
-    """Boxes and class logits of each position of a level: a hidden 3 x 3 convolution with ReLU,
+    """A head that returns boxes and class logits of each position of a level: a hidden 3 x 3
+    convolution with ReLU,
     then 1 x 1.
 
-    stride: of the level, in pixels of the image; a box's sides are `stride * exp` of the output
+    `stride` is the level's, in pixels of the image. The sides of a box are `stride * exp` of the
+    output
     away from the centre of its position.
     """
 
@@ -223,22 +279,20 @@ class Boxes(nn.Module):
         self.sides = nn.Conv2d(width, 4, 1)
         self.classes = nn.Conv2d(width, len(scenes.CLASSES), 1)
         assert self.classes.bias is not None
-        nn.init.constant_(
-            self.classes.bias, -4
-        )  # at first no position shows an object, as most don't
+        # Before training no position shows an object, since most positions don't.
+        nn.init.constant_(self.classes.bias, -4)
         along = (torch.arange(scenes.SIDE // stride) + 0.5) * stride
         y, x = torch.meshgrid(along, along, indexing="ij")
-        self.register_buffer(
-            "centres", torch.stack((x, y, x, y), 2).flatten(0, 1), persistent=False
-        )
-        self.register_buffer("steps", torch.tensor((-1.0, -1, 1, 1)) * stride, persistent=False)
+        centres = torch.stack((x, y, x, y), 2).flatten(0, 1)
+        steps = torch.tensor((-1.0, -1, 1, 1)) * stride
+        self.register_buffer("centres", centres, persistent=False)
+        self.register_buffer("steps", steps, persistent=False)
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, width, h, w) -> boxes (B, h w, 4), x0 y0 x1 y1, and logits (B, h w, 10)."""
+        """Map (B, width, h, w) to boxes (B, h w, 4), x0 y0 x1 y1, and logits (B, h w, 10)."""
         hidden = self.hidden(maps)
-        sides, logits = (
-            layer(hidden).flatten(2).transpose(1, 2) for layer in (self.sides, self.classes)
-        )
+        sides = self.sides(hidden).flatten(2).transpose(1, 2)
+        logits = self.classes(hidden).flatten(2).transpose(1, 2)
         return self.centres + self.steps * sides.exp(), logits
 
 
@@ -247,7 +301,7 @@ class Detector(nn.Module):
 
     def __init__(self, batch_norm: bool = False) -> None:
         super().__init__()
-        layers = (
+        convolutions = (
             (16, 3, False),
             (24, 3, True),
             (32, 3, False),
@@ -255,14 +309,17 @@ class Detector(nn.Module):
             (48, 3, False),
             (48, 3, False),
         )
-        self.features = _convolutions(2, 3, layers, batch_norm)
+        self.features = _convolutions(2, 3, convolutions, batch_norm)
         self.coarse = _convolutions(2, 48, ((48, 3, False),), batch_norm)
         self.of_features = Boxes(48, 8, batch_norm)
         self.of_coarse = Boxes(48, 16, batch_norm)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, 96, 96) -> boxes (B, 180, 4), x0 y0 x1 y1 in pixels, and logits (B, 180, 10), of
-        which a sigmoid is the probability. The 144 positions of `features` first, each level row by
+        """Map images (B, 3, 96, 96) to boxes (B, 180, 4), x0 y0 x1 y1 in pixels, and logits (B,
+        180, 10).
+
+        A sigmoid of the logits is the probability. The 144 positions of `features` come first, each
+        level row by
         row.
         """
         features = self.features(images)
@@ -272,9 +329,10 @@ class Detector(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """A U-Net: three strided stages down to 12 x 12, and up again beside the maps of the first two.
+    """A U-Net: three strided stages down to 12 x 12, and up again next to the maps of the first
+    two.
 
-    Four convolutions in the coarsest stage, so that each position sees a whole digit.
+    The coarsest stage has four convolutions, so that each position sees a whole digit.
     """
 
     def __init__(self, batch_norm: bool = False) -> None:
@@ -289,7 +347,9 @@ class Segmenter(nn.Module):
         self.classes = nn.ConvTranspose2d(16, len(scenes.CLASSES) + 1, 2, 2)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, 96, 96) -> logits (B, 11, 96, 96): of the digits, and last of the ground."""
+        """Map images (B, 3, 96, 96) to logits (B, 11, 96, 96) of the digits, and last of the
+        ground.
+        """
         stem = self.stem(images)
         down = self.down(stem)
         up = self.to_down(self.bottleneck(down))
@@ -312,28 +372,44 @@ BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
 
 
 def weights_file(name: str, seed: int = 0) -> Path:
-    """Where the committed weights of an embedded network lie. seed: of its training."""
-    return Path(__file__).with_name(
-        f"{name}_seed{seed}.safetensors" if seed else f"{name}.safetensors"
-    )
+    """Return the file of the committed weights of an embedded network.
+
+    Args:
+        name: The network.
+        seed: The seed of its training.
+    """
+    stem = f"{name}_seed{seed}" if seed else name
+    return Path(__file__).with_name(f"{stem}.safetensors")
 
 
 def weights_files(name: str) -> dict[str, Path]:
-    """The committed weights of an embedded network: `default`, from seed 0, and `seed1`, ... of its
-    other trainings; `masked` of its copy that scripts/train_masked.py fine-tuned.
+    """Return the files of all committed weights of an embedded network.
+
+    Args:
+        name: The network.
+
+    Returns:
+        `default` is from seed 0, and `seed1`, ... from the other trainings. `masked` is the copy
+            that scripts/train_masked.py
+            fine-tuned.
     """
     folder = Path(__file__).parent
-    others = sorted(
-        path for part in ("masked", "seed*") for path in folder.glob(f"{name}_{part}.safetensors")
-    )
-    return {
-        "default": weights_file(name),
-        **{path.stem.removeprefix(f"{name}_"): path for path in others},
-    }
+    others: list[Path] = []
+    for suffix in ("masked", "seed*"):
+        others += folder.glob(f"{name}_{suffix}.safetensors")
+    weights = {"default": weights_file(name)}
+    for path in sorted(others):
+        weights[path.stem.removeprefix(f"{name}_")] = path
+    return weights
 
 
 def load(name: str, seed: int = 0) -> nn.Module:
-    """An embedded network by name, trained with this seed, in eval mode, float32."""
+    """Return an embedded network in eval mode, float32.
+
+    Args:
+        name: The network.
+        seed: The seed of its training.
+    """
     network = BUILDERS[name]()
     network.load_state_dict(load_file(weights_file(name, seed)))
     return network.eval()

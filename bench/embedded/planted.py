@@ -1,25 +1,31 @@
-"""The planted networks: colour detectors, the evidence of each channel, and a small head over it.
+"""The planted networks: colour detectors, the evidence of each channel, and a small head that reads
+the evidence.
 
     images -> features: detectors, F (B, K, 16, 16) -> readout: a_k = sum_xy r_k(x, y) F_k(x, y) ->
     head(a) -> logits
 
-Each is built for images, or for signals or volumes of three channels (`axes`: 1 or 3), with the
+Each can be built for images, and for signals or volumes of three channels (`axes`: 1 or 3), with
+the
 same score and truth.
 
-Channel k matters through its evidence a_k alone. Its true value is its Shapley value phi_k in the
-head, where a channel that is left out has F_k = 0, so a_k = 0. It is shared among the positions in
-proportion to r_k F_k, which is:
+Channel k affects the score only through its evidence a_k. Its true value is its Shapley value phi_k
+in the
+head, where a channel that is left out has F_k = 0, so a_k = 0. The value is shared among the
+positions in
+proportion to r_k F_k:
 
     T_k(x, y) = phi_k r_k(x, y) F_k(x, y) / a_k
 
-For a head that is multilinear in the evidence that is the Shapley value of the position among all
-channels and positions. For any head it is its Owen value (channels as unions) where the active
+For a head that is multilinear in the evidence, T is the Shapley value of the position among all
+channels and positions. For any head it is its Owen value (channels as unions) if the active
 positions of a channel have the same r_k F_k, as on the patches of `patches.py`. Both are proved by
 enumeration in tests/embedded/.
 
-Evidence is in patches: a_k = 1 is a patch of 16 cells of the channel's colour, in a signal of 8.
-All networks have a channel `brightness`, which answers everywhere and which no head reads, and a
-channel `cyan`, which is all that the logit of the second class, "other", reads. S is the logit of
+The unit of evidence is a patch: a_k = 1 is a patch of 16 cells of the channel's colour, in a signal
+of 8.
+All networks have a channel `brightness`, which is active everywhere and which no head reads. They
+also have a
+channel `cyan`, the only one that the logit of the second class, "other", reads. S is the logit of
 the first class, "evidence".
 """
 
@@ -37,10 +43,12 @@ from torch.nn.modules.conv import _ConvNd
 from axiom_bench.errors import BenchError
 
 MAX_CHANNELS = 12  # 4,096 subsets
-MEAN, STD = 0.5, 0.25  # of the input, each colour in [0, 1]
+MEAN = 0.5  # of the input, each colour in [0, 1]
+STD = 0.25  # of the input
 THIRD = 1 / 3
-# Weights of red, green and blue in [0, 1], and a bias, before a ReLU. Grey v has v times the sum of
-# the weights, and every other pure colour at most -1, so that rounding can't reach the ReLU's kink.
+# Weights of red, green and blue in [0, 1], and a bias, before a ReLU. A pixel of grey v has v times
+# the sum of the weights, plus the bias. Every other pure colour has at most -1, so that rounding
+# can't reach the ReLU's kink.
 DETECTORS = {
     "red": ((2.0, -2.0, -2.0), -1.0),
     "green": ((-2.0, 2.0, -2.0), -1.0),
@@ -50,50 +58,64 @@ DETECTORS = {
     "brightness": ((THIRD, THIRD, THIRD), 0.0),
     "dead": ((0.0, 0.0, 0.0), -1.0),
 }
-STEEP = (
-    8.0  # of saturated detectors: how far a patch of their colour is beyond the end of their slope
-)
-UNREAD = ("cyan", "brightness")  # by the logit of the first class
-OTHER = {"cyan": 1.0}
-WEIGHTS = {"red": 1.0, "green": 2.0, "blue": 3.0}
+# The factor of saturated detectors, which puts a patch of their colour far beyond their slope.
+STEEP = 8.0
+UNREAD = ("cyan", "brightness")  # channels that the logit of the first class doesn't read
+OTHER = {"cyan": 1.0}  # weights of the second class
+WEIGHTS = {"red": 1.0, "green": 2.0, "blue": 3.0}  # weights of the first class
 WAVE = 8.0  # slope of a wave
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The layer along one axis: cells of so many pixels each. full: cells of a patch of evidence 1.
-    axes: their number.
-
-    pooled: the factor from a mean over all cells to patches.
-    """
+    """The cells of the layer along one axis, and how many of them make a patch."""
 
     cell: int
+    """The pixels of a cell along an axis."""
     cells: int
+    """The cells along an axis."""
     full: int
+    """The cells of a patch of evidence 1."""
     axes: int
+    """The number of axes."""
 
     @property
     def pooled(self) -> float:
+        """The factor from a mean over all cells to patches."""
         return self.cells**self.axes / self.full
 
     def layer(self, name: str) -> Callable[..., nn.Module]:
-        """The class of layers of this name, such as Conv, for so many axes."""
+        """Return the class of layers of this name for `axes` axes.
+
+        Args:
+            name: The name without its dimension, such as Conv.
+        """
         layer: Callable[..., nn.Module] = getattr(nn, f"{name}{self.axes}d")
         return layer
 
 
-# Of signals (3, 192), of images (3, 96, 96), or 224 x 224 of cells of 14 x 14, and of volumes (3,
-# 24, 24, 24).
-GRIDS = {1: Grid(3, 64, 8, 1), 2: Grid(6, 16, 16, 2), 3: Grid(3, 8, 16, 3)}
+# The grids of signals (3, 192), of images (3, 96, 96) and of volumes (3, 24, 24, 24), by the number
+# of axes. Images may also be resized to 224 x 224, with cells of 14 x 14 pixels.
+GRIDS = {
+    1: Grid(cell=3, cells=64, full=8, axes=1),
+    2: Grid(cell=6, cells=16, full=16, axes=2),
+    3: Grid(cell=3, cells=8, full=16, axes=3),
+}
 
 
 def channel_shapley(score: Callable[[Tensor], Tensor], evidence: Tensor) -> Tensor:
-    """phi_k = mean over all orders of the channels of what the score gains where channel k joins:
-    (B, K) in float64.
+    """Compute the Shapley values of the channels in a score, (B, K) in float64.
 
-    score: evidence (N, K) in float64 -> scores (N,). evidence: (B, K); a channel that hasn't joined
-    has evidence 0. Shapley, A value for n-person games, 1953: sum_k phi_k = S(all) - S(none).
-    Raises BenchError for over 12 channels.
+    phi_k is the mean, over all orders of the channels, of the score's gain when channel k joins.
+    They add up to
+    sum_k phi_k = S(all) - S(none) (Shapley, A value for n-person games, 1953).
+
+    Args:
+        score: Maps evidence (N, K) in float64 to scores (N,).
+        evidence: The evidence (B, K). A channel that hasn't joined has evidence 0.
+
+    Raises:
+        BenchError: For over 12 channels.
     """
     channels = evidence.shape[1]
     if channels > MAX_CHANNELS:
@@ -104,42 +126,50 @@ def channel_shapley(score: Callable[[Tensor], Tensor], evidence: Tensor) -> Tens
     joined = (torch.arange(2**channels)[:, None] >> torch.arange(channels)) & 1 == 1  # (2^K, K)
     subsets = evidence.double()[:, None] * joined.to(evidence.device)  # (B, 2^K, K)
     values = score(subsets.flatten(0, 1)).unflatten(0, subsets.shape[:2])  # (B, 2^K)
-    # Channel k joins just these n others, after them and before the rest, in a share of 1 / (K C(K
-    # - 1, n)) of orders.
-    shares = torch.tensor(
-        [1 / (channels * comb(channels - 1, n)) for n in range(channels)], dtype=torch.float64
-    )
+    # For each set of n other channels: in a share of 1 / (K C(K - 1, n)) of all orders, channel k
+    # joins after exactly these n channels.
+    order_shares = [1 / (channels * comb(channels - 1, n)) for n in range(channels)]
+    shares = torch.tensor(order_shares, dtype=torch.float64)
     totals = []
     for channel in range(channels):
-        others = torch.nonzero(~joined[:, channel])[:, 0]
-        gains = (
-            values[:, others + 2**channel] - values[:, others]
-        )  # exactly 0 for a channel that never matters
+        others = torch.nonzero(~joined[:, channel])[:, 0]  # numbers of the subsets without it
+        # exactly 0 for a channel that never matters
+        gains = values[:, others + 2**channel] - values[:, others]
         totals.append(gains @ shares[joined[others].sum(1)].to(values))
     return torch.stack(totals, 1)
 
 
 class PlantedNetwork(nn.Module):
-    """features: images -> (B, K, *cells), 16 x 16 of images. readout: -> (B, K, 1, ...), one
-    channel at a time. head: (B, K) -> logits.
+    """A network whose truth is known.
+
+    `features` maps images to (B, K, *cells), 16 x 16 cells of images. `readout` maps these to (B,
+    K, 1, ...), one
+    channel at a time. `head` maps (B, K) to logits.
     """
 
     truth_layer = "features"
 
     def __init__(self, features: nn.Module, readout: nn.Module, head: nn.Module) -> None:
         super().__init__()
-        self.features, self.readout, self.flatten, self.head = features, readout, nn.Flatten(), head
+        self.features = features
+        self.readout = readout
+        self.flatten = nn.Flatten()
+        self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, *space), as drawn or resized -> logits (B, 2): of what is planted, and of
-        the other class.
+        """Map images (B, 3, *space), as drawn or resized, to logits (B, 2) of the planted class and
+        of the other one.
         """
         logits: Tensor = self.head(self.flatten(self.readout(self.features(images))))
         return logits
 
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
-        """T as above, for activations (B, K, *cells) and class indices (B,): as the activations, in
-        float64.
+        """Compute T, the true contribution of each channel and position, in float64 and the
+        activations' shape.
+
+        Args:
+            activations: F, (B, K, *cells).
+            targets: The indices of the classes (B,).
         """
         read = activations.double() * self.reading(activations)
         evidence = read.sum(tuple(range(2, read.ndim)), keepdim=True)
@@ -147,33 +177,49 @@ class PlantedNetwork(nn.Module):
         return values * (read / evidence.masked_fill(evidence == 0, 1))
 
     def channel_values(self, evidence: Tensor, targets: Tensor) -> Tensor:
-        """phi, the Shapley values of the channels in the logit of each row's class: (B, K) in
+        """Compute phi, the Shapley values of the channels in the logit of each row's class, (B, K)
+        in
         float64.
+
+        Args:
+            evidence: The evidence (B, K).
+            targets: The indices of the classes (B,).
         """
-        return torch.cat([
-            channel_shapley(lambda rows, c=int(target): self._exact_logits(rows)[:, c], row)  # type: ignore[misc]
-            for row, target in zip(evidence.split(1), targets, strict=True)
-        ])  # fmt: skip
+        values = []
+        for row, target in zip(evidence.split(1), targets, strict=True):
+
+            def class_logits(rows: Tensor, class_index: int = int(target)) -> Tensor:
+                return self._exact_logits(rows)[:, class_index]
+
+            values.append(channel_shapley(class_logits, row))
+        return torch.cat(values)
 
     def reading(self, activations: Tensor) -> Tensor:
-        """r, how much each position counts in its channel's evidence: broadcasts to the
-        activations, in float64.
+        """Return r, the weight of each position in its channel's evidence, in float64. It
+        broadcasts to the
+        activations.
+
+        Args:
+            activations: F, (B, K, *cells).
         """
         if isinstance(self.readout, _ConvNd):
             return self.readout.weight.double().squeeze(1)
         return activations.new_ones((), dtype=torch.float64) / activations[0, 0].numel()
 
     def _exact_logits(self, evidence: Tensor) -> Tensor:
+        """Compute the head's logits of evidence in float64."""
         exact = {name: tensor.double() for name, tensor in self.head.state_dict().items()}
         logits: Tensor = functional_call(self.head, exact, (evidence,))
         return logits
 
 
 class PlantedBoxes(nn.Module):
-    """Two boxes, the left and the right half of an image; the logits of each are of the evidence in
-    its half alone.
+    """A detector of two boxes, the left and the right half of an image. The logits of each box
+    depend only on the evidence in
+    its half.
 
-    So a channel that is active in both halves has a part in either box's score, and its truth is in
+    A channel that is active in both halves therefore contributes to either box's score, and its
+    truth is in
     that box's half.
     """
 
@@ -182,76 +228,93 @@ class PlantedBoxes(nn.Module):
 
     def __init__(self, left: PlantedNetwork, right: PlantedNetwork, grid: Grid) -> None:
         super().__init__()
-        self.features, self.left, self.right, middle = (
-            left.features,
-            left,
-            right,
-            grid.cells * grid.cell / 2,
-        )
+        self.features = left.features
+        self.left = left
+        self.right = right
+        middle = grid.cells * grid.cell / 2
         boxes = torch.tensor([[0.0, 0, middle, 2 * middle], [middle, 0, 2 * middle, 2 * middle]])
         self.register_buffer("boxes", boxes, persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, 96, 96) -> boxes (B, 2, 4) and logits (B, 2, 2)."""
+        """Map images (B, 3, 96, 96) to boxes (B, 2, 4) and logits (B, 2, 2)."""
         maps = self.features(images)
-        halves = (self.left, self.right)
-        logits = torch.stack([half.head(half.flatten(half.readout(maps))) for half in halves], 1)
+        logits_of_halves = []
+        for half in (self.left, self.right):
+            logits_of_halves.append(half.head(half.flatten(half.readout(maps))))
+        logits = torch.stack(logits_of_halves, 1)
         return self.boxes + torch.zeros_like(logits[:, :, :1]), logits
 
     def true_contributions(self, activations: Tensor, targets: Tensor, place: Tensor) -> Tensor:
-        """As `PlantedNetwork` has them, of the score at each row's place, (B, 5)."""
-        of_halves = [
-            half.true_contributions(activations, targets) for half in (self.left, self.right)
-        ]
-        return torch.stack(of_halves, 1)[torch.arange(len(place)), place[:, 0].long().cpu()]
+        """Compute T as `PlantedNetwork` does, for the score of each row's box.
+
+        Args:
+            activations: F, (B, K, *cells).
+            targets: The indices of the classes (B,).
+            place: The number of each row's box, first of 5 columns (B, 5).
+        """
+        left = self.left.true_contributions(activations, targets)
+        right = self.right.true_contributions(activations, targets)
+        box_numbers = place[:, 0].long().cpu()
+        return torch.stack([left, right], 1)[torch.arange(len(place)), box_numbers]
 
 
 class NoisyOr(nn.Module):
-    """The linear logits, the first with a + b - a b added, where a and b are the first two
-    channels, in patches.
+    """A head with linear logits, the first plus a + b - a b, where a and b are the evidence of the
+    first two channels in patches.
     """
 
     def __init__(self, read: nn.Linear, scale: float) -> None:
         super().__init__()
-        self.read, self.scale = read, scale
+        self.read = read
+        self.scale = scale
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """(B, K) -> (B, 2)."""
+        """Map pooled channels (B, K) to logits (B, 2)."""
         logits = self.read(pooled)
-        a, b = self.scale * pooled[:, 0:1], self.scale * pooled[:, 1:2]
+        a = self.scale * pooled[:, 0:1]
+        b = self.scale * pooled[:, 1:2]
         return torch.cat([logits[:, 0:1] + a + b - a * b, logits[:, 1:2]], 1)
 
 
 def detectors(grid: Grid, names: Sequence[str], saturated: bool = False) -> nn.Sequential:
-    """Images -> a map of cells for each name: a 1 x 1 convolution, a ReLU, and the mean of each
-    cell.
+    """Return a layer that maps images to a map of cells for each name.
 
-    saturated: by min(1, max(0, 8 x)) in the ReLU's place, which is flat at every pixel of a patch
-    and of the ground; brightness, which isn't 0 or 1, keeps its slope.
+    It is a 1 x 1 convolution, a ReLU, and the mean of each cell.
+
+    Args:
+        grid: The grid of the cells.
+        names: Names of DETECTORS, one per channel.
+        saturated: Replace the ReLU by min(1, max(0, 8 x)), which is flat at every pixel of a patch
+            and of the ground. The channel brightness isn't 0 or 1, and keeps its slope.
     """
     slopes = torch.tensor([STEEP if saturated and name != "brightness" else 1.0 for name in names])
     weights = torch.tensor([DETECTORS[name][0] for name in names]) * slopes[:, None]
     biases = torch.tensor([DETECTORS[name][1] for name in names]) * slopes
-    convolution = grid.layer("Conv")(3, len(names), 1)  # of images with the networks' MEAN and STD
-    convolution.load_state_dict({
+    # The convolution undoes the normalisation by MEAN and STD.
+    state = {
         "weight": (STD * weights).view(*weights.shape, *(1,) * grid.axes),
         "bias": biases + MEAN * weights.sum(1),
-    })  # fmt: skip
+    }
+    convolution = grid.layer("Conv")(3, len(names), 1)
+    convolution.load_state_dict(state)
     activation = nn.Hardtanh(0.0, 1.0) if saturated else nn.ReLU()
     return nn.Sequential(convolution, activation, grid.layer("AdaptiveAvgPool")(grid.cells))
 
 
 def reading(grid: Grid, factors: Sequence[tuple[float, float]]) -> nn.Module:
-    """The mean of each channel times its two factors here, of the left and the right half of the
-    last axis: (B, K, *cells) -> (B, K, 1, ...).
+    """Return a readout, (B, K, *cells) -> (B, K, 1, ...): the mean of each channel, weighted in the
+    two halves of the last axis.
+
+    Args:
+        grid: The grid of the cells.
+        factors: The weights of each channel in the left and in the right half.
     """
-    readout = grid.layer("Conv")(
-        len(factors), len(factors), grid.cells, groups=len(factors), bias=False
-    )
+    channels = len(factors)
+    readout = grid.layer("Conv")(channels, channels, grid.cells, groups=channels, bias=False)
     along = torch.tensor(factors).repeat_interleave(grid.cells // 2, 1)  # (K, cells)
-    maps = along.view(len(factors), 1, *(1,) * (grid.axes - 1), -1).expand(
-        -1, -1, *(grid.cells,) * grid.axes
-    )
+    # (K, 1, 1, ..., cells), the same along all axes except the last
+    along = along.view(channels, 1, *(1,) * (grid.axes - 1), -1)
+    maps = along.expand(-1, -1, *(grid.cells,) * grid.axes)
     readout.load_state_dict({"weight": maps / grid.cells**grid.axes})
     return readout
 
@@ -262,14 +325,18 @@ def linear(
     rows: Sequence[Mapping[str, float]],
     biases: Sequence[float] | None = None,
 ) -> nn.Linear:
-    """A linear layer over pooled channels: for each output a row of weights by channel name, in
-    patches.
+    """Return a linear layer that reads pooled channels.
+
+    Args:
+        grid: The grid of the cells.
+        names: The names of the channels.
+        rows: For each output the weights by channel name, in patches.
+        biases: The bias of each output; `None` for a layer without biases.
     """
     layer = nn.Linear(len(names), len(rows), bias=biases is not None)
+    weights = torch.tensor([[row.get(name, 0.0) for name in names] for row in rows])
     with torch.no_grad():
-        layer.weight.copy_(
-            grid.pooled * torch.tensor([[row.get(name, 0.0) for name in names] for row in rows])
-        )
+        layer.weight.copy_(grid.pooled * weights)
         if biases is not None:
             layer.bias.copy_(torch.tensor(biases))
     return layer
@@ -284,10 +351,13 @@ def _pooled(
     last_biases: Sequence[float] = (0, 0),
     saturated: bool = False,
 ) -> PlantedNetwork:
-    """A network whose head reads global averages: `linear`, and where `last` is given a ReLU and a
-    second linear layer with these weights, a row for each logit.
+    """Return a network whose head reads global averages.
+
+    Its head is `linear`, and if `last` is given also a ReLU and a second linear layer with these
+    weights, a row for each logit.
     """
-    grid, names = GRIDS[axes], (*colours, *UNREAD)
+    grid = GRIDS[axes]
+    names = (*colours, *UNREAD)
     head: nn.Module = linear(grid, names, rows, biases)
     if last is not None:
         logits = nn.Linear(len(rows), len(last))
@@ -299,113 +369,169 @@ def _pooled(
 
 
 def planted_additive(axes: int = 2) -> PlantedNetwork:
-    """S = a_red + 2 a_green + 3 a_blue, by global average pooling and one linear layer."""
+    """Return a network with S = a_red + 2 a_green + 3 a_blue, by global average pooling and one
+    linear layer.
+
+    Args:
+        axes: The axes of the inputs: 1, 2 or 3.
+    """
     return _pooled(axes, ("red", "green", "blue"), [WEIGHTS, OTHER])
 
 
 def planted_bias(axes: int = 2) -> PlantedNetwork:
-    """S = a_red + 2 a_green + 3 a_blue + 4: the bias is no channel's."""
+    """Return a network with S = a_red + 2 a_green + 3 a_blue + 4, where the bias belongs to no
+    channel.
+
+    Args:
+        axes: The axes of the inputs: 1, 2 or 3.
+    """
     return _pooled(axes, ("red", "green", "blue"), [WEIGHTS, OTHER], (4.0, 0.0))
 
 
 def planted_suppressing(axes: int = 2) -> PlantedNetwork:
-    """S = 2 a_red - a_green: green speaks against the class."""
+    """Return a network with S = 2 a_red - a_green, where green speaks against the class.
+
+    Args:
+        axes: The axes of the inputs: 1, 2 or 3.
+    """
     return _pooled(axes, ("red", "green"), [{"red": 2.0, "green": -1.0}, OTHER])
 
 
 def planted_saturating(axes: int = 2) -> PlantedNetwork:
-    """S = min(1, a_red + a_green + a_blue): any two of the three colours are enough in these
-    images.
+    """Return a network with S = min(1, a_red + a_green + a_blue), where any two of the three
+    colours are enough in these images.
+
+    Args:
+        axes: The axes of the inputs: 1, 2 or 3.
     """
     rows = [{"red": -1.0, "green": -1.0, "blue": -1.0}, OTHER]
     return _pooled(axes, ("red", "green", "blue"), rows, (1.0, 0.0), [[-1, 0], [0, 1]], (1, 0))
 
 
 def planted_and(axes: int = 2) -> PlantedNetwork:
-    """S = max(0, a_red + a_green - 1): neither colour is enough."""
-    return _pooled(
-        axes, ("red", "green"), [{"red": 1.0, "green": 1.0}, OTHER], (-1.0, 0.0), [[1, 0], [0, 1]]
-    )
+    """Return a network with S = max(0, a_red + a_green - 1), where neither colour is enough.
+
+    Args:
+        axes: The axes of the inputs: 1, 2 or 3.
+    """
+    rows = [{"red": 1.0, "green": 1.0}, OTHER]
+    return _pooled(axes, ("red", "green"), rows, (-1.0, 0.0), [[1, 0], [0, 1]])
 
 
 def planted_or(axes: int = 2) -> PlantedNetwork:
-    """S = max(a_red, a_green): the colour with more evidence decides."""
+    """Return a network with S = max(a_red, a_green), where the colour with more evidence decides.
+
+    Args:
+        axes: The axes of the inputs: 1, 2 or 3.
+    """
     rows = [{"red": 1.0, "green": -1.0}, {"green": 1.0}, OTHER]
     return _pooled(axes, ("red", "green"), rows, (0.0, 0.0, 0.0), [[1, 1, 0], [0, 0, 1]])
 
 
 def planted_duplicate(axes: int = 2) -> PlantedNetwork:
-    """S = a_red + a_red' - a_red a_red' + a_green: red is detected twice, and once is nearly
-    enough; one channel is dead.
+    """Return a network with S = a_red + a_red' - a_red a_red' + a_green.
+
+    Two channels detect red, and one of them is nearly enough. Another channel is dead.
+
+
+    Args:
+        axes: The axes of the inputs: 1, 2 or 3.
     """
-    grid, names = GRIDS[axes], ("red", "red", "dead", "green", *UNREAD)
-    read = linear(grid, names, [{"green": 1.0}, OTHER])
-    return PlantedNetwork(
-        detectors(grid, names), grid.layer("AdaptiveAvgPool")(1), NoisyOr(read, grid.pooled)
-    )
+    grid = GRIDS[axes]
+    names = ("red", "red", "dead", "green", *UNREAD)
+    head = NoisyOr(linear(grid, names, [{"green": 1.0}, OTHER]), grid.pooled)
+    return PlantedNetwork(detectors(grid, names), grid.layer("AdaptiveAvgPool")(1), head)
 
 
 def planted_cancelling(axes: int = 2) -> PlantedNetwork:
-    """S = a_red + a, a = sum_left F - sum_right F of the channel F = blue - yellow, which sums to 0
-    over the image.
+    """Return a network with S = a_red + a, where a = sum_left F - sum_right F.
+
+    F is the channel blue - yellow, which sums to 0 over the image.
+
+
+    Args:
+        axes: The axes of the inputs: 1, 2 or 3.
     """
     grid = GRIDS[axes]
+    # The mix makes the channels red, blue - yellow, cyan and brightness from five detectors.
     mix = grid.layer("Conv")(5, 4, 1, bias=False)
     rows = torch.tensor([[1, 0, 0, 0, 0], [0, 1, -1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1.0]])
     mix.load_state_dict({"weight": rows.view(4, 5, *(1,) * axes)})
+    features = nn.Sequential(*detectors(grid, ("red", "blue", "yellow", *UNREAD)), mix)
     readout = reading(grid, [(1, 1), (1, -1), (1, 1), (1, 1)])
-    head = linear(
-        grid, ("red", "blue - yellow", *UNREAD), [{"red": 1.0, "blue - yellow": 1.0}, OTHER]
-    )
-    return PlantedNetwork(
-        nn.Sequential(*detectors(grid, ("red", "blue", "yellow", *UNREAD)), mix), readout, head
-    )
+    names = ("red", "blue - yellow", *UNREAD)
+    head = linear(grid, names, [{"red": 1.0, "blue - yellow": 1.0}, OTHER])
+    return PlantedNetwork(features, readout, head)
 
 
 def planted_region(axes: int = 2) -> PlantedNetwork:
-    """S = a_red + a_green + a_yellow with a_k of the left half alone: the right half isn't
-    connected to S.
+    """Return a network with S = a_red + a_green + a_yellow, where a_k is that of the left half.
+
+    The right half isn't connected to S.
+
+
+    Args:
+        axes: The axes of the inputs: 1, 2 or 3.
     """
-    grid, names = GRIDS[axes], ("red", "green", "yellow", *UNREAD)
+    grid = GRIDS[axes]
+    names = ("red", "green", "yellow", *UNREAD)
     rows = [{"red": 1.0, "green": 1.0, "yellow": 1.0}, OTHER]
     readout = reading(grid, [(1, 0), (1, 0), (1, 0), (1, 1), (1, 1)])
     return PlantedNetwork(detectors(grid, names), readout, linear(grid, names, rows))
 
 
 def planted_vanishing(axes: int = 2) -> PlantedNetwork:
-    """planted_additive behind saturated detectors: S has gradient 0 in every pixel, and the same
-    gradient in F.
+    """Return planted_additive behind saturated detectors.
+
+    S has gradient 0 in every pixel, and the same gradient in F as planted_additive's.
+
+
+    Args:
+        axes: The axes of the inputs: 1, 2 or 3.
     """
     return _pooled(axes, ("red", "green", "blue"), [WEIGHTS, OTHER], saturated=True)
 
 
 def planted_shattered(axes: int = 2) -> PlantedNetwork:
-    """S = sum over red, green, blue of k a_k + w(a_k), k = 1, 2, 3. w is a triangle wave made of
-    ReLUs, so S is near to planted_additive's, and its gradients are k + 8 or k - 8. As the
-    shattered gradients of XAI-Units (Lee et al., Benchmarking Explainability Methods with Unit
+    """Return a network with S = sum over red, green, blue of k a_k + w(a_k), k = 1, 2, 3.
+
+    w is a triangle wave made of ReLUs. S is therefore near to planted_additive's, but its gradients
+    are k + 8 or k - 8. They
+    resemble the shattered gradients of XAI-Units (Lee et al., Benchmarking Explainability Methods
+    with Unit
     Tests, FAccT 2025).
+
+
+    Args:
+        axes: The axes of the inputs: 1, 2 or 3.
     """
-    kinks = [
-        0.0,
-        *(7 / 128 * odd for odd in range(1, 18, 2)),
-    ]  # up to 1; no patch of whole cells has such an evidence
-    rows = [*({colour: 1.0} for colour in WEIGHTS for _ in kinks), OTHER]
-    biases = [*(-kink for _ in WEIGHTS for kink in kinks), 0.0]
+    # Kinks of the wave up to 1. No patch of whole cells has such an evidence.
+    kinks = [0.0, *(7 / 128 * odd for odd in range(1, 18, 2))]
     turns = [2 * WAVE * (-1) ** turn for turn in range(1, len(kinks))]
-    weights = [step for weight in WEIGHTS.values() for step in (weight + WAVE, *turns)]
-    return _pooled(
-        axes, tuple(WEIGHTS), rows, biases, [[*weights, 0.0], [0.0] * len(weights) + [1.0]]
-    )
+    rows: list[Mapping[str, float]] = []
+    biases: list[float] = []
+    weights: list[float] = []
+    for colour, weight in WEIGHTS.items():
+        # A ReLU for each kink. The weights of the ReLUs change the slope of S at their kinks.
+        rows += [{colour: 1.0}] * len(kinks)
+        biases += [-kink for kink in kinks]
+        weights += [weight + WAVE, *turns]
+    rows.append(OTHER)
+    biases.append(0.0)
+    last = [[*weights, 0.0], [0.0] * len(weights) + [1.0]]
+    return _pooled(axes, tuple(WEIGHTS), rows, biases, last)
 
 
 def planted_boxes() -> PlantedBoxes:
-    """S = a_red + 2 a_green + 3 a_blue of a box's half; red is in both halves."""
-    grid, names = GRIDS[2], ("red", "green", "blue", *UNREAD)
-    features, head = detectors(grid, names), linear(grid, names, [WEIGHTS, OTHER])
-    left, right = (
-        PlantedNetwork(features, reading(grid, [half] * len(names)), head)
-        for half in ((1, 0), (0, 1))
-    )
+    """Return a detector with S = a_red + 2 a_green + 3 a_blue of a box's half, where red is in both
+    halves.
+    """
+    grid = GRIDS[2]
+    names = ("red", "green", "blue", *UNREAD)
+    features = detectors(grid, names)
+    head = linear(grid, names, [WEIGHTS, OTHER])
+    left = PlantedNetwork(features, reading(grid, [(1, 0)] * len(names)), head)
+    right = PlantedNetwork(features, reading(grid, [(0, 1)] * len(names)), head)
     return PlantedBoxes(left, right, grid)
 
 

@@ -1,9 +1,10 @@
 """Scenes: handwritten digits of different classes on a textured ground, with exact boxes and masks.
 
-Of one to three digits, of four to six smaller ones, or of three to five of which several are of one
-class. A scene depends on its kind, split, seed and number alone. The digits are scikit-learn's
-bundled ones (1,797 of 8 x 8 pixels); digits and textures are split before drawing, so that nothing
-training saw is ever evaluated.
+A scene has one to three digits, or four to six smaller ones, or three to five of which several are
+of one
+class. It depends only on its kind, split, seed and number. The digits are scikit-learn's
+bundled ones (1,797 of 8 x 8 pixels). Digits and textures are split before drawing, so that nothing
+seen in training is ever evaluated.
 """
 
 from __future__ import annotations
@@ -19,69 +20,90 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 SIDE = 96
-TEXTURE_SIDE, TEXTURES = 128, 60  # their number
+TEXTURE_SIDE = 128
+TEXTURES = 60  # the number of textures
 TEXTURE_SEED = 20  # a scene's own seed never changes a texture
-SPLITS = (
-    "train",
-    "fit",
-    "validation",
-    "evaluation",
-)  # fit and validation are the two parts of train
+SPLITS = ("train", "fit", "validation", "evaluation")  # fit and validation are parts of train
 CLASSES = tuple(f"digit {digit}" for digit in range(10))
-INK = 0.45  # a pixel is drawn where the enlarged digit exceeds this share of its maximum
+INK = 0.45  # a pixel is drawn if the enlarged digit exceeds this share of its maximum there
 GROUNDS = 3  # other grounds of a scene
-VISIBLE = 0.3  # by which each object stands out from another ground, of the range of brightness
-TRIES = 24  # to draw such a ground
+VISIBLE = 0.3  # least difference in brightness, from 0 to 1, of each object from another ground
+TRIES = 24  # attempts to draw such a ground
 
 Box = tuple[int, ...]  # starts, then ends, which are exclusive; the last axis of space first
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What scenes of a kind have in common.
-
-    most: objects, from 1 or from `least` on. heights: of a digit's 8 x 8 cells in pixels, before
-    the cut to what is drawn. least: a scene with fewer objects is drawn again. places: tries to
-    place a digit without touching another; after that the scene has one object less. spawn_key: of
-    the random numbers, so that kinds are different scenes. space: of the image, its sides. classes:
-    of the objects. shared: where objects share classes, of how many classes they are at most; then
-    no two boxes overlap, so that within its box an object's pixels are those of its class. 0: each
-    is of another class.
-    """
+    """A kind of scenes: how many objects they have, how large, and of which classes."""
 
     name: str
     most: int
+    """The largest number of objects."""
     heights: tuple[int, int]
+    """The range of the height of a digit's 8 x 8 cells in pixels, before the cut to what is
+    drawn.
+    """
     least: int
+    """The least number of objects. A scene with fewer is drawn again."""
     places: int
+    """Attempts to place a digit without touching another. After these the scene has one object
+    less.
+    """
     spawn_key: tuple[int, ...] = ()
+    """The key of the random numbers, so that kinds are different scenes."""
     space: tuple[int, ...] = (SIDE, SIDE)
+    """The sides of the image."""
     classes: tuple[str, ...] = CLASSES
+    """The classes of the objects."""
     shared: int = 0
+    """If objects share classes, the largest number of classes in a scene, otherwise 0.
+
+    No two boxes overlap then, so that within its box an object's pixels are all those of its class.
+    """
 
     def rng(self, split: str, *numbers: int) -> np.random.Generator:
-        """The random numbers of a scene of this kind: of digits the same in all splits, which have
-        other digits.
+        """Return the random numbers of a scene of this kind.
+
+        All splits have the same numbers for digits, since their digits differ.
+
+        Args:
+            split: One of SPLITS.
+            *numbers: The seed, and the number of the scene and of its version.
         """
         return np.random.default_rng(np.random.SeedSequence(numbers, spawn_key=self.spawn_key))
 
     def ground(
         self, rng: np.random.Generator, split: str, brightness: float | None = None
     ) -> tuple[NDArray[np.float64], float]:
-        """A window of a texture, turned, tinted and lit from one side: ((96, 96, 3), its mean
-        brightness).
+        """Draw a window of a texture, turned, tinted and lit from one side.
 
-        brightness: instead of a drawn one.
+        Args:
+            rng: The random numbers.
+            split: One of SPLITS.
+            brightness: The mean brightness; `None` draws one.
+
+        Returns:
+            The ground (96, 96, 3), and its mean brightness.
         """
         window = np.rot90(texture_window(rng, split), int(rng.integers(4)))
-        brightness = rng.uniform(0.15, 0.85) if brightness is None else brightness
+        if brightness is None:
+            brightness = rng.uniform(0.15, 0.85)
         colour = brightness + rng.uniform(-0.12, 0.12, 3)
         contrast = rng.uniform(0.05, 0.3) * rng.uniform(0.6, 1, 3)
         light = np.linspace(-1, 1, SIDE)[:, None] * rng.uniform(-0.08, 0.08)
         return colour + (window[..., None] - 0.5) * contrast + light[..., None], brightness
 
     def glyphs(self, rng: np.random.Generator, split: str) -> list[tuple[NDArray[np.bool_], int]]:
-        """Digits, enlarged, cut to their drawn pixels: ((h, w) bool, class)."""
+        """Draw digits, enlarged and cut to their drawn pixels.
+
+        Args:
+            rng: The random numbers.
+            split: One of SPLITS.
+
+        Returns:
+            The pixels (h, w) and the class of each digit.
+        """
         _, pictures, classes = digits(split)
         glyphs = []
         chosen = rng.permutation(10)[: rng.integers(self.least, self.most + 1)]
@@ -91,10 +113,9 @@ class Kind:
             picture = pictures[rng.choice(np.flatnonzero(classes == digit))]
             height = int(rng.integers(self.heights[0], self.heights[1] + 1))
             width = round(height * rng.uniform(0.85, 1.15))
-            large = np.asarray(
-                Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
-            )
-            drawn = large > INK * large.max()
+            enlarged = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
+            pixels = np.asarray(enlarged)
+            drawn = pixels > INK * pixels.max()
             x0, y0, x1, y1 = tight_box(drawn)
             glyphs.append((drawn[y0:y1, x0:x1], int(digit)))
         return glyphs
@@ -102,7 +123,14 @@ class Kind:
     def ink(
         self, rng: np.random.Generator, brightness: float, glyph: NDArray[np.bool_], label: int
     ) -> NDArray[np.float64]:
-        """A colour clearly darker or brighter than the ground: (3,)."""
+        """Draw a colour (3,) that is clearly darker or brighter than the ground.
+
+        Args:
+            rng: The random numbers.
+            brightness: The mean brightness of the ground.
+            glyph: The pixels of the object.
+            label: The class of the object.
+        """
         return np.asarray(step_from(rng, brightness, 0.35, 0.6) + rng.uniform(-0.12, 0.12, 3))
 
 
@@ -114,17 +142,19 @@ KINDS = {kind.name: kind for kind in (FEW, MANY, REPEATED)}
 
 @dataclass(frozen=True)
 class Scene:
-    """image: (96, 96, 3) uint8 RGB, or (*space, 1). mask: (*space) int64, the class of each pixel,
-    -1 for the ground.
-
-    objects: (class, box) with the largest first, by drawn pixels; box = x0, y0, x1, y1, x1 and y1
-    exclusive, tight around the drawn pixels. Classes differ, but where the kind shares them; no
-    pixel belongs to two objects.
+    """A drawn scene. Its objects have different classes, unless the kind shares them, and no pixel
+    belongs to two objects.
     """
 
     image: NDArray[np.uint8]
+    """(96, 96, 3) RGB, or (*space, 1)."""
     mask: NDArray[np.int64]
+    """(*space), the class of each pixel, -1 for the ground."""
     objects: tuple[tuple[int, Box], ...]
+    """(class, box) of each object, those with most drawn pixels first.
+
+    The box is x0, y0, x1, y1, with x1 and y1 exclusive, tight around the drawn pixels.
+    """
 
     @property
     def label(self) -> int:
@@ -134,72 +164,88 @@ class Scene:
 
 @dataclass(frozen=True)
 class Figure:
-    """An object, a digit or another. drawn: (*space) bool, its pixels. ink: (3,), their colour, or
-    of each, (n, 1).
-    """
+    """A digit or another object in a scene."""
 
     digit: int
+    """The class."""
     drawn: NDArray[np.bool_]
+    """(*space), True at the object's pixels."""
     ink: NDArray[np.float64]
+    """The colour of the pixels (3,), or of each of n pixels (n, 1)."""
 
     @property
     def rank(self) -> tuple[int, int]:
-        """What objects are sorted by, largest first: the number of its pixels, then its class."""
+        """The key that sorts objects, largest first: the number of pixels, then the class."""
         return -int(self.drawn.sum()), self.digit
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """What a scene is made of, so that it can be drawn again with a part of it changed.
-
-    ground: (96, 96, 3), or (*space, 1). brightness: its mean. figures: in the order in which they
-    are drawn; no pixel belongs to two. noise: (*space, 1).
-    """
+    """The parts of a scene, from which it can be drawn again with one of them changed."""
 
     ground: NDArray[np.float64]
+    """(96, 96, 3), or (*space, 1)."""
     brightness: float
+    """The mean brightness of the ground."""
     figures: tuple[Figure, ...]
+    """The objects in the order in which they are drawn. No pixel belongs to two."""
     noise: NDArray[np.float64]
+    """(*space, 1)."""
 
     def image(self, without: int | None = None) -> NDArray[np.uint8]:
-        """The scene as drawn, as `ground`. without: the number of a figure that is left out; each
-        pixel that isn't the figure's is the same, bit by bit.
+        """Draw the scene, with the shape of `ground`.
+
+        Args:
+            without: The number of a figure to leave out. Each pixel that isn't the figure's stays
+                the same bit by bit.
         """
         canvas = self.ground.copy()
         for number, figure in enumerate(self.figures):
             if number != without:
                 canvas[figure.drawn] = figure.ink
-        return (np.clip(canvas + self.noise, 0, 1) * 255).round().astype(np.uint8)
+        values = np.clip(canvas + self.noise, 0, 1)
+        return (values * 255).round().astype(np.uint8)
 
     @property
     def mask(self) -> NDArray[np.int64]:
-        """(*space), the class of each pixel, -1 for the ground."""
+        """The class of each pixel, (*space), -1 for the ground."""
         mask = np.full(self.noise.shape[:-1], -1)
         for figure in self.figures:
             mask[figure.drawn] = figure.digit
         return mask
 
     def contrast(self, brightness: float) -> float:
-        """The least difference between a figure's ink and a ground of this brightness, as drawn."""
-        return min(
-            abs(float(np.clip(figure.ink, 0, 1).mean()) - brightness) for figure in self.figures
-        )
+        """Return the least difference between a figure's ink and a ground, as drawn.
+
+        Args:
+            brightness: The mean brightness of the ground.
+        """
+        inks = [float(np.clip(figure.ink, 0, 1).mean()) for figure in self.figures]
+        return min(abs(ink - brightness) for ink in inks)
 
 
 @cache
 def textures(split: str) -> NDArray[np.float32]:
-    """The grounds of one split, of five kinds: (n, 128, 128) in [0, 1], in steps of 1/255 so that
-    no machine's last bit shows.
+    """Return the textures of a split, of five kinds: (n, 128, 128) in [0, 1].
+
+    They are in steps of 1/255, so that they don't depend on the last bit of a machine's arithmetic.
+
+    Args:
+        split: One of SPLITS.
     """
     fields = [np.round(_texture(number) * 255) / 255 for number in texture_numbers(split)]
     return np.stack(fields).astype(np.float32)
 
 
 def texture_numbers(split: str) -> tuple[int, ...]:
-    """The numbers of a split's textures: every fourth is for evaluation, so each kind is in every
-    split.
+    """Return the numbers of a split's textures.
 
-    Of the others, "train", every sixth is for "validation" and the rest is "fit".
+    Every fourth texture is for "evaluation", so that each kind is in every split. Of the others,
+    "train", every sixth is for
+    "validation" and the rest is "fit".
+
+    Args:
+        split: One of SPLITS.
     """
     evaluation = set(range(3, TEXTURES, 4))
     validation = set(range(2, TEXTURES, 8))
@@ -214,83 +260,109 @@ def texture_numbers(split: str) -> tuple[int, ...]:
 
 
 def _texture(number: int) -> NDArray[np.float64]:
+    """Draw a texture of one of five kinds, (128, 128) in [0, 1]."""
     rng = np.random.default_rng([TEXTURE_SEED, number])
     y, x = np.mgrid[0:TEXTURE_SIDE, 0:TEXTURE_SIDE].astype(float)
-    angle, period = rng.uniform(0, np.pi), rng.uniform(6, 24)
+    angle = rng.uniform(0, np.pi)
+    period = rng.uniform(6, 24)
     along = 2 * np.pi * (np.cos(angle) * x + np.sin(angle) * y) / period
     across = 2 * np.pi * (np.cos(angle) * y - np.sin(angle) * x) / rng.uniform(6, 24)
     centre = rng.uniform(0, TEXTURE_SIDE, 2)
-    smooth = gaussian_filter(rng.normal(size=x.shape), rng.uniform(1, 6), mode="wrap")
-    fields = (
-        smooth,  # clouds
-        np.sin(along),  # stripes
-        np.sin(along) * np.sin(across),  # checks
-        np.sin(2 * np.pi * np.hypot(x - centre[0], y - centre[1]) / period),  # rings
-        np.sin(along + 3 * smooth / smooth.std()),  # marble
-    )
+    clouds = gaussian_filter(rng.normal(size=x.shape), rng.uniform(1, 6), mode="wrap")
+    stripes = np.sin(along)
+    checks = np.sin(along) * np.sin(across)
+    rings = np.sin(2 * np.pi * np.hypot(x - centre[0], y - centre[1]) / period)
+    marble = np.sin(along + 3 * clouds / clouds.std())
+    fields = (clouds, stripes, checks, rings, marble)
     field = fields[number % len(fields)]
     return (field - field.min()) / (field.max() - field.min())
 
 
 @cache
 def digits(split: str) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
-    """(numbers in scikit-learn's set, pictures (n, 8, 8) in 0..240, classes).
+    """Return the digits of a split. A quarter of all is for evaluation, an eighth for validation.
 
-    A quarter is for evaluation, an eighth for validation.
+    Args:
+        split: One of SPLITS.
+
+    Returns:
+        Their numbers in scikit-learn's set, the pictures (n, 8, 8) in 0..240, and the classes.
     """
     images, classes = bundled_digits()
     order = np.random.default_rng(8).permutation(len(classes))
-    fit, train = len(order) * 5 // 8, len(order) * 3 // 4
+    end_of_fit = len(order) * 5 // 8
+    end_of_train = len(order) * 3 // 4
     parts = {
-        "train": order[:train],
-        "fit": order[:fit],
-        "validation": order[fit:train],
-        "evaluation": order[train:],
+        "train": order[:end_of_train],
+        "fit": order[:end_of_fit],
+        "validation": order[end_of_fit:end_of_train],
+        "evaluation": order[end_of_train:],
     }
     numbers = np.sort(parts[split])
     return numbers, (images[numbers] * 15).astype(np.uint8), classes[numbers]
 
 
 def bundled_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(images (1797, 8, 8) in 0..16, classes), as sklearn.datasets.load_digits gives them.
+    """Return the images (1797, 8, 8) in 0..16 and the classes, as sklearn.datasets.load_digits
+    does.
 
-    Read from the installed file, because importing scikit-learn takes longer than drawing all
+    They are read from the installed file, because importing scikit-learn takes longer than drawing
+    all
     scenes of a run.
     """
     package = find_spec("sklearn")
     assert package is not None  # a dependency
     assert package.origin is not None
-    table = np.loadtxt(
-        Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=","
-    )
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    table = np.loadtxt(file, delimiter=",")
     return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
 
 
 def draw(split: str, seed: int, number: int, kind: Kind = FEW) -> Scene:
-    """The scene of this number. split: one of SPLITS."""
+    """Draw a scene.
+
+    Args:
+        split: One of SPLITS.
+        seed: The seed.
+        number: The number of the scene.
+        kind: The kind of the scene.
+    """
     drawing = drawing_of(split, seed, number, kind)
     figures = sorted(drawing.figures, key=lambda figure: figure.rank)
-    return Scene(
-        drawing.image(),
-        drawing.mask,
-        tuple((figure.digit, tight_box(figure.drawn)) for figure in figures),
-    )
+    objects = tuple((figure.digit, tight_box(figure.drawn)) for figure in figures)
+    return Scene(drawing.image(), drawing.mask, objects)
 
 
 def drawing_of(split: str, seed: int, number: int, kind: Kind = FEW) -> Drawing:
-    """What the scene of this number is made of."""
+    """Return the parts of a scene.
+
+    Args:
+        split: See `draw`.
+        seed: See `draw`.
+        number: See `draw`.
+        kind: See `draw`.
+    """
     rng = kind.rng(split, seed, number)
     ground, brightness = kind.ground(rng, split)
-    while len(figures := _figures(rng, split, brightness, kind)) < kind.least:
-        pass
-    return Drawing(ground, brightness, figures, rng.normal(0, 0.02, (*kind.space, 1)))
+    figures = _figures(rng, split, brightness, kind)
+    while len(figures) < kind.least:
+        figures = _figures(rng, split, brightness, kind)
+    noise = rng.normal(0, 0.02, (*kind.space, 1))
+    return Drawing(ground, brightness, figures, noise)
 
 
 def other_grounds(split: str, seed: int, number: int, kind: Kind = FEW) -> tuple[Drawing, ...]:
-    """A scene on GROUNDS other grounds: its objects, their inks and the noise are the same.
+    """Return a scene on GROUNDS other grounds, with the same objects, inks and noise.
 
-    A ground is drawn again, TRIES times at most, until each object stands out from it by VISIBLE,
-    or by as much as from the scene's own. After that it has the brightness of the scene's own.
+    A ground is drawn again, at most TRIES times, until each object differs from it by VISIBLE,
+    or by as much as from the scene's own ground. After that the ground gets the brightness of the
+    scene's own.
+
+    Args:
+        split: See `draw`.
+        seed: See `draw`.
+        number: See `draw`.
+        kind: See `draw`.
     """
     drawing = drawing_of(split, seed, number, kind)
     least = min(VISIBLE, drawing.contrast(drawing.brightness))
@@ -308,7 +380,12 @@ def other_grounds(split: str, seed: int, number: int, kind: Kind = FEW) -> tuple
 
 
 def texture_window(rng: np.random.Generator, split: str) -> NDArray[np.float32]:
-    """A window of a texture: (96, 96)."""
+    """Draw a window (96, 96) of a texture.
+
+    Args:
+        rng: The random numbers.
+        split: One of SPLITS.
+    """
     bank = textures(split)
     texture = bank[rng.integers(len(bank))]
     top, left = rng.integers(TEXTURE_SIDE - SIDE + 1, size=2)
@@ -318,7 +395,7 @@ def texture_window(rng: np.random.Generator, split: str) -> NDArray[np.float32]:
 def _figures(
     rng: np.random.Generator, split: str, brightness: float, kind: Kind
 ) -> tuple[Figure, ...]:
-    """The objects that find a place, as they are drawn on a ground of this brightness."""
+    """Draw the objects that find a place on a ground of this brightness."""
     mask = np.zeros(kind.space, dtype=bool)
     figures = []
     for glyph, label in kind.glyphs(rng, split):
@@ -335,37 +412,45 @@ def _figures(
 def _place(
     rng: np.random.Generator, mask: NDArray[np.bool_], glyph: NDArray[np.bool_], tries: int
 ) -> tuple[slice, ...] | None:
-    """Where the glyph's box holds no pixel drawn before, or None where no try found room."""
+    """Return a place whose box holds no pixel drawn before, or None if no attempt found room."""
     room = np.subtract(mask.shape, glyph.shape) + 1
     for starts in rng.integers(room, size=(tries, mask.ndim)):
-        place = tuple(
-            slice(start, start + side) for start, side in zip(starts, glyph.shape, strict=True)
-        )
+        sides = zip(starts, glyph.shape, strict=True)
+        place = tuple(slice(start, start + side) for start, side in sides)
         if not mask[place].any():
             return place
     return None
 
 
 def step_from(rng: np.random.Generator, brightness: float, least: float, most: float) -> float:
-    """A brightness clearly darker or brighter than this one, by a step between `least` and
-    `most`.
+    """Draw a brightness that is clearly darker or brighter than another one.
+
+    Args:
+        rng: The random numbers.
+        brightness: The other brightness.
+        least: The least step.
+        most: The largest step.
     """
     steps = [side * rng.uniform(least, most) for side in (-1, 1)]
     inside = [step for step in steps if 0 <= brightness + step <= 1]
-    return float(
-        brightness
-        + rng.choice(inside or [max(steps, key=lambda step: -abs(brightness + step - 0.5))])
-    )
+    if not inside:
+        inside = [min(steps, key=lambda step: abs(brightness + step - 0.5))]
+    return float(brightness + rng.choice(inside))
 
 
 def tight_box(drawn: NDArray[np.bool_]) -> Box:
-    """The smallest box around the True pixels of an image, (x0, y0, x1, y1), or of a signal or
+    """Return the smallest box around the True pixels of an image, (x0, y0, x1, y1), or of a signal
+    or
     volume.
+
+    Args:
+        drawn: The pixels (*space).
     """
-    where = [
-        np.flatnonzero(drawn.any(tuple({*range(drawn.ndim)} - {axis})))
-        for axis in reversed(range(drawn.ndim))
-    ]
-    return tuple(int(places[0]) for places in where) + tuple(
-        int(places[-1]) + 1 for places in where
-    )
+    starts = []
+    ends = []
+    for axis in reversed(range(drawn.ndim)):
+        other_axes = tuple({*range(drawn.ndim)} - {axis})
+        positions = np.flatnonzero(drawn.any(other_axes))
+        starts.append(int(positions[0]))
+        ends.append(int(positions[-1]) + 1)
+    return (*starts, *ends)

@@ -1,9 +1,9 @@
-"""Signals and volumes of one channel: one to three motifs or solids of different classes in
-structured noise.
+"""Signals and volumes of one channel, with one to three motifs or solids of different classes in
+structured noise, and coloured pictures of one shape in such noise.
 
-And pictures of one shape in such noise, in colours. They are drawn as the scenes are, with exact
-boxes and masks. Each split has random numbers of its own, so that nothing training saw is ever
-evaluated.
+They are drawn as the scenes are, with exact boxes and masks. Each split has its own random numbers,
+so that
+nothing seen in training is ever evaluated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from axiom_bench.embedded.scenes import SPLITS, Kind, step_from
 
 Array = NDArray[np.float64]
 TURN = 2 * np.pi
-# Of the place in a motif, from 0 to 1, and its number of periods; from -1 to 1.
+# Each motif maps the positions in it, from 0 to 1, and the number of its periods to values from -1
+# to 1.
 MOTIFS: dict[str, Callable[[Array, float], Array]] = {
     "sine": lambda t, periods: np.sin(TURN * periods * t),
     "square": lambda t, periods: np.where(periods * t % 1 < 0.5, 1.0, -1.0),
@@ -27,153 +28,264 @@ MOTIFS: dict[str, Callable[[Array, float], Array]] = {
     "chirp": lambda t, periods: np.sin(TURN * periods * t * (0.3 + t)),
     "bell": lambda t, periods: np.sin(np.pi * t) ** 2,
 }
-# Of the distances of each voxel from the three planes through the centre, (3, side, side, side),
-# and the side, both doubled so that they are whole; and the side of a solid of about as many voxels
-# as a cube of side 1.
+
+
+def _is_ball(distances: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
+    return (distances**2).sum(0) <= side**2
+
+
+def _is_cube(distances: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
+    return distances.max(0) <= side
+
+
+def _is_octahedron(distances: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
+    return distances.sum(0) <= side
+
+
+def _is_cross(distances: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
+    return (3 * distances <= side).sum(0) >= 2
+
+
+def _is_shell(distances: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
+    squared_radius = (distances**2).sum(0)
+    return (squared_radius <= side**2) & (25 * squared_radius > 9 * side**2)
+
+
+# For each solid a function that returns its voxels, and the side of a solid with about as many
+# voxels as a cube of side 1. The function gets the distances of each voxel from the three planes
+# through the centre, (3, side, side, side), and the side. Both are doubled, so that they are whole.
 SOLIDS: dict[str, tuple[Callable[[NDArray[np.int64], int], NDArray[np.bool_]], float]] = {
-    "ball": (lambda d, side: (d**2).sum(0) <= side**2, 1.25),
-    "cube": (lambda d, side: d.max(0) <= side, 1.0),
-    "octahedron": (lambda d, side: d.sum(0) <= side, 1.8),
-    "cross": (lambda d, side: (3 * d <= side).sum(0) >= 2, 1.55),
-    "shell": (
-        lambda d, side: ((d**2).sum(0) <= side**2) & (25 * (d**2).sum(0) > 9 * side**2),
-        1.35,
-    ),
+    "ball": (_is_ball, 1.25),
+    "cube": (_is_cube, 1.0),
+    "octahedron": (_is_octahedron, 1.8),
+    "cross": (_is_cross, 1.55),
+    "shell": (_is_shell, 1.35),
 }
 
 
 @dataclass(frozen=True)
 class Shapes(Kind):
-    """Signals, or volumes, of the sides `space`. heights: of a motif, or of a cube, in samples or
-    voxels.
+    """A kind of signals or volumes with the sides `space`. Its heights are those of a motif or of a
+    cube, in samples or voxels, the end exclusive.
     """
 
     def rng(self, split: str, *numbers: int) -> np.random.Generator:
-        """The random numbers of a split's drawing: of its own."""
+        """Return the random numbers of a drawing, which differ between splits. See `Kind.rng`.
+
+        Args:
+            split: One of SPLITS.
+            *numbers: See `Kind.rng`.
+        """
         key = (*self.spawn_key, SPLITS.index(split))
         return np.random.default_rng(np.random.SeedSequence(numbers, spawn_key=key))
 
     def ground(
         self, rng: np.random.Generator, split: str, brightness: float | None = None
     ) -> tuple[Array, float]:
-        """Clouds and a grating: ((*space, 1), its mean brightness)."""
-        brightness = rng.uniform(0.35, 0.65) if brightness is None else brightness
+        """Draw clouds and a grating.
+
+        Args:
+            rng: The random numbers.
+            split: One of SPLITS.
+            brightness: The mean brightness; `None` draws one.
+
+        Returns:
+            The ground (*space, 1), and its mean brightness.
+        """
+        if brightness is None:
+            brightness = rng.uniform(0.35, 0.65)
         clouds = gaussian_filter(rng.normal(size=self.space), rng.uniform(1, 4), mode="wrap")
         direction = rng.normal(size=len(self.space))
         along = np.tensordot(direction / np.abs(direction).max(), np.indices(self.space), 1)
         grating = np.sin(TURN * (along / rng.uniform(6, 24) + rng.uniform()))
-        field = clouds / np.abs(clouds).max() * rng.uniform(0.05, 0.15) + grating * rng.uniform(
-            0, 0.06
-        )
+        scaled_clouds = clouds / np.abs(clouds).max() * rng.uniform(0.05, 0.15)
+        field = scaled_clouds + grating * rng.uniform(0, 0.06)
         return brightness + field[..., None], brightness
 
     def glyphs(self, rng: np.random.Generator, split: str) -> list[tuple[NDArray[np.bool_], int]]:
-        """Shapes of different classes: (their samples, or voxels, in their box, class)."""
+        """Draw shapes of different classes.
+
+        Args:
+            rng: The random numbers.
+            split: One of SPLITS.
+
+        Returns:
+            The samples or voxels of each shape in its box, and its class.
+        """
         labels = rng.permutation(len(self.classes))[: rng.integers(self.least, self.most + 1)]
         heights = {int(label): int(rng.integers(*self.heights)) for label in labels}
         if len(self.space) == 1:
             return [(np.ones(height, bool), label) for label, height in heights.items()]
-        return [
-            (self.solid(height, self.classes[label]), label) for label, height in heights.items()
-        ]
+        glyphs = []
+        for label, height in heights.items():
+            glyphs.append((self.solid(height, self.classes[label]), label))
+        return glyphs
 
     def solid(self, height: int, name: str) -> NDArray[np.bool_]:
-        """The voxels of a solid in its box: (side, side, side)."""
-        solid, factor = SOLIDS[name]
+        """Return the voxels of a solid in its box, (side, side, side).
+
+        Args:
+            height: The side of a cube with about as many voxels.
+            name: A name of SOLIDS.
+        """
+        find_voxels, factor = SOLIDS[name]
         side = round(height * factor)
-        return solid(np.abs(2 * np.indices((side,) * 3) + 1 - side), side)
+        doubled_distances = np.abs(2 * np.indices((side,) * 3) + 1 - side)
+        return find_voxels(doubled_distances, side)
 
     def ink(
         self, rng: np.random.Generator, brightness: float, glyph: NDArray[np.bool_], label: int
     ) -> Array:
-        """A motif around the ground's brightness, either way round; one brightness of a solid: (n,
-        1).
+        """Draw the values (n, 1) of an object: a motif around the ground's brightness, or one
+        brightness of a solid.
+
+        A motif may be mirrored in time and in its values.
+
+        Args:
+            rng: The random numbers.
+            brightness: The mean brightness of the ground.
+            glyph: The samples, voxels or pixels of the object.
+            label: The class of the object.
         """
         if len(self.space) > 1:
             return np.full((int(glyph.sum()), 1), step_from(rng, brightness, 0.2, 0.35))
-        place = (np.arange(len(glyph)) + 0.5) / len(glyph)
-        motif = MOTIFS[self.classes[label]](place, rng.uniform(2.5, 3.5))
+        positions = (np.arange(len(glyph)) + 0.5) / len(glyph)
+        motif = MOTIFS[self.classes[label]](positions, rng.uniform(2.5, 3.5))
         height = rng.uniform(0.2, 0.35) * rng.choice([-1, 1])
-        return (brightness + height * motif[:: rng.choice([-1, 1])])[:, None]
+        direction = rng.choice([-1, 1])
+        return (brightness + height * motif[::direction])[:, None]
 
 
-SIGNALS = Shapes("signals", 3, (24, 57), 1, 24, (2,), (192,), tuple(MOTIFS))
-VOLUMES = Shapes("volumes", 3, (5, 8), 1, 24, (3,), (24, 24, 24), tuple(SOLIDS))
+SIGNALS = Shapes(
+    "signals",
+    most=3,
+    heights=(24, 57),
+    least=1,
+    places=24,
+    spawn_key=(2,),
+    space=(192,),
+    classes=tuple(MOTIFS),
+)
+VOLUMES = Shapes(
+    "volumes",
+    most=3,
+    heights=(5, 8),
+    least=1,
+    places=24,
+    spawn_key=(3,),
+    space=(24, 24, 24),
+    classes=tuple(SOLIDS),
+)
 KINDS = {"signals": SIGNALS, "volumes": VOLUMES}
 
 # The layout of RefineCAM's synthetic set (domeniconi2026refine; data/util.py and
 # data/synth_dataset.py of its code).
-CORNERS = {
+CORNERS = {  # x + iy, for a side of 2
     "square": (-1 - 1j, 1 - 1j, 1 + 1j, -1 + 1j),
     "triangle": (-1j, 1 + 1j, -1 + 1j),
-}  # x + iy, of side 2
+}
 PLANE = ("circle", "square", "triangle", "circle frame", "square frame", "triangle frame")
 
 
 @dataclass(frozen=True)
 class PlaneShapes(Shapes):
-    """A circle, square or triangle in one colour, filled or the frame alone. sides: ranges of
-    pixels, ends exclusive, each as likely.
+    """A kind of pictures with a circle, square or triangle in one colour, filled or only the
+    frame.
     """
 
     sides: tuple[tuple[int, int], ...] = ()
+    """Ranges of the side in pixels, ends exclusive. Each range is as likely as the others."""
 
     def ground(
         self, rng: np.random.Generator, split: str, brightness: float | None = None
     ) -> tuple[Array, float]:
-        """That of signals and volumes, tinted: ((*space, 3), its mean brightness)."""
+        """Draw the ground of signals and volumes, tinted.
+
+        Args:
+            rng: The random numbers.
+            split: One of SPLITS.
+            brightness: The mean brightness; `None` draws one.
+
+        Returns:
+            The ground (*space, 3), and its mean brightness.
+        """
         field, brightness = super().ground(rng, split, brightness)
         return field + rng.uniform(-0.12, 0.12, 3), brightness
 
     def glyphs(self, rng: np.random.Generator, split: str) -> list[tuple[NDArray[np.bool_], int]]:
-        """One shape, turned, where the layout has it: (its pixels in the whole image, class)."""
+        """Draw one shape, turned, at a position that the layout allows.
+
+        Args:
+            rng: The random numbers.
+            split: One of SPLITS.
+
+        Returns:
+            The shape's pixels in the whole image, and its class.
+        """
         label = int(rng.integers(len(self.classes)))
         least, end = self.sides[rng.integers(len(self.sides))]
         start, stop = (least, -least) if least > self.space[0] // 4 else (2 * least, -2 * end)
-        place = rng.integers(start, self.space[0] + stop, 2)
-        return [
-            (
-                self.plane(
-                    self.classes[label], int(rng.integers(least, end)), place, rng.uniform(0, TURN)
-                ),
-                label,
-            )
-        ]
+        centre = rng.integers(start, self.space[0] + stop, 2)
+        side = int(rng.integers(least, end))
+        pixels = self.plane(self.classes[label], side, centre, rng.uniform(0, TURN))
+        return [(pixels, label)]
 
     def plane(
         self, name: str, side: int, place: NDArray[np.int64], angle: float
     ) -> NDArray[np.bool_]:
-        """The pixels of a shape: its centre, x and y, is at `place`. angle: in radians, from x to
-        y.
+        """Return the pixels of a shape in the whole image.
+
+        Args:
+            name: A name of PLANE.
+            side: The side or diameter in pixels.
+            place: The centre, x and y.
+            angle: In radians, from x to y.
         """
         x, y = np.indices(self.space)[::-1] - place[:, None, None]
-        half, (shape, _, frame) = side // 2, name.partition(" ")
+        half = side // 2
+        shape, _, frame = name.partition(" ")
         if shape == "circle":
-            beyond = (
-                np.hypot(x, y) - half
-            )  # without the angle, whose rounding shows where a pixel is on the outline
-            from_outline, inside = np.abs(beyond), beyond <= 0
+            # The angle isn't used: its rounding would change pixels on the outline.
+            beyond = np.hypot(x, y) - half
+            from_outline = np.abs(beyond)
+            is_inside = beyond <= 0
         else:
-            corners, point = half * np.array(CORNERS[shape]), (x + 1j * y) * np.exp(-1j * angle)
+            corners = half * np.array(CORNERS[shape])
+            points = (x + 1j * y) * np.exp(-1j * angle)
             edges = (np.roll(corners, -1) - corners)[:, None, None]
-            along = (
-                point - corners[:, None, None]
-            ) / edges  # in edges: 0 to 1, and to the right of them > 0
+            # Positions relative to each edge: the real part is 0 to 1 along it, and the imaginary
+            # part is positive to its right.
+            along = (points - corners[:, None, None]) / edges
             from_outline = np.abs((along - np.clip(along.real, 0, 1)) * edges).min(0)
-            inside = (along.imag >= 0).all(0)
-        # OpenCV's line of a thickness, a fifth of the side, covers what is within its half, rounded
-        # up, of the outline.
-        return from_outline <= (side // 5 + 1) // 2 if frame else inside
+            is_inside = (along.imag >= 0).all(0)
+        # OpenCV's line has a fifth of the side as its thickness. It covers the pixels within half
+        # of that, rounded up, of the outline.
+        return from_outline <= (side // 5 + 1) // 2 if frame else is_inside
 
     def ink(
         self, rng: np.random.Generator, brightness: float, glyph: NDArray[np.bool_], label: int
     ) -> Array:
-        """Any colour: (3,)."""
+        """Draw any colour (3,).
+
+        Args:
+            rng: The random numbers.
+            brightness: The mean brightness of the ground.
+            glyph: The samples, voxels or pixels of the object.
+            label: The class of the object.
+        """
         return rng.integers(256, size=3) / 255
 
 
 ALL_SIDES = PlaneShapes(
-    "synthetic", 1, (0, 0), 1, 1, (5, 0), (224, 224), PLANE, sides=((80, 100), (40, 50), (20, 25))
+    "synthetic",
+    most=1,
+    heights=(0, 0),
+    least=1,
+    places=1,
+    spawn_key=(5, 0),
+    space=(224, 224),
+    classes=PLANE,
+    sides=((80, 100), (40, 50), (20, 25)),
 )
 SYNTHETIC = {
     "all": ALL_SIDES,
