@@ -139,6 +139,7 @@ def image_paths(names: Sequence[Path]) -> tuple[list[Path], list[str], list[str]
         elif other:
             notes.append(f"{as_text(name)}: {other}.")
         for image in images:
+            # A file that is given twice, also through a link, is explained once.
             path = name / as_name(image)
             paths.setdefault(os.path.realpath(path), path)
     return list(paths.values()), notes, problems
@@ -205,6 +206,7 @@ class Output:
         kind = FORMATS.get(path.suffix.lower())
         if path.is_dir() and kind is not None:
             raise BenchError(f"{path} is a folder, which isn't replaced; give another --output.")
+        # The path is checked before the images are decoded and the network is loaded.
         if not path.is_dir():
             files.check_output(path)
             if kind is None and (path.suffix or path.is_file()):
@@ -224,6 +226,7 @@ class Output:
         new_files = list(output.pictures.values())
         if output.page:
             new_files.append(output.page)
+        # An image is never replaced, also not through a link to it.
         originals = set(map(os.path.realpath, images))
         for file in new_files:
             if os.path.realpath(file) in originals:

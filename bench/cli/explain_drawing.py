@@ -51,8 +51,8 @@ def picture(explained: ExplainedImage, model: str, kind: str, colours: str) -> b
     maps.top = [[_drawable(score) for score in top] for top in maps.top]
     maps.layer = ""
     names = [f"{as_text(explained.path.name)}: {model}"] * len(maps.scores)
-    fixed_ids = {"svg.hashsalt": "axiom-bench"}  # otherwise ids in an SVG are random
-    with style(), matplotlib.rc_context(fixed_ids):
+    # Without the salt the ids in an SVG are random.
+    with style(), matplotlib.rc_context({"svg.hashsalt": "axiom-bench"}):
         figure = with_plain_texts(maps.figure(names, colours))
         buffer = io.BytesIO()
         options: dict[str, Any] = {}
@@ -158,6 +158,7 @@ def _entry(setting: Setting, image: ExplainedImage, row: int) -> dict[str, Any]:
     heatmaps = [maps[method][row].cpu().numpy() for method in maps]
     drawn_maps = []
     for heatmap in heatmaps:
+        # A map that is zero or isn't finite has no picture.
         can_be_drawn = heatmap.any() and np.isfinite(heatmap).all()
         drawn_maps.append(webp(np.round(255 * heatmap)) if can_be_drawn else None)
     entry = {

@@ -30,7 +30,7 @@ from axiom_bench.explanation.heatmaps import ClassScore, Heatmaps
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.models.objects import Objects
 from axiom_bench.notes import MethodLeftOut, Notes
-from axiom_bench.records.entries import ConfigEntry, ImagesEntry, Manifest, ModelEntry
+from axiom_bench.records.entries import ConfigEntry, ImagesEntry, Manifest, MetricEntry, ModelEntry
 from axiom_bench.run.composing.device import Device
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.explaining import TOP, class_name, explained_trace
@@ -211,7 +211,7 @@ class Explainer:
             random_weights=self.model.random_weights,
             images={DATA: ImagesEntry(kept=images)},
         )
-        metrics = {}
+        metrics: dict[str, MetricEntry] = {}
         for metric in self.metrics:
             metrics |= values_of(metric)
         return Manifest(
@@ -286,8 +286,8 @@ def explain(
                     if names is not None or not isinstance(note, MethodLeftOut):
                         notes[str(note)] = None
                 if is_turned:
-                    note = f"{as_text(path)} is turned upright, as its EXIF orientation says."
-                    notes[note] = None
+                    sentence = f"{as_text(path)} is turned upright, as its EXIF orientation says."
+                    notes[sentence] = None
             shown.advance(1)
     if not images:
         raise BenchError(" ".join(dict.fromkeys(problems)))

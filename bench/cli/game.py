@@ -160,6 +160,7 @@ def _images_of_two_classes(job: Job, count: int | None, seed: int) -> list[Batch
             "experiment=voc."
         )
     indices = _shuffled(job, seed, lambda labels: labels == 2)
+    # An image may lose a class by the crop, so its batch is checked, too.
     pairs = (batch for batch in _batches(job, indices) if len(batch) == 2)
     loaded = list(islice(pairs, count or MAX_DEFAULT))
     if not loaded:
@@ -182,11 +183,12 @@ def _whole_images(job: Job, trials: Sequence[Batch], seed: int) -> list[Picture]
     The wrong choice is a class that the image isn't labelled with, among those that the trials
     ask about. Raise BenchError if there are too few images.
     """
-    trial_ids = set()
-    trial_targets = set()
+    trial_ids: set[str] = set()
+    trial_targets: set[int] = set()
     for batch in trials:
         trial_ids.update(batch.image_ids)
         trial_targets.update(_targets(batch))
+    # Sorted, so that the choice below depends only on the seed.
     asked = sorted(trial_targets)
     generator = np.random.default_rng([seed, 1])
     order = _shuffled(job, seed, lambda labels: labels == 1)

@@ -100,6 +100,7 @@ def write_outputs(
     from axiom_bench.gate import json_text, junit_xml, write_markdown
 
     if markdown is not None:
+        # The summary of a GitHub job can't show files, so it gets the text without pictures.
         without_pictures = write_markdown(result, markdown)
         summary = os.environ.get(STEP_SUMMARY)
         if summary and Path(summary).absolute() != markdown.absolute():

@@ -44,6 +44,7 @@ def judge_metrics(metrics: Sequence[str], better: str = "higher") -> tuple[int, 
     for metric in metrics:
         if "." in metric:
             entries[metric.rpartition(".")[2]] = {"_target_": metric, "better": better}
+    # A user's own metrics are added to the configuration by their dotted paths.
     overrides = [f"metric=[{','.join(known)}]"]
     for name, entry in entries.items():
         overrides += [f"+metric.{name}.{key}={value}" for key, value in entry.items()]
@@ -69,6 +70,7 @@ def judge_metrics(metrics: Sequence[str], better: str = "higher") -> tuple[int, 
         )
     loaded = [plugins.load("metric", name) for name in known]
     loaded += [plugins.from_config("metric", name, entry) for name, entry in entries.items()]
+    # The tests of sanity and gaming don't need a run.
     tables = [rows]
     for plugin in loaded:
         values = {*rows["metric"]} & {*plugins.value_names(plugin)}

@@ -60,6 +60,7 @@ def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
         if changed := submissions.changed(folder, submission):
             raise BenchError(f"{folder} isn't what was submitted: {changed[0]}.")
         submissions_by_suite.setdefault(submission.suite, []).append((folder, submission))
+    # The combined runs and the galleries are needed only until the pages are written.
     with TemporaryDirectory() as results:
         shown: dict[str, dict[str, Path]] = {}
         for suite, folders in parts.items():
@@ -93,6 +94,7 @@ def _with_submissions(
     methods = dict(manifest.methods)
     added = dict(own.added)
     for folder, submission in submitted:
+        # A method that is published already keeps its title and origin.
         if submission.name in own.methods:
             continue
         added[submission.name] = publishing.added_by(reading.read_manifest(folder / part))

@@ -1,8 +1,11 @@
 """The command line: parse the arguments, run one command, and return its exit code.
 
-Exit codes: 0 done; 1 a defect, or a gate that moved; 2 a mistake that the user can fix, or a gate
-that can't compare; 129, 130 or 143 a hangup, Ctrl-C, SIGTERM or Ctrl-Break; 141 the reader of the
-output has closed it.
+Exit codes:
+    0: The command is done.
+    1: A defect, or a gate that moved.
+    2: A mistake that the user can fix, or a gate that can't compare.
+    129, 130, 143: A hangup, Ctrl-C, or SIGTERM or Ctrl-Break.
+    141: The reader of the output has closed it.
 
 Each command imports what needs torch by itself, so that --help answers at once.
 """
@@ -332,11 +335,15 @@ def calls(path: str, *arguments: str) -> Callable[[Namespace], int]:
     def command(options: Namespace) -> int:
         module, _, name = path.rpartition(".")
         function = getattr(import_module(f"axiom_bench.{module}"), name)
+        # Without names the function gets the Namespace itself.
         values = [getattr(options, argument) for argument in arguments] or [options]
         result = function(*values)
         if isinstance(result, int):
             return result
-        code, lines = result if isinstance(result, tuple) else (0, result)
+        code: int = 0
+        lines = result
+        if isinstance(result, tuple):
+            code, lines = result
         say(lines)
         return code
 

@@ -88,6 +88,7 @@ def axiom_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
         try:
             folder = _run(overrides_of(methods, metrics, model, data, settings), request)
             if request.config.getoption("--axiom-update"):
+                # A baseline that holds isn't written again, so that its reason and date stay.
                 if gate(folder, file, comparison).exit_code:
                     write_baseline(folder, file, request.config.getoption("--axiom-reason"))
                     request.node.user_properties.append((WRITTEN, str(file)))
@@ -155,6 +156,7 @@ def overrides_of(
     if metrics is not None:
         kinds.append(("metric", metrics))
     for kind, plugins in kinds:
+        # Names of conf/ are chosen by a list, and every other plug-in is added by its content.
         entries = _entries(kind, plugins)
         names = [name for name, entry in entries.items() if entry is None]
         overrides.append(f"{kind}=[{','.join(names)}]")

@@ -104,6 +104,7 @@ def reference(suite: str | None, csv: Path | None = None) -> list[str]:
         files.check_output(csv)
         values = pd.concat([results(name).assign(suite=name) for name in folders])
         values = values[["suite", "part", *RECORD_COLUMNS]]
+        # mtime=0 and the line terminator make equal values equal bytes.
         text = values.to_csv(index=False, lineterminator="\n").encode()
         files.write(csv, gzip.compress(text, mtime=0) if csv.suffix == ".gz" else text)
         return [f"{len(values):,} values of {', '.join(folders)}: {csv}"]
@@ -145,7 +146,7 @@ def results(suite: str) -> pd.DataFrame:
 
 
 def rank(
-    method: str | Callable,
+    method: str | Callable[..., Any],
     suite: str = "scenes-1",
     metrics: Sequence[str] = (),
     overrides: Sequence[str] = (),
@@ -179,6 +180,7 @@ def rank(
     rows = []
     for part, places_by_metric in ranking.places.items():
         for metric, places in places_by_metric.items():
+            # A metric without a value has one row, with place 0.
             networks = places.networks if places else {"-": Standing("-")}
             for label, standing in networks.items():
                 row = {
@@ -270,13 +272,13 @@ def rank_and_print(
     page = ranking.folder.with_name(f"rank-{suite.replace('/', '-')}-{name}.html")
     texts = {page: assemble(Header("axiom-bench rank", title, {}), sections)}
     if output is not None:
-        content = {
+        values = {
             "suite": suite,
             "sha256": Suite.of(suite.partition("/")[0]).sha256,
             "method": _name(method),
             "parts": ranking.places,
         }
-        texts[output] = json.dumps(content, indent=1, default=Standings.as_dict)
+        texts[output] = json.dumps(values, indent=1, default=Standings.as_dict)
     if latex is not None:
         texts[latex] = "\n".join(map(to_latex, ranking.short))
     for path, text in texts.items():
@@ -352,6 +354,7 @@ def _ranking(
             runs.append(run)
             places = _standings(run, name, metrics, examples)
             options = Options.of(run.config.report)
+            # The table shows the method next to the first two of these that the run has.
             candidates = (options.rival, options.figures.perturbed, *run.methods)
             others = [
                 other
@@ -431,6 +434,7 @@ def _short_table(
     """
     name, *others = methods
     rows = []
+    # The sort is stable: the headline's metrics stay first.
     for metric, own in sorted(places.items(), key=lambda item: item[1] is None):
         value = run.metadata.value(metric)
         heading = textwrap.shorten(value.title, METRIC_WIDTH - 2, placeholder="...")
@@ -478,6 +482,7 @@ def _details(
             else:
                 rows.append((heading, "no value", "", "", "", ""))
             continue
+        # Methods that can't be told from this one on every network.
         tied = [run.metadata.method_title(other) for other in run.methods if other in standing.tied]
         row = (
             heading,

@@ -81,6 +81,7 @@ def scenes_vgg(batch_norm: bool = False) -> nn.Sequential:
         batch_norm: Add the batch norm of training. In the committed weights it is folded into the
             layer before it.
     """
+    # width, kernel, whether a max-pool follows
     convolutions = (
         (16, 3, False),
         (32, 3, True),
@@ -177,6 +178,7 @@ def _vgg(
             head.append(nn.BatchNorm1d(width))
         head.append(nn.ReLU(inplace=True))
     head.append(nn.Linear(hidden[-1], classes))
+    # The pool fixes the number of the head's inputs, whatever the size of the images.
     adaptive_pool = getattr(nn, f"AdaptiveMaxPool{axes}d")
     return nn.Sequential(
         OrderedDict(

@@ -111,6 +111,7 @@ def draw(split: str, seed: int, number: int, axes: int = 2) -> PatchImage:
     image = np.repeat(grey_bytes[..., None], 3, -1)
     mask = np.full(kind.space, -1)
     patches = _patches(rng, axes)
+    # Patches are drawn last, so that their pixels have exactly their colours.
     for patch in patches:
         image[patch.place] = COLOURS[patch.colour]
         mask[patch.place] = patch.label

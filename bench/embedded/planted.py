@@ -82,7 +82,8 @@ class Grid:
     @property
     def pooled(self) -> float:
         """The factor from a mean over all cells to patches."""
-        return self.cells**self.axes / self.full
+        cells_in_all: int = self.cells**self.axes
+        return cells_in_all / self.full
 
     def layer(self, name: str) -> Callable[..., nn.Module]:
         """Return the class of layers of this name for `axes` axes.

@@ -55,6 +55,7 @@ def submit(
     folders: dict[str, Path] = {}
     estimate = Estimate(sum(part.num_jobs for part in chosen.parts.values()))
     for part in chosen.parts:
+        # Values that the previous command computed with the user's method are reused.
         code, lines, folders[part] = computed_part(
             suite,
             part,

@@ -57,6 +57,7 @@ def source_lines(source: str) -> list[str]:
     reads = set[str]()
     opens = set[str]()
     longest_list = longest_text = 0
+    # Docstrings don't count as long texts.
     docstrings = {node.value for node in nodes if isinstance(node, ast.Expr)}
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -149,6 +150,7 @@ def map_lines(settings: Settings, seed: int) -> list[str]:
             if moved is not None:
                 changed[name] = moved.required_heatmap.nan_to_num(0.0)
         if "another order" in changed:
+            # Put the rows back into the order of the other heatmaps.
             changed["another order"] = changed["another order"].flip(0)
         texts = []
         for name, changed_heatmaps in sorted(changed.items()):

@@ -86,6 +86,7 @@ def verify_submission(
     manifests = {part: reading.read_manifest(folder / part) for part in suite.parts}
     lines = [f"seed: {seed}", *_about(folder, submission, manifests)]
     jobs = {part: _jobs(submission, part, manifest) for part, manifest in manifests.items()}
+    # No job is loaded before its code is checked.
     if not trust:
         for settings in chain(*jobs.values()):
             check_code(settings.model_dump())
@@ -99,6 +100,7 @@ def verify_submission(
         return 0, [*lines, line]
     wrong: list[str] = []
     with _importable(folder, submission):
+        # Two processes, so that a method can't carry values from one computation to the other.
         with fresh_process() as call, fresh_process() as other_call:
             for part, manifest in manifests.items():
                 calls = (call, other_call)
@@ -158,6 +160,7 @@ def _sheet(
             lines += call(sheet.map_lines, part_jobs[0], seed)
             if part not in references or not all(map(is_drawn, part_jobs)):
                 lines.append(f"{submission.suite}/{part}: not checked on unseen images")
+            # The reference isn't compared with itself.
             elif name != reference:
                 stored = reading.read_records(folder / part, reading.read_manifest(folder / part))
                 comparisons += fresh_values(
@@ -247,6 +250,7 @@ def _importable(folder: Path, submission: Submission) -> Iterator[None]:
         return
     source = folder.resolve() / submission.source_file
     if submission.distributions:
+        # The distribution is imported, so its source must be the submitted one.
         installed = file_of(submission.source_file.removesuffix(".py"))
         if installed is None or installed.read_bytes() != source.read_bytes():
             raise BenchError(
@@ -385,6 +389,7 @@ def fresh_values(
     with TemporaryDirectory() as weights:
         fresh_jobs = [_fresh(settings, methods, chosen, seed, Path(weights)) for settings in jobs]
         fresh_rows = call(computed_alone, fresh_jobs, seed, 1.0)
+    # Published values are rounded, so the fresh ones are, too.
     fresh_rows["value"] = publishing.rounded(fresh_rows["value"].to_numpy(float))
     metadata = Metadata(manifest)
     comparisons = []
