@@ -77,8 +77,7 @@ def configuration(options: Namespace, names: Sequence[str] | None) -> dict[str, 
 
     Raises:
         BenchError: If the configuration can't be composed, or if no model is named. Also if images,
-            weights or
-            code don't exist.
+            weights or code don't exist.
     """
     check_images(options.images)
     overrides = list(options.overrides)
@@ -198,8 +197,7 @@ class Output:
 
         Raises:
             BenchError: For a format that can't be written, for a picture of several images, and if
-                something would be replaced
-                that may not be.
+                something would be replaced that may not be.
         """
         if path is None:
             path = default_path(names)

@@ -1,8 +1,7 @@
 """`axiom-bench game RUN`: write the page of the game "What do you see?" from a finished run.
 
 The maps are computed again. The command therefore refuses a run whose weights or images have
-changed, and
-a configuration of somebody else that names code.
+changed, and a configuration of somebody else that names code.
 """
 
 from __future__ import annotations
@@ -180,8 +179,8 @@ def _images_of_two_classes(job: Job, count: int | None, seed: int) -> list[Batch
 def _whole_images(job: Job, trials: Sequence[Batch], seed: int) -> list[Picture]:
     """Return CHECKS images to show whole, which aren't in `trials`. Images of one class come first.
 
-    The wrong choice is a class that the image isn't labelled with, among those that the trials
-    ask about. Raise BenchError if there are too few images.
+    The wrong choice is a class that the image isn't labelled with, among those that the trials ask
+    about. Raise BenchError if there are too few images.
     """
     trial_ids: set[str] = set()
     trial_targets: set[int] = set()

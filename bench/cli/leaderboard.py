@@ -43,8 +43,7 @@ def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
 
     Raises:
         BenchError: If `output` holds anything other than such pages. Also for a submission of
-            another
-            suite, and for one whose files have changed since it was submitted.
+            another suite, and for one whose files have changed since it was submitted.
     """
     if output.exists() and not output.is_dir():
         raise BenchError(f"{output} is no folder; give another --output.")

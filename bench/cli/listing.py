@@ -1,6 +1,5 @@
 """`axiom-bench list`: one line for each method, metric, model and whatever else can be chosen.
-Imports neither torch nor any method or
-metric.
+Imports neither torch nor any method or metric.
 """
 
 from __future__ import annotations

@@ -323,8 +323,7 @@ def calls(path: str, *arguments: str) -> Callable[[Namespace], int]:
     """Return a command that calls a function of this package and prints the lines that it returns.
 
     The module is imported when the command runs, since some modules import torch. The function
-    returns
-    the lines, the exit code, or both.
+    returns the lines, the exit code, or both.
 
     Args:
         path: The dotted path of the function within this package.

@@ -26,8 +26,7 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
     """Run experiment=paper, and write the paper's figures and tables.
 
     If no image of that run shows two classes, experiment=paper_two_classes is run too. If none of
-    the paper's
-    networks has weights, the networks of real_root replace them.
+    the paper's networks has weights, the networks of real_root replace them.
 
     Args:
         overrides: The words KEY=VALUE of the command line.

@@ -64,10 +64,8 @@ def axiom_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
             allow_improvements=False)
 
     Its arguments are described at `overrides_of` and `gate.GateOptions`. The path of a baseline is
-    relative to
-    pytest's rootdir. Values are kept in pytest's cache, so that only values which a change of code
-    concerns are
-    computed again.
+    relative to pytest's rootdir. Values are kept in pytest's cache, so that only values which a
+    change of code concerns are computed again.
     """
 
     def check_gate(
@@ -141,8 +139,7 @@ def overrides_of(
 
     Args:
         methods: A name of conf/, the dotted path of a function, a sequence of these, or {name: path
-            or
-            content of its YAML}.
+            or content of its YAML}.
         metrics: As `methods`; `None` chooses the metrics of the default run.
         model: A name of conf/; `None` chooses the embedded default.
         data: A name of conf/; `None` chooses the embedded default.

@@ -166,9 +166,8 @@ def rank(
 
     Returns:
         A row for each part, metric and network: the method's value, the first and the last place
-            that
-            can't be excluded, the number of places, and whether the value is above all controls.
-            A metric without any value has the network "-" and the place 0.
+            that can't be excluded, the number of places, and whether the value is above all
+            controls. A metric without any value has the network "-" and the place 0.
 
     Raises:
         BenchError: For an unknown method, suite or metric, and for a method that fails.
@@ -412,8 +411,8 @@ def _standings(
 ) -> dict[str, Standings | None]:
     """Return {metric: the method's standings, or None without a value}, the headline first.
 
-    The metrics are those of `metrics`, or by default all that have a direction. With `examples`
-    all metrics have best and worst images. Otherwise only the first has, which is printed.
+    The metrics are those of `metrics`, or by default all that have a direction. With `examples` all
+    metrics have best and worst images. Otherwise only the first has, which is printed.
     """
     headline = Options.of(run.config.report).headline
     chosen = [metric for metric in run.metrics if run.metadata.value(metric).has_direction]

@@ -53,8 +53,7 @@ def prepared(
 
     Raises:
         BenchError: For a wrong setting, and as `combining.combine` does. If a setting names a
-            method or value that
-            the run doesn't have, the message has the nearest names.
+            method or value that the run doesn't have, the message has the nearest names.
     """
     references = []
     own_words = []

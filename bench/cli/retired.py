@@ -1,6 +1,5 @@
 """Commands, options and settings that were removed, and what to do instead. The tables are kept
-until
-version 1.0.
+until version 1.0.
 """
 
 from __future__ import annotations

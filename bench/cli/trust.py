@@ -43,9 +43,8 @@ def trusted(config: Mapping[str, Any], is_trusted: bool) -> Settings:
 
     Raises:
         BenchError: If loading a job would resolve an expression, or if a setting is missing or
-            wrong.
-            Unless the configuration is trusted, also for code that isn't this package's, for data
-            by URL and for files of this machine.
+            wrong. Unless the configuration is trusted, also for code that isn't this package's, for
+            data by URL and for files of this machine.
     """
     for group in ("model", "data", "method", "metric"):
         check_group(group, config.get(group))

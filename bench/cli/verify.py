@@ -60,8 +60,7 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
     run's.
 
     Values must agree bit by bit. On other hardware, or with other libraries, means and medians must
-    agree
-    within the gate's tolerances. The verdict is kept in the manifest.
+    agree within the gate's tolerances. The verdict is kept in the manifest.
 
     Args:
         folder: The run folder.
@@ -73,8 +72,7 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
 
     Raises:
         BenchError: For a run that hasn't ended, several runs combined, a job that can't be run
-            here,
-            and as `trusted` does.
+            here, and as `trusted` does.
     """
     run = reading.read_manifest(folder)
     seed = new_seed() if seed is None else seed
@@ -150,8 +148,8 @@ def differing(
     Args:
         stored: The stored values.
         now: The values that were computed now; only their images are compared.
-        up_to_rounding: Yield a line only if several values, and more than the share FEW_OFF,
-            are further apart than rounding explains.
+        up_to_rounding: Yield a line only if several values, and more than the share FEW_OFF, are
+            further apart than rounding explains.
     """
     rules = NEARLY_SAME if up_to_rounding else BIT_BY_BIT
     for difference in compare(*_sampled(stored, now), rules):

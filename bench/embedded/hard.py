@@ -121,8 +121,7 @@ def hard_crops() -> Mapping[str, HardImage]:
     """Return images for the planted networks, named in the same way.
 
     Along a side of 99 or 101 pixels a centre crop of 96 leaves an odd margin, whose half
-    torchvision rounds to an even number.
-    A side of 91 pixels is smaller than the crop.
+    torchvision rounds to an even number. A side of 91 pixels is smaller than the crop.
     """
     drawn = [patches.draw("evaluation", SEED, number) for number in (3, 4)]
     images = {
@@ -196,10 +195,9 @@ def _only(drawn: patches.PatchImage, *colours: str) -> patches.PatchImage:
 def _at_the_threshold(drawn: patches.PatchImage) -> patches.PatchImage:
     """Return only the blue and the red patches, in colours that put red at the threshold of 15 %.
 
-    planted_additive counts blue 3 times as much as red. In a map of its weights red
-    has (109 + 1/3) / (3 x 243) = 0.149977 of the maximum, which isn't part of the map at 15 %. In
-    half precision it has
-    0.150024.
+    planted_additive counts blue 3 times as much as red. In a map of its weights red has (109 + 1/3)
+    / (3 x 243) = 0.149977 of the maximum, which isn't part of the map at 15 %. In half precision it
+    has 0.150024.
     """
     shown = _only(drawn, "blue", "red")
     for patch in shown.patches:

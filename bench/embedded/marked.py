@@ -1,15 +1,12 @@
 """Scenes with a spurious mark: a small pattern on the ground. In training it is on all scenes that
-show
-one class.
+show one class.
 
 A marked scene is one of `scenes.draw` with a pattern painted on it. The scene without the mark is
 therefore the same, pixel by pixel. The mark's place and colours are drawn from their own random
-numbers.
-No mark covers a digit.
+numbers. No mark covers a digit.
 
 The patterns are "tile", a chequerboard; "stripe", one bright colour, long and thin; "tag", a word
-in black
-on white, always the same. Tag and stripe are spurious signals of Adebayo et al. 2022.
+in black on white, always the same. Tag and stripe are spurious signals of Adebayo et al. 2022.
 """
 
 from __future__ import annotations
@@ -80,8 +77,7 @@ def draw(
         seed: The seed.
         number: The number of the scene.
         placement: "with_class": the mark is on scenes that show CLASS, as in training.
-            "other_classes": it is
-            on all others instead. "absent": it is on none.
+            "other_classes": it is on all others instead. "absent": it is on none.
         pattern: A name of PATTERNS.
     """
     scene = scenes.draw(split, seed, number)

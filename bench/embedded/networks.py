@@ -1,16 +1,13 @@
 """The embedded CNNs. Most map 96 x 96 RGB scenes to ten logits, with under 250,000 parameters each.
 
 `scenes_vgg` ends in a fully connected ReLU head, where gradients times activations don't add up to
-the score
-and the axioms are violated. `scenes_resnet` ends in global average pooling and one linear layer,
-where the
-CAM methods coincide. `scenes_shortcut` is `scenes_vgg` trained on scenes where a spurious mark goes
-with one class (`embedded.marked`). `scenes_fooled` is `scenes_vgg`, and `scenes_fooled_resnet` is
-`scenes_resnet`, fine-tuned to mislead Grad-CAM. `signals_cnn`, `volumes_cnn` and
-`synthetic_shapes_cnn` also have a fully connected ReLU head, and are trained on what
-`embedded.shapes` draws. They have fewer
-parameters. `scenes_detector` and `scenes_segmenter` return boxes and maps of classes in scenes
-where classes repeat.
+the score and the axioms are violated. `scenes_resnet` ends in global average pooling and one linear
+layer, where the CAM methods coincide. `scenes_shortcut` is `scenes_vgg` trained on scenes where a
+spurious mark goes with one class (`embedded.marked`). `scenes_fooled` is `scenes_vgg`, and
+`scenes_fooled_resnet` is `scenes_resnet`, fine-tuned to mislead Grad-CAM. `signals_cnn`,
+`volumes_cnn` and `synthetic_shapes_cnn` also have a fully connected ReLU head, and are trained on
+what `embedded.shapes` draws. They have fewer parameters. `scenes_detector` and `scenes_segmenter`
+return boxes and maps of classes in scenes where classes repeat.
 """
 
 from __future__ import annotations
@@ -70,12 +67,10 @@ STD = (0.25, 0.25, 0.25)
 
 def scenes_vgg(batch_norm: bool = False) -> nn.Sequential:
     """Return a network of six 3 x 3 convolutions, the first strided, three max-pools, and
-    2304-64-64-10 with
-    ReLUs.
+    2304-64-64-10 with ReLUs.
 
     As in torchvision's VGG, an adaptive pool stands between `features` and the head, so that the
-    last layer of
-    `features` is a ReLU.
+    last layer of `features` is a ReLU.
 
     Args:
         batch_norm: Add the batch norm of training. In the committed weights it is folded into the
@@ -103,8 +98,7 @@ def scenes_vgg(batch_norm: bool = False) -> nn.Sequential:
 
 def signals_cnn(batch_norm: bool = False) -> nn.Sequential:
     """Return a network as scenes_vgg, for signals (1, 192): convolutions of 7, 5, 5 and 3 samples,
-    then
-    192-48-5.
+    then 192-48-5.
 
     Args:
         batch_norm: See `scenes_vgg`.
@@ -140,8 +134,7 @@ def volumes_cnn(batch_norm: bool = False) -> nn.Sequential:
 
 def synthetic_shapes_cnn(batch_norm: bool = False) -> nn.Sequential:
     """Return a network as scenes_vgg, for pictures (3, 224, 224): five convolutions, the first 5 x
-    5, then
-    2352-32-6.
+    5, then 2352-32-6.
 
     Args:
         batch_norm: See `scenes_vgg`.
@@ -264,12 +257,10 @@ def scenes_resnet() -> nn.Sequential:
 
 class Boxes(nn.Module):
     """A head that returns boxes and class logits of each position of a level: a hidden 3 x 3
-    convolution with ReLU,
-    then 1 x 1.
+    convolution with ReLU, then 1 x 1.
 
     `stride` is the level's, in pixels of the image. The sides of a box are `stride * exp` of the
-    output
-    away from the centre of its position.
+    output away from the centre of its position.
     """
 
     centres: Tensor
@@ -321,8 +312,7 @@ class Detector(nn.Module):
         180, 10).
 
         A sigmoid of the logits is the probability. The 144 positions of `features` come first, each
-        level row by
-        row.
+        level row by row.
         """
         features = self.features(images)
         boxes, logits = self.of_features(features)
@@ -392,8 +382,7 @@ def weights_files(name: str) -> dict[str, Path]:
 
     Returns:
         `default` is from seed 0, and `seed1`, ... from the other trainings. `masked` is the copy
-            that scripts/train_masked.py
-            fine-tuned.
+            that scripts/train_masked.py fine-tuned.
     """
     folder = Path(__file__).parent
     others: list[Path] = []

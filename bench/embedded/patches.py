@@ -2,10 +2,9 @@
 a grey texture.
 
 An image holds two red patches, one in each half, and a green one anywhere. It holds a blue one in
-the left half
-and a yellow one of the same size in the right half, and a cyan one, of the class "other", anywhere.
-No two touch. Signals and volumes have such patches too, in halves of their last axis, and their
-three channels are called red, green and blue.
+the left half and a yellow one of the same size in the right half, and a cyan one, of the class
+"other", anywhere. No two touch. Signals and volumes have such patches too, in halves of their last
+axis, and their three channels are called red, green and blue.
 """
 
 from __future__ import annotations

@@ -5,14 +5,11 @@ the evidence.
     head(a) -> logits
 
 Each can be built for images, and for signals or volumes of three channels (`axes`: 1 or 3), with
-the
-same score and truth.
+the same score and truth.
 
 Channel k affects the score only through its evidence a_k. Its true value is its Shapley value phi_k
-in the
-head, where a channel that is left out has F_k = 0, so a_k = 0. The value is shared among the
-positions in
-proportion to r_k F_k:
+in the head, where a channel that is left out has F_k = 0, so a_k = 0. The value is shared among the
+positions in proportion to r_k F_k:
 
     T_k(x, y) = phi_k r_k(x, y) F_k(x, y) / a_k
 
@@ -22,11 +19,9 @@ positions of a channel have the same r_k F_k, as on the patches of `patches.py`.
 enumeration in tests/embedded/.
 
 The unit of evidence is a patch: a_k = 1 is a patch of 16 cells of the channel's colour, in a signal
-of 8.
-All networks have a channel `brightness`, which is active everywhere and which no head reads. They
-also have a
-channel `cyan`, the only one that the logit of the second class, "other", reads. S is the logit of
-the first class, "evidence".
+of 8. All networks have a channel `brightness`, which is active everywhere and which no head reads.
+They also have a channel `cyan`, the only one that the logit of the second class, "other", reads. S
+is the logit of the first class, "evidence".
 """
 
 from __future__ import annotations
@@ -108,8 +103,7 @@ def channel_shapley(score: Callable[[Tensor], Tensor], evidence: Tensor) -> Tens
     """Compute the Shapley values of the channels in a score, (B, K) in float64.
 
     phi_k is the mean, over all orders of the channels, of the score's gain when channel k joins.
-    They add up to
-    sum_k phi_k = S(all) - S(none) (Shapley, A value for n-person games, 1953).
+    They add up to sum_k phi_k = S(all) - S(none) (Shapley, A value for n-person games, 1953).
 
     Args:
         score: Maps evidence (N, K) in float64 to scores (N,).
@@ -144,8 +138,7 @@ class PlantedNetwork(nn.Module):
     """A network whose truth is known.
 
     `features` maps images to (B, K, *cells), 16 x 16 cells of images. `readout` maps these to (B,
-    K, 1, ...), one
-    channel at a time. `head` maps (B, K) to logits.
+    K, 1, ...), one channel at a time. `head` maps (B, K) to logits.
     """
 
     truth_layer = "features"
@@ -179,8 +172,7 @@ class PlantedNetwork(nn.Module):
 
     def channel_values(self, evidence: Tensor, targets: Tensor) -> Tensor:
         """Compute phi, the Shapley values of the channels in the logit of each row's class, (B, K)
-        in
-        float64.
+        in float64.
 
         Args:
             evidence: The evidence (B, K).
@@ -197,8 +189,7 @@ class PlantedNetwork(nn.Module):
 
     def reading(self, activations: Tensor) -> Tensor:
         """Return r, the weight of each position in its channel's evidence, in float64. It
-        broadcasts to the
-        activations.
+        broadcasts to the activations.
 
         Args:
             activations: F, (B, K, *cells).
@@ -216,12 +207,10 @@ class PlantedNetwork(nn.Module):
 
 class PlantedBoxes(nn.Module):
     """A detector of two boxes, the left and the right half of an image. The logits of each box
-    depend only on the evidence in
-    its half.
+    depend only on the evidence in its half.
 
     A channel that is active in both halves therefore contributes to either box's score, and its
-    truth is in
-    that box's half.
+    truth is in that box's half.
     """
 
     truth_layer = "features"
@@ -497,10 +486,8 @@ def planted_shattered(axes: int = 2) -> PlantedNetwork:
     """Return a network with S = sum over red, green, blue of k a_k + w(a_k), k = 1, 2, 3.
 
     w is a triangle wave made of ReLUs. S is therefore near to planted_additive's, but its gradients
-    are k + 8 or k - 8. They
-    resemble the shattered gradients of XAI-Units (Lee et al., Benchmarking Explainability Methods
-    with Unit
-    Tests, FAccT 2025).
+    are k + 8 or k - 8. They resemble the shattered gradients of XAI-Units (Lee et al., Benchmarking
+    Explainability Methods with Unit Tests, FAccT 2025).
 
 
     Args:

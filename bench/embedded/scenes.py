@@ -1,8 +1,7 @@
 """Scenes: handwritten digits of different classes on a textured ground, with exact boxes and masks.
 
 A scene has one to three digits, or four to six smaller ones, or three to five of which several are
-of one
-class. It depends only on its kind, split, seed and number. The digits are scikit-learn's
+of one class. It depends only on its kind, split, seed and number. The digits are scikit-learn's
 bundled ones (1,797 of 8 x 8 pixels). Digits and textures are split before drawing, so that nothing
 seen in training is ever evaluated.
 """
@@ -241,8 +240,7 @@ def texture_numbers(split: str) -> tuple[int, ...]:
     """Return the numbers of a split's textures.
 
     Every fourth texture is for "evaluation", so that each kind is in every split. Of the others,
-    "train", every sixth is for
-    "validation" and the rest is "fit".
+    "train", every sixth is for "validation" and the rest is "fit".
 
     Args:
         split: One of SPLITS.
@@ -307,8 +305,7 @@ def bundled_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     does.
 
     They are read from the installed file, because importing scikit-learn takes longer than drawing
-    all
-    scenes of a run.
+    all scenes of a run.
     """
     package = find_spec("sklearn")
     assert package is not None  # a dependency
@@ -354,8 +351,8 @@ def drawing_of(split: str, seed: int, number: int, kind: Kind = FEW) -> Drawing:
 def other_grounds(split: str, seed: int, number: int, kind: Kind = FEW) -> tuple[Drawing, ...]:
     """Return a scene on GROUNDS other grounds, with the same objects, inks and noise.
 
-    A ground is drawn again, at most TRIES times, until each object differs from it by VISIBLE,
-    or by as much as from the scene's own ground. After that the ground gets the brightness of the
+    A ground is drawn again, at most TRIES times, until each object differs from it by VISIBLE, or
+    by as much as from the scene's own ground. After that the ground gets the brightness of the
     scene's own.
 
     Args:
@@ -440,8 +437,7 @@ def step_from(rng: np.random.Generator, brightness: float, least: float, most: f
 
 def tight_box(drawn: NDArray[np.bool_]) -> Box:
     """Return the smallest box around the True pixels of an image, (x0, y0, x1, y1), or of a signal
-    or
-    volume.
+    or volume.
 
     Args:
         drawn: The pixels (*space).

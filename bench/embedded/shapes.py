@@ -2,8 +2,7 @@
 structured noise, and coloured pictures of one shape in such noise.
 
 They are drawn as the scenes are, with exact boxes and masks. Each split has its own random numbers,
-so that
-nothing seen in training is ever evaluated.
+so that nothing seen in training is ever evaluated.
 """
 
 from __future__ import annotations

@@ -45,8 +45,7 @@ def submit(
 
     Raises:
         BenchError: If `output` isn't free, if the method has no value or varying ones, and if its
-            source can't
-            be submitted.
+            source can't be submitted.
     """
     chosen = Suite.of(suite)
     submissions.check_free(output, method)
@@ -120,8 +119,7 @@ def _check_values(method: str, suite: str, name: str, folders: Iterable[Path]) -
 
 def _origin(method: str) -> tuple[dict[str, str], bytes]:
     """Return the installed distributions that a method comes from, with their versions, and its
-    module's
-    source.
+    module's source.
 
     Raise BenchError if a method of no distribution needs more than that source.
     """

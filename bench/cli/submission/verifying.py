@@ -1,6 +1,5 @@
 """`axiom-bench verify` of a submission: check the hashes of its files, and compute a seeded sample
-of its
-values again.
+of its values again.
 
 The sheet for its reviewer compares the values with those on fresh images, and on planted networks
 with other weights.
@@ -62,10 +61,9 @@ def verify_submission(
     computed now.
 
     The sample is computed twice, once as in a run and once in another order (see `computed_alone`),
-    and the two must
-    agree. The computed suite is that of this installation, whatever the folder says about it. If
-    the images aren't here, the submission stays self-reported. The lines contain the sheet for the
-    reviewer.
+    and the two must agree. The computed suite is that of this installation, whatever the folder
+    says about it. If the images aren't here, the submission stays self-reported. The lines contain
+    the sheet for the reviewer.
 
     Args:
         folder: The submission.
@@ -224,8 +222,7 @@ def _jobs(submission: Submission, part: str, manifest: Manifest) -> list[Setting
     """Return the settings of the part's jobs.
 
     Their first method is one of this package, with which a job is loaded without the code of the
-    submitted
-    one.
+    submitted one.
     """
     chosen = overrides_of(submission.method, submission.name, fresh_settings()["reference"])
     device = ["device=cpu"] if manifest.device == "cpu" else []
@@ -426,9 +423,8 @@ def _fresh(
 def _reordered(network: PlantedNetwork, seed: int) -> dict[str, Tensor]:
     """Return the weights of the same network with its channels in another order.
 
-    The last convolution of the features makes the channels, and readout and head read them. The
-    first two channels
-    of a noisy or stay, which reads them by their position.
+    The last convolution of the features makes the channels, and readout and head read them. A
+    `NoisyOr` head reads the first two channels by their position, so these two stay.
     """
     state = network.state_dict()
     *_, last_convolution = (
