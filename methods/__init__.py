@@ -1,6 +1,6 @@
 """CAM methods: pure functions of a Trace, one file and one YAML in conf/method/ each.
 
-They import explanation, cutting and errors.
+The package imports only `explanation`, `cutting` and `errors`.
 """
 
 from __future__ import annotations
@@ -12,19 +12,24 @@ if TYPE_CHECKING:
 
 
 def get(name: str) -> Plugin:
-    """The method of that name with its parameters bound. Raises BenchError, with the nearest names,
-    for another.
+    """Return the method of this name with its parameters bound.
+
+    Args:
+        name: The name of an entry of conf/method/, such as "grad_cam".
+
+    Raises:
+        BenchError: If the name is unknown. The message lists the nearest names.
     """
-    from axiom_bench.evaluation import (
-        plugins,
-    )  # here, so that the methods themselves don't import the engine
+    # imported here, so that the methods themselves don't import the engine
+    from axiom_bench.evaluation import plugins
 
     return plugins.load("method", name)
 
 
 def names() -> list[str]:
-    """The names of the methods of `method=all`, sorted: those that need no setting and explain any
-    network.
+    """Return the sorted names of the methods of `method=all`.
+
+    These are the methods that need no setting and explain any network.
     """
     from axiom_bench.evaluation import plugins
 

@@ -1,5 +1,6 @@
-"""Attention-Guided CAM: Leem and Seo, Visual Explanations of Vision Transformer, AAAI 2024,
-arXiv:2402.04563.
+"""Attention-Guided CAM: Leem and Seo, AAAI 2024, arXiv:2402.04563.
+
+Attention Guided CAM: Visual Explanations of Vision Transformer Guided by Self-Attention.
 """
 
 from __future__ import annotations
@@ -18,36 +19,43 @@ from axiom_bench.methods.shared.attention import (
 
 
 def attention_guided_cam(trace: Trace) -> Map:
-    """sum over attentions and heads of relu(dS/dA) sigmoid(Z), from the class token to each patch
-    -> (B, H, W).
+    """Sum over attentions of relu(dS/dA) sigmoid(Z), class token to patches -> (B, H, W).
 
-    A = softmax(Z): the attention probabilities. The gradient runs through residual connections and
-    the layers between attentions, and through no later attention. (H, W): of the trace's layer,
-    whose maps are the patch tokens and aren't used otherwise. Costs one forward and backward pass.
-    Raises BenchError for a network without a class token, and for one whose attentions aren't all
-    of the same tokens.
+    A = softmax(Z) are the attention probabilities, and the sum also runs over heads. The gradient
+    runs through residual connections and the layers between attentions, and through no later
+    attention. Costs one forward and backward pass.
+
+    Args:
+        trace: The traced batch. Its layer's maps, (H, W), must be the patch tokens; only their
+            size is used.
+
+    Returns:
+        The map, (B, H, W).
+
+    Raises:
+        BenchError: If the network has no class token, or if its attentions aren't all of the same
+            tokens.
     """
     with torch.inference_mode(False), torch.enable_grad():
         with Attentions() as attentions:
             outputs = trace.forward(trace.images)
         calls = attentions.calls
-        if len(trace) > 1 and any(
-            len(each.output) != len(trace) for each in calls
-        ):  # its images run one by one
-            return Map(
-                torch.cat([attention_guided_cam(trace[i : i + 1]).raw for i in range(len(trace))])
-            )
-        if len({each.key.shape[2] for each in calls}) != 1:
+        is_batched = all(len(call.output) == len(trace) for call in calls)
+        if len(trace) > 1 and not is_batched:  # the network runs its images one by one
+            maps = [attention_guided_cam(trace[row : row + 1]).raw for row in range(len(trace))]
+            return Map(torch.cat(maps))
+        if len({call.key.shape[2] for call in calls}) != 1:
             raise BenchError(REFUSED)
         gradients = probability_gradients(outputs.gather(1, trace.targets[:, None].clone()), calls)
-    positive = (gradient[:, :, 0].relu() for gradient in gradients)
+    class_token = 0  # its index among the queries
     values = sum(
-        (g * each.scores[:, :, 0].sigmoid()).sum(1) for g, each in zip(positive, calls, strict=True)
+        (gradient[:, :, class_token].relu() * call.scores[:, :, class_token].sigmoid()).sum(1)
+        for gradient, call in zip(gradients, calls, strict=True)
     )
-    maps = maps_of_keys(trace, values)
-    if maps[0].numel() == values.shape[1]:
+    patch_maps = maps_of_keys(trace, values)
+    if patch_maps[0].numel() == values.shape[1]:
         raise BenchError(
             "Attention-Guided CAM needs a class token: leave attention_guided_cam out for this "
             "network."
         )
-    return Map(maps)
+    return Map(patch_maps)

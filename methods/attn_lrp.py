@@ -1,5 +1,6 @@
-"""AttnLRP: Achtibat et al., Attention-Aware Layer-Wise Relevance Propagation for Transformers, ICML
-2024, arXiv:2402.05602.
+"""AttnLRP: Achtibat et al., ICML 2024, arXiv:2402.05602.
+
+AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for Transformers.
 """
 
 from __future__ import annotations
@@ -17,27 +18,36 @@ from axiom_bench.methods.relevance_cam import unit_by_unit
 from axiom_bench.methods.shared.nonlinear import SMOOTH, Interceptor, differentiable
 
 THROUGH = ("all", "values")
+ATTENTIONS = (functional.multi_head_attention_forward, functional.scaled_dot_product_attention)
 PRODUCTS = frozenset({"matmul", "rmatmul", "bmm", "mul", "rmul", "imul", "einsum"})
 
 
 def attn_lrp(trace: Trace, attention: str = "all") -> Tensor:
-    """w = R / F, the relevance R of each channel and position of the layer relative to F -> (B, K,
-    H, W).
+    """w_k(x, y) = R_k(x, y) / F_k(x, y), R the relevance at the layer -> (B, K, H, W).
 
-    R starts as the score and goes back through the head by the paper's rules, in their authors'
-    form: input times a gradient. A product of two values gives each half of the relevance, and the
-    softmax is expanded at its input. Activation functions and the deviation in a norm pass
-    relevance on as it is. All that is linear gives each input, and biases, their part of the sum.
-    attention "all": through queries, keys and values; "values": through values alone, as the
-    authors' code has it for vision transformers. (H, W): the patch tokens; what the class token has
-    of the relevance isn't shown. Costs one head pass, forward and backward. Raises BenchError for
-    another `attention`, and for a layer that no attention follows.
+    R starts as the score and goes back through the head by the paper's rules, in the form of the
+    authors' code: input times a gradient. In a product of two values, each gets half of the
+    relevance. The softmax is expanded at its input. Activation functions and the deviation in a
+    norm pass relevance on unchanged. A linear operation divides it among its inputs and biases in
+    proportion to their parts of the sum. Costs one head pass, forward and backward.
+
+    Args:
+        trace: The traced batch. Its layer's maps, (H, W), are the patch tokens; the relevance of
+            the class token isn't shown.
+        attention: "all": relevance goes back through queries, keys and values. "values": only
+            through values, as in the authors' code for vision transformers.
+
+    Returns:
+        The weights, (B, K, H, W).
+
+    Raises:
+        BenchError: If `attention` is unknown, or if no attention follows the layer.
     """
     if attention not in THROUGH:
         raise unknown("attention of AttnLRP", attention, THROUGH)
     with torch.inference_mode(False), torch.enable_grad():
         activations = trace.activations.clone().requires_grad_()
-        with _Rules(attention == "all") as rules:
+        with _Rules(through_scores=attention == "all") as rules:
             scores = trace.head(activations).gather(1, trace.targets[:, None].clone())
         if not rules.num_attentions:
             raise BenchError(
@@ -49,8 +59,9 @@ def attn_lrp(trace: Trace, attention: str = "all") -> Tensor:
 
 
 class _Rules(Interceptor):
-    """While active, operations keep their values, and get gradients such that input times gradient
-    is relevance.
+    """Give operations gradients such that input times gradient is relevance.
+
+    While active, operations keep their values.
     """
 
     def __init__(self, through_scores: bool) -> None:
@@ -61,56 +72,62 @@ class _Rules(Interceptor):
     def call(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """The call's output, with its rule's gradient."""
+        """Return the call's output, with its rule's gradient."""
         name = getattr(func, "__name__", "").strip("_")
-        if func in (
-            functional.multi_head_attention_forward,
-            functional.scaled_dot_product_attention,
-        ):
-            self.num_attentions += (
-                1  # two products, of which queries and keys have both before them
-            )
+        if func in ATTENTIONS:
+            self.num_attentions += 1
+            # An attention is two products. Both of them come after queries and keys, which
+            # therefore get half of a half.
             shares = (0.25, 0.25, 0.5) if self.through_scores else (0.0, 0.0, 1.0)
-            return func(*map(_scaled, args[:3], shares), *args[3:], **kwargs)
+            queries_keys_values = map(_scaled, args[:3], shares)
+            return func(*queries_keys_values, *args[3:], **kwargs)
         if name in PRODUCTS:
             count = sum(differentiable((arg,)) for arg in args)
-            args = tuple(
-                _scaled(arg, 1 / count) if count > 1 and isinstance(arg, Tensor) else arg
-                for arg in args
-            )
-        elif differentiable(args[:1]):
-            if name == "softmax":
-                self.num_attentions += 1
-                return (
-                    func(*args, **kwargs) if self.through_scores else func(*args, **kwargs).detach()
+            if count > 1:
+                args = tuple(
+                    _scaled(arg, 1 / count) if isinstance(arg, Tensor) else arg for arg in args
                 )
-            if name in SMOOTH:
-                return unit_by_unit(func, *args, **kwargs)
-            if name in NORMS:
-                return NORMS[name](func, *args, **kwargs)
+            return func(*args, **kwargs)
+        if not differentiable(args[:1]):
+            return func(*args, **kwargs)
+        if name == "softmax":
+            self.num_attentions += 1
+            output = func(*args, **kwargs)
+            return output if self.through_scores else output.detach()
+        if name in SMOOTH:
+            return unit_by_unit(func, *args, **kwargs)
+        if name in NORMS:
+            return NORMS[name](func, *args, **kwargs)
         return func(*args, **kwargs)
 
 
 def _scaled(value: Tensor, share: float) -> Tensor:
-    """The value, with that share of its gradient."""
+    """Return the value, with this share of its gradient."""
     return value.detach() + share * (value - value.detach())
 
 
 def _layer_norm(
-    func: Callable[..., Tensor], input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None,
-    bias: Tensor | None = None, eps: float = 1e-5, *rest: Any,
-) -> Tensor:  # fmt: skip
-    output, axes = (
-        func(input, normalized_shape, weight, bias, eps, *rest),
-        _last_axes(normalized_shape),
-    )
-    return _constant_deviation(output, input - input.mean(axes, keepdim=True), axes, weight, eps)
+    func: Callable[..., Tensor],
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *rest: Any,
+) -> Tensor:
+    output = func(input, normalized_shape, weight, bias, eps, *rest)
+    axes = _last_axes(normalized_shape)
+    centred = input - input.mean(axes, keepdim=True)
+    return _constant_deviation(output, centred, axes, weight, eps)
 
 
 def _rms_norm(
-    func: Callable[..., Tensor], input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None,
+    func: Callable[..., Tensor],
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
     eps: float | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     output = func(input, normalized_shape, weight, eps)
     eps = torch.finfo(input.dtype).eps if eps is None else eps
     return _constant_deviation(output, input, _last_axes(normalized_shape), weight, eps)
@@ -123,7 +140,7 @@ def _last_axes(shape: Sequence[int]) -> tuple[int, ...]:
 def _constant_deviation(
     output: Tensor, centred: Tensor, axes: tuple[int, ...], weight: Tensor | None, eps: float
 ) -> Tensor:
-    """A norm's output, with the gradient for which its deviation is a constant."""
+    """Return a norm's output, with the gradient for which its deviation is a constant."""
     scale = (centred.square().mean(axes, keepdim=True) + eps).rsqrt().detach()
     linear = centred * (scale if weight is None else scale * weight)
     return output.detach() + (linear - linear.detach())

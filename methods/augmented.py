@@ -22,14 +22,23 @@ def augmented(
     mirrored: bool = True,
     scales: Sequence[float] = (1.0,),
 ) -> Map:
-    """Mean of the wrapped method's heatmaps of mirrored and resized images, mapped back -> (B, H',
-    W').
+    """Mean of the wrapped method's heatmaps of mirrored and resized images -> (B, H', W').
 
-    scales: factors of the image's sides, resized bilinearly, as in Ahn et al., CVPR 2019,
-    arXiv:1904.05044. mirrored: also each copy with left and right swapped. All copies explain the
-    image's class, and each heatmap has maximum 1 before the mean. Costs one trace per copy other
-    than the image itself. Raises BenchError for scales that aren't positive, and where the network
-    takes images of one size only.
+    The heatmaps are mapped back to the image's pixels. All copies explain the image's class, and
+    each heatmap has maximum 1 before the mean. Costs one trace per copy other than the image.
+
+    Args:
+        trace: The traced batch, with images (B, 3, H', W').
+        wrapped: The method whose heatmaps are averaged.
+        mirrored: Add a copy with left and right swapped at each scale.
+        scales: Factors of the image's sides. The image is resized bilinearly, as in Ahn et al.,
+            CVPR 2019, arXiv:1904.05044.
+
+    Returns:
+        The map, (B, H', W').
+
+    Raises:
+        BenchError: If a scale isn't positive, or if the network takes images of only one size.
     """
     if not scales or min(scales) <= 0:
         raise BenchError(
@@ -41,7 +50,7 @@ def augmented(
 
 
 def _heatmap_of_copy(trace: Trace, wrapped: Method, scale: float, flip: bool) -> Tensor:
-    """The heatmap of one copy, mapped back to the image's pixels: (B, H', W')."""
+    """Return the heatmap of one copy, mapped back to the image's pixels: (B, H', W')."""
     height, width = trace.images.shape[-2:]
     heatmap = heatmap_of(wrapped, _copy(trace, scale, flip))
     if flip:
@@ -52,7 +61,7 @@ def _heatmap_of_copy(trace: Trace, wrapped: Method, scale: float, flip: bool) ->
 
 
 def _copy(trace: Trace, scale: float, flip: bool) -> Trace:
-    """The trace of the resized, mirrored images; for the unchanged image the trace itself."""
+    """Return the trace of the resized, mirrored images, or the trace itself if nothing changes."""
     if scale == 1 and not flip:
         return trace
     size = [max(1, round(scale * side)) for side in trace.images.shape[-2:]]
@@ -62,13 +71,10 @@ def _copy(trace: Trace, scale: float, flip: bool) -> Trace:
     images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
     try:
         return trace.again(images=images)
-    except (
-        RuntimeError,
-        ValueError,
-        AssertionError,
-    ) as error:  # a layer that can't take this shape
+    except (RuntimeError, ValueError, AssertionError) as error:
         if is_out_of_memory(error):
             raise
+        # a layer can't take this shape
         raise BenchError(
             f"The network doesn't take images of {size[0]} x {size[1]} pixels "
             f"({str(error).partition(chr(10))[0]}); augment with scales=[1]."

@@ -1,6 +1,4 @@
-"""A Gaussian at the explained object's centre, a control: the place alone, where a detector was
-asked.
-"""
+"""A Gaussian at the explained object's centre, a control that uses only the object's place."""
 
 from __future__ import annotations
 
@@ -13,15 +11,24 @@ from axiom_bench.methods.shared.objects import centres, middles, squared_distanc
 
 
 def box_centre(trace: Trace, sigma: float = 0.1) -> Map:
-    """exp(-(x^2 + y^2) / (2 sigma^2)), x and y from the object's centre in units of the sides ->
-    (B, H', W').
+    """exp(-(x^2 + y^2) / (2 sigma^2)), x and y from the object's centre -> (B, H', W').
 
-    The centre is that of the explained box, or of the mass of the region. Raises BenchError for a
-    network without objects, and for sigma <= 0.
+    The centre is that of the explained box, or the centre of the region's mass.
+
+    Args:
+        trace: The traced batch of a network with boxes or masks.
+        sigma: The standard deviation in sides of the image, above 0. x and y have this unit too.
+
+    Returns:
+        The map, (B, H', W').
+
+    Raises:
+        BenchError: If the network has no objects, or if sigma <= 0.
     """
     if not sigma > 0:
         raise BenchError(
             f"Invalid sigma={sigma}; give the standard deviation in sides of the image, above 0."
         )
-    columns, rows = middles(trace.images), middles(trace.images.mT)
-    return Map(torch.exp(-squared_distances(*centres(trace), columns, rows) / (2 * sigma**2)))
+    x, y = centres(trace)
+    squares = squared_distances(x, y, columns=middles(trace.images), rows=middles(trace.images.mT))
+    return Map(torch.exp(-squares / (2 * sigma**2)))

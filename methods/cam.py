@@ -1,5 +1,6 @@
-"""CAM: Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016,
-arXiv:1512.04150.
+"""CAM: Zhou et al., CVPR 2016, arXiv:1512.04150.
+
+Learning Deep Features for Discriminative Localization.
 """
 
 from __future__ import annotations
@@ -11,10 +12,18 @@ from axiom_bench.cutting.trace import Trace
 
 
 def cam(trace: Trace) -> Tensor:
-    """w_k = W_ck / (H W), W the linear layer after global average pooling, c the target -> (B, K,
-    1, 1).
+    """w_k = W_ck / (H W), W the linear layer after global average pooling -> (B, K, 1, 1).
 
-    The division by H W puts it on the score's scale. Raises BenchError for any other head.
+    c is the target class. The division by H W puts the weights on the score's scale.
+
+    Args:
+        trace: The traced batch, with activations (B, K, H, W).
+
+    Returns:
+        The weights, (B, K, 1, 1).
+
+    Raises:
+        BenchError: If the head isn't global average pooling and one linear layer.
     """
-    positions = trace.activations.shape[2:].numel()
-    return over_space(trace.linear_head()[trace.targets] / positions, trace.activations)
+    num_positions = trace.activations.shape[2:].numel()
+    return over_space(trace.linear_head()[trace.targets] / num_positions, trace.activations)

@@ -1,5 +1,6 @@
-"""CASE: Williamson et al., Contrastive Activation for Saliency Estimation, 2025,
-arXiv:2506.07327.
+"""CASE: Williamson et al., 2025, arXiv:2506.07327.
+
+Contrastive Activation for Saliency Estimation.
 """
 
 from __future__ import annotations
@@ -13,15 +14,24 @@ from axiom_bench.errors import BenchError
 
 
 def case(trace: Trace, contrasts: int = 5) -> Tensor:
-    """w = a - (a b / b b) b, a Grad-CAM's weights, b their mean over the contrast classes' scores
-    -> (B, K, 1, 1).
+    """w_k = a_k - (a b / b b) b_k, a Grad-CAM's weights, b of similar classes -> (B, K, 1, 1).
 
-    What remains of Grad-CAM's weights orthogonally to those that similar classes share, products
-    summed over channels; a itself where b is 0. contrasts: number of contrast classes, those of the
-    largest logits beside the explained one (ties go to the first; fewer where the network has
-    fewer). The paper takes the classes that a confusion matrix of the data set says are most often
-    mistaken for it. Costs one head pass backward. Raises BenchError for contrasts < 1 and for a
-    network of one class.
+    b are Grad-CAM's weights for the mean score of the contrast classes, and products are summed
+    over channels. So w is the part of a that is orthogonal to b; it is a itself if b is 0. Costs
+    one head pass backward.
+
+    Args:
+        trace: The traced batch, with gradients (B, K, H, W) and logits (B, C).
+        contrasts: The number of contrast classes, at least 1: those with the largest logits except
+            the explained class. Ties go to the first class, and there are fewer if the network has
+            fewer. The paper takes the classes that are most often mistaken for the explained one,
+            according to a confusion matrix of the data set.
+
+    Returns:
+        The weights, (B, K, 1, 1).
+
+    Raises:
+        BenchError: If contrasts < 1 or the network has one class.
     """
     if contrasts < 1:
         raise BenchError(
@@ -32,11 +42,12 @@ def case(trace: Trace, contrasts: int = 5) -> Tensor:
         raise BenchError(
             "CASE needs a second class to contrast with: leave case out for this network."
         )
-    others = trace.logits.scatter(1, trace.targets[:, None], -torch.inf)
+    other_logits = trace.logits.scatter(1, trace.targets[:, None], -torch.inf)
     count = min(contrasts, trace.logits.shape[1] - 1)
-    chosen = others.sort(dim=1, descending=True, stable=True).indices[:, :count]
-    # A clone, which autograd keeps: no tensor of inference mode.
-    contrast = trace.gradient_of(lambda outputs: outputs.gather(1, chosen.clone()).mean(1))
-    a, b = (each.mean(axes(each), keepdim=True) for each in (trace.gradients, contrast))
+    classes = other_logits.sort(dim=1, descending=True, stable=True).indices[:, :count]
+    # Autograd keeps the indices, which therefore must not be a tensor of inference mode: a clone.
+    contrast = trace.gradient_of(lambda outputs: outputs.gather(1, classes.clone()).mean(1))
+    a = trace.gradients.mean(axes(trace.gradients), keepdim=True)
+    b = contrast.mean(axes(contrast), keepdim=True)
     squared = b.square().sum(1, keepdim=True)
     return a - (a * b).sum(1, keepdim=True) / squared.masked_fill(squared == 0, 1) * b

@@ -1,5 +1,6 @@
-"""D-RISE: Petsiuk et al., Black-box Explanation of Object Detectors via Saliency Maps, CVPR 2021,
-arXiv:2006.03204.
+"""D-RISE: Petsiuk et al., CVPR 2021, arXiv:2006.03204.
+
+Black-box Explanation of Object Detectors via Saliency Maps.
 """
 
 from __future__ import annotations
@@ -21,20 +22,32 @@ from axiom_bench.methods.shared.masking import minmax, pass_slices
 
 
 def d_rise(trace: Trace, masks: int = 1000, grid: int = 8, kept: float = 0.5, seed: int = 0) -> Map:
-    """sum_i w_i M_i over random masks M_i, w_i = max_j IoU(L, L_j) cos(P, P_j) O_j, min-max scaled
-    -> (B, H', W').
+    """Sum of w_i M_i over random masks, w_i = max_j IoU(L, L_j) cos(P, P_j) O_j -> (B, H', W').
 
-    L and P: the explained box and its class probabilities. j: all positions of the network for X
-    M_i. O_j: the highest probability of a class, since these networks have no objectness; the paper
-    leaves it out then, and of boxes before suppression any could count. It is of the detection:
-    another class at its position has the same map. A region doesn't move, so w_i is the mean of its
-    class's probability.
+    L and P are the explained box and its class probabilities, and j runs over all positions of the
+    network for the masked image X M_i. O_j is the highest probability of a class, since these
+    networks have no objectness. The paper leaves O_j out in this case, but then any box before
+    suppression could count. The map is min-max scaled. It explains the detection: another class at
+    the same position has the same map. A region doesn't move, so its w_i is the mean probability
+    of its class.
 
-    M_i: grid x grid cells, each kept with the probability `kept`, enlarged bilinearly and shifted
-    by less than a cell. They are seeded by the original image and `seed`, so that all objects of an
-    image share masks and passes. X: the image as the network takes it, where the paper has pixels,
-    so 0 is the mean colour and not black. Costs `masks` forward passes. Raises BenchError for a
-    network without objects, masks < 1, grid < 1, and kept outside (0, 1).
+    M_i are grid x grid cells, enlarged bilinearly and shifted by less than a cell. They are seeded
+    by the original image and `seed`, so that all objects of an image share masks and passes. X is
+    the image as the network takes it. So 0 is the mean colour, not black as in the paper, which
+    masks pixels. Costs `masks` forward passes.
+
+    Args:
+        trace: The traced batch of a network with boxes or masks.
+        masks: The number of random masks, at least 1.
+        grid: The number of cells per side of a mask, at least 1.
+        kept: The probability that a cell is kept, between 0 and 1.
+        seed: The seed of the masks.
+
+    Returns:
+        The map, (B, H', W').
+
+    Raises:
+        BenchError: If the network has no objects, or if a number is outside its range.
     """
     if masks < 1 or grid < 1:
         raise BenchError(f"Invalid masks={masks} and grid={grid}; give both as numbers from 1.")
@@ -43,84 +56,88 @@ def d_rise(trace: Trace, masks: int = 1000, grid: int = 8, kept: float = 0.5, se
             f"Invalid kept={kept}; give the probability that a cell is kept, between 0 and 1."
         )
     regions = regions_of(trace)
-    places = boxes_of(trace) if regions is None else regions
-    pixels = (
-        trace.images
-        if trace.first_images is None
-        else torch.cat([trace.images, trace.first_images], 1)
-    )
+    objects = boxes_of(trace) if regions is None else regions
+
+    # Consecutive rows with equal pixels are objects of one image, which share their masks.
+    pixels = trace.images
+    if trace.first_images is not None:
+        pixels = torch.cat([trace.images, trace.first_images], 1)
     _, counts = pixels.unique_consecutive(return_counts=True, dim=0)
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def sums(rows: list[int]) -> Tensor:
-        """Of rows of one image: (n, H', W')."""
-        image, (generator,) = (
-            trace.images[rows[0]],
-            trace.generators(seed, slice(rows[0], rows[0] + 1)),
-        )
+    def weighted_sums(rows: list[int]) -> Tensor:
+        """Return the sums over masks for rows of one image: (n, H', W')."""
+        image = trace.images[rows[0]]
+        (generator,) = trace.generators(seed, slice(rows[0], rows[0] + 1))
         cells = torch.rand(masks, grid, grid, generator=generator, dtype=torch.float64) < kept
         shifts = torch.rand(masks, 2, generator=generator, dtype=torch.float64)
 
-        def drawn(copies: slice) -> Tensor:
+        def image_masks(copies: slice) -> Tensor:
             return _masks(cells[copies].to(image), shifts[copies], image.shape[1:])
 
-        def weights(copies: slice) -> Tensor:
-            returned = returned_of(trace, image * drawn(copies)[:, None])
-            return _weights(trace, rows, places, returned)
+        slices = list(pass_slices(trace, masks))
+        parts = []
+        for copies in slices:
+            outputs = returned_of(trace, image * image_masks(copies)[:, None])
+            parts.append(_weights(trace, rows, objects, outputs))
+        weights = torch.cat(parts, 1)
 
-        def weighted(copies: slice) -> Tensor:
-            flat = drawn(copies).flatten(1)
-            return torch.stack([of_row[copies] @ flat for of_row in of_rows])
+        # Masks are made a second time, and sums are added one by one, to save memory.
+        def partial_sums(copies: slice) -> Tensor:
+            flat_masks = image_masks(copies).flatten(1)
+            return torch.stack([row_weights[copies] @ flat_masks for row_weights in weights])
 
-        slices = [*pass_slices(trace, masks)]
-        of_rows = torch.cat([*map(weights, slices)], 1)
-        return reduce(torch.add, map(weighted, slices)).unflatten(1, image.shape[1:])
+        return reduce(torch.add, map(partial_sums, slices)).unflatten(1, image.shape[1:])
 
-    rows = torch.arange(len(trace)).split(counts.tolist())
-    return Map(minmax(torch.cat([sums(each.tolist()) for each in rows])))
+    rows_by_image = torch.arange(len(trace)).split(counts.tolist())
+    return Map(minmax(torch.cat([weighted_sums(rows.tolist()) for rows in rows_by_image])))
 
 
 def _masks(cells: Tensor, shifts: Tensor, size: torch.Size) -> Tensor:
-    """Cells (n, grid, grid) as RISE enlarges them, to one cell more than the image has: (n, H',
-    W').
+    """Enlarge cells (n, grid, grid) and cut them to the image at the shifts: (n, H', W').
+
+    As in RISE, the enlarged mask is one cell larger than the image.
     """
     grid = cells.shape[-1]
-    sides = torch.tensor([-(-side // grid) for side in size])
-    corners = (shifts * sides).long().tolist()
-    enlarged = resized(cells, ((grid + 1) * sides).tolist())
+    height, width = size
+    cell_sides = torch.tensor([-(-side // grid) for side in size])
+    corners = (shifts * cell_sides).long().tolist()
+    enlarged = resized(cells, ((grid + 1) * cell_sides).tolist())
     return torch.stack(
         [
-            each[y : y + size[0], x : x + size[1]]
-            for each, (y, x) in zip(enlarged, corners, strict=True)
+            mask[y : y + height, x : x + width]
+            for mask, (y, x) in zip(enlarged, corners, strict=True)
         ]
     )
 
 
-def _weights(trace: Trace, rows: list[int], places: Tensor, returned: Any) -> Tensor:
-    """Of rows of one image, by what the network returns for its n masked copies: (rows, n)."""
+def _weights(trace: Trace, rows: list[int], objects: Tensor, outputs: Any) -> Tensor:
+    """Return the weights of n masks for rows of one image: (rows, n).
+
+    `outputs` are the network's outputs for the image's n masked copies.
+    """
     model = network_of(trace)
-    if isinstance(returned, Tensor):
-        of_classes = model.probabilities(returned.to(trace.dtype), 1)
-        means = (
-            (of_classes[:, trace.targets[row]] * places[row]).sum((1, 2)) / places[row].sum()
-            for row in rows
-        )
-        return torch.stack([*means])
-    boxes, logits = (each.to(trace.dtype) for each in returned)
-    probabilities, of_targets = (
-        model.probabilities(logits, 2),
-        model.probabilities(trace.logits[rows], 1),
-    )
+    if isinstance(outputs, Tensor):  # a map of logits: the mean probability in the region
+        probability_maps = model.probabilities(outputs.to(trace.dtype), 1)
+        means = []
+        for row in rows:
+            region = objects[row]
+            total = (probability_maps[:, trace.targets[row]] * region).sum((1, 2))
+            means.append(total / region.sum())
+        return torch.stack(means)
+    boxes, logits = (output.to(trace.dtype) for output in outputs)
+    probabilities = model.probabilities(logits, 2)
+    explained = model.probabilities(trace.logits[rows], 1)
     if model.background is not None:
-        probabilities[..., model.background] = of_targets[:, model.background] = 0
-    least = torch.finfo(trace.dtype).tiny
-    unit, units_of_targets = (
-        functional.normalize(each, dim=-1, eps=least) for each in (probabilities, of_targets)
-    )
+        probabilities[..., model.background] = 0
+        explained[:, model.background] = 0
+    tiny = torch.finfo(trace.dtype).tiny
+    unit = functional.normalize(probabilities, dim=-1, eps=tiny)
+    explained_units = functional.normalize(explained, dim=-1, eps=tiny)
     highest = probabilities.amax(2)
-    overlaps = (intersection_over_union(places[row][None], boxes)[:, 0] for row in rows)
-    both = zip(overlaps, units_of_targets, strict=True)
-    return torch.stack(
-        [(overlap * (unit @ of_target * highest)).amax(1) for overlap, of_target in both]
-    )
+    weights = []
+    for row, explained_unit in zip(rows, explained_units, strict=True):
+        overlap = intersection_over_union(objects[row][None], boxes)[:, 0]
+        weights.append((overlap * (unit @ explained_unit * highest)).amax(1))
+    return torch.stack(weights)

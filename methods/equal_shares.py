@@ -1,5 +1,6 @@
-"""Shares of the score that say nothing of the channels, a baseline: it conserves the score and
-explains nothing.
+"""Shares of the score that don't depend on the channels' effects, a baseline.
+
+It conserves the score and explains nothing.
 """
 
 from __future__ import annotations
@@ -16,22 +17,30 @@ from axiom_bench.cutting.trace import Trace
 def equal_shares(
     trace: Trace, shares: Literal["equal", "activation", "random"] = "equal", seed: int = 0
 ) -> Tensor:
-    """w_k = S / (K sum(F_k)), K the number of channels that are neither dead nor guarded -> (B, K,
-    1, 1).
+    """w_k = S / (K sum(F_k)), K the number of usable channels -> (B, K, 1, 1).
 
-    shares: "equal"; "activation", in proportion to |sum(F_k)|; "random", uniform numbers by the
-    image and `seed`.
+    A channel is usable if it is neither dead nor guarded.
+
+    Args:
+        trace: The traced batch, with scores S (B,) and activations F (B, K, H, W).
+        shares: "equal"; "activation", in proportion to |sum(F_k)|; or "random", in proportion to
+            uniform random numbers, seeded by the original image and `seed`.
+        seed: The seed of the random shares.
+
+    Returns:
+        The weights, (B, K, 1, 1).
     """
     F = trace.activations
-    sums, excluded = F.sum(axes(F)), dead_channels(F) | guarded_channels(F)
+    sums = F.sum(axes(F))
     if shares == "activation":
         parts = sums.abs()
     elif shares == "random":
-        parts = torch.stack(
-            [torch.rand(F.shape[1], generator=draw) for draw in trace.generators(seed)]
-        ).to(F)
+        draws = [
+            torch.rand(F.shape[1], generator=generator) for generator in trace.generators(seed)
+        ]
+        parts = torch.stack(draws).to(F)
     else:
         parts = torch.ones_like(sums)
-    parts = parts.masked_fill(excluded, 0)
+    parts = parts.masked_fill(dead_channels(F) | guarded_channels(F), 0)
     total = parts.sum(1, keepdim=True)
     return guarded_divide(trace.scores[:, None] * parts / total.masked_fill(total == 0, 1), F)

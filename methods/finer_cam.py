@@ -1,5 +1,6 @@
-"""Finer-CAM: Zhang et al., Spotting the Difference Reveals Finer Details, CVPR 2025,
-arXiv:2501.11309.
+"""Finer-CAM: Zhang et al., CVPR 2025, arXiv:2501.11309.
+
+Finer-CAM: Spotting the Difference Reveals Finer Details for Visual Explanation.
 """
 
 from __future__ import annotations
@@ -17,15 +18,26 @@ WEIGHTINGS = ("equal", "probability")
 def finer_cam(
     trace: Trace, gamma: float = 0.6, references: int = 3, weighting: str = "equal"
 ) -> Tensor:
-    """w_k = mean(d(S_c - gamma S_d) / dF_k), S_d the mean score of the classes most like c -> (B,
-    K, 1, 1).
+    """w_k = mean(d(S_c - gamma S_d) / dF_k), S_d the score of similar classes -> (B, K, 1, 1).
 
-    Grad-CAM of the difference to `references` similar classes: those whose logits are nearest to
-    S_c, above or below (ties go to the first; fewer where the network has fewer). weighting:
-    "equal", the paper's; "probability", with gamma=1 the authors' since March 2025: S_d is the mean
-    weighted by the softmax of these classes' outputs, whose weights are differentiated too.
-    Contributions sum to about S_c - gamma S_d, not to S_c. Costs one head pass backward. Raises
-    BenchError for a network of one class, for references < 1 and for another weighting.
+    This is Grad-CAM of the difference between the explained class c and the classes most like it.
+    Contributions sum to about S_c - gamma S_d, not to S_c. Costs one head pass backward.
+
+    Args:
+        trace: The traced batch, with gradients (B, K, H, W) and logits (B, C).
+        gamma: The weight of the similar classes.
+        references: The number of similar classes, at least 1: those whose logits are nearest to
+            S_c, above or below. Ties go to the first class, and there are fewer if the network has
+            fewer.
+        weighting: "equal", as in the paper: S_d is the mean. "probability", with gamma=1 the
+            authors' choice since March 2025: S_d is the mean weighted by the softmax of these
+            classes' outputs, and the weights are differentiated too.
+
+    Returns:
+        The weights, (B, K, 1, 1).
+
+    Raises:
+        BenchError: If the network has one class, if references < 1, or if the weighting is unknown.
     """
     if weighting not in WEIGHTINGS:
         raise unknown("weighting of Finer-CAM", weighting, WEIGHTINGS)
@@ -40,19 +52,24 @@ def finer_cam(
         )
     nearest = nearest_classes(trace, references)
 
-    def compared(outputs: Tensor) -> Tensor:
-        similar = outputs.gather(
-            1, nearest.clone()
-        )  # which autograd keeps: no tensor of inference mode
+    def similar_score(outputs: Tensor) -> Tensor:
+        # Autograd keeps the indices, which therefore must not be a tensor of inference mode.
+        similar = outputs.gather(1, nearest.clone())
         return similar.mean(1) if weighting == "equal" else (similar.softmax(1) * similar).sum(1)
 
-    compared_gradients = trace.gradients - gamma * trace.gradient_of(compared)
-    return compared_gradients.mean(axes(compared_gradients), keepdim=True)
+    difference = trace.gradients - gamma * trace.gradient_of(similar_score)
+    return difference.mean(axes(difference), keepdim=True)
 
 
 def nearest_classes(trace: Trace, count: int) -> Tensor:
-    """The classes other than the target with the nearest logits, nearest first: (B, min(count, C -
-    1)).
+    """Return the classes other than the target with the nearest logits, nearest first.
+
+    Args:
+        trace: The traced batch, with logits (B, C).
+        count: The number of classes.
+
+    Returns:
+        The indices of the classes, (B, min(count, C - 1)).
     """
     distance = (trace.logits - trace.logits.gather(1, trace.targets[:, None])).abs()
     distance = distance.scatter(1, trace.targets[:, None], torch.inf)

@@ -1,4 +1,4 @@
-"""Maps made elsewhere, by any tool or language, read by the image's id."""
+"""Maps that other tools made, in any language, read from files by the image's id."""
 
 from __future__ import annotations
 
@@ -24,8 +24,12 @@ UNREADABLE = (OSError, ValueError, EOFError, BadZipFile, SafetensorError)
 
 @dataclass(frozen=True)
 class MapFiles:
-    """arrays: by id, what reads one, as any real numbers. shape: (h, w) of all. problem: why they
-    can't be used.
+    """The maps of a folder or file, or the reason why they can't be used.
+
+    Attributes:
+        arrays: A function per id that reads the array, which may have any real type.
+        shape: The shape of all arrays, (h, w).
+        problem: The reason why the maps can't be used; empty if they can.
     """
 
     arrays: Mapping[str, Callable[[], NDArray]] = field(default_factory=dict)
@@ -34,13 +38,23 @@ class MapFiles:
 
 
 def from_maps(trace: Trace, path: File) -> Map:
-    """The image's array in a folder or a file, signed, as any other tool made it -> (B, h, w).
+    """Array in a file of the image's name, signed, as any other tool made it -> (B, h, w).
 
-    path: a folder with a .npy file, or a .npz file of one array, for each image; or a .npz or
-    .safetensors file with an array for each. It is called as the image's id, or "<id>@<class
-    index>", which is looked for first. Arrays are (h, w), of one shape, and cover the image as the
-    network gets it. Images without one are `missing`. Raises NoMap for a trace without image ids;
-    BenchError where an array can't be read or isn't of that shape.
+    An array is named by the image's id, or "<id>@<class index>", which is looked for first. Arrays
+    are (h, w), of one shape, and cover the image as the network gets it. Images without an array
+    are `missing`.
+
+    Args:
+        trace: The traced batch, with image ids.
+        path: A folder with a .npy file, or a .npz file of one array, for each image; or a .npz or
+            .safetensors file with an array for each image.
+
+    Returns:
+        The maps, (B, h, w).
+
+    Raises:
+        NoMap: If the trace has no image ids.
+        BenchError: If an array can't be read or has another shape.
     """
     if trace.image_ids is None:
         raise NoMap(
@@ -55,75 +69,75 @@ def from_maps(trace: Trace, path: File) -> Map:
         raise BenchError(maps.problem)
     raw = torch.full((len(trace), *maps.shape), torch.nan, dtype=torch.float64)
     missing = torch.ones(len(trace), dtype=torch.bool)
-    for row, (image_id, target) in enumerate(
-        zip(trace.image_ids, trace.targets.tolist(), strict=True)
-    ):
+    rows = zip(trace.image_ids, trace.targets.tolist(), strict=True)
+    for row, (image_id, target) in enumerate(rows):
         read = maps.arrays.get(f"{image_id}@{target}", maps.arrays.get(image_id))
         if read is not None:
-            raw[row], missing[row] = torch.from_numpy(read().astype(np.float64)), False
+            raw[row] = torch.from_numpy(read().astype(np.float64))
+            missing[row] = False
     return Map(raw.to(trace.activations), missing)
 
 
 def _map_files(path: Path) -> MapFiles:
-    """All arrays, each looked at once, so that a wrong one doesn't count or fail by the batch that
-    it is in.
+    """Return all arrays of a folder or file, each checked once.
+
+    So a wrong array is an error for every batch, not only for the batch that contains its image.
     """
-    name, shape = str(path), None
+    name = str(path)  # the error for a file that can't be opened has no array's name
+    shape = None
     try:
         arrays = _arrays(path)
         for name, read in arrays.items():
             array = read()
             if array.ndim != 2 or not array.size or array.dtype.kind not in "biuf":
                 return MapFiles(
-                    problem=f"The map {name!r} in {path} is {array.shape} of {array.dtype}, not (h, w)."
+                    problem=f"The map {name!r} in {path} is {array.shape} of {array.dtype}, "
+                    "not (h, w)."
                 )
             shape = shape or array.shape
             if array.shape != shape:
-                problem = (
-                    f"The map {name!r} in {path} is {array.shape}, and others are {shape}; resize "
-                    "them to one."
+                return MapFiles(
+                    problem=f"The map {name!r} in {path} is {array.shape}, and others are {shape}; "
+                    "resize them to one."
                 )
-                return MapFiles(problem=problem)
     except UNREADABLE as error:
         return MapFiles(
             problem=f"The map {name!r} in {path} can't be read ({error}); write it again."
         )
     if shape is None:
-        problem = (
-            f"There are no maps in {path}; give a folder of .npy or .npz files, or a .npz or "
-            ".safetensors file."
+        return MapFiles(
+            problem=f"There are no maps in {path}; give a folder of .npy or .npz files, or a .npz "
+            "or .safetensors file."
         )
-        return MapFiles(problem=problem)
     return MapFiles(arrays, shape)
 
 
 def _arrays(path: Path) -> dict[str, Callable[[], NDArray]]:
-    """What reads each array, by its name. Raises one of UNREADABLE."""
+    """Return a function per name that reads the array. Raise one of UNREADABLE on failure."""
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
-        return {
-            file.relative_to(path).as_posix()[: -len(file.suffix)]: partial(_array_of, file)
-            for file in files
-        }
+        readers: dict[str, Callable[[], NDArray]] = {}
+        for file in sorted(path.rglob("*")):
+            if file.suffix in SUFFIXES:
+                name = file.relative_to(path).as_posix()[: -len(file.suffix)]
+                readers[name] = partial(_file_array, file)
+        return readers
     if path.suffix == ".safetensors":
         tensors = safe_open(path, framework="pt")
-        return {name: partial(_of_tensor, tensors, name) for name in tensors.keys()}  # noqa: SIM118 - no mapping
+        return {name: partial(_tensor_array, tensors, name) for name in tensors.keys()}  # noqa: SIM118 - no mapping
     if path.suffix == ".npz":
         arrays = np.load(path)
         return {name: partial(arrays.__getitem__, name) for name in arrays.files}
     return {}
 
 
-def _of_tensor(tensors: safe_open, name: str) -> NDArray:
-    """float64, since NumPy has no bfloat16."""
+def _tensor_array(tensors: safe_open, name: str) -> NDArray:
+    """Return a tensor as float64, since NumPy has no bfloat16."""
     array: NDArray = tensors.get_tensor(name).double().numpy()
     return array
 
 
-def _array_of(file: Path) -> NDArray:
-    """The array of a .npy file, whose values are read when they are used, or the one of a .npz
-    file.
-    """
+def _file_array(file: Path) -> NDArray:
+    """Return the array of a .npy file, whose values are read when used, or of a .npz file."""
     if file.suffix == ".npy":
         return np.lib.format.open_memmap(file, mode="r")
     with np.load(file) as arrays:

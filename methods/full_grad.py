@@ -1,4 +1,7 @@
-"""FullGrad: Srinivas and Fleuret, Full-Gradient Representation, NeurIPS 2019, arXiv:1905.00780."""
+"""FullGrad: Srinivas and Fleuret, NeurIPS 2019, arXiv:1905.00780.
+
+Full-Gradient Representation for Neural Network Visualization.
+"""
 
 from __future__ import annotations
 
@@ -19,55 +22,74 @@ Reduction = Callable[[Tensor], Tensor]
 
 
 def full_grad(trace: Trace, align_corners: bool = False) -> Map:
-    """psi(x dS/dx) + sum over layers with H x W maps of psi(b dS/dz), each summed over channels ->
-    (B, H', W').
+    """psi(x dS/dx) + sum over layers of psi(b dS/dz), each summed over channels -> (B, H', W').
 
-    x: the image. b: a layer's bias, z: its output; see `full_gradients`. psi: absolute value,
-    min-max scaling to [0, 1], bilinear resize to the image, in the authors' code with
-    align_corners=True. As there each layer is scaled as a whole, and linear layers, which have no
-    position in the image, are left out. (pytorch-grad-cam scales each channel, which makes a
-    channel without influence equal to the strongest.) The trace's layer isn't used. Costs one
-    forward and backward pass. Raises BenchError for a transformer, whose linear layers act on
-    tokens.
+    x is the image, b a layer's bias and z its output; see `full_gradients`. psi takes the absolute
+    value, scales it to [0, 1] by min-max, and resizes it bilinearly to the image. As in the
+    authors' code each layer is scaled as a whole, and linear layers, which have no position in the
+    image, are left out. (pytorch-grad-cam scales each channel, which makes a channel without
+    influence equal to the strongest.) The trace's layer isn't used. Costs one forward and backward
+    pass.
+
+    Args:
+        trace: The traced batch, with images (B, 3, H', W').
+        align_corners: Resize with aligned corners, as in the authors' code.
+
+    Returns:
+        The map, (B, H', W').
+
+    Raises:
+        BenchError: If the network is a transformer, whose linear layers act on tokens.
     """
-    size, mode = tuple(trace.images.shape[2:]), RESIZING[trace.dimensions]
+    size = tuple(trace.images.shape[2:])
+    mode = RESIZING[trace.dimensions]
 
     def saliency(term: Tensor) -> Tensor:
-        """A term -> (B, H', W'). The resize is linear, so it may follow the sum over channels."""
+        """Return psi of a term, summed over channels: (B, H', W')."""
         if term.ndim != trace.images.ndim:
             return term.new_zeros(len(term), *size)
-        layer = _min_max(term.abs()).sum(1, keepdim=True)
-        return functional.interpolate(layer, size, mode=mode, align_corners=align_corners)[:, 0]
+        # The resize is linear, so it may follow the sum over channels.
+        layer_map = _min_max(term.abs()).sum(1, keepdim=True)
+        return functional.interpolate(layer_map, size, mode=mode, align_corners=align_corners)[:, 0]
 
     return Map(full_gradients(trace, saliency))
 
 
 def full_gradients(trace: Trace, reduce: Reduction) -> Tensor:
-    """reduce(x dS/dx) + sum over layers of reduce(b dS/dz), the paper's equation 3 where reduce
-    sums -> (B, ...).
+    """Return reduce(x dS/dx) + sum over layers of reduce(b dS/dz).
 
-    reduce: term, (B, C, h, w) or for a linear layer (B, n) -> (B, ...), called during the backward
-    pass, so that no term is kept. Layers are convolutions, linear layers, batch norms, whose bias
-    is beta - gamma mean / sqrt(variance + eps), and ReLU6, whose implicit bias is 6 where it clips.
-    Where all other operations are piecewise linear through 0 (ReLU, pooling, sums) the terms add up
-    to S. Implicit biases of smooth activation functions are left out.
+    If `reduce` sums, this is the paper's equation 3. Layers are convolutions, linear layers, batch
+    norms and ReLU6. A batch norm's bias is beta - gamma mean / sqrt(variance + eps), and the
+    implicit bias of a ReLU6 is 6 where it clips. If all other operations are piecewise linear
+    through 0 (ReLU, pooling, sums), the terms add up to S. Implicit biases of smooth activation
+    functions are left out.
+
+    Args:
+        trace: The traced batch, with images x (B, 3, H', W').
+        reduce: Maps a term, (B, C, h, w) or for a linear layer (B, n), to (B, ...). It is called
+            during the backward pass, so that no term is kept.
+
+    Returns:
+        The sum, (B, ...).
     """
     with torch.inference_mode(False), torch.enable_grad():
         images = trace.images.clone().requires_grad_()
         with BiasedLayers(reduce) as layers:
-            logits = trace.forward(
-                images.clone()
-            )  # a copy: the network may start with an in-place operation
+            # a copy: the network may start with an in-place operation
+            logits = trace.forward(images.clone())
         if len(trace) > 1 and layers.batches - {len(trace)}:  # the model runs its images one by one
-            return torch.cat([full_gradients(trace[i : i + 1], reduce) for i in range(len(trace))])
+            rows = [trace[row : row + 1] for row in range(len(trace))]
+            return torch.cat([full_gradients(row_trace, reduce) for row_trace in rows])
         scores = logits.gather(1, trace.targets[:, None].clone())
         (gradient,) = torch.autograd.grad(scores.sum(), images)
     return sum(layers.terms, reduce((images * gradient).detach()))
 
 
 class BiasedLayers(Interceptor):
-    """While active, the backward pass appends reduce(b dS/dz) to `terms` for every layer with bias
-    b and output z.
+    """Append reduce(b dS/dz) to `terms` for every layer with bias b and output z.
+
+    While active, hooks on the layers' outputs compute the terms in the backward pass. `batches`
+    holds the batch sizes of the layers that ran.
     """
 
     def __init__(self, reduce: Reduction) -> None:
@@ -79,7 +101,7 @@ class BiasedLayers(Interceptor):
     def call(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """The call's output, with a hook on its gradient where the layer has a bias."""
+        """Return the call's output, with a hook on its gradient if the layer has a bias."""
         output = func(*args, **kwargs)
         if func in BIASES and output.requires_grad:
             bias = BIASES[func](output.detach(), *args, **kwargs)
@@ -130,16 +152,15 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor | None:
-    if (
-        training or running_mean is None or running_var is None
-    ):  # batch statistics: not linear in the input
-        return None
+    if training or running_mean is None or running_var is None:
+        return None  # with batch statistics the layer isn't linear in its input
     shift = running_mean / (running_var + eps).sqrt()
     shift = shift if weight is None else shift * weight
     return over_space(-shift if bias is None else bias - shift, z)
 
 
-# Function -> its bias from its output z and its arguments, in a shape that broadcasts to z.
+# Each function returns a layer's bias from its output z and its arguments, in a shape that
+# broadcasts to z.
 BIASES: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     **{getattr(functional, name): _convolution for name in of_layers("conv", "conv_transpose")},
     functional.linear: _linear,
@@ -150,8 +171,8 @@ BIASES: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
 
 
 def _min_max(term: Tensor) -> Tensor:
-    """Min-max scaling of each image of (B, C, h, w) to [0, 1]; a constant one becomes 0."""
-    of_each = axes(term, 1)
-    shifted = term - term.amin(of_each, keepdim=True)
-    largest = shifted.amax(of_each, keepdim=True)
+    """Scale each image of (B, C, h, w) to [0, 1] by min-max; a constant one becomes 0."""
+    dims = axes(term, 1)
+    shifted = term - term.amin(dims, keepdim=True)
+    largest = shifted.amax(dims, keepdim=True)
     return shifted / largest.where(largest > 0, 1)

@@ -1,5 +1,6 @@
-"""Maps of several layers in one: Jiang et al., LayerCAM, IEEE TIP 2021,
-doi:10.1109/TIP.2021.3089943, and others.
+"""Maps of several layers in one: Jiang et al., LayerCAM, IEEE TIP 2021, and others.
+
+LayerCAM: doi:10.1109/TIP.2021.3089943. RefineCAM: `axiom_bench.methods.refine_cam`.
 """
 
 from __future__ import annotations
@@ -25,13 +26,22 @@ FUSIONS: dict[str, Callable[..., Tensor]] = {
 def fused(
     trace: Trace, layers: Sequence[str], wrapped: Method = layer_cam, fusion: str = "mean"
 ) -> Map:
-    """Mean over layers of the wrapped method's heatmaps, each at the image's size with maximum 1 ->
-    (B, H', W').
+    """Mean over layers of the wrapped method's heatmaps, each with maximum 1 -> (B, H', W').
 
-    layers: dotted names, beside the trace's own layer; each counts once. fusion: "mean"; "maximum",
-    the largest value at each pixel, as in LayerCAM (without its tanh scaling of shallow layers); or
-    "product", as in RefineCAM. Costs one trace per further layer. Raises BenchError for no layers,
-    an unknown layer and an unknown fusion.
+    Heatmaps have the image's size. Costs one trace per further layer.
+
+    Args:
+        trace: The traced batch, with images (B, 3, H', W').
+        layers: Dotted names of layers, in addition to the trace's own layer. Each counts once.
+        wrapped: The method whose heatmaps are fused.
+        fusion: "mean"; "maximum", the largest value at each pixel, as in LayerCAM (without its
+            tanh scaling of shallow layers); or "product", as in RefineCAM.
+
+    Returns:
+        The map, (B, H', W').
+
+    Raises:
+        BenchError: If `layers` is empty, or if a layer or the fusion is unknown.
     """
     if isinstance(layers, str) or not layers:
         raise BenchError(
@@ -39,9 +49,8 @@ def fused(
         )
     if fusion not in FUSIONS:
         raise unknown("fusion", fusion, FUSIONS)
-    others = sorted({trace.cut_model.at(layer).layer for layer in layers} - {trace.layer})
-    heatmaps = [
-        heatmap_of(wrapped, trace),
-        *(heatmap_of(wrapped, trace.at(layer)) for layer in others),
-    ]
+    further_layers = sorted({trace.cut_model.at(layer).layer for layer in layers} - {trace.layer})
+    heatmaps = [heatmap_of(wrapped, trace)]
+    for layer in further_layers:
+        heatmaps.append(heatmap_of(wrapped, trace.at(layer)))
     return Map(FUSIONS[fusion](torch.stack(heatmaps), 0))

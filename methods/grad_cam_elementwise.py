@@ -1,5 +1,6 @@
-"""Grad-CAM element by element, ReLU before the sum: `GradCAMElementWise` of pytorch-grad-cam,
-without a paper.
+"""Grad-CAM element by element, with a ReLU before the sum over channels.
+
+This is `GradCAMElementWise` of pytorch-grad-cam, without a paper.
 """
 
 from __future__ import annotations
@@ -11,8 +12,16 @@ from axiom_bench.cutting.trace import Trace
 
 
 def grad_cam_elementwise(trace: Trace) -> Tensor:
-    """w_k(x, y) = g_k(x, y) where g_k F_k > 0, else 0: the contributions are relu(g_k F_k) -> (B,
-    K, H, W).
+    """w_k(x, y) = g_k(x, y) if g_k F_k > 0, otherwise 0 -> (B, K, H, W).
+
+    So the contributions are relu(g_k F_k).
+
+    Args:
+        trace: The traced batch, with activations F and gradients g, (B, K, H, W) each.
+
+    Returns:
+        The weights, (B, K, H, W).
     """
-    F, g = trace.activations, trace.gradients
+    F = trace.activations
+    g = trace.gradients
     return torch.where(g * F > 0, g, 0)

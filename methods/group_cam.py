@@ -1,5 +1,6 @@
-"""Group-CAM: Zhang et al., Group Score-Weighted Visual Explanations for Deep CNNs, 2021,
-arXiv:2103.13859.
+"""Group-CAM: Zhang et al., 2021, arXiv:2103.13859.
+
+Group-CAM: Group Score-Weighted Visual Explanations for Deep Convolutional Networks.
 """
 
 from __future__ import annotations
@@ -26,17 +27,29 @@ def group_cam(
     relu: bool = False,
     scaled: bool = True,
 ) -> Map:
-    """sum over groups of (f(X M_g + X_b (1 - M_g)) - f(X_b)) M_g, at the image's size -> (B, H',
-    W').
+    """Sum over groups of (f(X M_g + X_b (1 - M_g)) - f(X_b)) M_g -> (B, H', W').
 
-    M_g: ReLU of the sum of mean(g_k) F_k over the group's channels, set to 0 where it isn't above
-    its `percentile` (None: nowhere), upsampled, min-max scaled. X_b: the image blurred by a
-    Gaussian of `kernel` pixels and `sigma`. f: the class's probability; score="logit" takes the
-    logit. relu: a group that lowers f adds nothing. scaled=False: the upsampled map in the sum in
-    place of its mask. Groups are neighbours in the layer's order, of sizes equal or one apart; with
-    fewer channels than `groups`, one channel each. A group whose map is zero adds nothing. Costs
-    `groups` + 1 forward passes. Raises BenchError for another score, groups < 1, an even kernel,
-    sigma <= 0 and a percentile outside [0, 100].
+    The mask M_g is the ReLU of the sum of mean(g_k) F_k over the group's channels. Its values that
+    aren't above its `percentile` are set to 0, and it is upsampled and min-max scaled. X_b is the
+    image blurred by a Gaussian, and f the class's probability. Groups are neighbours in the layer's
+    order, and their sizes differ by at most one. With fewer channels than `groups`, each channel is
+    a group. A group whose map is zero adds nothing. Costs `groups` + 1 forward passes.
+
+    Args:
+        trace: The traced batch, with activations F and gradients g, (B, K, H, W) each.
+        groups: The number of groups of channels, at least 1.
+        percentile: The share of a group's map that is set to 0, in percent; None: nothing.
+        kernel: The size of the blur in pixels, an odd number.
+        sigma: The standard deviation of the blur in pixels, above 0.
+        score: f: "probability" or "logit".
+        relu: A group that lowers f adds nothing.
+        scaled: Sum the masks. False: sum the upsampled maps before min-max scaling.
+
+    Returns:
+        The map, (B, H', W').
+
+    Raises:
+        BenchError: If the score is unknown, or if a number is outside its range.
     """
     if groups < 1:
         raise BenchError(
@@ -59,53 +72,50 @@ def group_cam(
 
         def saliency(row: int) -> Tensor:
             upsampled = resized(_denoised(maps[row], percentile), size)
-            kept, blurred = minmax(upsampled), _blurred(trace.images[row], kernel, sigma)
-            gains = _gains(trace, row, kept, blurred)[:, index]
+            masks = minmax(upsampled)
+            blurred = _blurred(trace.images[row], kernel, sigma)
+            gains = _gains(trace, row, masks, blurred)[:, index]
             gains = gains.relu() if relu else gains
-            return (over_space(gains, upsampled[:, None]) * (kept if scaled else upsampled)).sum(0)
+            return (over_space(gains, upsampled[:, None]) * (masks if scaled else upsampled)).sum(0)
 
         return Map(trace.per_image(saliency))
 
 
 def _group_maps(trace: Trace, groups: int) -> Tensor:
-    """relu of the sums of mean(g_k) F_k over each group's channels: (B, groups, H, W)."""
+    """Return relu of the sum of mean(g_k) F_k over each group's channels: (B, groups, H, W)."""
     weighted = trace.gradients.mean(axes(trace.gradients), keepdim=True) * trace.activations
     channels = weighted.shape[1]
     groups = min(groups, channels)
     bounds = [channels * group // groups for group in range(groups + 1)]
-    return torch.stack(
-        [weighted[:, first:last].sum(1).relu() for first, last in pairwise(bounds)], 1
-    )
+    maps = [weighted[:, first:last].sum(1).relu() for first, last in pairwise(bounds)]
+    return torch.stack(maps, 1)
 
 
 def _denoised(maps: Tensor, percentile: float | None) -> Tensor:
-    """The maps (n, H, W) with values that aren't above the map's percentile set to 0."""
+    """Return maps (n, H, W) whose values that aren't above the map's percentile are set to 0."""
     if percentile is None:
         return maps
     threshold = maps.flatten(1).quantile(percentile / 100, dim=1)
     return maps.where(maps > over_space(threshold, maps[:, None]), 0)
 
 
-def _gains(trace: Trace, row: int, kept: Tensor, blurred: Tensor) -> Tensor:
-    """By how much logit and probability of the image under masks `kept` (n, H', W') exceed the
-    blurred one's: (n, 2).
+def _gains(trace: Trace, row: int, masks: Tensor, blurred: Tensor) -> Tensor:
+    """Return how much masked copies of the image exceed the blurred image in logit and probability.
 
-    The blurred image, as a mask of zeros, is the last copy.
+    The masks are (n, H', W'), and the gains (n, 2).
     """
     image = trace.images[row]
-    kept = torch.cat([kept, torch.zeros_like(kept[:1])])
+    masks = torch.cat([masks, torch.zeros_like(masks[:1])])  # the last copy is the blurred image
 
     def masked(copies: slice) -> Tensor:
-        return torch.lerp(blurred, image, kept[copies, None].expand(-1, *image.shape))
+        return torch.lerp(blurred, image, masks[copies, None].expand(-1, *image.shape))
 
-    scores = masked_scores(trace, row, len(kept), masked)
+    scores = masked_scores(trace, row, len(masks), masked)
     return (scores - scores[-1])[:-1]
 
 
 def _blurred(image: Tensor, kernel: int, sigma: float) -> Tensor:
-    """A separable Gaussian blur of (3, H', W'); the image is reflected at its borders, repeatedly
-    where it is small.
-    """
+    """Blur an image (3, H', W') by a separable Gaussian, reflecting the image at its borders."""
     x = torch.arange(kernel, device=image.device, dtype=torch.float64) - kernel // 2
     weights = torch.exp(-(x**2) / (2 * sigma**2))
     for axis in axes(image, 1)[::-1]:
@@ -114,9 +124,11 @@ def _blurred(image: Tensor, kernel: int, sigma: float) -> Tensor:
 
 
 def _blurred_rows(image: Tensor, weights: Tensor) -> Tensor:
-    """The blur along the last dimension, as a product with a matrix (length, length)."""
-    length, reach = image.shape[-1], len(weights) // 2
+    """Blur along the last dimension, by a product with a matrix (length, length)."""
+    length = image.shape[-1]
+    reach = len(weights) // 2
     positions = (torch.arange(length)[:, None] + torch.arange(-reach, reach + 1)).to(image.device)
+    # a short side is reflected several times
     period = max(1, 2 * (length - 1))
     reflected = length - 1 - (positions % period - (length - 1)).abs()
     matrix = torch.zeros(length, length, dtype=torch.float64, device=image.device)

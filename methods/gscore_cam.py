@@ -12,13 +12,22 @@ from axiom_bench.methods.shared.masking import channel_scores, score_index, vary
 
 
 def gscore_cam(trace: Trace, top: int = 300, score: str = "logit") -> Tensor:
-    """w_k = softmax_k(s), s_k = f(X H_k) for the `top` channels of largest mean(g_k), 0 for all
-    others -> (B, K, 1, 1).
+    """w_k = softmax_k(s), s_k = f(X H_k) for the channels of largest mean(g_k) -> (B, K, 1, 1).
 
-    Score-CAM of the channels that the gradient chooses, as in the authors' code: all others keep
-    the score 0 in the softmax, and so does a constant one, which min-max can't scale. X, H_k: see
-    `score_cam`. Costs up to `top` forward passes. Raises BenchError for another score and for top <
-    1.
+    This is Score-CAM of the channels that the gradient chooses. As in the authors' code, all other
+    channels keep the score 0 in the softmax. So does a constant channel, which min-max can't
+    scale. See `score_cam` for X and H_k. Costs up to `top` forward passes.
+
+    Args:
+        trace: The traced batch, with activations F and gradients g, (B, K, H, W) each.
+        top: The number of channels to run, at least 1.
+        score: f: "logit" or "probability".
+
+    Returns:
+        The weights, (B, K, 1, 1).
+
+    Raises:
+        BenchError: If the score is unknown or top < 1.
     """
     if top < 1:
         raise BenchError(f"Invalid top={top}; give the number of channels to run, at least 1.")

@@ -1,8 +1,7 @@
-"""Guided variants: Selvaraju et al., Guided Grad-CAM, ICCV 2017, arXiv:1610.02391; Fu et al.,
-arXiv:2008.02312.
+"""Guided variants: Selvaraju et al., Guided Grad-CAM, ICCV 2017, arXiv:1610.02391, and others.
 
-Guided backpropagation: Springenberg et al., Striving for Simplicity, ICLR workshop 2015,
-arXiv:1412.6806.
+Guided XGrad-CAM: Fu et al., arXiv:2008.02312. Guided backpropagation: Springenberg et al., Striving
+for Simplicity, ICLR workshop 2015, arXiv:1412.6806.
 """
 
 from __future__ import annotations
@@ -26,22 +25,31 @@ RECTIFIERS = {torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, functional.rel
 
 
 def guided(trace: Trace, wrapped: Method = xgrad_cam) -> Map:
-    """Sum over RGB of |guided gradient|, times the wrapped method's heatmap at the image's size ->
-    (B, H', W').
+    """Sum over RGB of |guided gradient|, times the wrapped method's heatmap -> (B, H', W').
 
-    The paper shows the product per colour; this is the sum of its absolute values over the three.
-    Costs one forward and backward pass, shared by all guided methods. Raises BenchError for a
-    network without ReLU.
+    The heatmap has the image's size. The paper shows the product per colour; this is the sum of
+    its absolute values over the three. Costs one forward and backward pass, shared by all guided
+    methods.
+
+    Args:
+        trace: The traced batch, with images (B, 3, H', W').
+        wrapped: The method whose heatmap is the factor.
+
+    Returns:
+        The map, (B, H', W').
+
+    Raises:
+        BenchError: If the network has no ReLU.
     """
     gradient = trace.once("guided_gradient", lambda: guided_gradient(trace))
     return Map(gradient.abs().sum(1) * heatmap_of(wrapped, trace))
 
 
 class GuidedRectifiers(Interceptor):
-    """While active, every ReLU and ReLU6 passes back only the positive part of the gradient that it
-    receives.
+    """Let every ReLU and ReLU6 pass back only the positive part of the gradient that it receives.
 
-    Other activation functions keep their gradient.
+    Other activation functions keep their gradient. `count` is the number of calls of ReLU and ReLU6
+    while this was active.
     """
 
     def __init__(self) -> None:
@@ -51,23 +59,28 @@ class GuidedRectifiers(Interceptor):
     def call(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """The call's output, with a hook on its gradient where it is a ReLU's."""
+        """Return the call's output, with a hook on its gradient if it is a ReLU's."""
         output = func(*args, **kwargs)
-        if func in RECTIFIERS or (
-            func is functional.hardtanh and kwargs["min_val"] == 0
-        ):  # what nn.ReLU6 calls
+        # nn.ReLU6 calls hardtanh
+        if func in RECTIFIERS or (func is functional.hardtanh and kwargs["min_val"] == 0):
             self.count += 1
             if output.requires_grad:
-                output.register_hook(
-                    torch.relu
-                )  # applied to the incoming gradient, before ReLU's derivative
+                # The hook gets the incoming gradient, before ReLU's derivative is applied.
+                output.register_hook(torch.relu)
         return output
 
 
 def guided_gradient(trace: Trace) -> Tensor:
-    """d score / d image, where R_l = 1(F_l > 0) relu(R_l+1) at every ReLU -> (B, 3, H', W').
+    """Return dS/dX, with R_l = 1(F_l > 0) relu(R_l+1) at every ReLU.
 
-    Raises BenchError for a network without ReLU.
+    Args:
+        trace: The traced batch, with images X (B, 3, H', W').
+
+    Returns:
+        The gradient, (B, 3, H', W').
+
+    Raises:
+        BenchError: If the network has no ReLU.
     """
     with GuidedRectifiers() as rectifiers:
         gradient = gradient_at(trace, trace.images)

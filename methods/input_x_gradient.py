@@ -10,8 +10,14 @@ from axiom_bench.methods.saliency import image_gradient
 def input_x_gradient(trace: Trace) -> Map:
     """Sum over colours of X dS/dX, at the image's size -> (B, H', W').
 
-    X: the image as the network takes it. Signed: a heatmap shows where the product is positive. On
-    a network that is piecewise linear without biases the map adds up to S. The layer isn't used.
-    Costs one forward and backward pass, shared with `saliency`.
+    The map is signed: a heatmap shows where the product is positive. If the network is piecewise
+    linear without biases, the map adds up to S. The layer isn't used. Costs one forward and
+    backward pass, shared with `saliency`.
+
+    Args:
+        trace: The traced batch, with the images X as the network takes them, (B, 3, H', W').
+
+    Returns:
+        The map, (B, H', W').
     """
     return Map((trace.images * image_gradient(trace)).sum(1))

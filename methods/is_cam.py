@@ -1,5 +1,6 @@
-"""IS-CAM: Naidu et al., Integrated Score-CAM for axiomatic-based explanations, 2020,
-arXiv:2010.03023.
+"""IS-CAM: Naidu et al., 2020, arXiv:2010.03023.
+
+IS-CAM: Integrated Score-CAM for axiomatic-based explanations.
 """
 
 from __future__ import annotations
@@ -25,11 +26,24 @@ def is_cam(
 ) -> Tensor:
     """w_k = softmax_k of the mean over i = 1..N of f(i/N X H_k) - f(X_0) -> (B, K, 1, 1).
 
-    N = `steps`: an integral over the mask's strength, from the image of zeros to Score-CAM's masked
-    image, whose scores are shared with `score_cam`. accumulated=True: f of the sum of these images,
-    (N + 1) / 2 X H_k, alone, as in the first author's code. X, H_k and the forms: see `score_cam`.
-    Costs `steps` forward passes per varying channel, accumulated one. Raises BenchError for another
-    score and for steps < 1.
+    The mean is an integral over the mask's strength, from the image of zeros to Score-CAM's masked
+    image, whose scores are shared with `score_cam`. See `score_cam` for X, H_k and the forms. Costs
+    `steps` forward passes per varying channel, or one if accumulated.
+
+    Args:
+        trace: The traced batch, with images (B, 3, H', W') and activations (B, K, H, W).
+        steps: N, the number of steps of the integral, at least 1.
+        score: f: "logit" or "probability".
+        baseline: Subtract f(X_0).
+        channel_softmax: Apply the softmax over channels.
+        accumulated: Take f only of the sum of these images, (N + 1) / 2 X H_k, as in the first
+            author's code.
+
+    Returns:
+        The weights, (B, K, 1, 1).
+
+    Raises:
+        BenchError: If the score is unknown or steps < 1.
     """
     if steps < 1:
         raise BenchError(
@@ -37,9 +51,12 @@ def is_cam(
         )
     strengths = [(steps + 1) / 2] if accumulated else [step / steps for step in range(1, steps + 1)]
     index = score_index(trace, score)
-    scores = reduce(
-        torch.add, (scores_of_all_channels(trace, x)[..., index] for x in strengths)
-    ) / len(strengths)
+    scores = (scores_of_all_channels(trace, strength)[..., index] for strength in strengths)
     return weights_of(
-        trace, scores, varying_channels(trace.activations), score, baseline, channel_softmax
+        trace,
+        scores=reduce(torch.add, scores) / len(strengths),
+        channels=varying_channels(trace.activations),
+        score=score,
+        baseline=baseline,
+        channel_softmax=channel_softmax,
     )

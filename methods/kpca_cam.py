@@ -1,5 +1,6 @@
-"""KPCA-CAM: Karmani et al., Visual Explainability of Deep Vision Models using Kernel PCA, 2024,
-arXiv:2410.00267.
+"""KPCA-CAM: Karmani et al., 2024, arXiv:2410.00267.
+
+KPCA-CAM: Visual Explainability of Deep Computer Vision Models using Kernel PCA.
 """
 
 from __future__ import annotations
@@ -15,20 +16,30 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.eigen_cam import leading_vector
 
-MAX_POSITIONS = 4096  # the kernel matrix takes 128 MiB per image, and its eigenvectors many seconds
+# At this number the kernel matrix takes 128 MiB per image, and its eigenvectors many seconds.
+MAX_POSITIONS = 4096
 
 
 def kpca_cam(trace: Trace, kernel: str = "sigmoid", gamma: float | None = None) -> Map:
-    """sqrt(lambda) u, the first kernel principal component of the K-vectors at the H W positions ->
-    (B, H, W).
+    """sqrt(lambda) u, the first kernel principal component of the positions -> (B, H, W).
 
-    kernel: "sigmoid" tanh(gamma x.y + 1), "rbf" exp(-gamma |x - y|^2), "polynomial" (gamma x.y +
-    1)^3, or "linear" x.y. gamma: None means 1 / K. lambda, u: the largest eigenvalue of the H W x H
-    W kernel matrix, centred in feature space, and its unit eigenvector. Kernels and defaults are
-    those of the authors' code (in pytorch-grad-cam, by scikit-learn), which also centres each
-    channel first: the sigmoid and the polynomial kernel depend on it. The sign, undefined there,
-    makes the map correlate positively with sum_k F_k. Linear is centred Eigen-CAM. Raises
-    BenchError for another kernel, and for a layer of more than 4096 positions.
+    lambda and u are the largest eigenvalue and its unit eigenvector of the H W x H W kernel matrix
+    of the K-vectors at the positions, centred in feature space. Kernels and defaults are those of
+    the authors' code (in pytorch-grad-cam, by scikit-learn), which also centres each channel
+    first: the sigmoid and the polynomial kernel depend on it. The sign, undefined in that code,
+    makes the map correlate positively with sum_k F_k. The linear kernel gives centred Eigen-CAM.
+
+    Args:
+        trace: The traced batch, with activations F (B, K, H, W).
+        kernel: "sigmoid" tanh(gamma x.y + 1), "rbf" exp(-gamma |x - y|^2), "polynomial"
+            (gamma x.y + 1)^3, or "linear" x.y.
+        gamma: The kernel's factor. None: 1 / K.
+
+    Returns:
+        The map, (B, H, W).
+
+    Raises:
+        BenchError: If the kernel is unknown, or if the layer has more than 4096 positions.
     """
     F = trace.activations
     K, *space = F.shape[1:]
@@ -75,6 +86,6 @@ KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
 
 
 def _centred(similarity: Tensor) -> Tensor:
-    """The kernel matrix of the feature vectors minus their mean: (B, n, n) -> (B, n, n)."""
+    """Return the kernel matrix of the feature vectors minus their mean: (B, n, n)."""
     rows = similarity.mean(2, keepdim=True)
     return similarity - rows - rows.mT + rows.mean(1, keepdim=True)

@@ -1,10 +1,11 @@
-"""LIFT-CAM: Jung and Oh, Towards Better Explanations of Class Activation Mapping, ICCV 2021,
-arXiv:2102.05228.
+"""LIFT-CAM: Jung and Oh, ICCV 2021, arXiv:2102.05228.
 
-And DeepLIFT with the Rescale rule: Shrikumar et al., Learning Important Features, ICML 2017,
-arXiv:1704.02685. The head runs twice, at the baseline and at the activations. In the second run the
-derivative of each nonlinear call is replaced by a ratio: difference of its outputs / difference of
-its inputs between the two runs.
+Towards Better Explanations of Class Activation Mapping. The weights are attributions by DeepLIFT
+with the Rescale rule: Shrikumar et al., Learning Important Features, ICML 2017, arXiv:1704.02685.
+
+The head runs twice, at the baseline and at the activations. In the second run the derivative of
+each nonlinear call is replaced by a ratio: the difference of its outputs between the two runs,
+divided by the difference of its inputs.
 """
 
 from __future__ import annotations
@@ -34,81 +35,43 @@ from axiom_bench.methods.shared.nonlinear import (
 SUMS = {"add", "radd", "iadd", "sub", "rsub", "isub", "cat", "concat", "concatenate", "stack"}
 # Linear in one of their tensors, if the others don't depend on the activations.
 LINEAR = {
-    *(
-        "linear",
-        "batch_norm",
-        *of_layers("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool", "dropout"),
-    ),
-    *(
-        "mul",
-        "rmul",
-        "imul",
-        "matmul",
-        "mm",
-        "bmm",
-        "neg",
-        "mean",
-        "sum",
-        "interpolate",
-        "upsample",
-        "pad",
-    ),
-    *("dropout", "alpha_dropout", "feature_alpha_dropout"),
-    *(
-        "flatten",
-        "unflatten",
-        "view",
-        "view_as",
-        "reshape",
-        "squeeze",
-        "unsqueeze",
-        "permute",
-        "transpose",
-        "t",
-    ),
-    *(
-        "movedim",
-        "swapaxes",
-        "expand",
-        "expand_as",
-        "repeat",
-        "roll",
-        "flip",
-        "getitem",
-        "get",
-        "chunk",
-        "split",
-    ),
-    *(
-        "unbind",
-        "narrow",
-        "select",
-        "index_select",
-        "pixel_shuffle",
-        "pixel_unshuffle",
-        "channel_shuffle",
-    ),
-    *("clone", "contiguous", "to", "type", "type_as", "float", "double", "half", "bfloat16"),
-}
+    *of_layers("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool", "dropout"),
+    "linear", "batch_norm", "dropout", "alpha_dropout", "feature_alpha_dropout",
+    "mul", "rmul", "imul", "matmul", "mm", "bmm", "neg", "mean", "sum",
+    "interpolate", "upsample", "pad",
+    "flatten", "unflatten", "view", "view_as", "reshape", "squeeze", "unsqueeze",
+    "permute", "transpose", "t", "movedim", "swapaxes",
+    "expand", "expand_as", "repeat", "roll", "flip",
+    "getitem", "get", "chunk", "split", "unbind", "narrow", "select", "index_select",
+    "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
+    "clone", "contiguous", "to", "type", "type_as", "float", "double", "half", "bfloat16",
+}  # fmt: skip
 QUOTIENTS = {"div", "truediv", "true_divide", "divide", "itruediv"}
 
 
 def lift_cam(trace: Trace) -> Tensor:
-    """w_k = sum of DeepLIFT's attributions of F_k, with all maps zero as the baseline -> (B, K, 1,
-    1).
+    """w_k = sum of DeepLIFT's attributions of F_k, with all maps zero as baseline -> (B, K, 1, 1).
 
-    An estimate of map k's Shapley value where players are maps: sum_k w_k = S(F) - S(0). As
-    published, a weight, itself a part of the score, multiplies F_k once more. Costs two head passes
-    forward and one backward; one forward where the baseline is kept. Raises BenchError where the
-    head has an operation without a DeepLIFT rule.
+    The weight estimates map k's Shapley value if players are maps: sum_k w_k = S(F) - S(0).
+    As published, a weight, itself a part of the score, multiplies F_k once more. Costs two head
+    passes forward and one backward, or only one forward if the baseline's run is cached.
+
+    Args:
+        trace: The traced batch, with activations F (B, K, H, W).
+
+    Returns:
+        The weights, (B, K, 1, 1).
+
+    Raises:
+        BenchError: If the head has an operation without a DeepLIFT rule.
     """
     return attributions(trace).sum(axes(trace.activations), keepdim=True)
 
 
 class Baseline(NonlinearCalls):
-    """While active, records every nonlinear call whose input depends on the activations.
+    """Record every nonlinear call whose input depends on the activations, while active.
 
-    Raises BenchError for a call that is neither linear nor has a rule.
+    A call that is neither linear nor has a rule raises BenchError.
     """
 
     names = frozenset(PIECEWISE_LINEAR | SMOOTH | MAX_POOLING)
@@ -120,35 +83,34 @@ class Baseline(NonlinearCalls):
     def other(
         self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """The result of a call that must be linear in the activations."""
-        linear = _is_linear(name, args, kwargs)  # before the call, which may work in place
+        """Return the result of a call that must be linear in the activations."""
+        is_linear = _is_linear(name, args, kwargs)  # before the call, which may work in place
         output = func(*args, **kwargs)
-        if differentiable(output) and not linear:
+        if differentiable(output) and not is_linear:
             raise BenchError(
                 f"DeepLIFT has no rule for {name!r}, which the head calls: leave lift_cam out."
             )
         return output
 
     def replaced(self, x: Tensor, call: Call) -> Tensor:
-        """The call's output, with its own gradient."""
-        self.calls.append(
-            replace(call, source=call.x, y=call.y.detach().clone())
-        )  # keeps no autograd graph
+        """Return the call's output, with its own gradient."""
+        # without the autograd graph, which would take memory
+        self.calls.append(replace(call, source=call.x, y=call.y.detach().clone()))
         return call.y
 
 
 class Rescale(Baseline):
-    """While active, every nonlinear call has the gradient of the Rescale rule, relative to the
-    baseline's run.
-    """
+    """Give nonlinear calls the gradient of the Rescale rule, relative to the baseline's run."""
 
     def __init__(self, baseline: Sequence[Call]) -> None:
         super().__init__()
         self.baseline: Iterator[Call] = iter(baseline)
 
     def replaced(self, x: Tensor, call: Call) -> Tensor:
-        """The call's output, with the rule's gradient in x. Raises BenchError where the runs make
-        different calls.
+        """Return the call's output, with the rule's gradient in x.
+
+        Raises:
+            BenchError: If the two runs make different calls.
         """
         reference = next(self.baseline, None)
         if reference is None or reference.name != call.name or reference.y.shape != call.y.shape:
@@ -162,10 +124,17 @@ class Rescale(Baseline):
 
 
 def attributions(trace: Trace) -> Tensor:
-    """DeepLIFT's attribution of each activation; they add up to S(F) - S(0) -> (B, K, H, W).
+    """Return DeepLIFT's attribution of each activation; they add up to S(F) - S(0).
 
-    Raises BenchError where the head has an operation that is neither linear in the activations, nor
-    elementwise, nor max pooling.
+    Args:
+        trace: The traced batch, with activations F (B, K, H, W).
+
+    Returns:
+        The attributions, (B, K, H, W).
+
+    Raises:
+        BenchError: If the head has an operation that is neither linear in the activations, nor
+            elementwise, nor max pooling.
     """
     with torch.inference_mode(False), torch.enable_grad():
         F = trace.activations.clone().requires_grad_()
@@ -177,56 +146,55 @@ def attributions(trace: Trace) -> Tensor:
 
 
 def _baseline(trace: Trace) -> list[Call]:
-    """The nonlinear calls of the head's run on empty maps.
-
-    Where nothing of the images crosses the cut beside the maps, it is the same for all batches of a
-    size. The cut model keeps the last one for as long as nobody writes to its weights.
-    """
+    """Return the nonlinear calls of the head's run on maps of zeros, cached if possible."""
+    F = trace.activations
+    network = trace.network
+    model = trace.cut_model.model
 
     def run() -> list[Call]:
-        empty = torch.zeros_like(F).requires_grad_()
+        zeros = torch.zeros_like(F).requires_grad_()
         with Baseline() as baseline:
-            trace.head(empty)
+            trace.head(zeros)
         return baseline.calls
 
-    F, network, model = trace.activations, trace.network, trace.cut_model.model
+    # If only the maps cross the cut, the run is the same for all batches of a size. The cut model
+    # caches the last one until somebody writes to its weights.
     weights = [*model.parameters(), *model.buffers()]
-    is_constant = not any(isinstance(side, Tensor) for side in pytree.tree_leaves(network.sides))
-    if (
-        not is_constant
-        or network.head_values is None
-        or any(weight.is_inference() for weight in weights)
-    ):
+    depends_on_images = any(isinstance(side, Tensor) for side in pytree.tree_leaves(network.sides))
+    has_no_versions = any(weight.is_inference() for weight in weights)
+    if depends_on_images or network.head_values is None or has_no_versions:
         return run()
-    kept: dict[Any, list[Call]] = trace.cut_model.once("lift_cam: baseline", dict)
+    cache: dict[Any, list[Call]] = trace.cut_model.once("lift_cam: baseline", dict)
     key = (F.shape, F.dtype, F.device, *(weight._version for weight in weights))
-    if key not in kept:
-        kept.clear()
-        kept[key] = run()
-    return kept[key]
+    if key not in cache:
+        cache.clear()
+        cache[key] = run()
+    return cache[key]
 
 
 def _rescaled(x: Tensor, call: Call, reference: Call) -> Tensor:
-    """y, with the gradient (y - y0) / (x - x0), or the derivative where x is almost x0.
-
-    Where x and x0 are within sqrt(eps) the two differ by no more than the rounding of the ratio.
-    """
+    """Return y, with the gradient (y - y0) / (x - x0), or the derivative if x is almost x0."""
     change = call.x - reference.x
-    same = change.abs() <= torch.finfo(x.dtype).eps ** 0.5 * torch.maximum(
-        call.x.abs(), reference.x.abs()
-    )
-    ratio = (call.y.detach() - reference.y) / change.masked_fill(same, 1)
-    return torch.where(same, call.y, call.y.detach() + ratio * (x - call.x))
+    # If x and x0 are within sqrt(eps), derivative and ratio differ by no more than the rounding
+    # of the ratio.
+    threshold = torch.finfo(x.dtype).eps ** 0.5 * torch.maximum(call.x.abs(), reference.x.abs())
+    is_same = change.abs() <= threshold
+    ratio = (call.y.detach() - reference.y) / change.masked_fill(is_same, 1)
+    return torch.where(is_same, call.y, call.y.detach() + ratio * (x - call.x))
 
 
 def _max_pooled(x: Tensor, call: Call, reference: Call) -> Tensor:
-    """y; a rise over y0 is attributed to the maximum's position, a fall below it to that of the
-    baseline's maximum.
+    """Return y, with the gradient of a max pooling in the Rescale rule.
+
+    A rise over y0 is attributed to the maximum's position, and a fall below y0 to the position of
+    the baseline's maximum.
     """
     assert call.winners is not None
     assert reference.winners is not None
-    y, highest = call.y.detach(), torch.maximum(call.y.detach(), reference.y)
-    moved, change = (x - call.x).flatten(2), (call.x - reference.x).flatten(2)
+    y = call.y.detach()
+    highest = torch.maximum(call.y.detach(), reference.y)
+    moved = (x - call.x).flatten(2)
+    change = (call.x - reference.x).flatten(2)
     for part, winners in ((highest - reference.y, call.winners), (y - highest, reference.winners)):
         positions = winners.flatten(2)
         ratio = part.flatten(2) / change.gather(2, positions).masked_fill(part.flatten(2) == 0, 1)

@@ -9,11 +9,19 @@ from axiom_bench.methods.xgrad_cam import xgrad_cam
 
 
 def other_image(trace: Trace, wrapped: Method = xgrad_cam) -> Map:
-    """The wrapped method's map of another image of the data set, for the class predicted there ->
-    (B, h, w).
+    """Map of another image of the data set, for the class predicted there -> (B, h, w).
 
-    It looks like an explanation, and has nothing to do with the image: `trace.other_images`, chosen
-    by the image's id alone. Costs one forward pass and one trace. Raises BenchError where the trace
-    has no other images.
+    It looks like an explanation, and has nothing to do with the image. The other images are
+    `trace.other_images`, chosen only by the image's id. Costs one forward pass and one trace.
+
+    Args:
+        trace: The traced batch, with other images.
+        wrapped: The method that explains the other image.
+
+    Returns:
+        The map, (B, h, w).
+
+    Raises:
+        BenchError: If the trace has no other images.
     """
     return Map(raw_map_of(wrapped, other_trace(trace)))

@@ -12,14 +12,19 @@ from axiom_bench.cutting.trace import Trace
 def random(trace: Trace, seed: int = 0) -> Tensor:
     """w_k from a standard normal distribution, drawn for each image -> (B, K, 1, 1).
 
-    Seeded by the original image and `seed`: neither batch, order, device nor perturbation changes
-    the weights.
+    The weights are seeded by the original image and `seed`: neither batch, order, device nor
+    perturbation changes them.
+
+    Args:
+        trace: The traced batch, with activations (B, K, H, W).
+        seed: The seed of the weights.
+
+    Returns:
+        The weights, (B, K, 1, 1).
     """
-    channels = trace.activations.shape[1]
+    F = trace.activations
     draws = [
-        torch.randn(channels, generator=draw, dtype=torch.float64)
-        for draw in trace.generators(seed)
+        torch.randn(F.shape[1], generator=generator, dtype=torch.float64)
+        for generator in trace.generators(seed)
     ]
-    return over_space(
-        torch.stack(draws).to(trace.activations, non_blocking=True), trace.activations
-    )
+    return over_space(torch.stack(draws).to(F, non_blocking=True), F)

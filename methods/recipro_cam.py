@@ -1,5 +1,6 @@
-"""Recipro-CAM: Byun and Lee, Lightweight Gradient-free Class Activation Map, CVPR workshops 2024,
-arXiv:2209.14074.
+"""Recipro-CAM: Byun and Lee, CVPR workshops 2024, arXiv:2209.14074.
+
+Recipro-CAM: Lightweight Gradient-free Class Activation Map for Post-hoc Explanations.
 """
 
 from __future__ import annotations
@@ -22,14 +23,23 @@ VECTORS = ("own", "centre")
 def recipro_cam(
     trace: Trace, gaussian: bool = True, score: str = "probability", vectors: str = "own"
 ) -> Map:
-    """R(y, x) = f(F G_yx), the score of F seen through a small window at each position -> (B, H,
-    W).
+    """R(y, x) = f(F G_yx), the score of F in a small window at each position -> (B, H, W).
 
-    G_yx: (1/4, 1/8, 1/16) at (y, x), beside it and diagonally, 0 elsewhere, cut off at the border;
-    gaussian=False keeps the single position, with weight 1. vectors: "own", each position in the
-    window has its own feature vector; "centre", all have the one at (y, x), as in the authors'
-    code. f: the class's probability; score="logit" takes the logit. Costs H W head passes. Raises
-    BenchError for another score or other vectors.
+    The window G_yx is 1/4 at (y, x), 1/8 next to it, 1/16 diagonally, and 0 elsewhere. It is cut
+    off at the border. Costs H W head passes.
+
+    Args:
+        trace: The traced batch, with activations F (B, K, H, W).
+        gaussian: Use this window. False: keep the single position, with weight 1.
+        score: f: "probability" or "logit".
+        vectors: "own": each position in the window has its own feature vector. "centre": all have
+            the one at (y, x), as in the authors' code.
+
+    Returns:
+        The map, (B, H, W).
+
+    Raises:
+        BenchError: If the score or `vectors` is unknown.
     """
     if vectors not in VECTORS:
         raise unknown("vectors of Recipro-CAM", vectors, VECTORS)
@@ -41,15 +51,13 @@ def recipro_cam(
 
 
 def _windows(activations: Tensor, gaussian: bool) -> Tensor:
-    """The window at each position: (H W, H, W)."""
+    """Return the window at each position: (H W, H, W)."""
     bands = (_bands(length, gaussian).to(activations) for length in activations.shape[2:])
     return reduce(torch.kron, bands).unflatten(1, activations.shape[2:])
 
 
 def _bands(length: int, gaussian: bool) -> Tensor:
-    """The window's factor along one side: 1/2 on the diagonal and 1/4 beside it, (length,
-    length).
-    """
+    """Return the window's factor along one side, 1/2 on the diagonal and 1/4 next to it."""
     distance = (torch.arange(length)[:, None] - torch.arange(length)).abs()
     if not gaussian:
         return (distance == 0).double()
@@ -57,13 +65,15 @@ def _bands(length: int, gaussian: bool) -> Tensor:
 
 
 def _scores(trace: Trace, image: int, windows: Tensor, vectors: str) -> Tensor:
-    """Logit and probability of the image's class for each window: (H W, 2)."""
-    maps, target = trace.activations[image], int(trace.targets[image])
+    """Return logit and probability of the image's class for each window: (H W, 2)."""
+    maps = trace.activations[image]
+    target = int(trace.targets[image])
     parts = []
     for rows in pieces(len(windows), trace.cut_model.limits.head_rows_at_once(maps)):
-        windowed = windows[rows, None] * (
-            maps if vectors == "own" else over_space(maps.flatten(1).T[rows], trace.activations)
-        )
+        features = maps
+        if vectors == "centre":
+            features = over_space(maps.flatten(1).T[rows], trace.activations)
+        windowed = windows[rows, None] * features
         logits = trace.network.head_logits(windowed, torch.full((len(windowed),), image))
         parts.append(class_scores(trace, logits, target))
     return torch.cat(parts)

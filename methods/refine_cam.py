@@ -23,24 +23,42 @@ MAX_FINER_LAYERS = 3
 def refine_cam(
     trace: Trace, layers: Sequence[str] | None = None, wrapped: Method = grad_cam_pp
 ) -> Map:
-    """Product over layers of the wrapped method's heatmaps, each at the image's size with maximum 1
-    -> (B, H', W').
+    """Product over layers of the wrapped method's heatmaps, each with maximum 1 -> (B, H', W').
 
-    layers: dotted names, beside the trace's own layer. None: of the modules beside it and before
-    it, the last of each of the next three finer resolutions: `layer1` to `layer3` for a ResNet's
-    `layer4`, the authors' choice. Where there are none the map is the wrapped method's. The authors
-    scale each map from its minimum to its maximum, here it is divided by its maximum. Costs one
-    trace per further layer. Raises BenchError for an unknown layer, and for None where the layer's
-    output isn't maps.
+    Heatmaps have the image's size. The authors scale each map from its minimum to its maximum;
+    here it is divided by its maximum. Costs one trace per further layer.
+
+    Args:
+        trace: The traced batch, with images (B, 3, H', W').
+        layers: Dotted names of layers, in addition to the trace's own layer. None: the authors'
+            choice, `finer_layers`, such as `layer1` to `layer3` for a ResNet's `layer4`. If there
+            are none, the map is the wrapped method's.
+        wrapped: The method whose heatmaps are multiplied.
+
+    Returns:
+        The map, (B, H', W').
+
+    Raises:
+        BenchError: If a layer is unknown, or if `layers` is None and the layer's output isn't maps.
     """
-    return Map(
-        fused(trace, layers or finer_layers(trace) or [trace.layer], wrapped, fusion="product").raw
-    )
+    chosen_layers = layers or finer_layers(trace) or [trace.layer]
+    return Map(fused(trace, chosen_layers, wrapped, fusion="product").raw)
 
 
 def finer_layers(trace: Trace) -> tuple[str, ...]:
-    """Names of the last modules of the next finer resolutions, coarsest first, found in one pass of
-    one image.
+    """Return the names of the last modules of the next three finer resolutions, coarsest first.
+
+    The modules have the same parent as the trace's layer and come before it. They are found in one
+    forward pass of one image.
+
+    Args:
+        trace: The traced batch.
+
+    Returns:
+        At most three dotted names.
+
+    Raises:
+        BenchError: If the layer's output isn't maps.
     """
     cut_model = trace.cut_model
     if cut_model.reshape is not None:
@@ -52,10 +70,11 @@ def finer_layers(trace: Trace) -> tuple[str, ...]:
 
 
 def _finer(model: nn.Module, trace: Trace) -> tuple[str, ...]:
+    """Run the model on the first image and return the names of `finer_layers`."""
     sizes: dict[str, tuple[int, ...]] = {}  # of the maps, in the order in which modules end
     parent = trace.layer.rpartition(".")[0]
 
-    def recording(name: str) -> torch.utils.hooks.RemovableHandle:
+    def record_size(name: str) -> torch.utils.hooks.RemovableHandle:
         def record(module: nn.Module, inputs: object, output: object) -> None:
             sizes.pop(name, None)
             if isinstance(output, Tensor) and output.ndim == trace.images.ndim:
@@ -66,7 +85,7 @@ def _finer(model: nn.Module, trace: Trace) -> tuple[str, ...]:
     siblings = [
         name for name, _ in parts_with_hooks(model) if name and name.rpartition(".")[0] == parent
     ]
-    handles = [recording(name) for name in siblings]
+    handles = [record_size(name) for name in siblings]
     try:
         with (
             torch.inference_mode(False),
@@ -78,12 +97,13 @@ def _finer(model: nn.Module, trace: Trace) -> tuple[str, ...]:
     finally:
         for handle in handles:
             handle.remove()
-    ended = list(sizes)
-    last = (
-        {sizes[name]: name for name in ended[: ended.index(trace.layer)]}
-        if trace.layer in sizes
-        else {}
+    if trace.layer not in sizes:
+        return ()
+    names = list(sizes)
+    earlier_names = names[: names.index(trace.layer)]
+    last_names = {sizes[name]: name for name in earlier_names}  # of several, the last one counts
+    num_positions = math.prod(trace.activations.shape[2:])
+    finer_sizes = sorted(
+        (size for size in last_names if math.prod(size) > num_positions), key=math.prod
     )
-    positions = math.prod(trace.activations.shape[2:])
-    finer = sorted((size for size in last if math.prod(size) > positions), key=math.prod)
-    return tuple(last[size] for size in finer[:MAX_FINER_LAYERS])
+    return tuple(last_names[size] for size in finer_sizes[:MAX_FINER_LAYERS])

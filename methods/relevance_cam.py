@@ -15,27 +15,46 @@ from axiom_bench.methods.shared.nonlinear import Interceptor, of_layers
 
 
 def relevance_cam(trace: Trace) -> Tensor:
-    """w_k = sum_xy R_k, the relevance that reaches map k by contrastive layer-wise propagation ->
-    (B, K, 1, 1).
+    """w_k = sum_xy R_k, R_k the relevance that propagation brings to map k -> (B, K, 1, 1).
 
-    The explained class starts with relevance 1, each of the N - 1 others with -1 / (N - 1), so that
+    The propagation is layer-wise and contrastive; see `relevances` for the rules. The explained
+    class starts with relevance 1, and each of the N - 1 others with -1 / (N - 1), so that
     relevance common to all classes cancels. (In the authors' code the others start with -1 / 1000,
-    the convolution rule counts the bias twice and the batch norm squares the variance.) See
-    `relevances` for the rules. Costs one head pass, forward and backward.
+    the convolution rule counts the bias twice and the batch norm squares the variance.) Costs one
+    head pass, forward and backward.
+
+    Args:
+        trace: The traced batch, with logits (B, N).
+
+    Returns:
+        The weights, (B, K, 1, 1).
+
+    Raises:
+        BenchError: If the head has an operation without a rule.
     """
     logits = trace.logits
-    others = -1 / max(logits.shape[1] - 1, 1)
-    start = torch.full_like(logits, others).scatter(1, trace.targets[:, None], 1)
+    other_relevance = -1 / max(logits.shape[1] - 1, 1)
+    start = torch.full_like(logits, other_relevance).scatter(1, trace.targets[:, None], 1)
     return relevances(trace, start).sum(axes(trace.activations), keepdim=True)
 
 
 def relevances(trace: Trace, start: Tensor) -> Tensor:
-    """Relevance at the layer, from relevance `start` (B, N) at the logits -> (B, K, H, W).
+    """Return the relevance at the layer, given the relevance at the logits.
 
-    z+ rule at linear layers and convolutions: R_j = sum_i (x_j w_ji)+ / sum_j' (x_j' w_j'i)+ R_i,
-    which keeps the total as long as each unit with relevance has a positive input. Batch norms and
-    activation functions pass relevance on unit by unit; pooling and sums divide it in proportion to
-    each input's contribution. Raises BenchError where the head has an operation without a rule.
+    Linear layers and convolutions have the z+ rule,
+    R_j = sum_i (x_j w_ji)+ / sum_j' (x_j' w_j'i)+ R_i. It keeps the total as long as each unit with
+    relevance has a positive input. Batch norms and activation functions pass relevance on unit by
+    unit. Pooling and sums divide it in proportion to each input's contribution.
+
+    Args:
+        trace: The traced batch.
+        start: The relevance at the logits, (B, N).
+
+    Returns:
+        The relevance R, (B, K, H, W).
+
+    Raises:
+        BenchError: If the head has an operation without a rule.
     """
     with torch.inference_mode(False), torch.enable_grad():
         F = trace.activations.clone().requires_grad_()
@@ -47,25 +66,25 @@ def relevances(trace: Trace, start: Tensor) -> Tensor:
 
 
 class RelevanceRules(Interceptor):
-    """While active, operations keep their values, and get gradients such that input times gradient
-    is relevance.
+    """Give operations gradients such that input times gradient is relevance.
+
+    While active, operations keep their values.
     """
 
     def call(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """The call's output, with its rule's gradient. Raises BenchError for an operation without a
-        rule.
+        """Return the call's output, with its rule's gradient.
+
+        Raises:
+            BenchError: If the operation has no rule.
         """
         name = getattr(func, "__name__", "").strip("_")
-        rule = RULES.get(name)
-        output = func(*args, **kwargs) if rule is None else rule(func, *args, **kwargs)
-        if (
-            rule is None
-            and name not in PROPORTIONAL
-            and _is_differentiated(output)
-            and not _by_a_number(name, args)
-        ):
+        if name in RULES:
+            return RULES[name](func, *args, **kwargs)
+        output = func(*args, **kwargs)
+        is_allowed = name in PROPORTIONAL or _is_scaling_by_number(name, args)
+        if _is_differentiated(output) and not is_allowed:
             raise BenchError(
                 f"Relevance-CAM has no rule for {name!r}, which the head calls; choose a layer "
                 "behind it, or leave relevance_cam out."
@@ -91,26 +110,35 @@ def _z_plus(
 
 
 def unit_by_unit(func: Callable[..., Tensor], input: Tensor, *rest: Any, **named: Any) -> Tensor:
-    """The output of a function of each unit alone, through which relevance passes as it is."""
+    """Return the output of a function of each unit, through which relevance passes unchanged.
+
+    Args:
+        func: The function, whose output has the shape of its input.
+        input: Its first argument.
+        *rest: Its further arguments.
+        **named: Its keyword arguments.
+
+    Returns:
+        The output, with the gradient for which input times gradient is the output's relevance.
+    """
     output = func(input.clone(), *rest, **named)  # a copy: it may work in place
     return _with_gradient_of(output, input) if output.requires_grad else output
 
 
 def _with_gradient_of(output: Tensor, share: Tensor) -> Tensor:
-    """The output's value y, and of its inputs x the gradient y / s ds/dx, so that x dy/dx is (x
-    ds/dx) / s of y.
+    """Return y with the gradient y / s ds/dx in its inputs x, where s is the share.
+
+    So the relevance x dy/dx of an input is (x ds/dx) / s of y.
     """
     ratio = _ratio(output.detach(), share.detach())
     return output.detach() + (share - share.detach()) * ratio
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """The quotient; 0 where the denominator is 0, or so small that the quotient may not be
-    finite.
-    """
+    """Return the quotient, or 0 if the denominator is so small that it may not be finite."""
     smallest = torch.finfo(denominator.dtype).tiny ** 0.5
-    usable = denominator.abs() > smallest
-    return (numerator / denominator.where(usable, 1)).where(usable, 0)
+    is_usable = denominator.abs() > smallest
+    return (numerator / denominator.where(is_usable, 1)).where(is_usable, 0)
 
 
 def _is_differentiated(output: Any) -> bool:
@@ -118,57 +146,24 @@ def _is_differentiated(output: Any) -> bool:
     return any(isinstance(part, Tensor) and part.requires_grad for part in parts)
 
 
-def _by_a_number(name: str, args: tuple[Any, ...]) -> bool:
+def _is_scaling_by_number(name: str, args: tuple[Any, ...]) -> bool:
     return name in SCALINGS and sum(isinstance(part, Tensor) for part in args) == 1
 
 
+UNIT_BY_UNIT = (
+    "batch_norm", "relu6", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "hardswish", "mish",
+)  # fmt: skip
 RULES: dict[str, Callable[..., Tensor]] = {
     **dict.fromkeys(("linear", *of_layers("conv", "conv_transpose")), _z_plus),
-    **dict.fromkeys(
-        (
-            "batch_norm",
-            "relu6",
-            "hardtanh",
-            "leaky_relu",
-            "elu",
-            "gelu",
-            "silu",
-            "hardswish",
-            "mish",
-        ),
-        unit_by_unit,
-    ),
+    **dict.fromkeys(UNIT_BY_UNIT, unit_by_unit),
 }
 # Input times gradient of these is their relevance without a rule.
-PROPORTIONAL = frozenset(
-    {
-        *("relu", "threshold", "dropout", "mean", "sum", "add", "iadd", "radd"),
-        *of_layers("max_pool", "avg_pool", "adaptive_max_pool", "adaptive_avg_pool"),
-        *(
-            "cat",
-            "concat",
-            "stack",
-            "chunk",
-            "split",
-            "getitem",
-            "get",
-            "clone",
-            "contiguous",
-            "to",
-            "float",
-            "double",
-        ),
-        *(
-            "flatten",
-            "unflatten",
-            "view",
-            "reshape",
-            "permute",
-            "transpose",
-            "squeeze",
-            "unsqueeze",
-            "expand",
-        ),
-    }
-)
+PROPORTIONAL = frozenset({
+    *of_layers("max_pool", "avg_pool", "adaptive_max_pool", "adaptive_avg_pool"),
+    "relu", "threshold", "dropout", "mean", "sum", "add", "iadd", "radd",
+    "cat", "concat", "stack", "chunk", "split", "getitem", "get",
+    "clone", "contiguous", "to", "float", "double",
+    "flatten", "unflatten", "view", "reshape", "permute", "transpose",
+    "squeeze", "unsqueeze", "expand",
+})  # fmt: skip
 SCALINGS = frozenset({"mul", "rmul", "imul", "div", "truediv", "itruediv"})

@@ -1,5 +1,6 @@
-"""A method's map where the score depends on the layer at all: what CAMs of detectors show elsewhere
-is of other objects.
+"""A method's map, set to 0 where the score doesn't depend on the layer.
+
+What CAMs of detectors show at such positions belongs to other objects.
 """
 
 from __future__ import annotations
@@ -14,17 +15,24 @@ from axiom_bench.methods.shared.wrapping import answer_of
 
 
 def restricted(trace: Trace, wrapped: Method = grad_cam) -> Tensor | Map:
-    """w of the wrapped method, or its map, where any g_k(x, y) isn't 0, and 0 elsewhere -> (B, K,
-    H, W) or (B, h, w).
+    """w_k(x, y) or map of the wrapped method where any g_k isn't 0 -> (B, K, H, W) or (B, h, w).
 
-    For one object's score that is the layer's part that its position or region reads. It changes
-    nothing where the score reads the whole layer, as a classifier's does.
+    Elsewhere the result is 0. For one object's score, this keeps the layer's part that its position
+    or region reads. It changes nothing if the score reads the whole layer, as a classifier's does.
+
+    Args:
+        trace: The traced batch, with gradients g (B, K, H, W).
+        wrapped: The method to restrict.
+
+    Returns:
+        Weights, (B, K, H, W), or a map, (B, h, w), as of the wrapped method.
     """
-    read = (trace.gradients != 0).any(1, keepdim=True).to(trace.activations)
+    is_read = (trace.gradients != 0).any(1, keepdim=True).to(trace.activations)
     answer = answer_of(wrapped, trace)
     if isinstance(answer, Map):
+        size = answer.raw.shape[1:]
         return Map(
-            answer.raw
-            * functional.interpolate(read, size=answer.raw.shape[1:], mode="nearest-exact")[:, 0]
+            answer.raw * functional.interpolate(is_read, size=size, mode="nearest-exact")[:, 0]
         )
-    return answer.reshape(*answer.shape, *(1 for _ in read.shape[answer.ndim :])) * read
+    # weights may have fewer dimensions than the gradients
+    return answer.reshape(*answer.shape, *(1 for _ in is_read.shape[answer.ndim :])) * is_read

@@ -15,15 +15,22 @@ from axiom_bench.methods.shared.nonlinear import MAX_POOLING, PIECEWISE_LINEAR, 
 
 
 def shapley_cam(trace: Trace) -> Tensor:
-    """w_k = mean(g_k - (H F)_k / 2), H the score's Hessian in F, the mean over x and y -> (B, K, 1,
-    1).
+    """w_k = mean(g_k - (H F)_k / 2), H the score's Hessian in F -> (B, K, 1, 1).
 
-    The Shapley value of each activation under the score's second-order expansion, in closed form,
-    averaged per channel as in Grad-CAM. The utility is the logit; with `model.output=rest` it is
-    the paper's other one, ReST, which adds the log-softmax. H F is the derivative of g along F. A
-    head of linear layers, ReLUs and max pooling has H = 0: there it equals Grad-CAM, at no cost
-    behind one image's head pass for the whole network. Others cost one head pass, forward, backward
-    and the gradient's gradient.
+    This is the Shapley value of each activation under the score's second-order expansion, in
+    closed form, averaged over x and y as in Grad-CAM. The utility is the logit; with
+    `model.output=rest` it is the paper's other one, ReST, which adds the log-softmax. H F is the
+    derivative of g along F.
+
+    A head of linear layers, ReLUs and max pooling has H = 0. There the method equals Grad-CAM, and
+    costs only one image's head pass for the whole network. Other heads cost one head pass, forward,
+    backward and the gradient's gradient.
+
+    Args:
+        trace: The traced batch, with activations F and gradients g, (B, K, H, W) each.
+
+    Returns:
+        The weights, (B, K, 1, 1).
     """
     is_zero = trace.cut_model.once(
         "shapley_cam: H is 0", lambda: _hessian_product(trace[:1]) is None
@@ -34,10 +41,10 @@ def shapley_cam(trace: Trace) -> Tensor:
 
 
 class ConstantSlopes(NonlinearCalls):
-    """While active, piecewise linear functions are differentiated as linear ones, with the slope at
-    their input.
+    """Differentiate piecewise linear functions as linear ones, with the slope at their input.
 
-    It saves a second derivative of zeros through the whole head, which torch lacks for hardsigmoid.
+    This saves a second derivative of zeros through the whole head, which torch lacks for
+    hardsigmoid.
     """
 
     names = frozenset(PIECEWISE_LINEAR | MAX_POOLING)
@@ -54,7 +61,7 @@ class ConstantSlopes(NonlinearCalls):
         return args[0].view_as(output) if is_idle else output
 
     def replaced(self, x: Tensor, call: Call) -> Tensor:
-        """The output as a linear function of x."""
+        """Return the output as a linear function of x."""
         if call.winners is not None:
             return x.flatten(2).gather(2, call.winners.flatten(2)).view_as(call.y)
         (slope,) = torch.autograd.grad(call.y.sum(), call.source)
@@ -62,11 +69,12 @@ class ConstantSlopes(NonlinearCalls):
 
 
 def _hessian_product(trace: Trace) -> Tensor | None:
-    """H F, the Hessian of S in the activations times the activations -> (B, K, H, W).
+    """Return H F, the Hessian of S in the activations times the activations: (B, K, H, W).
 
-    None where the score is linear in F but for its slopes, so that torch finds no way from g to F.
+    Return None if torch finds no path from g to F. Then, apart from its slopes, the score is linear
+    in F.
     """
-    # Of torch's attention kernels only the plain one has a second derivative.
+    # Only the plain one of torch's attention kernels has a second derivative.
     with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         F = trace.activations.clone().requires_grad_()
         with ConstantSlopes():

@@ -14,21 +14,31 @@ from axiom_bench.methods.xgrad_cam import xgrad_cam
 
 
 def shuffled_channels(trace: Trace, wrapped: Method = xgrad_cam, seed: int = 0) -> Tensor:
-    """w_k of the wrapped method in a random order over k, drawn for each image -> (B, K, 1, 1) or
-    (B, K, H, W).
+    """w_k of the wrapped method in a random order over k -> (B, K, 1, 1) or (B, K, H, W).
 
-    Channel and weight are both the network's own, only their pairing is not. The order is seeded by
-    the original image and `seed`: neither batch, order, device nor perturbation changes it. Raises
-    BenchError for a method that returns a Map, which weights no channels.
+    Channels and weights are the network's own, only their pairing isn't. The order is drawn for
+    each image, seeded by the original image and `seed`: neither batch, order, device nor
+    perturbation changes it.
+
+    Args:
+        trace: The traced batch, with activations (B, K, H, W).
+        wrapped: The method whose weights are shuffled.
+        seed: The seed of the orders.
+
+    Returns:
+        The weights, (B, K, 1, 1) or (B, K, H, W), as of the wrapped method.
+
+    Raises:
+        BenchError: If the wrapped method returns a Map, which weights no channels.
     """
     weights = answer_of(wrapped, trace)
     if isinstance(weights, Map):
         raise BenchError(
             "The wrapped method returns a map without channel weights; wrap one such as xgrad_cam."
         )
-    draws = trace.generators(seed)
+    num_channels = trace.activations.shape[1]
     orders = torch.stack(
-        [torch.randperm(trace.activations.shape[1], generator=draw) for draw in draws]
+        [torch.randperm(num_channels, generator=generator) for generator in trace.generators(seed)]
     )
-    orders = over_space(orders.to(weights.device), weights).expand(-1, -1, *weights.shape[2:])
-    return weights.expand(*orders.shape).gather(1, orders)
+    index = over_space(orders.to(weights.device), weights).expand(-1, -1, *weights.shape[2:])
+    return weights.expand(*index.shape).gather(1, index)

@@ -1,5 +1,7 @@
-"""Smooth Grad-CAM++: Omeiza et al., An Enhanced Inference Level Visualization Technique, 2019,
-arXiv:1908.01224.
+"""Smooth Grad-CAM++: Omeiza et al., 2019, arXiv:1908.01224.
+
+Smooth Grad-CAM++: An Enhanced Inference Level Visualization Technique for Deep Convolutional
+Neural Network Models.
 """
 
 from __future__ import annotations
@@ -17,11 +19,22 @@ def smooth_grad_cam_pp(
 ) -> Tensor:
     """w_k = sum(alpha relu(D1)), alpha = D2 / (2 D2 + D3 sum(F_k)), 0 for 0/0 -> (B, K, 1, 1).
 
-    D1, D2 and D3 are the means of g_k, g_k^2 and g_k^3 over `samples` noisy copies of the image; F
-    is the image's own. alpha's numerator is D2 as in Grad-CAM++, to which this reduces without
-    noise; the paper prints D1. The noise is normal, its standard deviation `sigma` times the
-    image's range, seeded by the original image and `seed`. Costs one trace per sample. Raises
-    BenchError for samples < 1.
+    D1, D2 and D3 are the means of g_k, g_k^2 and g_k^3 over noisy copies of the image, and F is
+    the image's own. alpha's numerator is D2 as in Grad-CAM++, to which the method reduces without
+    noise; the paper prints D1. The noise is normal, and seeded by the original image and `seed`.
+    Costs one trace per sample.
+
+    Args:
+        trace: The traced batch, with activations F and gradients g, (B, K, H, W) each.
+        samples: The number of noisy copies, at least 1.
+        sigma: The standard deviation of the noise, as a share of the image's range.
+        seed: The seed of the noise.
+
+    Returns:
+        The weights, (B, K, 1, 1).
+
+    Raises:
+        BenchError: If samples < 1.
     """
     if samples < 1:
         raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")
@@ -34,16 +47,17 @@ def smooth_grad_cam_pp(
 def _mean_powers(
     trace: Trace, samples: int, sigma: float, seed: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The means of g / unit and its second and third power, and the unit (B, 1, ...), the maximum
-    of |g| per image.
+    """Return the means of the first three powers of g / unit, and the unit (B, 1, ...).
 
-    The unit prevents an underflow of g^3.
+    The unit is the maximum of |g| per image. It prevents an underflow of g^3.
     """
     unit = trace.gradients.abs().amax(axes(trace.gradients, 1), keepdim=True)
     unit = unit.masked_fill(unit == 0, 1)
     first, second, third = (torch.zeros_like(trace.gradients) for _ in range(3))
-    draws = trace.generators(seed)
+    generators = trace.generators(seed)
     for _ in range(samples):
-        g = trace.again(images=noisy(trace.images, sigma, draws)).gradients / unit
-        first, second, third = first + g, second + g**2, third + g**3
+        g = trace.again(images=noisy(trace.images, sigma, generators)).gradients / unit
+        first = first + g
+        second = second + g**2
+        third = third + g**3
     return first / samples, second / samples, third / samples, unit

@@ -1,6 +1,4 @@
-"""Noise smoothing: Smilkov et al., SmoothGrad: removing noise by adding noise, 2017,
-arXiv:1706.03825.
-"""
+"""Noise smoothing of any method: Smilkov et al., SmoothGrad, 2017, arXiv:1706.03825."""
 
 from __future__ import annotations
 
@@ -21,15 +19,28 @@ def smoothed(
 ) -> Map:
     """Mean of the wrapped method's signed maps over noisy copies of the image -> (B, h, w).
 
-    The noise is normal, its standard deviation `sigma` times the image's range (maximum - minimum),
-    seeded by the original image and `seed`. All copies explain the image's class. Costs one trace
-    per sample. Raises BenchError for samples < 1.
+    The noise is normal, and seeded by the original image and `seed`. All copies explain the image's
+    class. Costs one trace per sample.
+
+    Args:
+        trace: The traced batch, with images (B, 3, H', W').
+        wrapped: The method whose maps are averaged.
+        samples: The number of noisy copies, at least 1.
+        sigma: The standard deviation of the noise, as a share of the image's range (maximum -
+            minimum).
+        seed: The seed of the noise.
+
+    Returns:
+        The map, (B, h, w).
+
+    Raises:
+        BenchError: If samples < 1.
     """
     if samples < 1:
         raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")
-    draws = trace.generators(seed)
+    generators = trace.generators(seed)
     maps = (
-        raw_map_of(wrapped, trace.again(images=noisy(trace.images, sigma, draws)))
+        raw_map_of(wrapped, trace.again(images=noisy(trace.images, sigma, generators)))
         for _ in range(samples)
     )
     return Map(reduce(torch.add, maps) / samples)

@@ -1,5 +1,6 @@
-"""Winsor-CAM: Wall et al., Human-Tunable Visual Explanations via Layer-Wise Winsorization, 2025,
-arXiv:2507.10846.
+"""Winsor-CAM: Wall et al., 2025, arXiv:2507.10846.
+
+Winsor-CAM: Human-Tunable Visual Explanations from Deep Networks via Layer-Wise Winsorization.
 """
 
 from __future__ import annotations
@@ -22,16 +23,24 @@ LOWEST = 0.1  # weight of the least important layer
 
 
 def winsor_cam(trace: Trace, percentile: float = 90.0) -> Map:
-    """Sum over convolutions of v_l times layer l's Grad-CAM, scaled to [0, 1], at the image's size
-    -> (B, H', W').
+    """Sum over convolutions l of v_l times Grad-CAM of l, scaled to [0, 1] -> (B, H', W').
 
-    v_l: the layer's importance, relu of the mean over k of Grad-CAM's weights w_k. It is cut off at
-    this percentile of the positive ones and mapped from [least, largest] to [0.1, 1]; 0 stays, and
-    all are 1 where they are alike. A low one gives all layers the same weight, 100 cuts off
-    nothing. Maps are resized bilinearly, to the largest layer's size and then to the image's.
-    Settings are those of the authors' example. The trace's layer isn't used. Costs one forward and
-    backward pass. Raises BenchError for a percentile outside [0, 100] and a network without
-    convolutions.
+    v_l is the layer's importance, relu of the mean over k of Grad-CAM's weights w_k. It is cut off
+    at a percentile of the positive ones and mapped from [least, largest] to [0.1, 1]. An importance
+    of 0 stays 0, and all are 1 if they are alike. Maps are resized bilinearly, to the largest
+    layer's size and then to the image's. Settings are those of the authors' example. The trace's
+    layer isn't used. Costs one forward and backward pass.
+
+    Args:
+        trace: The traced batch, with images (B, 3, H', W').
+        percentile: The percentile, from 0 to 100. A low one gives all layers the same weight, and
+            100 cuts off nothing.
+
+    Returns:
+        The map, (B, H', W').
+
+    Raises:
+        BenchError: If the percentile is outside [0, 100] or the network has no convolutions.
     """
     if not 0 <= percentile <= 100:
         raise BenchError(
@@ -40,28 +49,29 @@ def winsor_cam(trace: Trace, percentile: float = 90.0) -> Map:
     with torch.inference_mode(False), torch.enable_grad():
         images = trace.images.clone().requires_grad_()
         with Convolutions() as layers:
-            logits = trace.forward(
-                images.clone()
-            )  # a copy: the network may start with an in-place operation
+            # a copy: the network may start with an in-place operation
+            logits = trace.forward(images.clone())
         if len(trace) > 1 and layers.batches - {len(trace)}:  # the model runs its images one by one
-            return Map(
-                torch.cat([winsor_cam(trace[i : i + 1], percentile).raw for i in range(len(trace))])
-            )
+            rows = [trace[row : row + 1] for row in range(len(trace))]
+            return Map(torch.cat([winsor_cam(row_trace, percentile).raw for row_trace in rows]))
         torch.autograd.grad(logits.gather(1, trace.targets[:, None].clone()).sum(), images)
     if not layers.maps:
         raise BenchError("Winsor-CAM needs a network with convolutions: leave winsor_cam out.")
-    largest = [max(sides) for sides in zip(*(each.shape[1:] for each in layers.maps), strict=True)]
-    maps = torch.stack([resized(each, largest) for each in layers.maps], 1)  # (B, layers, h, w)
+    sizes = [layer_map.shape[1:] for layer_map in layers.maps]
+    largest = [max(sides) for sides in zip(*sizes, strict=True)]
+    maps = torch.stack([resized(layer_map, largest) for layer_map in layers.maps], 1)
     weights = _winsorized(torch.stack(layers.importances, 1), percentile / 100)
     # The resize is linear, so it may follow the sum.
     return Map(resized(torch.einsum("bl,bl...->b...", weights, maps), trace.images.shape[2:]))
 
 
 class Convolutions(Interceptor):
-    """While active, the backward pass appends each convolution's Grad-CAM, scaled to [0, 1], and
-    its importance.
+    """Append each convolution's Grad-CAM and its importance in the backward pass.
 
-    maps: (B, h, w) each, importances: (B,) each, in the order of the backward pass.
+    Attributes:
+        maps: Grad-CAM's maps, scaled to [0, 1], (B, h, w) each, in the order of the backward pass.
+        importances: The importances, (B,) each, in the same order.
+        batches: The batch sizes of the convolutions that ran.
     """
 
     functions = frozenset(getattr(functional, name) for name in of_layers("conv"))
@@ -75,7 +85,7 @@ class Convolutions(Interceptor):
     def call(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """The call's output, with a hook on its gradient where it is a convolution's."""
+        """Return the call's output, with a hook on its gradient if it is a convolution's."""
         output = func(*args, **kwargs)
         if func in self.functions and output.requires_grad:
             self.batches.add(len(output))
@@ -90,7 +100,7 @@ class Convolutions(Interceptor):
 
 
 def _winsorized(importances: Tensor, share: float) -> Tensor:
-    """The layers' weights from their importances, (B, layers) each."""
+    """Return the layers' weights from their importances, (B, layers) each."""
     positive = importances.masked_fill(importances == 0, torch.nan)
     limit = positive.nanquantile(share, dim=1, keepdim=True)
     cut = positive.minimum(limit)

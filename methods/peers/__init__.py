@@ -1,5 +1,5 @@
-"""Other libraries' CAMs as methods, named `method@library`: one file a library, one YAML in
-conf/peers/ each.
+"""Other libraries' CAMs as methods, named `method@library`.
 
-They need the extra `peers`, work on a copy of the network, and import explanation and cutting.
+Each library has one file, and one YAML in conf/peers/. They need the extra `peers`, work on a
+copy of the network, and import only `explanation` and `cutting`.
 """

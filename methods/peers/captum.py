@@ -19,12 +19,19 @@ except ImportError as error:
 
 
 def captum(trace: Trace, extractor: str, options: Mapping[str, Any] | None = None) -> Map:
-    """captum's attributions, summed over channels: signed and at the layer's size, or of the pixels
-    -> (B, h, w).
+    """Attributions by captum, summed over channels, signed or of the pixels -> (B, h, w).
 
-    extractor: LayerGradCam, LayerGradientXActivation, or GuidedGradCam, whose absolute values over
-    RGB are summed. options: more keyword arguments of its `attribute`. Raises BenchError where the
-    library fails on the network, and for a layer of tokens.
+    Args:
+        trace: The traced batch.
+        extractor: "LayerGradCam" or "LayerGradientXActivation", signed and at the layer's size, or
+            "GuidedGradCam", whose absolute values over RGB are summed.
+        options: More keyword arguments of captum's `attribute`.
+
+    Returns:
+        The map, (B, h, w).
+
+    Raises:
+        BenchError: If the library fails on the network, or if the layer holds tokens.
     """
     with sandbox(trace, f"captum's {extractor}") as box:
         if box.reshape is not None:
@@ -43,9 +50,22 @@ def extract(
     extractor: str,
     options: Mapping[str, Any] | None = None,
 ) -> Tensor:
-    """The call of the library's documentation at the one layer, summed over channels: (B, h, w)."""
+    """Call captum as its documentation does, and sum over channels.
+
+    Args:
+        model: The network.
+        layers: The one target layer.
+        images: The images, (B, 3, H', W').
+        targets: The classes, (B,).
+        extractor: The name of the library's class.
+        options: More keyword arguments of its `attribute`.
+
+    Returns:
+        The maps, (B, h, w).
+    """
     (layer,) = layers
-    attributions = getattr(library, extractor)(model, layer).attribute(
-        images, target=targets, **(options or {})
-    )
-    return (attributions.abs() if extractor == "GuidedGradCam" else attributions).sum(1)
+    explainer = getattr(library, extractor)(model, layer)
+    attributions = explainer.attribute(images, target=targets, **(options or {}))
+    if extractor == "GuidedGradCam":
+        attributions = attributions.abs()
+    return attributions.sum(1)

@@ -1,5 +1,6 @@
-"""grad-cam (package pytorch_grad_cam): Gildenblat and contributors,
-https://github.com/jacobgil/pytorch-grad-cam.
+"""The package pytorch_grad_cam, grad-cam on PyPI: Gildenblat and contributors.
+
+https://github.com/jacobgil/pytorch-grad-cam
 """
 
 from __future__ import annotations
@@ -29,19 +30,30 @@ def pytorch_grad_cam(
     options: Mapping[str, Any] | None = None,
     layers: Sequence[str] = (),
 ) -> Map:
-    """grad-cam's map: after its own ReLU, min-max scaling and resizing -> (B, H', W').
+    """Map by grad-cam, after its own ReLU, min-max scaling and resizing -> (B, H', W').
 
-    extractor: the name of its class. options: more keyword arguments of that class. layers: names
-    of target layers beside the trace's, for RefineCAM. Raises BenchError where the library fails on
-    the network.
+    Args:
+        trace: The traced batch.
+        extractor: The name of the library's class.
+        options: More keyword arguments of that class.
+        layers: Names of target layers in addition to the trace's, for RefineCAM.
+
+    Returns:
+        The map, (B, H', W').
+
+    Raises:
+        BenchError: If the library fails on the network.
     """
     with sandbox(trace, f"grad-cam's {extractor}") as box:
-        more = {**box.options, **(options or {})}
-        targets = box.with_layers(layers)
-        maps = torch.from_numpy(
-            extract(box.model, targets, box.images, trace.targets, extractor, more)
+        maps = extract(
+            box.model,
+            box.with_layers(layers),
+            box.images,
+            trace.targets,
+            extractor,
+            box.options | dict(options or {}),
         )
-    return Map(maps.to(trace.activations))
+    return Map(torch.from_numpy(maps).to(trace.activations))
 
 
 def extract(
@@ -52,15 +64,23 @@ def extract(
     extractor: str,
     options: Mapping[str, Any] | None = None,
 ) -> np.ndarray:
-    """The call of the library's documentation: float32 maps (B, H', W'). It leaves hooks on the
-    model.
+    """Call grad-cam as its documentation does. The call leaves hooks on the model.
 
-    FinerCAM takes one class per batch, so it is called image by image. Not used as a context
-    manager: on exit the library swallows an IndexError, and ShapleyCAM fails behind a flattening
-    head.
+    Args:
+        model: The network.
+        layers: The target layers.
+        images: The images, (B, 3, H', W').
+        targets: The classes, (B,).
+        extractor: The name of the library's class.
+        options: More keyword arguments of that class.
+
+    Returns:
+        The maps, (B, H', W'), float32.
     """
+    # Not a context manager: on exit the library swallows an IndexError, and ShapleyCAM fails
+    # behind a flattening head.
     cam = getattr(library, extractor)(model, layers, **(options or {}))
-    if extractor == "FinerCAM":
+    if extractor == "FinerCAM":  # takes one class per batch
         pairs = zip(images.split(1), targets.tolist(), strict=True)
         return np.concatenate([cam(image, target_idx=target) for image, target in pairs])
     return cam(images, [ClassifierOutputTarget(target) for target in targets.tolist()])

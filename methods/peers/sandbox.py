@@ -1,4 +1,4 @@
-"""Runs another library on a copy of the network, with its own random state and without output."""
+"""Run another library on a copy of the network, with its own random state and without output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ from axiom_bench.errors import BenchError, is_out_of_memory
 
 
 def missing(distribution: str, error: ImportError) -> BenchError:
-    """The error for an environment without the library."""
+    """Return the error for an environment without the library.
+
+    Args:
+        distribution: The name of the library's distribution.
+        error: The error of its import.
+    """
     return BenchError(
         f"{distribution} can't be imported ({error}): pip install '.[peers]' in axiom-bench's "
         "checkout."
@@ -31,11 +36,15 @@ def missing(distribution: str, error: ImportError) -> BenchError:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A copy of the network, the target layer in it, and the images (B, 3, H', W').
+    """A copy of the network, the target layer in it, and the images.
 
-    model: what the library explains; network: the copy itself, inside it where the trace explains
-    another output. reshape: makes maps (B, K, H, W) of the layer's output where that holds tokens;
-    None where it holds maps.
+    Attributes:
+        model: The module that the library explains. It contains `network` if the trace explains
+            another output, and otherwise is `network`.
+        network: The copy of the network.
+        layer: The target layer in the copy.
+        images: The images, (B, 3, H', W').
+        reshape: Makes maps (B, K, H, W) of the layer's output if that holds tokens, otherwise None.
     """
 
     model: nn.Module
@@ -46,12 +55,17 @@ class Sandbox:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The reshape as a keyword argument of grad-cam and torchcam; empty where there is none."""
+        """The reshape as a keyword argument of grad-cam and torchcam; empty if there is none."""
         return {} if self.reshape is None else {"reshape_transform": self.reshape}
 
     def with_layers(self, names: Sequence[str]) -> list[nn.Module]:
-        """The target layer and the modules of these names. Raises BenchError for a name that the
-        network lacks.
+        """Return the target layer and the modules of these names.
+
+        Args:
+            names: Dotted names of modules.
+
+        Raises:
+            BenchError: If the network lacks a name.
         """
         modules = dict(self.network.named_modules())
         if unknown := [repr(name) for name in names if name not in modules]:
@@ -63,13 +77,19 @@ class Sandbox:
 
 @contextmanager
 def sandbox(trace: Trace, library: str) -> Iterator[Sandbox]:
-    """A copy of the network for one call of a library.
+    """Yield a copy of the network for one call of a library.
 
-    Hooks, modes, gradients and replaced modules end with the copy; only the weights' memory is
-    shared, which no CAM writes to. Pooling is torch's own, parameters require gradients, passes are
-    counted. The global random state is seeded with 0, and restored; output and warnings are
-    suppressed. An error of the library becomes a BenchError, so that its rows are `not_applicable`
-    and a run continues.
+    Hooks, modes, gradients and replaced modules end with the copy. It shares only the weights'
+    memory, which no CAM writes to. Pooling is torch's own, parameters require gradients, and passes
+    are counted. The global random state is seeded with 0, and restored. Output and warnings are
+    suppressed.
+
+    Args:
+        trace: The traced batch.
+        library: The library's name, for messages.
+
+    Raises:
+        BenchError: If the library fails. So its rows are `not_applicable`, and a run continues.
     """
     devices = [trace.images.device] if trace.images.is_cuda else []
     quiet = io.StringIO()
@@ -104,18 +124,17 @@ def sandbox(trace: Trace, library: str) -> Iterator[Sandbox]:
 
 
 def _reshape(trace: Trace) -> Callable[[Tensor], Tensor] | None:
-    parts, height_width = (
-        trace.cut_model.trunk_and_head.parts,
-        (trace.images.shape[-2], trace.images.shape[-1]),
-    )
-    return (
-        (lambda output: parts.reshape.to_maps(output, height_width)[0])
-        if isinstance(parts, ReshapedParts)
-        else None
-    )
+    """Return a function that makes maps of the layer's output, or None if it holds maps."""
+    parts = trace.cut_model.trunk_and_head.parts
+    if not isinstance(parts, ReshapedParts):
+        return None
+    reshape = parts.reshape
+    height_width = (trace.images.shape[-2], trace.images.shape[-1])
+    return lambda output: reshape.to_maps(output, height_width)[0]
 
 
 def _copy(model: nn.Module) -> nn.Module:
+    """Return a copy with torch's own pooling, whose parameters require gradients."""
     copy = shared_copy(model).requires_grad_(True)
     for module in copy.modules():
         if type(module) is MaxPool2dByViews:
@@ -124,9 +143,7 @@ def _copy(model: nn.Module) -> nn.Module:
 
 
 def _count(model: nn.Module, layer: nn.Module, passes: Passes) -> None:
-    """Counts whole forward passes, and backward passes through the head and down to the network's
-    first operation.
-    """
+    """Count forward passes, and backward passes through the head and to the first operation."""
 
     def forward(_: nn.Module, __: object, logits: Tensor) -> None:
         passes.trunk_forward += len(logits)

@@ -17,7 +17,7 @@ except ImportError as error:
     raise missing("torchcam", error) from error
 
 
-READS_TOKENS = ("LeGrad",)  # takes a transformer's blocks as they are, and no reshape
+READS_TOKENS = ("LeGrad",)  # take a transformer's blocks without a reshape
 
 
 def torchcam(
@@ -26,16 +26,30 @@ def torchcam(
     options: Mapping[str, Any] | None = None,
     layers: Sequence[str] = (),
 ) -> Map:
-    """torchcam's map: after its own ReLU and min-max scaling, at the layer's size -> (B, H, W).
+    """Map by torchcam, after its own ReLU and min-max scaling, at the layer's size -> (B, H, W).
 
-    extractor: the name of its class. options: more keyword arguments of that class. layers: names
-    of target layers beside the trace's, for RefineCAM and LeGrad; the map then has the size of the
-    largest. Raises BenchError where the library fails on the network.
+    Args:
+        trace: The traced batch.
+        extractor: The name of the library's class.
+        options: More keyword arguments of that class.
+        layers: Names of target layers in addition to the trace's, for RefineCAM and LeGrad. The map
+            then has the size of the largest.
+
+    Returns:
+        The map, (B, H, W).
+
+    Raises:
+        BenchError: If the library fails on the network.
     """
     with sandbox(trace, f"torchcam's {extractor}") as box:
-        more = {**({} if extractor in READS_TOKENS else box.options), **(options or {})}
+        reshape_options = {} if extractor in READS_TOKENS else box.options
         maps = extract(
-            box.model, box.with_layers(layers), box.images, trace.targets, extractor, more
+            box.model,
+            box.with_layers(layers),
+            box.images,
+            trace.targets,
+            extractor,
+            reshape_options | dict(options or {}),
         )
     return Map(maps.detach().to(trace.activations))
 
@@ -49,8 +63,19 @@ def extract(
     options: Mapping[str, Any] | None = None,
     normalized: bool = True,
 ) -> Tensor:
-    """The call of the library's documentation: (B, H, W). normalized=False: before min-max
-    scaling.
+    """Call torchcam as its documentation does.
+
+    Args:
+        model: The network.
+        layers: The target layers.
+        images: The images, (B, 3, H', W').
+        targets: The classes, (B,).
+        extractor: The name of the library's class.
+        options: More keyword arguments of that class.
+        normalized: Scale the maps by min-max.
+
+    Returns:
+        The maps, (B, H, W).
     """
     with getattr(library, extractor)(model, layers, **(options or {})) as cam:
         return cam(targets.tolist(), model(images), normalized=normalized)[0]

@@ -1,1 +1,1 @@
-"""Parts that several methods share; they import explanation and cutting."""
+"""Parts that several methods share; they import only `explanation` and `cutting`."""

@@ -1,8 +1,7 @@
-"""A transformer's self-attention as it runs, so that a method can read the score's gradient in its
-probabilities.
+"""Read a transformer's self-attention as it runs, and the score's gradient in its probabilities.
 
-A = softmax(Z), Z = scale Q K', and a head's output is O = A V. So dS/dA = (dS/dO) V', and nothing
-needs to keep A.
+A = softmax(Z), Z = scale Q K', and a head's output is O = A V. So dS/dA = (dS/dO) V', and A
+doesn't have to be kept.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.methods.shared.nonlinear import Interceptor
 
-# Of torch's multi_head_attention_forward: what a plain self-attention leaves at its default.
+# Arguments of torch's multi_head_attention_forward that a plain self-attention doesn't set.
 SPECIAL = (
     "bias_k",
     "bias_v",
@@ -34,8 +33,10 @@ SPECIAL = (
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """One call: Q, K and V, detached, and O, a leaf of the autograd graph; (B, heads, N, d) of N
-    tokens each.
+    """One call of an attention over N tokens.
+
+    Q, K and V are detached, and the output O is a leaf of the autograd graph. All four are
+    (B, heads, N, d).
     """
 
     query: Tensor
@@ -46,17 +47,17 @@ class Attention:
 
     @property
     def scores(self) -> Tensor:
-        """Z, before the softmax: (B, heads, N, N), of a query to each key."""
+        """The scores Z before the softmax, of each query for each key: (B, heads, N, N)."""
         return self.scale * self.query @ self.key.mT
 
 
 class Attentions(Interceptor):
-    """While active, keeps each self-attention in `calls`, whose output becomes a leaf: no gradient
-    passes through one.
+    """Append each self-attention to `calls` and make its output a leaf, while active.
 
-    So a score's gradient in an output runs through residual connections and the layers between
-    attentions alone. nn.MultiheadAttention and scaled_dot_product_attention are read. Raises
-    BenchError for a mask, and other forms.
+    No gradient passes through a leaf, so the score's gradient in an output runs only through
+    residual connections and the layers between attentions. The class reads
+    nn.MultiheadAttention and scaled_dot_product_attention. It raises BenchError for a mask and
+    for other forms of attention.
     """
 
     def __init__(self) -> None:
@@ -66,25 +67,33 @@ class Attentions(Interceptor):
     def call(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """The call's output, as a leaf where it is an attention's."""
+        """Return the call's output, as a leaf if the call is an attention."""
         if func is functional.multi_head_attention_forward:
             return self._multi_head(inspect.signature(func).bind(*args, **kwargs).arguments)
         if func is functional.scaled_dot_product_attention:
             return self._attend(*args, **kwargs)
         return func(*args, **kwargs)
 
-    def _multi_head(self, given: Mapping[str, Any]) -> tuple[Tensor, None]:
-        """Of tokens (N, B, heads d); the weights, which plain networks don't read, aren't
-        returned.
+    def _multi_head(self, arguments: Mapping[str, Any]) -> tuple[Tensor, None]:
+        """Return the output for tokens (N, B, heads d), and None for the attention weights.
+
+        Plain networks don't read the weights.
         """
-        tokens, heads = given["query"], given["num_heads"]
-        is_special = given["add_zero_attn"] or any(given.get(name) is not None for name in SPECIAL)
-        if is_special or given["key"] is not tokens or given["value"] is not tokens:
+        tokens = arguments["query"]
+        heads = arguments["num_heads"]
+        is_special = arguments["add_zero_attn"] or any(
+            arguments.get(name) is not None for name in SPECIAL
+        )
+        if is_special or arguments["key"] is not tokens or arguments["value"] is not tokens:
             raise BenchError(REFUSED)
-        projected = functional.linear(tokens, given["in_proj_weight"], given["in_proj_bias"])
-        output = self._attend(*projected.unflatten(2, (3, heads, -1)).permute(2, 1, 3, 0, 4))
+        projected = functional.linear(
+            tokens, arguments["in_proj_weight"], arguments["in_proj_bias"]
+        )
+        query, key, value = projected.unflatten(2, (3, heads, -1)).permute(2, 1, 3, 0, 4)
+        output = self._attend(query, key, value)
         joined = output.permute(2, 0, 1, 3).flatten(2)
-        return functional.linear(joined, given["out_proj_weight"], given["out_proj_bias"]), None
+        result = functional.linear(joined, arguments["out_proj_weight"], arguments["out_proj_bias"])
+        return result, None
 
     def _attend(
         self,
@@ -97,6 +106,7 @@ class Attentions(Interceptor):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
+        """Append the call to `calls` and return its output as a leaf."""
         if (
             attn_mask is not None
             or is_causal
@@ -104,11 +114,8 @@ class Attentions(Interceptor):
             or not query.shape == key.shape == value.shape
         ):
             raise BenchError(REFUSED)
-        output = (
-            functional.scaled_dot_product_attention(query, key, value, scale=scale)
-            .detach()
-            .requires_grad_()
-        )
+        output = functional.scaled_dot_product_attention(query, key, value, scale=scale)
+        output = output.detach().requires_grad_()
         scale = query.shape[3] ** -0.5 if scale is None else scale
         self.calls.append(Attention(query.detach(), key.detach(), value.detach(), output, scale))
         return output
@@ -122,31 +129,43 @@ REFUSED = (
 
 
 def probability_gradients(scores: Tensor, calls: list[Attention]) -> list[Tensor]:
-    """dS/dA of each attention, (B, heads, N, N), from the scores of its images; 0 where they don't
-    depend on it.
+    """Compute dS/dA = (dS/dO) V' of each attention.
+
+    Args:
+        scores: The scores S of the images, any shape, with an autograd graph.
+        calls: The attentions that ran in the forward pass of these images.
+
+    Returns:
+        A tensor (B, heads, N, N) per attention, 0 if the scores don't depend on the attention.
     """
-    gradients = torch.autograd.grad(
-        scores.sum(), [each.output for each in calls], materialize_grads=True
-    )
-    # In the scores' type: a trunk in bf16 has tensors of that.
-    pairs = (
-        (gradient.to(scores), each.value.to(scores))
-        for gradient, each in zip(gradients, calls, strict=True)
-    )
-    return [gradient @ value.mT for gradient, value in pairs]
+    outputs = [call.output for call in calls]
+    gradients = torch.autograd.grad(scores.sum(), outputs, materialize_grads=True)
+    # A trunk in bf16 has tensors of that type, and the scores' type is more precise.
+    return [
+        gradient.to(scores) @ call.value.to(scores).mT
+        for gradient, call in zip(gradients, calls, strict=True)
+    ]
 
 
 def maps_of_keys(trace: Trace, values: Tensor) -> Tensor:
-    """Values of each key (B, N) -> those of the patches, the last tokens, (B, H, W) as the trace's
-    layer has them.
+    """Return the values of the patch tokens, the last ones, as maps of the trace's layer.
 
-    Raises BenchError where the network has fewer tokens.
+    Args:
+        trace: The trace whose layer has maps of H x W positions.
+        values: A value for each key, (B, N).
+
+    Returns:
+        The maps, (B, H, W).
+
+    Raises:
+        BenchError: If the network has fewer than H W tokens.
     """
     height, width = trace.activations.shape[2:]
-    if values.shape[1] < height * width:
+    num_tokens = values.shape[1]
+    if num_tokens < height * width:
         raise BenchError(
-            f"The network's attentions have {values.shape[1]} tokens, and the layer "
+            f"The network's attentions have {num_tokens} tokens, and the layer "
             f"{trace.layer!r} {height}x{width} positions; choose a layer whose maps are the patch "
             "tokens."
         )
-    return values[:, values.shape[1] - height * width :].unflatten(1, (height, width))
+    return values[:, num_tokens - height * width :].unflatten(1, (height, width))

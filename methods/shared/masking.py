@@ -1,10 +1,9 @@
-"""Methods that mask the image and run the whole network again: masks, masked passes, weights from
-scores.
+"""Masks, masked forward passes and weights from scores, for methods that mask the image.
 
-The rows of a pass are masked copies of one image, as many at once as memory and a CPU's cache hold.
-So an image's values don't depend on the rest of its batch, in float32 not by a bit. Scores of
-channels are kept in the trace (`trace.once`): Score-CAM and the last step of IS-CAM share their
-masked images.
+The rows of a pass are masked copies of one image, as many at once as memory and a CPU's cache
+hold. So an image's values don't depend on the rest of its batch, in float32 not even by a bit.
+The trace keeps the scores of channels (`trace.once`): Score-CAM and the last step of IS-CAM share
+their masked images.
 """
 
 from __future__ import annotations
@@ -24,17 +23,31 @@ RANKINGS = ("variance", "mean")
 
 
 def varying_channels(activations: Tensor) -> Tensor:
-    """Channels that aren't constant, so that min-max can scale them: (B, K, H, W) -> bool (B,
-    K).
+    """Return which channels aren't constant, so that min-max can scale them.
+
+    Args:
+        activations: The layer's maps, (B, K, H, W).
+
+    Returns:
+        True for channels with two different values, bool (B, K).
     """
     return activations.amax(axes(activations)) != activations.amin(axes(activations))
 
 
 def top_channels(activations: Tensor, top: int, ranking: str = "variance") -> Tensor:
-    """The `top` varying channels of each image by their ranking: (B, K, H, W) -> bool (B, K).
+    """Return the `top` varying channels of each image by their ranking.
 
-    ranking: "variance" or "mean" of the activations over positions; ties go to the first channel.
-    Raises BenchError for another ranking and for top < 1.
+    Args:
+        activations: The layer's maps, (B, K, H, W).
+        top: The number of channels, at least 1.
+        ranking: "variance" or "mean" of the activations over positions. Of equal channels, the
+            first one is taken.
+
+    Returns:
+        True for the chosen channels, bool (B, K).
+
+    Raises:
+        BenchError: If the ranking is unknown or top < 1.
     """
     if ranking not in RANKINGS:
         raise unknown("ranking of channels", ranking, RANKINGS)
@@ -50,17 +63,26 @@ def top_channels(activations: Tensor, top: int, ranking: str = "variance") -> Te
 
 
 def masks(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps resized to the image (bilinear, align_corners=False) and scaled to [0, 1]; a constant
-    map becomes 0.
+    """Return maps resized to the image and scaled to [0, 1]; a constant map becomes 0.
 
-    maps: (n, H, W). Returns (n, H', W').
+    Args:
+        maps: The maps, (n, H, W).
+        size: The image's sides, (H', W').
+
+    Returns:
+        The masks, (n, H', W'), resized bilinearly with align_corners=False.
     """
     return minmax(resized(maps, size))
 
 
 def minmax(maps: Tensor) -> Tensor:
-    """(map - minimum) / (maximum - minimum) of each map; a constant map becomes 0. (n, H, W) -> (n,
-    H, W).
+    """Return (map - minimum) / (maximum - minimum) of each map; a constant map becomes 0.
+
+    Args:
+        maps: The maps, (n, H, W).
+
+    Returns:
+        The scaled maps, (n, H, W).
     """
     space = axes(maps, 1)
     low = maps.amin(space, keepdim=True)
@@ -71,21 +93,37 @@ def minmax(maps: Tensor) -> Tensor:
 def masked_scores(
     trace: Trace, image: int, count: int, masked: Callable[[slice], Tensor]
 ) -> Tensor:
-    """Logit and probability of the explained class for `count` masked copies of one image: (count,
-    2).
+    """Return logit and probability of the explained class for masked copies of one image.
 
-    image: its index in the batch. masked: slice of range(count) -> these copies, (rows, 3, H', W').
+    Args:
+        trace: The trace of the batch.
+        image: The image's index in the batch.
+        count: The number of masked copies.
+        masked: Given a slice of range(count), returns these copies, (rows, 3, H', W').
+
+    Returns:
+        The logit and the probability of each copy, (count, 2).
     """
-    target, network = int(trace.targets[image]), trace.network[image : image + 1]
-    slices = pass_slices(trace, count)
-    parts = [class_scores(trace, network.forward_logits(masked(rows)), target) for rows in slices]
+    target = int(trace.targets[image])
+    network = trace.network[image : image + 1]
+    parts = [
+        class_scores(trace, network.forward_logits(masked(rows)), target)
+        for rows in pass_slices(trace, count)
+    ]
     return torch.cat(parts) if parts else trace.activations.new_zeros(0, 2)
 
 
 def pass_slices(trace: Trace, count: int, with_gradient: bool = False) -> Iterator[slice]:
-    """Slices of range(count), their lengths equal or one apart, each small enough for one pass.
+    """Divide range(count) into slices of almost equal length, each small enough for one pass.
 
-    with_gradient: see `axiom_bench.cutting.passes.Limits`.
+    Args:
+        trace: The trace whose network runs the passes.
+        count: The number of rows to run.
+        with_gradient: True if the passes are differentiated, which takes more memory; see
+            `axiom_bench.cutting.passes.Limits`.
+
+    Returns:
+        The slices, whose lengths differ by at most one.
     """
     return pieces(count, trace.cut_model.rows_at_once(trace.images[0], with_gradient))
 
@@ -93,26 +131,40 @@ def pass_slices(trace: Trace, count: int, with_gradient: bool = False) -> Iterat
 @torch.inference_mode(False)
 @torch.no_grad()
 def channel_scores(trace: Trace, channels: Tensor, strength: float = 1.0) -> Tensor:
-    """Logit and probability of the class for the image times `strength` times each channel's mask:
-    (B, K, 2).
+    """Return logit and probability of the class for the image under each channel's mask.
 
-    channels: bool (B, K), the channels to run; the scores of all others are 0.
+    Args:
+        trace: The trace of the batch.
+        channels: The channels to run, bool (B, K).
+        strength: The factor of the masked image.
+
+    Returns:
+        The logit and the probability per channel, (B, K, 2), 0 for channels that don't run.
     """
     size = trace.images.shape[2:]
 
-    def scores(row: int) -> Tensor:
-        image, maps = strength * trace.images[row], trace.activations[row, channels[row]]
+    def image_scores(row: int) -> Tensor:
+        image = strength * trace.images[row]
+        maps = trace.activations[row, channels[row]]
         table = maps.new_zeros(channels.shape[1], 2)
         table[channels[row]] = masked_scores(
-            trace, row, len(maps), lambda s: image * masks(maps[s], size)[:, None]
+            trace, row, len(maps), lambda rows: image * masks(maps[rows], size)[:, None]
         )
         return table
 
-    return trace.per_image(scores)
+    return trace.per_image(image_scores)
 
 
 def scores_of_all_channels(trace: Trace, strength: float = 1.0) -> Tensor:
-    """`channel_scores` of all channels that vary, computed once for all methods: (B, K, 2)."""
+    """Return the `channel_scores` of all varying channels, computed once for all methods.
+
+    Args:
+        trace: The trace of the batch.
+        strength: The factor of the masked image.
+
+    Returns:
+        The logit and the probability per channel, (B, K, 2), 0 for constant channels.
+    """
     return trace.once(
         ("masked image", strength),
         lambda: channel_scores(trace, varying_channels(trace.activations), strength),
@@ -122,38 +174,62 @@ def scores_of_all_channels(trace: Trace, strength: float = 1.0) -> Tensor:
 @torch.inference_mode(False)
 @torch.no_grad()
 def baseline_scores(trace: Trace) -> Tensor:
-    """Logit and probability of each image's class for an image of zeros: (B, 1, 2)."""
+    """Return logit and probability of each image's class for an image of zeros.
+
+    Args:
+        trace: The trace of the batch.
+
+    Returns:
+        The logit and the probability, (B, 1, 2).
+    """
+    # without other inputs, the output for zeros is the same for all images
     rows = torch.arange(len(trace) if trace.other_inputs else 1)
-    logits = trace.network.forward_logits(torch.zeros_like(trace.images[rows]), rows).expand_as(
-        trace.logits
-    )
-    pairs = zip(logits.split(1), trace.targets.tolist(), strict=True)
-    return torch.cat([class_scores(trace, of_image, target) for of_image, target in pairs])[:, None]
+    zeros = torch.zeros_like(trace.images[rows])
+    logits = trace.network.forward_logits(zeros, rows).expand_as(trace.logits)
+    scores = [
+        class_scores(trace, image_logits, target)
+        for image_logits, target in zip(logits.split(1), trace.targets.tolist(), strict=True)
+    ]
+    return torch.cat(scores)[:, None]
 
 
 def class_scores(trace: Trace, logits: Tensor, target: int) -> Tensor:
-    """Logit and probability of one class: (n, C) -> (n, 2), in the order of SCORES.
+    """Return logit and probability of one class, in the order of SCORES.
 
-    "Logit" is the output that the trace explains: where that is another one, such as a margin, its
-    value for the class.
+    Args:
+        trace: The trace whose output is explained. If this is another output than the logits,
+            such as a margin, its value for the class stands for "logit".
+        logits: The network's logits, (n, C).
+        target: The index of the class.
+
+    Returns:
+        The logit and the probability, (n, 2).
     """
-    return torch.stack(
-        [trace.network.explained(logits)[:, target], logits.softmax(1)[:, target]], 1
-    )
+    logit = trace.network.explained(logits)[:, target]
+    probability = logits.softmax(1)[:, target]
+    return torch.stack([logit, probability], 1)
 
 
 def score_index(trace: Trace, score: str) -> int:
-    """The index of a score in SCORES, and so in the last dimension of `class_scores`.
+    """Return the index of a score in SCORES, and so in the last dimension of `class_scores`.
 
-    Raises BenchError for another score, and for "probability" where the trace has none.
+    Args:
+        trace: The trace whose output is explained.
+        score: "logit" or "probability".
+
+    Returns:
+        The index, 0 or 1.
+
+    Raises:
+        BenchError: If the score is unknown, or if it is "probability" and the trace has none.
     """
     if score not in SCORES:
         raise unknown("score", score, SCORES)
     if score == "probability" and not trace.has_probability:
-        name, columns = trace.cut_model.output.name, trace.logits.shape[1]
-        reason = (
-            "the network has one logit" if columns == 1 else f"those of the output {name} don't"
-        )
+        if trace.logits.shape[1] == 1:
+            reason = "the network has one logit"
+        else:
+            reason = f"those of the output {trace.cut_model.output.name} don't"
         raise BenchError(
             "score=probability needs scores of two or more classes that exclude each other, and "
             f"{reason}; set score=logit in the method's params."
@@ -162,5 +238,13 @@ def score_index(trace: Trace, score: str) -> int:
 
 
 def softmax_over(scores: Tensor, channels: Tensor) -> Tensor:
-    """Softmax over the chosen channels, 0 for the others: (B, K), bool (B, K) -> (B, K)."""
+    """Compute the softmax over the chosen channels; the other channels get 0.
+
+    Args:
+        scores: A score per channel, (B, K).
+        channels: The chosen channels, bool (B, K).
+
+    Returns:
+        The softmax, (B, K).
+    """
     return scores.masked_fill(~channels, -torch.inf).softmax(1).masked_fill(~channels, 0)

@@ -1,8 +1,7 @@
-"""Intercepts the torch calls of a network, or the nonlinear ones of a head, so that a method can
-read or change their gradients.
+"""Intercept a network's torch calls, so that a method can read or change their gradients.
 
-A TorchFunctionMode sees calls of modules, functions and methods alike, and leaves the network's
-modules unchanged.
+A TorchFunctionMode sees the calls of modules, functions and methods, and leaves the network's
+modules unchanged. `NonlinearCalls` intercepts only the nonlinear calls of a head.
 """
 
 from __future__ import annotations
@@ -21,41 +20,23 @@ from axiom_bench.cutting.numerics import SPACES
 
 # Names of functions and methods, without the underscores of in-place and operator forms.
 PIECEWISE_LINEAR = {
-    *(
-        "relu",
-        "relu6",
-        "hardtanh",
-        "clamp",
-        "clip",
-        "threshold",
-        "leaky_relu",
-        "prelu",
-        "rrelu",
-        "hardsigmoid",
-    ),
-    *("hardshrink", "softshrink", "abs"),
-}
+    "relu", "relu6", "hardtanh", "clamp", "clip", "threshold", "leaky_relu", "prelu", "rrelu",
+    "hardsigmoid", "hardshrink", "softshrink", "abs",
+}  # fmt: skip
 SMOOTH = {
-    *(
-        "elu",
-        "selu",
-        "celu",
-        "gelu",
-        "silu",
-        "mish",
-        "softplus",
-        "sigmoid",
-        "tanh",
-        "hardswish",
-        "logsigmoid",
-    ),
-    *("log_sigmoid", "softsign", "tanhshrink"),
-}
+    "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "sigmoid", "tanh", "hardswish",
+    "logsigmoid", "log_sigmoid", "softsign", "tanhshrink",
+}  # fmt: skip
 
 
 def of_layers(*names: str) -> list[str]:
-    """Names of torch's functions for signals, images and volumes: "conv" -> conv1d, conv2d,
-    conv3d.
+    """Return the names of torch's functions for signals, images and volumes.
+
+    Args:
+        *names: Names without their dimension: "conv" stands for conv1d, conv2d and conv3d.
+
+    Returns:
+        The full names, grouped by the given names.
     """
     return [f"{name}{axes}d" for name in names for axes in SPACES]
 
@@ -64,13 +45,13 @@ MAX_POOLING = frozenset(of_layers("max_pool", "adaptive_max_pool"))
 
 
 class Interceptor(TorchFunctionMode):
-    """While active, `call` runs in place of every torch call."""
+    """Run `call` in place of every torch call, while active."""
 
     @abstractmethod
     def call(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """The result of func(*args, **kwargs), or what stands for it."""
+        """Return the result of func(*args, **kwargs), or a replacement of it."""
 
     def __torch_function__(
         self,
@@ -86,8 +67,12 @@ class Interceptor(TorchFunctionMode):
 class Call:
     """One nonlinear call.
 
-    x: its input, detached. source: a copy of x in the autograd graph. y: the output for `source`.
-    winners: the indices of the maxima of a max pooling, else None.
+    Attributes:
+        name: The function's name, without underscores.
+        x: The input, detached.
+        source: A copy of x in the autograd graph.
+        y: The output for `source`.
+        winners: The indices of the maxima of a max pooling, otherwise None.
     """
 
     name: str
@@ -98,27 +83,29 @@ class Call:
 
 
 class NonlinearCalls(Interceptor):
-    """While active, calls of `names` whose input depends on the activations return `replaced(x,
-    call)`.
+    """Replace every call of `names` whose input depends on the activations.
+
+    While active, such a call returns `replaced(x, call)`.
     """
 
     names: frozenset[str]
 
     def replaced(self, x: Tensor, call: Call) -> Tensor:
-        """The call's output, with the gradient in x that the method defines."""
+        """Return the call's output, with the gradient in x that the method defines."""
         raise NotImplementedError
 
     def other(
         self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """The result of any other call."""
+        """Return the result of any other call."""
         return func(*args, **kwargs)
 
     def call(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """The output of `replaced` for a nonlinear call of the activations, of `other` for any
-        other call.
+        """Return the output of `replaced` for a nonlinear call, of `other` for any other call.
+
+        A call is nonlinear if it is one of `names` and its input depends on the activations.
         """
         name = getattr(func, "__name__", "").strip("_")
         if name not in self.names or not differentiable(args[:1]):
@@ -126,18 +113,17 @@ class NonlinearCalls(Interceptor):
         x, *rest = args
         source = x.clone()
         if name in MAX_POOLING:
-            y, winners = getattr(functional, name)(
-                source, *rest, **{**kwargs, "return_indices": True}
-            )
+            pool = getattr(functional, name)
+            y, winners = pool(source, *rest, **(dict(kwargs) | {"return_indices": True}))
             return self.replaced(x, Call(name, source.detach(), source, y, winners))
-        written = source.clone()
-        y = func(written, *rest, **kwargs)
+        operand = source.clone()  # an in-place call overwrites it
+        y = func(operand, *rest, **kwargs)
         result = self.replaced(x, Call(name, source.detach(), source, y, None))
-        return x.copy_(result) if y is written else result  # after an in-place call x is read again
+        return x.copy_(result) if y is operand else result  # the network reads x again
 
 
 def differentiable(values: Any) -> bool:
-    """Whether any tensor in the (nested) values requires a gradient."""
+    """Return whether any tensor in the nested values requires a gradient."""
     return any(
         isinstance(value, Tensor) and value.requires_grad for value in pytree.tree_leaves(values)
     )

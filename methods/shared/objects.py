@@ -1,4 +1,4 @@
-"""Where the explained object of a network of boxes or of masks is."""
+"""Locate the explained object of a network that finds boxes or masks."""
 
 from __future__ import annotations
 
@@ -10,42 +10,79 @@ from axiom_bench.cutting.trace import Trace
 
 
 def centres(trace: Trace) -> tuple[Tensor, Tensor]:
-    """x and y of the explained box's centre, or of the region's mass, from 0 to 1 along the image:
-    (B,) each.
+    """Return x and y of the explained box's centre, or of the centre of the region's mass.
 
-    Raises BenchError for a network of something else.
+    Args:
+        trace: The trace of a network with boxes or masks.
+
+    Returns:
+        x and y, (B,) each, from 0 to 1 along the image.
+
+    Raises:
+        BenchError: If the network finds neither boxes nor masks.
     """
     regions = regions_of(trace)
     if regions is None:
         x0, y0, x1, y1 = boxes_of(trace).T
-        return (x0 + x1) / (2 * trace.images.shape[3]), (y0 + y1) / (2 * trace.images.shape[2])
-    columns, rows = regions.sum(1), regions.sum(2)
-    return columns @ middles(columns) / columns.sum(1), rows @ middles(rows) / rows.sum(1)
+        height, width = trace.images.shape[2:]
+        return (x0 + x1) / (2 * width), (y0 + y1) / (2 * height)
+    column_sums = regions.sum(1)
+    row_sums = regions.sum(2)
+    x = column_sums @ middles(column_sums) / column_sums.sum(1)
+    y = row_sums @ middles(row_sums) / row_sums.sum(1)
+    return x, y
 
 
 def explained_object(trace: Trace) -> Tensor:
-    """1 in the explained box, (B, H', W'), or in the region, (B, h, w) of the network's maps; 0
-    elsewhere.
+    """Return a map that is 1 in the explained box or region and 0 elsewhere.
 
-    A pixel is in the box where its centre is. Raises BenchError for a network of something else.
+    A pixel is in the box if the pixel's centre is.
+
+    Args:
+        trace: The trace of a network with boxes or masks.
+
+    Returns:
+        The box's map, (B, H', W'), or the region, (B, h, w) of the network's maps.
+
+    Raises:
+        BenchError: If the network finds neither boxes nor masks.
     """
     regions = regions_of(trace)
     if regions is not None:
         return regions
     x0, y0, x1, y1 = boxes_of(trace).T[..., None]
-    x, y = (middles(each) * each.shape[3] for each in (trace.images, trace.images.mT))
-    rows, columns = (y >= y0) & (y < y1), (x >= x0) & (x < x1)
-    return (rows[:, :, None] & columns[:, None]).to(trace.dtype)
+    x = middles(trace.images) * trace.images.shape[3]
+    y = middles(trace.images.mT) * trace.images.shape[2]
+    is_row_inside = (y >= y0) & (y < y1)
+    is_column_inside = (x >= x0) & (x < x1)
+    return (is_row_inside[:, :, None] & is_column_inside[:, None]).to(trace.dtype)
 
 
 def middles(values: Tensor) -> Tensor:
-    """Where the places along the last axis are, from 0 to 1, in the values' type and on their
-    device: (W,).
+    """Return the centres of the positions along the last axis, from 0 to 1.
+
+    Args:
+        values: A tensor (..., W).
+
+    Returns:
+        The centres, (W,), in the type of the values and on their device.
     """
     side = values.shape[-1]
     return (torch.arange(side, device=values.device) + 0.5).to(values) / side
 
 
 def squared_distances(x: Tensor, y: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
-    """From x and y, (B,) each, of the places at columns (W,) and rows (H,): (B, H, W)."""
-    return ((rows - y[:, None]) ** 2)[:, :, None] + ((columns - x[:, None]) ** 2)[:, None]
+    """Return the squared distances of a grid's positions from one point per image.
+
+    Args:
+        x: The points' horizontal coordinates, (B,).
+        y: The points' vertical coordinates, (B,).
+        columns: The horizontal coordinates of the grid, (W,).
+        rows: The vertical coordinates of the grid, (H,).
+
+    Returns:
+        The squared distances, (B, H, W).
+    """
+    vertical = (rows - y[:, None]) ** 2
+    horizontal = (columns - x[:, None]) ** 2
+    return vertical[:, :, None] + horizontal[:, None]

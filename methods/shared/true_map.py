@@ -1,6 +1,4 @@
-"""Where the right explanation is known: the true map, mixtures of it with something else, and given
-totals.
-"""
+"""The true map, for networks and images whose right explanation is known, and ways to spoil it."""
 
 from __future__ import annotations
 
@@ -16,11 +14,20 @@ from axiom_bench.errors import BenchError
 
 
 def true_map(trace: Trace) -> Tensor:
-    """What each position truly contributes to the score, signed.
+    """Return what each position truly contributes to the score, signed.
 
-    sum_k of the true contributions, (B, H, W), where the network tells them. Otherwise, where the
-    images have interventions, each part's Shapley value spread evenly over its region, so that the
-    map sums to them: (B, H', W'). Raises BenchError where neither is known.
+    If the network tells its true contributions, the map is their sum over channels. Otherwise,
+    if the images have interventions, each part's Shapley value is spread evenly over its region,
+    so that the map sums to the Shapley values.
+
+    Args:
+        trace: The trace of the batch.
+
+    Returns:
+        The map, (B, H, W) from contributions, or (B, H', W') from parts.
+
+    Raises:
+        BenchError: If neither is known.
     """
     contributions = trace.true_contributions
     if contributions is not None:
@@ -34,45 +41,74 @@ def true_map(trace: Trace) -> Tensor:
 
 
 def map_of_parts(trace: Trace, values: Sequence[Tensor]) -> Tensor:
-    """Each part's value spread evenly over its region: (B, H', W'). values: per row (n_parts,)."""
+    """Return a map with each part's value spread evenly over its region.
+
+    Args:
+        trace: The trace of images with interventions.
+        values: The values of the parts, (n_parts,) for each image.
+
+    Returns:
+        The maps, (B, H', W').
+    """
     assert trace.interventions is not None
     empty = trace.images.new_zeros(trace.images.shape[-2:])
-    maps = [
-        sum((_density(part, value) for part, value in zip(parts, of_image, strict=True)), empty)
-        for parts, of_image in zip(trace.interventions, values, strict=True)
-    ]
+    maps = []
+    for parts, part_values in zip(trace.interventions, values, strict=True):
+        densities = [_density(part, value) for part, value in zip(parts, part_values, strict=True)]
+        maps.append(sum(densities, empty))
     return torch.stack(maps)
 
 
 def _density(part: Part, value: Tensor) -> Tensor:
-    """The value over the region's area in the region, 0 elsewhere: (H', W'); a part without pixels
-    is nowhere.
-    """
+    """Return the value divided by the region's area in the region, and 0 elsewhere: (H', W')."""
     region = part.region.to(value)
+    # a part without pixels has an area of 0 and appears nowhere
     return value / region.sum().clamp(min=1) * region
 
 
 def mixed(truth: Tensor, spoil: Tensor, degree: float) -> Tensor:
-    """(1 - degree) truth + degree spoil, each (B, ...), with the spoil scaled to the truth's
-    Euclidean norm.
+    """Return (1 - degree) truth + degree spoil, with the spoil scaled to the truth's norm.
 
-    The distance to the truth is `degree` times a constant of the image: a higher degree is further
-    away for certain.
+    The norm is the Euclidean one. The distance to the truth is `degree` times a constant of the
+    image. So a higher degree is always further away.
+
+    Args:
+        truth: The true values, (B, ...).
+        spoil: The values to mix in, (B, ...).
+        degree: The share of the spoil, from 0 to 1.
+
+    Returns:
+        The mixture, (B, ...).
     """
     return (1 - degree) * truth + degree * like(truth, spoil)
 
 
 def like(truth: Tensor, spoil: Tensor) -> Tensor:
-    """The spoil with the truth's Euclidean norm, per row; all zeros stay zeros. Both (B, ...)."""
-    sizes = [values.flatten(1).norm(dim=1) for values in (truth, spoil)]
-    factors = torch.where(
-        sizes[1] > 0, sizes[0] / sizes[1].clamp(min=torch.finfo(spoil.dtype).tiny), sizes[1]
-    )
+    """Return the spoil scaled per row to the truth's Euclidean norm; zeros stay zeros.
+
+    Args:
+        truth: The true values, (B, ...).
+        spoil: The values to scale, (B, ...).
+
+    Returns:
+        The scaled spoil, (B, ...).
+    """
+    truth_norm = truth.flatten(1).norm(dim=1)
+    spoil_norm = spoil.flatten(1).norm(dim=1)
+    divisor = spoil_norm.clamp(min=torch.finfo(spoil.dtype).tiny)
+    factors = torch.where(spoil_norm > 0, truth_norm / divisor, spoil_norm)
     return spoil * factors.view(-1, *(1 for _ in spoil.shape[1:]))
 
 
 def checked(degree: float) -> float:
-    """The degree itself. Raises BenchError unless it is from 0, the truth, to 1."""
+    """Return the degree itself if it is valid.
+
+    Args:
+        degree: The share of the spoil, from 0, the truth, to 1.
+
+    Raises:
+        BenchError: If the degree is outside [0, 1].
+    """
     if not 0 <= degree <= 1:
         raise BenchError(
             f"Invalid degree={degree}; give a number from 0, the truth, to 1, nothing of it."
@@ -81,26 +117,38 @@ def checked(degree: float) -> float:
 
 
 def weights_of_totals(totals: Tensor, activations: Tensor) -> Tensor:
-    """Weights w = m_k F_k / sum_xy F_k^2, whose contributions w F add up to m_k in each channel.
+    """Return w = m_k F_k / sum_xy F_k^2, whose contributions w F add up to m_k in each channel.
 
-    totals: m, (B, K). activations: F, (B, K, H, W). Returns (B, K, H, W), 0 in dead channels. It
-    needs no guard where the values of a channel cancel, as a division by sum_xy F_k would.
+    Unlike a division by sum_xy F_k, the formula needs no guard for channels whose values cancel.
+
+    Args:
+        totals: The totals m, (B, K).
+        activations: The activations F, (B, K, H, W).
+
+    Returns:
+        The weights, (B, K, H, W), 0 in dead channels.
     """
     energy = activations.square().sum(XY, keepdim=True)
-    return activations * (
-        totals[..., None, None] / torch.where(energy == 0, torch.ones_like(energy), energy)
-    )
+    divisor = torch.where(energy == 0, torch.ones_like(energy), energy)
+    return activations * (totals[..., None, None] / divisor)
 
 
 def permuted(totals: Tensor, activations: Tensor, draws: Sequence[torch.Generator]) -> Tensor:
-    """Each live channel's total handed to another one, all in one drawn circle: (B, K) -> (B, K).
+    """Return each live channel's total handed to another channel, all in one drawn circle.
 
-    Dead channels keep theirs, and so does a channel that is the only live one. draws: a generator
-    for each image.
+    Dead channels keep their totals, and so does a channel that is the only live one.
+
+    Args:
+        totals: A total per channel, (B, K).
+        activations: The activations, (B, K, H, W), which say which channels are dead.
+        draws: A random generator for each image.
+
+    Returns:
+        The permuted totals, (B, K).
     """
     rows = []
-    for row, dead, draw in zip(totals, dead_channels(activations), draws, strict=True):
-        live = (~dead).nonzero()[:, 0]
-        circle = live[torch.randperm(len(live), generator=draw).to(live.device)]
+    for row, is_dead, generator in zip(totals, dead_channels(activations), draws, strict=True):
+        live = (~is_dead).nonzero()[:, 0]
+        circle = live[torch.randperm(len(live), generator=generator).to(live.device)]
         rows.append(row.index_copy(0, circle, row[circle.roll(1)]))
     return torch.stack(rows)

@@ -1,6 +1,4 @@
-"""Methods that wrap another method: its result, whatever it is, as a map, for the image or for
-another one.
-"""
+"""Run a wrapped method and return its result as a map, for the image or for another image."""
 
 from __future__ import annotations
 
@@ -13,9 +11,14 @@ from axiom_bench.explanation.explanation import Map, Method, heatmap, weighted
 
 
 def answer_of(wrapped: Method, trace: Trace) -> Tensor | Map:
-    """What the wrapped method returns: weights that broadcast to the activations, or a Map.
+    """Return what the wrapped method returns: weights that broadcast to the activations, or a Map.
 
-    Raises BenchError for a name: only a YAML file and the command line resolve names.
+    Args:
+        wrapped: The method to run.
+        trace: The trace to explain.
+
+    Raises:
+        BenchError: If `wrapped` is a name. Only a YAML file and the command line resolve names.
     """
     if not callable(wrapped):
         raise BenchError(
@@ -25,26 +28,48 @@ def answer_of(wrapped: Method, trace: Trace) -> Tensor | Map:
 
 
 def raw_map_of(wrapped: Method, trace: Trace) -> Tensor:
-    """The wrapped method's signed map: sum_k w_k F_k, or a Map's own values -> (B, h, w).
+    """Return the wrapped method's signed map: sum_k w_k F_k, or a Map's own values.
 
-    Raises BenchError for a name.
+    Args:
+        wrapped: The method to run.
+        trace: The trace to explain.
+
+    Returns:
+        The map, (B, h, w).
+
+    Raises:
+        BenchError: If `wrapped` is a name.
     """
     answer = answer_of(wrapped, trace)
     return answer.raw if isinstance(answer, Map) else weighted(answer, trace.activations).sum(1)
 
 
 def heatmap_of(wrapped: Method, trace: Trace) -> Tensor:
-    """The wrapped method's heatmap: ReLU, resized to the image, divided by its maximum -> (B, H',
-    W').
+    """Return the wrapped method's heatmap: ReLU, resized to the image, divided by its maximum.
+
+    Args:
+        wrapped: The method to run.
+        trace: The trace to explain.
+
+    Returns:
+        The heatmap, (B, H', W').
+
+    Raises:
+        BenchError: If `wrapped` is a name.
     """
     return heatmap(raw_map_of(wrapped, trace), trace.images.shape[2:])
 
 
 def other_trace(trace: Trace) -> Trace:
-    """The trace of `trace.other_images`, each explained as the class that the network predicts for
-    it.
+    """Return the trace of `trace.other_images`, each explained as the class predicted for it.
 
-    Costs one forward pass and one trace. Raises BenchError where the trace has no other images.
+    This costs one forward pass and one trace.
+
+    Args:
+        trace: The trace of a batch with other images.
+
+    Raises:
+        BenchError: If the trace has no other images.
     """
     if trace.other_images is None:
         raise BenchError(

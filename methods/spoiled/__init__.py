@@ -1,3 +1,4 @@
-"""Explainers whose quality is known: the truth, and the truth spoiled by degrees from 0 to 1, to
-judge metrics by.
+"""Explainers whose quality is known, to judge metrics by: the truth, and the truth spoiled.
+
+The degree of spoiling is from 0, the truth, to 1.
 """

@@ -14,12 +14,21 @@ from axiom_bench.methods.shared.true_map import checked, true_map
 
 
 def blur(trace: Trace, degree: float, sigma: float = 0.25) -> Map:
-    """The true map under a Gaussian of standard deviation degree * sigma, in units of each side ->
-    (B, h, w).
+    """Gaussian blur of the true map -> (B, h, w).
 
-    Beyond its border the map is continued as in a mirror, so that its sum stays. Every frequency
-    fades with the degree: a higher degree is further from the truth for certain. Raises BenchError
-    where the truth isn't known, for a degree outside of [0, 1], and for sigma <= 0.
+    Beyond its border the map is continued as in a mirror, so that its sum is kept. Every frequency
+    fades with the degree: a higher degree is always further from the truth.
+
+    Args:
+        trace: The traced batch of a network or images whose true map is known.
+        degree: The degree of spoiling, from 0 to 1. The standard deviation is degree * sigma.
+        sigma: The largest standard deviation, in units of each side, above 0.
+
+    Returns:
+        The map, (B, h, w).
+
+    Raises:
+        BenchError: If the truth isn't known, if the degree is outside [0, 1], or if sigma <= 0.
     """
     checked(degree)
     if not sigma > 0:
@@ -34,11 +43,10 @@ def blur(trace: Trace, degree: float, sigma: float = 0.25) -> Map:
 
 
 def _gaussian(size: int, sigma: float) -> Tensor:
-    """The (size, size) symmetric matrix that blurs one side, sigma in positions: cosines of
-    frequency f, which mirror at the border, times exp(-sigma^2 f^2 / 2).
-    """
-    place = torch.arange(size, dtype=torch.float64) + 0.5
+    """Return the symmetric matrix (size, size) that blurs one side, sigma in positions."""
+    # Cosines of frequency f, which mirror at the border, times exp(-sigma^2 f^2 / 2).
+    position = torch.arange(size, dtype=torch.float64) + 0.5
     frequency = math.pi * torch.arange(size, dtype=torch.float64) / size
-    cosines = torch.cos(frequency[:, None] * place) * math.sqrt(2 / size)
+    cosines = torch.cos(frequency[:, None] * position) * math.sqrt(2 / size)
     cosines[0] /= math.sqrt(2)
     return cosines.T @ (torch.exp(-0.5 * (sigma * frequency) ** 2)[:, None] * cosines)

@@ -12,15 +12,27 @@ from axiom_bench.methods.spoiled.truth import weights_of
 
 
 def channels(trace: Trace, degree: float, seed: int = 0) -> Tensor:
-    """(1 - degree) C + degree P, over F, C the true contributions, P with every channel's total
-    that of another, spread as F_k^2 -> (B, K, H, W).
+    """((1 - degree) C + degree P) / F, P the contributions of wrong channels -> (B, K, H, W).
 
+    C are the true contributions. In P every channel has another channel's total, spread as F_k^2.
     The live channels pass their totals on in one circle, seeded by the original image and `seed`.
-    Raises BenchError for a network that doesn't tell its contributions, and for a degree outside of
-    [0, 1].
+
+    Args:
+        trace: The traced batch of a network that tells its contributions, with activations F
+            (B, K, H, W).
+        degree: The degree of spoiling, from 0 to 1.
+        seed: The seed of the circle.
+
+    Returns:
+        The weights, (B, K, H, W).
+
+    Raises:
+        BenchError: If the network doesn't tell its contributions, or if the degree is outside
+            [0, 1].
     """
     checked(degree)
-    contributions, F = trace.true_contributions, trace.activations
+    contributions = trace.true_contributions
+    F = trace.activations
     if contributions is None:
         raise BenchError(
             "The network doesn't tell its contributions, as model=planted_additive does."

@@ -11,17 +11,29 @@ from axiom_bench.methods.shared.true_map import checked, mixed, weights_of_total
 
 
 def drops_noise(trace: Trace, degree: float, seed: int = 0) -> Tensor:
-    """Contributions whose totals are (1 - degree) d_k + degree n_k, n normal noise with the norm of
-    d -> (B, K, H, W).
+    """w_k = m_k F_k / sum_xy F_k^2, m_k = (1 - degree) d_k + degree n_k -> (B, K, H, W).
 
-    d_k = S - S_k. The noise is that of live channels alone, seeded by the original image and
-    `seed`. Raises BenchError for a degree outside of [0, 1].
+    So the contributions of channel k add up to m_k, its ablation drop d_k = S - S_k mixed with
+    normal noise n that has the norm of d. Only live channels have noise, seeded by the original
+    image and `seed`.
+
+    Args:
+        trace: The traced batch, with activations F (B, K, H, W) and ablation drops d (B, K).
+        degree: The degree of spoiling, from 0 to 1.
+        seed: The seed of the noise.
+
+    Returns:
+        The weights, (B, K, H, W).
+
+    Raises:
+        BenchError: If the degree is outside [0, 1].
     """
     checked(degree)
-    drops, F = trace.ablation_drops, trace.activations
-    draws = trace.generators(seed)
-    noise = torch.stack(
-        [torch.randn(drops.shape[1], generator=draw, dtype=torch.float64) for draw in draws]
-    )
-    noise = noise.to(drops).masked_fill(dead_channels(F), 0)
+    drops = trace.ablation_drops
+    F = trace.activations
+    draws = [
+        torch.randn(drops.shape[1], generator=generator, dtype=torch.float64)
+        for generator in trace.generators(seed)
+    ]
+    noise = torch.stack(draws).to(drops).masked_fill(dead_channels(F), 0)
     return weights_of_totals(mixed(drops, noise, degree), F)

@@ -9,13 +9,25 @@ from axiom_bench.methods.shared.true_map import checked, permuted, weights_of_to
 
 
 def drops_permuted(trace: Trace, degree: float, seed: int = 0) -> Tensor:
-    """Contributions whose totals are (1 - degree) d_k + degree d_p(k), p a circle over the live
-    channels -> (B, K, H, W).
+    """w_k = m_k F_k / sum_xy F_k^2, m_k = (1 - degree) d_k + degree d_p(k) -> (B, K, H, W).
 
-    d_k = S - S_k. The circle is drawn for each original image and `seed`. The sum of all totals
-    stays. Raises BenchError for a degree outside of [0, 1].
+    So the contributions of channel k add up to m_k, its ablation drop d_k = S - S_k mixed with
+    another channel's. p is a circle over the live channels, drawn for each original image and
+    `seed`. The sum of all totals is kept.
+
+    Args:
+        trace: The traced batch, with activations F (B, K, H, W) and ablation drops d (B, K).
+        degree: The degree of spoiling, from 0 to 1.
+        seed: The seed of the circle.
+
+    Returns:
+        The weights, (B, K, H, W).
+
+    Raises:
+        BenchError: If the degree is outside [0, 1].
     """
     checked(degree)
-    drops, F = trace.ablation_drops, trace.activations
-    wrong = permuted(drops, F, trace.generators(seed))
-    return weights_of_totals((1 - degree) * drops + degree * wrong, F)
+    drops = trace.ablation_drops
+    F = trace.activations
+    wrong_drops = permuted(drops, F, trace.generators(seed))
+    return weights_of_totals((1 - degree) * drops + degree * wrong_drops, F)

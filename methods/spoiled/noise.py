@@ -13,10 +13,23 @@ def noise(trace: Trace, degree: float, seed: int = 0) -> Map:
     """(1 - degree) T + degree N, T the true map, N normal noise with T's norm -> (B, h, w).
 
     The noise is independent at each position of the map, and seeded by the original image and
-    `seed`. Raises BenchError where the truth isn't known, and for a degree outside of [0, 1].
+    `seed`.
+
+    Args:
+        trace: The traced batch of a network or images whose true map is known.
+        degree: The degree of spoiling, from 0 to 1.
+        seed: The seed of the noise.
+
+    Returns:
+        The map, (B, h, w).
+
+    Raises:
+        BenchError: If the truth isn't known, or if the degree is outside [0, 1].
     """
     checked(degree)
     truth = true_map(trace)
-    draws = trace.generators(seed)
-    spoil = [torch.randn(truth.shape[1:], generator=draw, dtype=torch.float64) for draw in draws]
-    return Map(mixed(truth, torch.stack(spoil).to(truth), degree))
+    draws = [
+        torch.randn(truth.shape[1:], generator=generator, dtype=torch.float64)
+        for generator in trace.generators(seed)
+    ]
+    return Map(mixed(truth, torch.stack(draws).to(truth), degree))

@@ -14,15 +14,25 @@ from axiom_bench.methods.xgrad_cam import xgrad_cam
 def other_image(trace: Trace, degree: float) -> Map:
     """(1 - degree) T + degree O, T the true map, O another image's with T's norm -> (B, h, w).
 
-    O is the other image's true map where the network tells its contributions, and otherwise
-    XGrad-CAM's heatmap of it, each for the class that the network predicts there. The true map of a
-    scene would need the other scene's parts. Costs one forward pass and one trace. Raises
-    BenchError where the truth isn't known, without other images, and for a degree outside of [0,
-    1].
+    O is the other image's true map if the network tells its contributions, and otherwise
+    XGrad-CAM's heatmap of it, each for the class that the network predicts there. (The true map of
+    a scene would need the other scene's parts.) Costs one forward pass and one trace.
+
+    Args:
+        trace: The traced batch of a network or images whose true map is known, with other images.
+        degree: The degree of spoiling, from 0 to 1.
+
+    Returns:
+        The map, (B, h, w).
+
+    Raises:
+        BenchError: If the truth isn't known, if there are no other images, or if the degree is
+            outside [0, 1].
     """
     checked(degree)
     truth = true_map(trace)
-    return Map(mixed(truth, trace.once("other_map", lambda: _other_map(trace)), degree))
+    other_map = trace.once("other_map", lambda: _other_map(trace))
+    return Map(mixed(truth, other_map, degree))
 
 
 def _other_map(trace: Trace) -> Tensor:

@@ -9,12 +9,22 @@ from axiom_bench.methods.shared.true_map import checked, true_map
 
 
 def shift(trace: Trace, degree: float, distance: float = 1 / 3) -> Map:
-    """The true map moved to the right by degree * distance * its width; what leaves comes in at the
-    left -> (B, h, w).
+    """T(x - degree * distance * width, y), T the true map, moved to the right -> (B, h, w).
 
-    A part of a position is linear between two whole ones. At the default distance an object of the
-    embedded scenes has left its place at degree 1. Raises BenchError where the truth isn't known,
-    for a degree outside of [0, 1], and a distance outside of (0, 1/2].
+    What leaves on the right comes in on the left. A shift by a part of a position is linear between
+    two whole ones. At the default distance an object of the embedded scenes has left its place at
+    degree 1.
+
+    Args:
+        trace: The traced batch of a network or images whose true map is known.
+        degree: The degree of spoiling, from 0 to 1.
+        distance: The largest shift, as a share of the map's width, in (0, 1/2].
+
+    Returns:
+        The map, (B, h, w).
+
+    Raises:
+        BenchError: If the truth isn't known, or if degree or distance is outside its range.
     """
     checked(degree)
     if not 0 < distance <= 0.5:
@@ -23,5 +33,6 @@ def shift(trace: Trace, degree: float, distance: float = 1 / 3) -> Map:
         )
     truth = true_map(trace)
     steps = round(degree * distance * truth.shape[-1], 6)  # a third of 96 positions is 32 of them
-    places, part = int(steps), steps % 1
-    return Map((1 - part) * truth.roll(places, -1) + part * truth.roll(places + 1, -1))
+    whole = int(steps)
+    part = steps % 1
+    return Map((1 - part) * truth.roll(whole, -1) + part * truth.roll(whole + 1, -1))

@@ -1,6 +1,4 @@
-"""The right explanation, where it is known by construction: the unspoiled end of the spoiled
-explainers.
-"""
+"""The right explanation, if it is known by construction: the explainers' unspoiled end."""
 
 from __future__ import annotations
 
@@ -13,23 +11,38 @@ from axiom_bench.methods.shared.true_map import true_map
 
 
 def truth(trace: Trace) -> Tensor | Map:
-    """w = true contribution / F of a network that tells them, 0 where F = 0, (B, K, H, W); else
-    each part's Shapley value over its area, from interventions -> (B, H', W').
+    """w_k = C_k / F_k, C the true contributions, or the true map -> (B, K, H, W) or (B, H', W').
 
-    The true contributions are 0 where F = 0: what isn't there adds nothing.
-    Raises BenchError where neither is known.
+    The weights are for networks that tell their true contributions. Contributions are 0 where
+    F = 0, since what isn't there adds nothing, and so are the weights. The map is for other
+    networks. It has each part's Shapley value, from interventions, spread evenly over the part's
+    area.
+
+    Args:
+        trace: The traced batch of a network or images whose truth is known.
+
+    Returns:
+        Weights, (B, K, H, W), or a map, (B, H', W').
+
+    Raises:
+        BenchError: If the truth isn't known.
     """
     contributions = trace.true_contributions
-    return (
-        Map(true_map(trace))
-        if contributions is None
-        else weights_of(contributions, trace.activations)
-    )
+    if contributions is None:
+        return Map(true_map(trace))
+    return weights_of(contributions, trace.activations)
 
 
 def weights_of(contributions: Tensor, activations: Tensor) -> Tensor:
-    """Contributions / F, and 0 where F = 0: (B, K, H, W)."""
-    silent = activations == 0
-    return torch.where(
-        silent, torch.zeros_like(activations), contributions / activations.masked_fill(silent, 1)
-    )
+    """Return contributions / F, and 0 where F = 0.
+
+    Args:
+        contributions: The contributions, (B, K, H, W).
+        activations: The activations F, (B, K, H, W).
+
+    Returns:
+        The weights, (B, K, H, W).
+    """
+    is_zero = activations == 0
+    quotients = contributions / activations.masked_fill(is_zero, 1)
+    return torch.where(is_zero, torch.zeros_like(activations), quotients)

@@ -1,5 +1,6 @@
-"""Contributions that agree with every ablation: the unspoiled end for metrics of contributions per
-channel.
+"""Contributions that agree with every ablation.
+
+They are the unspoiled end for metrics of contributions per channel.
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ from axiom_bench.methods.shared.true_map import weights_of_totals
 
 
 def truth_drops(trace: Trace) -> Tensor:
-    """w = d_k F_k / sum_xy F_k^2, so that the contributions of channel k add up to its ablation
-    drop d_k = S - S_k -> (B, K, H, W).
+    """w_k = d_k F_k / sum_xy F_k^2, d_k = S - S_k -> (B, K, H, W).
+
+    So the contributions of channel k add up to its ablation drop d_k.
+
+    Args:
+        trace: The traced batch, with activations F (B, K, H, W) and ablation drops d (B, K).
+
+    Returns:
+        The weights, (B, K, H, W).
     """
     return weights_of_totals(trace.ablation_drops, trace.activations)

@@ -1,5 +1,6 @@
-"""The right explanation at the layer's own resolution: as sharp as a method that weights channels
-can be.
+"""The right explanation at the layer's own resolution.
+
+It is as sharp as a method that weights channels can be.
 """
 
 from __future__ import annotations
@@ -14,11 +15,19 @@ from axiom_bench.methods.spoiled.truth import truth
 
 
 def truth_grid(trace: Trace) -> Tensor | Map:
-    """The truth at the layer's own resolution: the true map's means over the layer's cells -> (B,
-    H, W).
+    """Mean of the true map over each of the layer's cells -> (B, H, W).
 
-    The contributions of a network that tells them are at the layer already, and are as `truth`
-    gives them. Raises BenchError as `truth`.
+    The contributions of a network that tells them are at the layer's resolution already, and are
+    returned as by `truth`.
+
+    Args:
+        trace: The traced batch of a network or images whose truth is known.
+
+    Returns:
+        A map, (B, H, W), or weights, (B, K, H, W).
+
+    Raises:
+        BenchError: If the truth isn't known.
     """
     if trace.true_contributions is not None:
         return truth(trace)

@@ -8,10 +8,19 @@ from axiom_bench.methods.shared.true_map import checked, true_map
 
 
 def upside_down(trace: Trace, degree: float) -> Map:
-    """(1 - degree) T + degree U, T the true map, U the same with top and bottom swapped -> (B, h,
-    w).
+    """(1 - degree) T + degree U, T the true map, U its mirror image -> (B, h, w).
 
-    Raises BenchError where the truth isn't known, and for a degree outside of [0, 1].
+    U has top and bottom swapped.
+
+    Args:
+        trace: The traced batch of a network or images whose true map is known.
+        degree: The degree of spoiling, from 0 to 1.
+
+    Returns:
+        The map, (B, h, w).
+
+    Raises:
+        BenchError: If the truth isn't known, or if the degree is outside [0, 1].
     """
     checked(degree)
     truth = true_map(trace)
