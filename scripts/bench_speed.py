@@ -1,14 +1,13 @@
-"""Speed as ratios: trace, exact ablations, methods and axioms against one forward pass of the same
-batch.
+"""Measure trace, ablations, methods and axioms relative to one forward pass of the same batch.
 
     python scripts/bench_speed.py [--device cuda] [--batch 8] [--repeats 7] [--precision fp32]
     [--axes]
 
---axes: of signals and volumes, with the error of their drops, instead.
+--axes measures networks of signals and volumes instead, with the error of their drops.
 
 All cases of a network run in turn in one process, repeat after repeat, so that other load on the
 machine affects all of them alike. A ratio is the median, over the repeats, of a case's time divided
-by the forward pass's of the same repeat.
+by the forward pass's time in the same repeat.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ from axiom_bench.models.spec import model_config
 
 FIVE = ("grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "ablation_cam")
 SIXTEEN = (
-    *(*FIVE, "ablation_cam_axiomatic", "layer_cam", "eigen_cam", "eigen_grad_cam", "kpca_cam"),
-    *("shapley_cam", "finer_cam", "lift_cam", "axiom_cam", "uniform", "random"),
-)
+    *FIVE, "ablation_cam_axiomatic", "layer_cam", "eigen_cam", "eigen_grad_cam", "kpca_cam",
+    "shapley_cam", "finer_cam", "lift_cam", "axiom_cam", "uniform", "random",
+)  # fmt: skip
 AXIOMS = ("sensitivity_error", "conservation_error")
 FORWARD = "one forward pass"
 REAL_ROOT = Path(os.environ.get("AXIOM_BENCH_REAL", "../shared"))
@@ -53,7 +52,7 @@ Calls = Mapping[str, Callable[[], object]]
 
 @dataclass(frozen=True)
 class Network:
-    """A network in eval mode, its target layer and a batch."""
+    """The network to measure, in eval mode, with its target layer and a batch."""
 
     title: str
     model: nn.Module
@@ -62,7 +61,7 @@ class Network:
 
 
 def trained(name: str, root: str, layer: str, batch: int, device: torch.device) -> Network:
-    """A trained network below REAL_ROOT, and photographs of its data set."""
+    """Return a trained network below REAL_ROOT, with photographs of its data set."""
     config: dict[str, Any] = {**model_config(name), "layer": layer}
     if config["source"] == "torchvision":
         config["weights_folder"] = "${real_root}/weights"
@@ -88,8 +87,9 @@ def trained(name: str, root: str, layer: str, batch: int, device: torch.device) 
 
 
 def networks(batch: int, device: torch.device) -> Iterator[Network]:
-    """VGG-16 with random weights at its last pool, the paper's layer; the trained networks where
-    REAL_ROOT exists.
+    """Yield VGG-16 with random weights at the paper's layer, and the trained networks if available.
+
+    The paper's layer is the last pool. The trained networks need the folder REAL_ROOT.
     """
     torch.manual_seed(0)
     model = torchvision.models.vgg16(weights=None).eval().to(device)
@@ -102,37 +102,42 @@ def networks(batch: int, device: torch.device) -> Iterator[Network]:
     yield trained("squeezenet1_1", "data/imagenet", "features.12", batch, device)
 
 
-def of_other_axes(batch: int, device: torch.device) -> Iterator[Network]:
-    """torchvision's networks of videos with random weights, and the embedded ones of signals and
-    volumes.
+def networks_of_other_axes(batch: int, device: torch.device) -> Iterator[Network]:
+    """Yield torchvision's networks of videos, and the embedded ones of signals and volumes.
+
+    The networks of videos have random weights.
     """
-    for name, size in (
-        ("r3d_18", (16, 112, 112)), ("mc3_18", (16, 112, 112)), ("s3d", (16, 224, 224)), ("signals_cnn", None),
-        ("volumes_cnn", None),
-    ):  # fmt: skip
+    sizes: dict[str, tuple[int, ...] | None] = {
+        "r3d_18": (16, 112, 112),
+        "mc3_18": (16, 112, 112),
+        "s3d": (16, 224, 224),
+        "signals_cnn": None,
+        "volumes_cnn": None,
+    }
+    for name, size in sizes.items():
         loaded = load_model({**model_config(name), "weights": None if size else "default"})
         space = size or loaded.preprocessing.size or ()
-        draw = torch.Generator().manual_seed(0)
-        images = torch.randn(batch, loaded.preprocessing.channels, *space, generator=draw)
-        yield Network(
-            f"{name} at {loaded.layer}", loaded.module.to(device), loaded.layer, images.to(device)
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(batch, loaded.preprocessing.channels, *space, generator=generator).to(
+            device
         )
+        title = f"{name} at {loaded.layer}"
+        yield Network(title, loaded.module.to(device), loaded.layer, images)
 
 
 def drops_error(network: Network, channels: int = 4) -> float:
-    """The largest difference of some channels' drops from a float64 loop, against the largest drop;
-    of one image.
+    """Return the largest error of some channels' drops, divided by the largest drop, of one image.
+
+    The reference is a loop in float64.
     """
-    drops = ab.trace(network.model, network.layer, network.images[:1]).ablation_drops[0].double()
-    exact = ab.trace(
-        copy.deepcopy(network.model).double(), network.layer, network.images[:1].double()
-    )
-    chosen = drops.abs().topk(channels).indices
+    image = network.images[:1]
+    drops = ab.trace(network.model, network.layer, image).ablation_drops[0].double()
+    exact = ab.trace(copy.deepcopy(network.model).double(), network.layer, image.double())
     differences = []
-    for channel in chosen.tolist():
-        without = exact.activations.clone()
-        without[:, channel] = 0
-        score = exact.head(without)[0, exact.targets[0]]
+    for channel in drops.abs().topk(channels).indices.tolist():
+        ablated = exact.activations.clone()
+        ablated[:, channel] = 0
+        score = exact.head(ablated)[0, exact.targets[0]]
         differences.append((drops[channel] - (exact.scores[0] - score)).abs())
     return float(torch.stack(differences).max() / drops.abs().max())
 
@@ -140,17 +145,21 @@ def drops_error(network: Network, channels: int = 4) -> float:
 def trace_and_axioms(
     cut_model: ab.CutModel, images: Tensor, names: Sequence[str], axioms: Sequence[str] = AXIOMS
 ) -> list[Tensor]:
-    """The trace, the methods, and the axioms of each that has contributions."""
+    """Trace the images, run the methods, and return the axioms of those with contributions."""
     trace = cut_model.trace(images)
     explanations = [ab.Explanation.of(trace, methods.get(name)(trace)) for name in names]
-    weighted = [
-        explanation for explanation in explanations if explanation.contributions is not None
-    ]
-    return [metrics.get(axiom)(explanation) for explanation in weighted for axiom in axioms]
+    values = []
+    for explanation in explanations:
+        if explanation.contributions is not None:
+            values += [metrics.get(axiom)(explanation) for axiom in axioms]
+    return values
 
 
 def timed(calls: Calls, repeats: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of every case in every repeat, the device synchronised, after one warm-up turn."""
+    """Return the seconds of every case in every repeat, after one warm-up turn.
+
+    The device is synchronised before and after each call.
+    """
     seconds: dict[str, list[float]] = {title: [] for title in calls}
     synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     for repeat in range(repeats + 1):
@@ -165,46 +174,46 @@ def timed(calls: Calls, repeats: int, device: torch.device) -> dict[str, list[fl
 
 
 def cases(network: Network, precision: str) -> Calls:
-    """The cases by the name that is printed; the plain forward pass first."""
+    """Return the cases by the name that is printed; the plain forward pass is the first."""
     cut_model = ab.cut(network.model, network.layer, precision=precision)
-    images = [(network.images, None)]
+    images = network.images
+    data = [(images, None)]
 
     def forward() -> Tensor:
-        with torch.inference_mode(), arithmetic(precision, network.images.device):
-            return network.model(network.images)
+        with torch.inference_mode(), arithmetic(precision, images.device):
+            return network.model(images)
+
+    def evaluate() -> object:
+        return ab.evaluate(network.model, network.layer, data, FIVE, AXIOMS)
 
     return {
         FORWARD: forward,
-        "trace": lambda: cut_model.trace(network.images),
-        "trace + all drops": lambda: cut_model.trace(network.images).ablation_drops,
-        "trace + 5 methods + both axioms": lambda: trace_and_axioms(
-            cut_model, network.images, FIVE
-        ),
+        "trace": lambda: cut_model.trace(images),
+        "trace + all drops": lambda: cut_model.trace(images).ablation_drops,
+        "trace + 5 methods + both axioms": lambda: trace_and_axioms(cut_model, images, FIVE),
         f"trace + {len(SIXTEEN)} methods + both axioms": lambda: trace_and_axioms(
-            cut_model, network.images, SIXTEEN
+            cut_model, images, SIXTEEN
         ),
-        "evaluate 5 methods + both axioms": lambda: ab.evaluate(
-            network.model, network.layer, images, FIVE, AXIOMS
-        ),
-        "the same of the cut model": lambda: ab.evaluate(cut_model, None, images, FIVE, AXIOMS),
+        "evaluate 5 methods + both axioms": evaluate,
+        "the same of the cut model": lambda: ab.evaluate(cut_model, None, data, FIVE, AXIOMS),
     }
 
 
 def show(title: str, seconds: dict[str, list[float]], batch: int) -> None:
-    """One line a case: median milliseconds an image, and the median ratio to the forward pass of
-    the same round.
-    """
+    """Print a line per case: median milliseconds per image, and the ratio to the forward pass."""
     print(f"\n{title}, batch {batch}")
     for name, times in seconds.items():
-        over = [time / forward for time, forward in zip(times, seconds[FORWARD], strict=True)]
-        share = f"{statistics.median(over):7.2f}x one forward ({min(over):.2f} to {max(over):.2f})"
+        ratios = [time / forward for time, forward in zip(times, seconds[FORWARD], strict=True)]
+        milliseconds = 1000 * statistics.median(times) / batch
         print(
-            f"  {name:33s} {1000 * statistics.median(times) / batch:9.2f} ms/image {share}",
+            f"  {name:33s} {milliseconds:9.2f} ms/image {statistics.median(ratios):7.2f}x one "
+            f"forward ({min(ratios):.2f} to {max(ratios):.2f})",
             flush=True,
         )
 
 
 def main() -> None:
+    """Print the table of every network."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=8)
@@ -215,21 +224,17 @@ def main() -> None:
     parser.add_argument("--axes", action="store_true", help="networks of signals and volumes")
     options = parser.parse_args()
     device = torch.device(options.device)
-    name = (
-        torch.cuda.get_device_name()
-        if device.type == "cuda"
-        else f"{torch.get_num_threads()} CPU threads"
-    )
+    name = f"{torch.get_num_threads()} CPU threads"
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name()
     print(
         f"torch {torch.__version__}, {name}, {options.precision} (head in fp32), median of "
         f"{options.repeats} rounds"
     )
-    for network in (of_other_axes if options.axes else networks)(options.batch, device):
-        show(
-            network.title,
-            timed(cases(network, options.precision), options.repeats, device),
-            options.batch,
-        )
+    measured_networks = networks_of_other_axes if options.axes else networks
+    for network in measured_networks(options.batch, device):
+        seconds = timed(cases(network, options.precision), options.repeats, device)
+        show(network.title, seconds, options.batch)
         if options.axes:
             print(f"  error of the drops: {drops_error(network):.1e} of the largest")
 

@@ -1,5 +1,7 @@
-"""A hook of mkdocs.yml: README.md and CONTRIBUTING.md as pages, with links between them and docs/
-that hold there, and docs/notebooks/, run from top to bottom.
+"""Add README.md, CONTRIBUTING.md and the notebooks to the pages of mkdocs.yml.
+
+Links between docs/ and the added pages are rewritten so that they work on the site. The notebooks
+of docs/notebooks/ run from top to bottom.
 """
 
 from __future__ import annotations
@@ -22,35 +24,31 @@ LINK = re.compile(r"\[([^\]]*)\]\((?!https?:)([\w./-]+)(#[\w-]+)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages from outside of docs/, and a page and its pictures for each notebook."""
+    """Add the pages from outside of docs/, and a page with its pictures for each notebook."""
+    root = Path(config.config_file_path).parent
     for name, page in PAGES.items():
-        files.append(
-            File.generated(
-                config, page, abs_src_path=str(Path(config.config_file_path).parent / name)
-            )
-        )
+        files.append(File.generated(config, page, abs_src_path=str(root / name)))
     for path in sorted(Path(config.docs_dir, "notebooks").glob("*.ipynb")):
         text, resources = MarkdownExporter().from_notebook_node(
             executed(path), {"unique_key": path.stem}
         )
-        note = f"[{path.name}]({path.name}), as it ran when this page was built."
         title, _, rest = text.lstrip().partition("\n")
-        files.append(
-            File.generated(
-                config, f"notebooks/{path.stem}.md", content=f"{title}\n\n{note}\n{rest}"
-            )
-        )
+        note = f"[{path.name}]({path.name}), as it ran when this page was built."
+        content = f"{title}\n\n{note}\n{rest}"
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=content))
         for name, picture in resources["outputs"].items():
             files.append(File.generated(config, f"notebooks/{name}", content=picture))
     return files
 
 
 def executed(path: Path) -> nbformat.NotebookNode:
-    """A notebook with its outputs, run in a temporary folder. Raises nbclient's
-    CellExecutionError.
+    """Return a notebook with its outputs, run in a temporary folder.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: If a cell fails.
     """
     notebook = nbformat.read(path, as_version=4)
-    # The command of this environment, which needn't be activated.
+    # The notebooks find the command of this environment even if it isn't activated.
     path_variable = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
@@ -59,19 +57,24 @@ def executed(path: Path) -> nbformat.NotebookNode:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """The text with links that lead from page to page; a link to what the site hasn't becomes plain
-    text.
+    """Return the text with links that lead from page to page.
+
+    A link to something that the site lacks becomes plain text.
     """
-    is_added, folder = page.file.src_uri in PAGES.values(), Path(page.file.src_uri).parent
+    is_added = page.file.src_uri in PAGES.values()
+    is_at_top = Path(page.file.src_uri).parent == Path()
 
     def link(match: re.Match[str]) -> str:
-        text, target, anchor = match[1], match[2], match[3] or ""
-        text = Path(text).stem if text.endswith(".md") else text
+        text = match[1]
+        target = match[2]
+        anchor = match[3] or ""
+        if text.endswith(".md"):
+            text = Path(text).stem
         if is_added:
             target = target.removeprefix("docs/") if target.startswith("docs/") else f"../{target}"
         if target.startswith("notebooks/"):
             target = target.replace(".ipynb", ".md")
-        if target.startswith("../") and folder == Path():
+        if target.startswith("../") and is_at_top:
             target = PAGES.get(target.removeprefix("../"), "")
         return f"[{text}]({target}{anchor})" if target else text
 

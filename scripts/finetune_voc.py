@@ -1,14 +1,15 @@
-"""Fine-tune a torchvision network on Pascal VOC's twenty classes: multi-label, resumable, with the
-mAP at its end.
+"""Fine-tune a torchvision network on Pascal VOC's twenty classes, and print its mAP.
 
     python scripts/finetune_voc.py --root DATA --architecture resnet18 --output FOLDER [--epochs 10]
     [--weights FILE]
 
-DATA is in VOC's layout (see docs/data.md). The network starts from its ImageNet weights, except for
-its last layer. Each step draws its images, their crops and its dropout from the seed and the step's
-number alone, so that a killed run, started again with the same command, continues from its last
-checkpoint and ends with the same weights. Writes FOLDER/<name>.safetensors and
-FOLDER/model/<name>.yaml; the command that uses them is printed.
+The training is multi-label and can be resumed. DATA is in VOC's layout (see docs/data.md). The
+network starts from its ImageNet weights, except for its last layer. Each step draws its images,
+their crops and its dropout only from the seed and the step's number. So a killed run, started again
+with the same command, continues from its last checkpoint and ends with the same weights.
+
+The script writes FOLDER/<name>.safetensors and FOLDER/model/<name>.yaml, and prints the command
+that uses them.
 """
 
 from __future__ import annotations
@@ -49,24 +50,28 @@ Item = tuple[Tensor, Tensor]
 
 
 def multi_hot(dataset: DataSet, index: int) -> Tensor:
-    """(20,): 1 for each class of the image's objects, `difficult` or not."""
+    """Return 1 for each class of the image's objects, `difficult` or not, otherwise 0: (20,)."""
     labels = torch.zeros(len(CLASSES))
     labels[list(dataset.labels(index))] = 1
     return labels
 
 
 def derived_seed(*numbers: int) -> int:
-    """A seed that depends on all of the numbers."""
+    """Return a seed that depends on all of the numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class Training(Dataset[Item]):
-    """Images cropped and flipped at random; the draw depends on the step and the place in the batch
-    alone.
+    """Images cropped and flipped at random.
+
+    The draw depends only on the seed and the draw's number. An item is requested by the image's
+    index and this number.
     """
 
     def __init__(self, dataset: DataSet, preprocessing: Preprocessing, seed: int) -> None:
-        self.dataset, self.preprocessing, self.seed = dataset, preprocessing, seed
+        self.dataset = dataset
+        self.preprocessing = preprocessing
+        self.seed = seed
 
     def __getitem__(self, place: tuple[int, int]) -> Item:
         index, draw = place
@@ -75,46 +80,46 @@ class Training(Dataset[Item]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(self.seed, draw))
             box = RandomResizedCrop.get_params(image, [MIN_CROP_AREA, 1.0], [3 / 4, 4 / 3])
-            flipped = bool(torch.rand(()) < 0.5)
+            is_flipped = bool(torch.rand(()) < 0.5)
         image = transforms.resized_crop(image, *box, [side, side], antialias=True)
-        tensor = transforms.to_tensor(transforms.hflip(image) if flipped else image)
+        tensor = transforms.to_tensor(transforms.hflip(image) if is_flipped else image)
         normalised = transforms.normalize(tensor, self.preprocessing.mean, self.preprocessing.std)
         return normalised, multi_hot(self.dataset, index)
 
 
 def steps_of(images: int, batch: int, epochs: int, seed: int) -> list[list[tuple[int, int]]]:
-    """The batches of all steps: lists of (index of the image, number of the draw). Each epoch
-    permutes the images; a smaller last batch is left out, since a batch norm can't train on one
-    image.
+    """Return the batches of all steps: lists of (index of the image, number of the draw).
+
+    Each epoch permutes the images. A smaller last batch is left out, since a batch norm can't train
+    on one image.
     """
     steps: list[list[tuple[int, int]]] = []
     for epoch in range(epochs):
         order = np.random.default_rng([seed, epoch]).permutation(images).tolist()
-        for place in range(max(1, images // batch)):
-            chosen = order[place * batch : (place + 1) * batch]
+        for number in range(max(1, images // batch)):
+            chosen = order[number * batch : (number + 1) * batch]
             steps.append([(index, len(steps) * batch + row) for row, index in enumerate(chosen)])
     return steps
 
 
 def build_network(source: Source, architecture: str, initial: str) -> nn.Module:
-    """The network with twenty outputs and pretrained weights, except in layers sized by the number
-    of classes.
+    """Return the network with twenty outputs and pretrained weights.
+
+    Layers sized by the number of classes keep their random weights.
     """
     module = source.build()
     if initial == "none":
         return module
     file = Path(initial)
     pretrained = weights.read(file) if file.suffix else source.published(initial)
-    fresh, state = module.state_dict(), pretrained.state
+    fresh = module.state_dict()
+    state = pretrained.state
     last = {
         name for name in fresh if name in state and state[name].shape[:1] != fresh[name].shape[:1]
     }
-    kept = {name: tensor for name, tensor in state.items() if name not in last}
-    weights.fit(
-        module,
-        weights.Weights({**fresh, **kept}, pretrained.description, pretrained.sha256),
-        architecture,
-    )
+    reused = {name: tensor for name, tensor in state.items() if name not in last}
+    combined = weights.Weights({**fresh, **reused}, pretrained.description, pretrained.sha256)
+    weights.fit(module, combined, architecture)
     print(f"weights from {pretrained.description}; new: {', '.join(sorted(last))}", flush=True)
     return module
 
@@ -122,28 +127,27 @@ def build_network(source: Source, architecture: str, initial: str) -> nn.Module:
 def train(
     module: nn.Module, data: Training, options: argparse.Namespace, device: torch.device
 ) -> None:
-    """Train with AdamW and a cosine schedule, from the checkpoint's step on; write checkpoints."""
+    """Train with AdamW and a cosine schedule from the checkpoint's step on; write checkpoints."""
     optimiser = torch.optim.AdamW(
         module.parameters(), options.learning_rate, weight_decay=WEIGHT_DECAY
     )
     first = load_checkpoint(module, optimiser, options, device)
-    steps, losses = steps_of(len(data.dataset), options.batch, options.epochs, options.seed), []
+    steps = steps_of(len(data.dataset), options.batch, options.epochs, options.seed)
+    losses: list[float] = []
     loader = DataLoader(data, batch_sampler=steps[first:], num_workers=options.workers)
     module.train()
-    if (
-        options.weights != "none"
-    ):  # whose statistics stay: those of a step's few images are too noisy
+    if options.weights != "none":
+        # Pretrained statistics are kept: those of a step's few images are too noisy.
         for part in module.modules():
             if isinstance(part, nn.modules.batchnorm._BatchNorm):
                 part.eval()
     for step, (images, labels) in enumerate(loader, start=first):
-        torch.manual_seed(derived_seed(options.seed, step))  # of the dropout
+        torch.manual_seed(derived_seed(options.seed, step))  # for the dropout
         for group in optimiser.param_groups:
             group["lr"] = options.learning_rate * 0.5 * (1 + math.cos(math.pi * step / len(steps)))
         output = module(images.to(device))
-        logits = (
-            output if isinstance(output, Tensor) else output[0]
-        )  # an Inception's has a second head
+        # an Inception has a second head, and returns a tuple
+        logits = output if isinstance(output, Tensor) else output[0]
         loss = binary_cross_entropy_with_logits(logits, labels.to(device))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -158,7 +162,7 @@ def train(
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """That must be unchanged for a run to continue."""
+    """Return the settings that must be unchanged for a run to continue."""
     return {
         name: value
         for name, value in vars(options).items()
@@ -169,8 +173,9 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
 def save_checkpoint(
     module: nn.Module, optimiser: torch.optim.Optimizer, step: int, options: argparse.Namespace
 ) -> None:
-    """Write the checkpoint under a temporary name and rename it, so that an existing one is
-    complete.
+    """Write the checkpoint under a temporary name and rename it.
+
+    So an existing checkpoint is always complete.
     """
     path = options.output / "checkpoint.pt"
     state = {"model": module.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
@@ -184,14 +189,17 @@ def load_checkpoint(
     options: argparse.Namespace,
     device: torch.device,
 ) -> int:
-    """The next step; 0 without a checkpoint. Raises BenchError for a checkpoint of other
-    settings.
+    """Load the checkpoint and return the next step, or 0 without a checkpoint.
+
+    Raises:
+        BenchError: If the checkpoint is of other settings.
     """
     path = options.output / "checkpoint.pt"
     if not path.is_file():
         return 0
     checkpoint = torch.load(path, map_location=device, weights_only=True)
-    previous, current = json.loads(checkpoint["settings"]), settings_of(options)
+    previous = json.loads(checkpoint["settings"])
+    current = settings_of(options)
     if previous != current:
         changed = ", ".join(sorted(key for key in current if previous.get(key) != current[key]))
         raise BenchError(
@@ -211,43 +219,48 @@ def predictions(
     options: argparse.Namespace,
     device: torch.device,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(scores (n, 20), presence of each class (n, 20)). Raises BadImage."""
+    """Return the scores and the presence of each class, (n, 20) each. Raise BadImage."""
+    indices = range(len(data))
     scores = []
-    for rows in batches(
-        data, range(len(data)), preprocessing, "predicted", options.batch, options.workers
-    ):
+    for rows in batches(data, indices, preprocessing, "predicted", options.batch, options.workers):
         if isinstance(rows, BadImage):
             raise rows
         scores.append(module(rows.images.to(device)).cpu().double().numpy())
-    return np.concatenate(scores), np.stack(
-        [multi_hot(data, index).numpy() > 0 for index in range(len(data))]
-    )
+    truth = [multi_hot(data, index).numpy() > 0 for index in indices]
+    return np.concatenate(scores), np.stack(truth)
 
 
 def average_precision(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    """VOC's average precision since 2010: the area below the precision-recall curve, made
-    monotonically decreasing. scores, truth: (n,). Images of equal score share a rank. NaN where no
-    image is positive.
+    """Compute VOC's average precision since 2010 of one class.
+
+    It is the area below the precision-recall curve, which is made monotonically decreasing. Images
+    of equal score share a rank.
+
+    Args:
+        scores: The scores of the images, (n,).
+        truth: The images that show the class, (n,).
+
+    Returns:
+        The average precision, or NaN if no image shows the class.
     """
     if not truth.any():
         return math.nan
     order = np.argsort(-scores, kind="stable")
-    ends = np.append(np.diff(scores[order]) != 0, True)  # the last image of each score
-    hits = np.cumsum(truth[order])[ends]
-    precision, recall = hits / (np.flatnonzero(ends) + 1), hits / truth.sum()
-    falling = np.maximum.accumulate(precision[::-1])[::-1]
-    return float((np.diff(recall, prepend=0.0) * falling).sum())
+    is_last = np.append(np.diff(scores[order]) != 0, True)  # the last image of each score
+    hits = np.cumsum(truth[order])[is_last]
+    precision = hits / (np.flatnonzero(is_last) + 1)
+    recall = hits / truth.sum()
+    decreasing = np.maximum.accumulate(precision[::-1])[::-1]
+    return float((np.diff(recall, prepend=0.0) * decreasing).sum())
 
 
 def write_model(
     module: nn.Module, name: str, architecture: str, kwargs: Mapping[str, Any], folder: Path
 ) -> Path:
-    """Write the weights and a YAML as those of conf/model/; return the YAML's path."""
-    file, path = (folder / f"{name}.safetensors").resolve(), folder / "model" / f"{name}.yaml"
-    save_file(
-        {key: tensor.contiguous().cpu() for key, tensor in module.state_dict().items()},
-        f"{file}.new",
-    )
+    """Write the weights and a YAML like those of conf/model/, and return the YAML's path."""
+    file = (folder / f"{name}.safetensors").resolve()
+    state = {key: tensor.contiguous().cpu() for key, tensor in module.state_dict().items()}
+    save_file(state, f"{file}.new")
     os.replace(f"{file}.new", file)
     spec = ModelSpec(
         name, "torchvision", architecture, weights=str(file), kwargs=kwargs, classes=CLASSES
@@ -255,15 +268,15 @@ def write_model(
     settings = {
         key: list(value) if isinstance(value, tuple) else value for key, value in vars(spec).items()
     }
+    title = f"# {architecture}, fine-tuned on Pascal VOC.\n"
+    path = folder / "model" / f"{name}.yaml"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(
-        f"# {architecture}, fine-tuned on Pascal VOC.\n{yaml.safe_dump(settings, sort_keys=False)}",
-        encoding="utf-8",
-    )
+    path.write_text(title + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     return path
 
 
 def main() -> None:
+    """Train a network, print its average precisions, and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", required=True, help="the folder of VOC, as data.root")
     parser.add_argument(
@@ -288,12 +301,11 @@ def main() -> None:
     kwargs = {"num_classes": len(CLASSES)}
     published = None if options.weights == "none" else options.weights
     spec = ModelSpec("voc", "torchvision", options.architecture, weights=published, kwargs=kwargs)
-    source, device = find_source(spec), torch.device(options.device)
-    training, validation = (
-        voc(options.root, split, year=options.year)
-        for split in (options.train_split, options.val_split)
-    )
-    torch.manual_seed(options.seed)  # of the new last layer
+    source = find_source(spec)
+    device = torch.device(options.device)
+    training = voc(options.root, options.train_split, year=options.year)
+    validation = voc(options.root, options.val_split, year=options.year)
+    torch.manual_seed(options.seed)  # for the new last layer
     module = build_network(source, options.architecture, options.weights).to(device)
     train(module, Training(training, source.preprocessing, options.seed), options, device)
     scores, truth = predictions(module, validation, source.preprocessing, options, device)
@@ -305,9 +317,8 @@ def main() -> None:
         f"mAP on {options.val_split}: {mean:.4f} over {len(defined)} classes, {len(validation)} "
         "images"
     )
-    path = write_model(
-        module, f"{options.architecture}_voc", options.architecture, kwargs, options.output
-    )
+    name = f"{options.architecture}_voc"
+    path = write_model(module, name, options.architecture, kwargs, options.output)
     print(
         f"axiom-bench data=voc model={path.stem} "
         f"'hydra.searchpath=[file://{path.parent.parent.resolve()}]'"

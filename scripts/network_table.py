@@ -1,12 +1,11 @@
-"""Measure many networks at their default layer: the step that splits them, and the cost and error
-of their drops.
+"""Measure many networks at their default layer: how they are split, and their drops.
 
     python scripts/network_table.py OUTPUT.csv [NAME ...] [--batch 8] [--seconds 600]
 
-Without names: torchvision's classifiers, a member of each family of timm, and classifiers of
-transformers and MONAI, with random weights. Then come models of conf/model with their weights. A
-name may also be LIBRARY:NAME, such as transformers:ResNet, monai:ResNet or trained:vgg16_mri. A
-network that OUTPUT.csv has already isn't measured again.
+Without names the table has torchvision's classifiers, a member of each family of timm, and
+classifiers of transformers and MONAI, with random weights. Then come models of conf/model with
+their weights. A name may also be LIBRARY:NAME, such as transformers:ResNet, monai:ResNet or
+trained:vgg16_mri. A network that OUTPUT.csv already has isn't measured again.
 
 The cost is that of a trace and all drops, in forward passes of the same batch: the median of three
 repeats that alternate with the pass. The error is the largest of 16 channels against passes through
@@ -40,40 +39,26 @@ from axiom_bench.models.load import load_model
 from axiom_bench.models.spec import model_config
 from axiom_bench.run.composing.composition import composed
 
-SMALL = (
-    *(
-        "atto",
-        "femto",
-        "pico",
-        "nano",
-        "xxs",
-        "xx_small",
-        "x_small",
-        "micro",
-        "tiny",
-        "_t_",
-        "small",
-        "xs",
-        "b0",
-        "18",
-    ),
-    *("_050", "s0", "_s"),
-)
+SMALL = (  # parts of the names of small networks, the smallest first
+    "atto", "femto", "pico", "nano", "xxs", "xx_small", "x_small", "micro", "tiny", "_t_", "small",
+    "xs", "b0", "18", "_050", "s0", "_s",
+)  # fmt: skip
 TORCHVISION = """
-alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet inception_v3 maxvit_t mnasnet0_5
-mobilenet_v2 mobilenet_v3_small mobilenet_v3_large regnet_x_400mf regnet_y_400mf resnet18 resnet50 resnext50_32x4d
-shufflenet_v2_x0_5 squeezenet1_0 squeezenet1_1 swin_t swin_v2_t vgg11 vgg16_bn vit_b_16 wide_resnet50_2
+alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet inception_v3 maxvit_t
+mnasnet0_5 mobilenet_v2 mobilenet_v3_small mobilenet_v3_large regnet_x_400mf regnet_y_400mf resnet18
+resnet50 resnext50_32x4d shufflenet_v2_x0_5 squeezenet1_0 squeezenet1_1 swin_t swin_v2_t vgg11
+vgg16_bn vit_b_16 wide_resnet50_2
 """
 TRANSFORMERS = """
-Beit Bit ConvNext ConvNextV2 Cvt DeiT Dinov2 EfficientNet FocalNet MobileNetV1 MobileNetV2 MobileViT MobileViTV2
-PoolFormer Pvt PvtV2 RegNet ResNet SwiftFormer Swin Swinv2 ViT
+Beit Bit ConvNext ConvNextV2 Cvt DeiT Dinov2 EfficientNet FocalNet MobileNetV1 MobileNetV2 MobileViT
+MobileViTV2 PoolFormer Pvt PvtV2 RegNet ResNet SwiftFormer Swin Swinv2 ViT
 """
 MONAI = "DenseNet121 EfficientNetBN ResNet SEResNet50"
 TRAINED = "vgg16_mri inception_v3_five efficientnet_lite0 own_model"
 CLASSES = 1000
-LARGE = ("large", "264d", "412m", "167m", "300m", "naflexvit")  # minutes on two cores
+LARGE = ("large", "264d", "412m", "167m", "300m", "naflexvit")  # these take minutes on two cores
 PER_MODULE = 2  # networks of each of timm's modules
-CHECKED = 16
+CHECKED = 16  # channels whose drops are compared
 REPEATS = 3
 
 
@@ -96,25 +81,27 @@ def timm_names() -> Iterator[str]:
     """Yield a few small networks of each of timm's modules."""
     import timm  # behind torchvision, which needs its import of this project
 
+    def size_rank(name: str) -> int:
+        ranks = (rank for rank, word in enumerate(SMALL) if word in name)
+        return next(ranks, len(SMALL))
+
     for module in timm.list_modules():
         names = [
             name
             for name in timm.list_models(module=module)
             if not any(word in name for word in LARGE)
         ]
-        order = {
-            name: next((i for i, word in enumerate(SMALL) if word in name), len(SMALL))
-            for name in names
-        }
-        families: dict[str, str] = {}
-        for name in sorted(names, key=lambda name: (order[name], len(name), name)):
-            families.setdefault(name.partition("_")[0].rstrip("0123456789"), name)
-        yield from list(families.values())[:PER_MODULE]
+        smallest_by_family: dict[str, str] = {}
+        for name in sorted(names, key=lambda name: (size_rank(name), len(name), name)):
+            family = name.partition("_")[0].rstrip("0123456789")
+            smallest_by_family.setdefault(family, name)
+        yield from list(smallest_by_family.values())[:PER_MODULE]
 
 
 def transformers_network(config: str) -> nn.Module:
-    """Build a classifier of images of transformers with random weights. config: the name before
-    `Config`.
+    """Build an image classifier of transformers with random weights.
+
+    `config` is the name before `Config`.
     """
     import transformers  # here: an extra
 
@@ -155,17 +142,17 @@ def config_of(library: str, name: str) -> dict[str, Any]:
         return {**model_config(name), "weights": None}
     config = {**model_config("user"), "name": name, "weights": None}
     if library == "transformers":
-        return {
-            **config,
-            "architecture": f"{__file__}:transformers_network",
-            "kwargs": {"config": name},
-        }
-    grey = {"mean": [0.5], "std": [0.5]}
-    return {**config, **grey, "architecture": f"{__file__}:monai_network", "kwargs": {"name": name}}
+        config["architecture"] = f"{__file__}:transformers_network"
+        config["kwargs"] = {"config": name}
+    else:
+        config["architecture"] = f"{__file__}:monai_network"
+        config["kwargs"] = {"name": name}
+        config |= {"mean": [0.5], "std": [0.5]}  # grey images
+    return config
 
 
 def median(repeats: int, calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Return the median seconds of calls that take turns."""
+    """Return the median seconds of calls that take turns, after one warm-up turn."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for repeat in range(repeats + 1):
         for name, call in calls.items():
@@ -179,21 +166,19 @@ def median(repeats: int, calls: dict[str, Callable[[], object]]) -> dict[str, fl
 def largest_error(
     network: nn.Module, layer: str, reshape: Any, output: Any, image: Tensor, drops: Tensor
 ) -> float:
-    """Return the largest error of some channels' drops (K,) of an image, as a share of its largest
-    drop.
+    """Return the largest error of some channels' drops (K,), as a share of the largest drop.
 
     The reference is a copy of the network in float64, in which two scores can be subtracted.
     """
-    exact = ab.cut(copy.deepcopy(network).double(), layer, reshape=reshape, output=output).trace(
-        image.double()
-    )
+    exact_model = copy.deepcopy(network).double()
+    exact = ab.cut(exact_model, layer, reshape=reshape, output=output).trace(image.double())
     target = exact.targets[0]
     score = exact.head(exact.activations)[0, target]
     errors = []
     for channel in torch.linspace(0, len(drops) - 1, CHECKED).long().unique():
-        without = exact.activations.clone()
-        without[:, channel] = 0
-        errors.append((score - exact.head(without)[0, target] - drops[channel]).abs())
+        ablated = exact.activations.clone()
+        ablated[:, channel] = 0
+        errors.append((score - exact.head(ablated)[0, target] - drops[channel]).abs())
     return float(torch.stack(errors).max() / drops.abs().max())
 
 
@@ -203,14 +188,12 @@ def measured(library: str, name: str, batch: int) -> Row:
     loaded = load_model(config_of(library, name))
     network = loaded.module.eval()
     for layer in network.modules():
-        if (
-            isinstance(layer, nn.Linear) and not layer.weight.any()
-        ):  # as some begin, whose scores are all 0
+        # some networks begin with weights of 0, so that all scores are 0
+        if isinstance(layer, nn.Linear) and not layer.weight.any():
             nn.init.normal_(layer.weight, std=0.02)
     size = loaded.preprocessing.size or (224, 224)
-    images = torch.randn(
-        batch, loaded.preprocessing.channels, *size, generator=torch.Generator().manual_seed(0)
-    )
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(batch, loaded.preprocessing.channels, *size, generator=generator)
     cut_model = ab.cut(network, loaded.layer, reshape=loaded.reshape, output=loaded.output)
     trace = cut_model.trace(images)
 
@@ -240,13 +223,12 @@ def measured(library: str, name: str, batch: int) -> Row:
 
 def all_networks() -> Iterator[tuple[str, str]]:
     """Yield the library and name of each network of the table."""
-    for library, names in {
-        "torchvision": TORCHVISION,
-        "transformers": TRANSFORMERS,
-        "monai": MONAI,
-    }.items():
-        for name in names.split():
-            yield library, name
+    for name in TORCHVISION.split():
+        yield "torchvision", name
+    for name in TRANSFORMERS.split():
+        yield "transformers", name
+    for name in MONAI.split():
+        yield "monai", name
     for name in timm_names():
         yield "timm", name
     for name in TRAINED.split():
@@ -260,7 +242,7 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def main() -> None:
-    """Write the table, a network at a time."""
+    """Write the table, network by network."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
     parser.add_argument("names", nargs="*")
@@ -283,17 +265,8 @@ def main() -> None:
             try:
                 row = measured(library, name, options.batch)
             except Exception as error:  # noqa: BLE001 - a network that can't be measured is a line, too
-                row = Row(
-                    library,
-                    name,
-                    "",
-                    0,
-                    "failed",
-                    "",
-                    "",
-                    "",
-                    f"{type(error).__name__}: {error}"[:300],
-                )
+                note = f"{type(error).__name__}: {error}"[:300]
+                row = Row(library, name, "", 0, "failed", "", "", "", note)
             writer.writerow(asdict(row))
             file.flush()
             print(*asdict(row).values(), flush=True)

@@ -1,13 +1,13 @@
-"""Write results/reference/SUITE: the values of a suite's parts, computed or continued, of all
-methods of few passes.
+"""Write results/reference/SUITE: the values of a suite's parts, computed or continued.
 
-python scripts/publish_suite.py SUITE [PART ...] [KEY=VALUE ...] [--add METHOD] [--reuse
-OLDER_SUITE]
+    python scripts/publish_suite.py SUITE [PART ...] [KEY=VALUE ...] [--add METHOD]
+    [--reuse OLDER_SUITE]
 
---add: computes this method alone, and adds it to the values that are published, which stay as they
-are. --reuse: copies the values of each part that the older suite also has, with the same settings,
-and computes the others. KEY=VALUE: as of `axiom-bench suite=SUITE`. A suite without `frozen` is
-frozen by it: its file then says which networks and images these were, and what its metrics called.
+The values are those of all methods of few passes. --add computes only this method, and adds it to
+the published values, which stay unchanged. --reuse copies the values of each part that the older
+suite also has with the same settings, and computes the other parts. KEY=VALUE is an override, as of
+`axiom-bench suite=SUITE`. A suite without `frozen` is frozen by this script: its file then says
+which networks and images were used, and what its metrics called.
 """
 
 from __future__ import annotations
@@ -33,36 +33,33 @@ from axiom_bench.run.job import Job
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"
-COSTLY = (
-    "is_cam",
-    "opti_cam",
-    "ss_cam",
-)  # methods of over 64 passes an image on the networks of every suite
-OF_CHANNELS = (
-    "gscore_cam",
-    "score_cam",
-)  # on networks of over 64 channels: a pass for each that matters
-WIDE = ("photographs-1", "photographs-2")
-FEW = (
-    "slices",
-    "outside",
-    "neutral",
-    "neutral_before",
-    "lite",
-)  # parts with values of these methods only
-OF_FEW = (  # methods and controls of few passes that the findings compare; --add METHOD adds others
-    "ablation_cam", "ablation_cam_axiomatic", "axiom_cam", "centered", "eigen_cam", "eigen_grad_cam", "equal_shares",
-    "fd_cam", "grad_cam", "grad_cam_pp", "guided_xgrad_cam", "hires_cam", "integrated_gradients", "layer_cam", "random",
-    "shuffled_channels", "uniform", "xgrad_cam",
+# Methods of over 64 passes per image on the networks of every suite.
+COSTLY = ("is_cam", "opti_cam", "ss_cam")
+# Methods that run a pass for each channel, which is costly on networks of over 64 channels.
+COSTLY_IF_WIDE = ("gscore_cam", "score_cam")
+WIDE_SUITES = ("photographs-1", "photographs-2")
+# Parts with values of only FEW_METHODS.
+SHORT_PARTS = ("slices", "outside", "neutral", "neutral_before", "lite")
+# Methods and controls of few passes that the findings compare; --add METHOD adds others.
+FEW_METHODS = (
+    "ablation_cam", "ablation_cam_axiomatic", "axiom_cam", "centered", "eigen_cam",
+    "eigen_grad_cam", "equal_shares", "fd_cam", "grad_cam", "grad_cam_pp", "guided_xgrad_cam",
+    "hires_cam", "integrated_gradients", "layer_cam", "random", "shuffled_channels", "uniform",
+    "xgrad_cam",
 )  # fmt: skip
-OF_OBJECTS = ("dense-1",)  # whose networks the methods of one box or mask explain too
+OBJECT_SUITES = ("dense-1",)  # methods of one box or mask explain their networks too
 QUIET = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "report.figures.grid=null")
 UNFROZEN = "frozen: {}\n"
 
 
 def frozen(suite: str, part: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """A part of a suite, as its file has it: {"models", "data", "metrics"}. Nothing is computed."""
-    models, data, calls = {}, {}, {}
+    """Return models, data and metrics of a suite's part, as its file has them.
+
+    Nothing is computed.
+    """
+    models: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    calls: Any = {}
     with composed([f"suite={suite}/{part}", *overrides]) as composition:
         for number in range(len(composition.jobs)):
             settings = composition.job_settings(number)
@@ -74,8 +71,9 @@ def frozen(suite: str, part: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def has_part(older: str | None, suite: str, part: str) -> bool:
-    """Return whether the older suite has this part with the same settings, so that its values are
-    reused.
+    """Return whether the older suite has this part with the same settings.
+
+    Then the values of the part are reused.
     """
     if older is None or part not in Suite.of(older).parts:
         return False
@@ -103,7 +101,7 @@ def renamed(config: ConfigEntry, suite: str, part: str) -> ConfigEntry:
 
 
 def run(suite: str, part: str, chosen: Sequence[str], overrides: Sequence[str]) -> Path:
-    """The run folder of these methods on a part. Exits where a network failed."""
+    """Compute these methods on a part and return the run folder. Exit if a network failed."""
     code, lines, folder = compute(
         [f"suite={suite}/{part}", f"method=[{','.join(chosen)}]", *QUIET, *overrides]
     )
@@ -113,55 +111,58 @@ def run(suite: str, part: str, chosen: Sequence[str], overrides: Sequence[str]) 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Write the parts of a suite. Return the exit code."""
     parser = argparse.ArgumentParser(description="Write results/reference/SUITE.")
     parser.add_argument("suite")
     parser.add_argument("words", nargs="*", metavar="PART or KEY=VALUE")
     parser.add_argument("--add", metavar="METHOD")
     parser.add_argument("--reuse", metavar="OLDER_SUITE")
     options = parser.parse_args(argv)
+    suite = options.suite
     overrides = [word for word in options.words if "=" in word]
-    parts = [word for word in options.words if "=" not in word] or [*Suite.of(options.suite).parts]
-    file = ROOT / "conf" / "suite" / f"{options.suite}.yaml"
+    parts = [word for word in options.words if "=" not in word] or [*Suite.of(suite).parts]
+    file = ROOT / "conf" / "suite" / f"{suite}.yaml"
     text = file.read_text(encoding="utf-8")
     if text.endswith(UNFROZEN):
-        of_parts = dict[str, Any]()
-        for part in Suite.of(options.suite).parts:
-            if has_part(options.reuse, options.suite, part):
-                of_parts[part] = Suite.of(options.reuse).part(part).frozen
+        frozen_parts: dict[str, Any] = {}
+        for part in Suite.of(suite).parts:
+            if has_part(options.reuse, suite, part):
+                frozen_parts[part] = Suite.of(options.reuse).part(part).frozen
             else:
-                of_parts[part] = frozen(options.suite, part, overrides)
+                frozen_parts[part] = frozen(suite, part, overrides)
         new = yaml.safe_dump(
-            {"frozen": of_parts}, sort_keys=False, width=200, default_flow_style=None
+            {"frozen": frozen_parts}, sort_keys=False, width=200, default_flow_style=None
         )
         file.write_text(text.removesuffix(UNFROZEN) + new, encoding="utf-8")
-    costly = (*COSTLY, *OF_CHANNELS) if options.suite in WIDE else COSTLY
+
+    costly = (*COSTLY, *COSTLY_IF_WIDE) if suite in WIDE_SUITES else COSTLY
     names = methods.names()
-    if options.suite in OF_OBJECTS:
+    if suite in OBJECT_SUITES:
         names = [
             name
             for name in plugins.names("method")
             if name in names or methods.get(name).spec.of_objects
         ]
     for part in parts:
-        if has_part(options.reuse, options.suite, part):
-            copy_part(options.reuse, options.suite, part)
-            print(f"results/reference/{options.suite}/{part}: copied from {options.reuse}")
+        if has_part(options.reuse, suite, part):
+            copy_part(options.reuse, suite, part)
+            print(f"results/reference/{suite}/{part}: copied from {options.reuse}")
             continue
         chosen = [name for name in names if name not in costly]
-        if part in FEW:
-            chosen = list(OF_FEW)
+        if part in SHORT_PARTS:
+            chosen = list(FEW_METHODS)
         if options.add:
             chosen = [options.add]
-        folder = run(options.suite, part, chosen, overrides)
+        folder = run(suite, part, chosen, overrides)
         manifest = reading.read_manifest(folder)
-        target = REFERENCE / options.suite / part
-        note = Suite.of(options.suite).part(part).note.rstrip(".")
+        target = REFERENCE / suite / part
+        note = Suite.of(suite).part(part).note.rstrip(".")
         if options.add:
             publishing.add(folder, target, options.add)
         else:
             publishing.publish(folder, target, {*manifest.config.metric}, note)
         size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-        seconds = sum(sum(of_job.values()) for of_job in manifest.seconds.values())
+        seconds = sum(sum(job_seconds.values()) for job_seconds in manifest.seconds.values())
         print(f"{target.relative_to(ROOT)}: {size / 1e6:.2f} MB, computed in {seconds:.0f} s")
     return 0
 

@@ -1,9 +1,10 @@
-"""Are zeta and epsilon small at the last layers, and smaller than at inner ones? Write
-findings.md's table and figure.
+"""Measure whether zeta and epsilon are small at the last layers, and smaller than at inner ones.
 
-python scripts/study_premise.py                                 (computes what
-results/layers/premise_* lack) python scripts/study_premise.py vgg16_mri inception_v3_five
-(prints their rows and draws premise_paper.png)
+    python scripts/study_premise.py
+    python scripts/study_premise.py vgg16_mri inception_v3_five
+
+The first command computes what results/layers/premise_* lack, and writes the table and figure of
+findings.md. With names of networks, the script prints their rows and draws premise_paper.png.
 """
 
 from __future__ import annotations
@@ -24,37 +25,40 @@ from axiom_bench.columns import OK
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.run_folder import RunFolder
 
-SMALL, ROUNDING, LEAST = 0.1, 1e-5, 1e-6
+SMALL = 0.1  # residuals below are small
+ROUNDING = 1e-5  # errors that differ by less are equal
+LEAST = 1e-6  # the figure's axis begins here
 RESIDUALS = ("zeta", "epsilon")
 TRAININGS = ("", "_seed1", "_seed2", "_seed3", "_seed4")
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 COMMON = (
-    *("experiment=layers", "method=[grad_cam,xgrad_cam]", "data.size=24", "data.batch_size=8"),
-    *("metric=[zeta,epsilon,sensitivity_error]", f"results={ROOT / 'results'}"),
+    "experiment=layers",
+    "method=[grad_cam,xgrad_cam]",
+    "data.size=24",
+    "data.batch_size=8",
+    "metric=[zeta,epsilon,sensitivity_error]",
+    f"results={ROOT / 'results'}",
 )
 OWN = ("data=imagenet", "data.size=12", "data.target=label")
 SLICES = (
-    *(
-        "data=folder",
-        "data.root=${real_root}/data/mri_slices",
-        "data.name=mri_slices",
-        "data.size=36",
-    ),
-    *("data.batch_size=6", "shard_size=6"),
+    "data=folder",
+    "data.root=${real_root}/data/mri_slices",
+    "data.name=mri_slices",
+    "data.size=36",
+    "data.batch_size=6",
+    "shard_size=6",
 )
 NEUTRAL = ("data=imagenet", "data.size=12", "target=predicted", "data.batch_size=6", "shard_size=6")
 PHOTOGRAPHS = (*OWN, "model.weights_folder=${real_root}/weights")
 
 
 class Network(NamedTuple):
-    """layers: three inner ones and the last. overrides: of its data. trainings: endings of its
-    names.
-    """
+    """A network of the study."""
 
     name: str
-    layers: tuple[str, ...]
-    overrides: tuple[str, ...]
-    trainings: tuple[str, ...] = ("",)
+    layers: tuple[str, ...]  # three inner ones and the last
+    overrides: tuple[str, ...]  # of its data
+    trainings: tuple[str, ...] = ("",)  # endings of its trainings' names
 
 
 NETWORKS = (
@@ -98,19 +102,19 @@ NETWORKS = (
 
 
 def computed(networks: Sequence[Network]) -> pd.DataFrame:
-    """The records of all networks and layers, a run folder for each network; what is there isn't
-    computed again.
+    """Return the records of all networks and layers, computed if they aren't cached.
+
+    Each network has a run folder.
     """
     records = []
     for network in networks:
-        models, run = (
-            ",".join(f"{network.name}{ending}" for ending in network.trainings),
-            f"premise_{network.name}",
-        )
+        models = ",".join(f"{network.name}{ending}" for ending in network.trainings)
         layers = ",".join(reversed(network.layers))  # the last layer is the quickest
+        run = f"premise_{network.name}"
         axes = (f"model={models}", f"model.layer={layers}", f"run={run}")
         _, outcomes = run_jobs([*COMMON, *network.overrides, *axes])
-        if failures := [outcome.failure for outcome in outcomes if outcome.failure]:
+        failures = [outcome.failure for outcome in outcomes if outcome.failure]
+        if failures:
             raise RuntimeError(f"{network.name}: {failures[0]}")
         folder = RunFolder.read(ROOT / "results" / "layers" / run)
         records.append(folder.records.rows([*RESIDUALS, "sensitivity_error"]))
@@ -118,48 +122,64 @@ def computed(networks: Sequence[Network]) -> pd.DataFrame:
 
 
 def rows_of(records: pd.DataFrame) -> pd.DataFrame:
-    """Those with a value, and the columns network (its trainings' common name) and place (the
-    layer's, 0 to 3).
+    """Return the records with a value, with the columns network and place.
+
+    The network is its trainings' common name, and the place is the layer's, 0 to 3.
     """
     rows = records[records["status"] == OK].astype(
         {"model": str, "layer": str, "method": str, "metric": str}
     )
-    places = {
-        (f"{network.name}{ending}", layer): (network.name, place)
-        for network in NETWORKS
-        for ending in network.trainings
-        for place, layer in enumerate(network.layers)
-    }
+    places = {}
+    for network in NETWORKS:
+        for ending in network.trainings:
+            for place, layer in enumerate(network.layers):
+                places[f"{network.name}{ending}", layer] = (network.name, place)
     keys = [places[key] for key in zip(rows["model"], rows["layer"], strict=True)]
     return rows.assign(network=[name for name, _ in keys], place=[place for _, place in keys])
 
 
 def lines(rows: pd.DataFrame, networks: Sequence[Network]) -> Iterator[list[str]]:
-    """A line for each network: medians over images by layer, of several trainings their median and
-    range.
+    """Yield a header and a line for each network: medians over images by layer.
+
+    If a network has several trainings, the line has their median and range.
     """
     yield [
-        "network", "layers", *(f"{name}, by layer" for name in RESIDUALS), *(f"{name} small" for name in RESIDUALS),
-        *(f"{name} least at the last" for name in RESIDUALS), "sensitivity error below Grad-CAM's, by layer",
-    ]  # fmt: skip
+        "network",
+        "layers",
+        *(f"{name}, by layer" for name in RESIDUALS),
+        *(f"{name} small" for name in RESIDUALS),
+        *(f"{name} least at the last" for name in RESIDUALS),
+        "sensitivity error below Grad-CAM's, by layer",
+    ]
     for network in networks:
-        own = rows[rows["network"] == network.name]
-        medians = own.groupby(["metric", "model", "place"])["value"].median()
-        cells, small, least = [], [], []
+        network_rows = rows[rows["network"] == network.name]
+        medians = network_rows.groupby(["metric", "model", "place"])["value"].median()
+        ranges = []
+        small_counts = []
+        least_counts = []
         for name in RESIDUALS:
             table = medians[name].unstack()
-            cells.append("; ".join(_with_range(table[place]) for place in table))
-            small.append(f"{(table[3] < SMALL).sum()} of {len(table)}")
-            least.append(f"{(table[3] < table.drop(columns=3).min(axis=1)).sum()} of {len(table)}")
-        errors = own[own["metric"] == "sensitivity_error"].pivot_table(
+            last = table[3]
+            is_least = last < table.drop(columns=3).min(axis=1)
+            ranges.append("; ".join(_with_range(table[place]) for place in table))
+            small_counts.append(f"{(last < SMALL).sum()} of {len(table)}")
+            least_counts.append(f"{is_least.sum()} of {len(table)}")
+        errors = network_rows[network_rows["metric"] == "sensitivity_error"].pivot_table(
             index=["place", "model", "image_id", "target_class"],
             columns="method",
             values="value",
             observed=True,
         )
-        below = (errors["xgrad_cam"] < errors["grad_cam"] - ROUNDING).groupby("place").mean()
-        shares = "; ".join(f"{100 * share:.0f} %" for share in below)
-        yield [network.name, ", ".join(network.layers), *cells, *small, *least, shares]
+        is_below = errors["xgrad_cam"] < errors["grad_cam"] - ROUNDING
+        shares = [f"{100 * share:.0f} %" for share in is_below.groupby("place").mean()]
+        yield [
+            network.name,
+            ", ".join(network.layers),
+            *ranges,
+            *small_counts,
+            *least_counts,
+            "; ".join(shares),
+        ]
 
 
 def _with_range(values: pd.Series) -> str:
@@ -169,26 +189,34 @@ def _with_range(values: pd.Series) -> str:
 
 
 def draw(rows: pd.DataFrame, networks: Sequence[Network], name: str) -> None:
-    """Box-plots after the paper's Fig. 2, at four layers, logarithmic from 1e-6 on; the mean above
-    each box.
+    """Draw box-plots after the paper's Fig. 2, at four layers, with the mean above each box.
+
+    The axis is logarithmic, from 1e-6 on.
     """
     order = [network.name for network in networks]
     width = max(5.5, 1.1 * len(order))
     figure, axes = plt.subplots(2, 1, figsize=(width, 8), sharex=True, layout="constrained")
     for axis, residual in zip(axes, RESIDUALS, strict=True):
-        own = rows[rows["metric"] == residual]
+        residual_rows = rows[rows["metric"] == residual]
         sns.boxplot(
-            own.assign(value=own["value"].clip(lower=LEAST)), x="network", y="value", hue="place", order=order,
-            palette="crest", showfliers=False, ax=axis, log_scale=(False, True), linewidth=0.8,
-        )  # fmt: skip
-        means = own.groupby(["network", "place"])["value"].mean()
+            residual_rows.assign(value=residual_rows["value"].clip(lower=LEAST)),
+            x="network",
+            y="value",
+            hue="place",
+            order=order,
+            palette="crest",
+            showfliers=False,
+            ax=axis,
+            log_scale=(False, True),
+            linewidth=0.8,
+        )
+        means = residual_rows.groupby(["network", "place"])["value"].mean()
         for (column, network), place in product(enumerate(order), range(4)):
-            at, mean = column + (place - 1.5) * 0.2, means[network, place]
-            label = f"{mean:.2g}" if mean > LEAST else "0"
+            mean = means[network, place]
             axis.text(
-                at,
+                column + (place - 1.5) * 0.2,
                 1.01,
-                label,
+                f"{mean:.2g}" if mean > LEAST else "0",
                 transform=axis.get_xaxis_transform(),
                 ha="center",
                 fontsize=7,
@@ -198,30 +226,22 @@ def draw(rows: pd.DataFrame, networks: Sequence[Network], name: str) -> None:
         axis.set(xlabel="", ylabel=f"normalised {residual}")
         handles, _ = axis.get_legend_handles_labels()
         axis.get_legend().remove()
-    figure.legend(
-        handles,
-        ["first inner layer", "second", "third", "last"],
-        ncols=4,
-        loc="outside lower center",
-    )
+    titles = ["first inner layer", "second", "third", "last"]
+    figure.legend(handles, titles, ncols=4, loc="outside lower center")
     axes[1].tick_params(axis="x", rotation=20 if len(order) > 3 else 0)
     figure.savefig(DOCS / "images" / f"{name}.png", dpi=100)
 
 
 def main(names: Sequence[str]) -> None:
-    networks = [
-        network
-        for network in NETWORKS
-        if network.name in (names or [each.name for each in NETWORKS])
-    ]
+    """Compute, draw and print the named networks, or all of them and write findings.md."""
+    networks = [network for network in NETWORKS if not names or network.name in names]
     rows = rows_of(computed(networks))
     draw(rows, networks, "premise_paper" if names else "premise")
-    table = [*lines(rows, networks)]
+    table = list(lines(rows, networks))
     if not names:
         path = DOCS / "findings.md"
-        path.write_text(
-            filled(path.read_text(encoding="utf-8"), {"premise": table}), encoding="utf-8"
-        )
+        text = filled(path.read_text(encoding="utf-8"), {"premise": table})
+        path.write_text(text, encoding="utf-8")
     print(markdown(table), f"networks: {len(networks)}; rows: {len(rows)}", sep="\n")
 
 

@@ -1,26 +1,26 @@
-"""Train the embedded CNNs on drawn scenes and write their weights; seeded, minutes each on two
-cores.
+"""Train the embedded CNNs on drawn scenes and write their weights.
 
     python scripts/train_embedded.py [scenes_vgg scenes_resnet signals_cnn ...] [--seeds 0 1 2 3 4]
     [--pattern tile]
 
-Prints the accuracy on held-out scenes (digits and textures that training never saw): the share of
-scenes whose predicted class is an object of the scene. Writes bench/embedded/<name>.safetensors, of
-another seed than 0 <name>_seed<seed>.safetensors and the conf/model/*.yaml that names it, and the
-measured numbers to training.json.
+The trainings are seeded, and take minutes each on two cores. The script prints the accuracy on
+held-out scenes (digits and textures that training never saw): the share of scenes whose predicted
+class is an object of the scene. It writes bench/embedded/<name>.safetensors, and the measured
+numbers to training.json. For another seed than 0, it writes <name>_seed<seed>.safetensors and the
+conf/model/*.yaml that names it.
 
 A seed draws all that chance decides in a training: the training scenes, the initial weights, the
 order of batches and the augmentation. Every seed draws its scenes from the same digits and
 textures, none of them in the evaluation split, or its signals and volumes by other random numbers
-than those of that split, so the benchmark's are unseen by each network. No seed is left out or
-chosen by what its network does. Seed 0 is stored in float32, the others in float16, and measured as
-stored.
+than those of that split. So no network has seen the benchmark's images. No seed is left out or
+chosen by what its network does. Seed 0 is stored in float32, the others in float16, and each is
+measured as stored.
 
 Nothing tells a network where an object is: it learns from the classes that are present. Training
 runs no CAM method, because a network trained on a method's maps would favour it. The settings of
 `scenes_vgg` were chosen on validation scenes (docs/studies/embedded-network.md). `scenes_shortcut`
-is trained likewise, on scenes with a spurious mark; for another mark than the tile its weights go
-to results/embedded/<name>_<pattern>_seed<seed>.safetensors.
+is trained in the same way, on scenes with a spurious mark. For another mark than the tile its
+weights go to results/embedded/<name>_<pattern>_seed<seed>.safetensors.
 """
 
 from __future__ import annotations
@@ -55,50 +55,44 @@ from axiom_bench.embedded import marked, networks
 from axiom_bench.environment import conf_folder
 from axiom_bench.models.spec import model_config
 
-HELD_OUT, EXPLAINED = 2_000, 400  # scenes for the accuracy, and for the maps
+HELD_OUT = 2_000  # scenes for the accuracy
+EXPLAINED = 400  # scenes for the maps
 BATCH = 64
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
-TEST, VALIDATION = (
-    ("evaluation", 0),
-    ("validation", 7),
-)  # split and seed; the benchmark draws the first scenes of TEST
-METHODS, METRICS = (
-    ("xgrad_cam", "grad_cam", "random"),
-    ("pointing_game", "box_iou", "sensitivity_error"),
-)
+# Split and seed. The benchmark draws the first scenes of TEST.
+TEST = ("evaluation", 0)
+VALIDATION = ("validation", 7)
+METHODS = ("xgrad_cam", "grad_cam", "random")
+METRICS = ("pointing_game", "box_iou", "sensitivity_error")
 ELSEWHERE = Path("results", "embedded")  # weights that aren't committed
-Loss = Callable[
-    [Any, Tensor, Tensor], Tensor
-]  # of a network, its input and targets, such as each class's presence
+# A function of a network, its input and targets, such as each class's presence.
+Loss = Callable[[Any, Tensor, Tensor], Tensor]
 
 
 class Recipe(NamedTuple):
-    """A training: the split and number of scenes, the epochs over them, and the sparsity of
-    sparse_loss (scenes_resnet learns with shares_loss, without). measured: the scenes to report on,
-    as split and seed. pattern: of the mark on all scenes, empty without. kind: of the data set.
-    """
+    """The settings of a training."""
 
     split: str
     scenes: int
-    epochs: int
-    sparsity: float
-    measured: dict[str, tuple[str, int]]
-    pattern: str = ""
-    kind: str = "scenes"
+    epochs: int  # over the scenes
+    sparsity: float  # of sparse_loss; scenes_resnet learns with shares_loss, without it
+    measured: dict[str, tuple[str, int]]  # the scenes to report on, as split and seed
+    pattern: str = ""  # of the mark on all scenes; empty: no mark
+    kind: str = "scenes"  # of the data set
 
     def data(self, split: str, size: int, seed: int) -> DrawnImages:
-        """The data set."""
-        pattern = {"pattern": self.pattern} if self.pattern else {}
-        dataset = load_dataset(
-            {"kind": self.kind, "split": split, "size": size, "seed": seed, **pattern}
-        )
+        """Return the data set of this many scenes."""
+        settings = {"kind": self.kind, "split": split, "size": size, "seed": seed}
+        if self.pattern:
+            settings["pattern"] = self.pattern
+        dataset = load_dataset(settings)
         assert isinstance(dataset, DrawnImages)
         return dataset
 
 
 MEASURED = {"validation": VALIDATION, "test": TEST}
-# scenes_vgg was chosen by validation scenes, so it is trained on the rest of "train"; scenes_resnet
-# was not chosen.
+# scenes_vgg was chosen by validation scenes, so it is trained on the rest of "train", which is
+# "fit". scenes_resnet was not chosen.
 RECIPES = {
     "scenes_vgg": Recipe("fit", 16_000, 6, 0.05, MEASURED),
     "scenes_resnet": Recipe("train", 24_000, 8, 0, {"test": TEST}),
@@ -110,8 +104,9 @@ RECIPES = {
 
 
 def draw_scenes(dataset: DrawnImages, target: Callable[[Any], Tensor]) -> tuple[Tensor, Tensor]:
-    """(images (n, C, *space) uint8, targets (n, ...), made of each scene)."""
-    images, targets = [], []
+    """Return images (n, C, *space) uint8, and the targets (n, ...) of their scenes."""
+    images = []
+    targets = []
     with ProcessPoolExecutor(THREADS) as pool:
         for scene in pool.map(dataset.draw, range(len(dataset)), chunksize=200):
             images.append(torch.from_numpy(scene.image).movedim(-1, 0))
@@ -120,26 +115,28 @@ def draw_scenes(dataset: DrawnImages, target: Callable[[Any], Tensor]) -> tuple[
 
 
 def presence(classes: int, scene: Any) -> Tensor:
-    """Of each class in a scene, 1 or 0: (classes,) float."""
+    """Return 1 for each class in a scene, otherwise 0: (classes,) float."""
     present = torch.zeros(classes)
     present[[label for label, _ in scene.objects]] = 1
     return present
 
 
 def draw_presence(recipe: Recipe, split: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """(images (n, C, *space) uint8, presence of each class (n, classes) float)."""
+    """Return images (n, C, *space) uint8, and the presence of each class, (n, classes) float."""
     dataset = recipe.data(split, count, seed)
     return draw_scenes(dataset, partial(presence, len(dataset.classes)))
 
 
 def normalised(images: Tensor) -> Tensor:
-    """(n, C, *space) uint8 -> float32, normalised as the networks expect."""
-    return (images.float() / 255 - networks.MEAN[0]) / networks.STD[0]  # those of all channels
+    """Return images (n, C, *space) uint8 as float32, normalised as the networks expect."""
+    # all channels have the same mean and deviation
+    return (images.float() / 255 - networks.MEAN[0]) / networks.STD[0]
 
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image with its channels permuted, half of them inverted, so that colour tells nothing
-    about the class.
+    """Return the images with their channels permuted, and half of the images inverted.
+
+    So colour tells nothing about the class.
     """
     space = (1,) * (images.ndim - 2)
     order = torch.rand(*images.shape[:2], generator=generator).argsort(1)
@@ -149,13 +146,14 @@ def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def shares_loss(network: nn.Sequential, images: Tensor, present: Tensor) -> Tensor:
-    """Cross-entropy to an equal probability for each class present."""
+    """Return the cross-entropy to an equal probability for each class present."""
     return cross_entropy(network(images), present / present.sum(1, keepdim=True))
 
 
 def sparse_loss(sparsity: float, network: nn.Sequential, images: Tensor, present: Tensor) -> Tensor:
-    """Binary cross-entropy to the classes present, and sparsity times the mean activation of the
-    target layer.
+    """Return the binary cross-entropy to the classes present, plus a penalty of activations.
+
+    The penalty is sparsity times the mean activation of the target layer.
     """
     if images.ndim == 4:  # channels_last takes a third less time
         images = images.contiguous(memory_format=torch.channels_last)
@@ -174,8 +172,9 @@ def train(
     batch: int = BATCH,
     rate: float = 4e-3,
 ) -> None:
-    """Train with AdamW and a one-cycle schedule up to the rate. seed: of batches and
-    augmentation.
+    """Train with AdamW and a one-cycle schedule up to the rate.
+
+    The seed decides batches and augmentation.
     """
     generator = torch.Generator().manual_seed(seed)
     steps = epochs * (len(images) // batch)
@@ -199,38 +198,40 @@ def train(
 
 
 def trained(name: str, seed: int, recipe: Recipe) -> nn.Module:
-    """The network, trained by the recipe, without batch norm where it is folded; float32 values as
-    they are stored.
+    """Return the network trained by the recipe, with float32 values as they are stored.
+
+    Batch norms are folded, except in scenes_resnet.
     """
     images, present = draw_presence(recipe, recipe.split, recipe.scenes, seed)
     torch.manual_seed(seed)  # for the initial weights
     network: nn.Module
     if name == "scenes_resnet":
-        train(
-            network := networks.scenes_resnet(), shares_loss, images, present, recipe.epochs, seed
-        )
+        network = networks.scenes_resnet()
+        train(network, shares_loss, images, present, recipe.epochs, seed)
     else:
         network = networks.BUILDERS[name](batch_norm=True)
         train(network, partial(sparse_loss, recipe.sparsity), images, present, recipe.epochs, seed)
         network = fold_batch_norm(network, networks.BUILDERS[name]())
-    return network.half().float() if seed or recipe.pattern != RECIPES[name].pattern else network
+    is_stored_in_half = seed or recipe.pattern != RECIPES[name].pattern
+    return network.half().float() if is_stored_in_half else network
 
 
 def fold_batch_norm(network: nn.Module, folded: nn.Module) -> nn.Module:
-    """The trained network's weights in its twin without batch norm: each is folded into the layer
-    before it.
+    """Load the trained network's weights into `folded`, its twin without batch norm.
+
+    Each batch norm is folded into the layer before it.
     """
-    weighted = (layer for layer in folded.modules() if isinstance(layer, _ConvNd | nn.Linear))
+    targets = (layer for layer in folded.modules() if isinstance(layer, _ConvNd | nn.Linear))
     layers = [
         layer for layer in network.modules() if isinstance(layer, _ConvNd | nn.Linear | _BatchNorm)
     ]
-    for layer, norm in pairwise([*layers, None]):
-        if isinstance(layer, _ConvNd) and isinstance(norm, _BatchNorm):
-            next(weighted).load_state_dict(fuse_conv_bn_eval(layer, norm).state_dict())
-        elif isinstance(layer, nn.Linear) and isinstance(norm, _BatchNorm):
-            next(weighted).load_state_dict(fuse_linear_bn_eval(layer, norm).state_dict())
+    for layer, following in pairwise([*layers, None]):
+        if isinstance(layer, _ConvNd) and isinstance(following, _BatchNorm):
+            next(targets).load_state_dict(fuse_conv_bn_eval(layer, following).state_dict())
+        elif isinstance(layer, nn.Linear) and isinstance(following, _BatchNorm):
+            next(targets).load_state_dict(fuse_linear_bn_eval(layer, following).state_dict())
         elif isinstance(layer, _ConvNd | nn.Linear):
-            next(weighted).load_state_dict(layer.state_dict())
+            next(targets).load_state_dict(layer.state_dict())
     return folded.eval()
 
 
@@ -242,8 +243,10 @@ def measure(
     seed: int,
     metrics: Sequence[str | Callable[[ab.Explanation], Tensor]] = METRICS,
 ) -> dict[str, float]:
-    """The accuracy and the median logit of the classes present; the means of the metrics, of the
-    sensitivity error the median, of the objects of the first EXPLAINED scenes.
+    """Return the accuracy, the median logit of the classes present, and the metrics' means.
+
+    The metrics are those of the objects of the first EXPLAINED scenes. The sensitivity error has a
+    median instead of a mean.
     """
     images, present = draw_presence(recipe, split, HELD_OUT, seed)
     with torch.inference_mode():
@@ -258,25 +261,21 @@ def measure(
         None, None, networks.MEAN[:channels], networks.STD[:channels], shape=dataset.shape
     )
     rows = batches(dataset, range(EXPLAINED), preprocessing, "each_label")
-    drawn = (
-        batch for batch in rows if isinstance(batch, ab.Batch)
-    )  # a drawn scene is never a bad image
+    # for the type checker: a drawn scene is never a bad image
+    drawn = (batch for batch in rows if isinstance(batch, ab.Batch))
     frame = ab.evaluate(network, networks.LAYERS[name], drawn, METHODS, metrics)
+    ok = frame[frame["status"] == "ok"]
     for method, metric in product(METHODS, frame["metric"].unique()):
-        chosen = (
-            (frame["method"] == method) & (frame["metric"] == metric) & (frame["status"] == "ok")
-        )
-        column = frame.loc[chosen, "value"]
-        if (
-            len(column) > 0
-        ):  # random weights are not on the score's scale: they have no sensitivity error
-            values[f"{method}_{metric}"] = float(
-                column.median() if metric == "sensitivity_error" else column.mean()
-            )
+        column = ok.loc[(ok["method"] == method) & (ok["metric"] == metric), "value"]
+        # random weights have no sensitivity error: they are not on the score's scale
+        if len(column) > 0:
+            mean = column.median() if metric == "sensitivity_error" else column.mean()
+            values[f"{method}_{metric}"] = float(mean)
     return {key: round(value, 4) for key, value in values.items()}
 
 
 def main() -> None:
+    """Train, measure and save each named network from each seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=list(RECIPES), metavar="NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
@@ -286,7 +285,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
     for seed, name in product(options.seeds, options.names):
-        recipe, file = RECIPES[name], networks.weights_file(name, seed)
+        recipe = RECIPES[name]
+        file = networks.weights_file(name, seed)
         if recipe.pattern and options.pattern not in (None, recipe.pattern):
             recipe = recipe._replace(pattern=options.pattern)
             file = ELSEWHERE / f"{name}_{options.pattern}_seed{seed}.safetensors"
@@ -296,7 +296,8 @@ def main() -> None:
         network = trained(name, seed, recipe)
         cost = {"seconds": round(time.perf_counter() - start), "threads": torch.get_num_threads()}
         values = {
-            part: measure(name, network, recipe, *drawn) for part, drawn in recipe.measured.items()
+            part: measure(name, network, recipe, split, split_seed)
+            for part, (split, split_seed) in recipe.measured.items()
         }
         save(file, name, network, {**values, **cost})
         if seed and file == networks.weights_file(name, seed):
@@ -304,13 +305,11 @@ def main() -> None:
 
 
 def save(file: Path, name: str, network: nn.Module, values: Mapping[str, object]) -> None:
-    """Write the weights, and what was measured of the network, as an entry of training.json."""
+    """Write the weights, and the measured values as an entry of training.json."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_file(
-        (network if file == networks.weights_file(name) else deepcopy(network).half()).state_dict(),
-        file,
-    )
-    file.chmod(0o644)  # safetensors writes for the owner alone
+    stored = network if file == networks.weights_file(name) else deepcopy(network).half()
+    save_file(stored.state_dict(), file)
+    file.chmod(0o644)  # safetensors makes the file readable only by its owner
     results = {**values, "parameters": sum(parameter.numel() for parameter in network.parameters())}
     print(file.stem, json.dumps(results, indent=2), flush=True)
     path = networks.weights_file(name).with_name("training.json")
@@ -319,17 +318,23 @@ def save(file: Path, name: str, network: nn.Module, values: Mapping[str, object]
 
 
 def write_settings(name: str, seed: int) -> None:
-    """Write conf/model/<name>_seed<seed>.yaml, which says what differs from seed 0; and its data,
-    if any.
+    """Write conf/model/<name>_seed<seed>.yaml with what differs from seed 0.
+
+    If seed 0 has a data_model, the seed gets one too.
     """
-    folder, data = conf_folder() / "model", conf_folder() / "data_model"
-    title = f"# Embedded: {name} trained once more, from seed {seed}; not chosen by what it does.\n"
-    settings = f"defaults: [{name}]\nname: {name}_seed{seed}\nweights: seed{seed}\n"
-    settings += "finetuned: null\n" * bool(model_config(name).get("finetuned"))
-    (folder / f"{name}_seed{seed}.yaml").write_text(title + settings, encoding="utf-8")
-    if (data / f"scenes_{name}.yaml").exists():
-        of_data = f"# @package _global_\ndefaults: [scenes_{name}]\n"
-        (data / f"scenes_{name}_seed{seed}.yaml").write_text(of_data, encoding="utf-8")
+    model_folder = conf_folder() / "model"
+    data_folder = conf_folder() / "data_model"
+    settings = (
+        f"# Embedded: {name} trained once more, from seed {seed}; not chosen by what it does.\n"
+    )
+    settings += f"defaults: [{name}]\nname: {name}_seed{seed}\nweights: seed{seed}\n"
+    if model_config(name).get("finetuned"):
+        settings += "finetuned: null\n"
+    (model_folder / f"{name}_seed{seed}.yaml").write_text(settings, encoding="utf-8")
+    if (data_folder / f"scenes_{name}.yaml").exists():
+        data_settings = f"# @package _global_\ndefaults: [scenes_{name}]\n"
+        data_file = data_folder / f"scenes_{name}_seed{seed}.yaml"
+        data_file.write_text(data_settings, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Write docs/findings.md and docs/data/findings.csv from results/reference: what the published
-values say (minutes).
+"""Write docs/findings.md and docs/data/findings.csv from results/reference.
 
-python scripts/write_findings.py
+    python scripts/write_findings.py
+
+The two files answer this project's questions with the published values. It takes minutes.
 """
 
 from __future__ import annotations
@@ -25,19 +26,15 @@ from axiom_bench.statistics.paired_tests import LEVEL, coinciding, holm, roundin
 from axiom_bench.statistics.run_folder import RunFolder
 
 SUITES = {"photographs-2": "photographs", "scenes-1": "drawn images"}
-KINDS_OF_PARTS = {
-    "slices": "brain slices",
-    "outside": "photographs outside the domain",
-}  # of no other photographs
-OF_PAPER = (
-    "slices",
-    "outside",
-    "neutral_before",
-    "neutral",
-    "lite",
-)  # parts whose networks are the paper's, or newer
-OF_AXES, OF_OBJECTS = ("shapes-1",), ("dense-1",)  # questions of their own
-AXIOMS, FLOOR = ("sensitivity_error", "conservation_error"), "axiom_floor_distance"
+# The kinds of images of parts that differ from their suite's kind.
+KINDS_OF_PARTS = {"slices": "brain slices", "outside": "photographs outside the domain"}
+# Parts whose networks are the paper's, or newer.
+PAPER_PARTS = ("slices", "outside", "neutral_before", "neutral", "lite")
+# Suites with questions of their own.
+AXES_SUITES = ("shapes-1",)
+OBJECT_SUITES = ("dense-1",)
+AXIOMS = ("sensitivity_error", "conservation_error")
+FLOOR = "axiom_floor_distance"
 FAITHFULNESS = ("confidence_drop", "single_deletion")
 PLACES = ("box_iou", "mask_iou", "energy_pointing_game")
 CURVES = ("deletion_auc_fast", "insertion_auc_fast")
@@ -49,15 +46,14 @@ START = "<!-- written by scripts/write_findings.py"
 
 @dataclass(frozen=True)
 class Question:
-    """pairs: (method, the one it is compared with); all pairs by all metrics are one family of
-    tests. brief: whether its table has a line for each pair alone.
-    """
+    """A question that is answered by tests of pairs of methods."""
 
     name: str
+    # (method, the method it is compared with); all pairs by all metrics are one family of tests
     pairs: Sequence[tuple[str, str]]
     metrics: Sequence[str]
     suites: Sequence[str] = (*SUITES,)
-    brief: bool = False
+    brief: bool = False  # True if its table has only a line for each pair
 
 
 QUESTIONS = (
@@ -65,44 +61,52 @@ QUESTIONS = (
     Question("visualization", [("xgrad_cam", "grad_cam")], (*FAITHFULNESS, *PLACES)),
     Question(
         "classes",
-        [("xgrad_cam", "grad_cam"), ("xgrad_cam", "uniform"), ("grad_cam", "uniform"), ("grad_cam_pp", "uniform")],
+        [
+            ("xgrad_cam", "grad_cam"), ("xgrad_cam", "uniform"), ("grad_cam", "uniform"),
+            ("grad_cam_pp", "uniform"),
+        ],
         ["class_discriminability"],
     ),
     Question("ablation", [("ablation_cam", "xgrad_cam")], (*AXIOMS, *FAITHFULNESS, *PLACES)),
     Question(
         "rankings",
         [
-            ("grad_cam_pp", "grad_cam"), ("smooth_grad_cam_pp", "grad_cam_pp"), ("layer_cam", "grad_cam"),
-            ("hires_cam", "grad_cam"), ("eigen_grad_cam", "eigen_cam"), ("score_cam", "grad_cam_pp"),
-            ("group_cam", "grad_cam"), ("fd_cam", "grad_cam"),
+            ("grad_cam_pp", "grad_cam"), ("smooth_grad_cam_pp", "grad_cam_pp"),
+            ("layer_cam", "grad_cam"), ("hires_cam", "grad_cam"), ("eigen_grad_cam", "eigen_cam"),
+            ("score_cam", "grad_cam_pp"), ("group_cam", "grad_cam"), ("fd_cam", "grad_cam"),
         ],
         (*FAITHFULNESS, *PLACES),
         brief=True,
     ),
-    Question("axes", [("xgrad_cam", "grad_cam")], (*AXIOMS, FLOOR, *FAITHFULNESS, *PLACES), OF_AXES),
-    Question("object_axioms", [("xgrad_cam", "grad_cam")], (*AXIOMS, FLOOR), OF_OBJECTS),
+    Question(
+        "axes",
+        [("xgrad_cam", "grad_cam")],
+        (*AXIOMS, FLOOR, *FAITHFULNESS, *PLACES),
+        AXES_SUITES,
+    ),
+    Question("object_axioms", [("xgrad_cam", "grad_cam")], (*AXIOMS, FLOOR), OBJECT_SUITES),
     Question(
         "objects",
         [
-            *((name, "grad_cam") for name in (
-                "xgrad_cam", "grad_cam_pp", "layer_cam", "hires_cam", "ablation_cam", "eigen_cam", "ss_grad_cam",
-                "seg_xres_cam", "g_came", "d_rise",
-            )),
-            ("restricted_xgrad_cam", "xgrad_cam"), ("grad_cam", "other_object"), ("layer_cam", "hires_cam"),
+            ("xgrad_cam", "grad_cam"), ("grad_cam_pp", "grad_cam"), ("layer_cam", "grad_cam"),
+            ("hires_cam", "grad_cam"), ("ablation_cam", "grad_cam"), ("eigen_cam", "grad_cam"),
+            ("ss_grad_cam", "grad_cam"), ("seg_xres_cam", "grad_cam"), ("g_came", "grad_cam"),
+            ("d_rise", "grad_cam"), ("restricted_xgrad_cam", "xgrad_cam"),
+            ("grad_cam", "other_object"), ("layer_cam", "hires_cam"),
         ],
         (*FAITHFULNESS, *CURVES, "drop_outside_map", "energy_pointing_game", *OTHER_OBJECTS),
-        OF_OBJECTS,
+        OBJECT_SUITES,
         brief=True,
     ),
 )  # fmt: skip
-SHOWN = (  # of one box or mask: whether its map is of its object alone
-    "grad_cam", "xgrad_cam", "grad_cam_pp", "layer_cam", "hires_cam", "ablation_cam", "restricted_xgrad_cam", "g_came",
-    "d_rise", "other_object", "box_centre", "uniform",
+SHOWN = (  # methods of the table that says whether the map of a box or mask shows only its object
+    "grad_cam", "xgrad_cam", "grad_cam_pp", "layer_cam", "hires_cam", "ablation_cam",
+    "restricted_xgrad_cam", "g_came", "d_rise", "other_object", "box_centre", "uniform",
 )  # fmt: skip
 
 
 def runs_of(suites: Iterable[str]) -> list[tuple[str, str, RunFolder]]:
-    """(suite, part, run) of all published values."""
+    """Return (suite, part, run) of all published values."""
     return [
         (suite, part, RunFolder.of_suite(folder))
         for suite in suites
@@ -111,7 +115,7 @@ def runs_of(suites: Iterable[str]) -> list[tuple[str, str, RunFolder]]:
 
 
 def titles_of(runs: Sequence[tuple[str, str, RunFolder]]) -> Titles:
-    """Of all methods and metrics."""
+    """Return the titles of all methods and metrics."""
     titles = dict[Any, str]()
     for _, _, run in runs:
         titles |= {name: run.metadata.method_title(name) for name in run.methods}
@@ -120,33 +124,30 @@ def titles_of(runs: Sequence[tuple[str, str, RunFolder]]) -> Titles:
 
 
 def compared(question: Question, runs: Sequence[tuple[str, str, RunFolder]]) -> pd.DataFrame:
-    """A row for each pair, metric, part and network: n, better, same, worse (images), difference,
-    low, high, p, and adjusted by Holm over all rows. Where two methods have the same values p is
-    NaN.
+    """Return a row for each pair, metric, part and network.
+
+    Its columns also have n, better, same, worse (images), gain, low, high, p, and p adjusted by
+    Holm over all rows. If two methods have the same values, p is NaN.
     """
     rows = []
-    for (first, second), metric, (suite, part, run) in product(
-        question.pairs, question.metrics, runs
-    ):
-        if metric not in run.metrics or {first, second} & {*run.metadata.by_construction(metric)}:
+    for pair, metric, (suite, part, run) in product(question.pairs, question.metrics, runs):
+        if metric not in run.metrics or {*pair} & {*run.metadata.by_construction(metric)}:
             continue
+        first, second = pair
         for setting in run.settings:
-            if test := _test(run, setting, run.metadata.value(metric), first, second):
-                about = {
-                    "question": question.name,
-                    "method": first,
-                    "other": second,
-                    "metric": metric,
-                }
-                rows.append(
-                    {
-                        **about,
-                        "suite": suite,
-                        "part": part,
-                        "network": setting.model.partition("+")[0],
-                        **test,
-                    }
-                )
+            test = _test(run, setting, run.metadata.value(metric), first, second)
+            if test is None:
+                continue
+            row = {
+                "question": question.name,
+                "method": first,
+                "other": second,
+                "metric": metric,
+                "suite": suite,
+                "part": part,
+                "network": setting.model.partition("+")[0],
+            }
+            rows.append(row | test)
     table = pd.DataFrame(rows)
     return table.assign(adjusted=holm(table["p"])) if rows else table
 
@@ -154,32 +155,38 @@ def compared(question: Question, runs: Sequence[tuple[str, str, RunFolder]]) -> 
 def _test(
     run: RunFolder, setting: Setting, value: Value, first: str, second: str
 ) -> dict[str, float] | None:
+    """Return the test of two methods, or None if there are too few images with both values."""
     matrix = run.comparisons.values(setting, value.name)
     if matrix is None or not {first, second} <= {*matrix.methods}:
         return None
     values = matrix.values[:, [matrix.methods.index(first), matrix.methods.index(second)]]
-    common = np.isfinite(values).all(axis=1)
-    if len(np.unique(matrix.images[common])) < FEWEST_IMAGES:
+    has_both = np.isfinite(values).all(axis=1)
+    if len(np.unique(matrix.images[has_both])) < FEWEST_IMAGES:
         return None  # no interval, which isn't the same map
-    values, images = values[common], matrix.images[common]
+    values = values[has_both]
+    images = matrix.images[has_both]
     row = paired_tests.tests(values, images, np.array([0]), np.array([1]), value).iloc[0].to_dict()
     if len(coinciding(values, (first, second), rounding_of(values, value))) == 1:
         row["p"] = np.nan
     sign = 1.0 if value.better == "higher" else -1.0
-    ends = sorted((sign * row["low"], sign * row["high"]))
-    counts = {name: int(row[name]) for name in ("n", "better", "same", "worse")}
+    low, high = sorted((sign * row["low"], sign * row["high"]))
     return {
-        **counts,
+        "n": int(row["n"]),
+        "better": int(row["better"]),
+        "same": int(row["same"]),
+        "worse": int(row["worse"]),
         "gain": sign * row["difference"],
-        "low": ends[0],
-        "high": ends[1],
+        "low": low,
+        "high": high,
         "p": row["p"],
     }
 
 
 def verdicts(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
-    """A table's lines: of each pair, metric and kind of images on how many networks the first is
-    better, of parts and distinct ones, and by how much over networks.
+    """Return a table with a line for each pair, metric and kind of images.
+
+    A line has the numbers of networks on which the first method is better, and the gain over
+    networks. A network counts once per part, and once in the column of distinct networks.
     """
     header = [
         "",
@@ -190,65 +197,77 @@ def verdicts(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
         "worse",
         "same maps",
         "better, distinct networks",
+        "gain over networks",
+        "holds",
     ]
-    lines = [[*header, "gain over networks", "holds"]]
-    for (first, second, metric, images), group in rows.groupby(
-        ["method", "other", "metric", kinds(rows)], sort=False
-    ):
-        better, worse = (
-            (group["adjusted"] < LEVEL) & (np.sign(group["gain"]) == sign) for sign in (1, -1)
-        )
-        same = group["p"].isna()
-        told = [
-            int(better.sum()),
-            int((~better & ~worse & ~same).sum()),
-            int(worse.sum()),
-            int(same.sum()),
-        ]
+    lines = [header]
+    groups = rows.groupby(["method", "other", "metric", kinds(rows)], sort=False)
+    for (first, second, metric, images), group in groups:
+        is_significant = group["adjusted"] < LEVEL
+        is_better = is_significant & (np.sign(group["gain"]) == 1)
+        is_worse = is_significant & (np.sign(group["gain"]) == -1)
+        is_same = group["p"].isna()
+        better = int(is_better.sum())
+        not_significant = int((~is_better & ~is_worse & ~is_same).sum())
+        worse = int(is_worse.sum())
+        same = int(is_same.sum())
         gain, low, high = over_networks(group)
         interval = f" [{number(low)}, {number(high)}]" if np.isfinite(low) else ""
-        about = [f"{titles[first]} over {titles[second]}", str(images), titles[metric]]
-        distinct = f"{group['network'][better].nunique()} of {group['network'].nunique()}"
-        lines.append([*about, *map(str, told), distinct, f"{number(gain)}{interval}", holds(*told)])
+        lines.append(
+            [
+                f"{titles[first]} over {titles[second]}",
+                str(images),
+                titles[metric],
+                str(better),
+                str(not_significant),
+                str(worse),
+                str(same),
+                f"{group['network'][is_better].nunique()} of {group['network'].nunique()}",
+                f"{number(gain)}{interval}",
+                holds(better, not_significant, worse, same),
+            ]
+        )
     return lines
 
 
 def kinds(rows: pd.DataFrame) -> pd.Series:
-    """The kind of images of each row."""
-    of_suites = rows["suite"].map(SUITES).fillna(rows["part"].str.removeprefix("planted_"))
-    return rows["part"].map(KINDS_OF_PARTS).fillna(of_suites)
+    """Return the kind of images of each row."""
+    suite_kinds = rows["suite"].map(SUITES).fillna(rows["part"].str.removeprefix("planted_"))
+    return rows["part"].map(KINDS_OF_PARTS).fillna(suite_kinds)
 
 
 def by_network(
     rows: pd.DataFrame, runs: Sequence[tuple[str, str, RunFolder]], titles: Titles
 ) -> list[list[str]]:
-    """Return a line for each part of OF_PAPER and metric: both methods' values and their
-    difference.
+    """Return a line for each part of PAPER_PARTS, network and metric.
+
+    A line has both methods' values and their difference.
     """
-    run_of_part = {part: run for _, part, run in runs}
+    run_by_part = {part: run for _, part, run in runs}
     pair = ("grad_cam", "xgrad_cam")
     lines = [
         ["network", "images", "metric", *(titles[name] for name in pair), "gain", "XGrad-CAM is"]
     ]
-    for part in [part for part in OF_PAPER if part in run_of_part]:
-        run = run_of_part[part]
+    for part in PAPER_PARTS:
+        if part not in run_by_part:
+            continue
+        run = run_by_part[part]
         for setting in run.settings:
             values = rows_at(run.summary, setting).set_index(["metric", "method"])
-            of_network = rows[(rows["part"] == part) & (rows["network"] == setting.model)]
-            for row in of_network.to_dict("records"):
+            network_rows = rows[(rows["part"] == part) & (rows["network"] == setting.model)]
+            for row in network_rows.to_dict("records"):
                 lead = run.metadata.value(row["metric"]).lead
                 both = [number(values.loc[(row["metric"], name), lead]) for name in pair]
-                gain = f"{number(row['gain'])} [{number(row['low'])}, {number(row['high'])}]"
-                way = WAYS[int(np.sign(row["gain"])) if row["adjusted"] < LEVEL else 0]
-                verdict = "the same map" if np.isnan(row["p"]) else way
-                network = f"{setting.model} at {setting.layer}"
+                verdict = WAYS[int(np.sign(row["gain"])) if row["adjusted"] < LEVEL else 0]
+                if np.isnan(row["p"]):
+                    verdict = "the same map"
                 lines.append(
                     [
-                        network,
+                        f"{setting.model} at {setting.layer}",
                         f"{row['n']} {run_kind(part)}",
                         titles[row["metric"]],
                         *both,
-                        gain,
+                        f"{number(row['gain'])} [{number(row['low'])}, {number(row['high'])}]",
                         verdict,
                     ]
                 )
@@ -256,78 +275,82 @@ def by_network(
 
 
 def run_kind(part: str) -> str:
-    """Return the kind of images of a part of OF_PAPER."""
+    """Return the kind of images of a part of PAPER_PARTS."""
     return KINDS_OF_PARTS.get(part, SUITES["photographs-2"])
 
 
 def by_metric(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
-    """A line for each pair, of objects and each part, a cell for each metric: on how many networks
-    of parts the first is better, not worse or better, and worse, and how many distinct ones these
-    are.
+    """Return a line for each pair, with a cell for each metric.
+
+    A cell has the numbers of networks on which the first method is better, open or worse, and the
+    number of distinct networks. A network counts once per part. Suites of objects have a line for
+    each pair and part.
     """
     metrics = list(dict.fromkeys(rows["metric"]))
     lines = [["", *(titles[metric] for metric in metrics)]]
-    part = kinds(rows).where(rows["suite"].isin(OF_OBJECTS), "")
+    part = kinds(rows).where(rows["suite"].isin(OBJECT_SUITES), "")
     for (first, second, name), group in rows.groupby(["method", "other", part], sort=False):
         cells = []
         for metric in metrics:
-            of_metric = group[group["metric"] == metric]
-            if of_metric.empty:
+            metric_rows = group[group["metric"] == metric]
+            if metric_rows.empty:
                 cells.append("not measured")
                 continue
-            sign = np.where(of_metric["adjusted"] < LEVEL, np.sign(of_metric["gain"]), 0.0)
+            sign = np.where(metric_rows["adjusted"] < LEVEL, np.sign(metric_rows["gain"]), 0.0)
             counts = ", ".join(f"{int((sign == way).sum())} {word}" for way, word in WAYS.items())
-            cells.append(f"{counts} ({of_metric['network'].nunique()} networks)")
+            cells.append(f"{counts} ({metric_rows['network'].nunique()} networks)")
         lines.append([f"{name}: {titles[first]} over {titles[second]}".removeprefix(": "), *cells])
     return lines
 
 
 def over_networks(group: pd.DataFrame) -> tuple[float, float, float]:
-    """The mean gain over networks and parts, with its interval over families, networks and
-    images.
+    """Return the mean gain over networks and parts, with its interval.
+
+    The interval is over families, networks and images.
     """
     rows = group.assign(value=group["gain"])
     return float(rows["value"].mean()), *interval_over_networks(rows)
 
 
 def holds(better: int, open_: int, worse: int, same: int) -> str:
-    """better on every network where the two differ: yes; on none: no; worse somewhere: mixed."""
+    """Return the verdict on a claim, from the numbers of networks.
+
+    It is yes if the first method is better on every network where the two differ, no if it is
+    better on none, and mixed if it is worse somewhere.
+    """
     if not better:
-        return (
-            f"**no**: worse on {worse}"
-            if worse
-            else "**not shown**"
-            if open_
-            else "**no**: the maps are the same"
-        )
+        if worse:
+            return f"**no**: worse on {worse}"
+        return "**not shown**" if open_ else "**no**: the maps are the same"
     if worse:
         return f"**mixed**: better on {better}, worse on {worse}"
     if open_:
         return f"**on {better} of {better + open_ + same}**"
-    return "**yes**" + (" where the maps differ" if same else "")
+    return "**yes** where the maps differ" if same else "**yes**"
 
 
 def above_controls(
     runs: Sequence[tuple[str, str, RunFolder]], titles: Titles
 ) -> tuple[list[list[str]], pd.DataFrame]:
-    """A table with a line for each metric and kind of images, and a row for each method, metric,
-    part and network where the method has values that are compared: whether it is better than every
-    control.
+    """Return which methods are better than every control, as lines and as a table.
+
+    There is a line for each metric and kind of images. The table has a row for each method, metric,
+    part and network with values that are compared.
     """
     rows: list[dict[str, object]] = []
     for suite, part, run in runs:
         controls = {name for name in run.methods if run.metadata.method(name).control}
-        ranked = (metric for metric in run.metrics if run.metadata.value(metric).has_direction)
+        ranked = [metric for metric in run.metrics if run.metadata.value(metric).has_direction]
         for metric, name in product(ranked, run.methods):
-            if name not in controls and (
-                found := standings(run, metric, name, with_examples=False)
-            ):
-                about = {"suite": suite, "part": part, "metric": metric, "method": name}
-                each = {network: one for network, one in found.networks.items() if one.answered}
-                rows += [
-                    {**about, "network": network, "above": one.beats_controls}
-                    for network, one in each.items()
-                ]
+            if name in controls:
+                continue
+            found = standings(run, metric, name, with_examples=False)
+            if not found:
+                continue
+            for network, standing in found.networks.items():
+                if standing.answered:
+                    row = {"suite": suite, "part": part, "metric": metric, "method": name}
+                    rows.append(row | {"network": network, "above": standing.beats_controls})
     table = pd.DataFrame(rows)
     columns = (
         "above all controls on every network",
@@ -337,27 +360,29 @@ def above_controls(
     lines = [["metric", "images", "networks", *columns]]
     for (key, images), group in table.groupby(["metric", kinds(table)], sort=False):
         networks = group[["part", "network"]].drop_duplicates()
-        distinct, count = networks["network"].str.partition("+")[0].nunique(), len(networks)
-        lists: tuple[list[str], list[str], list[str]] = ([], [], [])  # as the columns
+        count = len(networks)
+        distinct = networks["network"].str.partition("+")[0].nunique()
+        always: list[str] = []
+        partly: list[str] = []
+        never: list[str] = []
         for name, above in group.groupby(group["method"].astype(str), sort=False)["above"]:
-            if above.all() or not above.any():
-                has_all = len(above) == count
-                place = 2 if not above.any() else int(not has_all)
-                lists[place].append(
-                    titles[name] + ("" if has_all else f" ({len(above)} of {count})")
-                )
-        always, partly, never = ("; ".join(names) or "none" for names in lists)
-        if len(lists[2]) > 8:
-            never = f"{len(lists[2])} of {group['method'].nunique()}"
-        lines.append(
-            [titles[key], str(images), f"{count} ({distinct} distinct)", always, partly, never]
-        )
+            has_all = len(above) == count
+            title = titles[name] if has_all else f"{titles[name]} ({len(above)} of {count})"
+            if not above.any():
+                never.append(title)
+            elif above.all():
+                (always if has_all else partly).append(title)
+        cells = ["; ".join(names) or "none" for names in (always, partly, never)]
+        if len(never) > 8:
+            cells[2] = f"{len(never)} of {group['method'].nunique()}"
+        lines.append([titles[key], str(images), f"{count} ({distinct} distinct)", *cells])
     return lines, table
 
 
 def medians(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -> list[list[str]]:
-    """A line for each of SHOWN, a cell for each part and metric of OTHER_OBJECTS: the median over
-    networks of the mean over rows, and its range over networks.
+    """Return a line for each of SHOWN, with a cell for each part and metric of OTHER_OBJECTS.
+
+    A cell has the median over networks of the mean over rows, and its range over networks.
     """
     columns = [(part, run, metric) for (_, part, run), metric in product(runs, OTHER_OBJECTS)]
     lines = [["", *(f"{part}: {titles[metric]}" for part, _, metric in columns)]]
@@ -365,42 +390,43 @@ def medians(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -> list[
         cells = []
         for _, run, metric in columns:
             rows = run.records.rows([metric])
-            means = (
-                rows[rows["method"].astype(str) == name]
-                .groupby("model", observed=True)["value"]
-                .mean()
-            )
-            cells.append(
-                f"{number(means.median())} ({number(means.min())} to {number(means.max())})"
-            )
+            method_rows = rows[rows["method"].astype(str) == name]
+            means = method_rows.groupby("model", observed=True)["value"].mean()
+            extent = f"{number(means.min())} to {number(means.max())}"
+            cells.append(f"{number(means.median())} ({extent})")
         lines.append([titles[name], *cells])
     return lines
 
 
 def main() -> None:
-    of_suites = {suite: runs_of([suite]) for suite in (*SUITES, *OF_AXES, *OF_OBJECTS)}
-    runs, of_objects = (
-        [run for suite in names for run in of_suites[suite]] for names in (SUITES, OF_OBJECTS)
-    )
-    titles = titles_of([run for each in of_suites.values() for run in each])
-    tables, parts = dict[str, list[list[str]]](), []
+    """Write both files."""
+    runs_by_suite = {suite: runs_of([suite]) for suite in (*SUITES, *AXES_SUITES, *OBJECT_SUITES)}
+    runs = [run for suite in SUITES for run in runs_by_suite[suite]]
+    object_runs = [run for suite in OBJECT_SUITES for run in runs_by_suite[suite]]
+    titles = titles_of([run for suite_runs in runs_by_suite.values() for run in suite_runs])
+    tables: dict[str, list[list[str]]] = {}
+    parts = []
     for question in QUESTIONS:
-        rows = compared(question, [run for suite in question.suites for run in of_suites[suite]])
+        question_runs = [run for suite in question.suites for run in runs_by_suite[suite]]
+        rows = compared(question, question_runs)
         if rows.empty:
             tables[question.name] = [["no values are published"]]
             continue
         tables[question.name] = (by_metric if question.brief else verdicts)(rows, titles)
         parts.append(rows)
-    of_axioms = pd.concat(
+    axiom_rows = pd.concat(
         [rows for rows in parts if rows["question"].iloc[0] in ("axioms", "visualization")]
     )
-    tables["networks"] = by_network(of_axioms, of_suites["photographs-2"], titles)
+    tables["networks"] = by_network(axiom_rows, runs_by_suite["photographs-2"], titles)
     tables["controls"], above = above_controls(runs, titles)
-    tables["object_controls"], _ = above_controls(of_objects, titles)
-    tables["object_maps"] = medians(of_objects, titles)
-    never = above.groupby("method", sort=False)["above"].any()
-    tables["never"] = [["methods that are above all controls by no metric on any network"],
-                       ["; ".join(titles[name] for name in never.index[~never]) or "none"]]  # fmt: skip
+    tables["object_controls"], _ = above_controls(object_runs, titles)
+    tables["object_maps"] = medians(object_runs, titles)
+    is_ever_above = above.groupby("method", sort=False)["above"].any()
+    never = [titles[name] for name in is_ever_above.index[~is_ever_above]]
+    tables["never"] = [
+        ["methods that are above all controls by no metric on any network"],
+        ["; ".join(never) or "none"],
+    ]
     pd.concat(parts).to_csv(DOCS / "data" / "findings.csv", index=False, float_format="%.6g")
     path = DOCS / "findings.md"
     path.write_text(filled(path.read_text(encoding="utf-8"), tables), encoding="utf-8")
@@ -408,7 +434,7 @@ def main() -> None:
 
 
 def filled(text: str, tables: Mapping[str, Sequence[Sequence[str]]]) -> str:
-    """The document with each table between its two markers."""
+    """Return the document with each table between its two markers."""
     for name, rows in tables.items():
         before, start, rest = text.partition(f"{START}: {name} -->\n")
         _, end, after = rest.partition("<!-- end -->")

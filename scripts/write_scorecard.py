@@ -1,11 +1,10 @@
-"""Write docs/data/scorecard.csv: each metric of conf/metric that has a direction, judged in the
-runs of scorecard.yaml.
+"""Write docs/data/scorecard.csv: the judgement of each metric of conf/metric with a direction.
 
-python scripts/write_scorecard.py [RUN ...] [--metrics NAME ...]
+    python scripts/write_scorecard.py [RUN ...] [--metrics NAME ...]
 
-RUN: of scorecard.yaml; default: all. --metrics: these alone, of conf/metric. What a run has
-computed is kept in results/, and a second call computes what is missing. The rows of other runs and
-metrics stay as they are: each row says its run, commit and date.
+RUN is a run of scorecard.yaml; by default all are computed. --metrics limits them to these metrics.
+The values of a run are kept in results/, and a second call computes only what is missing. The rows
+of other runs and metrics stay unchanged: each row says its run, commit and date.
 """
 
 from __future__ import annotations
@@ -37,38 +36,37 @@ from axiom_bench.testing.relations import sanity
 PLAN = Path(__file__).with_name("scorecard.yaml")
 CARD = Path(__file__).resolve().parents[1] / "docs" / "data" / "scorecard.csv"
 MADE_MAPS = "made_maps"
-OF_METRICS = {
-    SANITY: sanity,
-    MADE_MAPS: gaming,
-}  # beside the runs; maps are made for metrics of blind runs
+# Tests of metrics in addition to the runs. Maps are made for the metrics of blind runs.
+METRIC_TESTS = {SANITY: sanity, MADE_MAPS: gaming}
 ALWAYS = ("report.figures.grid=null", "pictures.rows=0", "pictures.gallery=0", "runtime.repeats=0")
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A run. metrics: names of conf/metric. about: added to the networks' names."""
+    """A run of scorecard.yaml."""
 
     name: str
     experiment: str
-    metrics: tuple[str, ...]
+    metrics: tuple[str, ...]  # names of conf/metric
     overrides: tuple[str, ...]
-    about: str = ""
+    about: str = ""  # added to the networks' names
 
     @property
     def arguments(self) -> list[str]:
-        """Of axiom-bench."""
-        metrics = f"metric=[{','.join(self.metrics)}]"
+        """The arguments of axiom-bench."""
         return [
             f"experiment={self.experiment}",
             f"run=scorecard_{self.name}",
             *ALWAYS,
             *self.overrides,
-            metrics,
+            f"metric=[{','.join(self.metrics)}]",
         ]
 
     def rows(self) -> pd.DataFrame:
-        """Computes what is missing: the columns of `card.Row`, with run, commit and date. Raises
-        BenchError where a network of the run fails.
+        """Compute what is missing. Return the columns of `card.Row`, with run, commit and date.
+
+        Raises:
+            BenchError: If a network of the run fails.
         """
         code, lines, folder = compute(self.arguments)
         if code:
@@ -81,49 +79,52 @@ class Planned:
 
 
 def plan(path: Path = PLAN) -> dict[str, Planned]:
-    """The runs by name, in order."""
+    """Return the runs by name, in order."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    lists = content["metrics"]
-    return {
-        name: Planned(name, **run | {
-            "metrics": tuple(metric for chosen in run["metrics"] for metric in lists[chosen]),
-            "overrides": tuple(run["overrides"]),
-        })
-        for name, run in content["runs"].items()
-    }  # fmt: skip
+    runs = {}
+    for name, settings in content["runs"].items():
+        metrics: list[str] = []
+        for list_name in settings["metrics"]:
+            metrics += content["metrics"][list_name]
+        fields = {"metrics": tuple(metrics), "overrides": tuple(settings["overrides"])}
+        runs[name] = Planned(name, **(settings | fields))
+    return runs
 
 
 def judged_metrics(runs: Mapping[str, Planned]) -> list[str]:
-    """Of all runs, each once."""
+    """Return the metrics of all runs, each once."""
     return list(dict.fromkeys(metric for run in runs.values() for metric in run.metrics))
 
 
 def rows_of_metrics(name: str, metrics: Sequence[str]) -> pd.DataFrame:
-    """Of OF_METRICS; the columns are those of `Planned.rows`. Prints which metrics have none, and
-    why.
+    """Return the rows of one of METRIC_TESTS, with the columns of `Planned.rows`.
+
+    The metrics without rows are printed with the reason.
     """
     tables = []
-    for metric in (plugins.load("metric", metric) for metric in metrics):
+    for metric_name in metrics:
+        metric = plugins.load("metric", metric_name)
         try:
-            tables.append(frame(OF_METRICS[name](metric, judged_values(metric))))
+            tables.append(frame(METRIC_TESTS[name](metric, judged_values(metric))))
         except BenchError as error:
             print(error, flush=True)
-    return _signed(
-        pd.concat(tables, ignore_index=True), name, manifest.commit(), datetime.now(UTC).isoformat()
-    )
+    rows = pd.concat(tables, ignore_index=True)
+    return _signed(rows, name, manifest.commit(), datetime.now(UTC).isoformat())
 
 
 def judged_values(metric: plugins.Plugin) -> list[str]:
-    """The names of its values of an image that have a direction: those that the scorecard can
-    judge.
+    """Return the names of the metric's values of an image that have a direction.
+
+    Only these can be judged by the scorecard.
     """
     about = manifest.values_of(metric)
     return [name for name in plugins.value_names(metric) if about[name].better != "none"]
 
 
 def write(rows: pd.DataFrame, order: Sequence[str], path: Path, all_metrics: bool = True) -> None:
-    """Into the scorecard, in place of the rows of the same run, or of its same metrics. order: of
-    all runs.
+    """Write rows into the scorecard, in place of the rows of the same run, or of its same metrics.
+
+    `order` has the names of all runs.
     """
     new = _as_text(StringIO(rows.to_csv(index=False, float_format="%.4g")))
     old = _as_text(path) if path.exists() else new[:0]
@@ -144,45 +145,44 @@ def _signed(rows: pd.DataFrame, run: str, commit: str | None, created: str) -> p
 
 
 def main(argv: Sequence[str] | None = None, path: Path = PLAN, output: Path = CARD) -> int:
-    """Computes, writes and prints; the exit code is 1 where a run has failed, as without
-    photographs.
-    """
+    """Compute, write and print the rows. Return 1 if a run failed, as without photographs."""
     runs = plan(path)
+    order = [*runs, *METRIC_TESTS]
     parser = argparse.ArgumentParser(description="Write docs/data/scorecard.csv.")
     parser.add_argument(
-        "runs", nargs="*", metavar="RUN", help=f"default: all of {', '.join([*runs, *OF_METRICS])}"
+        "runs", nargs="*", metavar="RUN", help=f"default: all of {', '.join(order)}"
     )
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help="default: all of each run")
-    order, code = [*runs, *OF_METRICS], 0
     arguments = parser.parse_args(argv)
-    chosen, wanted = arguments.runs or order, arguments.metrics
+    wanted = arguments.metrics
+    chosen = arguments.runs or order
     for name in chosen:
         if name not in order:
             raise unknown("run of scorecard.yaml", name, order)
+    code = 0
     for name in chosen:
-        blind = {other: run for other, run in runs.items() if run.experiment == "blind"}
-        metrics = (
-            runs[name].metrics
-            if name in runs
-            else judged_metrics((name == MADE_MAPS and blind) or runs)
-        )
+        if name in runs:
+            metrics = list(runs[name].metrics)
+        else:
+            blind = {other: run for other, run in runs.items() if run.experiment == "blind"}
+            metrics = judged_metrics((name == MADE_MAPS and blind) or runs)
         metrics = [metric for metric in metrics if wanted is None or metric in wanted]
         if not metrics:
             continue
         print(f"{name}: {len(metrics)} metrics", flush=True)
         start = time.process_time()
         try:
-            run = replace(runs[name], metrics=tuple(metrics)) if name in runs else None
-            rows = rows_of_metrics(name, metrics) if run is None else run.rows()
+            if name in runs:
+                rows = replace(runs[name], metrics=tuple(metrics)).rows()
+            else:
+                rows = rows_of_metrics(name, metrics)
         except BenchError as error:
             print(f"{name}: left out: {error}")
             code = 1
             continue
         write(rows, order, output, all_metrics=wanted is None)
-        print(
-            f"{name}: {len(rows)} rows, {time.process_time() - start:.0f} s of processor time",
-            flush=True,
-        )
+        seconds = time.process_time() - start
+        print(f"{name}: {len(rows)} rows, {seconds:.0f} s of processor time", flush=True)
     return code
 
 

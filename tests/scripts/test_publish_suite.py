@@ -61,5 +61,5 @@ def test_a_copied_part_differs_by_its_suite_only(tmp_path, monkeypatch):
 
 
 def test_the_few_methods_exist_and_have_controls():
-    assert {*publish_suite.OF_FEW} <= {*plugins.names("method")}
-    assert {"uniform", "random", "centered", "shuffled_channels"} <= {*publish_suite.OF_FEW}
+    assert {*publish_suite.FEW_METHODS} <= {*plugins.names("method")}
+    assert {"uniform", "random", "centered", "shuffled_channels"} <= {*publish_suite.FEW_METHODS}

@@ -82,7 +82,7 @@ def test_a_run_s_rows_replace_its_own_alone(made, capsys):
     assert table["run"].drop_duplicates().tolist() == [
         "first",
         "second",
-        *write_scorecard.OF_METRICS,
+        *write_scorecard.METRIC_TESTS,
     ]
     assert set(table.loc[table["run"] == "second", "network"]) == {"planted_or (few)"}
     assert {"average_drop", "conservation_error"} == set(
