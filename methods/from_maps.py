@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -32,7 +33,7 @@ class MapFiles:
         problem: The reason why the maps can't be used; empty if they can.
     """
 
-    arrays: Mapping[str, Callable[[], NDArray]] = field(default_factory=dict)
+    arrays: Mapping[str, Callable[[], NDArray[Any]]] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
     problem: str = ""
 
@@ -112,10 +113,10 @@ def _map_files(path: Path) -> MapFiles:
     return MapFiles(arrays, shape)
 
 
-def _arrays(path: Path) -> dict[str, Callable[[], NDArray]]:
+def _arrays(path: Path) -> dict[str, Callable[[], NDArray[Any]]]:
     """Return a function per name that reads the array. Raise one of UNREADABLE on failure."""
     if path.is_dir():
-        readers: dict[str, Callable[[], NDArray]] = {}
+        readers: dict[str, Callable[[], NDArray[Any]]] = {}
         for file in sorted(path.rglob("*")):
             if file.suffix in SUFFIXES:
                 name = file.relative_to(path).as_posix()[: -len(file.suffix)]
@@ -130,13 +131,13 @@ def _arrays(path: Path) -> dict[str, Callable[[], NDArray]]:
     return {}
 
 
-def _tensor_array(tensors: safe_open, name: str) -> NDArray:
+def _tensor_array(tensors: safe_open, name: str) -> NDArray[Any]:
     """Return a tensor as float64, since NumPy has no bfloat16."""
-    array: NDArray = tensors.get_tensor(name).double().numpy()
+    array: NDArray[Any] = tensors.get_tensor(name).double().numpy()
     return array
 
 
-def _file_array(file: Path) -> NDArray:
+def _file_array(file: Path) -> NDArray[Any]:
     """Return the array of a .npy file, whose values are read when used, or of a .npz file."""
     if file.suffix == ".npy":
         return np.lib.format.open_memmap(file, mode="r")
