@@ -1,5 +1,6 @@
-"""Metrics: pure functions of an Explanation, one value per image. One file and one YAML in
-conf/metric/ each.
+"""Metrics: pure functions of an `Explanation` that return one value per image.
+
+Each metric has one file here and one YAML file in conf/metric/.
 """
 
 from __future__ import annotations
@@ -8,12 +9,20 @@ from axiom_bench.evaluation import plugins
 
 
 def get(name: str) -> plugins.Plugin:
-    """The metric of that name with its parameters bound. Raises BenchError, with the nearest names,
-    for another.
+    """Return the metric with this name, its parameters bound.
+
+    Args:
+        name: The name of a file in conf/metric/, without its ending.
+
+    Returns:
+        The plug-in, which is called with an explanation.
+
+    Raises:
+        BenchError: If no metric has this name. The message lists the nearest names.
     """
     return plugins.load("metric", name)
 
 
 def names() -> list[str]:
-    """All metric names, sorted."""
+    """Return the names of all metrics, sorted."""
     return plugins.names("metric")

@@ -1,5 +1,6 @@
-"""ADCC: Poppi et al., Revisiting the Evaluation of Class Activation Mapping, CVPRW 2021,
-arXiv:2104.10252.
+"""ADCC: Poppi et al., CVPRW 2021, arXiv:2104.10252.
+
+The paper is "Revisiting the Evaluation of Class Activation Mapping".
 """
 
 from __future__ import annotations
@@ -19,13 +20,20 @@ from axiom_bench.metrics.shared.similarity import pearson
 def adcc(
     explanation: Explanation, filling: Filling = Filling()
 ) -> MetricGenerator[dict[str, Tensor]]:
-    """{adcc, coherency, complexity} -> (B,) each, in [0, 1]; higher is better, of complexity lower.
+    """Compute ADCC, the harmonic mean of coherency, 1 - complexity and 1 - average drop.
 
-    coherency: (1 + Pearson's correlation of h and h') / 2, h' the same method's map of what h
-    keeps, image h + fill (1 - h). complexity: the mean of h, its L1 norm a pixel. adcc: the
-    harmonic mean of coherency, 1 - complexity and 1 - average drop, 0 where one of them is.
-    Coherency is NaN where h or h' is the same everywhere. fill and blur: see
-    `shared.perturbation.Filling`; "zero" is the published image x map, in normalised pixels.
+    Coherency is (1 + Pearson's correlation of h and h') / 2. Here h' is the same method's map of
+    the image that h keeps, image h + fill (1 - h). Complexity is the mean of h, its L1 norm per
+    pixel. ADCC is 0 if one of the three terms is 0. Coherency is NaN if h or h' is constant.
+
+    Args:
+        explanation: The explanation, with its heatmap h (B, H', W') and its trace.
+        filling: The replacement of the pixels that h hides; see `shared.perturbation.Filling`. The
+            fill "zero" is the published image x map, in normalised pixels.
+
+    Returns:
+        adcc, coherency and complexity, each (B,) in [0, 1]. Higher is better, except for
+        complexity. A value is infinite if a map or the model's answer isn't finite.
     """
     trace = explanation.required_trace
     heatmap = explanation.required_heatmap

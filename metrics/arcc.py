@@ -1,4 +1,7 @@
-"""ARCC: Domeniconi et al., How to Evaluate and Refine your CAM, ICPR 2026, arXiv:2605.14641."""
+"""ARCC: Domeniconi et al., ICPR 2026, arXiv:2605.14641.
+
+The paper is "How to Evaluate and Refine your CAM".
+"""
 
 from __future__ import annotations
 
@@ -25,13 +28,23 @@ def arcc(
     filling: Filling = Filling(),
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
-    """The harmonic mean of coherency, 1 - complexity and ROAD -> (B,) in [0, 1]; higher is better.
+    """Compute ARCC, the harmonic mean of coherency, 1 - complexity and ROAD.
 
-    ADCC with ROAD in the place of 1 - average drop. Coherency and complexity: see `adcc`, with
-    which it shares the map of what the map keeps; fill and blur are of what it doesn't. ROAD: twice
-    `road_combined`, whose fractions, noise and seed these are, at least 0. 0 where one of the three
-    is 0. NaN where the map, or that of what it keeps, is constant. Costs two passes a fraction, and
-    a trace with the method.
+    ARCC is ADCC with ROAD instead of 1 - average drop. Coherency and complexity are those of
+    `adcc`, and both metrics share the map of the kept image. ROAD is twice `road_combined`, at
+    least 0. The metric costs two passes per fraction, and a trace with the method.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and its trace.
+        fractions: The fractions of ROAD, between 0 and 1.
+        noise: The standard deviation of ROAD's noise, in the network's input.
+        filling: The replacement of the pixels that the map hides, for coherency; see
+            `shared.perturbation.Filling`.
+        seed: The seed of ROAD's noise.
+
+    Returns:
+        ARCC, (B,) in [0, 1]; higher is better. It is 0 if one of the three terms is 0. It is NaN if
+        the map is constant, or the map of the kept image is.
     """
     heatmap = explanation.required_heatmap
     combined = yield from road_combined(explanation, fractions, noise, "probability", seed)
@@ -40,12 +53,20 @@ def arcc(
 
 
 def harmonic_mean(heatmap: Tensor, kept: Tensor, combined: Tensor) -> Tensor:
-    """Of coherency, 1 - complexity and twice ROAD, cut to [0, 1]: two (B, H', W') and (B,) -> (B,);
-    see `arcc`.
+    """Compute the harmonic mean of coherency, 1 - complexity and twice ROAD; see `arcc`.
+
+    Args:
+        heatmap: The heatmaps, (B, H', W').
+        kept: The heatmaps of the kept images, (B, H', W').
+        combined: The values of `road_combined`, (B,). Twice these values are cut to [0, 1].
+
+    Returns:
+        The harmonic means, (B,). They are infinite if `kept` or `combined` isn't finite.
     """
     road = (2 * combined).clamp(0, 1)
     coherency = (1 + pearson(heatmap, kept)) / 2
-    harmonic = 3 / (1 / coherency + 1 / (1 - heatmap.double().mean(axes(heatmap, 1))) + 1 / road)
+    complexity = heatmap.double().mean(axes(heatmap, 1))
+    harmonic = 3 / (1 / coherency + 1 / (1 - complexity) + 1 / road)
     # Infinite where a map or the model's answer isn't finite, since NaN means a constant map.
     has_map = kept.flatten(1).isfinite().all(1)
     return harmonic.masked_fill(~(has_map & combined.isfinite()), torch.inf)

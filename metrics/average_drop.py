@@ -17,12 +17,18 @@ from axiom_bench.metrics.shared.perturbation import (
 
 @takes_fields
 def average_drop(explanation: Explanation, filling: Filling = Filling()) -> MetricGenerator[Tensor]:
-    """max(0, p - p') / p, where p' sees only what the map highlights: image h + fill (1 - h) ->
-    (B,) in [0, 1].
+    """Compute max(0, p - p') / p, where p' is the probability given only what the map highlights.
 
-    p: softmax probability of the class. Lower is better. A fraction per image, not x 100; the
-    average is the table's. fill and blur: see `shared.perturbation.Filling`; "zero" is the
-    published image x map, in normalised pixels.
+    p is the softmax probability of the class, and p' that of the image h + fill (1 - h). The value
+    is a fraction per image, not multiplied by 100. The average is computed for the table.
+
+    Args:
+        explanation: The explanation, with its heatmap h (B, H', W') and its trace.
+        filling: The replacement of the pixels that h hides; see `shared.perturbation.Filling`. The
+            fill "zero" is the published image x map, in normalised pixels.
+
+    Returns:
+        The relative drops, (B,) in [0, 1]; lower is better.
     """
     trace = explanation.required_trace
     kept_logits = yield from logits_of_kept(explanation, filling)
@@ -30,6 +36,15 @@ def average_drop(explanation: Explanation, filling: Filling = Filling()) -> Metr
 
 
 def relative_drop(trace: Trace, kept_logits: Tensor) -> Tensor:
-    """max(0, p - p') / p -> (B,), p' from the logits (B, C) of the kept images."""
-    p, p_kept = (probabilities(logits, trace.targets) for logits in (trace.logits, kept_logits))
+    """Compute max(0, p - p') / p.
+
+    Args:
+        trace: The trace, whose logits give p.
+        kept_logits: The logits of the kept images, (B, C), which give p'.
+
+    Returns:
+        The relative drops, (B,).
+    """
+    p = probabilities(trace.logits, trace.targets)
+    p_kept = probabilities(kept_logits, trace.targets)
     return (p - p_kept).clamp(min=0) / p

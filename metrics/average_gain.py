@@ -11,23 +11,26 @@ from axiom_bench.metrics.shared.perturbation import Filling, logits_of_kept, tak
 
 @takes_fields
 def average_gain(explanation: Explanation, filling: Filling = Filling()) -> MetricGenerator[Tensor]:
-    """max(0, p' - p) / (1 - p), where p' sees only what the map highlights -> (B,) in [0, 1];
-    higher is better.
+    """Compute max(0, p' - p) / (1 - p), where p' sees only what the map highlights.
 
-    p: softmax probability of the class; p': of image h + fill (1 - h). A fraction per image, not x
-    100; the counterpart of `average_drop`. fill and blur: see `shared.perturbation.Filling`; "zero"
-    is image x map, in normalised pixels.
+    p is the softmax probability of the class, and p' that of the image h + fill (1 - h). The metric
+    is the counterpart of `average_drop`. The value is a fraction per image, not multiplied by 100.
+
+    Args:
+        explanation: The explanation, with its heatmap h (B, H', W') and its trace.
+        filling: The replacement of the pixels that h hides; see `shared.perturbation.Filling`. The
+            fill "zero" is image x map, in normalised pixels.
+
+    Returns:
+        The relative gains, (B,) in [0, 1]; higher is better.
     """
     trace = explanation.required_trace
     kept_logits = yield from logits_of_kept(explanation, filling)
-    missing, missing_kept = (
-        _missing(logits, trace.targets) for logits in (trace.logits, kept_logits)
-    )
+    missing = _missing(trace.logits, trace.targets)
+    missing_kept = _missing(kept_logits, trace.targets)
     return (missing - missing_kept).clamp(min=0) / missing
 
 
 def _missing(logits: Tensor, targets: Tensor) -> Tensor:
-    """1 - p as the sum of all other probabilities, which keeps its digits where p is nearly 1: (B,
-    C), (B,) -> (B,).
-    """
+    """Compute 1 - p as the sum of all other probabilities, which stays precise if p is nearly 1."""
     return logits.double().softmax(1).scatter(1, targets[:, None], 0).sum(1)

@@ -8,11 +8,17 @@ from axiom_bench.explanation.explanation import Explanation
 
 
 def axiom_floor(explanation: Explanation) -> dict[str, Tensor]:
-    """{sensitivity: |S - sum d_k| / sum |d_k|, conservation: |S - sum d_k| / |S|} -> (B,) each, of
-    the layer alone.
+    """Compute |S - sum d_k| / sum |d_k| and |S - sum d_k| / |S|, which depend only on the layer.
 
-    With m_k free, the best reachable pairs (sensitivity, conservation error) are the segment from
-    (0, the second) to (the first, 0): |S - sum d_k| <= |S - sum m_k| + sum |m_k - d_k|.
+    With m_k free, |S - sum d_k| <= |S - sum m_k| + sum |m_k - d_k|. The best reachable pairs of
+    sensitivity error and conservation error therefore form a segment. It runs from (0, the second
+    value) to (the first value, 0).
+
+    Args:
+        explanation: The explanation, with its trace.
+
+    Returns:
+        axiom_floor_sensitivity and axiom_floor_conservation, each (B,).
     """
     trace = explanation.required_trace
     S = trace.scores.double()  # (B,)

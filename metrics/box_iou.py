@@ -1,5 +1,6 @@
-"""Localization by box: Zhou et al., CAM, CVPR 2016, arXiv:1512.04150; at 15 % as in Grad-CAM, ICCV
-2017.
+"""Localization by box: Zhou et al., CAM, CVPR 2016, arXiv:1512.04150.
+
+The default threshold of 15 % is that of Grad-CAM, ICCV 2017.
 """
 
 from __future__ import annotations
@@ -27,67 +28,69 @@ def box_iou(
     connectivity: int = 8,
     regions: str = "largest",
 ) -> Tensor:
-    """The best IoU, over the class's boxes, of the box around the largest region above fraction x
-    maximum -> (B,).
+    """Compute the IoU of a true box with the box around the largest region above a threshold.
 
-    The region is the connected component with the most pixels (of equals, the first in reading
-    order) of the map rounded to 1e-6; connectivity: 8 (diagonals touch) or 4. fraction "best": each
-    image's best of 0, 0.01, ... 0.99, chosen by the annotation. regions "all": the best of all
-    components' boxes. Boxes: x0 y0 x1 y1 in pixels, x1 and y1 exclusive; of signals and volumes
-    starts and then ends, the last axis first. Rows without a box or with a zero map give NaN.
-    Raises BenchError for another choice.
+    The region is a connected component of the pixels above fraction x maximum. It has the most
+    pixels; of equals, the first in reading order counts. The map is rounded to 1e-6. Of several
+    boxes of the class, the one with the highest IoU counts. A box is x0 y0 x1 y1 in pixels, x1 and
+    y1 exclusive. For signals and volumes a box has the starts and then the ends, the last axis
+    first.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and the class's boxes.
+        fraction: The threshold as a fraction of the maximum. With "best", each image has its best
+            of 0, 0.01, ... 0.99, chosen with the annotation.
+        connectivity: 8 if pixels that touch at a corner are connected, otherwise 4.
+        regions: "largest" for the largest component, "all" for the best of all components' boxes.
+
+    Returns:
+        The IoU, (B,). It is NaN for rows without a box or with a zero map.
+
+    Raises:
+        BenchError: If `fraction`, `connectivity` or `regions` isn't one of these choices.
     """
     if regions not in ("largest", "all"):
         raise BenchError(f"box_iou's regions are 'largest' or 'all', not {regions!r}.")
     check_fraction(fraction)
     check_connectivity(connectivity)
     if fraction == BEST and explanation.dimensions != 2:
-        curves = torch.stack(
-            [box_iou(explanation, each, connectivity, regions) for each in FRACTIONS]
-        ).numpy()
-        return torch.from_numpy(np.fmax.reduce(curves, axis=0))
+        values = [box_iou(explanation, threshold, connectivity, regions) for threshold in FRACTIONS]
+        return torch.from_numpy(np.fmax.reduce(torch.stack(values).numpy(), axis=0))
     if fraction == BEST:
         boxes = boxes_above(explanation, connectivity)
-        curves = np.where(
-            boxes.largest[..., 2] > 0, boxes.iou if regions == "largest" else boxes.best_iou, np.nan
-        )
-        return torch.from_numpy(np.fmax.reduce(curves, axis=1))
-    # One labelling needs no compiled code, which a first run would wait for.
+        has_region = boxes.largest[..., 2] > 0
+        ious = boxes.iou if regions == "largest" else boxes.best_iou
+        return torch.from_numpy(np.fmax.reduce(np.where(has_region, ious, np.nan), axis=1))
+    # A single threshold is labelled by SciPy, so that a first run doesn't wait for numba.
     above = millionths(explanation) > level(float(fraction))
-    rows = zip(above, explanation.required_boxes, strict=True)
-    return torch.tensor(
-        [
-            _best_iou(
-                _regions(pixels, connectivity, regions), boxes.detach().cpu().double().numpy()
-            )
-            for pixels, boxes in rows
-        ],
-        dtype=torch.float64,
-    )
+    best_ious = []
+    for pixels, true_boxes in zip(above, explanation.required_boxes, strict=True):
+        region_boxes = _regions(pixels, connectivity, regions)
+        best_ious.append(_best_iou(region_boxes, true_boxes.detach().cpu().double().numpy()))
+    return torch.tensor(best_ious, dtype=torch.float64)
 
 
 def _regions(above: np.ndarray, connectivity: int, regions: str) -> np.ndarray:
-    """(H', W') bool -> (n, 4) the boxes of the connected components, or of the largest alone."""
+    """Return the boxes (n, 4) of the connected components of (H', W'), or only of the largest."""
     structure = ndimage.generate_binary_structure(
         above.ndim, 1 if connectivity == 4 else above.ndim
     )
     labels, count = ndimage.label(above, structure)
     if regions == "largest" and count > 1:
         labels = (labels == np.bincount(labels.ravel())[1:].argmax() + 1).astype(np.uint8)
-    slices = ndimage.find_objects(labels)
-    corners = [
-        ([side.start for side in box[::-1]], [side.stop for side in box[::-1]]) for box in slices
-    ]
+    corners = []
+    for slices in ndimage.find_objects(labels):
+        sides = slices[::-1]  # the last axis first
+        corners.append(([side.start for side in sides], [side.stop for side in sides]))
     return np.array(corners, dtype=float).reshape(-1, 2 * above.ndim)
 
 
 def _best_iou(boxes: np.ndarray, true_boxes: np.ndarray) -> float:
-    """The best IoU of boxes (n, 4) with true boxes (m, 4); NaN where either are missing."""
+    """Compute the best IoU of boxes (n, 4) with true boxes (m, 4); NaN if either is missing."""
     if not len(boxes) or not len(true_boxes):
         return float("nan")
-    (starts, ends), (true_starts, true_ends) = (
-        np.split(each, 2, axis=1) for each in (boxes, true_boxes)
-    )
+    starts, ends = np.split(boxes, 2, axis=1)
+    true_starts, true_ends = np.split(true_boxes, 2, axis=1)
     near = np.maximum(starts[:, None], true_starts)
     far = np.minimum(ends[:, None], true_ends)
     shared = (far - near).clip(0).prod(2)

@@ -1,5 +1,6 @@
-"""The correlation of one image's maps of two of its classes: class discriminability that needs no
-regions.
+"""The correlation of an image's maps of two of its classes.
+
+It measures class discriminability without regions.
 """
 
 from __future__ import annotations
@@ -18,19 +19,26 @@ from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 def class_correlation(
     explanation: Explanation, similarity: str = "pearson"
 ) -> MetricGenerator[Tensor]:
-    """Similarity of the maps of the explained class and of another class in the image -> (B,),
-    lower is better.
+    """Compute the similarity of the maps of the explained class and of another class in the image.
 
-    The other class is the one with the largest box among all other classes, of equal boxes the
-    first in the annotation. similarity: see `shared.similarity`; Pearson's correlation of the
-    signed raw maps is in [-1, 1]: 1 where the map doesn't depend on the class, NaN where a map is
-    constant. Costs one trace, shared by all methods, and one run of the method.
+    The other class has the largest box among all other classes; of equal boxes, the first in the
+    annotation counts. The metric costs one trace, shared by all methods, and one run of the method.
+
+    Args:
+        explanation: The explanation, with its trace and the other objects of each image.
+        similarity: The kind of similarity; see `shared.similarity`. Pearson's correlation of the
+            signed raw maps is in [-1, 1].
+
+    Returns:
+        The similarities, (B,); lower is better. Pearson's correlation is 1 if the map doesn't
+        depend on the class, and NaN if a map is constant.
     """
     trace = explanation.required_trace
 
     def other_trace() -> Trace:
-        pairs = zip(given(explanation.others, "others"), trace.targets, strict=True)
-        classes = [_class_of_largest_box(objects, default=int(target)) for objects, target in pairs]
+        classes = []
+        for objects, target in zip(given(explanation.others, "others"), trace.targets, strict=True):
+            classes.append(_class_of_largest_box(objects, default=int(target)))
         return trace.again(targets=torch.tensor(classes))
 
     compare = partial(similarity_of, explanation, kind=similarity)
@@ -38,8 +46,9 @@ def class_correlation(
 
 
 def _class_of_largest_box(objects: AnnotatedObjects, default: int) -> int:
-    """The class of the largest box; `default` where there is none, in a row whose value is
-    dropped.
+    """Return the class of the largest box, or `default` for a row without one.
+
+    The value of a row without a box is dropped.
     """
     starts, ends = objects.boxes.chunk(2, 1)
     areas = (ends - starts).prod(1)

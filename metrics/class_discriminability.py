@@ -1,5 +1,6 @@
-"""Class discriminability by region instead of by human judgement: after Fu et al., BMVC 2020, Fig.
-4(a).
+"""Class discriminability by region instead of by human judgement.
+
+The definition follows Fu et al., BMVC 2020, Fig. 4(a).
 """
 
 from __future__ import annotations
@@ -12,28 +13,39 @@ from axiom_bench.metrics.shared.regions import energy_of_class, other_energies
 
 
 def class_discriminability(explanation: Explanation, region: str = "boxes") -> dict[str, Tensor]:
-    """Which of an image's classes a map highlights, for images with objects of several classes ->
-    two values (B,).
+    """Compute E_c / sum_k E_k, the explained class's share of the map in all classes' regions.
 
-    class_discriminability: E_c / sum_k E_k in [0, 1], higher is better: E_k is the heatmap's sum
-    over the region of class k, c the explained class, k every class of the image. A pixel in two
-    classes' regions counts for both. class_seen: the class k with the highest energy (of equals the
-    explained class, then the lowest index), the answer that the map suggests in the game of Fig.
-    4(a). region: "boxes" or "masks", see `shared.regions`. Without energy in any region both are
-    NaN. Raises BenchError for another region.
+    E_k is the heatmap's sum over the region of class k. c is the explained class, and k runs over
+    every class of the image. A pixel in two classes' regions counts for both. The metric is for
+    images with objects of several classes.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and the objects of each image.
+        region: "boxes" or "masks"; see `shared.regions`.
+
+    Returns:
+        class_discriminability, (B,) in [0, 1]; higher is better. class_seen, (B,), is the class
+        with the highest energy, which the map suggests in the game of Fig. 4(a). Of equals, the
+        explained class comes first, then the lowest index. Both are NaN without energy in any
+        region.
+
+    Raises:
+        BenchError: If `region` isn't one of these choices.
     """
-    of_class = energy_of_class(explanation, region)
+    class_energy = energy_of_class(explanation, region)
     others = other_energies(explanation, region)
-    total = of_class + torch.tensor([sum(row.values()) for row in others], dtype=torch.float64)
+    other_totals = torch.tensor([sum(row.values()) for row in others], dtype=torch.float64)
+    total = class_energy + other_totals
     targets = explanation.required_trace.targets.tolist()
-    rows = [
-        {label: energy, **row}
-        for label, energy, row in zip(targets, of_class.tolist(), others, strict=True)
-    ]
-    seen = torch.tensor(
-        [max(row, key=row.__getitem__) for row in rows], dtype=torch.float64
-    )  # the first of equals
+    seen_classes = []
+    for target, target_energy, other_row in zip(
+        targets, class_energy.tolist(), others, strict=True
+    ):
+        # The explained class comes first, because `max` returns the first of equals.
+        energies = {target: target_energy, **other_row}
+        seen_classes.append(max(energies, key=energies.__getitem__))
+    seen = torch.tensor(seen_classes, dtype=torch.float64)
     return {
-        "class_discriminability": of_class / total,
+        "class_discriminability": class_energy / total,
         "class_seen": seen.masked_fill(~(total > 0), torch.nan),
     }

@@ -1,5 +1,6 @@
-"""Confidence drop under perturbation: Fu et al., Axiom-based Grad-CAM, BMVC 2020, arXiv:2008.02312,
-Fig. 4(b).
+"""Confidence drop under perturbation: Fu et al., BMVC 2020, arXiv:2008.02312, Fig. 4(b).
+
+The paper is "Axiom-based Grad-CAM".
 """
 
 from __future__ import annotations
@@ -24,22 +25,31 @@ def confidence_drop(
     perturbation: Perturbation = Perturbation("mean"),
     relative: bool = False,
 ) -> MetricGenerator[Tensor]:
-    """p - p': the drop in confidence when highlighted pixels are replaced -> (B,); higher is
-    better, may be negative.
+    """Compute p - p', the drop in confidence when highlighted pixels are replaced.
 
-    The perturbed image is image (1 - a) + fill a. mode "soft": a is the heatmap; "hard": 1 for the
-    highest `fraction` of the pixels; see `shared.perturbation.highlighted`, and `filling` for fill
-    and blur. output "probability": p is the softmax probability, the drop is in [-1, 1]. "logit": p
-    is the class's score; see `confidence` there. relative: (p - p') / |p| instead. Raises
-    BenchError for another mode, fill or output, and for a fraction outside [0, 1].
+    The perturbed image is image (1 - a) + fill a.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and its trace.
+        mode: "soft" if a is the heatmap. "hard" if a is 1 for the highest `fraction` of the pixels,
+            otherwise 0; see `shared.perturbation.highlighted`.
+        fraction: The share of the pixels that the mode "hard" replaces, in [0, 1].
+        perturbation: The replacement and the output; see `shared.perturbation.Perturbation`. With
+            the output "probability", p is the softmax probability, so that the drop is in [-1, 1].
+            With "logit", p is the class's score.
+        relative: If True, compute (p - p') / |p| instead.
+
+    Returns:
+        The drops, (B,); higher is better. They may be negative.
+
+    Raises:
+        BenchError: If the mode, fill or output is unknown, or the fraction is outside [0, 1].
     """
     trace = explanation.required_trace
     amount = highlighted(explanation, mode, fraction)
     logits = yield from perturbation.logits(
         explanation, ("confidence drop", mode, fraction), amount
     )
-    before, after = (
-        confidence_in(trace, each, trace.targets, perturbation.output)
-        for each in (trace.logits, logits)
-    )
+    before = confidence_in(trace, trace.logits, trace.targets, perturbation.output)
+    after = confidence_in(trace, logits, trace.targets, perturbation.output)
     return (before - after) / before.abs() if relative else before - after

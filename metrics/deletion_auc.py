@@ -17,12 +17,17 @@ def deletion_auc(
     perturbation: Perturbation = Perturbation("zero", 0.0223),
     first: str = "highest",
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
-    """Area under the class's probability as pixels are removed, highest first -> (B,); lower is
-    better.
+    """Compute the area under the class's probability as pixels are removed, highest first.
 
-    {deletion_auc: (B,), deletion: the curve, (B, steps + 1)}. steps: of equal numbers of pixels;
-    224 at 224 x 224 are the published 224 pixels each. fill, output and first: see
-    `shared.pixel_curves.pixel_curve`.
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and its trace.
+        steps: The number of steps, each with the same number of pixels. At 224 x 224 pixels, 224
+            steps are the published steps of 224 pixels.
+        perturbation: The fill and the output; see `shared.pixel_curves.pixel_curve`.
+        first: "highest" or "lowest", the pixels that are removed first.
+
+    Returns:
+        deletion_auc, (B,), lower is better; and the curve deletion, (B, steps + 1).
     """
     curve = yield from pixel_curve(explanation, steps, perturbation, first, inserts=False)
     fractions = [step / steps for step in range(steps + 1)]

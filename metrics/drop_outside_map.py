@@ -1,5 +1,6 @@
-"""Deletion of an object's pixels outside its map: whether what a map leaves out of the object
-matters to the score.
+"""Deletion of an object's pixels outside its map.
+
+The metric tests whether the part of the object that a map leaves out matters to the score.
 """
 
 from __future__ import annotations
@@ -18,13 +19,22 @@ from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 def drop_outside_map(
     explanation: Explanation, fraction: float = 0.5, filling: Filling = Filling()
 ) -> MetricGenerator[Tensor]:
-    """(S - S') / |S|: the drop without the object's pixels that lie outside the map -> (B,); lower
-    is better.
+    """Compute (S - S') / |S|, the drop without the object's pixels that lie outside the map.
 
-    S': with those pixels of the object's mask filled that aren't among the map's highest n, n =
-    `fraction` of the object's pixels, as many for every map; see `shared.pixel_order`. fill and
-    blur: see `shared.perturbation.Filling`. It may be negative. Raises BenchError for a fraction
-    outside (0, 1).
+    S' is the score when pixels of the object's mask are filled. They are those that aren't among
+    the map's highest n pixels. n is `fraction` of the object's pixels, the same for every map; see
+    `shared.pixel_order`.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W'), mask and trace.
+        fraction: The share of the object's pixels, above 0 and below 1.
+        filling: The replacement; see `shared.perturbation.Filling`.
+
+    Returns:
+        The drops, (B,); lower is better. They may be negative.
+
+    Raises:
+        BenchError: If the fraction is outside (0, 1).
     """
     if not 0 < fraction < 1:
         raise BenchError(

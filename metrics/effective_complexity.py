@@ -1,5 +1,6 @@
-"""Effective complexity: Nguyen and Martinez, On Quantitative Aspects of Model Interpretability,
-arXiv:2007.07584.
+"""Effective complexity: Nguyen and Martinez, 2020, arXiv:2007.07584.
+
+The paper is "On Quantitative Aspects of Model Interpretability".
 """
 
 from __future__ import annotations
@@ -27,14 +28,23 @@ def effective_complexity(
     steps: int = 20,
     filling: Filling = Filling("mean"),
 ) -> MetricGenerator[Tensor]:
-    """The smallest fraction of the highest pixels that keeps the prediction -> (B,) in [1/steps,
-    1], lower is simpler.
+    """Find the smallest fraction of the highest pixels that keeps the prediction.
 
-    k* = min k with |p - p'| < tolerance, p' the class's probability where all but the k highest
-    pixels are `fill` (see `shared.perturbation.Filling`). k takes `steps` equally spaced values,
-    and all pixels always suffice. See `shared.pixel_order` for the order of pixels. Costs steps - 1
-    forward passes. Raises BenchError for a tolerance not in [0, 1], steps below 1, or an unknown
-    fill.
+    k* = min k with |p - p'| < tolerance. p' is the class's probability if all but the k highest
+    pixels are filled. k takes `steps` equally spaced values, and all pixels always suffice. See
+    `shared.pixel_order` for the order of pixels. The metric costs steps - 1 forward passes.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and its trace.
+        tolerance: The difference of the probability that keeps the prediction, in [0, 1].
+        steps: The number of values of k.
+        filling: The replacement of pixels; see `shared.perturbation.Filling`.
+
+    Returns:
+        The fractions, (B,) in [1/steps, 1]; a lower value is simpler.
+
+    Raises:
+        BenchError: If the tolerance isn't in [0, 1], there is no step, or the fill is unknown.
     """
     if not 0 <= tolerance <= 1:
         raise BenchError(f"The tolerance of a probability lies in [0, 1]; it is {tolerance}.")
@@ -50,6 +60,8 @@ def effective_complexity(
     after = yield partly_filled(
         explanation, key, pixel_ranks(explanation), counts, perturbation, inserts=True
     )
-    enough = (probabilities(trace.logits, trace.targets)[:, None] - after).abs() < tolerance
+    before = probabilities(trace.logits, trace.targets)[:, None]
+    is_enough = (before - after).abs() < tolerance
     kept = torch.arange(1, steps).to(after) / steps
-    return torch.where(enough, kept, 1.0).amin(1).masked_fill(after.isnan().any(1), torch.nan)
+    smallest = torch.where(is_enough, kept, 1.0).amin(1)
+    return smallest.masked_fill(after.isnan().any(1), torch.nan)

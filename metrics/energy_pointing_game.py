@@ -1,4 +1,4 @@
-"""Energy-based pointing game: Wang et al., Score-CAM, CVPR Workshops 2020, arXiv:1910.01279."""
+"""Energy-based pointing game: Wang et al., Score-CAM, CVPRW 2020, arXiv:1910.01279."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from axiom_bench.metrics.shared.regions import share_inside
 
 
 def energy_pointing_game(explanation: Explanation) -> Tensor:
-    """sum of h inside the class's boxes / sum of h -> (B,) in [0, 1], the paper's Proportion;
-    higher is better.
+    """Compute sum of h inside the class's boxes / sum of h, the paper's Proportion.
 
-    A pixel lies in a box where its centre does; one in several boxes counts once. Negative evidence
-    is cut off by the heatmap's ReLU. A constant map has the boxes' share of the image.
+    A pixel lies in a box if its centre does. A pixel in several boxes counts once. The heatmap's
+    ReLU cuts off negative evidence. A constant map has the boxes' share of the image.
+
+    Args:
+        explanation: The explanation, with its heatmap h (B, H', W') and the class's boxes.
+
+    Returns:
+        The shares, (B,) in [0, 1]; higher is better.
     """
     return share_inside(explanation, "boxes")

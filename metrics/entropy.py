@@ -1,5 +1,7 @@
-"""Complexity as entropy: Bhatt et al., Evaluating and Aggregating Feature-based Model Explanations,
-IJCAI 2020.
+"""Complexity as entropy: Bhatt et al., IJCAI 2020, arXiv:2005.00631.
+
+The paper is "Evaluating and Aggregating Feature-based Model Explanations". It calls the value
+complexity.
 """
 
 from __future__ import annotations
@@ -10,12 +12,16 @@ from axiom_bench.explanation.explanation import Explanation
 
 
 def entropy(explanation: Explanation) -> Tensor:
-    """-sum_i p_i ln p_i with p = h / sum(h), h the heatmap's pixels -> (B,) in nats, lower is
-    simpler.
+    """Compute -sum_i p_i ln p_i with p = h / sum(h), where h are the heatmap's pixels.
 
-        From 0, a single pixel, to ln(H' W'), a constant map; 0 ln 0 = 0. It grows with the image's
-        size: compare values at one image size only.
-    The paper, arXiv:2005.00631, calls it complexity. A zero map gives NaN.
+    The value grows with the image's size, so compare values only at one image size. 0 ln 0 = 0.
+
+    Args:
+        explanation: The explanation, with its heatmap h (B, H', W').
+
+    Returns:
+        The entropies, (B,) in nats, from 0 for a single pixel to ln(H' W') for a constant map; a
+        lower value is simpler. A zero map gives NaN.
     """
     h = explanation.required_heatmap.double().flatten(1)
     p = h / h.sum(1, keepdim=True)

@@ -9,14 +9,18 @@ from axiom_bench.explanation.explanation import Explanation
 
 
 def epsilon(explanation: Explanation) -> Tensor:
-    """|S - sum_k sum_xy g_k F_k| / |S| -> (B,): in a ReLU network, the share of the later layers'
-    bias terms.
+    """Compute |S - sum_k sum_xy g_k F_k| / |S|.
 
-    A property of the layer, not of a method: XGrad-CAM's and HiResCAM's conservation error equals
-    it.
+    In a ReLU network the value is the share of the later layers' bias terms. It is a property of
+    the layer, not of a method: the conservation errors of XGrad-CAM and HiResCAM equal it.
+
+    Args:
+        explanation: The explanation, with its trace.
+
+    Returns:
+        The values, (B,).
     """
     trace = explanation.required_trace
     S = trace.scores  # (B,)
-    return (
-        S - (trace.gradients * trace.activations).sum(axes(trace.activations)).sum(1)
-    ).abs() / S.abs()
+    channel_totals = (trace.gradients * trace.activations).sum(axes(trace.activations))
+    return (S - channel_totals.sum(1)).abs() / S.abs()

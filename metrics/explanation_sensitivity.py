@@ -1,8 +1,8 @@
-"""Max- and average-sensitivity: Yeh et al., On the (In)fidelity and Sensitivity of Explanations,
-NeurIPS 2019.
+"""Max- and average-sensitivity: Yeh et al., NeurIPS 2019, arXiv:1901.09392.
 
-And the local Lipschitz estimate: Alvarez-Melis and Jaakkola, On the Robustness of Interpretability
-Methods, 2018. And relative stability: Agarwal et al., Rethinking Stability for Attribution-based
+The paper is "On the (In)fidelity and Sensitivity of Explanations". The module also has the local
+Lipschitz estimate of Alvarez-Melis and Jaakkola, On the Robustness of Interpretability Methods,
+2018. Relative stability is that of Agarwal et al., Rethinking Stability for Attribution-based
 Explanations, 2022, arXiv:2203.06877.
 """
 
@@ -22,27 +22,34 @@ from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import takes_fields
 
-LEAST_MOVE = 1e-6  # of what is divided by, as in section 3 of Agarwal et al.
+LEAST_MOVE = 1e-6  # the smallest divisor, as in section 3 of Agarwal et al.
 
 
 @dataclass(frozen=True)
 class Nearby:
-    """Random images near an image, the parameters of the metrics of this file."""
+    """Random images near an image; its fields are parameters of the metrics of this file."""
 
     radius: float = 0.2
-    """How far a value of the image moves at most, as the network takes it."""
+    """The largest change of a value of the image, in the network's input."""
     samples: int = 10
-    """How many are drawn."""
+    """The number of nearby images."""
     seed: int = 0
-    """They are drawn from the seed and the image."""
+    """The nearby images are drawn from the seed and the image."""
 
     def answers(
         self, explanation: Explanation, read: Callable[[Explanation, Explanation], Tensor]
     ) -> MetricGenerator[Tensor]:
-        """Ask for read(explanation, its method's explanation of a nearby image), (B, ...), of each:
-        (B, samples, ...).
+        """Ask for read(explanation, its method's explanation of a nearby image) for each sample.
 
-        Raises BenchError for less than one sample, and for a radius that is negative or infinite.
+        Args:
+            explanation: The explanation of the images themselves.
+            read: Computes values (B, ...) from the explanation and that of nearby images.
+
+        Returns:
+            The values, (B, samples, ...).
+
+        Raises:
+            BenchError: If there is less than one sample, or the radius is negative or infinite.
         """
         if self.samples < 1:
             raise BenchError(
@@ -62,15 +69,22 @@ class Nearby:
         return torch.stack(answers, dim=1)
 
     def images(self, trace: Trace, sample: int) -> Tensor:
-        """Return the trace's images plus noise, uniform in [-radius, radius], an image's its own:
-        (B, 3, H', W').
+        """Return the trace's images plus noise, uniform in [-radius, radius].
+
+        Args:
+            trace: The trace of the images. Each image has noise of its own.
+            sample: The number of the sample.
+
+        Returns:
+            The nearby images, (B, 3, H', W').
         """
         generators = trace.generators(f"{self.seed} nearby {sample}")
         shape = trace.images.shape[1:]
-        noise = torch.stack(
-            [torch.rand(shape, generator=each, dtype=torch.float64) for each in generators]
-        )
-        return trace.images + self.radius * (2 * noise.to(trace.images) - 1)
+        draws = [
+            torch.rand(shape, generator=generator, dtype=torch.float64) for generator in generators
+        ]
+        noise = torch.stack(draws).to(trace.images)
+        return trace.images + self.radius * (2 * noise - 1)
 
     def _trace(self, trace: Trace, sample: int) -> Trace:
         return trace.again(images=self.images(trace, sample))
@@ -80,23 +94,32 @@ class Nearby:
 def explanation_sensitivity(
     explanation: Explanation, nearby: Nearby = Nearby(samples=50)
 ) -> MetricGenerator[dict[str, Tensor]]:
-    """How far the raw map moves when the image moves a little -> two values (B,), >= 0, lower is
-    better.
+    """Compute how far the raw map moves when the image moves a little.
 
-    max_sensitivity: max over y of ||Phi(y) - Phi(x)|| / ||Phi(x)||; avg_sensitivity: the mean over
-    the same y. Phi is the signed raw map of the same class, norms are Euclidean over its pixels.
-    The y are `samples` draws, uniform in |y - x| <= radius for each value of the image as the
-    network takes it, seeded by the image and `seed`. The division is that of the authors' code; the
-    mean is the average sensitivity of Bhatt et al., arXiv:2005.00631. A raw map of zeros gives NaN.
-    Costs a trace, for all methods, and the method for each sample. Raises BenchError for less than
-    one sample, and for a radius that is negative or infinite.
+    max_sensitivity is the maximum over y of ||Phi(y) - Phi(x)|| / ||Phi(x)||. avg_sensitivity is
+    the mean over the same y. Phi is the signed raw map of the same class, and norms are Euclidean
+    over its pixels. Each y is a draw, uniform in |y - x| <= radius for each value of the network's
+    input, seeded by the image and `seed`. The division is that of the authors' code. The mean is
+    the average sensitivity of Bhatt et al., arXiv:2005.00631. Each sample costs a trace, shared by
+    all methods, and one run of the method.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and its trace.
+        nearby: The radius, samples and seed of the nearby images; see `Nearby`.
+
+    Returns:
+        max_sensitivity and avg_sensitivity, each (B,), 0 or more; lower is better. A raw map of
+        zeros gives NaN.
+
+    Raises:
+        BenchError: If there is less than one sample, or the radius is negative or infinite.
     """
     relative = yield from _relative_changes(explanation, nearby)
     return {"max_sensitivity": relative.amax(1), "avg_sensitivity": relative.mean(1)}
 
 
 def _relative_changes(explanation: Explanation, nearby: Nearby) -> MetricGenerator[Tensor]:
-    """||Phi(y) - Phi(x)|| / ||Phi(x)|| of each sample: (B, samples)."""
+    """Compute ||Phi(y) - Phi(x)|| / ||Phi(x)|| of each sample: (B, samples)."""
     distances = yield from nearby.answers(explanation, _distance)
     norm = explanation.required_raw_map.double().flatten(1).norm(dim=1)
     return distances / norm.masked_fill(norm == 0, torch.nan)[:, None]
@@ -106,11 +129,19 @@ def _relative_changes(explanation: Explanation, nearby: Nearby) -> MetricGenerat
 def explanation_sensitivity_captum(
     explanation: Explanation, nearby: Nearby = Nearby(radius=0.02)
 ) -> MetricGenerator[dict[str, Tensor]]:
-    """`explanation_sensitivity` at the defaults of captum's sensitivity_max -> two values (B,), >=
-    0, lower is better.
+    """Compute `explanation_sensitivity` at the defaults of captum's sensitivity_max.
 
-    {max_sensitivity_captum, avg_sensitivity_captum}: of a tenth of the radius, at a fifth of the
-    cost.
+    The radius is a tenth of that of `explanation_sensitivity`, and the cost a fifth.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and its trace.
+        nearby: The radius, samples and seed of the nearby images; see `Nearby`.
+
+    Returns:
+        max_sensitivity_captum and avg_sensitivity_captum, each (B,), 0 or more; lower is better.
+
+    Raises:
+        BenchError: If there is less than one sample, or the radius is negative or infinite.
     """
     relative = yield from _relative_changes(explanation, nearby)
     return {"max_sensitivity_captum": relative.amax(1), "avg_sensitivity_captum": relative.mean(1)}
@@ -118,11 +149,21 @@ def explanation_sensitivity_captum(
 
 @takes_fields
 def local_lipschitz(explanation: Explanation, nearby: Nearby = Nearby()) -> MetricGenerator[Tensor]:
-    """max over y of ||Phi(y) - Phi(x)|| / (||Phi(x)|| ||y - x||) -> (B,), >= 0, lower is better.
+    """Compute max over y of ||Phi(y) - Phi(x)|| / (||Phi(x)|| ||y - x||).
 
-    Of the `samples` first y of `explanation_sensitivity`, whose traces and maps it shares; see
-    there for Phi, and for the errors. Norms are Euclidean, ||y - x|| over all values of the
-    network's input. Raises BenchError for a radius of 0, too.
+    The y are the first samples of `explanation_sensitivity`, which shares its traces and maps. Phi
+    is defined there, too. Norms are Euclidean; that of y - x is over all values of the network's
+    input.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and its trace.
+        nearby: The radius, samples and seed of the nearby images; see `Nearby`.
+
+    Returns:
+        The estimates, (B,), 0 or more; lower is better. A raw map of zeros gives NaN.
+
+    Raises:
+        BenchError: If the radius isn't positive and finite, or there is less than one sample.
     """
     if nearby.radius == 0:
         raise BenchError(
@@ -131,24 +172,35 @@ def local_lipschitz(explanation: Explanation, nearby: Nearby = Nearby()) -> Metr
     relative = yield from _relative_changes(explanation, nearby)
     trace = explanation.required_trace
     moved = [nearby.images(trace, sample) - trace.images for sample in range(nearby.samples)]
-    return (
-        relative / torch.stack([step.double().flatten(1).norm(dim=1) for step in moved], dim=1)
-    ).amax(1)
+    distances = [step.double().flatten(1).norm(dim=1) for step in moved]
+    return (relative / torch.stack(distances, dim=1)).amax(1)
 
 
 @takes_fields
 def relative_stability(
     explanation: Explanation, smallest: float = 0.01, nearby: Nearby = Nearby()
 ) -> MetricGenerator[dict[str, Tensor]]:
-    """max over y of r(Phi(x), Phi(y)) / (what the network's values move) -> three values (B,), >=
-    0, lower is better.
+    """Compute max over y of r(Phi(x), Phi(y)) / how far the network's values move.
 
-    r(a, b) = ||(b - a) / a||, value by value, where an |a| below `smallest` x max |a| is raised to
-    that. They move by r(x, y) in relative_input_stability; by r(F(x), F(y)), F the layer's
-    activations, in relative_representation_stability; and by ||logits(y) - logits(x)|| in
-    relative_output_stability; by 1e-6 at least. The y are those of `local_lipschitz`, whose traces
-    and maps it shares; see there for Phi, and for the errors. A raw map of zeros gives NaN. Raises
-    BenchError for a `smallest` not in (0, 1], too.
+    r(a, b) = ||(b - a) / a||, value by value. If an |a| is below `smallest` x max |a|, it is raised
+    to that. In relative_input_stability the values move by r(x, y). In
+    relative_representation_stability they move by r(F(x), F(y)), where F are the layer's
+    activations. In relative_output_stability they move by ||logits(y) - logits(x)||. Each divisor
+    is at least 1e-6. The y are those of `local_lipschitz`, which shares its traces and maps.
+
+    Args:
+        explanation: The explanation, with its raw map Phi (B, h, w) and its trace.
+        smallest: The smallest divisor in r, as a share of the largest magnitude; above 0 and at
+            most 1.
+        nearby: The radius, samples and seed of the nearby images; see `Nearby`.
+
+    Returns:
+        relative_input_stability, relative_representation_stability and relative_output_stability,
+        each (B,), 0 or more; lower is better. A raw map of zeros gives NaN.
+
+    Raises:
+        BenchError: If `smallest` isn't in (0, 1], there is less than one sample, or the radius is
+            negative or infinite.
     """
     if not 0 < smallest <= 1:
         raise BenchError(
@@ -158,40 +210,39 @@ def relative_stability(
     ratios = moves[..., :1] / moves[..., 1:].clamp(min=LEAST_MOVE)
     is_zero = (explanation.required_raw_map == 0).flatten(1).all(1)
     # Infinite where an answer isn't finite, since NaN means a map of zeros.
-    values = (
-        ratios.nan_to_num(torch.inf, torch.inf).amax(1).masked_fill(is_zero[:, None], torch.nan)
-    )
+    largest = ratios.nan_to_num(torch.inf, torch.inf).amax(1)
+    values = largest.masked_fill(is_zero[:, None], torch.nan)
     return {
-        f"relative_{name}_stability": values[:, at]
-        for at, name in enumerate(("input", "representation", "output"))
+        "relative_input_stability": values[:, 0],
+        "relative_representation_stability": values[:, 1],
+        "relative_output_stability": values[:, 2],
     }
 
 
 def _moves(smallest: float, original: Explanation, noisy: Explanation) -> Tensor:
-    """How far raw map, image, activations and logits move: (B, 4), NaN where one isn't finite."""
-    (raw_map, before), (noisy_map, after) = (
-        (each.required_raw_map, each.required_trace) for each in (original, noisy)
-    )
-    pairs = (
-        (raw_map, noisy_map),
-        (before.images, after.images),
-        (before.activations, after.activations),
-    )
-    relative = [_relative_move(first, second, smallest) for first, second in pairs]
-    moves = torch.stack([*relative, (after.logits - before.logits).double().norm(dim=1)], dim=1)
+    """Compute how far raw map, image, activations and logits move: (B, 4), NaN if not finite."""
+    before = original.required_trace
+    after = noisy.required_trace
+    map_move = _relative_move(original.required_raw_map, noisy.required_raw_map, smallest)
+    image_move = _relative_move(before.images, after.images, smallest)
+    activation_move = _relative_move(before.activations, after.activations, smallest)
+    logit_move = (after.logits - before.logits).double().norm(dim=1)
+    moves = torch.stack([map_move, image_move, activation_move, logit_move], dim=1)
     return moves.masked_fill(~moves.isfinite(), torch.nan)
 
 
 def _relative_move(first: Tensor, second: Tensor, smallest: float) -> Tensor:
-    """r(first, second) of `relative_stability`: (B, ...) twice -> (B,)."""
-    a, b = (values.double().flatten(1) for values in (first, second))
+    """Compute r(first, second) of `relative_stability` from two (B, ...): (B,)."""
+    a = first.double().flatten(1)
+    b = second.double().flatten(1)
     sizes = a.abs()
-    return ((b - a) / sizes.maximum(smallest * sizes.amax(1, keepdim=True))).norm(dim=1)
+    divisors = sizes.maximum(smallest * sizes.amax(1, keepdim=True))
+    return ((b - a) / divisors).norm(dim=1)
 
 
 def _distance(original: Explanation, noisy: Explanation) -> Tensor:
-    """||Phi(y) - Phi(x)|| of two raw maps: (B,); infinite where a map isn't finite, since NaN means
-    a map of zeros.
-    """
-    x, y = (each.required_raw_map.double().flatten(1) for each in (original, noisy))
+    """Compute ||Phi(y) - Phi(x)|| of two raw maps: (B,)."""
+    x = original.required_raw_map.double().flatten(1)
+    y = noisy.required_raw_map.double().flatten(1)
+    # Infinite if a map isn't finite, since NaN means a map of zeros.
     return (y - x).norm(dim=1).nan_to_num(torch.inf, torch.inf)

@@ -1,5 +1,6 @@
-"""F-Fidelity: Zheng et al., F-Fidelity: A Robust Framework for Faithfulness Evaluation of
-Explainable AI, ICLR 2025, arXiv:2410.02970.
+"""F-Fidelity: Zheng et al., ICLR 2025, arXiv:2410.02970.
+
+The paper is "F-Fidelity: A Robust Framework for Faithfulness Evaluation of Explainable AI".
 """
 
 from __future__ import annotations
@@ -25,18 +26,31 @@ def f_fidelity(
     output: str = "accuracy",
     seed: int = 0,
 ) -> MetricGenerator[dict[str, Tensor]]:
-    """{f_fidelity_plus, f_fidelity_minus} -> (B,) each: how much confidence a fine-tuned copy of
-    the network loses as the highest, or the lowest, pixels of the map are removed at random.
+    """Compute how much confidence a fine-tuned network loses as pixels are removed at random.
 
-    For each of `fractions` the pixels in question are that share of all. Each of them is removed
-    with probability alpha, or beta / fraction where that is less, so that no more than a share beta
-    of the image is missing on average. A removed pixel is 0 in normalised pixels. The value is the
-    confidence in the image itself less the mean over `samples` draws and all fractions. Plus is of
-    the highest pixels, higher is better; minus of the lowest, lower is better. output: see
-    `shared.perturbation.confidence`. Draws depend on the image and `seed` alone, so that all
-    methods have the same. Costs 2 samples passes for each fraction and method, and one for the
-    image, of the copy `finetuned` of the cut model. Raises BenchError for a fraction, alpha or beta
-    that isn't above 0 and at most 1, for less than one fraction or sample, and for another output.
+    For each of `fractions`, that share of the pixels may be removed. f_fidelity_plus takes them
+    from the highest pixels of the map, and f_fidelity_minus from the lowest. Each of them is
+    removed with probability alpha, or with beta / fraction if that is less. No more than a share
+    beta of the image is therefore missing on average. A removed pixel is 0 in normalised pixels.
+    The value is the confidence in the image itself less the mean over all draws and fractions. For
+    each fraction and method the metric costs 2 `samples` passes, and one pass for the image. These
+    passes are of the copy `finetuned` of the cut model.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and its trace.
+        fractions: The shares of the pixels that may be removed.
+        alpha: The largest probability that such a pixel is removed.
+        beta: The largest share of the image that is missing on average.
+        samples: The number of draws per fraction.
+        output: The confidence that is read; see `shared.perturbation.confidence`.
+        seed: The draws depend only on the image and the seed, so that all methods have the same.
+
+    Returns:
+        f_fidelity_plus, (B,), higher is better; and f_fidelity_minus, (B,), lower is better.
+
+    Raises:
+        BenchError: If a fraction, alpha or beta isn't above 0 and at most 1. Also if there is no
+            fraction or sample, or the output is unknown.
     """
     shares = (*fractions, alpha, beta)
     if not fractions or samples < 1 or not all(0 < share <= 1 for share in shares):
@@ -49,28 +63,27 @@ def f_fidelity(
 
     def uniform() -> Tensor:
         draws = [
-            torch.rand(samples, *images.shape[2:], generator=each)
-            for each in trace.generators(seed)
+            torch.rand(samples, *images.shape[2:], generator=generator)
+            for generator in trace.generators(seed)
         ]
         return torch.stack(draws).to(images.device)
 
-    removes = trace.once(
-        ("f_fidelity", samples, seed), uniform
-    )  # where it is below the probability
-    ranks = [pixel_ranks(explanation, first) for first in ORDERS]
-    sizes = [max(1, int(fraction * ranks[0][0].numel())) for fraction in fractions]
-    copies_of = [
-        (of, size, min(alpha, beta / fraction), draw)
-        for of in ranks
-        for size, fraction in zip(sizes, fractions, strict=True)
-        for draw in range(samples)
-    ]
+    # A pixel is removed if its draw is below the probability of its copy.
+    draws = trace.once(("f_fidelity", samples, seed), uniform)
+    copy_settings = []
+    for first in ORDERS:
+        ranks = pixel_ranks(explanation, first)
+        for fraction in fractions:
+            size = max(1, int(fraction * ranks[0].numel()))
+            probability = min(alpha, beta / fraction)
+            for sample in range(samples):
+                copy_settings.append((ranks, size, probability, sample))
 
     def perturbed(rows: slice, copies: slice) -> Tensor:
-        kept = [
-            ~((of[rows] < size) & (removes[rows, draw] < probability))
-            for of, size, probability, draw in copies_of[copies]
-        ]
+        kept = []
+        for ranks, size, probability, sample in copy_settings[copies]:
+            is_removed = (ranks[rows] < size) & (draws[rows, sample] < probability)
+            kept.append(~is_removed)
         return images[rows, None] * torch.stack(kept, 1)[:, :, None]
 
     def whole(rows: slice, copies: slice) -> Tensor:
@@ -82,6 +95,8 @@ def f_fidelity(
     before = yield PerturbedImages(
         ("finetuned", output), 1, whole, score, of_image=True, network=network
     )
-    scores = yield PerturbedImages(key, len(copies_of), perturbed, score, network=network)
-    plus, minus = (before - each.mean(1, keepdim=True) for each in scores.chunk(2, dim=1))
+    scores = yield PerturbedImages(key, len(copy_settings), perturbed, score, network=network)
+    highest, lowest = scores.chunk(2, dim=1)  # as ORDERS
+    plus = before - highest.mean(1, keepdim=True)
+    minus = before - lowest.mean(1, keepdim=True)
     return {"f_fidelity_plus": plus[:, 0], "f_fidelity_minus": minus[:, 0]}

@@ -1,6 +1,7 @@
-"""Faithfulness correlation: Bhatt et al., Evaluating and Aggregating Feature-based Model
-Explanations, IJCAI 2020, arXiv:2005.00631, section 3. And the form of it that xplique calls
-MuFidelity.
+"""Faithfulness correlation: Bhatt et al., IJCAI 2020, arXiv:2005.00631, section 3.
+
+The paper is "Evaluating and Aggregating Feature-based Model Explanations". The module also has the
+form of this metric that xplique calls MuFidelity.
 """
 
 from __future__ import annotations
@@ -31,12 +32,22 @@ def faithfulness_correlation(
     perturbation: Perturbation = Perturbation(output="logit"),
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
-    """Pearson's correlation, over random subsets of pixels, of the map's sum and the score's drop
-    -> (B,) in [-1, 1].
+    """Correlate, over random subsets of pixels, the map's sum and the score's drop.
 
-    Higher is better. fraction: of the pixels, the same for every subset. subsets: drawn from `seed`
-    and the image, the same for all methods. The map is the signed raw map resized to the image.
-    Raises BenchError for a fraction not in (0, 1), and for less than two subsets.
+    The value is Pearson's correlation. The map is the signed raw map resized to the image.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and its trace.
+        fraction: The share of the pixels in each subset.
+        subsets: The number of subsets. They are the same for all methods.
+        perturbation: The replacement and the output; see `shared.perturbation.Perturbation`.
+        seed: The subsets are drawn from the seed and the image.
+
+    Returns:
+        The correlations, (B,) in [-1, 1]; higher is better.
+
+    Raises:
+        BenchError: If the fraction isn't in (0, 1), or there are less than two subsets.
     """
     if not 0 < fraction < 1 or subsets < 2:
         raise BenchError(
@@ -59,29 +70,40 @@ def mu_fidelity(
     perturbation: Perturbation = Perturbation(output="logit"),
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
-    """Spearman's correlation, over random subsets of cells, of the map's sum and the score's drop
-    -> (B,) in [-1, 1].
+    """Correlate the ranks, over random subsets of cells, of the map's sum and the score's drop.
 
-    As `faithfulness_correlation`, but of ranks, and of a fraction of the grid^2 cells of
-    `shared.cells.cell_numbers`. Raises BenchError as both.
+    The metric is `faithfulness_correlation` with Spearman's correlation, and with subsets of the
+    grid^2 cells of `shared.cells.cell_numbers`.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and its trace.
+        grid: The number of cells per side.
+        fraction: The share of the cells in each subset.
+        subsets: The number of subsets. They are the same for all methods.
+        perturbation: The replacement and the output; see `shared.perturbation.Perturbation`.
+        seed: The subsets are drawn from the seed and the image.
+
+    Returns:
+        The correlations, (B,) in [-1, 1]; higher is better.
+
+    Raises:
+        BenchError: If the fraction isn't in (0, 1), there are less than two subsets, or the images
+            can't have this grid.
     """
     if not 0 < fraction < 1 or subsets < 2:
         raise BenchError(
             f"mu_fidelity needs a fraction between 0 and 1 and 2 subsets or more, not {fraction} "
             f"and {subsets}."
         )
-    draw = _cells_at_random(
-        cell_numbers(explanation, grid).cpu(), max(1, round(fraction * grid**2))
-    )
+    numbers = cell_numbers(explanation, grid).cpu()
+    draw = _cells_at_random(numbers, count=max(1, round(fraction * grid**2)))
     removed = Subsets(f"mu fidelity {grid} {fraction}", [draw] * subsets, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
     return where_defined(spearman(attributed, drops), explanation.required_raw_map, drops)
 
 
 def _cells_at_random(numbers: Tensor, count: int) -> Subset:
-    """A union of `count` cells, all equally likely. numbers: int64 (H', W'), of each pixel's
-    cell.
-    """
+    """Return a subset of `count` cells, all equally likely, by each pixel's cell in `numbers`."""
     pick = pixels_at_random(count)
     cells = (int(numbers.max()) + 1,)
 

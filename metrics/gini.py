@@ -1,5 +1,6 @@
-"""Sparseness as the Gini index: Chalasani et al., Concise Explanations of Neural Networks, ICML
-2020.
+"""Sparseness as the Gini index: Chalasani et al., ICML 2020, arXiv:1810.06583.
+
+The paper is "Concise Explanations of Neural Networks". The index follows Hurley and Rickard.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ from axiom_bench.metrics.shared.rounding import widened
 
 
 def gini(explanation: Explanation) -> Tensor:
-    """1 - 2 sum_k h_(k) / sum(h) (n - k + 1/2) / n -> (B,) in [0, 1), h_(1) <= ... <= h_(n) the
-    heatmap's pixels.
+    """Compute 1 - 2 sum_k h_(k) / sum(h) (n - k + 1/2) / n, where h_(1) <= ... <= h_(n).
 
-    0 where all n pixels are equal, 1 - 1/n where a single one isn't zero: higher is sparser. A
-    factor on the map doesn't count. arXiv:1810.06583, after Hurley and Rickard. A zero map gives
-    NaN.
+    h are the heatmap's pixels. The value is 0 if all n pixels are equal, and 1 - 1/n if only one
+    isn't zero. A factor on the map doesn't change it.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W').
+
+    Returns:
+        The indices, (B,) in [0, 1); a higher value is sparser. A zero map gives NaN.
     """
     pixels = widened(explanation.required_heatmap).flatten(1).cpu().numpy()
     h = torch.from_numpy(np.sort(pixels, axis=1)).double()  # NumPy sorts ten times as fast as torch
     n = h.shape[1]
     k = torch.arange(1, n + 1, dtype=h.dtype)
-    return 1 - 2 * (h / h.sum(1, keepdim=True) * (n - k + 0.5)).sum(1) / n
+    shares = h / h.sum(1, keepdim=True)
+    return 1 - 2 * (shares * (n - k + 0.5)).sum(1) / n

@@ -13,13 +13,18 @@ from axiom_bench.metrics.shared.regions import share_inside
 
 
 def grid_pointing_game(explanation: Explanation) -> Tensor:
-    """sum of h inside the explained class's cells of a mosaic / sum of h -> (B,) in [0, 1]; higher
-    is better.
+    """Compute sum of h inside the explained class's cells of a mosaic / sum of h.
 
-    GridPG's localization score where the class has one cell, Focus where it has several: the share
-    of the positive attribution. A constant map has the cells' share of the mosaic: 1/4 of 2 x 2,
-    1/2 where two show the class. The heatmap is the raw map after ReLU and bilinear resize, as both
-    papers score Grad-CAM; its scaling is no matter. Of a raw map with negative values GridPG's code
-    resizes first and cuts at 0 then.
+    If the class has one cell, the value is GridPG's localization score. If the class has several
+    cells, it is Focus, the share of the positive attribution. A constant map has the cells' share
+    of the mosaic: 1/4 of 2 x 2, or 1/2 if two cells show the class. The heatmap is the raw map
+    after ReLU and bilinear resize, as both papers score Grad-CAM; its scaling doesn't matter. For a
+    raw map with negative values, GridPG's code resizes first and then cuts at 0.
+
+    Args:
+        explanation: The explanation, with its heatmap h (B, H', W') and the class's cells.
+
+    Returns:
+        The shares, (B,) in [0, 1]; higher is better.
     """
     return share_inside(explanation, "cells")

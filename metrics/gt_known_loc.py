@@ -1,5 +1,6 @@
-"""GT-known localization: Choe et al., CVPR 2020, arXiv:2001.07437; boxes as in Zhou et al., CAM,
-CVPR 2016.
+"""GT-known localization: Choe et al., CVPR 2020, arXiv:2001.07437.
+
+Boxes are made as in Zhou et al., CAM, CVPR 2016.
 """
 
 from __future__ import annotations
@@ -15,13 +16,24 @@ from axiom_bench.metrics.box_iou import box_iou
 def gt_known_loc(
     explanation: Explanation, fraction: float = 0.2, iou: float = 0.5, connectivity: int = 8
 ) -> Tensor:
-    """1 where the map of the true class locates it, whatever class is predicted -> (B,), 1 or 0;
-    the mean is the rate.
+    """Return 1 if the map of the true class locates it, whatever class is predicted, otherwise 0.
 
-    Located: the box around the largest region above fraction x maximum has an IoU >= `iou` with one
-    of the class's boxes. The explained class must be the true one: target=label or each_label. A
-    map that isn't finite, or has no positive value, locates nothing: 0; NaN without a box of the
-    class. Raises BenchError as `box_iou` does, and for an `iou` not in (0, 1].
+    The map locates the class if the box around the largest region above fraction x maximum has an
+    IoU >= `iou` with one of the class's boxes. The explained class must be the true one:
+    target=label or each_label. The mean is the rate.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and the class's boxes.
+        fraction: The threshold as a fraction of the maximum; see `box_iou`.
+        iou: The smallest IoU of a hit, above 0 and at most 1.
+        connectivity: 8 or 4; see `box_iou`.
+
+    Returns:
+        1 or 0, (B,). A map that isn't finite, or has no positive value, has 0. The value is NaN
+        without a box of the class.
+
+    Raises:
+        BenchError: If `iou` isn't in (0, 1], or `box_iou` doesn't accept the other choices.
     """
     if not 0 < iou <= 1:
         raise BenchError(f"The IoU that a box must reach lies above 0 and up to 1; it is {iou}.")

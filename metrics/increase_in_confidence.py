@@ -1,5 +1,6 @@
-"""Increase in confidence: Chattopadhay et al., Grad-CAM++, WACV 2018, arXiv:1710.11063, section
-4.1.
+"""Increase in confidence: Chattopadhay et al., WACV 2018, arXiv:1710.11063, section 4.1.
+
+The paper is "Grad-CAM++".
 """
 
 from __future__ import annotations
@@ -21,14 +22,21 @@ from axiom_bench.metrics.shared.perturbation import (
 def increase_in_confidence(
     explanation: Explanation, filling: Filling = Filling()
 ) -> MetricGenerator[Tensor]:
-    """1 where the class gains when only what the map highlights is seen, p' > p, else 0 -> (B,);
-    higher is better.
+    """Return 1 if p' > p, so that the class gains when only what the map highlights is seen.
 
-    p: softmax probability of the class; p': of image h + fill (1 - h). The mean is the published
-    rate, not x 100. fill and blur: see `shared.perturbation.Filling`; "zero" is the published image
-    x map, in normalised pixels.
+    p is the softmax probability of the class, and p' that of the image h + fill (1 - h). The mean
+    is the published rate, not multiplied by 100.
+
+    Args:
+        explanation: The explanation, with its heatmap h (B, H', W') and its trace.
+        filling: The replacement of the pixels that h hides; see `shared.perturbation.Filling`. The
+            fill "zero" is the published image x map, in normalised pixels.
+
+    Returns:
+        1 or 0, (B,); higher is better.
     """
     trace = explanation.required_trace
     kept_logits = yield from logits_of_kept(explanation, filling)
-    p, p_kept = (probabilities(logits, trace.targets) for logits in (trace.logits, kept_logits))
+    p = probabilities(trace.logits, trace.targets)
+    p_kept = probabilities(kept_logits, trace.targets)
     return (p_kept > p).double().masked_fill(p_kept.isnan(), torch.nan)

@@ -1,5 +1,6 @@
-"""Infidelity: Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019,
-arXiv:1901.09392.
+"""Infidelity: Yeh et al., NeurIPS 2019, arXiv:1901.09392.
+
+The paper is "On the (In)fidelity and Sensitivity of Explanations".
 """
 
 from __future__ import annotations
@@ -40,15 +41,26 @@ def infidelity(
     scaled: bool = True,
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
-    """Mean, over random squares, of (a sum of the map in the square - the score's drop without
-    it)^2 -> (B,); 0: best.
+    """Average (map's sum in a square - score's drop without it)^2 over random squares.
 
-    Definition 2.1 with square removal. sides: of the squares, as shares of the image's shorter
-    side. squares: number of draws from all squares of these sides in the image, by `seed` and the
-    image, the same for all methods. The map is the signed raw map resized to the image. scaled: it
-    is multiplied with the best single factor, which may be negative; otherwise it is as it is, for
-    methods on the score's scale. In the score's unit, squared. Raises BenchError for sides not in
-    (0, 1], and for less than one square.
+    This is definition 2.1 with square removal. The map is the signed raw map resized to the image.
+    The squares are drawn from all squares of these sides in the image, and are the same for all
+    methods.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and its trace.
+        sides: The sides of the squares, as shares of the image's shorter side.
+        squares: The number of draws.
+        perturbation: The replacement and the output; see `shared.perturbation.Perturbation`.
+        scaled: If True, the map is multiplied by the best single factor, which may be negative. If
+            False, it isn't changed, for methods on the score's scale.
+        seed: The squares are drawn from the seed and the image.
+
+    Returns:
+        The infidelities, (B,), in the score's unit, squared; 0 is best.
+
+    Raises:
+        BenchError: If a side isn't in (0, 1], or there is less than one square.
     """
     if not sides or not all(0 < side <= 1 for side in sides) or squares < 1:
         raise BenchError(
@@ -56,7 +68,8 @@ def infidelity(
             f"and {squares} squares."
         )
     shorter = min(explanation.required_images.shape[2:])
-    draws = [square_at_random([max(1, round(side * shorter)) for side in sides])] * squares
+    side_pixels = [max(1, round(side * shorter)) for side in sides]
+    draws = [square_at_random(side_pixels)] * squares
     removed = Subsets(f"infidelity {list(sides)}", draws, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
     return squared_error(explanation, attributed, drops, scaled)

@@ -17,13 +17,19 @@ def insertion_auc(
     perturbation: Perturbation = Perturbation("rise", 0.0223),
     first: str = "highest",
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
-    """Area under the class's probability as pixels appear on a blurred image, highest first ->
-    (B,); higher is better.
+    """Compute the area under the class's probability as pixels appear, highest first.
 
-    {insertion_auc: (B,), insertion: the curve, (B, steps + 1)}. steps: of equal numbers of pixels;
-    224 at 224 x 224 are the published 224 pixels each. fill "rise": the published kernel of 11 x 11
-    pixels; see `shared.perturbation.Filling` for others. output and first: see
-    `shared.pixel_curves.pixel_curve`.
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and its trace.
+        steps: The number of steps, each with the same number of pixels. At 224 x 224 pixels, 224
+            steps are the published steps of 224 pixels.
+        perturbation: The fill on which pixels appear, and the output; see
+            `shared.pixel_curves.pixel_curve`. The fill "rise" is the image blurred with the
+            published kernel of 11 x 11 pixels; see `shared.perturbation.Filling` for others.
+        first: "highest" or "lowest", the pixels that appear first.
+
+    Returns:
+        insertion_auc, (B,), higher is better; and the curve insertion, (B, steps + 1).
     """
     curve = yield from pixel_curve(explanation, steps, perturbation, first, inserts=True)
     fractions = [step / steps for step in range(steps + 1)]

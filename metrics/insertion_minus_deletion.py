@@ -1,5 +1,6 @@
-"""Insertion minus deletion: both areas of Petsiuk et al., RISE, BMVC 2018, arXiv:1806.07421, in one
-number.
+"""Insertion minus deletion: both areas of RISE in one number.
+
+The areas are those of Petsiuk et al., RISE, BMVC 2018, arXiv:1806.07421.
 """
 
 from __future__ import annotations
@@ -21,9 +22,21 @@ def insertion_minus_deletion(
     output: str = "probability",
     first: str = "highest",
 ) -> MetricGenerator[Tensor]:
-    """insertion_auc - deletion_auc -> (B,); higher is better.
+    """Compute insertion_auc - deletion_auc.
 
-    At the parameters of those two metrics it costs no pass of its own.
+    With the parameters of those two metrics it needs no passes of its own.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and its trace.
+        steps: The number of steps, each with the same number of pixels.
+        insertion_fill: The fill on which pixels appear; see `shared.perturbation.Filling`.
+        deletion_fill: The fill that replaces removed pixels.
+        blur: The sigma of the fill "blur", as a share of the image's shorter side.
+        output: The confidence that is read; see `shared.perturbation.confidence`.
+        first: "highest" or "lowest", the pixels that are changed first.
+
+    Returns:
+        The differences, (B,); higher is better.
     """
     insertion = Perturbation(insertion_fill, blur, output)
     deletion = Perturbation(deletion_fill, blur, output)

@@ -1,5 +1,6 @@
-"""Leakage of one object's map to others of its class, which CAMs of detectors are blamed for: Zhao
-and Chan, ODAM, ICLR 2023, arXiv:2304.06354.
+"""Leakage of one object's map to other objects of its class.
+
+CAMs of detectors are blamed for it: Zhao and Chan, ODAM, ICLR 2023, arXiv:2304.06354.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from axiom_bench.metrics.shared.regions import leakage
 
 
 def leakage_to_class(explanation: Explanation) -> Tensor:
-    """sum of h in boxes of other objects of the class, outside the explained one's / sum of h ->
-    (B,) in [0, 1].
+    """Compute sum of h in boxes of other objects of the class / sum of h.
 
-    Lower is better. A pixel lies in a box where its centre does; one in several boxes counts once,
-    and one in the explained object's box doesn't count. Negative evidence is cut off by the
-    heatmap's ReLU.
+    Pixels in the explained object's box don't count. A pixel lies in a box if its centre does, and
+    a pixel in several boxes counts once. The heatmap's ReLU cuts off negative evidence.
+
+    Args:
+        explanation: The explanation, with its heatmap h (B, H', W') and the boxes of its class.
+
+    Returns:
+        The shares, (B,) in [0, 1]; lower is better.
     """
     return leakage(explanation, given(explanation.same_class, "same_class"))

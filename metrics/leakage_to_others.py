@@ -1,5 +1,6 @@
-"""Leakage of one object's map to all other objects: after Zhao and Chan, ODAM, ICLR 2023,
-arXiv:2304.06354.
+"""Leakage of one object's map to all other objects.
+
+The definition follows Zhao and Chan, ODAM, ICLR 2023, arXiv:2304.06354.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ from axiom_bench.metrics.shared.regions import leakage
 
 
 def leakage_to_others(explanation: Explanation) -> Tensor:
-    """sum of h in boxes of other objects of any class, outside the explained one's / sum of h ->
-    (B,) in [0, 1].
+    """Compute sum of h in boxes of other objects of any class / sum of h.
 
-    Lower is better. As `leakage_to_class`. Where a class is explained, not one object, others are
-    those of other classes.
+    Pixels count as in `leakage_to_class`. If a class is explained, not one object, the other
+    objects are those of other classes.
+
+    Args:
+        explanation: The explanation, with its heatmap h (B, H', W') and all objects' boxes.
+
+    Returns:
+        The shares, (B,) in [0, 1]; lower is better.
     """
     others = [objects.boxes for objects in given(explanation.others, "others")]
     same = explanation.same_class or [boxes[:0] for boxes in others]

@@ -1,5 +1,6 @@
-"""Local completeness: Haddad et al., Soft Local Completeness: Rethinking Completeness in XAI, ICCV
-2025.
+"""Local completeness: Haddad et al., ICCV 2025.
+
+The paper is "Soft Local Completeness: Rethinking Completeness in XAI".
 """
 
 from __future__ import annotations
@@ -31,15 +32,27 @@ def local_completeness(
     scaled: bool = True,
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
-    """Mean, over random regions, of (a sum of the map in the region - the score that the region
-    alone brings)^2 -> (B,)
+    """Average (map's sum in a region - the score that only this region brings)^2.
 
-    The squared completeness gap; 0 is best. What a region brings is f(image with all else filled) -
-    f(filled image). sides: of a grid's square cells, as shares of the image's shorter side.
-    subsets: number of regions, as many of each side. Each is a union of cells, every cell `kept`
-    with this probability, of a grid shifted at random, by `seed` and the image, the same for all
-    methods. The map is the signed raw map resized to the image. scaled: as in `infidelity`. Raises
-    BenchError for sides or `kept` not in (0, 1], and for fewer subsets than sides.
+    The value is the squared completeness gap, averaged over random regions. A region brings f(image
+    with everything else filled) - f(filled image). A region is a union of cells of a grid that is
+    shifted at random. The regions are the same for all methods. The map is the signed raw map
+    resized to the image.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and its trace.
+        sides: The sides of a grid's square cells, as shares of the image's shorter side.
+        subsets: The number of regions, the same number for each side.
+        kept: The probability that a cell is in the region.
+        perturbation: The replacement and the output; see `shared.perturbation.Perturbation`.
+        scaled: If True, the map is multiplied by the best single factor, as in `infidelity`.
+        seed: The regions are drawn from the seed and the image.
+
+    Returns:
+        The mean squared gaps, (B,); 0 is best.
+
+    Raises:
+        BenchError: If a side or `kept` isn't in (0, 1], or there are fewer subsets than sides.
     """
     if not sides or not all(0 < share <= 1 for share in (*sides, kept)) or subsets < len(sides):
         raise BenchError(
@@ -48,13 +61,18 @@ def local_completeness(
         )
     shorter = min(explanation.required_images.shape[2:])
     rests = [cells_at_random(max(1, round(side * shorter)), 1 - kept) for side in sides]
-    draws = [_everything, *(rest for rest in rests for _ in range(subsets // len(rests)))]
+    draws = [_everything]
+    for rest in rests:
+        draws += [rest] * (subsets // len(rests))
     removed = Subsets(f"local completeness {list(sides)} {kept}", draws, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
-    # What is in a region, or is brought by it: that of the whole image without that of the rest.
-    sums, brought = (values[:, :1] - values[:, 1:] for values in (attributed, drops))
+    # The first subset is the whole image, the others are what a region leaves out. A region's own
+    # values are therefore the differences.
+    sums = attributed[:, :1] - attributed[:, 1:]
+    brought = drops[:, :1] - drops[:, 1:]
     return squared_error(explanation, sums, brought, scaled)
 
 
 def _everything(generator: torch.Generator, size: tuple[int, ...]) -> Tensor:
+    """Return the subset of all pixels."""
     return torch.ones(size, dtype=torch.bool)

@@ -12,12 +12,18 @@ from axiom_bench.metrics.shared.threshold_sweep import counted_pixels
 
 
 def localization_auc(explanation: Explanation) -> Tensor:
-    """The share of pairs of a pixel in the class's mask and one outside that the map puts in order
-    -> (B,) in [0, 1].
+    """Compute the share of pairs of a pixel inside and one outside the mask in the right order.
 
-    Equal pixels of the heatmap, to 1e-6, count a half: a map that is zero everywhere has 1/2.
-    Higher is better. Pixels without a verdict are in neither. NaN where the mask leaves no pixel
-    outside.
+    The right order is a higher value inside the class's mask. Pixels of the heatmap that are equal
+    to 1e-6 count a half, so a map that is zero everywhere has 1/2. Pixels without a verdict are in
+    neither group.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and the class's mask.
+
+    Returns:
+        The areas, (B,) in [0, 1]; higher is better. They are NaN if the mask leaves no pixel
+        outside.
     """
     masks = explanation.required_masks.cpu().numpy()
     rows = zip(millionths(explanation), masks, counted_pixels(explanation), strict=True)
@@ -28,8 +34,10 @@ def localization_auc(explanation: Explanation) -> Tensor:
 
 
 def _auc(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Compute the area from the values inside and outside of a mask."""
     if not (inside.size and outside.size):
         return float("nan")
     ascending = np.sort(outside)
-    below, up_to = (np.searchsorted(ascending, inside, side) for side in ("left", "right"))
+    below = np.searchsorted(ascending, inside, "left")
+    up_to = np.searchsorted(ascending, inside, "right")  # equal values count in one of the two
     return float((below + up_to).mean() / (2 * outside.size))

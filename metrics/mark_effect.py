@@ -1,4 +1,7 @@
-"""True effect of a spurious mark on the explained score, by drawing the image again without it."""
+"""The true effect of a spurious mark on the explained score.
+
+The effect is found by drawing the image again without the mark.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,21 @@ from axiom_bench.metrics.shared.parts import marks, parts_of, share_of_marks
 
 
 def mark_effect(explanation: Explanation) -> dict[str, Tensor]:
-    """S - S of the image drawn again without its mark -> two values (B,).
+    """Compute S - S of the image drawn again without its mark.
 
-    mark_effect: in the units of the score, summed over several marks; positive where the mark
-    speaks for the explained class. mark_effect_share: of the sum of the positive effects of marks
-    and objects, each alone taken away; in [0, 1], NaN where none is positive. A property of the
-    network, not of a method. Raises BenchError for an explanation without interventions.
+    mark_effect is in the units of the score, summed over several marks. It is positive if the mark
+    speaks for the explained class. mark_effect_share is the marks' share of the positive effects of
+    marks and objects, each removed by itself. Both are properties of the network, not of a method.
+
+    Args:
+        explanation: The explanation, with a trace with interventions.
+
+    Returns:
+        mark_effect, (B,); and mark_effect_share, (B,) in [0, 1], which is NaN if no effect is
+        positive.
+
+    Raises:
+        BenchError: If the explanation has no interventions.
     """
     rows = list(zip(parts_of(explanation), explanation.required_trace.part_effects, strict=True))
     return {

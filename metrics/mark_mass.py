@@ -10,11 +10,19 @@ from axiom_bench.metrics.shared.parts import marks, parts_of, positive_masses
 
 
 def mark_mass(explanation: Explanation) -> Tensor:
-    """sum of h on a spurious mark / sum of h -> (B,) in [0, 1].
+    """Compute sum of h on a spurious mark / sum of h.
 
-    Neither high nor low is better: `mark_effect` says whether the score depends on the mark.
-    Negative evidence is cut off by the heatmap's ReLU. Raises BenchError for an explanation without
-    interventions.
+    Neither high nor low is better: `mark_effect` tells whether the score depends on the mark. The
+    heatmap's ReLU cuts off negative evidence.
+
+    Args:
+        explanation: The explanation, with its heatmap h (B, H', W') and a trace with interventions.
+
+    Returns:
+        The shares, (B,) in [0, 1].
+
+    Raises:
+        BenchError: If the explanation has no interventions.
     """
     rows = zip(parts_of(explanation), positive_masses(explanation), strict=True)
     return torch.stack([mass[marks(parts)].sum() / mass.sum() for parts, mass in rows])
