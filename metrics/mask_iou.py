@@ -1,5 +1,6 @@
-"""Localization by mask: intersection over union of pixels, as Pascal VOC scores segmentations
-(Everingham 2010).
+"""Localization by mask: intersection over union of pixels.
+
+Pascal VOC scores segmentations in the same way (Everingham 2010).
 """
 
 from __future__ import annotations
@@ -20,32 +21,40 @@ from axiom_bench.metrics.shared.threshold_sweep import (
 
 
 def mask_iou(explanation: Explanation, fraction: float | str = 0.15) -> Tensor:
-    """IoU of the pixels above fraction x maximum with the mask of the explained class -> (B,);
-    higher is better.
+    """Compute |above and mask| / |above or mask|, for pixels above fraction x maximum.
 
-    |above and mask| / |above or mask|: true positives over true positives, false positives and false negatives.
-    fraction: 0.15 as for `box_iou`; "best": each image's best of 0, 0.01, ... 0.99, chosen by the annotation. The map
-    is rounded to 1e-6. Pixels without a verdict count neither as above nor as mask. Rows with an empty mask and a zero
-    map give NaN. Raises BenchError for another fraction.
+    This is the IoU: true positives over true positives, false positives and false negatives. The
+    mask is that of the explained class. The map is rounded to 1e-6. Pixels without a verdict count
+    neither as above nor as mask.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and the class's mask.
+        fraction: The threshold as a fraction of the maximum, 0.15 as for `box_iou`. With "best",
+            each image has its best of 0, 0.01, ... 0.99, chosen with the annotation.
+
+    Returns:
+        The IoU, (B,); higher is better. Rows with an empty mask and a zero map give NaN.
+
+    Raises:
+        BenchError: If the fraction is neither "best" nor from 0 to below 1.
     """
     check_fraction(fraction)
     if fraction == BEST or fraction in FRACTIONS:
         pixels = pixels_above(explanation)
-        curves = _share(pixels.hit, pixels.above + pixels.hit[:, -1:] - pixels.hit)[
-            :, -2::-1
-        ]  # from 0 to 0.99
-        return torch.from_numpy(
-            curves.max(1) if fraction == BEST else curves[:, FRACTIONS.index(float(fraction))]
-        )
+        mask_sizes = pixels.hit[:, -1:]
+        shares = _share(pixels.hit, pixels.above + mask_sizes - pixels.hit)
+        curves = shares[:, -2::-1]  # from 0 to 0.99
+        if fraction == BEST:
+            return torch.from_numpy(curves.max(1))
+        return torch.from_numpy(curves[:, FRACTIONS.index(float(fraction))])
     masks = explanation.required_masks.cpu().numpy()
     above = (millionths(explanation) > level(float(fraction))) & counted_pixels(explanation)
     space = tuple(range(1, masks.ndim))
-    hit, either = (
-        np.count_nonzero(pixels, axis=space) for pixels in (above & masks, above | masks)
-    )
+    hit = np.count_nonzero(above & masks, axis=space)
+    either = np.count_nonzero(above | masks, axis=space)
     return torch.from_numpy(_share(hit, either))
 
 
 def _share(part: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """part / total, NaN where both are 0."""
+    """Return part / total, NaN if both are 0."""
     return np.divide(part, total, out=np.full(np.shape(total), np.nan), where=total > 0)

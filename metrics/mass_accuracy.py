@@ -1,5 +1,6 @@
-"""Relevance mass and rank accuracy: Arras et al., CLEVR-XAI, Information Fusion 2022,
-arXiv:2003.07258.
+"""Relevance mass and rank accuracy: Arras et al., 2022, arXiv:2003.07258.
+
+The paper is "CLEVR-XAI", Information Fusion.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ from axiom_bench.metrics.shared.threshold_sweep import highest_in_mask
 
 
 def mass_accuracy(explanation: Explanation) -> dict[str, Tensor]:
-    """How much of the map lies in the mask of the explained class -> two values (B,) in [0, 1],
-    higher is better.
+    """Compute how much of the map lies in the mask of the explained class.
 
-    mass_accuracy: sum of h inside the mask / sum of h. rank_accuracy: of the K highest pixels, the
-    share inside the mask, K = the mask's pixels; see `shared.pixel_order` for the order of equal
-    pixels. Pixels without a verdict count in neither. Negative evidence is cut off by the heatmap's
-    ReLU.
+    mass_accuracy is sum of h inside the mask / sum of h. rank_accuracy is the share of the K
+    highest pixels that are inside the mask, where K is the number of the mask's pixels. See
+    `shared.pixel_order` for the order of equal pixels. Pixels without a verdict count in neither.
+    The heatmap's ReLU cuts off negative evidence.
+
+    Args:
+        explanation: The explanation, with its heatmap h (B, H', W') and the class's mask.
+
+    Returns:
+        mass_accuracy and rank_accuracy, each (B,) in [0, 1]; higher is better.
     """
     masks = explanation.required_masks.cpu().numpy()
     sizes = np.array([np.count_nonzero(mask) for mask in masks])

@@ -1,5 +1,6 @@
-"""MaxBoxAcc: Choe et al., Evaluating Weakly Supervised Object Localization Methods Right, 2020,
-arXiv:2001.07437.
+"""MaxBoxAcc: Choe et al., CVPR 2020, arXiv:2001.07437.
+
+The paper is "Evaluating Weakly Supervised Object Localization Methods Right".
 """
 
 from __future__ import annotations
@@ -19,16 +20,27 @@ from axiom_bench.metrics.shared.protocol import Protocol, box_curves, mean, thre
 def max_box_acc(
     explanation: Explanation, iou: float = 0.5, protocol: Protocol = "wsol", connectivity: int = 8
 ) -> dict[str, Tensor | Curve]:
-    """The share of images whose largest region's box has an IoU >= `iou`, at the data set's best
-    threshold.
+    """Compute the IoU of the largest region's box at each threshold, and whether it reaches `iou`.
 
-    That value is `over_images`. Of an image alone: box_acc_own_threshold (B,), 1 where its box
-    reaches `iou` at any threshold, else 0; its mean is above the data set's value, where one
-    threshold serves all images. The curve max_box_acc_iou (B, T) holds the best IoU with any of the
-    class's boxes at each of `thresholds(protocol)`. A zero map, and one that isn't finite, is a
-    miss. protocol "wsol": what the authors' code computes, see `shared.protocol`; "heatmap":
-    regions of pixels above a fraction of the heatmap's maximum. Raises BenchError for an `iou` not
-    in (0, 1], and for another protocol.
+    The value of the data set is `over_images`: the share of images whose box has an IoU >= `iou`,
+    at the data set's best threshold. box_acc_own_threshold is 1 if an image's box reaches `iou` at
+    any threshold, otherwise 0. Its mean is above the data set's value, which has one threshold for
+    all images. A zero map, and one that isn't finite, is a miss.
+
+    Args:
+        explanation: The explanation, with its maps and the class's boxes.
+        iou: The smallest IoU of a hit, above 0 and at most 1.
+        protocol: "wsol" for what the authors' code computes; see `shared.protocol`. "heatmap" for
+            regions of pixels above a fraction of the heatmap's maximum.
+        connectivity: 8 or 4; see `shared.protocol.box_curves`.
+
+    Returns:
+        box_acc_own_threshold, (B,); and the curve max_box_acc_iou, (B, T). The curve holds the best
+        IoU with any of the class's boxes at each of `thresholds(protocol)`.
+
+    Raises:
+        BenchError: If `iou` isn't in (0, 1], or the protocol is unknown or doesn't have this
+            connectivity.
     """
     points = torch.from_numpy(box_curves(explanation, protocol, connectivity)[0])
     return {"box_acc_own_threshold": accuracy(points, iou), "max_box_acc_iou": Curve(points)}
@@ -40,11 +52,19 @@ def over_images(
     protocol: Protocol,
     counts: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """max over thresholds of the share of images whose box has an IoU of at least `iou`, and the
-    first such threshold.
+    """Compute the data set's value, and the first threshold at which it is reached.
 
-    The paper's BoxAcc(tau, delta), delta = `iou`, and its maximum over tau. counts: see
-    `protocol.total`.
+    The value is max over thresholds of the share of images whose box has an IoU of at least `iou`.
+    It is the paper's BoxAcc(tau, delta), delta = `iou`, and its maximum over tau.
+
+    Args:
+        curves: The curve max_box_acc_iou of all N images, (N, T).
+        iou: The smallest IoU of a hit.
+        protocol: The protocol of the curves.
+        counts: How often each image is drawn in each resample, (R, N); see `protocol.total`.
+
+    Returns:
+        max_box_acc and max_box_acc_threshold, a number each, or (R,) with counts.
     """
     shares = mean(curves["max_box_acc_iou"] >= iou, counts)
     return {
@@ -54,8 +74,13 @@ def over_images(
 
 
 def whole_set_values(protocol: Protocol) -> dict[str, dict[str, Any]]:
-    """The values of the data set with their metadata: the published name is of the published
-    protocol alone.
+    """Return the data set's values with their metadata.
+
+    Args:
+        protocol: The protocol. Only the published protocol has the published name.
+
+    Returns:
+        The metadata by the value's name.
     """
     title = "MaxBoxAcc" if protocol == "wsol" else "Heatmap box accuracy"
     threshold = {"unit": "fraction of the maximum", "better": "none", "tolerance": "mean:0.05"}
@@ -66,8 +91,17 @@ def whole_set_values(protocol: Protocol) -> dict[str, dict[str, Any]]:
 
 
 def accuracy(curves: Tensor, iou: float) -> Tensor:
-    """(B, T) IoU -> (B,): 1 where any reaches `iou`, else 0; NaN where all are NaN. Raises
-    BenchError.
+    """Return 1 for each row whose IoU reaches `iou` at any threshold, otherwise 0.
+
+    Args:
+        curves: The IoU at each threshold, (B, T).
+        iou: The smallest IoU of a hit.
+
+    Returns:
+        1 or 0, (B,); NaN if all IoU are NaN.
+
+    Raises:
+        BenchError: If `iou` isn't in (0, 1].
     """
     if not 0 < iou <= 1:
         raise BenchError(f"The IoU that a box must reach lies above 0 and up to 1; it is {iou}.")

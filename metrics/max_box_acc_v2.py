@@ -1,5 +1,6 @@
-"""MaxBoxAccV2: Choe et al., Evaluation for Weakly Supervised Object Localization, 2020,
-arXiv:2007.04178.
+"""MaxBoxAccV2: Choe et al., 2020, arXiv:2007.04178.
+
+The paper is "Evaluation for Weakly Supervised Object Localization".
 """
 
 from __future__ import annotations
@@ -26,12 +27,24 @@ def max_box_acc_v2(
     protocol: Protocol = "wsol",
     connectivity: int = 8,
 ) -> dict[str, Tensor | Curve]:
-    """MaxBoxAcc with the boxes of all regions, each against each true box, averaged over `ious`.
+    """Compute MaxBoxAcc with the boxes of all regions, each against each true box, over `ious`.
 
-    The data set's values are `over_images`; of an image alone, box_acc_v2_own_threshold (B,), see
-    `max_box_acc`, and the same of each of `ious`. The curve max_box_acc_v2_iou (B, T) holds the
-    best IoU of any region's box at each threshold. protocol: see `max_box_acc`. Raises BenchError
-    for other `ious` than `values` allows.
+    The data set's values are `over_images`. box_acc_v2_own_threshold is that of an image, see
+    `max_box_acc`, averaged over `ious`.
+
+    Args:
+        explanation: The explanation, with its maps and the class's boxes.
+        ious: The IoU of a hit, each above 0 and at most 1. No two are the same in whole percent.
+        protocol: "wsol" or "heatmap"; see `max_box_acc`.
+        connectivity: 8 or 4; see `shared.protocol.box_curves`.
+
+    Returns:
+        box_acc_v2_own_threshold, (B,), and the same of each of `ious`. The curve
+        max_box_acc_v2_iou, (B, T), holds the best IoU of any region's box at each threshold.
+
+    Raises:
+        BenchError: If `values` doesn't accept the `ious`, or the protocol or connectivity is
+            unknown.
     """
     points = torch.from_numpy(box_curves(explanation, protocol, connectivity)[1])
     parts = {name: accuracy(points, iou) for name, iou in _named(OWN, ious).items()}
@@ -45,33 +58,53 @@ def max_box_acc_v2(
 def over_images(
     curves: Mapping[str, np.ndarray], ious: Sequence[float], counts: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """For each of `ious` the maximum over thresholds, its own, of the share of images that reach
-    it; and their mean.
+    """Compute the maximum over thresholds of the share of hits for each of `ious`, and their mean.
 
-    counts: see `protocol.total`.
+    Args:
+        curves: The curve max_box_acc_v2_iou of all N images, (N, T).
+        ious: The IoU of a hit. Each has its own best threshold.
+        counts: How often each image is drawn in each resample, (R, N); see `protocol.total`.
+
+    Returns:
+        The values by name, a number each, or (R,) with counts.
     """
     points = curves["max_box_acc_v2_iou"]
-    parts = {
-        name: mean(points >= iou, counts).max(-1) for name, iou in _named(WHOLE_SET, ious).items()
-    }
+    parts = {}
+    for name, iou in _named(WHOLE_SET, ious).items():
+        parts[name] = mean(points >= iou, counts).max(-1)
     return {WHOLE_SET: np.mean(list(parts.values()), 0), **parts}
 
 
 def values(ious: Sequence[float]) -> dict[str, dict[str, Any]]:
-    """An image's values, each with its metadata: no direction, since they are no ranking of
-    methods.
+    """Return an image's values, each with its metadata.
 
-    Raises BenchError for no `ious`, for one not in (0, 1], and for two that are the same in whole
-    percent.
+    The values have no direction, since they don't rank methods.
+
+    Args:
+        ious: The IoU of a hit.
+
+    Returns:
+        The metadata by the value's name.
+
+    Raises:
+        BenchError: If there are no `ious`, one isn't in (0, 1], or two are the same in whole
+            percent.
     """
     return _values(OWN, "Box accuracy V2, own best threshold", ious, {"better": "none"})
 
 
 def whole_set_values(ious: Sequence[float], protocol: Protocol) -> dict[str, dict[str, Any]]:
-    """The data set's values with their titles: the published name is of the published protocol
-    alone.
+    """Return the data set's values with their titles.
 
-    Raises BenchError as `values` does.
+    Args:
+        ious: The IoU of a hit.
+        protocol: The protocol. Only the published protocol has the published name.
+
+    Returns:
+        The metadata by the value's name.
+
+    Raises:
+        BenchError: If `values` doesn't accept the `ious`.
     """
     title = "MaxBoxAccV2" if protocol == "wsol" else "Heatmap box accuracy V2"
     return _values(WHOLE_SET, title, ious, {})
@@ -80,15 +113,15 @@ def whole_set_values(ious: Sequence[float], protocol: Protocol) -> dict[str, dic
 def _values(
     name: str, title: str, ious: Sequence[float], entries: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    parts = {
-        part: {"title": f"{title}, IoU {iou}", **entries}
-        for part, iou in _named(name, ious).items()
-    }
-    return {name: {"title": title, **entries}, **parts}
+    """Return the metadata of the mean and of each IoU."""
+    metadata = {name: {"title": title, **entries}}
+    for part, iou in _named(name, ious).items():
+        metadata[part] = {"title": f"{title}, IoU {iou}", **entries}
+    return metadata
 
 
 def _named(name: str, ious: Sequence[float]) -> dict[str, float]:
-    """Each IoU under its value's name: max_box_acc_v2_50."""
+    """Return each IoU under its value's name, such as max_box_acc_v2_50."""
     named = {f"{name}_{round(100 * iou)}": iou for iou in ious}
     if not named or len(named) < len(ious) or not all(0 < iou <= 1 for iou in ious):
         raise BenchError(

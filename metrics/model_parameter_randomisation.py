@@ -1,5 +1,6 @@
-"""Model parameter randomisation test: Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS
-2018.
+"""Model parameter randomisation test: Adebayo et al., NeurIPS 2018, arXiv:1810.03292.
+
+The paper is "Sanity Checks for Saliency Maps".
 """
 
 from __future__ import annotations
@@ -31,16 +32,27 @@ def model_parameter_randomisation(
     similarity: str = "spearman",
     seed: int = 0,
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
-    """The mean over stages of the similarity between the map and the same method's map of a
-    randomised model -> (B,).
+    """Average the similarity of the map and the same method's map of randomised models.
 
-    {model_parameter_randomisation: (B,), randomisation: the curve that the paper shows, (B,
-    stages)}. Near 0: the map depends on what the model learned. order "cascading": the layers are
-    re-initialised from the top down, one more at each stage; "independent": each layer alone.
-    stages: None, one for each module with parameters of its own; or a number of groups of layers.
-    similarity: see `shared.similarity`. NaN where a map is constant. The copies depend on the model
-    and `seed` alone, and are made once for a cut. Costs a trace, for all methods, and the method
-    for each stage. Raises BenchError for another order or similarity, and for less than one stage.
+    The mean is over the stages of the randomisation. A value near 0 shows that the map depends on
+    what the model learned. The copies depend only on the model and the seed, and are made once for
+    a cut. Each stage costs a trace, shared by all methods, and one run of the method.
+
+    Args:
+        explanation: The explanation, with its maps and its trace.
+        order: "cascading" re-initialises the layers from the top down, one more at each stage.
+            "independent" re-initialises one layer at a time.
+        stages: The number of groups of layers, or None for one stage per module with parameters of
+            its own.
+        similarity: The kind of similarity; see `shared.similarity`.
+        seed: The seed of the parameters.
+
+    Returns:
+        model_parameter_randomisation, (B,), NaN if a map is constant; and the curve randomisation,
+        (B, stages), which the paper shows.
+
+    Raises:
+        BenchError: If the order or similarity is unknown, or there is less than one stage.
     """
     if stages is not None and stages < 1:
         raise BenchError(
@@ -66,11 +78,21 @@ def model_parameter_randomisation_independent(
     similarity: str = "spearman",
     seed: int = 0,
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
-    """`model_parameter_randomisation` with one layer at a time re-initialised, the others as
-    trained -> (B,).
+    """Compute `model_parameter_randomisation` with one layer at a time re-initialised.
 
-    {model_parameter_randomisation_independent: (B,), randomisation_independent: the curve, (B,
-    stages)}.
+    Args:
+        explanation: The explanation, with its maps and its trace.
+        order: The order of randomisation; see `model_parameter_randomisation`.
+        stages: The number of stages; see `model_parameter_randomisation`.
+        similarity: The kind of similarity; see `shared.similarity`.
+        seed: The seed of the parameters.
+
+    Returns:
+        model_parameter_randomisation_independent, (B,); and the curve randomisation_independent,
+        (B, stages).
+
+    Raises:
+        BenchError: If the order or similarity is unknown, or there is less than one stage.
     """
     values = yield from model_parameter_randomisation(explanation, order, stages, similarity, seed)
     return {f"{name}_independent": value for name, value in values.items()}
@@ -83,11 +105,21 @@ def model_parameter_randomisation_three_stages(
     similarity: str = "spearman",
     seed: int = 0,
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
-    """`model_parameter_randomisation` in three stages: a third of the layers, two thirds, all of
-    them -> (B,).
+    """Compute `model_parameter_randomisation` with a third, two thirds and all of the layers.
 
-    {model_parameter_randomisation_three_stages: (B,), randomisation_three_stages: the curve, (B,
-    stages)}.
+    Args:
+        explanation: The explanation, with its maps and its trace.
+        order: The order of randomisation; see `model_parameter_randomisation`.
+        stages: The number of stages; see `model_parameter_randomisation`.
+        similarity: The kind of similarity; see `shared.similarity`.
+        seed: The seed of the parameters.
+
+    Returns:
+        model_parameter_randomisation_three_stages, (B,); and the curve randomisation_three_stages,
+        (B, stages).
+
+    Raises:
+        BenchError: If the order or similarity is unknown, or there is less than one stage.
     """
     values = yield from model_parameter_randomisation(explanation, order, stages, similarity, seed)
     return {f"{name}_three_stages": value for name, value in values.items()}
@@ -96,36 +128,26 @@ def model_parameter_randomisation_three_stages(
 def _similarities(
     explanation: Explanation, order: str, stages: int, similarity: str, seed: int
 ) -> MetricGenerator[Tensor]:
-    """Similarities to the map after each stage of a randomisation -> (B, stages).
-
-    Where all layers are randomised, that is asked for first, since other metrics ask for it and so
-    share it.
-    """
+    """Ask for the similarities to the map after each stage of a randomisation: (B, stages)."""
     trace = explanation.required_trace
     compare = partial(similarity_of, explanation, kind=similarity)
     key = ("model_parameter_randomisation", order, stages, seed)
-    of_all = []
+    last_points = []
     if order == "cascading":
-        of_all = [
-            (
-                yield Reexplanation(
-                    partial(randomised_trace, trace, seed), compare, randomised_key(seed)
-                )
-            )
-        ]
+        # The last stage has all layers randomised. It is asked for first and under its own key,
+        # because other metrics ask for it, too, and so share it.
+        random_trace = partial(randomised_trace, trace, seed)
+        last_points.append((yield Reexplanation(random_trace, compare, randomised_key(seed))))
     points = []
-    for stage in range(stages - len(of_all)):
-        points.append(
-            (
-                yield Reexplanation(
-                    partial(_trace_of_stage, trace, key, stage), compare, key=(*key, stage)
-                )
-            )
-        )
-    return torch.stack([*points, *of_all], dim=1)
+    for stage in range(stages - len(last_points)):
+        stage_trace = partial(_trace_of_stage, trace, key, stage)
+        points.append((yield Reexplanation(stage_trace, compare, key=(*key, stage))))
+    return torch.stack([*points, *last_points], dim=1)
 
 
 def _trace_of_stage(trace: Trace, key: tuple[str, str, int, int], stage: int) -> Trace:
+    """Return the trace of the randomised model of a stage; the copies are made once for a cut."""
+
     def cuts() -> list[SplitModel]:
         with bound(trace.cut_model.model, trace[:1].other_inputs):
             copies = randomised(trace.cut_model.model, trace.images[:1], *key[1:])

@@ -1,5 +1,6 @@
-"""Efficient model parameter randomisation test: Hedström et al., A Fresh Look at Sanity Checks for
-Saliency Maps, xAI 2024.
+"""Efficient model parameter randomisation test: Hedström et al., xAI 2024.
+
+The paper is "A Fresh Look at Sanity Checks for Saliency Maps".
 """
 
 from __future__ import annotations
@@ -23,14 +24,23 @@ from axiom_bench.metrics.shared.similarity import constant
 def model_parameter_randomisation_efficient(
     explanation: Explanation, bins: int = 100, seed: int = 0
 ) -> MetricGenerator[Tensor]:
-    """(H' - H) / H: how much more complex the map gets when all of the model is randomised -> (B,),
-    higher is better.
+    """Compute (H' - H) / H, how much more complex the map gets when the model is randomised.
 
-    H is the entropy of the histogram of the map's values, of `bins` bins of equal width from its
-    least to its largest. H' is the same of the same method's map of the model with all parameters
-    drawn again. The map is the signed raw map resized to the image, its values in millionths of
-    their range. At least -1. NaN where a map is constant. Costs one trace, for all methods, and the
-    method. Raises BenchError for less than two bins.
+    H is the entropy of the histogram of the map's values. H' is that of the same method's map of
+    the model with all parameters drawn again. The map is the signed raw map resized to the image,
+    its values in millionths of their range. The metric costs one trace, shared by all methods, and
+    one run of the method.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and its trace.
+        bins: The number of bins of equal width, from a map's least value to its largest.
+        seed: The seed of the parameters.
+
+    Returns:
+        The changes, (B,), at least -1; higher is better. They are NaN if a map is constant.
+
+    Raises:
+        BenchError: If there are less than two bins.
     """
     if bins < 2:
         raise BenchError(
@@ -38,31 +48,36 @@ def model_parameter_randomisation_efficient(
         )
     trace = explanation.required_trace
     complexity = partial(histogram_entropy, bins=bins)
-    randomised = yield Reexplanation(
-        partial(randomised_trace, trace, seed), complexity, randomised_key(seed)
-    )
+    random_trace = partial(randomised_trace, trace, seed)
+    randomised = yield Reexplanation(random_trace, complexity, randomised_key(seed))
     trained = complexity(explanation)
     return (randomised - trained) / trained
 
 
 def histogram_entropy(explanation: Explanation, bins: int) -> Tensor:
-    """The entropy, in nats, of the histogram of each map's values: (B,).
+    """Compute the entropy of the histogram of each map's values.
 
-    NaN where the raw map is constant, infinite where it isn't finite.
+    Args:
+        explanation: The explanation, with its raw map (B, h, w).
+        bins: The number of bins of equal width.
+
+    Returns:
+        The entropies in nats, (B,). They are NaN if the raw map is constant, and infinite if it
+        isn't finite.
     """
     raw_map = explanation.required_raw_map
-    maps = enlarged(explanation).cpu().numpy()
-    values = [_entropy(each, bins) if np.isfinite(each).all() else np.inf for each in maps]
-    return torch.tensor(values, dtype=torch.float64, device=raw_map.device).masked_fill(
-        constant(raw_map), torch.nan
-    )
+    entropies = []
+    for enlarged_map in enlarged(explanation).cpu().numpy():
+        is_finite = np.isfinite(enlarged_map).all()
+        entropies.append(_entropy(enlarged_map, bins) if is_finite else np.inf)
+    values = torch.tensor(entropies, dtype=torch.float64, device=raw_map.device)
+    return values.masked_fill(constant(raw_map), torch.nan)
 
 
 def _entropy(values: np.ndarray, bins: int) -> float:
-    """Of values in millionths of their range, so that what lies on an edge doesn't change its bin
-    by the last bit.
-    """
+    """Compute the entropy of the histogram of one map's values."""
     values = values.astype(np.float64) - values.min()
+    # In millionths of their range, a value on an edge doesn't change its bin by the last bit.
     millionths = np.rint(MILLION * (values / (values.max() or 1))).astype(np.int64)
     counts = np.bincount(np.minimum(millionths.ravel() * bins // MILLION, bins - 1))
-    return float(stats.entropy(counts)) or np.nan  # one bin: constant
+    return float(stats.entropy(counts)) or np.nan  # a single bin means a constant map

@@ -1,5 +1,6 @@
-"""Smooth model parameter randomisation test: Hedström et al., A Fresh Look at Sanity Checks for
-Saliency Maps, xAI 2024.
+"""Smooth model parameter randomisation test: Hedström et al., xAI 2024.
+
+The paper is "A Fresh Look at Sanity Checks for Saliency Maps".
 """
 
 from __future__ import annotations
@@ -27,15 +28,26 @@ def model_parameter_randomisation_smooth(
     similarity: str = "spearman",
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
-    """The similarity of the map and the same method's map of a fully randomised model, both
-    smoothed -> (B,).
+    """Compare the smoothed map with the same method's smoothed map of a fully randomised model.
 
-    Near 0, or below: the map depends on what the model learned. A smoothed map is the mean of the
-    signed raw maps of the image and of samples - 1 noisy copies of it. noise: standard deviation of
-    the normal noise over the image's range, drawn from `seed` and the image. similarity: see
-    `shared.similarity`, of the mean maps. NaN where a smoothed map is constant. Costs 2 samples - 1
-    traces, for all methods, and the method for each. Raises BenchError for another similarity, less
-    than one sample, and noise that is negative or infinite.
+    A smoothed map is the mean of the signed raw maps of the image and of samples - 1 noisy copies
+    of it. The metric costs 2 samples - 1 traces, shared by all methods, and one run of the method
+    for each.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and its trace.
+        samples: The number of maps of which the mean is taken.
+        noise: The standard deviation of the normal noise, relative to the image's range.
+        similarity: The kind of similarity of the mean maps; see `shared.similarity`.
+        seed: The noise is drawn from the seed and the image, and the parameters from the seed.
+
+    Returns:
+        The similarities, (B,). A value near 0, or below, shows that the map depends on what the
+        model learned. A constant smoothed map gives NaN.
+
+    Raises:
+        BenchError: If the similarity is unknown, there is less than one sample, or the noise is
+            negative or infinite.
     """
     if samples < 1:
         raise BenchError(
@@ -47,37 +59,39 @@ def model_parameter_randomisation_smooth(
             f"model_parameter_randomisation_smooth needs noise of 0 or more, not noise={noise}."
         )
     trace = explanation.required_trace
-    trained = [_raw_map(explanation)]
-    randomised = [
-        (
-            yield Reexplanation(
-                partial(randomised_trace, trace, seed), _raw_map, randomised_key(seed)
-            )
-        )
-    ]
+    random_trace = partial(randomised_trace, trace, seed)
+    trained = _raw_map(explanation)
+    randomised = yield Reexplanation(random_trace, _raw_map, randomised_key(seed))
     for sample in range(samples - 1):
         draw = ("smooth", noise, seed, sample)
-        for maps, is_random in ((trained, False), (randomised, True)):
-            other = partial(_noisy_trace, trace, noise, seed, sample, is_random)
-            maps[0] = maps[0] + (yield Reexplanation(other, _raw_map, (*draw, is_random)))
-    first, second = (_mean(explanation, maps[0] / samples) for maps in (trained, randomised))
-    # Infinite where a noisy image's map isn't finite, since NaN means a constant map.
+        noisy_trace = partial(_noisy_trace, trace, noise, seed, sample)
+        trained = trained + (
+            yield Reexplanation(partial(noisy_trace, False), _raw_map, (*draw, False))
+        )
+        randomised = randomised + (
+            yield Reexplanation(partial(noisy_trace, True), _raw_map, (*draw, True))
+        )
+    first = _mean(explanation, trained / samples)
+    second = _mean(explanation, randomised / samples)
+    # Infinite if a noisy image's map isn't finite, since NaN means a constant map.
     return similarity_of(first, second, similarity).masked_fill(~first.finite, torch.inf)
 
 
 def _noisy_trace(trace: Trace, noise: float, seed: int, sample: int, is_random: bool) -> Trace:
+    """Return the trace of noisy images, in the randomised model or in the trained one."""
     images = noisy(trace.images, noise, trace.generators(f"{seed} smooth {sample}"))
     return trace.again(images=images, model=fully_randomised(trace, seed) if is_random else None)
 
 
 def _raw_map(explanation: Explanation) -> Tensor:
+    """Return the signed raw map in float64."""
     return explanation.required_raw_map.double()
 
 
 def _mean(explanation: Explanation, raw_map: Tensor) -> Explanation:
-    """A mean map, in the type of the raw map, at least float32: its rounding tells a constant
-    map.
-    """
+    """Return an explanation whose maps are a mean raw map and its heatmap."""
+    # In the type of the raw map, at least float32, whose rounding tells whether a map is constant.
     maps = raw_map.to(widened(explanation.required_raw_map).dtype)
-    made = heatmap(maps, explanation.required_heatmap.shape[1:], explanation.normalise)
-    return Explanation(raw_map=maps, heatmap=made, made=made)
+    size = explanation.required_heatmap.shape[1:]
+    mean_heatmap = heatmap(maps, size, explanation.normalise)
+    return Explanation(raw_map=maps, heatmap=mean_heatmap, made=mean_heatmap)

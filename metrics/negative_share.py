@@ -9,11 +9,16 @@ from axiom_bench.explanation.explanation import Explanation
 
 
 def negative_share(explanation: Explanation) -> Tensor:
-    """sum_xy max(0, -R) / sum_xy |R| of the raw map R -> (B,) in [0, 1]; NaN where R is zero
-    everywhere.
+    """Compute sum_xy max(0, -R) / sum_xy |R| of the raw map R.
 
-    Evidence against the class, which no heatmap shows. It has no unit, so it compares all methods;
-    neither direction is better.
+    The value is the share of evidence against the class, which no heatmap shows. It has no unit, so
+    it compares all methods. Neither direction is better.
+
+    Args:
+        explanation: The explanation, with its raw map R (B, h, w).
+
+    Returns:
+        The shares, (B,) in [0, 1]. They are NaN if R is zero everywhere.
     """
     raw_map = explanation.required_raw_map.double()  # (B, h, w)
     space = axes(raw_map, 1)

@@ -1,5 +1,6 @@
-"""The correlation of one image's maps of two objects of a class: whether a map is of its object, or
-of the class.
+"""The correlation of an image's maps of two objects of the same class.
+
+It measures whether a map belongs to its object or to the class.
 """
 
 from __future__ import annotations
@@ -19,31 +20,39 @@ from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 def object_correlation(
     explanation: Explanation, similarity: str = "pearson"
 ) -> MetricGenerator[Tensor]:
-    """Similarity of the maps of the explained object and of another of its class -> (B,), lower is
-    better.
+    """Compute the similarity of the maps of the explained object and of another of its class.
 
-    The other one is that in the largest other box of the class, of equal boxes the first. There it
-    is the network's box with the highest IoU, or the region where the class is the most probable.
-    similarity: see `shared.similarity`. Pearson's correlation of the signed raw maps is in [-1, 1]:
-    1 where the map doesn't depend on the object, NaN where a map is constant. Costs a pass and a
-    trace, shared by all methods, and one run of the method.
+    The other object is the one in the largest other box of the class; of equal boxes, the first
+    counts. It is explained at the network's box with the highest IoU, or in the region where the
+    class is the most probable. The metric costs a pass and a trace, shared by all methods, and one
+    run of the method.
+
+    Args:
+        explanation: The explanation, with its maps, its trace and the other boxes of the class.
+        similarity: The kind of similarity; see `shared.similarity`. Pearson's correlation of the
+            signed raw maps is in [-1, 1].
+
+    Returns:
+        The similarities, (B,); lower is better. Pearson's correlation is 1 if the map doesn't
+        depend on the object, and NaN if a map is constant.
     """
     trace = explanation.required_trace
 
     def other_trace() -> Trace:
-        return at_objects(
-            trace, torch.stack([*map(_largest, given(explanation.same_class, "same_class"))])
-        )
+        other_boxes = given(explanation.same_class, "same_class")
+        return at_objects(trace, torch.stack([_largest(boxes) for boxes in other_boxes]))
 
     compare = partial(similarity_of, explanation, kind=similarity)
     return (yield Reexplanation(other_trace, compare, key="largest other object of its class"))
 
 
 def _largest(boxes: Tensor) -> Tensor:
-    """The largest box (4,) of (n, 4); zeros where there is none, in a row whose value is
-    dropped.
+    """Return the largest box (4,) of (n, 4), or zeros for a row without one.
+
+    The value of a row without a box is dropped.
     """
+    if not len(boxes):
+        return boxes.new_zeros(boxes.shape[1])
     starts, ends = boxes.chunk(2, 1)
-    return (
-        boxes[(ends - starts).prod(1).argmax()] if len(boxes) else boxes.new_zeros(boxes.shape[1])
-    )
+    areas = (ends - starts).prod(1)
+    return boxes[areas.argmax()]

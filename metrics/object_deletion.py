@@ -1,5 +1,7 @@
-"""Agreement of a map with the true effects of objects: single deletion of Hesse et al., FunnyBirds,
-ICCV 2023, arXiv:2308.06248; of image patches in Hesse et al., NeurIPS 2024, arXiv:2407.11910.
+"""The agreement of a map with the true effects of objects, by single deletion.
+
+Single deletion is that of Hesse et al., FunnyBirds, ICCV 2023, arXiv:2308.06248. For image patches
+it is used in Hesse et al., NeurIPS 2024, arXiv:2407.11910.
 """
 
 from __future__ import annotations
@@ -13,33 +15,38 @@ from axiom_bench.metrics.shared.similarity import spearman
 
 
 def object_deletion(explanation: Explanation) -> dict[str, Tensor]:
-    """Whether the map's mass orders objects as the drops S - S without each do -> two values (B,),
-    higher is better.
+    """Correlate the map's mass on each object with the drop S - S without the object.
 
-    object_deletion: Spearman's rank correlation in [-1, 1]; a map without relation to the effects
-    has 0 on average. object_deletion_top1: 1 where the object with the most mass is the one with
-    the largest drop, 0 where it isn't.
-        Where n objects share the most mass, the share of them that have the largest drop.
-    Mass: the signed raw map, resized bilinearly to the image, summed over the object's pixels.
-    Objects and marks count, the ground doesn't. Values are equal where they, over the largest
-    magnitude, agree to 1e-6; equals share the mean of their ranks. Both are NaN for fewer than two
-    objects, and the correlation where all masses or all drops are equal; infinite where a drop
-    isn't finite.
+    object_deletion is Spearman's rank correlation. A map without relation to the effects has 0 on
+    average. object_deletion_top1 is 1 if the object with the most mass is the one with the largest
+    drop, otherwise 0. If n objects share the most mass, it is the share of them that have the
+    largest drop. The mass is the sum over the object's pixels of the signed raw map, resized
+    bilinearly to the image. Objects and marks count; the ground doesn't. Values are equal if they
+    agree to 1e-6 of the largest magnitude. Equal values share the mean of their ranks.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and a trace with interventions.
+
+    Returns:
+        object_deletion, (B,) in [-1, 1], and object_deletion_top1, (B,) in [0, 1]; higher is
+        better. Both are NaN for fewer than two objects, and infinite if a drop isn't finite. The
+        correlation is NaN if all masses or all drops are equal.
     """
     effects = explanation.required_trace.part_effects
     rows = zip(parts_of(explanation), signed_masses(explanation), effects, strict=True)
-    answers = [_agreement(mass[places], drop.cpu().double()[places])
-               for parts, mass, drop in rows for places in (foreground(parts),)]  # fmt: skip
-    values = torch.stack(answers).masked_fill(~finite(effects)[:, None], torch.inf)
-    return dict(zip(("object_deletion", "object_deletion_top1"), values.unbind(1), strict=True))
+    agreements = []
+    for parts, mass, drop in rows:
+        places = foreground(parts)
+        agreements.append(_agreement(mass[places], drop.cpu().double()[places]))
+    values = torch.stack(agreements).masked_fill(~finite(effects)[:, None], torch.inf)
+    return {"object_deletion": values[:, 0], "object_deletion_top1": values[:, 1]}
 
 
 def _agreement(mass: Tensor, drop: Tensor) -> Tensor:
-    """Of one image's objects, (n,) each: (2,), the correlation and the agreement about the
-    first.
-    """
+    """Return the correlation of one image's objects and the agreement about the first: (2,)."""
     if len(mass) < 2:
         return torch.full((2,), torch.nan, dtype=torch.float64)
-    most = highest(mass)
-    first = (most & highest(drop)).sum() / most.sum()
-    return torch.stack([spearman(mass[None, None], drop[None, None])[0], first.double()])
+    has_most_mass = highest(mass)
+    first = (has_most_mass & highest(drop)).sum() / has_most_mass.sum()
+    correlation = spearman(mass[None, None], drop[None, None])[0]
+    return torch.stack([correlation, first.double()])

@@ -1,5 +1,7 @@
-"""True effects of an image's objects on its score, by versions of the image without each: as the
-interventions of Hesse et al., FunnyBirds, ICCV 2023, arXiv:2308.06248.
+"""True effects of an image's objects on its score.
+
+They are found by drawing the image again without each object, as the interventions of Hesse et al.,
+FunnyBirds, ICCV 2023, arXiv:2308.06248.
 """
 
 from __future__ import annotations
@@ -13,20 +15,26 @@ from axiom_bench.metrics.shared.parts import finite, parts_of
 
 
 def object_effects(explanation: Explanation) -> dict[str, Tensor]:
-    """Whose removal changes the score: |S - S without a part| over the sum of all parts' -> four
-    shares (B,).
+    """Compute |S - S without a part| over the sum of all parts, for each of four kinds of parts.
 
-    object_effects: of the objects of the explained class; object_effects_others: of all other
-    objects; object_effects_marks: of marks, which are no objects; object_effects_ground: of the
-    ground, the mean over the other grounds. They add up to 1; NaN where no part has an effect,
-    infinite where one isn't finite. Of the network and its image alone. Several objects of a class
-    count one by one.
+    object_effects is the share of the objects of the explained class, and object_effects_others
+    that of all other objects. object_effects_marks is the share of marks, which are no objects.
+    object_effects_ground is the share of the ground, whose effect is the mean over the other
+    grounds. The four shares add up to 1. They depend only on the network and its image. Several
+    objects of a class count one by one.
+
+    Args:
+        explanation: The explanation, with a trace with interventions.
+
+    Returns:
+        The four shares, each (B,). They are NaN if no part has an effect, and infinite if an effect
+        isn't finite.
     """
     trace = explanation.required_trace
     rows = zip(parts_of(explanation), trace.part_effects, trace.targets.tolist(), strict=True)
-    shares = [
-        _shares(parts, effects.cpu().double().abs(), target) for parts, effects, target in rows
-    ]
+    shares = []
+    for parts, effects, target in rows:
+        shares.append(_shares(parts, effects.cpu().double().abs(), target))
     names = (
         "object_effects",
         "object_effects_others",
@@ -38,12 +46,13 @@ def object_effects(explanation: Explanation) -> dict[str, Tensor]:
 
 
 def _shares(parts: tuple[Part, ...], sizes: Tensor, target: int) -> Tensor:
-    """Of an image's kinds of parts: (4,). sizes: of the effects, (n_parts,)."""
+    """Return the shares of an image's four kinds of parts from their effects' sizes (n_parts,)."""
     kinds = torch.tensor([_kind(part, target) for part in parts], dtype=torch.long)
     return torch.zeros(4, dtype=torch.float64).index_add(0, kinds, sizes) / sizes.sum()
 
 
 def _kind(part: Part, target: int) -> int:
+    """Return the place of the part's kind among the values."""
     if part.label is not None:
         return 0 if part.label == target else 1
     return 3 if part.name == GROUND else 2

@@ -1,4 +1,4 @@
-"""Insertion and deletion areas, RISE's (arXiv:1806.07421), by fewer points of the same curves."""
+"""Insertion and deletion areas of RISE (arXiv:1806.07421) from few points of the curves."""
 
 from __future__ import annotations
 
@@ -26,10 +26,23 @@ def insertion_auc_fast(
     perturbation: Perturbation = Perturbation("rise", 0.0223),
     first: str = "highest",
 ) -> MetricGenerator[Tensor]:
-    """`insertion_auc` by `passes` of its points -> (B,); higher is better. See
-    `shared.pixel_curves.few_points`.
+    """Compute `insertion_auc` from `passes` points of its curve.
 
-    The fill alone is one more pass, for all methods.
+    The points are those of `shared.pixel_curves.few_points`. The fill by itself is one more pass,
+    for all methods.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and its trace.
+        passes: The number of inner points, each of which costs a pass.
+        steps: The number of steps of the full curve.
+        perturbation: The fill and the output; see `insertion_auc`.
+        first: "highest" or "lowest", the pixels that appear first.
+
+    Returns:
+        The areas, (B,); higher is better.
+
+    Raises:
+        BenchError: If there is less than one step or pass.
     """
     return (yield from _area(explanation, passes, steps, perturbation, first, inserts=True))
 
@@ -42,8 +55,20 @@ def deletion_auc_fast(
     perturbation: Perturbation = Perturbation("zero", 0.0223),
     first: str = "highest",
 ) -> MetricGenerator[Tensor]:
-    """`deletion_auc` by `passes` of its points -> (B,); lower is better. See
-    `insertion_auc_fast`.
+    """Compute `deletion_auc` from `passes` points of its curve; see `insertion_auc_fast`.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and its trace.
+        passes: The number of inner points, each of which costs a pass.
+        steps: The number of steps of the full curve.
+        perturbation: The fill and the output; see `deletion_auc`.
+        first: "highest" or "lowest", the pixels that are removed first.
+
+    Returns:
+        The areas, (B,); lower is better.
+
+    Raises:
+        BenchError: If there is less than one step or pass.
     """
     return (yield from _area(explanation, passes, steps, perturbation, first, inserts=False))
 
@@ -58,9 +83,25 @@ def insertion_minus_deletion_fast(
     output: str = "probability",
     first: str = "highest",
 ) -> MetricGenerator[Tensor]:
-    """insertion_auc_fast - deletion_auc_fast -> (B,); higher is better.
+    """Compute insertion_auc_fast - deletion_auc_fast.
 
-    At the parameters of those two metrics it costs no pass of its own.
+    With the parameters of those two metrics it needs no passes of its own.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and its trace.
+        passes: The number of inner points of each curve.
+        steps: The number of steps of the full curves.
+        insertion_fill: The fill on which pixels appear; see `shared.perturbation.Filling`.
+        deletion_fill: The fill that replaces removed pixels.
+        blur: The sigma of the fill "blur", as a share of the image's shorter side.
+        output: The confidence that is read; see `shared.perturbation.confidence`.
+        first: "highest" or "lowest", the pixels that are changed first.
+
+    Returns:
+        The differences, (B,); higher is better.
+
+    Raises:
+        BenchError: If there is less than one step or pass.
     """
     insertion = Perturbation(insertion_fill, blur, output)
     deletion = Perturbation(deletion_fill, blur, output)
@@ -77,16 +118,18 @@ def _area(
     first: str,
     inserts: bool,
 ) -> MetricGenerator[Tensor]:
+    """Ask for the area under a curve from few of its points: (B,)."""
     all_counts = step_counts(explanation, steps)
     chosen = few_points(steps, passes)
     key = ("fast curve", passes, steps, first)
     filled = yield filled_image(explanation, perturbation)
     image = perturbation.image_confidence(explanation)
     inner = image[:, :0]
-    if len(chosen) > 0:  # a curve of one step has its ends alone
+    if len(chosen) > 0:  # a curve of one step has only its ends
         ranks = pixel_ranks(explanation, first)
         inner = yield partly_filled(
             explanation, key, ranks, all_counts[chosen], perturbation, inserts
         )
-    curve = [filled, inner, image] if inserts else [image, inner, filled]
-    return (torch.cat(curve, dim=1) * area_weights(chosen, steps).to(image)).sum(1)
+    points = [filled, inner, image] if inserts else [image, inner, filled]
+    weights = area_weights(chosen, steps).to(image)
+    return (torch.cat(points, dim=1) * weights).sum(1)

@@ -1,5 +1,6 @@
-"""Pixels in the map's order, in steps of equal number: does what the map says of a step agree with
-its effect?
+"""Metrics that change pixels in the map's order, in steps of equal number.
+
+They measure whether the map's values in a step agree with the step's effect.
 """
 
 from __future__ import annotations
@@ -24,14 +25,23 @@ from axiom_bench.metrics.shared.similarity import spearman, where_defined
 def faithfulness_estimate(
     explanation: Explanation, groups: int = 10, perturbation: Perturbation = Perturbation()
 ) -> MetricGenerator[Tensor]:
-    """Pearson's correlation, over groups of pixels in the map's order, of the map's sum and the
-    drop without -> (B,).
+    """Correlate, over groups of pixels in the map's order, the map's sum and the drop without it.
 
-    In [-1, 1], higher is better. The pixels, in the order of the signed raw map resized to the
-    image, are cut into `groups` of equal number, and each alone is filled; see
-    `shared.pixel_groups`. fill and blur: see `shared.perturbation.Filling`; output: see
-    `confidence` there. Costs `groups` passes for each method. NaN where the map is constant, or all
-    groups have the same drop. Raises BenchError as `group_drops`.
+    The value is Pearson's correlation. The pixels, in the order of the signed raw map resized to
+    the image, are cut into groups of equal number. Each group is filled by itself; see
+    `shared.pixel_groups`. The metric costs `groups` passes for each method.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and its trace.
+        groups: The number of groups.
+        perturbation: The replacement and the output; see `shared.perturbation.Perturbation`.
+
+    Returns:
+        The correlations, (B,) in [-1, 1]; higher is better. They are NaN if the map is constant, or
+        all groups have the same drop.
+
+    Raises:
+        BenchError: If there are less than two groups, or more groups than pixels.
     """
     sums, drops, _ = yield from group_drops(
         explanation, enlarged(explanation), groups, perturbation, "signed"
@@ -46,14 +56,27 @@ def monotonicity_correlation(
     output: str = "probability",
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
-    """Spearman's correlation, over groups of pixels, of the sum of |map| and the mean squared
-    change without -> (B,).
+    """Correlate, over groups of pixels, the sum of |map| and the mean squared change without it.
 
-    In [-1, 1], higher is better. The groups are those of `faithfulness_estimate`, by the map's
-    magnitude. Each alone takes pixels of the same image, drawn `samples` times by `seed` and the
-    image; the change is that of the class's `output`, see `shared.perturbation.confidence`. Costs
-    `groups` x `samples` passes for each method. NaN where the magnitude is constant, or all groups
-    have the same change. Raises BenchError as `group_drops`, and for less than one sample.
+    The value is Spearman's correlation. The groups are those of `faithfulness_estimate`, by the
+    map's magnitude. The pixels of a group are replaced by pixels of the same image, drawn at
+    random. The change is that of the class's output. The metric costs `groups` x `samples` passes
+    for each method.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and its trace.
+        groups: The number of groups.
+        samples: The number of draws.
+        output: The confidence that is read; see `shared.perturbation.confidence`.
+        seed: The pixels are drawn from the seed and the image.
+
+    Returns:
+        The correlations, (B,) in [-1, 1]; higher is better. They are NaN if the magnitude is
+        constant, or all groups have the same change.
+
+    Raises:
+        BenchError: If there is less than one sample or less than two groups, or more groups than
+            pixels.
     """
     if samples < 1:
         raise BenchError(
@@ -75,28 +98,36 @@ def monotonicity_correlation(
 def monotonicity(
     explanation: Explanation, steps: int = 10, perturbation: Perturbation = Perturbation()
 ) -> MetricGenerator[Tensor]:
-    """1 where the class's probability never falls as pixels appear on the fill, lowest first, else
-    0 -> (B,).
+    """Return 1 if the class's probability never falls as pixels appear, lowest first, otherwise 0.
 
-    The mean is the rate; higher is better. steps: of equal numbers of pixels; the fill alone,
-    before the first, is not looked at. A fall by less than 1e-6 of the highest value is none. fill,
-    output and the pixels' order: see `shared.pixel_curves.pixel_curve`. Costs `steps` passes for
-    each method. Raises BenchError for less than one.
+    The mean is the rate. A fall by less than 1e-6 of the highest value doesn't count. The image of
+    nothing but the fill, before the first step, isn't looked at. The metric costs `steps` passes
+    for each method.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and its trace.
+        steps: The number of steps, each with the same number of pixels.
+        perturbation: The fill and the output; see `shared.pixel_curves.pixel_curve`.
+
+    Returns:
+        1 or 0, (B,); higher is better. The value is NaN if the model's answer isn't finite.
+
+    Raises:
+        BenchError: If there is less than one step.
     """
-    curve = (yield from pixel_curve(explanation, steps, perturbation, "lowest", inserts=True))[
-        :, 1:
-    ]
-    falls = (curve.diff(dim=1) < -1e-6 * curve.abs().amax(1, keepdim=True)).any(1)
+    full_curve = yield from pixel_curve(explanation, steps, perturbation, "lowest", inserts=True)
+    curve = full_curve[:, 1:]
+    least_fall = -1e-6 * curve.abs().amax(1, keepdim=True)
+    falls = (curve.diff(dim=1) < least_fall).any(1)
     return (~falls).double().masked_fill(~curve.isfinite().all(1), torch.nan)
 
 
 @dataclass(frozen=True)
 class Shuffle(Perturbation):
-    """Pixels of the same image, in an order drawn by `seed` and the image, in the place of a
-    fill.
-    """
+    """A perturbation that replaces pixels by others of the same image instead of a fill."""
 
     seed: str = ""
+    """The order of the pixels is drawn from the seed and the image."""
 
     def replacement(self, explanation: Explanation) -> Tensor:
         """Return each image's pixels in the drawn order: (B, 3, H', W')."""
@@ -104,13 +135,20 @@ class Shuffle(Perturbation):
 
 
 def shuffled(explanation: Explanation, seed: str) -> Tensor:
-    """Each image's pixels in an order drawn by `seed` and the image: (B, 3, H', W')."""
+    """Return each image's pixels in an order drawn from the seed and the image.
+
+    Args:
+        explanation: The explanation, with its images (B, 3, H', W').
+        seed: The seed of the order.
+
+    Returns:
+        The shuffled images, (B, 3, H', W').
+    """
     images = explanation.required_images
     flat = images.flatten(2)
     draws = explanation.required_trace.generators(seed)
     orders = [
         torch.rand(flat.shape[2], generator=draw, dtype=torch.float64).argsort() for draw in draws
     ]
-    return flat.gather(2, torch.stack(orders)[:, None].to(images.device).expand_as(flat)).view_as(
-        images
-    )
+    places = torch.stack(orders)[:, None].to(images.device)
+    return flat.gather(2, places.expand_as(flat)).view_as(images)

@@ -1,5 +1,6 @@
-"""Random logit test: Sixt et al., When Explanations Lie: Why Many Modified BP Attributions Fail,
-ICML 2020.
+"""Random logit test: Sixt et al., ICML 2020, arXiv:1912.09818.
+
+The paper is "When Explanations Lie: Why Many Modified BP Attributions Fail".
 """
 
 from __future__ import annotations
@@ -18,12 +19,20 @@ from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 def random_logit(
     explanation: Explanation, similarity: str = "ssim", seed: int = 0
 ) -> MetricGenerator[Tensor]:
-    """Similarity of the maps of the explained class and of a random other class -> (B,), lower is
-    better.
+    """Compute the similarity of the maps of the explained class and of a random other class.
 
-    The other class is uniform over all others, seeded by the image and `seed`. similarity: see
-    `shared.similarity`; SSIM of the heatmaps as in arXiv:1912.09818. A value of 1: the map doesn't
-    depend on the class. Costs one trace, shared by all methods, and one run of the method.
+    The other class is drawn uniformly from all others. The metric costs one trace, shared by all
+    methods, and one run of the method.
+
+    Args:
+        explanation: The explanation, with its maps and its trace.
+        similarity: The kind of similarity; see `shared.similarity`. SSIM of the heatmaps is that of
+            the paper.
+        seed: The class is drawn from the seed and the image.
+
+    Returns:
+        The similarities, (B,); lower is better. A value of 1 means that the map doesn't depend on
+        the class.
     """
     trace = explanation.required_trace
 
@@ -32,9 +41,8 @@ def random_logit(
         offsets = [
             torch.randint(1, num_classes, (), generator=draw) for draw in trace.generators(seed)
         ]
-        return trace.again(
-            targets=(trace.targets + torch.stack(offsets).to(trace.targets)) % num_classes
-        )
+        shifted = trace.targets + torch.stack(offsets).to(trace.targets)
+        return trace.again(targets=shifted % num_classes)
 
     compare = partial(similarity_of, explanation, kind=similarity)
     return (yield Reexplanation(other_trace, compare, key=("random logit", seed)))

@@ -1,8 +1,7 @@
-"""ROAD, remove and debias: Rong et al., A Consistent and Efficient Evaluation Strategy for
-Attribution Methods, ICML 2022, arXiv:2202.00449.
+"""ROAD, remove and debias: Rong et al., ICML 2022, arXiv:2202.00449.
 
-Pixels are removed by noisy linear imputation, most relevant first (MoRF) or least relevant first
-(LeRF).
+The paper is "A Consistent and Efficient Evaluation Strategy for Attribution Methods". Pixels are
+removed by noisy linear imputation, most relevant first (MoRF) or least relevant first (LeRF).
 """
 
 from __future__ import annotations
@@ -27,26 +26,32 @@ FRACTIONS_COMBINED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 @dataclass(frozen=True)
 class Imputation:
-    """Images with a share of their pixels imputed, the parameters of ROAD's metrics."""
+    """Images with a share of their pixels imputed; its fields are parameters of ROAD's metrics."""
 
     fractions: Sequence[float] = FRACTIONS
-    """Of the pixels, between 0 and 1."""
+    """The shares of the pixels that are imputed, between 0 and 1."""
     noise: float = 0.01
-    """Standard deviation of the normal noise on imputed pixels, in the network's input."""
+    """The standard deviation of the normal noise on imputed pixels, in the network's input."""
     output: str = "accuracy"
-    """See `shared.perturbation.confidence`; "accuracy" as published."""
+    """The confidence that is read; see `shared.perturbation.confidence`. "accuracy" is published."""
     seed: int = 0
     """The noise is drawn from the seed and the image."""
 
     def request(
         self, explanation: Explanation, first: str, keeps_logits: bool = False
     ) -> PerturbedImages:
-        """Ask for the model's confidence in the images with each fraction of their pixels imputed:
-        (B, fractions).
+        """Ask for the model's confidence in the images with each fraction of their pixels imputed.
 
-        first: "highest" or "lowest" pixels of the map. keeps_logits: ask for the logits, (B,
-        fractions, C), instead. Raises BenchError for a fraction that isn't between 0 and 1, and for
-        noise that is negative or infinite.
+        Args:
+            explanation: The explanation, with its heatmap (B, H', W') and its trace.
+            first: "highest" or "lowest", the pixels of the map that are imputed.
+            keeps_logits: If True, ask for the logits instead.
+
+        Returns:
+            The request, whose answer is (B, fractions), or (B, fractions, C) logits.
+
+        Raises:
+            BenchError: If a fraction isn't between 0 and 1, or the noise is negative or infinite.
         """
         if not self.fractions or not all(0 < fraction < 1 for fraction in self.fractions):
             raise BenchError(
@@ -60,19 +65,19 @@ class Imputation:
         images = explanation.required_images
         ranks = pixel_ranks(explanation, first)
         pixels = ranks[0].numel()
-        counts = torch.tensor(
-            [min(round(fraction * pixels), pixels - 1) for fraction in self.fractions]
-        ).to(ranks)
+        # At least one pixel remains, from which the others are imputed.
+        numbers_of_pixels = [
+            min(round(fraction * pixels), pixels - 1) for fraction in self.fractions
+        ]
+        counts = torch.tensor(numbers_of_pixels).to(ranks)
         normal = trace.once(("road noise", self.seed), lambda: _normal(trace, self.seed))
 
         def perturbed(rows: slice, copies: slice) -> Tensor:
-            from axiom_bench.metrics.shared.imputation import (
-                impute,
-            )  # here, because numba takes a third of a second
+            # Imported only when it is needed, because numba takes a third of a second.
+            from axiom_bench.metrics.shared.imputation import impute
 
-            hole = torch.stack(
-                [ranks[rows] < count for count in counts[copies]], 1
-            )  # (rows, copies, H', W')
+            # (rows, copies, H', W')
+            hole = torch.stack([ranks[rows] < count for count in counts[copies]], 1)
             repeated = torch.stack([images[rows]] * hole.shape[1], 1)
             imputed = impute(repeated.flatten(0, 1), hole.flatten(0, 1)).view_as(repeated)
             return imputed + self.noise * hole[:, :, None] * normal[rows, None]
@@ -89,9 +94,17 @@ class Imputation:
 def road_morf(
     explanation: Explanation, imputation: Imputation = Imputation()
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
-    """Mean accuracy over fractions of imputed pixels, most relevant first -> (B,); lower is better.
+    """Average the accuracy over fractions of imputed pixels, most relevant first.
 
-    {road_morf: (B,), morf: the curve, (B, fractions)}. Parameters: see `Imputation`.
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and its trace.
+        imputation: The fractions, noise, output and seed; see `Imputation`.
+
+    Returns:
+        road_morf, (B,), lower is better; and the curve morf, (B, fractions).
+
+    Raises:
+        BenchError: If a fraction isn't between 0 and 1, or the noise is negative or infinite.
     """
     points = yield imputation.request(explanation, "highest")
     curve = Curve(
@@ -108,10 +121,17 @@ def road_morf(
 def road_lerf(
     explanation: Explanation, imputation: Imputation = Imputation()
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
-    """Mean accuracy over fractions of imputed pixels, least relevant first -> (B,); higher is
-    better.
+    """Average the accuracy over fractions of imputed pixels, least relevant first.
 
-    {road_lerf: (B,), lerf: the curve, (B, fractions)}. Parameters: see `Imputation`.
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and its trace.
+        imputation: The fractions, noise, output and seed; see `Imputation`.
+
+    Returns:
+        road_lerf, (B,), higher is better; and the curve lerf, (B, fractions).
+
+    Raises:
+        BenchError: If a fraction isn't between 0 and 1, or the noise is negative or infinite.
     """
     points = yield imputation.request(explanation, "lowest")
     curve = Curve(
@@ -129,12 +149,21 @@ def road_combined(
     explanation: Explanation,
     imputation: Imputation = Imputation(FRACTIONS_COMBINED, output="probability"),
 ) -> MetricGenerator[Tensor]:
-    """(road_lerf - road_morf) / 2 of the class's probability -> (B,) in [-1/2, 1/2]; higher is
-    better.
+    """Compute (road_lerf - road_morf) / 2 of the class's probability.
 
-    ROADCombined of pytorch-grad-cam, whose fractions and noise these are; ROAD's paper doesn't
-    combine the two. At parameters equal to theirs it costs no pass beside road_morf and road_lerf.
-    Parameters: see `Imputation`.
+    This is ROADCombined of pytorch-grad-cam, with its fractions and noise. ROAD's paper doesn't
+    combine the two. With the same parameters as road_morf and road_lerf it needs no passes of its
+    own.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and its trace.
+        imputation: The fractions, noise, output and seed; see `Imputation`.
+
+    Returns:
+        The values, (B,) in [-1/2, 1/2]; higher is better.
+
+    Raises:
+        BenchError: If a fraction isn't between 0 and 1, or the noise is negative or infinite.
     """
     lerf = yield imputation.request(explanation, "lowest")
     morf = yield imputation.request(explanation, "highest")
@@ -142,11 +171,8 @@ def road_combined(
 
 
 def _normal(trace: Trace, seed: int) -> Tensor:
-    """Standard normal noise of the images' shape, an image's its own whatever else is in the
-    batch.
-    """
+    """Return standard normal noise of the images' shape, which depends only on image and seed."""
     shape = trace.images.shape[1:]
     draws = trace.generators(seed)
-    return torch.stack(
-        [torch.randn(shape, generator=draw, dtype=torch.float64) for draw in draws]
-    ).to(trace.images)
+    noise = [torch.randn(shape, generator=draw, dtype=torch.float64) for draw in draws]
+    return torch.stack(noise).to(trace.images)

@@ -1,5 +1,6 @@
-"""ROAD (Rong et al., arXiv:2202.00449) from imputed images whose answers serve any output and
-fractions.
+"""ROAD (Rong et al., arXiv:2202.00449) from logits that serve any output and fractions.
+
+The logits of the imputed images are computed once.
 """
 
 from __future__ import annotations
@@ -25,12 +26,21 @@ def road_morf_fast(
     measured: Sequence[float] = FRACTIONS,
     imputation: Imputation = Imputation(),
 ) -> MetricGenerator[Tensor]:
-    """`road_morf` from answers that serve any output -> (B,); lower is better.
+    """Compute `road_morf` from logits that serve any output.
 
-    measured: the fractions that are imputed; the curve at `fractions` is interpolated between them,
-    and is the same where they are among them. Metrics with equal `measured`, noise and seed share
-    these passes, whatever their output. Raises BenchError where `fractions` lie outside of
-    `measured`, and as `road_morf`.
+    Metrics with equal `measured`, noise and seed share their passes, whatever their output.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and its trace.
+        measured: The fractions that are imputed, rising. The curve is interpolated between them, so
+            that it is exact at these fractions.
+        imputation: The fractions of the mean, noise, output and seed; see `road.Imputation`.
+
+    Returns:
+        The values, (B,); lower is better.
+
+    Raises:
+        BenchError: If the fractions lie outside of `measured`, or `road_morf` doesn't accept them.
     """
     return (yield from _mean(explanation, "highest", measured, imputation))
 
@@ -41,22 +51,41 @@ def road_lerf_fast(
     measured: Sequence[float] = FRACTIONS,
     imputation: Imputation = Imputation(),
 ) -> MetricGenerator[Tensor]:
-    """`road_lerf` from answers that serve any output -> (B,); higher is better. See
-    `road_morf_fast`.
+    """Compute `road_lerf` from logits that serve any output; see `road_morf_fast`.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and its trace.
+        measured: The fractions that are imputed, rising.
+        imputation: The fractions of the mean, noise, output and seed; see `road.Imputation`.
+
+    Returns:
+        The values, (B,); higher is better.
+
+    Raises:
+        BenchError: If the fractions lie outside of `measured`, or `road_lerf` doesn't accept them.
     """
     return (yield from _mean(explanation, "lowest", measured, imputation))
 
 
 def weights(fractions: Sequence[float], measured: Sequence[float]) -> Tensor:
-    """How much each measured point counts in the mean over fractions of the curve between them:
-    (measured,), sum 1.
+    """Return how much each measured point counts in the mean over fractions.
 
-    Raises BenchError where `measured` don't rise, and for a fraction outside of them.
+    The mean is of the curve that is interpolated between the measured points.
+
+    Args:
+        fractions: The fractions of the mean.
+        measured: The fractions that are measured, rising.
+
+    Returns:
+        The weights, (measured,), whose sum is 1.
+
+    Raises:
+        BenchError: If `measured` doesn't rise, or a fraction lies outside of it.
     """
-    rise = all(low < high for low, high in pairwise(measured))
+    rises = all(low < high for low, high in pairwise(measured))
     if (
         not measured
-        or not rise
+        or not rises
         or not fractions
         or not measured[0] <= min(fractions) <= max(fractions) <= measured[-1]
     ):
@@ -64,24 +93,21 @@ def weights(fractions: Sequence[float], measured: Sequence[float]) -> Tensor:
             f"ROAD's fractions {list(fractions)} must lie within rising measured ones, not "
             f"{list(measured)}."
         )
-    points = np.eye(len(measured))
-    return torch.tensor(
-        [float(np.interp(fractions, measured, point).mean()) for point in points],
-        dtype=torch.float64,
-    )
+    # A point's weight is the mean of the curve that is 1 at this point and 0 at all others.
+    means = [float(np.interp(fractions, measured, point).mean()) for point in np.eye(len(measured))]
+    return torch.tensor(means, dtype=torch.float64)
 
 
 def _mean(
     explanation: Explanation, first: str, measured: Sequence[float], imputation: Imputation
 ) -> MetricGenerator[Tensor]:
+    """Ask for the mean of the interpolated curve over the fractions: (B,)."""
     trace = explanation.required_trace
-    of_measured = weights(imputation.fractions, measured)
-    logits = yield replace(imputation, fractions=measured).request(
-        explanation, first, keeps_logits=True
-    )
-    points = [
-        confidence_in(trace, of_fraction, trace.targets, imputation.output)
-        for of_fraction in logits.unbind(1)
-    ]
+    point_weights = weights(imputation.fractions, measured)
+    measured_imputation = replace(imputation, fractions=measured)
+    logits = yield measured_imputation.request(explanation, first, keeps_logits=True)
+    points = []
+    for point_logits in logits.unbind(1):
+        points.append(confidence_in(trace, point_logits, trace.targets, imputation.output))
     # No product of matrices, whose rounding may depend on a row's place in the batch.
-    return (torch.stack(points, dim=1) * of_measured.to(logits.device)).sum(1)
+    return (torch.stack(points, dim=1) * point_weights.to(logits.device)).sum(1)

@@ -22,16 +22,24 @@ def saco(
     groups: int = 10,
     perturbation: Perturbation = Perturbation("mean"),
 ) -> MetricGenerator[Tensor]:
-    """Whether groups of pixels of more salience matter more to the model, weighted by how much more
-    -> (B,).
+    """Measure whether groups of pixels with more salience matter more to the model.
 
-    In [-1, 1], higher is better. The pixels, in the order of their salience, are cut into `groups`
-    of equal number, and each group alone is replaced by the fill; see `coefficient`. The salience
-    is the signed raw map resized to the image; equal pixels, to 1e-6 of the largest, are in reading
-    order. Equal drops, to the same extent, count as in order. Costs `groups` passes for each
-    method. fill and blur: see `shared.perturbation.Filling`; output: see `confidence` there. NaN
-    where the map is constant. Raises BenchError for less than two groups, and for more groups than
-    pixels.
+    Each pair of groups is weighted by the difference of their salience; see `coefficient`. The
+    salience is the signed raw map resized to the image. The pixels, in the order of their salience,
+    are cut into groups of equal number. Pixels equal to 1e-6 of the largest are in reading order.
+    Each group is replaced by the fill by itself. Drops equal to the same extent count as in order.
+    The metric costs `groups` passes for each method.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and its trace.
+        groups: The number of groups.
+        perturbation: The replacement and the output; see `shared.perturbation.Perturbation`.
+
+    Returns:
+        The coefficients, (B,) in [-1, 1]; higher is better. They are NaN if the map is constant.
+
+    Raises:
+        BenchError: If there are less than two groups, or more groups than pixels.
     """
     sums, drops, pixels = yield from group_drops(
         explanation, enlarged(explanation), groups, perturbation, "signed"
@@ -41,19 +49,24 @@ def saco(
 
 
 def coefficient(salience: Tensor, drops: Tensor) -> Tensor:
-    """The faithfulness coefficient of K groups in falling order of salience: (B, K), (B, K) -> (B,)
-    in [-1, 1].
+    """Compute the faithfulness coefficient of K groups in falling order of salience.
 
-    Algorithm 1: sum over pairs i < j of (s_i - s_j) where drop i >= drop j, else of -(s_i - s_j),
-    over the sum of
-    |s_i - s_j|. NaN where all groups have the same salience.
+    This is algorithm 1. Over pairs i < j, it sums s_i - s_j if drop i >= drop j, otherwise -(s_i -
+    s_j). The sum is divided by the sum of |s_i - s_j|.
+
+    Args:
+        salience: The salience s of each group, (B, K).
+        drops: The drop of each group, (B, K).
+
+    Returns:
+        The coefficients, (B,) in [-1, 1]. They are NaN if all groups have the same salience.
     """
     largest = drops.abs().amax(1, keepdim=True)
     drops = (drops / largest.masked_fill(largest == 0, 1)).round(decimals=6)
-    pairs = torch.ones(salience.shape[1], salience.shape[1], device=salience.device).triu(1) > 0
+    groups = salience.shape[1]
+    pairs = torch.ones(groups, groups, device=salience.device).triu(1) > 0  # i < j
     weights = (salience[:, :, None] - salience[:, None])[:, pairs]
     in_order = (drops[:, :, None] >= drops[:, None])[:, pairs]
     total = weights.abs().sum(1)
-    return torch.where(in_order, weights, -weights).sum(1) / total.masked_fill(
-        total == 0, torch.nan
-    )
+    agreement = torch.where(in_order, weights, -weights).sum(1)
+    return agreement / total.masked_fill(total == 0, torch.nan)

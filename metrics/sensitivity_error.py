@@ -1,5 +1,6 @@
-"""Sensitivity error: Fu et al., Axiom-based Grad-CAM, BMVC 2020, arXiv:2008.02312, the first
-axiom.
+"""Sensitivity error: Fu et al., BMVC 2020, arXiv:2008.02312, the first axiom.
+
+The paper is "Axiom-based Grad-CAM".
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ from axiom_bench.explanation.explanation import Explanation
 
 
 def sensitivity_error(explanation: Explanation) -> Tensor:
-    """sum_k |d_k - m_k| / sum_k |d_k|: how far the channel totals are from the exact ablation drops
-    -> (B,)
+    """Compute sum_k |d_k - m_k| / sum_k |d_k|, how far channel totals are from ablation drops.
 
-    d_k = S - S_k, the drop when map k is set to zero; m_k = sum_xy M_k, signed, before any
-    post-processing. 0 is best. `sensitivity_error_raw` is the same formula for every method with
+    d_k = S - S_k is the exact drop when map k is set to zero. m_k = sum_xy M_k is signed, before
+    any post-processing. `sensitivity_error_raw` is the same formula for every method with
     contributions, in the method's own units.
+
+    Args:
+        explanation: The explanation, with its channel totals m (B, K) and its trace.
+
+    Returns:
+        The errors, (B,); 0 is best.
     """
     d = explanation.required_trace.ablation_drops
     m = explanation.channel_totals  # (B, K)

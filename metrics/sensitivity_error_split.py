@@ -1,5 +1,6 @@
-"""Sensitivity error in two parts: of the channels that XGrad-CAM's division guards against, and of
-all others.
+"""Sensitivity error in two parts: of guarded channels, and of all others.
+
+Guarded channels are those that XGrad-CAM's division guards against.
 """
 
 from __future__ import annotations
@@ -11,12 +12,18 @@ from axiom_bench.explanation.explanation import Explanation
 
 
 def sensitivity_error_split(explanation: Explanation) -> dict[str, Tensor]:
-    """sum over part of the channels of |d_k - m_k| / sum over all of |d_k| -> (B,) each; they sum
-    to sensitivity_error.
+    """Compute sum of |d_k - m_k| over a part of the channels / sum over all of |d_k|.
 
-    sensitivity_error_guarded: over channels that aren't all zero but whose sum is negligible
-    against its terms, where a division by sum F_k gives weight 0 (see the metric guarded_channels).
-    sensitivity_error_open: over the rest.
+    sensitivity_error_guarded is over channels that aren't all zero but whose sum is negligible
+    against its terms. A division by sum F_k gives these channels weight 0; see the metric
+    guarded_channels. sensitivity_error_open is over the other channels. The two values add up to
+    sensitivity_error.
+
+    Args:
+        explanation: The explanation, with its channel totals m (B, K) and its trace.
+
+    Returns:
+        sensitivity_error_guarded and sensitivity_error_open, each (B,); 0 is best.
     """
     trace = explanation.required_trace
     d = trace.ablation_drops.double()

@@ -1,5 +1,6 @@
-"""Sensitivity-n: Ancona et al., Towards better understanding of gradient-based attribution methods,
-ICLR 2018, arXiv:1711.06104, section 4.
+"""Sensitivity-n: Ancona et al., ICLR 2018, arXiv:1711.06104, section 4.
+
+The paper is "Towards better understanding of gradient-based attribution methods".
 """
 
 from __future__ import annotations
@@ -29,13 +30,23 @@ def sensitivity_n(
     perturbation: Perturbation = Perturbation(output="logit"),
     seed: int = 0,
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
-    """Pearson's correlation, over subsets of n pixels, of the map's sum and the score's drop, mean
-    over n -> (B,).
+    """Correlate, over subsets of n pixels, the map's sum and the score's drop; average over n.
 
-    {sensitivity_n: (B,) in [-1, 1], sensitivity_n_by_size: the curve, (B, fractions)}; higher is
-    better. fractions: n over the number of pixels, at least one pixel. subsets: of each n, drawn
-    from `seed` and the image, the same for all methods. The map is the signed raw map resized to
-    the image. Raises BenchError for a fraction not in (0, 1), and for less than two subsets.
+    The value is Pearson's correlation. The map is the signed raw map resized to the image.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and its trace.
+        fractions: The values of n, as shares of the pixels. A subset has at least one pixel.
+        subsets: The number of subsets for each n. They are the same for all methods.
+        perturbation: The replacement and the output; see `shared.perturbation.Perturbation`.
+        seed: The subsets are drawn from the seed and the image.
+
+    Returns:
+        sensitivity_n, (B,) in [-1, 1]; and the curve sensitivity_n_by_size, (B, fractions). Higher
+        is better.
+
+    Raises:
+        BenchError: If a fraction isn't in (0, 1), or there are less than two subsets.
     """
     points = yield from _points(explanation, fractions, subsets, perturbation, seed)
     by_size = Curve(points, fractions, "Sensitivity-n", "fraction of pixels removed", "correlation")
@@ -49,19 +60,21 @@ def _points(
     perturbation: Perturbation,
     seed: int,
 ) -> MetricGenerator[Tensor]:
-    """The correlation over the subsets of each n: (B, fractions)."""
+    """Ask for the correlation over the subsets of each n: (B, fractions)."""
     if not fractions or not all(0 < fraction < 1 for fraction in fractions) or subsets < 2:
         raise BenchError(
             "sensitivity_n needs fractions between 0 and 1 and 2 subsets or more, not "
             f"{list(fractions)} and {subsets}."
         )
     pixels = explanation.required_images[0, 0].numel()
-    draws = [
-        pixels_at_random(max(1, round(fraction * pixels)))
-        for fraction in fractions
-        for _ in range(subsets)
-    ]
+    draws = []
+    for fraction in fractions:
+        draws += [pixels_at_random(max(1, round(fraction * pixels)))] * subsets
     removed = Subsets(f"sensitivity-n {list(fractions)}", draws, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
-    of_sizes = zip(attributed.split(subsets, dim=1), drops.split(subsets, dim=1), strict=True)
-    return torch.stack([drops_correlation(explanation, *pair) for pair in of_sizes], dim=1)
+    correlations = []
+    for size_sums, size_drops in zip(
+        attributed.split(subsets, dim=1), drops.split(subsets, dim=1), strict=True
+    ):
+        correlations.append(drops_correlation(explanation, size_sums, size_drops))
+    return torch.stack(correlations, dim=1)

@@ -1,9 +1,9 @@
-"""Single deletion: Hesse et al., Benchmarking the Attribution Quality of Vision Models, NeurIPS
-2024, arXiv:2407.11910.
+"""Single deletion: Hesse et al., NeurIPS 2024, arXiv:2407.11910.
 
-The score of the paper's in-domain protocol (IDSDS) on the network as it is, without fine-tuning on
-deleted patches. And non-sensitivity, of the same passes: Nguyen and Martinez, On Quantitative
-Aspects of Model Interpretability, 2020.
+The paper is "Benchmarking the Attribution Quality of Vision Models". The score is that of the
+paper's in-domain protocol (IDSDS) on the network as it is, without fine-tuning on deleted patches.
+Non-sensitivity has the same passes: Nguyen and Martinez, On Quantitative Aspects of Model
+Interpretability, 2020.
 """
 
 from __future__ import annotations
@@ -25,14 +25,23 @@ def single_deletion(
     grid: int = 4,
     perturbation: Perturbation = Perturbation(output="logit"),
 ) -> MetricGenerator[Tensor]:
-    """Spearman's correlation of the map's sums in a grid of cells and the score's drops without
-    each -> (B,).
+    """Correlate the map's sums in a grid of cells with the score's drops without each cell.
 
-    In [-1, 1], higher is better. grid: cells a side; each is deleted alone, so that all methods
-    share the grid^2 passes of an image. The map is the signed raw map resized to the image; the
-    drop is S - S without the cell. fill and blur: see `shared.perturbation.Filling`; output: see
-    `confidence` there. NaN where the map is constant, or all cells have the same sum or the same
-    drop. Raises BenchError as `cell_numbers`.
+    The value is Spearman's correlation. Each cell is deleted by itself, so that all methods share
+    the grid^2 passes of an image. The map is the signed raw map resized to the image. The drop is S
+    - S without the cell.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and its trace.
+        grid: The number of cells per side.
+        perturbation: The replacement and the output; see `shared.perturbation.Perturbation`.
+
+    Returns:
+        The correlations, (B,) in [-1, 1]; higher is better. They are NaN if the map is constant, or
+        all cells have the same sum or the same drop.
+
+    Raises:
+        BenchError: If the images can't have this grid; see `shared.cells.cell_numbers`.
     """
     sums, drops = yield from _of_cells(explanation, grid, perturbation)
     return where_defined(spearman(sums, drops), explanation.required_raw_map, drops)
@@ -45,12 +54,24 @@ def non_sensitivity(
     tolerance: float = 0.05,
     perturbation: Perturbation = Perturbation(output="logit"),
 ) -> MetricGenerator[Tensor]:
-    """The share of cells that either the map or the model leaves at zero, but not both -> (B,) in
-    [0, 1], 0 is best.
+    """Compute the share of cells that either the map or the model leaves at zero, but not both.
 
-    Zero is up to `tolerance` of the largest magnitude of an image's cells: of the map's sums, and
-    of the score's drops without each cell. Cells, map and passes are those of `single_deletion`.
-    Raises BenchError for a tolerance not in [0, 1), and as `cell_numbers`.
+    Zero is up to `tolerance` of the largest magnitude of an image's cells. This holds for the map's
+    sums, and for the score's drops without each cell. Cells, map and passes are those of
+    `single_deletion`.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and its trace.
+        grid: The number of cells per side.
+        tolerance: The largest magnitude that counts as zero, as a share of the largest; from 0 to
+            below 1.
+        perturbation: The replacement and the output; see `shared.perturbation.Perturbation`.
+
+    Returns:
+        The shares, (B,) in [0, 1]; 0 is best.
+
+    Raises:
+        BenchError: If the tolerance isn't in [0, 1), or the images can't have this grid.
     """
     if not 0 <= tolerance < 1:
         raise BenchError(
@@ -58,21 +79,16 @@ def non_sensitivity(
             f"tolerance={tolerance}."
         )
     sums, drops = yield from _of_cells(explanation, grid, perturbation)
-    map_is_zero, drop_is_zero = (
-        values.abs() <= tolerance * values.abs().amax(1, keepdim=True) for values in (sums, drops)
-    )
-    return (
-        (map_is_zero != drop_is_zero)
-        .double()
-        .mean(1)
-        .masked_fill(~drops.isfinite().all(1), torch.nan)
-    )
+    map_is_zero = sums.abs() <= tolerance * sums.abs().amax(1, keepdim=True)
+    drop_is_zero = drops.abs() <= tolerance * drops.abs().amax(1, keepdim=True)
+    share = (map_is_zero != drop_is_zero).double().mean(1)
+    return share.masked_fill(~drops.isfinite().all(1), torch.nan)
 
 
 def _of_cells(
     explanation: Explanation, grid: int, perturbation: Perturbation
 ) -> MetricGenerator[tuple[Tensor, Tensor]]:
-    """The map's sums in each cell, and the drops without it: (B, grid^2) twice."""
+    """Ask for the map's sums in each cell, and the drops without the cell: (B, grid^2) twice."""
     numbers = cell_numbers(explanation, grid)
     cells = torch.arange(grid**2, device=numbers.device)
 

@@ -1,5 +1,6 @@
-"""Symmetric relevance gain: Blücher et al., Decoupling Pixel Flipping and Occlusion Strategy for
-Consistent XAI Benchmarks, TMLR 2024, arXiv:2401.06654.
+"""Symmetric relevance gain: Blücher et al., TMLR 2024, arXiv:2401.06654.
+
+The paper is "Decoupling Pixel Flipping and Occlusion Strategy for Consistent XAI Benchmarks".
 """
 
 from __future__ import annotations
@@ -22,15 +23,24 @@ from axiom_bench.metrics.shared.similarity import where_defined
 def srg(
     explanation: Explanation, grid: int = 5, perturbation: Perturbation = Perturbation()
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
-    """The area between the class's probability as cells are removed, lowest first and highest first
-    -> (B,).
+    """Compute the area between two curves of removed cells: lowest first, and highest first.
 
-    {srg: (B,) in [-1, 1], relevance_gain: the curve of differences, (B, grid^2 + 1)}; higher is
-    better. grid: cells a side, ordered by their mean of the signed raw map resized to the image,
-    equal ones (to 1e-6 of the largest) by position in both orders. Both curves start at the image
-    and end at the fill, which needs no pass: 2 (grid^2 - 1) for each method. fill and blur: see
-    `shared.perturbation.Filling`; output: see `confidence` there. NaN where the map is constant.
-    Raises BenchError as `cell_numbers`.
+    The curves are those of the class's probability as cells are removed. Cells are ordered by their
+    mean of the signed raw map resized to the image. Cells equal to 1e-6 of the largest are ordered
+    by position in both curves. Both curves start at the image and end at the fill, which needs no
+    pass: 2 (grid^2 - 1) for each method.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and its trace.
+        grid: The number of cells per side.
+        perturbation: The replacement and the output; see `shared.perturbation.Perturbation`.
+
+    Returns:
+        srg, (B,) in [-1, 1]; and relevance_gain, the curve of differences, (B, grid^2 + 1). Higher
+        is better. They are NaN if the map is constant.
+
+    Raises:
+        BenchError: If the images can't have this grid; see `shared.cells.cell_numbers`.
     """
     counts = torch.arange(1, grid**2, dtype=torch.float64)
     curves = []
@@ -40,10 +50,9 @@ def srg(
         curves.append(
             (yield partly_filled(explanation, key, ranks, counts, perturbation, inserts=False))
         )
-    gain = where_defined(
-        curves[0] - curves[1], explanation.required_raw_map, torch.cat(curves, dim=1)
-    )
-    points = functional.pad(gain, (1, 1))
+    scores = torch.cat(curves, dim=1)
+    gain = where_defined(curves[0] - curves[1], explanation.required_raw_map, scores)
+    points = functional.pad(gain, (1, 1))  # no gain at the image and at the fill
     fractions = [cells / grid**2 for cells in range(grid**2 + 1)]
     label = f"{perturbation.output}, lowest first - highest first"
     drawn = Curve(
@@ -53,14 +62,21 @@ def srg(
 
 
 def cell_ranks(explanation: Explanation, grid: int, first: str) -> Tensor:
-    """The rank of each pixel's cell by the map's mean in it, 0 for the first: int64 (B, H', W').
+    """Return the rank of each pixel's cell by the map's mean in it, 0 for the first.
 
-    first: "lowest" or "highest" cells; equal ones by their position. Raises BenchError as
-    `cell_numbers`.
+    Args:
+        explanation: The explanation, with its raw map (B, h, w).
+        grid: The number of cells per side.
+        first: "lowest" or "highest", the cells that come first. Equal ones are ordered by position.
+
+    Returns:
+        The ranks, int64 (B, H', W').
+
+    Raises:
+        BenchError: If the images can't have this grid; see `shared.cells.cell_numbers`.
     """
     numbers = cell_numbers(explanation, grid)
-    means = cell_sums(enlarged(explanation), numbers, grid**2) / numbers.flatten().bincount(
-        minlength=grid**2
-    )
+    sizes = numbers.flatten().bincount(minlength=grid**2)
+    means = cell_sums(enlarged(explanation), numbers, grid**2) / sizes
     keys = (means / means.abs().amax(1, keepdim=True) * MILLION).round().nan_to_num(0, 0, 0)
     return ranks_of(keys, first)[:, numbers]

@@ -1,6 +1,4 @@
-"""Symmetric relevance gain (Blücher et al., arXiv:2401.06654) by fewer points of the same
-curves.
-"""
+"""Symmetric relevance gain (Blücher et al., arXiv:2401.06654) from few points of the curves."""
 
 from __future__ import annotations
 
@@ -22,11 +20,22 @@ def srg_fast(
     grid: int = 5,
     perturbation: Perturbation = Perturbation(),
 ) -> MetricGenerator[Tensor]:
-    """`srg` by `passes` of the points of each of its two curves -> (B,) in [-1, 1]; higher is
-    better.
+    """Compute `srg` from `passes` points of each of its two curves.
 
-    Points: see `shared.pixel_curves.few_points`. Both curves begin and end alike, so their ends
-    need no pass. NaN where the map is constant.
+    The points are those of `shared.pixel_curves.few_points`. Both curves begin and end alike, so
+    their ends need no pass.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and its trace.
+        passes: The number of inner points of each curve.
+        grid: The number of cells per side.
+        perturbation: The replacement and the output; see `shared.perturbation.Perturbation`.
+
+    Returns:
+        The areas, (B,) in [-1, 1]; higher is better. They are NaN if the map is constant.
+
+    Raises:
+        BenchError: If there is less than one pass, or the images can't have this grid.
     """
     chosen = few_points(grid**2, passes)
     curves = []
@@ -36,5 +45,6 @@ def srg_fast(
         curves.append(
             (yield partly_filled(explanation, key, ranks, chosen, perturbation, inserts=False))
         )
-    gain = ((curves[0] - curves[1]) * area_weights(chosen, grid**2)[1:-1].to(curves[0])).sum(1)
+    weights = area_weights(chosen, grid**2)[1:-1].to(curves[0])
+    gain = ((curves[0] - curves[1]) * weights).sum(1)
     return where_defined(gain, explanation.required_raw_map, torch.cat(curves, dim=1))

@@ -1,5 +1,7 @@
-"""Whether a map's mass moves to another object when that object's class is explained; after the
-target sensitivity of Hesse et al., FunnyBirds, ICCV 2023, arXiv:2308.06248.
+"""The shift of a map's mass to another object when that object's class is explained.
+
+The definition follows the target sensitivity of Hesse et al., FunnyBirds, ICCV 2023,
+arXiv:2308.06248.
 """
 
 from __future__ import annotations
@@ -20,32 +22,41 @@ from axiom_bench.metrics.shared.parts import (
 
 
 def target_shift(explanation: Explanation) -> MetricGenerator[dict[str, Tensor]]:
-    """How far the mass moves to another object when its class is explained -> two values (B,) in
-    [-1, 1], high is good.
+    """Compute how far the mass moves to another object when its class is explained.
 
-    o: all objects of the class of the largest object of another class, of equals the first.
-    target_shift: o's share of the heatmap that explains o's class, less its share of that of the
-    explained class. target_shift_objects: the same of the mass on o and on the objects of the
-    explained class alone, whatever lies elsewhere. A map that doesn't depend on the class has 0. A
-    map without mass has share 0. NaN without an object of another class, the second also without
-    one of the explained class. One other trace per image, shared by all methods.
+    o are all objects of the class of the largest object of another class; of equal objects, the
+    first counts. target_shift is o's share of the heatmap that explains o's class, less its share
+    of the heatmap of the explained class. target_shift_objects is the same, but of the mass only on
+    o and on the objects of the explained class. A map that doesn't depend on the class has 0, and a
+    map without mass has share 0. The metric costs one other trace per image, shared by all methods.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and a trace with interventions.
+
+    Returns:
+        target_shift and target_shift_objects, each (B,) in [-1, 1]; higher is better. Both are NaN
+        without an object of another class, the second also without one of the explained class.
+
+    Raises:
+        BenchError: If the explanation has no interventions.
     """
     trace = explanation.required_trace
     rows = parts_of(explanation)
     targets = trace.targets.tolist()
-    other = [
-        _other_class(parts, target, trace.logits.shape[1])
-        for parts, target in zip(rows, targets, strict=True)
-    ]
-    explained = [target if o is None else o for o, target in zip(other, targets, strict=True)]
+    num_classes = trace.logits.shape[1]
+    other: list[int | None] = []
+    explained = []  # rows without another class keep their own
+    for parts, target in zip(rows, targets, strict=True):
+        other_class = _other_class(parts, target, num_classes)
+        other.append(other_class)
+        explained.append(target if other_class is None else other_class)
 
     def other_trace() -> Trace:
         return trace.again(targets=torch.tensor(explained))
 
     def read(changed: Explanation) -> Tensor:
-        return _shares(changed, other, targets).masked_fill(
-            ~changed.finite.cpu()[:, None], torch.inf
-        )
+        shares_of_changed = _shares(changed, other, targets)
+        return shares_of_changed.masked_fill(~changed.finite.cpu()[:, None], torch.inf)
 
     after = yield Reexplanation(other_trace, read, key="class of the largest other object")
     shift = after - _shares(explanation, other, targets)
@@ -53,31 +64,32 @@ def target_shift(explanation: Explanation) -> MetricGenerator[dict[str, Tensor]]
 
 
 def _other_class(parts: Parts, target: int, classes: int) -> int | None:
-    """The class of the largest object of another class; None where there is none."""
+    """Return the class of the largest object of another class, or None if there is none."""
     places = classes_besides(parts, target, classes)
-    return (
-        parts[max(places, key=lambda place: int(parts[place].region.sum()))].label
-        if places
-        else None
-    )
+    if not places:
+        return None
+    largest = max(places, key=lambda place: int(parts[place].region.sum()))
+    return parts[largest].label
 
 
 def _shares(explanation: Explanation, other: list[int | None], targets: list[int]) -> Tensor:
-    """The other class's share of each image's mass, and of the mass on objects of both classes: (B,
-    2).
-    """
+    """Return the other class's share of each image's mass, and of the mass on both classes: (B, 2)."""
     rows = zip(parts_of(explanation), positive_masses(explanation), other, targets, strict=True)
     return torch.stack([_share(parts, mass, o, target) for parts, mass, o, target in rows])
 
 
 def _share(parts: Parts, mass: Tensor, other: int | None, target: int) -> Tensor:
-    of_other = torch.tensor(
-        [part.label is not None and part.label == other for part in parts], dtype=torch.bool
+    """Return the other class's two shares of one image: (2,)."""
+    # A part without a label, such as a mark, is no object of the other class if that is None.
+    labels = [part.label for part in parts]
+    is_other = torch.tensor(
+        [label is not None and label == other for label in labels], dtype=torch.bool
     )
-    of_target = torch.tensor([part.label == target for part in parts], dtype=torch.bool)
-    nothing = mass.new_tensor(torch.nan)
-    both = of_other | of_target
-    return torch.stack([
-        shares(mass)[of_other].sum() if of_other.any() else nothing,
-        shares(mass.where(both, 0.0))[of_other].sum() if of_other.any() and of_target.any() else nothing,
-    ])  # fmt: skip
+    is_target = torch.tensor([label == target for label in labels], dtype=torch.bool)
+    share_of_all = share_of_objects = mass.new_tensor(torch.nan)
+    if is_other.any():
+        share_of_all = shares(mass)[is_other].sum()
+    if is_other.any() and is_target.any():
+        object_mass = mass.where(is_other | is_target, 0.0)
+        share_of_objects = shares(object_mass)[is_other].sum()
+    return torch.stack([share_of_all, share_of_objects])

@@ -1,5 +1,6 @@
-"""Top-k intersection: Theiner et al., Interpretable Semantic Photo Geolocation, WACV 2022,
-arXiv:2104.14995.
+"""Top-k intersection: Theiner et al., WACV 2022, arXiv:2104.14995.
+
+The paper is "Interpretable Semantic Photo Geolocation".
 """
 
 from __future__ import annotations
@@ -14,12 +15,21 @@ from axiom_bench.metrics.shared.threshold_sweep import counted_pixels, highest_i
 
 
 def top_k_intersection(explanation: Explanation, k: int = 1000) -> Tensor:
-    """The share of the k highest pixels that lie in the mask of the explained class -> (B,) in [0,
-    1].
+    """Compute the share of the k highest pixels that lie in the mask of the explained class.
 
-    See `shared.pixel_order` for the order of equal pixels. Pixels without a verdict are passed
-    over. An image of fewer than k other pixels has all of them counted. A mask of fewer than k
-    pixels can't reach 1: see rank_accuracy of `mass_accuracy`. Raises BenchError for k < 1.
+    See `shared.pixel_order` for the order of equal pixels. Pixels without a verdict are left out.
+    If an image has fewer than k other pixels, all of them count. A mask of fewer than k pixels
+    can't reach 1: see rank_accuracy of `mass_accuracy`.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and the class's mask.
+        k: The number of pixels.
+
+    Returns:
+        The shares, (B,) in [0, 1]; higher is better.
+
+    Raises:
+        BenchError: If k is below 1.
     """
     if k < 1:
         raise BenchError(f"top_k_intersection's k is {k}; it counts pixels, so give 1 or more.")

@@ -1,5 +1,6 @@
-"""Correlation with the contributions that are known by construction: this project,
-docs/studies/planted.md.
+"""Correlation with the contributions that are known by construction.
+
+The metric is this project's; see docs/studies/planted.md.
 """
 
 from __future__ import annotations
@@ -12,20 +13,25 @@ from axiom_bench.metrics.shared.true_maps import at_size, true_heatmap, true_raw
 
 
 def truth_correlation(explanation: Explanation) -> dict[str, Tensor]:
-    """Pearson's correlation of the heatmap with the truth's, and of the signed raw maps -> two
-    values (B,) in [-1, 1].
+    """Correlate the heatmap with the truth's heatmap, and the signed raw maps.
 
-    truth_correlation: over the image's pixels, of positive evidence alone.
-    truth_correlation_signed: over the layer's positions, of the raw map (a larger one averaged in
-    each position, a smaller one resized) and sum_k T_k. 1 is best; NaN where a map is constant.
+    The value is Pearson's correlation. truth_correlation is over the image's pixels, and compares
+    only positive evidence. truth_correlation_signed is over the layer's positions, and compares the
+    raw map with sum_k T_k. A larger raw map is averaged in each position, a smaller one resized.
+
+    Args:
+        explanation: The explanation, with its maps and a trace with the truth.
+
+    Returns:
+        truth_correlation and truth_correlation_signed, each (B,) in [-1, 1]; 1 is best. They are
+        NaN if a map is constant.
     """
     shown = explanation.required_heatmap
     raw_map = explanation.required_raw_map
     truth = true_raw_map(explanation)
+    positive = pearson(shown.double(), true_heatmap(explanation))
     signed = pearson(at_size(raw_map, truth.shape[1:]), truth)
     return {
-        "truth_correlation": pearson(shown.double(), true_heatmap(explanation)).masked_fill(
-            constant(shown), float("nan")
-        ),
+        "truth_correlation": positive.masked_fill(constant(shown), float("nan")),
         "truth_correlation_signed": signed.masked_fill(constant(raw_map), float("nan")),
     }

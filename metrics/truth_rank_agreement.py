@@ -1,5 +1,6 @@
-"""Agreement in order with the contributions that are known by construction: this project,
-docs/studies/planted.md.
+"""Agreement in order with the contributions that are known by construction.
+
+The metric is this project's; see docs/studies/planted.md.
 """
 
 from __future__ import annotations
@@ -13,19 +14,24 @@ from axiom_bench.metrics.shared.true_maps import at_size, true_heatmap, true_raw
 
 
 def truth_rank_agreement(explanation: Explanation) -> dict[str, Tensor]:
-    """The share of pairs of positions with different truth that the map puts in the right order ->
-    two values (B,).
+    """Compute the share of pairs with different truth that the map puts in the right order.
 
-    A pair that the map leaves equal counts a half, so a constant map has 1/2, the truth 1 and its
-    negative 0. Over the layer's positions: truth_rank_agreement of the heatmap and the truth's,
-    truth_rank_agreement_signed of raw maps. Values are equal where they agree to 1e-6 of the map's
-    largest |value|. NaN where the truth is constant.
+    A pair consists of two of the layer's positions. A pair that the map leaves equal counts a half.
+    A constant map therefore has 1/2, the truth 1 and its negative 0. truth_rank_agreement compares
+    the heatmap with the truth's, truth_rank_agreement_signed the raw maps. Values are equal if they
+    agree to 1e-6 of the map's largest |value|.
+
+    Args:
+        explanation: The explanation, with its maps and a trace with the truth.
+
+    Returns:
+        truth_rank_agreement and truth_rank_agreement_signed, each (B,) in [0, 1]; higher is better.
+        They are NaN if the truth is constant.
     """
     truth = true_raw_map(explanation)
     size = truth.shape[1:]
-    shown, true_shown = (
-        at_size(maps, size) for maps in (explanation.required_heatmap, true_heatmap(explanation))
-    )
+    shown = at_size(explanation.required_heatmap, size)
+    true_shown = at_size(true_heatmap(explanation), size)
     raw_map = at_size(explanation.required_raw_map, size)
     return {
         "truth_rank_agreement": concordance(shown, true_shown),
@@ -34,13 +40,21 @@ def truth_rank_agreement(explanation: Explanation) -> dict[str, Tensor]:
 
 
 def concordance(maps: Tensor, truth: Tensor) -> Tensor:
-    """(B, H, W) of both -> (B,) in [0, 1]: of all pairs with different truth, those in its order,
-    ties as a half.
+    """Compute the share of pairs with different truth that are in the truth's order.
+
+    Args:
+        maps: The maps, (B, H, W).
+        truth: The true maps, (B, H, W).
+
+    Returns:
+        The shares, (B,) in [0, 1]; equal values count a half.
     """
     rows = zip(rounded(maps).flatten(1), rounded(truth).flatten(1), strict=True)
     return torch.stack([_concordance_of(values, true_values) for values, true_values in rows])
 
 
 def _concordance_of(values: Tensor, truth: Tensor) -> Tensor:
+    """Compute the concordance of one image's values with the true values, (n,) each."""
     order = (truth[:, None] - truth).sign()  # (n, n)
-    return (1 + (order * (values[:, None] - values).sign()).sum() / order.abs().sum()) / 2
+    agreement = (order * (values[:, None] - values).sign()).sum()
+    return (1 + agreement / order.abs().sum()) / 2

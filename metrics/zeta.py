@@ -9,14 +9,18 @@ from axiom_bench.explanation.explanation import Explanation
 
 
 def zeta(explanation: Explanation) -> Tensor:
-    """sum_k |d_k - sum_xy g_k F_k| / sum_k |d_k| -> (B,): error of gradient x activation as drops.
-    0: linear.
+    """Compute sum_k |d_k - sum_xy g_k F_k| / sum_k |d_k|, the error of gradient x activation.
 
-    A property of the layer, not of a method: XGrad-CAM's and HiResCAM's sensitivity error equals
-    it.
+    0 means that the drops are linear. The value is a property of the layer, not of a method: the
+    sensitivity errors of XGrad-CAM and HiResCAM equal it.
+
+    Args:
+        explanation: The explanation, with its trace.
+
+    Returns:
+        The errors, (B,).
     """
     trace = explanation.required_trace
     d = trace.ablation_drops  # (B, K)
-    return (d - (trace.gradients * trace.activations).sum(axes(trace.activations))).abs().sum(
-        1
-    ) / d.abs().sum(1)
+    estimates = (trace.gradients * trace.activations).sum(axes(trace.activations))
+    return (d - estimates).abs().sum(1) / d.abs().sum(1)
