@@ -1,1 +1,1 @@
-"""What several metrics share."""
+"""The building blocks that several metrics share."""

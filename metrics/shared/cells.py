@@ -1,6 +1,4 @@
-"""Maps at the image's size, and a grid of rectangular cells over the image: how much of a map lies
-in each cell.
-"""
+"""Maps at the image's size, and a grid of rectangular cells over the image."""
 
 from __future__ import annotations
 
@@ -17,19 +15,35 @@ from axiom_bench.explanation.explanation import Explanation
 
 
 def enlarged(explanation: Explanation) -> Tensor:
-    """The signed raw map, resized bilinearly to the image's size: (B, H', W') in float64."""
+    """Return the signed raw map, resized bilinearly to the image's size.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w).
+
+    Returns:
+        The maps, (B, H', W') in float64.
+    """
     raw_map = explanation.required_raw_map.double()
     return resized(raw_map, explanation.required_heatmap.shape[1:])
 
 
 def cell_numbers(explanation: Explanation, grid: int) -> Tensor:
-    """The number of each pixel's cell, 0 to grid^2 - 1 in reading order: int64 (H', W'), on the
-    images' device.
+    """Return the number of each pixel's cell, 0 to grid^2 - 1 in reading order.
 
-    Cells have equal sides where `grid` divides the image's, and sides that differ by a pixel
-    elsewhere. Signals and volumes have as many cells: grid^2 one after the other, or a factor of it
-    along each axis, as 2 x 2 x 4. Raises BenchError for a grid of less than two cells a side, and
-    for one of more cells than pixels a side.
+    Cells have equal sides if `grid` divides the image's sides. Otherwise their sides differ by a
+    pixel. Signals and volumes have as many cells: grid^2 one after the other, or a factor of it
+    along each axis, such as 2 x 2 x 4.
+
+    Args:
+        explanation: The explanation, with its images and heatmap (B, H', W').
+        grid: The number of cells per side.
+
+    Returns:
+        The numbers, int64 (H', W'), on the images' device.
+
+    Raises:
+        BenchError: If the grid has less than two cells per side, or more cells than pixels per
+            side.
     """
     sides = explanation.required_heatmap.shape[1:]
     counts = cells_along(sides, grid)
@@ -40,35 +54,49 @@ def cell_numbers(explanation: Explanation, grid: int) -> Tensor:
         )
     numbers = torch.zeros((), dtype=torch.long, device=explanation.required_images.device)
     for side, count in zip(sides, counts, strict=True):
-        numbers = (
-            numbers[..., None] * count + torch.arange(side, device=numbers.device) * count // side
-        )
+        places = torch.arange(side, device=numbers.device) * count // side
+        numbers = numbers[..., None] * count + places
     return numbers
 
 
 def cells_along(sides: Sequence[int], grid: int) -> list[int]:
-    """The numbers of cells along each axis, as even as their product grid^2 lets them be, the
-    larger along the longer sides, and 1 along a side of 1.
+    """Return the numbers of cells along each axis, whose product is grid^2.
+
+    The numbers are as even as possible, with the larger ones along the longer sides. A side of 1
+    has one cell.
+
+    Args:
+        sides: The image's sides in pixels.
+        grid: The number of cells per side of a square.
+
+    Returns:
+        The numbers of cells, one for each side.
     """
     longer = sorted(
         (axis for axis, side in enumerate(sides) if side > 1), key=lambda axis: -sides[axis]
     )
     factors = [count for count in range(1, grid**2 + 1) if grid**2 % count == 0]
-    even = min(
-        (each for each in product(factors, repeat=len(longer)) if prod(each) == grid**2),
-        key=sum,
-        default=(),
-    )
-    along = dict(zip(longer, sorted(even, reverse=True), strict=False))
-    return [along.get(axis, 1) for axis in range(len(sides))]
+    # Of all products that are grid^2, the one with the smallest sum has the most even factors.
+    products = [
+        counts for counts in product(factors, repeat=len(longer)) if prod(counts) == grid**2
+    ]
+    most_even = min(products, key=sum, default=())
+    count_by_axis = dict(zip(longer, sorted(most_even, reverse=True), strict=False))
+    return [count_by_axis.get(axis, 1) for axis in range(len(sides))]
 
 
 def cell_sums(maps: Tensor, numbers: Tensor, count: int) -> Tensor:
-    """The sum of each map over each of `count` cells: (B, H', W') and int64 (H', W') -> (B,
-    cells).
+    """Return the sum of each map over each cell.
+
+    Args:
+        maps: The maps, (B, H', W').
+        numbers: The number of each pixel's cell, int64 (H', W').
+        count: The number of cells.
+
+    Returns:
+        The sums, (B, cells).
     """
     cells = torch.arange(count, device=numbers.device)
-    inside = (numbers.flatten() == cells[:, None]).to(
-        maps
-    )  # (cells, pixels); a product is the same on every device
+    # A product of matrices, (pixels,) and (cells, pixels), is the same on every device.
+    inside = (numbers.flatten() == cells[:, None]).to(maps)
     return maps.flatten(1).to(numbers.device) @ inside.T

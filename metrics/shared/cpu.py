@@ -1,4 +1,4 @@
-"""Loops over pixels compiled by numba."""
+"""A decorator for loops over pixels, which numba compiles."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from typing import Any
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled on its first call, and kept on disk where a folder for it can be
-    written.
+    """Compile a function on its first call, and keep the result on disk if possible.
 
-    Other threads of Python run beside it. It takes a third of a second to import numba: import
-    modules of compiled functions when they are needed.
+    Other threads of Python run at the same time as the compiled function. Importing numba takes a
+    third of a second, so import modules of compiled functions only when they are needed.
+
+    Args:
+        function: The function, in the part of Python that numba compiles.
+
+    Returns:
+        The compiled function.
     """
     from numba import njit
 
     try:
         return njit(cache=True, nogil=True)(function)
-    except (
-        RuntimeError
-    ):  # numba can write neither to this folder nor to the user's: compile in every process
+    except RuntimeError:
+        # Numba can write neither to this folder nor to the user's, so every process compiles.
         return njit(nogil=True)(function)

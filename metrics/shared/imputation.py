@@ -1,19 +1,21 @@
-"""Linear imputation of missing pixels for ROAD: Rong et al., A Consistent and Efficient Evaluation
-Strategy for Attribution Methods, ICML 2022, arXiv:2202.00449, section 4. The noise is added by the
-metric.
+"""Linear imputation of missing pixels for ROAD: Rong et al., ICML 2022, arXiv:2202.00449.
+
+The paper is "A Consistent and Efficient Evaluation Strategy for Attribution Methods", section 4.
+The metric adds the noise.
 
 Every missing pixel is the weighted mean of its neighbours in the image, 1/6 along the axes and 1/12
-along the diagonals: one sparse linear system per image, solved by conjugate gradients. Their
-preconditioner is a multigrid V-cycle that aggregates blocks of 2 x 2 pixels (coarse equations are
-sums of fine ones).
+along the diagonals. This is one sparse linear system per image, solved by conjugate gradients.
+Their preconditioner is a multigrid V-cycle that aggregates blocks of 2 x 2 pixels (coarse equations
+are sums of fine ones).
 
-Compiled by numba: import it when it is needed. Loops stand where slices could be assigned, which
-take a third of the time of compiling. All arrays of pixels have a margin of a zero on every side,
-so that each pixel has eight neighbours.
+The functions are compiled by numba, so import this module only when it is needed. They have loops
+instead of assignments of slices, which triples the time of compiling. All arrays of pixels have a
+margin of one zero on every side, so that each pixel has eight neighbours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -32,64 +34,66 @@ CORNER_WEIGHT = 1 / 12
 # of a single pixel in a large hole with observed pixels on one side only; in such holes of 70 and
 # 90 % of 224 x 224 pixels of unit variance, no error was above 7e-4.
 TOLERANCE = 5e-5
-RESIDUAL = (
-    1e-7  # of volumes, relative to the observed neighbours; within 1e-3 of a direct solve as well
-)
+# The residual of volumes, relative to the observed neighbours. It is within 1e-3 of a direct solve
+# as well.
+RESIDUAL = 1e-7
 MAX_ITERATIONS = 40  # photographs take 10 to 20
 COARSEST_SIDE = 8  # pixels
 JACOBI_SWEEPS = 8  # on the coarsest grid
-OVERCORRECTION = (
-    1.5  # blocks of equal corrections are too stiff: a smooth correction has half their energy
-)
-SMALLEST = np.finfo(
-    np.float64
-).tiny  # divisor, for a residual that has vanished and whose step would be 0 / 0
+# Blocks of equal corrections are too stiff: a smooth correction has half their energy.
+OVERCORRECTION = 1.5
+# The smallest divisor, for a residual that has vanished and whose step would be 0 / 0.
+SMALLEST = np.finfo(np.float64).tiny
 
 
 def impute(images: Tensor, hole: Tensor, tolerance: float = TOLERANCE) -> Tensor:
-    """Fill holes with the weighted mean of the neighbours: (R, 3, H', W'), bool (R, H', W') -> (R,
-    3, H', W').
+    """Fill holes with the weighted mean of the neighbours.
 
-    Of signals, (R, C, L), the neighbours count 1/2 each, which is a linear interpolation. Of
+    For signals, (R, C, L), the neighbours count 1/2 each, which is a linear interpolation. For
     volumes, (R, C, D, H, W), they count 1/14 along the axes, 1/28 across edges and 1/56 across
-    corners: in any dimension the kernel 1 2 1 along each axis, without its centre.
+    corners. In any dimension this is the kernel 1 2 1 along each axis, without its centre.
 
-    hole: True for pixels to fill; an image without any other pixel becomes NaN. tolerance: the
-    energy norm of the error, relative to the range of a channel's observed pixels (at least their
-    largest magnitude), at which iterations stop. The default is within 1e-3 of a direct solve for
-    pixels of unit variance. Each image is solved alone, in float64 and on the CPU wherever it lies,
-    so that its result depends on no other; torch's threads share the images.
+    Each image is solved by itself, in float64 and on the CPU wherever it lies, so that its result
+    depends on no other image. The images are shared by torch's threads.
+
+    Args:
+        images: The images, (R, 3, H', W').
+        hole: True for pixels to fill, bool (R, H', W'). An image without any other pixel becomes
+            NaN.
+        tolerance: The energy norm of the error at which iterations stop. It is relative to the
+            range of a channel's observed pixels, at least their largest magnitude. The default is
+            within 1e-3 of a direct solve for pixels of unit variance.
+
+    Returns:
+        The filled images, (R, 3, H', W').
     """
-    solve = (
-        partial(_imputed, tolerance=tolerance)
-        if hole.ndim == 3
-        else (_interpolated, _of_volume)[hole.ndim > 3]
-    )
-    filled = in_threads(
-        solve, images.cpu().double().contiguous().numpy(), hole.contiguous().cpu().numpy()
-    )
+    solve: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    if hole.ndim == 2:
+        solve = _interpolated
+    elif hole.ndim == 3:
+        solve = partial(_imputed, tolerance=tolerance)
+    else:
+        solve = _filled_volume
+    pixels = images.cpu().double().contiguous().numpy()
+    filled = in_threads(solve, pixels, hole.contiguous().cpu().numpy())
     return torch.stack([torch.from_numpy(image) for image in filled]).to(images)
 
 
 def _interpolated(signal: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """The exact solution for signals: (C, L) float64, bool (L,) -> (C, L), NaN without a position
-    to go by.
-    """
+    """Return the exact solution for signals (C, L), NaN without an observed position."""
     if hole.all():
         return np.full_like(signal, np.nan)
     places = np.arange(len(hole))
     return np.stack([np.interp(places, places[~hole], channel[~hole]) for channel in signal])
 
 
-def _of_volume(volume: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """(C, D, H, W) float64, bool (D, H, W) -> (C, D, H, W), by conjugate gradients with the
-    diagonal.
-    """
+def _filled_volume(volume: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """Fill a volume (C, D, H, W) by conjugate gradients with the diagonal as preconditioner."""
     filled = volume.copy()
     count = int(hole.sum())
 
     def around(values: np.ndarray) -> np.ndarray:
-        """Weighted sums over neighbours."""
+        """Return the weighted sums over each voxel's neighbours."""
         sums = values
         for axis in range(3):
             sums = ndimage.correlate1d(sums, (1.0, 2.0, 1.0), axis, mode="constant")
@@ -100,39 +104,47 @@ def _of_volume(volume: np.ndarray, hole: np.ndarray) -> np.ndarray:
         values[hole] = missing
         return diagonal * missing - around(values)[hole]
 
+    if count == 0:
+        return filled
     diagonal = around(np.ones(hole.shape))[hole]
-    matrix, inverse = (LinearOperator((count, count), each, dtype=np.float64)
-                       for each in (product, lambda residual: residual / diagonal))  # fmt: skip
-    for channel in filled if count else ():
+    shape = (count, count)
+    matrix = LinearOperator(shape, product, dtype=np.float64)
+    inverse = LinearOperator(shape, lambda residual: residual / diagonal, dtype=np.float64)
+    for channel in filled:
+        # Without finite observed voxels, all iterations would run in vain.
+        if count == hole.size or not np.isfinite(channel[~hole]).all():
+            channel[hole] = np.nan
+            continue
         right = around(np.where(hole, 0.0, channel))[hole]
-        is_known = (
-            np.isfinite(channel[~hole]).all() and count < hole.size
-        )  # else iterations would go on to the last
-        start = np.full(count, channel[~hole].mean() if is_known else np.nan)
-        channel[hole] = cg(matrix, right, start, rtol=RESIDUAL, M=inverse)[0] if is_known else start
+        start = np.full(count, channel[~hole].mean())
+        channel[hole], _ = cg(matrix, right, start, rtol=RESIDUAL, M=inverse)
     return filled
 
 
 class Level(NamedTuple):
-    """The equations on one grid, and what a V-cycle is given (residual) and gives there (solution);
-    (h + 2, w + 2). product: working memory.
+    """The equations on one grid, and the input and output of a V-cycle there.
 
-    edges: (4, h + 2, w + 2), the weights between a missing pixel and the one on its right, below,
-    below right and below left. diagonal: of the matrix. inverse: of the diagonal, 0 where no pixel
-    is missing.
+    All arrays are (h + 2, w + 2) except `edges`.
     """
 
     edges: np.ndarray
+    """(4, h + 2, w + 2): the weights between a missing pixel and the one on its right, below, below
+    right and below left."""
     diagonal: np.ndarray
+    """The diagonal of the matrix."""
     inverse: np.ndarray
+    """The inverse of the diagonal, 0 if no pixel is missing."""
     residual: np.ndarray
+    """The input of a V-cycle on this grid."""
     solution: np.ndarray
+    """The output of a V-cycle on this grid."""
     product: np.ndarray
+    """Working memory."""
 
 
 @compiled
 def _imputed(image: np.ndarray, hole: np.ndarray, tolerance: float) -> np.ndarray:
-    """(3, H, W) float64, bool (H, W) -> (3, H, W)."""
+    """Fill an image, (3, H, W) float64, at the pixels of a hole, bool (H, W)."""
     height, width = hole.shape
     levels = _levels(hole)
     filled = image.copy()
@@ -140,18 +152,17 @@ def _imputed(image: np.ndarray, hole: np.ndarray, tolerance: float) -> np.ndarra
     diagonal = levels[0].diagonal
     residual = levels[0].residual
     for channel in filled:
+        # Missing pixels start at the mean, and the equations are solved for the correction.
         mean, scale = _observed(channel, hole)
         for y in range(height):
             for x in range(width):
                 start[y + 1, x + 1] = mean if hole[y, x] else channel[y, x]
         for y in range(1, height + 1):
             for x in range(1, width + 1):
-                is_missing = hole[y - 1, x - 1]
-                residual[y, x] = (
-                    _neighbour_sum(start, y, x) - diagonal[y, x] * start[y, x]
-                    if is_missing
-                    else 0.0
-                )
+                if hole[y - 1, x - 1]:
+                    residual[y, x] = _neighbour_sum(start, y, x) - diagonal[y, x] * start[y, x]
+                else:
+                    residual[y, x] = 0.0
         correction = _conjugate_gradients(levels, tolerance * scale)
         for y in range(height):
             for x in range(width):
@@ -162,8 +173,9 @@ def _imputed(image: np.ndarray, hole: np.ndarray, tolerance: float) -> np.ndarra
 
 @compiled
 def _observed(channel: np.ndarray, hole: np.ndarray) -> tuple[float, float]:
-    """The mean of the pixels outside of the hole, and their range, at least their largest
-    magnitude; NaN of none.
+    """Return the mean and the range of the pixels outside of the hole, or NaN without any.
+
+    The range is at least the pixels' largest magnitude.
     """
     low = np.inf
     high = -np.inf
@@ -172,8 +184,10 @@ def _observed(channel: np.ndarray, hole: np.ndarray) -> tuple[float, float]:
     for y in range(hole.shape[0]):
         for x in range(hole.shape[1]):
             if not hole[y, x]:
-                low, high = min(low, channel[y, x]), max(high, channel[y, x])
-                total, count = total + channel[y, x], count + 1
+                low = min(low, channel[y, x])
+                high = max(high, channel[y, x])
+                total += channel[y, x]
+                count += 1
     if count == 0:
         return np.nan, np.nan
     return total / count, max(high - low, high, -low)
@@ -181,18 +195,20 @@ def _observed(channel: np.ndarray, hole: np.ndarray) -> tuple[float, float]:
 
 @compiled
 def _neighbour_sum(values: np.ndarray, y: int, x: int) -> float:
-    """The weighted sum over a pixel's neighbours."""
-    along = values[y - 1, x] + values[y + 1, x] + values[y, x - 1] + values[y, x + 1]
-    across = (
-        values[y - 1, x - 1] + values[y - 1, x + 1] + values[y + 1, x - 1] + values[y + 1, x + 1]
-    )
+    """Return the weighted sum over a pixel's neighbours."""
+    above = values[y - 1]
+    row = values[y]
+    below = values[y + 1]
+    along = above[x] + below[x] + row[x - 1] + row[x + 1]
+    across = above[x - 1] + above[x + 1] + below[x - 1] + below[x + 1]
     return EDGE_WEIGHT * along + CORNER_WEIGHT * across
 
 
 @compiled
 def _conjugate_gradients(levels: list[Level], tolerance: float) -> np.ndarray:
-    """Solve the finest level's equations for its residual, which is overwritten, until the energy
-    norm of the error is at most `tolerance`.
+    """Solve the finest level's equations for its residual, which is overwritten.
+
+    The iterations stop when the energy norm of the error is at most `tolerance`.
     """
     finest = levels[0]
     residual = finest.residual
@@ -217,8 +233,9 @@ def _conjugate_gradients(levels: list[Level], tolerance: float) -> np.ndarray:
 
 @compiled
 def _v_cycle(levels: list[Level]) -> None:
-    """A multigrid V-cycle with one Jacobi sweep before and one after: an approximate, symmetric
-    solve.
+    """Solve approximately by a multigrid V-cycle, with one Jacobi sweep before and one after.
+
+    The solve is symmetric.
     """
     coarsest = len(levels) - 1
     for depth in range(coarsest + 1):
@@ -237,7 +254,7 @@ def _v_cycle(levels: list[Level]) -> None:
 
 @compiled
 def _scale(level: Level) -> None:
-    """A Jacobi sweep from a solution of zeros."""
+    """Run a Jacobi sweep from a solution of zeros."""
     for y in range(len(level.solution)):
         solution = level.solution[y]
         residual = level.residual[y]
@@ -248,9 +265,9 @@ def _scale(level: Level) -> None:
 
 @compiled
 def _multiply(level: Level, values: np.ndarray) -> None:
-    """product = the matrix times values. Slices, whose indices the compiler knows to lie inside,
-    let the processor take several pixels at once.
-    """
+    """Set `product` to the matrix times values."""
+    # Slices, whose indices the compiler knows to lie inside, let the processor take several pixels
+    # at once. The pixels a to i are, row by row, a pixel e and its neighbours.
     edges = level.edges
     size = values.shape[1] - 2
     for y in range(1, len(values) - 1):
@@ -284,7 +301,7 @@ def _multiply(level: Level, values: np.ndarray) -> None:
 
 @compiled
 def _smooth(level: Level) -> None:
-    """A Jacobi sweep; `product` is the matrix times the solution."""
+    """Run a Jacobi sweep; `product` is the matrix times the solution."""
     for y in range(len(level.solution)):
         solution = level.solution[y]
         residual = level.residual[y]
@@ -296,8 +313,9 @@ def _smooth(level: Level) -> None:
 
 @compiled
 def _restrict(level: Level, coarse_residual: np.ndarray) -> None:
-    """Sum the residual that the solution leaves over blocks of 2 x 2 pixels; `product` is as in
-    `_smooth`.
+    """Sum the residual that the solution leaves over blocks of 2 x 2 pixels.
+
+    `product` is the matrix times the solution.
     """
     for row in range(1, len(coarse_residual) - 1):
         coarse = coarse_residual[row][1:-1]
@@ -307,19 +325,16 @@ def _restrict(level: Level, coarse_residual: np.ndarray) -> None:
         lower = level.residual[y + 1][1:]
         lower_product = level.product[y + 1][1:]
         for x in range(len(coarse)):
-            left = upper[2 * x] - upper_product[2 * x] + lower[2 * x] - lower_product[2 * x]
-            right = (
-                upper[2 * x + 1]
-                - upper_product[2 * x + 1]
-                + lower[2 * x + 1]
-                - lower_product[2 * x + 1]
-            )
+            i = 2 * x
+            left = upper[i] - upper_product[i] + lower[i] - lower_product[i]
+            i += 1
+            right = upper[i] - upper_product[i] + lower[i] - lower_product[i]
             coarse[x] = left + right
 
 
 @compiled
 def _prolong(coarse_solution: np.ndarray, level: Level) -> None:
-    """Add to the missing pixels of each block of 2 x 2 what was solved for the block."""
+    """Add the solution of each block of 2 x 2 pixels to its missing pixels."""
     for y in range(1, len(level.solution) - 1):
         coarse = coarse_solution[(y + 1) // 2][1:-1]
         solution = level.solution[y][1:]
@@ -331,21 +346,20 @@ def _prolong(coarse_solution: np.ndarray, level: Level) -> None:
 
 
 @compiled
-def _add(values: np.ndarray, factor: float, others: np.ndarray, answer: np.ndarray) -> None:
-    """answer = values + factor * others."""
+def _add(values: np.ndarray, factor: float, others: np.ndarray, sums: np.ndarray) -> None:
+    """Compute sums = values + factor * others in place."""
     for y in range(len(values)):
         row = values[y]
         other = others[y]
-        total = answer[y]
+        total = sums[y]
         for x in range(len(row)):
             total[x] = row[x] + factor * other[x]
 
 
 @compiled
 def _inner(first: np.ndarray, second: np.ndarray) -> float:
-    """The sum of products; of each column first, which a processor does for several columns at
-    once.
-    """
+    """Return the sum of products."""
+    # The sum of each column first, which a processor does for several columns at once.
     sums = np.zeros(first.shape[1])
     for y in range(len(first)):
         row = first[y]
@@ -357,7 +371,7 @@ def _inner(first: np.ndarray, second: np.ndarray) -> float:
 
 @compiled
 def _levels(hole: np.ndarray) -> list[Level]:
-    """The equations on the pixel grid and on coarser grids, each with half the side."""
+    """Return the equations on the pixel grid and on coarser grids, each with half the side."""
     height, width = hole.shape
     depth = 0
     while COARSEST_SIDE * 2**depth < max(height, width):
@@ -367,9 +381,10 @@ def _levels(hole: np.ndarray) -> list[Level]:
     missing = np.zeros(shape)
     for y in range(height):
         for x in range(width):
-            inside[y + 1, x + 1], missing[y + 1, x + 1] = 1.0, hole[y, x]
+            inside[y + 1, x + 1] = 1.0
+            missing[y + 1, x + 1] = hole[y, x]
     edges = np.zeros((4, *shape))
-    boundary = np.zeros(shape)  # each missing pixel's weight of observed ones
+    boundary = np.zeros(shape)  # the weight of observed neighbours of each missing pixel
     for y in range(1, height + 1):
         for x in range(1, width + 1):
             if missing[y, x]:
@@ -387,7 +402,7 @@ def _levels(hole: np.ndarray) -> list[Level]:
 
 @compiled
 def _level(edges: np.ndarray, boundary: np.ndarray) -> Level:
-    """boundary: the weights of observed pixels."""
+    """Return the equations of one grid from its edges and the weights of observed pixels."""
     diagonal = boundary.copy()
     inverse = np.zeros_like(boundary)
     for y in range(1, boundary.shape[0] - 1):
@@ -406,9 +421,7 @@ def _level(edges: np.ndarray, boundary: np.ndarray) -> Level:
 
 @compiled
 def _coarser(edges: np.ndarray, boundary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of blocks of 2 x 2 pixels: the sums of the edges from one block to the other, and of the
-    boundary.
-    """
+    """Sum the edges from one block of 2 x 2 pixels to another, and the blocks' boundary."""
     shape = (boundary.shape[0] // 2 + 1, boundary.shape[1] // 2 + 1)
     right = edges[0]
     below = edges[1]
@@ -418,8 +431,9 @@ def _coarser(edges: np.ndarray, boundary: np.ndarray) -> tuple[np.ndarray, np.nd
     sums = np.zeros(shape)
     for row in range(1, shape[0] - 1):
         for column in range(1, shape[1] - 1):
+            # The block's last pixel.
             y = 2 * row
-            x = 2 * column  # the block's last pixel
+            x = 2 * column
             sums[row, column] = (
                 boundary[y - 1, x - 1] + boundary[y - 1, x] + boundary[y, x - 1] + boundary[y, x]
             )

@@ -1,5 +1,6 @@
-"""A map's mass on the parts of an image, beside the parts' true effects on the score
-(`Trace.part_effects`).
+"""A map's mass on the parts of an image.
+
+Metrics compare it with the parts' true effects on the score, `Trace.part_effects`.
 """
 
 from __future__ import annotations
@@ -17,17 +18,37 @@ from axiom_bench.metrics.shared.rounding import rounded
 
 
 def parts_of(explanation: Explanation) -> tuple[Parts, ...]:
-    """The parts of each image. Raises BenchError for an explanation without interventions."""
+    """Return the parts of each image.
+
+    Args:
+        explanation: The explanation, with a trace with interventions.
+
+    Returns:
+        The parts, one tuple per image.
+
+    Raises:
+        BenchError: If the explanation has no interventions.
+    """
     return given(explanation.required_trace.interventions, "a trace with interventions")
 
 
 def foreground(parts: Parts) -> list[int]:
-    """The places of the parts that aren't the ground: objects and marks."""
+    """Return the places of the objects and marks, which are all parts except the ground."""
     return [place for place, part in enumerate(parts) if part.name != GROUND]
 
 
 def classes_besides(parts: Parts, target: int, classes: int) -> list[int]:
-    """The places of the objects of other classes, of those that a model of so many classes has."""
+    """Return the places of the objects of other classes than the target.
+
+    Args:
+        parts: An image's parts.
+        target: The explained class.
+        classes: The number of classes of the model. Objects of classes that the model doesn't have
+            are left out.
+
+    Returns:
+        The places among the parts.
+    """
     return [
         place
         for place, part in enumerate(parts)
@@ -36,68 +57,97 @@ def classes_besides(parts: Parts, target: int, classes: int) -> list[int]:
 
 
 def finite(effects: Sequence[Tensor]) -> Tensor:
-    """(B,) bool: where no effect of an image's parts is NaN or infinite."""
+    """Return whether all effects of an image's parts are finite.
+
+    Args:
+        effects: The effects of each image's parts, (n_parts,) each.
+
+    Returns:
+        True or False, (B,), on the CPU.
+    """
     return torch.stack([effect.isfinite().all() for effect in effects]).cpu()
 
 
 @one_thread()
 def signed_masses(explanation: Explanation) -> list[Tensor]:
-    """Per image the signed raw map's sum over each part, resized bilinearly to the image:
-    (n_parts,) in float64.
+    """Return the sums of each signed raw map over each part of its image.
+
+    Args:
+        explanation: The explanation, with its raw map (B, h, w) and a trace with interventions. The
+            raw map is resized bilinearly to the image.
+
+    Returns:
+        The masses of each image's parts, (n_parts,) in float64.
     """
     return _sums(explanation, explanation.required_raw_map)
 
 
 @one_thread()
 def positive_masses(explanation: Explanation) -> list[Tensor]:
-    """Per image the heatmap's sum over each part, negative evidence cut off: (n_parts,) in
-    float64.
+    """Return the sums of each heatmap, which has no negative evidence, over each part of its image.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and a trace with interventions.
+
+    Returns:
+        The masses of each image's parts, (n_parts,) in float64.
     """
     return _sums(explanation, explanation.required_heatmap)
 
 
 def shares(masses: Tensor) -> Tensor:
-    """Each part's share of all mass, (n_parts,); 0 for a map without any."""
+    """Return each part's share of all mass, 0 for a map without any: (n_parts,) both."""
     total = masses.sum()
     return masses / total if total != 0 else torch.zeros_like(masses)
 
 
 def same(values: Tensor) -> Tensor:
-    """(n,) over the largest magnitude, rounded to 1e-6: what is equal but for rounding becomes
-    equal.
+    """Divide values by the largest magnitude and round them to 1e-6, so that equals are equal.
+
+    Args:
+        values: The values, (n,), which may differ by rounding.
+
+    Returns:
+        The rounded values, (n,).
     """
     return rounded(values[None, None])[0, 0]
 
 
 def highest(values: Tensor) -> Tensor:
-    """(n,) -> bool (n,): the largest value, and those that are equal to it but for rounding."""
+    """Return which of the values (n,) are the largest, up to rounding: bool (n,)."""
     scaled = same(values)
     return scaled == scaled.max()
 
 
 def _sums(explanation: Explanation, maps: Tensor) -> list[Tensor]:
-    """One image at a time, on the CPU in float64: the same bits in any company."""
+    """Sum each image's map over its parts, one image at a time."""
+    # On the CPU in float64, so that an image's sums don't depend on the rest of the batch.
     sums = []
-    for raw, parts in zip(maps.cpu().double(), parts_of(explanation), strict=True):
+    for image_map, parts in zip(maps.cpu().double(), parts_of(explanation), strict=True):
         regions = [part.region.cpu() for part in parts]
-        if regions and raw.shape != regions[0].shape:
-            raw = resized(raw[None], regions[0].shape)[0]
-        sums.append(_over(raw, regions))
+        if not regions:
+            sums.append(image_map.new_zeros(0))
+            continue
+        if image_map.shape != regions[0].shape:
+            image_map = resized(image_map[None], regions[0].shape)[0]
+        sums.append(torch.stack([image_map[region].sum() for region in regions]))
     return sums
 
 
-def _over(raw: Tensor, regions: Sequence[Tensor]) -> Tensor:
-    return torch.stack([raw[region].sum() for region in regions]) if regions else raw.new_zeros(0)
-
-
 def marks(parts: Parts) -> list[int]:
-    """The places of the parts that are marks."""
+    """Return the places of the parts that are marks."""
     return [place for place, part in enumerate(parts) if part.is_mark]
 
 
 def share_of_marks(parts: Parts, values: Tensor) -> Tensor:
-    """The marks' share of the positive values (n_parts,) of objects and marks, without the
-    ground's: a number; NaN where none is positive.
+    """Return the marks' share of the positive values of objects and marks.
+
+    Args:
+        parts: An image's parts.
+        values: The value of each part, (n_parts,). That of the ground isn't counted.
+
+    Returns:
+        The share, a number; NaN if no value is positive.
     """
     positive = values.double().cpu().clamp(min=0)
     return positive[marks(parts)].sum() / positive[foreground(parts)].sum()

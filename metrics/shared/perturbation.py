@@ -1,4 +1,4 @@
-"""Images perturbed according to a map, and the confidence that the model has in them."""
+"""Images perturbed according to a map, and the model's confidence in them."""
 
 from __future__ import annotations
 
@@ -33,28 +33,41 @@ Result = TypeVar("Result")
 class Filling:
     """A replacement for pixels of an image.
 
-    A metric that takes one, and is decorated with `takes_fields`, has its fields as parameters:
-    users set metric.NAME.params.fill.
+    A metric that takes a filling, and is decorated with `takes_fields`, has its fields as
+    parameters: users set metric.NAME.params.fill.
     """
 
     fill: Fill = "zero"
-    """"mean": the image's own mean per channel. "zero": 0 in normalised pixels, which is the data
-    set's mean colour. "blur": the image under a Gaussian. "rise": under the kernel of RISE's code,
-    11 x 11 pixels at any image size. Or a colour: a number per channel, in normalised pixels; black
-    is -mean / std, for ImageNet [-2.118, -2.036, -1.804]."""
+    """The kind of replacement. "mean" is the image's own mean per channel. "zero" is 0 in normalised
+    pixels, which is the data set's mean colour. "blur" is the image under a Gaussian. "rise" is the
+    image under the kernel of RISE's code, 11 x 11 pixels at any image size. A colour is a number per
+    channel, in normalised pixels. Black is -mean / std, for ImageNet [-2.118, -2.036, -1.804]."""
     blur: float = 0.05
-    """The Gaussian's sigma as a share of the image's shorter side; only "blur" reads it."""
+    """The Gaussian's sigma as a share of the image's shorter side. Only "blur" reads it."""
 
     def pixels(self, images: Tensor) -> Tensor:
-        """Return the replacement of each pixel: (B, 3, H', W') -> the same.
+        """Return the replacement of each pixel.
 
-        Raises BenchError for another fill, and for a blur that is needed and not in (0, 1].
+        Args:
+            images: The images, (B, 3, H', W').
+
+        Returns:
+            The replacements, (B, 3, H', W').
+
+        Raises:
+            BenchError: If the fill is unknown, or it needs a blur that isn't in (0, 1].
         """
         return self._values(images).expand_as(images)
 
     def blended(self, images: Tensor, amount: Tensor) -> Tensor:
-        """Return image (1 - a) + fill a: images (B, 3, H', W'), a (B, H', W') in [0, 1] -> (B, 3,
-        H', W').
+        """Return image (1 - a) + fill a.
+
+        Args:
+            images: The images, (B, 3, H', W').
+            amount: The amount a of the fill, (B, H', W') in [0, 1].
+
+        Returns:
+            The blended images, (B, 3, H', W').
         """
         amount = amount[:, None].to(images.dtype)
         return images * (1 - amount) + self.pixels(images) * amount
@@ -62,8 +75,15 @@ class Filling:
     def logits(
         self, explanation: Explanation, key: Hashable, amount: Tensor
     ) -> MetricGenerator[Tensor]:
-        """Ask for the model's answer to the images `blended` with an amount that the key names: (B,
-        C).
+        """Ask for the model's answer to the images `blended` with an amount of the fill.
+
+        Args:
+            explanation: The explanation, with its images (B, 3, H', W').
+            key: A name for the amount, which distinguishes it from others.
+            amount: The amount of the fill, (B, H', W') in [0, 1].
+
+        Returns:
+            The logits, (B, C).
         """
         images = explanation.required_images
 
@@ -73,7 +93,7 @@ class Filling:
         return (yield PerturbedImages((key, repr(self)), 1, perturbed))[:, 0]
 
     def _values(self, images: Tensor) -> Tensor:
-        """As `pixels`, in a shape that broadcasts to the images."""
+        """Return the replacement in a shape that broadcasts to the images; see `pixels`."""
         if self.fill == "mean":
             return images.mean(axes(images), keepdim=True)
         if self.fill == "zero":
@@ -97,13 +117,13 @@ class Filling:
 
 @dataclass(frozen=True)
 class Perturbation(Filling):
-    """A replacement for pixels, and what is read of the model's answer to the changed image."""
+    """A replacement for pixels, and the value that is read from the model's answer."""
 
     output: str = "probability"
-    """See `confidence`."""
+    """The confidence that is read: "probability", "logit" or "accuracy"; see `confidence`."""
 
     def replacement(self, explanation: Explanation) -> Tensor:
-        """Return what the pixels of the explanation's images become: (B, 3, H', W')."""
+        """Return the replacement of each pixel of the explanation's images: (B, 3, H', W')."""
         return self.pixels(explanation.required_images)
 
     def image_confidence(self, explanation: Explanation) -> Tensor:
@@ -120,20 +140,28 @@ class Perturbation(Filling):
         of_image: bool = False,
         same: tuple[Hashable, Tensor] | None = None,
     ) -> PerturbedImages:
-        """Ask for the model's confidence in copies of each image in which some pixels are replaced:
-        (B, count).
+        """Ask for the model's confidence in copies of each image in which some pixels are replaced.
 
-        is_replaced(rows, copies): where, bool (rows, copies, H', W'), or (1, copies, H', W') for
-        every image alike; the key names it. of_image, same: see `PerturbedImages`.
+        Args:
+            explanation: The explanation, with its images (B, 3, H', W') and its trace.
+            key: A name for the replaced pixels, which distinguishes them from others.
+            count: The number of copies of each image.
+            is_replaced: Returns from slices of rows and copies which pixels are replaced, bool
+                (rows, copies, H', W'). It may return (1, copies, H', W') if they are the same for
+                every image.
+            of_image: Whether the copies depend only on the image; see `PerturbedImages`.
+            same: Numbers of equal copies; see `PerturbedImages`.
+
+        Returns:
+            The request, whose answer is the confidence, (B, count).
         """
         trace = explanation.required_trace
         images = explanation.required_images
         replacement = self.replacement(explanation)
 
         def perturbed(rows: slice, copies: slice) -> Tensor:
-            return torch.where(
-                is_replaced(rows, copies)[:, :, None], replacement[rows, None], images[rows, None]
-            )
+            mask = is_replaced(rows, copies)[:, :, None]
+            return torch.where(mask, replacement[rows, None], images[rows, None])
 
         if same is not None:
             same = ((same[0], repr(self)), same[1])
@@ -148,41 +176,53 @@ class Perturbation(Filling):
 
 
 def takes_fields(metric: Callable[..., Result]) -> Callable[..., Result]:
-    """Decorate a metric whose parameter is a dataclass, so that it takes the fields as parameters
-    instead.
+    """Decorate a metric whose parameter is a dataclass, so that it takes the fields instead.
 
-    The parameter's default has the defaults of the fields.
+    Args:
+        metric: The metric. Its dataclass parameter has a default, which has the defaults of the
+            fields.
+
+    Returns:
+        The metric with the fields as parameters.
     """
     parameters = inspect.signature(metric, eval_str=True).parameters
     (grouped,) = (parameter for parameter in parameters.values() if is_dataclass(parameter.default))
     fields = inspect.signature(type(grouped.default), eval_str=True).parameters
     flat_parameters = []
     for parameter in parameters.values():
-        if parameter is grouped:
-            flat_parameters += [
-                field.replace(default=getattr(grouped.default, name))
-                for name, field in fields.items()
-            ]
-        else:
+        if parameter is not grouped:
             flat_parameters.append(parameter)
+            continue
+        for name, field in fields.items():
+            flat_parameters.append(field.replace(default=getattr(grouped.default, name)))
     signature = inspect.Signature(flat_parameters)
 
     @wraps(metric)
     def with_fields(*arguments: object, **settings: object) -> Result:
         bound = signature.bind(*arguments, **settings).arguments
         changes = {name: bound.pop(name) for name in fields if name in bound}
-        return metric(**bound, **{grouped.name: replace(grouped.default, **changes)})
+        bound[grouped.name] = replace(grouped.default, **changes)
+        return metric(**bound)
 
     setattr(with_fields, "__signature__", signature)  # noqa: B010 - mypy knows no such attribute of a function
     return with_fields
 
 
 def highlighted(explanation: Explanation, mode: str = "soft", fraction: float = 0.1) -> Tensor:
-    """How much of each pixel the map highlights, in [0, 1]: (B, H', W').
+    """Return how much of each pixel the map highlights.
 
-    mode "soft": the heatmap. mode "hard": 1 for the highest `fraction` of the pixels, the same
-    number for every map, at least one (see `shared.pixel_order` for their order), 0 for all others.
-    Raises BenchError for another mode, and for a fraction outside [0, 1].
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W').
+        mode: "soft" for the heatmap itself. "hard" for 1 at the highest pixels and 0 at all others;
+            see `shared.pixel_order` for their order.
+        fraction: The share of the pixels that are highest, in [0, 1]. It is the same number of
+            pixels for every map, at least one.
+
+    Returns:
+        The amounts, (B, H', W') in [0, 1].
+
+    Raises:
+        BenchError: If the mode is unknown, or the fraction is outside [0, 1].
     """
     heatmap = explanation.required_heatmap
     if mode == "soft":
@@ -196,16 +236,32 @@ def highlighted(explanation: Explanation, mode: str = "soft", fraction: float = 
 
 
 def probabilities(logits: Tensor, targets: Tensor) -> Tensor:
-    """The softmax probability of each row's target class, in float64: (B, C), (B,) -> (B,)."""
+    """Return the softmax probability of each row's target class.
+
+    Args:
+        logits: The logits, (B, C).
+        targets: The target classes, (B,).
+
+    Returns:
+        The probabilities, (B,) in float64.
+    """
     return logits.double().softmax(1).gather(1, targets[:, None])[:, 0]
 
 
 def confidence(logits: Tensor, targets: Tensor, output: str = "probability") -> Tensor:
-    """The model's confidence in each row's class: (R, C), (R,) -> (R,), float64.
+    """Return the model's confidence in each row's class.
 
-    output "probability": the softmax probability of each row's class. "logit": its logit.
-    "accuracy": 1 where it is the predicted class, else 0. NaN where the logits are. Raises
-    BenchError for another output.
+    Args:
+        logits: The logits, (R, C).
+        targets: The class of each row, (R,).
+        output: "probability" for the softmax probability of the class, "logit" for its logit.
+            "accuracy" for 1 if it is the predicted class, otherwise 0.
+
+    Returns:
+        The confidence, (R,) in float64. It is NaN if the logits are.
+
+    Raises:
+        BenchError: If the output is unknown.
     """
     if output not in OUTPUTS:
         raise unknown("output", str(output), OUTPUTS)
@@ -219,35 +275,77 @@ def confidence(logits: Tensor, targets: Tensor, output: str = "probability") -> 
 def confidence_in(
     trace: Trace, logits: Tensor, targets: Tensor, output: str = "probability"
 ) -> Tensor:
-    """`confidence` of logits of the trace's model; "logit" is S, the score that it explains: (R, C)
-    -> (R,).
+    """Return the `confidence` of logits of the trace's model.
+
+    Args:
+        trace: The trace of the model.
+        logits: The logits, (R, C).
+        targets: The class of each row, (R,).
+        output: See `confidence`, except that "logit" is S, the score that the trace explains.
+
+    Returns:
+        The confidence, (R,) in float64.
+
+    Raises:
+        BenchError: If the output is unknown.
     """
-    return confidence(
-        trace.network.explained(logits) if output == "logit" else logits, targets, output
-    )
+    if output == "logit":
+        logits = trace.network.explained(logits)
+    return confidence(logits, targets, output)
 
 
 def scoring(trace: Trace, output: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The `score` of a PerturbedImages request: logits (n, C) and classes (n,) -> `confidence_in`
-    that output.
+    """Return the `score` of a `PerturbedImages` request.
+
+    Args:
+        trace: The trace of the model.
+        output: The confidence that is read; see `confidence_in`.
+
+    Returns:
+        A function that takes logits (n, C) and classes (n,), and returns `confidence_in` that
+        output.
     """
     return lambda logits, targets: confidence_in(trace, logits, targets, output)
 
 
 def kept_images(explanation: Explanation, filling: Filling) -> Tensor:
-    """The images with only what the map highlights: image h + fill (1 - h), (B, 3, H', W')."""
+    """Return the images with only what the map highlights, image h + fill (1 - h).
+
+    Args:
+        explanation: The explanation, with its heatmap h (B, H', W') and its images.
+        filling: The replacement of what h hides.
+
+    Returns:
+        The kept images, (B, 3, H', W').
+    """
     heatmap = widened(explanation.required_heatmap)
     return filling.blended(explanation.required_images, 1 - heatmap)
 
 
 def logits_of_kept(explanation: Explanation, filling: Filling) -> MetricGenerator[Tensor]:
-    """The model's answer to `kept_images`: (B, C)."""
+    """Ask for the model's answer to `kept_images`.
+
+    Args:
+        explanation: The explanation, with its heatmap h (B, H', W') and its images.
+        filling: The replacement of what h hides.
+
+    Returns:
+        The logits, (B, C).
+    """
     left_out = 1 - widened(explanation.required_heatmap)
     return (yield from filling.logits(explanation, "kept", left_out))
 
 
 def kept_map(explanation: Explanation, filling: Filling) -> Reexplanation:
-    """Explain `kept_images` again; the answer is (heatmap (B, H', W'), logits (B, C))."""
+    """Ask to explain `kept_images` again.
+
+    Args:
+        explanation: The explanation, with its heatmap h (B, H', W') and its trace.
+        filling: The replacement of what h hides.
+
+    Returns:
+        The request, whose answer is the heatmap (B, H', W') and the logits (B, C).
+    """
     trace = explanation.required_trace
     return Reexplanation(
         trace=lambda: trace.again(images=kept_images(explanation, filling)),
@@ -258,52 +356,67 @@ def kept_map(explanation: Explanation, filling: Filling) -> Reexplanation:
 
 
 def _blurred(images: Tensor, sigma: float) -> Tensor:
-    """A Gaussian cut off at three sigma, in pixels, with the border's pixels repeated outside."""
+    """Blur images by a Gaussian cut off at three sigma, with the border's pixels repeated outside."""
     reach = math.ceil(3 * sigma)
     steps = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
     kernel = torch.exp(-(steps**2) / (2 * sigma**2))
-    return convolved(
-        functional.pad(images, (reach, reach) * len(axes(images)), "replicate"),
-        kernel / kernel.sum(),
-    )
+    padded = functional.pad(images, (reach, reach) * len(axes(images)), "replicate")
+    return convolved(padded, kernel / kernel.sum())
 
 
 def _blurred_as_rise(images: Tensor) -> Tensor:
-    """gkern(11, 5) of RISE's evaluation.py: scipy's Gaussian of sigma 5 on an impulse in 11 x 11
-    pixels, where what would lie outside is reflected inwards; zeros outside of the image.
-    """
+    """Blur images by gkern(11, 5) of RISE's evaluation.py."""
+    # SciPy filters an impulse in 11 x 11 pixels, and reflects inwards what would lie outside.
+    reach = RISE_KERNEL // 2
     impulse = np.zeros(RISE_KERNEL)
-    impulse[RISE_KERNEL // 2] = 1
+    impulse[reach] = 1
     kernel = torch.from_numpy(ndimage.gaussian_filter1d(impulse, RISE_SIGMA)).to(images)
-    return convolved(functional.pad(images, (RISE_KERNEL // 2,) * 2 * len(axes(images))), kernel)
+    padded = functional.pad(images, (reach, reach) * len(axes(images)))  # zeros outside
+    return convolved(padded, kernel)
 
 
 def numbers_of_first(ranks: Tensor, counts: Tensor) -> Tensor:
-    """A number for the set of pixels whose rank is below each count: (B, H', W') int64 and (B, n)
-    -> int64 (B, n).
+    """Return a number for the set of pixels whose rank is below each count.
 
-    Equal sets have equal numbers; different ones differ, but for one chance in 2^64. Each pixel has
-    a random number of 64 bits, the same in every run, and a set has the sum of its pixels'.
+    Equal sets have equal numbers. Different sets have different numbers, except with a chance of
+    one in 2^64. Each pixel has a random number of 64 bits, the same in every run, and a set has the
+    sum of its pixels' numbers.
+
+    Args:
+        ranks: The rank of each pixel, int64 (B, H', W').
+        counts: The counts, (B, n).
+
+    Returns:
+        The numbers, int64 (B, n).
     """
     flat = ranks.flatten(1)
-    of_rank = torch.zeros(len(flat), flat.shape[1] + 1, dtype=torch.int64, device=flat.device)
-    of_rank.scatter_add_(1, flat + 1, _of_pixels(flat.shape[1]).to(flat.device).expand_as(flat))
-    sums = of_rank.cumsum(1)  # entry r: of all pixels of ranks below r
-    limits = counts.ceil().clamp(0, flat.shape[1]).long().to(flat.device)
+    pixels = flat.shape[1]
+    pixel_numbers = _random_numbers(pixels).to(flat.device).expand_as(flat)
+    rank_sums = torch.zeros(len(flat), pixels + 1, dtype=torch.int64, device=flat.device)
+    rank_sums.scatter_add_(1, flat + 1, pixel_numbers)
+    sums = rank_sums.cumsum(1)  # entry r is the sum over all pixels of ranks below r
+    limits = counts.ceil().clamp(0, pixels).long().to(flat.device)
     return sums.gather(1, limits)
 
 
 def numbers_of_parts(parts: Tensor, count: int) -> Tensor:
-    """A number for the set of pixels in each of `count` parts of an image: (B, H', W') int64 ->
-    int64 (B, count).
+    """Return a number for the set of pixels in each part of an image; see `numbers_of_first`.
+
+    Args:
+        parts: The number of each pixel's part, int64 (B, H', W').
+        count: The number of parts.
+
+    Returns:
+        The numbers, int64 (B, count).
     """
     flat = parts.flatten(1)
+    pixel_numbers = _random_numbers(flat.shape[1]).to(flat.device).expand_as(flat)
     numbers = torch.zeros(len(flat), count, dtype=torch.int64, device=flat.device)
-    return numbers.scatter_add_(1, flat, _of_pixels(flat.shape[1]).to(flat.device).expand_as(flat))
+    return numbers.scatter_add_(1, flat, pixel_numbers)
 
 
 @lru_cache(maxsize=4)
-def _of_pixels(pixels: int) -> Tensor:
-    """A random number for each pixel: (pixels,) int64."""
+def _random_numbers(pixels: int) -> Tensor:
+    """Return a random number for each pixel, the same in every run: (pixels,) int64."""
     generator = torch.Generator().manual_seed(pixels)
     return torch.randint(-(2**63), 2**63 - 1, (pixels,), generator=generator, dtype=torch.int64)

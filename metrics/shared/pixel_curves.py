@@ -1,11 +1,12 @@
-"""Insertion and deletion curves: Petsiuk et al., RISE, BMVC 2018, arXiv:1806.07421, section 4 and
-algorithm 1.
+"""Insertion and deletion curves: Petsiuk et al., RISE, BMVC 2018, arXiv:1806.07421.
 
-And the area under a curve by few of its points, the same for all images: Clenshaw and Curtis 1960,
-for a sum. The points lie as the extrema of a Chebyshev polynomial, closer towards both ends, and
-the area is that of the polynomial through them. An area by trapezoids over as many points is off by
-nearly as much for every curve that bends the same way, so that the mean over images is off, too;
-this one hardly is.
+They are defined in section 4 and algorithm 1.
+
+The area under a curve can be computed from few of its points, the same for all images: Clenshaw and
+Curtis 1960, for a sum. The points lie as the extrema of a Chebyshev polynomial, closer towards both
+ends. The area is that of the polynomial through them. An area by trapezoids over as many points is
+off by nearly the same amount for every curve that bends the same way. The mean over images is
+therefore off, too, but that of the polynomials hardly is.
 """
 
 from __future__ import annotations
@@ -27,24 +28,35 @@ from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 def pixel_curve(
     explanation: Explanation, steps: int, perturbation: Perturbation, first: str, inserts: bool
 ) -> MetricGenerator[Tensor]:
-    """The model's confidence as the image's pixels appear on the fill, or are filled, in the map's
-    order.
+    """Ask for the model's confidence as pixels appear, or are filled, in the map's order.
 
-    (B, steps + 1) in float64. Entry j: with round(j / steps x pixels) of them. The image itself
-    needs no pass. first: "highest" or "lowest" pixels of the map; see `shared.pixel_order`.
+    Entry j of the curve is the confidence with round(j / steps x pixels) pixels changed. The image
+    itself needs no pass.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and its trace.
+        steps: The number of steps, each with the same number of pixels.
+        perturbation: The fill and the output.
+        first: "highest" or "lowest", the pixels that are changed first; see `shared.pixel_order`.
+        inserts: True if pixels appear on the fill, False if they are filled.
+
+    Returns:
+        The curve, (B, steps + 1) in float64.
+
+    Raises:
+        BenchError: If there is less than one step.
     """
     counts = step_counts(explanation, steps)
-    counts = counts[:-1] if inserts else counts[1:]
+    counts = counts[:-1] if inserts else counts[1:]  # without the image itself
     key = ("pixel curve", steps, first)
-    scores = yield partly_filled(
-        explanation, key, pixel_ranks(explanation, first), counts, perturbation, inserts
-    )
+    ranks = pixel_ranks(explanation, first)
+    scores = yield partly_filled(explanation, key, ranks, counts, perturbation, inserts)
     image = perturbation.image_confidence(explanation)
     return torch.cat([scores, image] if inserts else [image, scores], dim=1)
 
 
 def area(curve: Tensor) -> Tensor:
-    """The area under a curve over fractions from 0 to 1, by trapezoids: (B, n) -> (B,)."""
+    """Return the area under a curve (B, n) over fractions from 0 to 1, by trapezoids: (B,)."""
     return torch.trapezoid(curve, dx=1 / (curve.shape[1] - 1), dim=1)
 
 
@@ -56,12 +68,22 @@ def partly_filled(
     perturbation: Perturbation,
     inserts: bool,
 ) -> PerturbedImages:
-    """Copies of each image that show its pixels of the first ranks on the fill, or all but them.
+    """Ask for the confidence in copies of each image that show, or hide, pixels of the first ranks.
 
-    ranks: (B, H', W') int64, of each pixel, from 0; equal ones, as of a patch, go together. counts:
-    (n,), or (B, n) for an image's own, of the ranks that a copy takes. inserts: whether these
-    pixels are shown, or filled in. The answer is the model's confidence, (B, n). Where methods show
-    or fill the same pixels, a copy is classified once.
+    If methods show or fill the same pixels, a copy is classified once.
+
+    Args:
+        explanation: The explanation, with its images and its trace.
+        key: A name for the ranks and counts, which distinguishes them from others.
+        ranks: The rank of each pixel from 0, int64 (B, H', W'). Equal ranks, such as those of a
+            patch, go together.
+        counts: The number of ranks that each copy changes, (n,), or (B, n) if images have their
+            own.
+        perturbation: The fill and the output.
+        inserts: True if these pixels are shown on the fill, False if they are filled.
+
+    Returns:
+        The request, whose answer is the model's confidence, (B, n).
     """
     limits = counts.to(ranks.device).expand(len(ranks), -1)
 
@@ -79,8 +101,16 @@ def partly_filled(
 
 
 def filled_image(explanation: Explanation, perturbation: Perturbation) -> PerturbedImages:
-    """Nothing but the fill, of the image alone, so once for all methods. The answer is the
-    confidence, (B, 1).
+    """Ask for the confidence in an image of nothing but the fill.
+
+    The fill depends only on the image, so that it is classified once for all methods.
+
+    Args:
+        explanation: The explanation, with its images and its trace.
+        perturbation: The fill and the output.
+
+    Returns:
+        The request, whose answer is the model's confidence, (B, 1).
     """
     everywhere = torch.ones_like(explanation.required_heatmap[:1, None], dtype=torch.bool)
     return perturbation.request(
@@ -89,8 +119,17 @@ def filled_image(explanation: Explanation, perturbation: Perturbation) -> Pertur
 
 
 def step_counts(explanation: Explanation, steps: int) -> Tensor:
-    """Numbers of pixels after 0, 1, ... steps of equal size: (steps + 1,). Raises BenchError for
-    less than one step.
+    """Return the numbers of pixels after 0, 1, ... steps of equal size.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W').
+        steps: The number of steps.
+
+    Returns:
+        The numbers, (steps + 1,).
+
+    Raises:
+        BenchError: If there is less than one step.
     """
     if steps < 1:
         raise BenchError(f"A curve needs at least one step, not steps={steps}.")
@@ -99,58 +138,63 @@ def step_counts(explanation: Explanation, steps: int) -> Tensor:
 
 
 def few_points(steps: int, passes: int) -> Tensor:
-    """The inner points of a curve over `steps` equal steps to ask for, of 1, ... steps - 1,
-    ascending: (n,) int64.
+    """Choose the inner points of a curve from which its area is computed.
 
-    n is `passes`, or all where there are no more; fewer where two points would be one. Raises
-    BenchError for no pass.
+    Args:
+        steps: The number of equal steps of the curve.
+        passes: The largest number of points. If there are no more inner points, all are chosen.
+
+    Returns:
+        The points, of 1, ... steps - 1, ascending, int64 (n,). n is smaller than `passes` if two
+        points would be the same.
+
+    Raises:
+        BenchError: If there is no pass.
     """
     if passes < 1:
         raise BenchError(f"An area by few points needs at least one pass, not passes={passes}.")
     if steps - 1 <= passes:
         return torch.arange(1, steps)
     angles = torch.arange(1, passes + 1, dtype=torch.float64) * (math.pi / (passes + 1))
-    # Rounded before, too: the middle of an odd number of steps would go up or down by the last bit.
-    return (
-        ((1 - angles.cos()) * (steps / 2))
-        .round(decimals=9)
-        .round()
-        .long()
-        .clamp(1, steps - 1)
-        .unique()
-    )
+    extrema = (1 - angles.cos()) * (steps / 2)
+    # Rounded twice: the middle of an odd number of steps would go up or down by the last bit.
+    points = extrema.round(decimals=9).round().long()
+    return points.clamp(1, steps - 1).unique()
 
 
 def area_weights(points: Tensor, steps: int) -> Tensor:
-    """What each point counts in the area, the ends 0 and `steps` included: (n + 2,) float64, from
-    (n,) inner points.
+    """Return how much each point counts in the area, the ends 0 and `steps` included.
 
-    The sum of trapezoids over all steps of any polynomial, up to the degree that as many points
-    determine, is what the weighted points give. Of such weights the nearest to the trapezoids'
-    between the points. The degree is at most 2 sqrt(steps), since through equal steps no higher one
-    is stable, so that all points have the trapezoids' weights.
+    For a polynomial, the weighted points give the sum of trapezoids over all steps. This holds up
+    to the degree that as many points determine. The weights are the nearest such weights to those
+    of the trapezoids between the points. The degree is at most 2 sqrt(steps), since no higher one
+    is stable through equal steps. If all points are chosen, they have the trapezoids' weights.
+
+    Args:
+        points: The inner points, (n,).
+        steps: The number of equal steps of the curve.
+
+    Returns:
+        The weights, (n + 2,) in float64.
     """
-    at = torch.cat([torch.tensor([0]), points, torch.tensor([steps])])
-    every = torch.arange(steps + 1)
-    degree = min(len(at) - 1, math.isqrt(4 * steps))
-    missing = _chebyshev(every, steps, degree) @ _trapezoids(every) - _chebyshev(
-        at, steps, degree
-    ) @ _trapezoids(at)
-    correction = torch.linalg.lstsq(
-        _chebyshev(at, steps, degree), missing[:, None], driver="gelsd"
-    ).solution[:, 0]
-    return (_trapezoids(at) + correction) / steps
+    chosen = torch.cat([torch.tensor([0]), points, torch.tensor([steps])])
+    all_points = torch.arange(steps + 1)
+    degree = min(len(chosen) - 1, math.isqrt(4 * steps))
+    exact_areas = _chebyshev(all_points, steps, degree) @ _trapezoids(all_points)
+    polynomials = _chebyshev(chosen, steps, degree)
+    missing = exact_areas - polynomials @ _trapezoids(chosen)
+    solved = torch.linalg.lstsq(polynomials, missing[:, None], driver="gelsd")
+    return (_trapezoids(chosen) + solved.solution[:, 0]) / steps
 
 
-def _trapezoids(at: Tensor) -> Tensor:
-    """The weights of the trapezoid rule on rising places."""
-    halves = at.diff().double() / 2
-    return torch.cat([halves, halves.new_zeros(1)]) + torch.cat([halves.new_zeros(1), halves])
+def _trapezoids(points: Tensor) -> Tensor:
+    """Return the weights of the trapezoid rule on rising points."""
+    halves = points.diff().double() / 2
+    zero = halves.new_zeros(1)
+    return torch.cat([halves, zero]) + torch.cat([zero, halves])
 
 
-def _chebyshev(at: Tensor, steps: int, degree: int) -> Tensor:
-    """The Chebyshev polynomials of degrees 0 to `degree` at places from 0 to `steps`: (degree + 1,
-    n).
-    """
-    angles = (2 * at.double() / steps - 1).clamp(-1, 1).acos()
+def _chebyshev(points: Tensor, steps: int, degree: int) -> Tensor:
+    """Return the Chebyshev polynomials up to `degree` at points from 0 to `steps`."""
+    angles = (2 * points.double() / steps - 1).clamp(-1, 1).acos()
     return (torch.arange(degree + 1).double()[:, None] * angles).cos()

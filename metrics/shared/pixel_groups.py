@@ -1,5 +1,6 @@
-"""The pixels of a map in groups of equal number, in its order: each group's sum, and the drop
-without it alone.
+"""The pixels of a map in groups of equal number, in the map's order.
+
+Each group has its sum of the map, and the drop without only this group.
 """
 
 from __future__ import annotations
@@ -19,19 +20,29 @@ from axiom_bench.metrics.shared.rounding import MILLION, scaled
 def group_drops(
     explanation: Explanation, maps: Tensor, groups: int, perturbation: Perturbation, kind: str
 ) -> MetricGenerator[tuple[Tensor, Tensor, Tensor]]:
-    """The map's sums, the model's drops and the pixels of each group, highest first: (B, groups)
-    twice, (groups,).
+    """Ask for the map's sums, the model's drops and the pixels of each group, highest first.
 
-    maps: (B, H', W'); equal pixels, to 1e-6 of the largest, are in reading order. kind: names the
-    maps. Raises BenchError for less than two groups, and for more groups than pixels.
+    Args:
+        explanation: The explanation, with its images and its trace.
+        maps: The maps, (B, H', W'). Pixels equal to 1e-6 of the largest are in reading order.
+        groups: The number of groups.
+        perturbation: The replacement of a group's pixels, and the output.
+        kind: A name for the maps, which distinguishes them from others.
+
+    Returns:
+        The sums and the drops, (B, groups) each, and the numbers of pixels, (groups,).
+
+    Raises:
+        BenchError: If there are less than two groups, or more groups than pixels.
     """
     pixels = maps[0].numel()
     if not 2 <= groups <= pixels:
         raise BenchError(
             f"There are 2 groups of pixels or more, and no more than pixels, not groups={groups}."
         )
-    ranks = ranks_of((scaled(maps).flatten(1) * MILLION).round().nan_to_num(0, 0, 0), "highest")
-    group = (ranks * groups // pixels).view_as(maps)
+    keys = (scaled(maps).flatten(1) * MILLION).round().nan_to_num(0, 0, 0)
+    ranks = ranks_of(keys, "highest")
+    group = (ranks * groups // pixels).view_as(maps)  # the number of each pixel's group
     numbers = torch.arange(groups, device=group.device)
 
     def removed(rows: slice, copies: slice) -> Tensor:
@@ -40,7 +51,6 @@ def group_drops(
     same = ("one part filled", numbers_of_parts(group, groups))
     scores = yield perturbation.request(explanation, (kind, groups), groups, removed, same=same)
     drops = perturbation.image_confidence(explanation) - scores
-    sums = torch.stack(
-        [maps.where(group == number, 0.0).sum(axes(maps, 1)) for number in range(groups)], dim=1
-    )
-    return sums, drops, group[0].flatten().bincount()
+    space = axes(maps, 1)
+    sums = [maps.where(group == number, 0.0).sum(space) for number in range(groups)]
+    return torch.stack(sums, dim=1), drops, group[0].flatten().bincount()

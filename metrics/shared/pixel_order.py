@@ -14,12 +14,22 @@ ORDERS = ("highest", "lowest")
 
 
 def pixel_ranks(explanation: Explanation, first: str = "highest") -> Tensor:
-    """The rank of each pixel in the map's order, 0 for the first: int64 (B, H', W').
+    """Return the rank of each pixel in the map's order, 0 for the first.
 
-    Pixels are ordered by the heatmap. Equal ones, such as all that ReLU sets to 0, by the signed
-    raw map resized to the image, where the explanation has one. Then by their position in reading
-    order, for both values of `first`. Both maps are rounded to 1e-6 of their largest magnitude.
-    Raises BenchError for another `first` than "highest" or "lowest".
+    Pixels are ordered by the heatmap. Equal pixels, such as all that ReLU sets to 0, are ordered by
+    the signed raw map resized to the image, if the explanation has one. Then they are ordered by
+    their position in reading order, for both values of `first`. Both maps are rounded to 1e-6 of
+    their largest magnitude.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W').
+        first: "highest" or "lowest", the pixels that come first.
+
+    Returns:
+        The ranks, int64 (B, H', W').
+
+    Raises:
+        BenchError: If `first` is neither "highest" nor "lowest".
     """
     if first not in ORDERS:
         raise unknown("order of pixels (first)", str(first), ORDERS)
@@ -28,10 +38,14 @@ def pixel_ranks(explanation: Explanation, first: str = "highest") -> Tensor:
 
 
 def ranks_of(keys: Tensor, first: str) -> Tensor:
-    """The rank of each of n numbers, 0 for the first, equal ones by their position: (B, n) -> int64
-    (B, n).
+    """Return the rank of each of n numbers, 0 for the first. Equal numbers keep their order.
 
-    first: "highest" or "lowest" numbers.
+    Args:
+        keys: The numbers, (B, n).
+        first: "highest" or "lowest", the numbers that come first.
+
+    Returns:
+        The ranks, int64 (B, n).
     """
     order = keys.sort(dim=1, descending=first == "highest", stable=True).indices
     ranks = torch.arange(order.shape[1], device=order.device).expand_as(order)
@@ -39,18 +53,23 @@ def ranks_of(keys: Tensor, first: str) -> Tensor:
 
 
 def pixel_keys(explanation: Explanation) -> Tensor:
-    """Numbers in the order of `pixel_ranks`, the highest pixel's the largest; equal pixels have
-    equal ones: int64 (B, H', W').
+    """Return numbers in the order of `pixel_ranks`, the largest for the highest pixel.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W').
+
+    Returns:
+        The numbers, int64 (B, H', W'). Equal pixels have equal numbers.
     """
     heatmap = explanation.required_heatmap
     keys = _millionths(heatmap) * (2 * MILLION + 1)
     if explanation.raw_map is not None:
-        keys = keys + _millionths(resized(widened(explanation.raw_map), heatmap.shape[1:]))
+        # Its millionths are from -MILLION to MILLION, so they only order equal pixels.
+        enlarged = resized(widened(explanation.raw_map), heatmap.shape[1:])
+        keys = keys + _millionths(enlarged)
     return keys
 
 
 def _millionths(maps: Tensor) -> Tensor:
-    """Maps (B, H', W') in millionths of their largest magnitude, rounded: int64; what isn't finite
-    is 0.
-    """
+    """Return maps in millionths of their largest magnitude, rounded, and 0 if not finite."""
     return (scaled(maps) * MILLION).round_().nan_to_num_(0, 0, 0).long()

@@ -1,11 +1,10 @@
-"""The two protocols of localization over a data set: of the published code ("wsol"), and of the
-heatmap as shown.
+"""The protocols of localization over a data set: of the published code, and of the heatmap.
 
-The published code is that of Choe et al., CVPR 2020, arXiv:2001.07437:
+The published code, "wsol", is that of Choe et al., CVPR 2020, arXiv:2001.07437:
 github.com/clovaai/wsolevaluation at commit 96f4b88. Its `inference.py` makes a score map of a raw
-map and its `evaluation.py` compares score maps with boxes and masks. Every rounding of that code is
-followed, so that values are equal to the last digit; OpenCV's resize and contours are
-reimplemented.
+map, and its `evaluation.py` compares score maps with boxes and masks. Every rounding of that code
+is followed, so that values are equal to the last digit. OpenCV's resize and contours are
+reimplemented. The protocol "heatmap" takes the heatmap as it is shown.
 """
 
 from __future__ import annotations
@@ -23,15 +22,12 @@ from axiom_bench.metrics.shared.threshold_sweep import counts_from_the_top
 
 Protocol = Literal["wsol", "heatmap"]
 FRACTIONS = np.arange(0, 1, 0.001)  # wsol's thresholds, as fractions of the maximum
-LEVELS = (FRACTIONS * 255).astype(
-    int
-)  # what they are on an 8-bit map: several fractions are one level
-THRESHOLDS = tuple(
-    float(FRACTIONS[place]) for place in np.unique(LEVELS, return_index=True)[1]
-)  # 255
-BIN_EDGES = np.append(
-    FRACTIONS, [1.0, np.inf]
-)  # of the histograms of pixels; the last bin is of the maximum alone
+# The fractions on an 8-bit map, where several of them are the same level.
+LEVELS = (FRACTIONS * 255).astype(int)
+# The first fraction of each of the 255 levels.
+THRESHOLDS = tuple(float(FRACTIONS[place]) for place in np.unique(LEVELS, return_index=True)[1])
+# The edges of the histograms of pixels; the last bin has only the maximum.
+BIN_EDGES = np.append(FRACTIONS, [1.0, np.inf])
 BINS = len(BIN_EDGES) - 1
 CUBIC = np.float32(-0.75)  # the parameter of OpenCV's cubic interpolation
 
@@ -39,12 +35,22 @@ CUBIC = np.float32(-0.75)  # the parameter of OpenCV's cubic interpolation
 def box_curves(
     explanation: Explanation, protocol: Protocol, connectivity: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(largest (B, T), best (B, T)): IoU of the largest region's box, and the best of all regions'
-    boxes, at each of `thresholds(protocol)`; 0 where nothing is above, NaN without a true box.
-    Computed once.
+    """Return the IoU of the largest region's box, and of the best region's box, at each threshold.
 
-    wsol's boxes are those of `union_find.contour_ious`.
-    Raises BenchError for another protocol, and for a connectivity that the protocol doesn't have.
+    The curves are computed once per explanation. wsol's boxes are those of
+    `union_find.contour_ious`.
+
+    Args:
+        explanation: The explanation, with its maps and the class's boxes.
+        protocol: "wsol" or "heatmap".
+        connectivity: 8 if pixels that touch at a corner are connected, or 4. wsol has 8.
+
+    Returns:
+        The IoU of the largest region, (B, T), and the best of all regions, (B, T), at each of
+        `thresholds(protocol)`. It is 0 if no pixel is above, and NaN without a true box.
+
+    Raises:
+        BenchError: If the protocol is unknown, or doesn't have this connectivity.
     """
     check(protocol)
     if protocol == "heatmap":
@@ -59,18 +65,33 @@ def box_curves(
 
 
 def thresholds(protocol: Protocol) -> tuple[float, ...]:
-    """Fractions of the maximum, ascending: 255 levels of an 8-bit map under wsol, 0, 0.01, ... 0.99
-    of the heatmap.
+    """Return the thresholds as fractions of the maximum, ascending.
+
+    Args:
+        protocol: "wsol" for 255 levels of an 8-bit map, "heatmap" for 0, 0.01, ... 0.99.
+
+    Returns:
+        The T thresholds.
     """
     return THRESHOLDS if protocol == "wsol" else threshold_sweep.FRACTIONS
 
 
 def pixel_counts(explanation: Explanation, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-    """(above (B, T), hit (B, T)): pixels above each threshold, highest first, the last of all;
-    those in the mask.
+    """Count the pixels above each threshold, and those of them in the mask.
 
-    wsol: pixels at the maximum, at least 0.999, 0.998, ... 0 (T = 1001). Pixels without a verdict
-    don't count. Computed once. Raises BenchError for another protocol.
+    The counts are computed once per explanation. Pixels without a verdict don't count.
+
+    Args:
+        explanation: The explanation, with its maps and the class's mask.
+        protocol: "wsol" for pixels at the maximum and pixels of at least 0.999, 0.998, ... 0 (T =
+            1001). "heatmap" for pixels above 0.99, 0.98, ... 0, and last all pixels.
+
+    Returns:
+        The pixels above, (B, T), and those of them in the mask, (B, T), the highest threshold
+        first.
+
+    Raises:
+        BenchError: If the protocol is unknown.
     """
     check(protocol)
     if protocol == "wsol":
@@ -83,76 +104,118 @@ def pixel_counts(explanation: Explanation, protocol: Protocol) -> tuple[np.ndarr
 
 
 def check(protocol: str) -> None:
-    """Raises BenchError for a name that is no protocol."""
+    """Check that a protocol exists.
+
+    Args:
+        protocol: The protocol's name.
+
+    Raises:
+        BenchError: If the name is neither "wsol" nor "heatmap".
+    """
     if protocol not in ("wsol", "heatmap"):
         raise unknown("protocol", protocol, ("wsol", "heatmap"))
 
 
 def total(points: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
-    """The sum over rows, (N, n) -> (R, n), or (n,) without counts.
+    """Return the sum over rows.
 
-    counts: (R, N), how often each of the N rows is drawn in each of R resamples; None: each row
-    once. Sums over many resamples at once are one product of matrices.
+    Args:
+        points: The rows, (N, n).
+        counts: How often each of the N rows is drawn in each of R resamples, (R, N). If None, each
+            row counts once.
+
+    Returns:
+        The sums, (R, n), or (n,) without counts.
     """
-    answer: np.ndarray = points.sum(0) if counts is None else counts @ points.astype(np.float64)
-    return answer
+    # Sums over many resamples at once are one product of matrices.
+    sums: np.ndarray = points.sum(0) if counts is None else counts @ points.astype(np.float64)
+    return sums
 
 
 def mean(points: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
-    """The mean over rows, (N, n) -> (R, n), or (n,) without counts; see `total`."""
-    return total(points, counts) / (len(points) if counts is None else counts.sum(1, keepdims=True))
+    """Return the mean over rows.
+
+    Args:
+        points: The rows, (N, n).
+        counts: How often each row is drawn in each resample, (R, N); see `total`.
+
+    Returns:
+        The means, (R, n), or (n,) without counts.
+    """
+    sizes = len(points) if counts is None else counts.sum(1, keepdims=True)
+    return total(points, counts) / sizes
 
 
 def score_maps(explanation: Explanation) -> np.ndarray:
-    """wsol's score maps in [0, 1], (B, H', W') float64; computed once.
+    """Return the score maps of wsol, computed once per explanation.
 
-    The signed raw map is resized to the heatmap's size by OpenCV's cubic interpolation, its minimum
-    subtracted, and divided by its maximum; a constant map, and one with a value that isn't finite,
-    becomes zero. An explanation without a raw map has the heatmap in its place.
+    The signed raw map is resized to the heatmap's size by OpenCV's cubic interpolation. Its minimum
+    is subtracted, and it is divided by its maximum. A constant map, and one with a value that isn't
+    finite, becomes zero.
+
+    Args:
+        explanation: The explanation, with its raw map. Without a raw map, the heatmap takes its
+            place.
+
+    Returns:
+        The score maps, (B, H', W') in [0, 1], float64.
     """
     return explanation.once("wsol score maps", lambda: _score_maps(explanation))
 
 
 def resize_cubic(raw_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """cv2.resize(..., interpolation=cv2.INTER_CUBIC) of a float64 map, bit by bit: (h, w) ->
-    size.
+    """Resize a map as cv2.resize(..., interpolation=cv2.INTER_CUBIC) does, bit by bit.
+
+    Args:
+        raw_map: The map, (h, w) in float64.
+        size: The new height and width.
+
+    Returns:
+        The resized map, in float64.
     """
-    (rows, row_weights), (columns, column_weights) = map(_taps, raw_map.shape, size)
+    rows, row_weights = _taps(raw_map.shape[0], size[0])
+    columns, column_weights = _taps(raw_map.shape[1], size[1])
     wide = sum(raw_map[:, columns[i]] * column_weights[i] for i in range(4))
     resized: np.ndarray = sum(wide[rows[i]] * row_weights[i][:, None] for i in range(4))
     return resized
 
 
 def inclusive_boxes(boxes: np.ndarray, stored_pixel: tuple[float, ...]) -> np.ndarray:
-    """Boxes whose last pixel is inside, cut to whole pixels: (n, 4) float -> (n, 4) int64.
+    """Return boxes whose last pixel is inside, cut to whole pixels.
 
-    A box of the annotations ends with a pixel of the stored image, which is moved to the image's
-    size and cut there (`resize_bbox`). boxes: far edges exclusive. stored_pixel: width and height
-    of a stored image's pixel.
+    A box of the annotations ends with a pixel of the stored image. As in `resize_bbox` of wsol,
+    this pixel is moved to the image's size and cut there.
+
+    Args:
+        boxes: The boxes, (n, 4), whose far edges are exclusive.
+        stored_pixel: The width and height of a stored image's pixel.
+
+    Returns:
+        The boxes, (n, 4) int64.
     """
     last = boxes[:, 2:] - np.array(stored_pixel)
-    corners = np.floor(
-        np.concatenate([boxes[:, :2], last], 1) + 1e-4
-    )  # of float32; the next fraction is 1 / width
-    return np.concatenate([corners[:, :2], np.maximum(corners[:, 2:], corners[:, :2])], 1).astype(
-        np.int64
-    )
+    # 1e-4 allows for the rounding of float32; the next fraction is 1 / width.
+    corners = np.floor(np.concatenate([boxes[:, :2], last], 1) + 1e-4)
+    first_pixels = corners[:, :2]
+    last_pixels = np.maximum(corners[:, 2:], first_pixels)
+    return np.concatenate([first_pixels, last_pixels], 1).astype(np.int64)
 
 
 def _score_maps(explanation: Explanation) -> np.ndarray:
+    """Compute the score map of each row."""
     heatmap = explanation.required_heatmap
     raw_maps = heatmap if explanation.raw_map is None else explanation.raw_map
     size = (heatmap.shape[1], heatmap.shape[2])
-    return np.stack(
-        [_score_map(raw_map, size) for raw_map in widened(raw_maps.detach()).cpu().double().numpy()]
-    )
+    pixels = widened(raw_maps.detach()).cpu().double().numpy()
+    return np.stack([_score_map(raw_map, size) for raw_map in pixels])
 
 
 def _score_map(raw_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Compute the score map of one raw map; see `score_maps`."""
     with np.errstate(invalid="ignore", over="ignore"):
         resized = resize_cubic(raw_map, size)
         low = resized.min()
-        extent = resized.max() - low  # not finite where a value isn't
+        extent = resized.max() - low  # not finite if a value isn't
     if not np.isfinite(extent) or extent == 0:
         return np.zeros(size)
     score_map: np.ndarray = (resized - low) / extent
@@ -160,27 +223,26 @@ def _score_map(raw_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _taps(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(places (4, size), weights (4, size)) of the four pixels that each resized pixel is made of,
-    along one side.
-
-    The weights are float32, as OpenCV computes them; pixels beyond the edge are those of the edge.
-    """
+    """Return the places and weights (4, size) of the four pixels behind each resized pixel."""
+    # The weights are float32, and in this order of operations, as OpenCV computes them.
     centres = ((np.arange(size) + 0.5) * (length / size) - 0.5).astype(np.float32)
     first = np.floor(centres)
     x = centres - first
     unit = np.float32(1)
     y = unit - x
     far = ((CUBIC * (x + unit) - 5 * CUBIC) * (x + unit) + 8 * CUBIC) * (x + unit) - 4 * CUBIC
-    near = [((CUBIC + 2) * near - (CUBIC + 3)) * near * near + unit for near in (x, y)]
-    weights = np.stack([far, *near, unit - far - near[0] - near[1]])
+    near_x = ((CUBIC + 2) * x - (CUBIC + 3)) * x * x + unit
+    near_y = ((CUBIC + 2) * y - (CUBIC + 3)) * y * y + unit
+    weights = np.stack([far, near_x, near_y, unit - far - near_x - near_y])
+    # Pixels beyond the edge are those of the edge.
     places = first.astype(int) + np.arange(-1, 3)[:, None]
     return places.clip(0, length - 1), weights.astype(np.float64)
 
 
 def _box_curves(explanation: Explanation) -> tuple[np.ndarray, np.ndarray]:
-    from axiom_bench.metrics.shared.union_find import (
-        contour_ious,
-    )  # here, because numba takes a third of a second
+    # Imported only when it is needed, because numba takes a third of a second.
+    """Compute the curves of wsol; see `box_curves`."""
+    from axiom_bench.metrics.shared.union_find import contour_ious
 
     boxes = explanation.required_boxes
     stored_pixels = explanation.stored_pixels or ((1.0, 1.0),) * len(boxes)
@@ -191,19 +253,15 @@ def _box_curves(explanation: Explanation) -> tuple[np.ndarray, np.ndarray]:
     ]
     curves = in_threads(contour_ious, levels, inclusive)
     missing = np.array([[len(true_boxes) == 0] for true_boxes in boxes])
-    largest, best = (
-        np.where(missing, np.nan, np.stack(part)) for part in zip(*curves, strict=True)
-    )
-    return largest, best
+    largest = np.stack([largest_ious for largest_ious, _ in curves])
+    best = np.stack([best_ious for _, best_ious in curves])
+    return np.where(missing, np.nan, largest), np.where(missing, np.nan, best)
 
 
 def _bins(score_map: np.ndarray) -> np.ndarray:
-    """The bin of each pixel: BIN_EDGES[bin] <= score < BIN_EDGES[bin + 1]. A search would take five
-    times as long.
-    """
-    bins = (score_map * len(FRACTIONS)).astype(
-        np.int64
-    )  # or a neighbour, where the product was rounded
+    """Return the bin of each pixel: BIN_EDGES[bin] <= score < BIN_EDGES[bin + 1]."""
+    # A search would take five times as long. If the product is rounded, it is a neighbouring bin.
+    bins = (score_map * len(FRACTIONS)).astype(np.int64)
     bins -= score_map < BIN_EDGES[bins]
     bins += score_map >= BIN_EDGES[bins + 1]
     return bins

@@ -1,5 +1,6 @@
-"""Copies of a model with the parameters of some layers re-initialised; the model itself is never
-changed.
+"""Copies of a model with the parameters of some layers re-initialised.
+
+The model itself is never changed.
 """
 
 from __future__ import annotations
@@ -26,31 +27,48 @@ ORDERS = ("cascading", "independent")
 def randomised(
     model: nn.Module, image: Tensor, order: str, stages: int, seed: int
 ) -> list[nn.Module]:
-    """One copy of the model for each stage of the randomisation, the first stage at the top of the
-    network.
+    """Return one copy of the model for each stage of the randomisation.
 
-    The layers (modules with parameters of their own), last executed first, are split into `stages`
-    groups of nearly equal size, at most one per layer. order "cascading": copy i has groups 0 to i
-    re-initialised; "independent": group i alone. image: (1, 3, H', W'), run once to find the order
-    of execution. Copies share memory with the model, and share re-initialised layers with each
-    other. Raises BenchError for another order.
+    The layers, modules with parameters of their own, are split into groups of nearly equal size,
+    the last executed first. The first stage is therefore at the top of the network. Copies share
+    memory with the model, and share re-initialised layers with each other.
+
+    Args:
+        model: The model.
+        image: One image, (1, 3, H', W'). The model runs once with it, to find the order of
+            execution.
+        order: "cascading" if copy i has groups 0 to i re-initialised, "independent" if it has only
+            group i.
+        stages: The number of groups. There are at most as many groups as layers.
+        seed: The seed of the parameters.
+
+    Returns:
+        The copies, one for each stage.
+
+    Raises:
+        BenchError: If the order is unknown.
     """
     if order not in ORDERS:
         raise unknown("order of randomisation", order, ORDERS)
     names = layers_top_down(model, image)
-    groups = [
-        list(group)
-        for group in np.array_split(np.array(names, dtype=object), min(stages, len(names)))
-    ]
     random_model = reinitialised(model, names, seed)
-    if order == "cascading":
-        groups = [[name for group in groups[: i + 1] for name in group] for i in range(len(groups))]
-    return [_with_layers_of(random_model, model, group) for group in groups]
+    copies = []
+    changed_names: list[str] = []
+    for group in np.array_split(np.array(names, dtype=object), min(stages, len(names))):
+        changed_names = [*changed_names, *group] if order == "cascading" else list(group)
+        copies.append(_with_layers_of(random_model, model, changed_names))
+    return copies
 
 
 def fully_randomised(trace: Trace, seed: int) -> SplitModel:
-    """The last stage of a cascading randomisation, cut where the trace's model is; made once for a
-    cut.
+    """Return the last stage of a cascading randomisation, cut where the trace's model is.
+
+    Args:
+        trace: The trace, whose cut model makes the copy once.
+        seed: The seed of the parameters.
+
+    Returns:
+        The cut copy.
     """
 
     def cut() -> SplitModel:
@@ -62,22 +80,35 @@ def fully_randomised(trace: Trace, seed: int) -> SplitModel:
 
 
 def randomised_trace(trace: Trace, seed: int) -> Trace:
-    """The images and classes of a trace in its `fully_randomised` model; equal requests have
-    `randomised_key`.
+    """Return a trace of the same images and classes in the `fully_randomised` model.
+
+    Args:
+        trace: The trace of the model itself.
+        seed: The seed of the parameters.
+
+    Returns:
+        The trace. Requests for equal ones have `randomised_key`.
     """
     return trace.again(model=fully_randomised(trace, seed))
 
 
 def randomised_key(seed: int) -> tuple[str, int]:
-    """Names the `randomised_trace` of a seed among other traces."""
+    """Return the key of the `randomised_trace` of a seed among other traces."""
     return "fully randomised", seed
 
 
 def layers_top_down(model: nn.Module, image: Tensor) -> list[str]:
-    """Names of the modules that have parameters of their own, last executed first.
+    """Return the names of the modules that have parameters of their own, last executed first.
 
-    A module that isn't called itself, because its parent reads its parameters, takes its parent's
+    A module isn't called itself if its parent reads its parameters. It then takes its parent's
     position.
+
+    Args:
+        model: The model.
+        image: One image, (1, 3, H', W'), with which the model runs once.
+
+    Returns:
+        The names.
     """
     hooked = shared_copy(model)
     calls: list[str] = []
@@ -99,19 +130,27 @@ def layers_top_down(model: nn.Module, image: Tensor) -> list[str]:
 
 
 def number_of_layers(model: nn.Module) -> int:
-    """The number of modules that have parameters of their own."""
+    """Return the number of modules that have parameters of their own."""
     return sum(bool(list(module.parameters(recurse=False))) for module in model.modules())
 
 
 def reinitialised(model: nn.Module, names: list[str], seed: int) -> nn.Module:
-    """A deep copy of the model whose named modules are initialised again, as before training.
+    """Return a deep copy of the model whose named modules are initialised as before training.
 
     A module is initialised by its own `reset_parameters`, with the statistics that this resets.
-    Parameters that this doesn't change, or all where a module has no such method, are drawn from a
-    normal distribution with their own mean and standard deviation. They are those of weight_norm
-    and spectral_norm, and what a subclass adds. Constant parameters stay constant. Drawn on the CPU
-    in float32, seeded by `seed` and the module's name, so that device, precision and the other
-    modules don't matter.
+    Other parameters are drawn from a normal distribution with their own mean and standard
+    deviation. These are all parameters of a module without such a method, those of weight_norm and
+    spectral_norm, and what a subclass adds. Constant parameters stay constant. The parameters are
+    drawn on the CPU in float32, seeded by the seed and the module's name. They therefore don't
+    depend on device, precision or other modules.
+
+    Args:
+        model: The model.
+        names: The names of the modules.
+        seed: The seed of the parameters.
+
+    Returns:
+        The copy.
     """
     random_model = copy.deepcopy(shared_copy(model))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -125,21 +164,18 @@ def reinitialised(model: nn.Module, names: list[str], seed: int) -> nn.Module:
 
 def _reinitialise(module: nn.Module) -> None:
     """Initialise a module's own parameters again, in place."""
-    plain = {
-        name: value for name, value in vars(module).items() if isinstance(value, Tensor)
-    }  # as weight_norm has
-    tensors = {**module._parameters, **module._buffers, **plain}
-    types = {
-        name: (tensor.device, tensor.dtype)
-        for name, tensor in tensors.items()
-        if tensor is not None
-    }
+    # weight_norm keeps a tensor that is neither parameter nor buffer.
+    plain = {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
+    types = {}
+    for name, tensor in {**module._parameters, **module._buffers, **plain}.items():
+        if tensor is not None:
+            types[name] = (tensor.device, tensor.dtype)
     _move(module, {name: (torch.device("cpu"), torch.float32) for name in types})
     before = {name: parameter.clone() for name, parameter in module.named_parameters(recurse=False)}
     if callable(reset := getattr(module, "reset_parameters", None)):
         reset()
     for name, parameter in module.named_parameters(recurse=False):
-        if torch.equal(parameter, before[name]):
+        if torch.equal(parameter, before[name]):  # the module doesn't reset it
             parameter.normal_(float(parameter.mean()), float(parameter.std(correction=0)))
     _move(module, types)
 
@@ -148,20 +184,14 @@ def _move(module: nn.Module, types: dict[str, tuple[torch.device, torch.dtype]])
     """Move a module's own tensors to their devices, and floating-point ones to their types."""
     for name, (device, dtype) in types.items():
         tensor = getattr(module, name)
-        moved = (
-            tensor.data.to(device, dtype) if tensor.is_floating_point() else tensor.data.to(device)
-        )
-        setattr(
-            module,
-            name,
-            nn.Parameter(moved, requires_grad=False) if isinstance(tensor, nn.Parameter) else moved,
-        )
+        moved = tensor.data.to(device, dtype if tensor.is_floating_point() else None)
+        if isinstance(tensor, nn.Parameter):
+            moved = nn.Parameter(moved, requires_grad=False)
+        setattr(module, name, moved)
 
 
 def _with_layers_of(source_model: nn.Module, model: nn.Module, names: list[str]) -> nn.Module:
-    """A copy of the model with the named modules' own parameters and buffers taken from
-    `source_model`.
-    """
+    """Return a copy of the model with the named modules' own tensors taken from `source_model`."""
     changed = shared_copy(model)
     for name in names:
         target = changed.get_submodule(name)
@@ -172,5 +202,5 @@ def _with_layers_of(source_model: nn.Module, model: nn.Module, names: list[str])
 
 
 def _recording(calls: list[str], name: str) -> Callable[[nn.Module, Any], None]:
-    """A forward hook that appends the module's name to `calls`."""
+    """Return a forward hook that appends the module's name to `calls`."""
     return lambda module, inputs: calls.append(name)

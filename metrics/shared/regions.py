@@ -1,4 +1,4 @@
-"""Where an image's classes lie, and how much of a map lies there."""
+"""The regions of an image's classes, and the share of a map in them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,18 @@ from axiom_bench.explanation.explanation import AnnotatedObjects, Explanation, g
 
 @one_thread()
 def energy_of_class(explanation: Explanation, region: str) -> Tensor:
-    """The heatmap's sum over the region of the explained class: (B,) in float64.
+    """Return the heatmap's sum over the region of the explained class.
 
-    region "boxes": the union of the class's boxes, a pixel counting by its centre; "cells": of its
-    cells of a mosaic; "masks": its mask. Raises BenchError for another region.
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and the region.
+        region: "boxes" for the union of the class's boxes, where a pixel counts by its centre.
+            "cells" for the class's cells of a mosaic. "masks" for its mask.
+
+    Returns:
+        The sums, (B,) in float64.
+
+    Raises:
+        BenchError: If the region is unknown.
     """
     maps = explanation.required_heatmap.cpu()
     if region == "masks":
@@ -32,7 +40,15 @@ def energy_of_class(explanation: Explanation, region: str) -> Tensor:
 
 @one_thread()
 def energy_in(explanation: Explanation, inside: Iterable[Tensor]) -> Tensor:
-    """The heatmap's sum over a region of each row, bool (H', W') each: (B,) in float64."""
+    """Return the heatmap's sum over a region of each row.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W').
+        inside: The region of each row, bool (H', W').
+
+    Returns:
+        The sums, (B,) in float64.
+    """
     maps = explanation.required_heatmap.cpu()
     return torch.stack(
         [_energy(heatmap, region.cpu()) for heatmap, region in zip(maps, inside, strict=True)]
@@ -41,8 +57,14 @@ def energy_in(explanation: Explanation, inside: Iterable[Tensor]) -> Tensor:
 
 @one_thread()
 def other_energies(explanation: Explanation, region: str) -> list[dict[int, float]]:
-    """Per row the heatmap's sum over the region of each other class of the image: {class:
-    energy}.
+    """Return the heatmap's sum over the region of each other class of the image.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and the objects of each image.
+        region: "masks" for the classes' masks, otherwise their boxes.
+
+    Returns:
+        The sums by class, for each row.
     """
     maps = explanation.required_heatmap.cpu()
     others = given(explanation.others, "others")
@@ -52,21 +74,28 @@ def other_energies(explanation: Explanation, region: str) -> list[dict[int, floa
 
 
 def union(boxes: Tensor, size: Sequence[int]) -> Tensor:
-    """(n, 4) boxes in pixels -> bool (H', W'): the pixels whose centre lies in one of them."""
+    """Return the pixels whose centre lies in one of the boxes.
+
+    Args:
+        boxes: The boxes in pixels, (n, 4).
+        size: The image's height and width.
+
+    Returns:
+        The pixels, bool (H', W').
+    """
     inside = torch.zeros(*size, dtype=torch.bool)
-    first_centres = (
-        (boxes.cpu().double() - 0.5).ceil().clamp(0, max(size)).long()
-    )  # at an edge or beyond it
-    for starts, ends in zip(
-        *(corner.flip(1).tolist() for corner in first_centres.chunk(2, 1)), strict=True
-    ):
-        inside[tuple(map(slice, starts, ends))] = True
+    # The number of the first centre at an edge or beyond it.
+    first_centres = (boxes.cpu().double() - 0.5).ceil().clamp(0, max(size)).long()
+    starts, ends = first_centres.chunk(2, 1)
+    # Boxes have the last axis first, tensors the first.
+    for box_starts, box_ends in zip(starts.flip(1).tolist(), ends.flip(1).tolist(), strict=True):
+        inside[tuple(map(slice, box_starts, box_ends))] = True
     return inside
 
 
 @one_thread()
 def energy(explanation: Explanation) -> Tensor:
-    """The heatmap's sum: (B,) in float64, computed once."""
+    """Return the heatmap's sum, computed once: (B,) in float64."""
     maps = explanation.required_heatmap
     return explanation.once(
         "energy", lambda: torch.stack([row.sum(dtype=torch.float64) for row in maps.cpu()])
@@ -74,40 +103,52 @@ def energy(explanation: Explanation) -> Tensor:
 
 
 def leakage(explanation: Explanation, elsewhere: Iterable[Tensor]) -> Tensor:
-    """sum of h in other boxes, (n, 4) of each row, outside the explained object's / sum of h ->
-    (B,), in float64.
+    """Return sum of h in other boxes, outside the explained object's / sum of h.
+
+    Args:
+        explanation: The explanation, with its heatmap h (B, H', W') and its object's boxes.
+        elsewhere: The other boxes of each row, (n, 4).
+
+    Returns:
+        The shares, (B,) in float64.
     """
     maps = explanation.required_heatmap
-    own = explanation.required_boxes
-    pairs = zip(elsewhere, own, strict=True)
-    outside = [
-        union(others, maps.shape[1:]) & ~union(boxes, maps.shape[1:]) for others, boxes in pairs
-    ]
+    size = maps.shape[1:]
+    outside = []
+    for other_boxes, boxes in zip(elsewhere, explanation.required_boxes, strict=True):
+        outside.append(union(other_boxes, size) & ~union(boxes, size))
     return energy_in(explanation, outside) / energy(explanation)
 
 
 def _energy(heatmap: Tensor, inside: Tensor) -> Tensor:
-    """The sum over the pixels inside, of one image: a batch's copies would leave the cache."""
+    """Return the sum over the pixels inside, of one image: a batch's copies would leave the cache."""
     return heatmap.where(inside, 0.0).sum(dtype=torch.float64)
 
 
 def _energies(heatmap: Tensor, objects: AnnotatedObjects, region: str) -> dict[int, float]:
+    """Return the sum of one heatmap over the region of each class: {class: energy}."""
     if region == "masks":
         mask = torch.tensor(-1) if objects.mask is None else objects.mask.cpu()
         regions = {label: mask == label for label in mask.unique().tolist() if label >= 0}
     else:
-        regions = {
-            label: union(objects.boxes_of(label), heatmap.shape)
-            for label in objects.labels.unique().tolist()
-        }
+        labels = objects.labels.unique().tolist()
+        regions = {label: union(objects.boxes_of(label), heatmap.shape) for label in labels}
     return {label: float(_energy(heatmap, inside)) for label, inside in regions.items()}
 
 
 def share_inside(explanation: Explanation, region: str) -> Tensor:
-    """sum of h inside the region / sum of h -> (B,) in [0, 1], in float64; NaN for a zero map.
+    """Return sum of h inside the region / sum of h.
 
-    region: "boxes", "cells" or "masks", see `energy_of_class`. With masks, pixels without a verdict
-    are left out of both sums.
+    Args:
+        explanation: The explanation, with its heatmap h (B, H', W') and the region.
+        region: "boxes", "cells" or "masks"; see `energy_of_class`. With masks, pixels without a
+            verdict are left out of both sums.
+
+    Returns:
+        The shares, (B,) in [0, 1], float64. They are NaN for a zero map.
+
+    Raises:
+        BenchError: If the region is unknown.
     """
     total = energy(explanation)
     if region == "masks" and explanation.ignored is not None:

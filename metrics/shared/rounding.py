@@ -1,5 +1,6 @@
-"""Maps scaled and rounded for thresholds, maxima and orders, so that noise in the last bits doesn't
-matter.
+"""Maps scaled and rounded for thresholds, maxima and orders.
+
+Rounding keeps noise in the last bits from changing a value.
 """
 
 from __future__ import annotations
@@ -17,15 +18,20 @@ MILLION = 1_000_000
 
 
 def rounded(maps: Tensor) -> Tensor:
-    """The maps over their largest magnitude, rounded to 1e-6: (B, H', W') -> the same."""
+    """Return the maps (B, H', W') over their largest magnitude, rounded to 1e-6."""
     return scaled(maps).round(decimals=6)
 
 
 def millionths(explanation: Explanation) -> np.ndarray:
-    """The heatmap in millionths of its maximum, rounded: (B, H', W') int32, computed once.
+    """Return the heatmap in millionths of its maximum, rounded and computed once.
 
-    What isn't finite is 0. A pixel is above a fraction of the maximum where it is greater than
-    `level(fraction)`.
+    A pixel is above a fraction of the maximum if it is greater than `level(fraction)`.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W').
+
+    Returns:
+        The millionths, (B, H', W') int32. Values that aren't finite are 0.
     """
 
     def levels() -> np.ndarray:
@@ -37,19 +43,26 @@ def millionths(explanation: Explanation) -> np.ndarray:
 
 
 def widened(maps: Tensor) -> Tensor:
-    """float16 and bfloat16 as float32, any other type as it is: a million is infinite in float16,
-    and NumPy has no bfloat16.
+    """Return float16 and bfloat16 as float32, and any other type unchanged.
+
+    A million is infinite in float16, and NumPy has no bfloat16.
+
+    Args:
+        maps: The maps of any shape.
+
+    Returns:
+        The maps of the same shape.
     """
     return maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
 
 
 def level(fraction: float) -> int:
-    """The greatest number of millionths that isn't above a fraction of the maximum."""
+    """Return the greatest number of millionths that isn't above a fraction of the maximum."""
     return math.floor(round(MILLION * fraction, 3))  # 0.15 is 150,000, whatever its last bit says
 
 
 def scaled(maps: Tensor) -> Tensor:
-    """Maps over their largest magnitude: (B, H', W') -> the same; a map of zeros stays zero."""
+    """Return the maps (B, H', W') over their largest magnitude; a map of zeros stays zero."""
     maps = widened(maps)
     largest = maps.abs().amax(axes(maps, 1), keepdim=True)
     return maps / torch.where(largest > 0, largest, torch.inf)

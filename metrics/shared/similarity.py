@@ -1,5 +1,6 @@
-"""Similarity of two maps of an image: Pearson's and Spearman's correlation, and structural
-similarity (SSIM).
+"""The similarity of two maps of an image: two correlations and structural similarity.
+
+The correlations are Pearson's and Spearman's. Structural similarity is SSIM.
 """
 
 from __future__ import annotations
@@ -26,12 +27,21 @@ K1, K2 = 0.01, 0.03  # of SSIM, for a range of 1
 
 
 def similarity(first: Explanation, second: Explanation, kind: str) -> Tensor:
-    """Similarity of two explanations of the same images -> (B,), at most 1, for the same map.
+    """Return the similarity of two explanations of the same images.
 
-    kind "pearson" or "spearman": the correlation of the signed raw maps, no ReLU and no resize, in
-    [-1, 1]; NaN where a map is constant. "ssim": structural similarity of the heatmaps in [0, 1];
-    NaN where a heatmap is zero everywhere, since two zero maps would have similarity 1. Infinite
-    where the second explanation isn't finite. Raises BenchError for another kind.
+    Args:
+        first: The first explanation.
+        second: The second explanation.
+        kind: "pearson" or "spearman" for the correlation of the signed raw maps, without ReLU and
+            resize. "ssim" for structural similarity of the heatmaps.
+
+    Returns:
+        The similarities, (B,), 1 for the same map. A correlation is in [-1, 1], and NaN if a map is
+        constant. SSIM is in [0, 1]. It is NaN if a heatmap is zero everywhere, since two zero maps
+        would have similarity 1. The value is infinite if the second explanation isn't finite.
+
+    Raises:
+        BenchError: If the kind is unknown.
     """
     if kind not in KINDS:
         raise unknown("similarity of maps", kind, KINDS)
@@ -46,27 +56,45 @@ def similarity(first: Explanation, second: Explanation, kind: str) -> Tensor:
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:
-    """cov(a, b) / (std(a) std(b)) over the pixels: two (B, h, w) -> (B,) in [-1, 1], NaN where one
-    is `constant`.
+    """Return cov(a, b) / (std(a) std(b)) over the pixels.
+
+    Args:
+        first: The maps a, (B, h, w).
+        second: The maps b, (B, h, w).
+
+    Returns:
+        The correlations, (B,) in [-1, 1]. They are NaN if a map is `constant`.
     """
-    a, b = (_centred(maps.double().flatten(1)) for maps in (first, second))
-    return (a * b).sum(1).clamp(-1, 1).masked_fill(constant(first) | constant(second), torch.nan)
+    a = _centred(first.double().flatten(1))
+    b = _centred(second.double().flatten(1))
+    is_constant = constant(first) | constant(second)
+    return (a * b).sum(1).clamp(-1, 1).masked_fill(is_constant, torch.nan)
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson's correlation of the pixels' ranks, equals sharing the mean of theirs: two (B, h, w)
-    -> (B,).
+    """Return Pearson's correlation of the pixels' ranks; equal pixels share the mean of theirs.
 
-    Pixels are equal where the maps, over their largest |value|, agree to 1e-6. NaN where a map is
-    `constant`.
+    Pixels are equal if the maps, over their largest |value|, agree to 1e-6.
+
+    Args:
+        first: The first maps, (B, h, w).
+        second: The second maps, (B, h, w).
+
+    Returns:
+        The correlations, (B,) in [-1, 1]. They are NaN if a map is `constant`.
     """
-    correlation = pearson(*(_ranks(maps) for maps in (first, second)))
+    correlation = pearson(_ranks(first), _ranks(second))
     return correlation.masked_fill(constant(first) | constant(second), torch.nan)
 
 
 def constant(maps: Tensor) -> Tensor:
-    """(B, ...) -> bool (B,): where a map is the same everywhere, up to the rounding of the type
-    that it has.
+    """Return whether a map is the same everywhere, up to the rounding of its type.
+
+    Args:
+        maps: The maps, (B, ...).
+
+    Returns:
+        True or False, (B,).
     """
     values = maps.double().flatten(1)
     spread = (values - values.mean(1, keepdim=True)).abs().amax(1)
@@ -74,61 +102,74 @@ def constant(maps: Tensor) -> Tensor:
 
 
 def where_defined(values: Tensor, raw_map: Tensor, answers: Tensor) -> Tensor:
-    """Values (B, ...) with NaN where the raw map (B, h, w) is `constant`, and infinity, since NaN
-    means that, where one of the model's answers (B, n) isn't finite.
+    """Replace values by NaN if the map is constant, and by infinity if an answer isn't finite.
+
+    Infinity stands for the model's answers because NaN means a constant map.
+
+    Args:
+        values: The values, (B, ...).
+        raw_map: The raw maps, (B, h, w); see `constant`.
+        answers: The model's answers, (B, n).
+
+    Returns:
+        The values, (B, ...).
     """
-    rows = (-1, *(1 for _ in values.shape[1:]))
-    is_constant = constant(raw_map).view(rows)
-    is_infinite = ~answers.isfinite().all(1).view(rows)
+    row_shape = (-1, *(1 for _ in values.shape[1:]))
+    is_constant = constant(raw_map).view(row_shape)
+    is_infinite = ~answers.isfinite().all(1).view(row_shape)
     return values.masked_fill(is_constant, torch.nan).masked_fill(is_infinite, torch.inf)
 
 
 def ssim(first: Tensor, second: Tensor) -> Tensor:
-    """Mean structural similarity of maps in [0, 1]: two (B, H, W) -> (B,). Wang et al. 2004, Eq.
-    13.
+    """Return the mean structural similarity of maps in [0, 1]: Wang et al. 2004, Eq. 13.
 
-    (2 mu_a mu_b + C1)(2 cov + C2) / ((mu_a^2 + mu_b^2 + C1)(var_a + var_b + C2)) under a Gaussian
-    window of 11 x 11 pixels and sigma 1.5, C1 = 0.01^2, C2 = 0.03^2. It is taken at all places
-    where the window lies inside the map. Maps of less than 11 pixels a side take the largest odd
-    window that fits.
+    It is the mean of (2 mu_a mu_b + C1)(2 cov + C2) / ((mu_a^2 + mu_b^2 + C1)(var_a + var_b + C2)),
+    with C1 = 0.01^2 and C2 = 0.03^2. The moments are under a Gaussian window of 11 x 11 pixels and
+    sigma 1.5, at all places where the window lies inside the map. Maps of less than 11 pixels per
+    side have the largest odd window that fits.
+
+    Args:
+        first: The maps a, (B, H, W).
+        second: The maps b, (B, H, W).
+
+    Returns:
+        The similarities, (B,).
     """
     a = first.double()
     b = second.double()
-    mean_a, mean_b, square_a, square_b, product = _windowed(
-        torch.stack([a, b, a * a, b * b, a * b], dim=1)
-    ).unbind(1)
+    moments = _windowed(torch.stack([a, b, a * a, b * b, a * b], dim=1))
+    mean_a, mean_b, square_a, square_b, product = moments.unbind(1)
     var_a = square_a - mean_a**2
     var_b = square_b - mean_b**2
     cov = product - mean_a * mean_b
     C1 = K1**2
     C2 = K2**2
     numerator = (2 * mean_a * mean_b + C1) * (2 * cov + C2)
-    return (numerator / ((mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2))).mean(axes(a, 1))
+    denominator = (mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2)
+    return (numerator / denominator).mean(axes(a, 1))
 
 
 def _centred(values: Tensor) -> Tensor:
-    """Subtract the mean and divide by the norm: (B, n) -> (B, n); NaN where all values are
-    equal.
-    """
+    """Subtract the mean and divide by the norm: (B, n); NaN if all values are equal."""
     centred = values - values.mean(1, keepdim=True)
     return centred / centred.norm(dim=1, keepdim=True)
 
 
 def _ranks(maps: Tensor) -> Tensor:
-    """(B, h, w) -> (B, h w) in float64; NaN maps have NaN ranks."""
+    """Return the ranks of each map's pixels, (B, h w) in float64; NaN for a map with NaN."""
     values = maps.double().flatten(1)
     scale = values.abs().amax(1, keepdim=True)
     rounded = (values / scale.masked_fill(scale == 0, 1)).round(decimals=6)
     ascending = rounded.sort(1).values
-    first, behind = (torch.searchsorted(ascending, rounded, right=right) for right in (False, True))
-    ranks = (first + behind + 1).double() / 2  # the mean of the places of all equal ones, from 1 on
+    # The mean of the places, from 1 on, of all equal values.
+    first = torch.searchsorted(ascending, rounded, right=False)
+    behind = torch.searchsorted(ascending, rounded, right=True)
+    ranks = (first + behind + 1).double() / 2
     return ranks.masked_fill(rounded.isnan().any(1, keepdim=True), torch.nan)
 
 
 def _windowed(planes: Tensor) -> Tensor:
-    """Means under the Gaussian window, where it lies inside: (B, C, H, W) -> (B, C, H - side + 1, W
-    - side + 1).
-    """
+    """Return the means of planes (B, C, H, W) under the Gaussian window, where it lies inside."""
     side = min(WINDOW, *planes.shape[2:])
     side -= 1 - side % 2
     steps = torch.arange(side, dtype=planes.dtype, device=planes.device) - side // 2

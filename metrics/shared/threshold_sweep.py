@@ -1,4 +1,4 @@
-"""A heatmap at many thresholds, in one pass over its pixels: what box and mask metrics share."""
+"""A heatmap at many thresholds in one pass over its pixels, for box and mask metrics."""
 
 from __future__ import annotations
 
@@ -14,40 +14,46 @@ from axiom_bench.metrics.shared.pixel_order import pixel_keys
 from axiom_bench.metrics.shared.rounding import MILLION, millionths
 
 COUNT = 100
-FRACTIONS = tuple(
-    step / COUNT for step in range(COUNT)
-)  # of the maximum; pixels above, not at, them are taken
+# Fractions of the maximum. A pixel at a fraction isn't above it.
+FRACTIONS = tuple(step / COUNT for step in range(COUNT))
 BEST = "best"
 
 
 class Boxes(NamedTuple):
-    """largest: (B, T, 4) int32, the box around the largest region above each threshold, x0 y0 x1
-    y1, far edges exclusive, zeros where no pixel is above. iou: (B, T) its best IoU with a true
-    box. best_iou: (B, T) the best of all regions' boxes.
+    """The boxes of regions above each of T thresholds, compared with the true boxes.
 
-    Of equally large regions the first in reading order. IoU is 0 where no pixel is above, NaN
-    without a true box.
+    The IoU are 0 if no pixel is above the threshold, and NaN without a true box.
     """
 
     largest: np.ndarray
+    """(B, T, 4) int32: the box x0 y0 x1 y1 around the largest region, far edges exclusive. Of
+    equally large regions, the first in reading order counts. Zeros if no pixel is above."""
     iou: np.ndarray
+    """(B, T): the best IoU of that box with a true box."""
     best_iou: np.ndarray
+    """(B, T): the best IoU of all regions' boxes."""
 
 
 class Pixels(NamedTuple):
-    """above: (B, 101) int64, pixels above 0.99, 0.98, ... 0, and last all pixels. hit: those of
-    them in the mask.
+    """The numbers of pixels above each threshold, highest first.
 
     Pixels without a verdict don't count.
     """
 
     above: np.ndarray
+    """(B, 101) int64: the pixels above 0.99, 0.98, ... 0, and last all pixels."""
     hit: np.ndarray
+    """(B, 101) int64: those of them in the mask."""
 
 
 def check_fraction(fraction: float | str) -> None:
-    """Raises BenchError for anything but "best" and a fraction of the maximum that a pixel can be
-    above.
+    """Check that a pixel can be above a fraction of the maximum.
+
+    Args:
+        fraction: The fraction, or "best".
+
+    Raises:
+        BenchError: If the fraction is neither "best" nor from 0 to below 1.
     """
     if fraction != BEST and (isinstance(fraction, str) or not 0 <= fraction < 1):
         raise BenchError(
@@ -57,25 +63,45 @@ def check_fraction(fraction: float | str) -> None:
 
 
 def counted_pixels(explanation: Explanation) -> np.ndarray:
-    """The pixels on which masks have a verdict: (B, H', W') bool."""
+    """Return the pixels on which masks have a verdict.
+
+    Args:
+        explanation: The explanation, with the class's mask.
+
+    Returns:
+        The pixels, bool (B, H', W').
+    """
     masks = explanation.required_masks
-    return (
-        np.ones(masks.shape, bool)
-        if explanation.ignored is None
-        else ~explanation.ignored.cpu().numpy()
-    )
+    if explanation.ignored is None:
+        return np.ones(masks.shape, bool)
+    return ~explanation.ignored.cpu().numpy()
 
 
 def check_connectivity(connectivity: int) -> None:
-    """Raises BenchError for anything but 8 (diagonals touch) and 4."""
+    """Check the connectivity of regions.
+
+    Args:
+        connectivity: 8 if pixels that touch at a corner are connected, otherwise 4.
+
+    Raises:
+        BenchError: If the connectivity is neither 8 nor 4.
+    """
     if connectivity not in (4, 8):
         raise BenchError(f"The connectivity of regions is 4 or 8, not {connectivity!r}.")
 
 
 def steps_above(explanation: Explanation) -> np.ndarray:
-    """How many of FRACTIONS each pixel is above: (B, H', W') uint16; computed once."""
+    """Return how many of FRACTIONS each pixel is above, computed once.
 
-    def steps() -> np.ndarray:  # FRACTIONS are even: no search is needed
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W').
+
+    Returns:
+        The numbers, uint16 (B, H', W').
+    """
+
+    def steps() -> np.ndarray:
+        # The fractions are evenly spaced, so a division replaces a search.
         levels = millionths(explanation)
         passed: np.ndarray = (levels.clip(0, MILLION) * COUNT + MILLION - 1) // MILLION
         return passed.astype(np.uint16)
@@ -84,9 +110,17 @@ def steps_above(explanation: Explanation) -> np.ndarray:
 
 
 def boxes_above(explanation: Explanation, connectivity: int = 8) -> Boxes:
-    """The regions above each of FRACTIONS against the class's boxes; computed once an explanation.
+    """Return the regions above each of FRACTIONS against the class's boxes, computed once.
 
-    connectivity: 8 (diagonals touch) or 4. Raises BenchError for another.
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and the class's boxes.
+        connectivity: 8 if pixels that touch at a corner are connected, otherwise 4.
+
+    Returns:
+        The boxes and their IoU.
+
+    Raises:
+        BenchError: If the connectivity is neither 8 nor 4.
     """
     check_connectivity(connectivity)
     return explanation.once(
@@ -95,19 +129,26 @@ def boxes_above(explanation: Explanation, connectivity: int = 8) -> Boxes:
 
 
 def pixels_above(explanation: Explanation) -> Pixels:
-    """Pixels above each of FRACTIONS, highest first, and those of them in the mask; computed
-    once.
+    """Return the pixels above each of FRACTIONS, and those of them in the mask, computed once.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and the class's mask.
+
+    Returns:
+        The numbers of pixels, the highest fraction first.
     """
-    return explanation.once(
-        "pixels above",
-        lambda: Pixels(*counts_from_the_top(explanation, steps_above(explanation), COUNT + 1)),
-    )
+
+    def pixels() -> Pixels:
+        above, hit = counts_from_the_top(explanation, steps_above(explanation), COUNT + 1)
+        return Pixels(above, hit)
+
+    return explanation.once("pixels above", pixels)
 
 
 def _boxes(explanation: Explanation, connectivity: int) -> Boxes:
-    from axiom_bench.metrics.shared import (
-        union_find,
-    )  # here, because numba takes a third of a second to import
+    # Imported only when it is needed, because numba takes a third of a second.
+    """Compute the boxes of `boxes_above`."""
+    from axiom_bench.metrics.shared import union_find
 
     steps = steps_above(explanation)
     boxes = explanation.required_boxes
@@ -121,55 +162,72 @@ def _boxes(explanation: Explanation, connectivity: int) -> Boxes:
         )
         return curves
 
-    rows = in_threads(
-        swept, steps, [true_boxes.detach().cpu().double().numpy() for true_boxes in boxes]
-    )
+    arrays = [true_boxes.detach().cpu().double().numpy() for true_boxes in boxes]
+    rows = in_threads(swept, steps, arrays)
     largest, iou, best_iou = (np.stack(part) for part in zip(*rows, strict=True))
     missing = np.array([[len(true_boxes) == 0] for true_boxes in boxes])
-    return Boxes(largest, np.where(missing, np.nan, iou), np.where(missing, np.nan, best_iou))
+    return Boxes(
+        largest=largest,
+        iou=np.where(missing, np.nan, iou),
+        best_iou=np.where(missing, np.nan, best_iou),
+    )
 
 
 def counts_from_the_top(
     explanation: Explanation, steps: Iterable[np.ndarray], count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels from each step on, and those of them in the mask: two (B, count), the highest step
-    first, last all pixels.
+    """Count the pixels from each step on, and those of them in the mask.
 
-    steps: of each row's pixels, whole numbers (H', W') from 0 to count - 1. Pixels without a
-    verdict don't count.
+    Pixels without a verdict don't count.
+
+    Args:
+        explanation: The explanation, with the class's mask (B, H', W').
+        steps: The step of each row's pixels, whole numbers (H', W') from 0 to count - 1.
+        count: The number of steps.
+
+    Returns:
+        The pixels and those in the mask, (B, count) each. The highest step is first, and last are
+        all pixels.
     """
-    rows = zip(
-        steps, explanation.required_masks.cpu().numpy(), counted_pixels(explanation), strict=True
-    )
-    counts = [
-        np.bincount((2 * row + mask)[counted], minlength=2 * count).reshape(count, 2)
-        for row, mask, counted in rows
-    ]
+    masks = explanation.required_masks.cpu().numpy()
+    counts = []
+    for row_steps, mask, is_counted in zip(steps, masks, counted_pixels(explanation), strict=True):
+        # One histogram of both: even bins are outside of the mask, odd ones inside.
+        bins = (2 * row_steps + mask)[is_counted]
+        counts.append(np.bincount(bins, minlength=2 * count).reshape(count, 2))
     outside, hit = np.moveaxis(np.array(counts)[:, ::-1].cumsum(1), 2, 0)
     return outside + hit, hit
 
 
 def highest_in_mask(explanation: Explanation, counts: np.ndarray) -> np.ndarray:
-    """(B,) int -> (B,) int: how many of the counts[i] highest pixels of map i lie in its mask.
+    """Count how many of the highest pixels of each map lie in its mask.
 
-    See `shared.pixel_order` for the order of equal pixels. Pixels without a verdict are passed
-    over.
+    See `shared.pixel_order` for the order of equal pixels. Pixels without a verdict are left out.
+
+    Args:
+        explanation: The explanation, with its heatmap (B, H', W') and the class's mask.
+        counts: How many of the highest pixels are looked at, integers (B,).
+
+    Returns:
+        The numbers, integers (B,).
     """
     keys = pixel_keys(explanation).cpu().numpy()
     masks = explanation.required_masks.cpu().numpy()
-    rows = zip(keys, masks, counted_pixels(explanation), counts, strict=True)
-    return np.array(
-        [_hits(of_map[counted], mask[counted], count) for of_map, mask, counted, count in rows]
-    )
+    hits = []
+    for map_keys, mask, is_counted, count in zip(
+        keys, masks, counted_pixels(explanation), counts, strict=True
+    ):
+        hits.append(_hits(map_keys[is_counted], mask[is_counted], count))
+    return np.array(hits)
 
 
 def _hits(keys: np.ndarray, inside: np.ndarray, count: int) -> int:
-    """How many of the `count` highest of n pixels, in reading order, are inside. keys: (n,) int.
-    inside: (n,) bool.
-    """
-    if count == 0 or count >= len(keys):
-        return int(np.count_nonzero(inside)) if count else 0
-    lowest = np.partition(keys, -count)[-count]  # of the highest
+    """Count how many of the `count` highest of n pixels, in reading order, are inside."""
+    if count == 0:
+        return 0
+    if count >= len(keys):
+        return int(np.count_nonzero(inside))
+    lowest = np.partition(keys, -count)[-count]  # the lowest of the highest
     above = keys > lowest
     equal = np.flatnonzero(keys == lowest)[: count - np.count_nonzero(above)]
     return int(np.count_nonzero(above & inside) + np.count_nonzero(inside[equal]))

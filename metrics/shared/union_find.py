@@ -1,9 +1,9 @@
-"""Connected regions of a map at every threshold, in one pass: pixels are added from the highest
-down (union-find).
+"""Connected regions of a map at every threshold, in one pass over its pixels.
 
-`sweep` boxes regions; `contour_ious` boxes contours as `cv2.findContours` and `cv2.boundingRect`
-do: through the centres of a region's outer pixels (8-connected), or of the pixels around a hole
-(4-connected). Compiled by numba: import it when it is needed.
+Pixels are added from the highest down, and their regions are joined (union-find). `sweep` boxes
+regions. `contour_ious` boxes contours as `cv2.findContours` and `cv2.boundingRect` do. A contour
+goes through the centres of a region's outer pixels (8-connected), or of the pixels around a hole
+(4-connected). The functions are compiled by numba, so import this module only when it is needed.
 """
 
 from __future__ import annotations
@@ -22,60 +22,73 @@ NONE = len(RING)
 
 
 class Rule(NamedTuple):
-    """What a region's size and its box are.
-
-    gains: (256,) uint8, what a pixel adds to its region's size, by the set of neighbours that were
-    added before it (bit i: the i-th of RING). last_of_equals: whether of equally large regions the
-    one whose first pixel comes last is the largest, instead of that whose first pixel comes first.
-    near: by how many pixels a box is larger than its region, on every side; a region whose box
-    would begin outside of the map has none. far: how many more pixels a box has at its far edges.
-    margin: how many pixels at the map's far edges no box reaches.
-    """
+    """The definition of a region's size and of its box."""
 
     gains: np.ndarray
+    """(256,) uint8: what a pixel adds to its region's size, by the set of neighbours that were
+    added before it (bit i: the i-th of RING)."""
     last_of_equals: bool
+    """Of equally large regions, the largest is the one whose first pixel comes last if True, and
+    the one whose first pixel comes first if False."""
     near: int
+    """The number of pixels by which a box is larger than its region, on every side. A region whose
+    box would begin outside of the map has none."""
     far: int
+    """The number of further pixels that a box has at its far edges."""
     margin: int
+    """The number of pixels at the map's far edges that no box reaches."""
 
 
 class Boxing(NamedTuple):
-    """true_boxes: (n, 4). near, far: see `Rule`. right, bottom: where boxes end at the latest."""
+    """The true boxes, and how a region's box is made."""
 
     true_boxes: np.ndarray
+    """(n, 4) float64: x0 y0 x1 y1, far edges exclusive."""
     near: int
+    """See `Rule`."""
     far: int
+    """See `Rule`."""
     right: int
+    """The largest right edge of a box."""
     bottom: int
+    """The largest bottom edge of a box."""
 
 
-PIXELS = Rule(
-    np.ones(256, np.uint8), last_of_equals=False, near=0, far=0, margin=0
-)  # counted, with boxes around them
+# A region's size is its number of pixels, and its box is around them.
+PIXELS = Rule(np.ones(256, np.uint8), last_of_equals=False, near=0, far=0, margin=0)
 THRESHOLDS = 255  # pixels above 0, 1, ... 254
-# Twice the area in a region's outline: of each square between the centres of four pixels 1 where
-# three of them are in the region, 2 where all are. So a pixel adds 1 for each of its squares in
+# Twice the area in a region's outline. A square between the centres of four pixels counts 1 if three
+# of them are in the region, and 2 if all are. A pixel therefore adds 1 for each of its squares in
 # which two of the others, of RING, are.
 SQUARES = ((0, 1, 2), (2, 3, 4), (4, 5, 6), (6, 7, 0))
-TWICE_THE_AREA = np.array(
-    [sum(sum(places >> i & 1 for i in square) >= 2 for square in SQUARES) for places in range(256)],
-    np.uint8,
-)
-# The map has a margin of one pixel. A contour's box ends one pixel behind its last pixel, but in
-# the image.
+
+
+def _full_squares(neighbours: int) -> int:
+    """Count the squares in which two or more of a pixel's neighbours are."""
+    return sum(sum(neighbours >> i & 1 for i in square) >= 2 for square in SQUARES)
+
+
+TWICE_THE_AREA = np.array([_full_squares(neighbours) for neighbours in range(256)], np.uint8)
+# The map has a margin of one pixel. A contour's box ends one pixel behind its last pixel, but
+# inside the image.
 OUTLINES = Rule(TWICE_THE_AREA, last_of_equals=True, near=0, far=1, margin=1)
-HOLES = Rule(
-    TWICE_THE_AREA, last_of_equals=True, near=1, far=1, margin=1
-)  # the contour is around them
+# The contour is around a hole.
+HOLES = Rule(TWICE_THE_AREA, last_of_equals=True, near=1, far=1, margin=1)
 
 
 @cache
 def joins(connectivity: int) -> np.ndarray:
-    """(256, 4) uint8: the neighbours whose regions a pixel joins, as places in RING followed by
-    NONE, for each set of neighbours that are above the threshold (bit i: the i-th of RING).
+    """Return the neighbours whose regions a pixel joins, for each set of neighbours above it.
 
-    Neighbours that touch each other are of one region already, so one of them is enough: mostly one
-    in all. connectivity: 8 (diagonals touch) or 4.
+    Neighbours that touch each other are of one region already, so one of them is enough. A pixel
+    mostly joins a single region.
+
+    Args:
+        connectivity: 8 if pixels that touch at a corner are connected, otherwise 4.
+
+    Returns:
+        The neighbours, (256, 4) uint8, as places in RING followed by NONE. A row is the set of
+        neighbours that are above the threshold (bit i: the i-th of RING).
     """
     table = np.full((256, 4), NONE, np.uint8)
     for neighbours in range(256):
@@ -94,7 +107,9 @@ def joins(connectivity: int) -> np.ndarray:
 
 
 def _touch(i: int, j: int, connectivity: int) -> bool:
-    rows, columns = (abs(a - b) for a, b in zip(RING[i], RING[j], strict=True))
+    """Return whether the i-th and the j-th neighbour touch each other."""
+    rows = abs(RING[i][0] - RING[j][0])
+    columns = abs(RING[i][1] - RING[j][1])
     return max(rows, columns) == 1 if connectivity == 8 else rows + columns == 1
 
 
@@ -102,35 +117,37 @@ def _touch(i: int, j: int, connectivity: int) -> bool:
 def sweep(
     steps: np.ndarray, count: int, joins: np.ndarray, true_boxes: np.ndarray, rule: Rule
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(boxes (T, 4) int32, largest (T,), best (T,)) of one map's regions above each of T = count
-    ascending thresholds.
+    """Box one map's regions above each of T = count ascending thresholds.
 
-    steps: (H, W) uint16, how many of the thresholds a pixel is above; sides below 32,768. joins:
-    `joins(connectivity)`. true_boxes: (n, 4) float64. boxes: x0 y0 x1 y1, far edges exclusive, of
-    the largest region; zeros where no pixel is above. largest: that box's best IoU with a true box;
-    best: the same over all regions' boxes. 0 without a box.
+    Args:
+        steps: How many of the thresholds each pixel is above, (H, W) uint16; sides below 32,768.
+        count: The number of thresholds.
+        joins: The table of `joins(connectivity)`.
+        true_boxes: The true boxes, (n, 4) float64.
+        rule: The definition of a region's size and box.
+
+    Returns:
+        The box of the largest region, (T, 4) int32: x0 y0 x1 y1, far edges exclusive, or zeros if
+        no pixel is above. Its best IoU with a true box, (T,). The best IoU of all regions' boxes,
+        (T,). IoU are 0 without a box.
     """
     height, width = steps.shape
-    # RING as offsets. Indices are unsigned: numba asks of any other index whether it counts from
-    # the end.
-    ring = np.array([-width, 1 - width, 1, 1 + width, width, width - 1, -1, -1 - width]).astype(
-        np.uintp
-    )
+    # RING as offsets. Indices are unsigned, because numba checks of any other index whether it
+    # counts from the end.
+    offsets = np.array([-width, 1 - width, 1, 1 + width, width, width - 1, -1, -1 - width])
+    ring = offsets.astype(np.uintp)
     starts, order = _by_step(steps, count)
     neighbours = _higher_neighbours(steps)
-    region_of = np.empty(
-        steps.size, np.uint32
-    )  # of each pixel that has been added; regions are numbered from 1
-    parent = np.zeros(
-        steps.size + 1, np.uint32
-    )  # a region that has become part of another points to it
+    # The region of each pixel that has been added. Regions are numbered from 1.
+    region_of = np.empty(steps.size, np.uint32)
+    # A region that has become part of another points to it.
+    parent = np.zeros(steps.size + 1, np.uint32)
     extent = np.zeros((steps.size + 1, 6), np.int32)  # size, first pixel, x0, y0, x1, y1
-    since = np.zeros(
-        steps.size + 1, np.int32
-    )  # the step at which a region's extent became what it is
+    # The step at which a region's extent became what it is.
+    since = np.zeros(steps.size + 1, np.int32)
     boxing = Boxing(true_boxes, rule.near, rule.far, width - rule.margin, height - rule.margin)
     num_regions = np.int64(0)
-    top = np.uint32(0)  # top: the largest region
+    top = np.uint32(0)  # the largest region
     boxes = np.zeros((count, 4), np.int32)
     largest = np.zeros(count)
     highest = nothing_raised(count)
@@ -146,23 +163,26 @@ def sweep(
                 if neighbour == NONE:
                     break
                 other = _root(parent, region_of[place + ring[neighbour]])
-                if since[other] != step:  # it changes, or ends
+                if since[other] != step:
+                    # The region changes or ends, so its box was valid down to this step.
                     raise_range(highest, step, since[other] - 1, _iou(extent, other, boxing))
                     since[other] = step
                 region = _united(region, other, parent, extent)
             if region == 0:
                 num_regions += 1
                 region = np.uint32(num_regions)
-                parent[region], since[region] = region, step
+                parent[region] = region
+                since[region] = step
+                # Its size is 0 and its bounds are larger than any, until the pixel is added.
                 for bound in range(1, 4):
-                    extent[region, bound] = pixel  # no pixel as yet, and so no bounds
+                    extent[region, bound] = pixel
             region_of[place] = region
             _grow(extent, region, rule.gains[neighbours[place]], pixel, x, y, x + 1, y + 1)
-            if _exceeds(extent, region, top, rule.last_of_equals):  # the only region that has grown
+            # No other region has grown. If the largest one has become part of this one, or begins
+            # elsewhere now, another region may be the largest.
+            if _exceeds(extent, region, top, rule.last_of_equals):
                 top = region
-            elif (
-                parent[top] != top or extent[top, 1] != first
-            ):  # as large as before, but it began elsewhere
+            elif parent[top] != top or extent[top, 1] != first:
                 top_is_valid = False
         if not top_is_valid:
             top = _largest(extent, parent, num_regions, rule.last_of_equals)
@@ -181,7 +201,7 @@ def sweep(
 def _largest(
     extent: np.ndarray, parent: np.ndarray, num_regions: int, last_of_equals: bool
 ) -> np.uint32:
-    """The largest of all regions that aren't part of another."""
+    """Return the largest of all regions that aren't part of another."""
     top = np.uint32(0)
     for number in range(1, num_regions + 1):
         region = np.uint32(number)
@@ -192,8 +212,9 @@ def _largest(
 
 @compiled
 def _by_step(steps: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(starts (T + 2,), order (H W,)): order[starts[s]:starts[s + 1]] are the pixels of step s as y
-    << 16 | x, in reading order.
+    """Return the pixels in the order of their steps, and where each step starts.
+
+    The pixels of step s are order[starts[s]:starts[s + 1]], each as y << 16 | x, in reading order.
     """
     height, width = steps.shape
     starts = np.zeros(count + 2, np.int64)
@@ -213,9 +234,10 @@ def _by_step(steps: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 @compiled
 def _higher_neighbours(steps: np.ndarray) -> np.ndarray:
-    """(H W,) uint8: bit i where the i-th neighbour of RING is added before the pixel: it is higher,
-    or as high and earlier in reading order. All pixels at once are quicker than each one as it is
-    added.
+    """Return which neighbours are added before each pixel, (H W,) uint8 with bit i for RING[i].
+
+    A neighbour is added before if it is higher, or as high and earlier in reading order. Computing
+    all pixels at once is quicker than each pixel when it is added.
     """
     height, width = steps.shape
     padded = np.zeros((height + 2, width + 2), np.uint16)
@@ -238,7 +260,7 @@ def _higher_neighbours(steps: np.ndarray) -> np.ndarray:
 
 @compiled
 def _root(parent: np.ndarray, region: np.uint32) -> np.uint32:
-    """The region that a region has become part of; halves the path there for later calls."""
+    """Return the region that a region has become part of, and halve the path for later calls."""
     while parent[region] != region:
         parent[region] = parent[parent[region]]
         region = parent[region]
@@ -249,9 +271,7 @@ def _root(parent: np.ndarray, region: np.uint32) -> np.uint32:
 def _united(
     first: np.uint32, second: np.uint32, parent: np.ndarray, extent: np.ndarray
 ) -> np.uint32:
-    """The region that two become: the smaller is part of the larger from now on. first: 0 for
-    none.
-    """
+    """Make the smaller of two regions part of the larger, and return it; `first` may be 0 for none."""
     if first == 0 or first == second:
         return second
     if extent[first, 0] < extent[second, 0]:
@@ -269,15 +289,16 @@ def _grow(
     """Add pixels to a region's extent."""
     grown = extent[region]
     grown[0] += size
-    grown[1], grown[2], grown[3] = min(grown[1], first), min(grown[2], x0), min(grown[3], y0)
-    grown[4], grown[5] = max(grown[4], x1), max(grown[5], y1)
+    grown[1] = min(grown[1], first)
+    grown[2] = min(grown[2], x0)
+    grown[3] = min(grown[3], y0)
+    grown[4] = max(grown[4], x1)
+    grown[5] = max(grown[5], y1)
 
 
 @compiled
 def _exceeds(extent: np.ndarray, first: int, second: int, last_of_equals: bool) -> bool:
-    """Whether the first region is larger than the second, or as large and its first pixel earlier,
-    or later.
-    """
+    """Return whether the first region is larger, or as large and comes first by its first pixel."""
     more = extent[first, 0] - extent[second, 0]
     later = extent[first, 1] - extent[second, 1]
     return more > 0 or (more == 0 and (later > 0 if last_of_equals else later < 0))
@@ -285,7 +306,7 @@ def _exceeds(extent: np.ndarray, first: int, second: int, last_of_equals: bool) 
 
 @compiled
 def _box(extent: np.ndarray, region: int, boxing: Boxing) -> tuple[int, int, int, int]:
-    """x0 y0 x1 y1 of a region's box; zeros where it would begin outside of the map."""
+    """Return x0 y0 x1 y1 of a region's box, or zeros if it would begin outside of the map."""
     left = extent[region, 2] - boxing.near
     top = extent[region, 3] - boxing.near
     if left < 0 or top < 0:
@@ -301,7 +322,7 @@ def _box(extent: np.ndarray, region: int, boxing: Boxing) -> tuple[int, int, int
 
 @compiled
 def _iou(extent: np.ndarray, region: int, boxing: Boxing) -> float:
-    """The best IoU of a region's box with the true boxes; 0 where either is missing."""
+    """Return the best IoU of a region's box with the true boxes, or 0 if either is missing."""
     left, top, right, bottom = _box(extent, region, boxing)
     area = float(right - left) * float(bottom - top)
     best = 0.0
@@ -311,9 +332,8 @@ def _iou(extent: np.ndarray, region: int, boxing: Boxing) -> float:
         x1 = boxing.true_boxes[i, 2]
         y1 = boxing.true_boxes[i, 3]
         true_area = (x1 - x0) * (y1 - y0)
-        if (
-            area > best * true_area
-        ):  # else it is too small: the intersection is no larger than the region's box
+        # Otherwise the box is too small, since the intersection is no larger than the box.
+        if area > best * true_area:
             width = min(right, x1) - max(left, x0)
             height = min(bottom, y1) - max(top, y0)
             shared = max(width, 0.0) * max(height, 0.0)
@@ -323,7 +343,14 @@ def _iou(extent: np.ndarray, region: int, boxing: Boxing) -> float:
 
 @compiled
 def nothing_raised(count: int) -> np.ndarray:
-    """A table for `count` places, all at 0: row i, column j is for the 2^i places from j on."""
+    """Return a table for `count` places, all at 0.
+
+    Args:
+        count: The number of places.
+
+    Returns:
+        The table. Row i, column j is for the 2^i places from j on.
+    """
     rows = 1
     while 1 << rows <= count:
         rows += 1
@@ -332,8 +359,13 @@ def nothing_raised(count: int) -> np.ndarray:
 
 @compiled
 def raise_range(table: np.ndarray, first: int, last: int, value: float) -> None:
-    """Raise the places from first to last, both included, to at least a value: two powers of two
-    cover them.
+    """Raise the places from first to last, both included, to at least a value.
+
+    Args:
+        table: The table of `nothing_raised`. Two powers of two cover the places.
+        first: The first place.
+        last: The last place.
+        value: The value.
     """
     row = 0
     while 2 << row <= last - first + 1:
@@ -344,7 +376,14 @@ def raise_range(table: np.ndarray, first: int, last: int, value: float) -> None:
 
 @compiled
 def raised_values(table: np.ndarray) -> np.ndarray:
-    """(count,) what each place was raised to; overwrites the table."""
+    """Return the value that each place was raised to, and overwrite the table.
+
+    Args:
+        table: The table of `nothing_raised`.
+
+    Returns:
+        The values, (count,).
+    """
     for row in range(len(table) - 1, 0, -1):
         half = 1 << (row - 1)
         for first in range(table.shape[1] + 1 - 2 * half):
@@ -354,22 +393,26 @@ def raised_values(table: np.ndarray) -> np.ndarray:
 
 
 def contour_ious(levels: np.ndarray, true_boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(largest (255,), best (255,)): IoU with the true boxes of the pixels above each of the levels
-    0, 1, ... 254.
+    """Return the IoU of contours' boxes with the true boxes at 255 thresholds.
 
-    levels: (H, W) uint8. true_boxes: (n, 4) int64, x0 y0 x1 y1, the far edges inside the box.
-    largest: the best IoU, over the true boxes, of the box around the contour that encloses the
-    largest area; of equals that which cv2.findContours lists first. best: the best IoU over the
-    boxes of all contours, those around holes too. A contour's box ends one pixel behind its last
-    pixel, but in the image; where no pixel is above, it is the first pixel of the image. This is
-    how wsolevaluation's compute_bboxes_from_scoremaps makes boxes.
+    This is how compute_bboxes_from_scoremaps of wsolevaluation makes boxes. A contour's box ends
+    one pixel behind its last pixel, but inside the image. If no pixel is above, the box is the
+    first pixel of the image.
+
+    Args:
+        levels: The map, (H, W) uint8, whose pixels above 0, 1, ... 254 are boxed.
+        true_boxes: The true boxes, (n, 4) int64: x0 y0 x1 y1, the far edges inside the box.
+
+    Returns:
+        The best IoU, over the true boxes, of the box around the contour that encloses the largest
+        area, (255,). Of equals, the one that cv2.findContours lists first counts. Then the best IoU
+        over the boxes of all contours, those around holes too, (255,).
     """
     padded = np.pad(levels, 1).astype(np.uint16)
-    boxes = true_boxes.astype(float) + np.array(
-        [1, 1, 2, 2]
-    )  # in the padded map, with exclusive far edges
-    # No contour inside of another encloses more, and it is listed later: only regions without holes
-    # can be the largest, and of equals cv2.findContours lists the one that it found last.
+    # The boxes in the padded map, with exclusive far edges.
+    boxes = true_boxes.astype(float) + np.array([1, 1, 2, 2])
+    # A contour inside of another doesn't enclose more and is listed later, so holes don't matter to
+    # the largest. Of equals, cv2.findContours lists first the one that it found last.
     filled = _filled(padded)
     _, largest, best = sweep(filled, THRESHOLDS, joins(8), boxes, OUTLINES)
     if (filled != padded).any():
@@ -382,9 +425,7 @@ def contour_ious(levels: np.ndarray, true_boxes: np.ndarray) -> tuple[np.ndarray
 
 
 def _iou_of_first_pixel(boxes: np.ndarray) -> float:
-    """The best IoU with true boxes (n, 4) of the map's first pixel, in the padded map; 0 without a
-    true box.
-    """
+    """Return the best IoU of the padded map's first image pixel with true boxes, or 0 without any."""
     is_inside = (boxes[:, :2] <= 1).all(1)
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     return float((is_inside / areas).max(initial=0.0))
@@ -392,26 +433,26 @@ def _iou_of_first_pixel(boxes: np.ndarray) -> float:
 
 @compiled
 def _filled(levels: np.ndarray) -> np.ndarray:
-    """The map with its holes filled at every threshold: a pixel's new level is the lowest that a
-    path along edges from outside of the map has to climb to.
+    """Fill the holes of a map, (H, W) uint16 with a margin of zeros, at every threshold.
 
-    levels: (H, W) uint16 up to 255, with a margin of zeros. Pixels are reached from the lowest
-    level up.
+    A pixel's new level is the lowest that a path along edges from outside of the map has to climb
+    to. Levels are up to 255.
     """
     height, width = levels.shape
     neighbours = np.array([-width, 1, width, -1]).astype(np.uintp)
     level_of = levels.ravel()
     is_reached = np.ones(levels.size, np.bool_)
-    first = np.zeros(
-        THRESHOLDS + 1, np.uint32
-    )  # of the pixels that are reached at a level and wait there; 0: none
+    # Pixels are reached from the lowest level up. Those that are reached at a level wait there in a
+    # linked list: `first` of the level, and `following` of each pixel. 0 ends a list.
+    first = np.zeros(THRESHOLDS + 1, np.uint32)
     following = np.empty(levels.size, np.uint32)
     for y in range(1, height - 1):
         for x in range(1, width - 1):
             place = np.uintp(y * width + x)
             is_reached[place] = y == 1 or y == height - 2 or x == 1 or x == width - 2
             if is_reached[place]:
-                following[place], first[level_of[place]] = first[level_of[place]], place
+                following[place] = first[level_of[place]]
+                first[level_of[place]] = place
     filled = level_of.copy()
     for level in range(THRESHOLDS + 1):
         while first[level]:
@@ -422,5 +463,6 @@ def _filled(levels: np.ndarray) -> np.ndarray:
                 if not is_reached[other]:
                     is_reached[other] = True
                     filled[other] = max(level, level_of[other])
-                    following[other], first[filled[other]] = first[filled[other]], other
+                    following[other] = first[filled[other]]
+                    first[filled[other]] = other
     return filled.reshape(levels.shape)
