@@ -33,7 +33,8 @@ class Imputation:
     noise: float = 0.01
     """The standard deviation of the normal noise on imputed pixels, in the network's input."""
     output: str = "accuracy"
-    """The confidence that is read; see `shared.perturbation.confidence`. "accuracy" is published."""
+    """The confidence that is read; see `shared.perturbation.confidence`. The paper's is
+    "accuracy"."""
     seed: int = 0
     """The noise is drawn from the seed and the image."""
 

@@ -73,7 +73,7 @@ def _other_class(parts: Parts, target: int, classes: int) -> int | None:
 
 
 def _shares(explanation: Explanation, other: list[int | None], targets: list[int]) -> Tensor:
-    """Return the other class's share of each image's mass, and of the mass on both classes: (B, 2)."""
+    """Return the other class's share of each image's mass, and of that on both classes: (B, 2)."""
     rows = zip(parts_of(explanation), positive_masses(explanation), other, targets, strict=True)
     return torch.stack([_share(parts, mass, o, target) for parts, mass, o, target in rows])
 

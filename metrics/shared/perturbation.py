@@ -38,10 +38,11 @@ class Filling:
     """
 
     fill: Fill = "zero"
-    """The kind of replacement. "mean" is the image's own mean per channel. "zero" is 0 in normalised
-    pixels, which is the data set's mean colour. "blur" is the image under a Gaussian. "rise" is the
-    image under the kernel of RISE's code, 11 x 11 pixels at any image size. A colour is a number per
-    channel, in normalised pixels. Black is -mean / std, for ImageNet [-2.118, -2.036, -1.804]."""
+    """The kind of replacement. "mean" is the image's own mean per channel. "zero" is 0 in
+    normalised pixels, which is the data set's mean colour. "blur" is the image under a Gaussian.
+    "rise" is the image under the kernel of RISE's code, 11 x 11 pixels at any image size. A colour
+    is a number per channel, in normalised pixels. Black is -mean / std, for ImageNet
+    [-2.118, -2.036, -1.804]."""
     blur: float = 0.05
     """The Gaussian's sigma as a share of the image's shorter side. Only "blur" reads it."""
 
@@ -356,7 +357,7 @@ def kept_map(explanation: Explanation, filling: Filling) -> Reexplanation:
 
 
 def _blurred(images: Tensor, sigma: float) -> Tensor:
-    """Blur images by a Gaussian cut off at three sigma, with the border's pixels repeated outside."""
+    """Blur images by a Gaussian cut off at three sigma, the border's pixels repeated outside."""
     reach = math.ceil(3 * sigma)
     steps = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
     kernel = torch.exp(-(steps**2) / (2 * sigma**2))

@@ -121,7 +121,7 @@ def leakage(explanation: Explanation, elsewhere: Iterable[Tensor]) -> Tensor:
 
 
 def _energy(heatmap: Tensor, inside: Tensor) -> Tensor:
-    """Return the sum over the pixels inside, of one image: a batch's copies would leave the cache."""
+    """Return one image's sum over the pixels inside, since a batch's copies leave the cache."""
     return heatmap.where(inside, 0.0).sum(dtype=torch.float64)
 
 

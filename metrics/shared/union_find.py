@@ -57,9 +57,9 @@ class Boxing(NamedTuple):
 # A region's size is its number of pixels, and its box is around them.
 PIXELS = Rule(np.ones(256, np.uint8), last_of_equals=False, near=0, far=0, margin=0)
 THRESHOLDS = 255  # pixels above 0, 1, ... 254
-# Twice the area in a region's outline. A square between the centres of four pixels counts 1 if three
-# of them are in the region, and 2 if all are. A pixel therefore adds 1 for each of its squares in
-# which two of the others, of RING, are.
+# Twice the area in a region's outline. A square between the centres of four pixels counts 1 if
+# three of them are in the region, and 2 if all are. A pixel therefore adds 1 for each of its
+# squares in which two of the others, of RING, are.
 SQUARES = ((0, 1, 2), (2, 3, 4), (4, 5, 6), (6, 7, 0))
 
 
@@ -271,7 +271,7 @@ def _root(parent: np.ndarray, region: np.uint32) -> np.uint32:
 def _united(
     first: np.uint32, second: np.uint32, parent: np.ndarray, extent: np.ndarray
 ) -> np.uint32:
-    """Make the smaller of two regions part of the larger, and return it; `first` may be 0 for none."""
+    """Make the smaller of two regions part of the larger, and return it; `first` is 0 for none."""
     if first == 0 or first == second:
         return second
     if extent[first, 0] < extent[second, 0]:
@@ -425,7 +425,7 @@ def contour_ious(levels: np.ndarray, true_boxes: np.ndarray) -> tuple[np.ndarray
 
 
 def _iou_of_first_pixel(boxes: np.ndarray) -> float:
-    """Return the best IoU of the padded map's first image pixel with true boxes, or 0 without any."""
+    """Return the best IoU of the padded map's first image pixel with true boxes; 0 without any."""
     is_inside = (boxes[:, :2] <= 1).all(1)
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     return float((is_inside / areas).max(initial=0.0))
