@@ -1,6 +1,7 @@
-"""The common suites for anyone's method or metric; they may import every room.
+"""The common suites that check a method or a metric, the project's own or a user's.
 
-In a test of your own: `check_method(my_cam)`, `check_metric(my_metric)`.
+In a test of your own, call `check_method(my_cam)` or `check_metric(my_metric)`. The suites may
+import every room.
 """
 
 from __future__ import annotations
@@ -12,6 +13,14 @@ from axiom_bench.testing.metric_checks import CHECKS as METRIC_CHECKS
 from axiom_bench.testing.metric_checks import METRIC_CASES, answered, check_metric
 
 __all__ = [
-    "CASES", "METHOD_CHECKS", "METRIC_CASES", "METRIC_CHECKS", "Case", "accepted_cases", "answered", "check_method",
-    "check_metric", "exemptions",
-]  # fmt: skip
+    "CASES",
+    "METHOD_CHECKS",
+    "METRIC_CASES",
+    "METRIC_CHECKS",
+    "Case",
+    "accepted_cases",
+    "answered",
+    "check_method",
+    "check_metric",
+    "exemptions",
+]

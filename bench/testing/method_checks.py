@@ -1,7 +1,7 @@
 """The common suite of CAM methods, the project's own and a user's: `check_method(my_cam)`.
 
-Each check is a function of a method and a Case, a tiny network with images; it raises
-AssertionError where it fails.
+Each check is a function of a method and a Case, a tiny network with images. A check raises
+AssertionError if it fails. Its docstring says what holds, and is part of the failure's message.
 """
 
 from __future__ import annotations
@@ -33,15 +33,16 @@ from axiom_bench.testing.cases import (
 )
 from axiom_bench.testing.other_device import OtherDevice
 
-RELATIVE_TOLERANCE = 1e-12  # of the largest value: float64, over sums of some hundred terms
-
-# of the layer on which passes are counted: more than a method with a number of its own takes
+# Relative to the largest value: float64, over sums of some hundred terms.
+RELATIVE_TOLERANCE = 1e-12
+# The channels of the layer on which passes are counted. They are more than the passes of a method
+# whose number of passes doesn't depend on the channels.
 CHANNELS = 320
 
 
 @once
 def _answer(method: Method, case: Case) -> Tensor | Map:
-    """What the method returns for the case's trace."""
+    """Return the method's result for the case's trace."""
     return method(case.trace())
 
 
@@ -103,7 +104,8 @@ def deterministic(method: Method, case: Case) -> None:
     """A second call gives the same bits, and the global random state is neither read nor
     changed.
     """
-    trace, first = case.trace(), _values(_answer(method, case))
+    trace = case.trace()
+    first = _values(_answer(method, case))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         before = torch.get_rng_state()
@@ -113,8 +115,8 @@ def deterministic(method: Method, case: Case) -> None:
         )
         torch.manual_seed(1)
         assert torch.equal(_values(method(trace)), first), "a second call gave another result"
-        new = case.trace(case.model())
-        assert torch.equal(_values(method(new)), first), "a new trace gave another result"
+        new_trace = case.trace(case.model())
+        assert torch.equal(_values(method(new_trace)), first), "a new trace gave another result"
 
 
 def batch_invariant(method: Method, case: Case) -> None:
@@ -127,9 +129,9 @@ def batch_invariant(method: Method, case: Case) -> None:
 def order_invariant(method: Method, case: Case) -> None:
     """Images in another order give the same results in that order."""
     forward = case.trace()
-    others = tuple(each.flip(0) for each in forward.other_inputs)
+    other_inputs = tuple(tensor.flip(0) for tensor in forward.other_inputs)
     backward = trace_of(
-        forward.cut_model, forward.images.flip(0), forward.targets.flip(0), others=others
+        forward.cut_model, forward.images.flip(0), forward.targets.flip(0), others=other_inputs
     )
     parts = forward.interventions and forward.interventions[::-1]
     backward = replace(backward, interventions=parts, other_images=case.other_images().flip(0))
@@ -145,7 +147,8 @@ def follows_the_image(method: Method, case: Case) -> None:
     moved.flatten(1)[:, 0] += 1e-6
     answer = _answer(method, case)
     again = method(trace.again(images=moved))
-    expected, actual = _raw_map(answer, trace), _raw_map(again, trace)
+    expected = _raw_map(answer, trace)
+    actual = _raw_map(again, trace)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-3 * expected.abs().max().item())
 
 
@@ -159,10 +162,13 @@ def channel_equivariant(method: Method, case: Case) -> None:
         for parameter in model.filters:
             parameter.copy_(parameter[order])
         model.readout.copy_(model.readout[:, order])
-    trace, reordered = case.trace(), case.trace(model)
-    answer, reordered_answer = _answer(method, case), method(reordered)
-    _assert_equal(_raw_map(reordered_answer, reordered), _raw_map(answer, trace))
+    trace = case.trace()
+    answer = _answer(method, case)
+    reordered_trace = case.trace(model)
+    reordered_answer = method(reordered_trace)
+    _assert_equal(_raw_map(reordered_answer, reordered_trace), _raw_map(answer, trace))
     if not isinstance(answer, Map):
+        # Weights of any shape, spread over the layer's positions.
         ones = torch.ones_like(trace.activations)
         _assert_equal(weighted(_values(reordered_answer), ones), weighted(answer, ones)[:, order])
 
@@ -226,7 +232,7 @@ def works_without_autograd(method: Method, case: Case) -> None:
     """A caller in torch.no_grad or torch.inference_mode gets the same result."""
     expected = _values(_answer(method, case))
     for mode in (torch.no_grad, torch.inference_mode):
-        trace = case.trace(case.model())  # on which nothing is computed yet
+        trace = case.trace(case.model())  # a new one, on which nothing is computed yet
         with mode():
             actual = _values(method(trace))
         _assert_equal(actual, expected)
@@ -236,9 +242,8 @@ def score_scale_claim_holds(method: Method, case: Case) -> None:
     """The YAML's `on_score_scale` is what the check of the scale measures."""
     spec = _claims(method)
     if spec is not None and spec.on_score_scale is not None:
-        _assert_claim(
-            method, "on_score_scale", spec.on_score_scale, on_score_scale(method, case.trace())
-        )
+        measured = on_score_scale(method, case.trace())
+        _assert_claim(method, "on_score_scale", spec.on_score_scale, measured)
 
 
 def needs_drops_claim_holds(method: Method, case: Case) -> None:
@@ -257,12 +262,12 @@ def passes_claim_holds(method: Method, case: Case) -> None:
     spec = _claims(method)
     if spec is None or spec.passes is None:
         return
-    signed = replace(
-        case, layer="features.2", channels=CHANNELS, rows=1, dtype=torch.float32
-    )  # none is constant
+    # No channel of the convolution before the ReLU is constant.
+    signed = replace(case, layer="features.2", channels=CHANNELS, rows=1, dtype=torch.float32)
     try:
         counted = _counted_passes(method, signed)
-    except BenchError:  # such as of `cam`, which needs a head that pools the layer
+    except BenchError:
+        # A method may need the case's own layer, such as `cam`, whose head must pool the layer.
         counted = _counted_passes(method, replace(signed, layer=case.layer))
     if counted != pass_count(spec.passes, CHANNELS):
         _assert_claim(method, "passes", spec.passes, "K" if counted == CHANNELS else counted)
@@ -274,22 +279,21 @@ def dimensions_claim_holds(method: Method, case: Case) -> None:
     if spec is None:
         return
     claimed = list(spec.dimensions or (2,))
-    failing = {}
-    for other in OTHER_CASES.values():
-        error = _error_on(method, other) if len(other.size) in claimed else None
-        if error is not None and not isinstance(
-            error, BenchError
-        ):  # which refuses a kind of network, not a dimension
-            failing[len(other.size)] = error
-    if failing:
-        number, error = next(iter(failing.items()))
-        error_text = f"With {number} it ends in {type(error).__name__}: {error}."
+    errors = {}
+    for other_case in OTHER_CASES.values():
+        dimensions = len(other_case.size)
+        error = _error_on(method, other_case) if dimensions in claimed else None
+        # A BenchError refuses a kind of network, not a dimension.
+        if error is not None and not isinstance(error, BenchError):
+            errors[dimensions] = error
+    if errors:
+        number, error = next(iter(errors.items()))
         _assert_claim(
             method,
-            "dimensions",
-            claimed,
-            [other for other in claimed if other not in failing],
-            error_text,
+            key="dimensions",
+            claimed=claimed,
+            measured=[dimensions for dimensions in claimed if dimensions not in errors],
+            details=f"With {number} it ends in {type(error).__name__}: {error}.",
         )
 
 
@@ -304,7 +308,7 @@ def _error_on(method: Method, case: Case) -> Exception | None:
 
 
 def _counted_passes(method: Method, case: Case) -> int:
-    """The passes of the whole network in one call, without those of the ablation drops."""
+    """Count the whole network's passes in one call, without those of the ablation drops."""
     trace = case.trace()
     _ = trace.ablation_drops
     before = replace(trace.passes)
@@ -313,25 +317,47 @@ def _counted_passes(method: Method, case: Case) -> int:
     return after.trunk_forward - before.trunk_forward + after.trunk_backward - before.trunk_backward
 
 
-CHECKS: tuple[Callable[[Method, Case], None], ...] = (  # the others rely on the first
-    shape_is_declared, finite, dtype_follows, is_detached, leaves_trace_alone, leaves_model_alone, deterministic,
-    batch_invariant, order_invariant, follows_the_image, channel_equivariant, dead_channel_is_silent,
-    takes_zero_activations, takes_negative_scores, takes_one_channel, takes_one_pixel, works_without_autograd,
-    score_scale_claim_holds, needs_drops_claim_holds, passes_claim_holds, dimensions_claim_holds, follows_the_device,
-)  # fmt: skip
+# The other checks rely on the first one.
+CHECKS: tuple[Callable[[Method, Case], None], ...] = (
+    shape_is_declared,
+    finite,
+    dtype_follows,
+    is_detached,
+    leaves_trace_alone,
+    leaves_model_alone,
+    deterministic,
+    batch_invariant,
+    order_invariant,
+    follows_the_image,
+    channel_equivariant,
+    dead_channel_is_silent,
+    takes_zero_activations,
+    takes_negative_scores,
+    takes_one_channel,
+    takes_one_pixel,
+    works_without_autograd,
+    score_scale_claim_holds,
+    needs_drops_claim_holds,
+    passes_claim_holds,
+    dimensions_claim_holds,
+    follows_the_device,
+)
 
 
 def check_method(method: str | Method, exempt: Mapping[str, str] | None = None) -> None:
-    """Run every check on each tiny network; networks that the method refuses with a BenchError are
-    left out.
+    """Run every check on each tiny network that the method doesn't refuse with a BenchError.
 
-    They take images, and signals and volumes where the method's `dimensions` say so.
+    The networks take images, and signals and volumes if the method's `dimensions` list them.
 
-    method: a name from `conf/method`, or a callable. exempt: {name of a check: reason why the
-    method fails it by design}; such a check must fail. The `exempt` of the method's YAML counts
-    too. Raises AssertionError, with the check's and the network's name, and BenchError for an
-    exempt check that doesn't exist. An error of the method itself passes through, with both names
-    as a note.
+    Args:
+        method: A name from `conf/method`, or a callable.
+        exempt: {name of a check: reason why the method fails it by design}, in addition to the
+            `exempt` of the method's YAML. Such a check must fail.
+
+    Raises:
+        AssertionError: If a check fails, with the names of check and network. An error of the
+            method itself passes through, with both names as a note.
+        BenchError: If an exempt check doesn't exist.
     """
     plugin = plugins.of("method", method)
     cases = accepted_cases(plugin)
@@ -339,27 +365,39 @@ def check_method(method: str | Method, exempt: Mapping[str, str] | None = None) 
         f"{plugin.name} refuses all of the tiny networks: {', '.join(CASES)}: "
         f"{_refusal(plugin, Case())}"
     )
-    by_name = {f"the {name} network": case for name, case in cases.items()}
-    by_name |= {
-        f"a network of {name}": case
-        for name, case in OTHER_CASES.items()
-        if _error_on(plugin, case) is None
-    }
-    run_checks(plugin, CHECKS, by_name, {**exemptions(plugin), **(exempt or {})})
+    cases_by_name = {f"the {name} network": case for name, case in cases.items()}
+    for name, case in OTHER_CASES.items():
+        if _error_on(plugin, case) is None:
+            cases_by_name[f"a network of {name}"] = case
+    run_checks(plugin, CHECKS, cases_by_name, exempt={**exemptions(plugin), **(exempt or {})})
 
 
 def exemptions(plugin: Plugin) -> dict[str, str]:
-    """The checks that a method fails by design, from its YAML: {name: reason}."""
+    """Return the checks that a method fails by design, from its YAML: {name: reason}.
+
+    Args:
+        plugin: The method.
+
+    Returns:
+        The reasons by the check's name.
+    """
     return dict(plugin.spec.exempt)
 
 
 def accepted_cases(method: Method) -> dict[str, Case]:
-    """Those of CASES that the method doesn't refuse with a BenchError."""
+    """Return the cases of CASES that the method doesn't refuse with a BenchError.
+
+    Args:
+        method: The method.
+
+    Returns:
+        The cases by name.
+    """
     return {name: case for name, case in CASES.items() if _refusal(method, case) is None}
 
 
 def _refusal(method: Method, case: Case) -> BenchError | None:
-    """The error by which the method refuses the network; None where it takes it."""
+    """Return the error with which the method refuses the network, or None if it takes it."""
     try:
         method(case.trace())
     except BenchError as error:
@@ -368,18 +406,14 @@ def _refusal(method: Method, case: Case) -> BenchError | None:
 
 
 def _claims(method: Method) -> MethodSpec | None:
-    """Return the metadata of a method, or None for a callable without a YAML, which claims
-    nothing.
-    """
+    """Return the metadata of a method, or None for a callable without a YAML file."""
     return method.spec if isinstance(method, Plugin) and not method.bare else None
 
 
 def _assert_claim(
     method: Method, key: str, claimed: object, measured: object, details: str = ""
 ) -> None:
-    """Raise AssertionError if a claim of the YAML isn't what was measured, with the line to
-    write.
-    """
+    """Raise AssertionError, with the line to write, if a claim of the YAML isn't what was measured."""
     assert isinstance(method, Plugin)
     to_write = json.dumps(measured)  # as YAML has it, too
     assert claimed == measured, (
@@ -388,22 +422,27 @@ def _assert_claim(
     )
 
 
-def _assert_finite(values: Tensor, of_what: str) -> None:
+def _assert_finite(values: Tensor, description: str) -> None:
+    """Raise AssertionError, with a description of the values, if some aren't finite."""
     broken = int((~values.isfinite()).sum())
-    assert not broken, f"{broken} of {values.numel()} values {of_what} are NaN or infinite"
+    assert not broken, f"{broken} of {values.numel()} values {description} are NaN or infinite"
 
 
 def _values(answer: Tensor | Map) -> Tensor:
+    """Return the tensor of weights, or of a map."""
     return answer.raw if isinstance(answer, Map) else answer
 
 
 def _raw_map(answer: Tensor | Map, trace: Trace) -> Tensor:
+    """Return the signed raw map (B, h, w) of a method's result."""
     return answer.raw if isinstance(answer, Map) else weighted(answer, trace.activations).sum(1)
 
 
 def _assert_shape(answer: Tensor | Map, trace: Trace) -> None:
-    full, values = tuple(trace.activations.shape), _values(answer)
+    """Raise AssertionError if a method's result has another shape than those that are allowed."""
+    full = tuple(trace.activations.shape)
     B, K, *space = full
+    values = _values(answer)
     assert isinstance(values, Tensor), (
         f"a {type(values).__name__} is neither a tensor nor an ab.Map of one"
     )
@@ -418,5 +457,6 @@ def _assert_shape(answer: Tensor | Map, trace: Trace) -> None:
 
 
 def _assert_equal(actual: Tensor, expected: Tensor) -> None:
+    """Raise AssertionError if tensors differ by more than rounding."""
     scale = expected.abs().max().item()
     torch.testing.assert_close(actual, expected, rtol=0, atol=RELATIVE_TOLERANCE * scale)

@@ -1,9 +1,8 @@
-"""What a metric's definition implies when the network or the image changes in a way that changes no
-explanation.
+"""Changes of a network or an image that change no explanation, and the metric values under them.
 
-Each relation makes a network and images from given ones, under which the right values are those of
-the given ones. A metric whose YAML names the relation under `changes_under` says why its values
-change; such a reason is checked too.
+Each relation makes a network and images from given ones. The right values under it are those of the
+given network and images. A metric whose YAML names the relation under `changes_under` gives the
+reason why its values change. Such a reason is checked, too.
 """
 
 from __future__ import annotations
@@ -22,36 +21,42 @@ from axiom_bench.statistics.labels import number
 from axiom_bench.testing.cases import CLASSES, own_cut
 from axiom_bench.testing.metric_checks import METRIC_CASES
 
-SIZE, CHANNELS, IMAGES, LAYER = 20, 5, 3, "features.4"  # 20 pixels: in 4 and 5 equal cells
+SIZE = 20  # pixels, which are 4 and 5 equal cells
+CHANNELS = 5
+IMAGES = 3
+LAYER = "features.4"
 # float64: sums of some hundred terms of the size of 1, in another order.
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 
 
 class Relation(NamedTuple):
-    """name. of_network: changes a copy of the network in place. is_mirrored: whether images and
-    annotations are too. times: how often each image is in the batch.
-    """
+    """A change of a network, its images or its batch."""
 
     name: str
+    """The name, as a metric's `changes_under` has it."""
     of_network: Callable[[nn.Sequential], None]
+    """Changes a copy of the network in place."""
     is_mirrored: bool = False
+    """Whether images and annotations are mirrored, too."""
     times: int = 1
+    """The number of times that each image is in the batch."""
 
     def model(self) -> nn.Sequential:
-        """The network, changed."""
+        """Return the changed network."""
         changed = network()
         self.of_network(changed)
         return changed
 
     @property
     def layer(self) -> str:
-        """At which it is cut."""
+        """The layer at which the network is cut."""
         return LAYER
 
 
 def network() -> nn.Sequential:
-    """Two convolutions with ReLUs and pooling between, global average pooling and a linear layer;
-    seeded.
+    """Build a seeded network of two convolutions with ReLUs, pooling and a linear layer.
+
+    There is pooling between the convolutions, and global average pooling before the linear layer.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(4)
@@ -76,15 +81,16 @@ def network() -> nn.Sequential:
 
 
 def mirror(model: nn.Sequential) -> None:
-    """Filters with left and right swapped: the maps of a mirrored image are the mirrored maps."""
+    """Swap left and right of the filters, so that a mirrored image has the mirrored maps."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.weight = nn.Parameter(module.weight.flip(3), requires_grad=False)
 
 
 def add_dead_channel(model: nn.Sequential) -> None:
-    """One more channel at the layer, which is 0 everywhere, and which the head reads."""
-    convolution, head = model.get_submodule("features.3"), model.get_submodule("head")
+    """Add a channel at the layer that is 0 everywhere, and that the head reads."""
+    convolution = model.get_submodule("features.3")
+    head = model.get_submodule("head")
     assert isinstance(convolution, nn.Conv2d)
     assert isinstance(head, nn.Linear)
     _widen(convolution, "weight", 0, 0.0)
@@ -93,18 +99,18 @@ def add_dead_channel(model: nn.Sequential) -> None:
 
 
 def double_logits(model: nn.Sequential) -> None:
-    """All logits times 2."""
+    """Multiply all logits by 2."""
     for parameter in model.get_submodule("head").parameters():
         parameter.mul_(2)
 
 
 def add_constant(model: nn.Sequential) -> None:
-    """All logits plus 3."""
+    """Add 3 to all logits."""
     model.get_submodule("head").get_parameter("bias").add_(3)
 
 
 def leave(model: nn.Sequential) -> None:
-    """The network as it is."""
+    """Leave the network unchanged."""
 
 
 RELATIONS = (
@@ -118,17 +124,18 @@ RELATIONS = (
 
 def sanity(metric: Plugin, names: Collection[str]) -> list[Row]:
     """Return the scorecard's rows of these values of the metric under each relation."""
-    once, rows = _values(metric, Relation("none", leave)), []
+    unchanged = _values(metric, Relation("none", leave))
+    rows = []
     for relation in RELATIONS:
         reason = str(metric.spec.changes_under.get(relation.name, ""))
         for name, values in _values(metric, relation).items():
             if name not in names:
                 continue
-            expected = once[name].repeat(relation.times)
+            expected = unchanged[name].repeat(relation.times)
             holds = torch.allclose(values, expected, equal_nan=True, **CLOSE)
-            about = reason or (
-                "" if holds else f"changes by {number(_difference(values, expected))}"
-            )
+            about = reason
+            if not holds and not reason:
+                about = f"changes by {number(_difference(values, expected))}"
             row = Row(
                 name,
                 SANITY,
@@ -143,34 +150,34 @@ def sanity(metric: Plugin, names: Collection[str]) -> list[Row]:
 
 
 def _values(metric: Plugin, relation: Relation) -> dict[str, Tensor]:
-    """(times B,) of each value, in float64; of the two cases of the common suite that by
-    weights.
-    """
+    """Return each value under a relation, (times B,) in float64, for an explanation by weights."""
     generator = torch.Generator().manual_seed(5)
     images = torch.randn(IMAGES, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
-    others, times = images.roll(1, 0), relation.times
+    other_images = images.roll(1, 0)
     if relation.is_mirrored:
-        images, others = images.flip(3), others.flip(3)
-    images, others = images.repeat(times, 1, 1, 1), others.repeat(times, 1, 1, 1)
-    trace = own_cut(relation).trace(images, torch.arange(IMAGES).repeat(times) % CLASSES)
-    case = replace(
-        METRIC_CASES["weights"], case=replace(METRIC_CASES["weights"].case, size=(SIZE, SIZE))
-    )
+        images = images.flip(3)
+        other_images = other_images.flip(3)
+    times = relation.times
+    images = images.repeat(times, 1, 1, 1)
+    other_images = other_images.repeat(times, 1, 1, 1)
+    targets = torch.arange(IMAGES).repeat(times) % CLASSES
+    trace = replace(own_cut(relation).trace(images, targets), other_images=other_images)
+    weights_case = METRIC_CASES["weights"]
+    case = replace(weights_case, case=replace(weights_case.case, size=(SIZE, SIZE)))
     ids = tuple(map(str, range(IMAGES))) * times
-    measured = measure(
-        metric, case.explain(replace(trace, other_images=others), relation.is_mirrored, ids), True
-    )
+    explanation = case.explain(trace, mirrored=relation.is_mirrored, ids=ids)
+    measured = measure(metric, explanation, True)
     return {name: values.double() for name, (values, _) in measured.items() if values.ndim == 1}
 
 
 def _difference(values: Tensor, expected: Tensor) -> float:
-    """The largest difference of an image, relative where the value is above 1."""
+    """Return the largest difference of an image, relative to the expected value if that is above 1."""
     size = expected.abs().nan_to_num().clamp(min=1)
     return float(((values - expected).abs() / size).nan_to_num().max())
 
 
 def _widen(module: nn.Module, name: str, dimension: int, fill: float) -> None:
-    """A parameter with one more row or column of `fill`."""
+    """Add one row or column of `fill` to a parameter."""
     old = module.get_parameter(name)
     more = torch.full_like(old.narrow(dimension, 0, 1), fill)
     setattr(module, name, nn.Parameter(torch.cat([old, more], dimension), requires_grad=False))
