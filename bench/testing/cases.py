@@ -1,6 +1,4 @@
-"""Tiny seeded networks with images: what the common suites run methods and metrics on; and how
-checks are run.
-"""
+"""Tiny seeded networks with images, on which the common suites run, and the running of checks."""
 
 from __future__ import annotations
 
@@ -25,14 +23,27 @@ from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.testing.other_device import OtherDevice
 
 CLASSES = 3
+
+
+def _flushes_denormals() -> bool:
+    """Return whether torch computes with denormal numbers as with 0."""
+    return bool(torch.tensor(1e-310, dtype=torch.float64).mul(1) == 0)
+
+
+def _autocast_states() -> list[bool]:
+    """Return whether autocast is enabled on the CPU and on a GPU."""
+    return [torch.is_autocast_enabled(device) for device in ("cpu", "cuda")]
+
+
+# torch's settings, by what sets them, and the functions that read them.
 SETTINGS: Mapping[str, Callable[[], object]] = {
     "torch.use_deterministic_algorithms": torch.are_deterministic_algorithms_enabled,
     "torch.set_float32_matmul_precision": torch.get_float32_matmul_precision,
     "torch.set_default_dtype": torch.get_default_dtype,
     "torch.set_default_device": torch.get_default_device,
     "torch.set_num_threads": torch.get_num_threads,
-    "torch.set_flush_denormal": lambda: bool(torch.tensor(1e-310, dtype=torch.float64).mul(1) == 0),
-    "torch.autocast": lambda: [torch.is_autocast_enabled(device) for device in ("cpu", "cuda")],
+    "torch.set_flush_denormal": _flushes_denormals,
+    "torch.autocast": _autocast_states,
     "torch.inference_mode": torch.is_inference_mode_enabled,
 }
 TRACE_TENSORS = (
@@ -48,18 +59,19 @@ TRACE_TENSORS = (
 
 
 class TinyNetwork(nn.Module):
-    """Two convolutions with in-place ReLUs, the first of stride 2, and a head over `channels` maps,
-    for images of a size (H', W'), or signals and volumes. Along a side of 1 it has kernels of 1, so
-    that it is as without that side.
+    """Two convolutions with in-place ReLUs, the first of stride 2, and a head over `channels` maps.
+
+    The network is for images of a size (H', W'), or signals and volumes. Along a side of 1 it has
+    kernels of 1, so that it is the same as without that side.
     """
 
     def __init__(self, head: str, channels: int, size: tuple[int, ...]) -> None:
         super().__init__()
-        convolution, pool = (
-            getattr(nn, f"{name}{len(size)}d") for name in ("Conv", "AdaptiveAvgPool")
-        )
-        kernel, stride = (tuple(1 if side == 1 else each for side in size) for each in (3, 2))
-        padding = tuple(each // 2 for each in kernel)
+        convolution = getattr(nn, f"Conv{len(size)}d")
+        pool = getattr(nn, f"AdaptiveAvgPool{len(size)}d")
+        kernel = tuple(1 if side == 1 else 3 for side in size)
+        stride = tuple(1 if side == 1 else 2 for side in size)
+        padding = tuple(length // 2 for length in kernel)
         self.features = nn.Sequential(
             convolution(3, 5, kernel, stride=stride, padding=padding),
             nn.ReLU(inplace=True),
@@ -76,17 +88,17 @@ class TinyNetwork(nn.Module):
 
     @property
     def filters(self) -> tuple[Tensor, Tensor]:
-        """Weight (K, 5, 3, 3) and bias (K,) of the convolution that computes the K channels."""
+        """The weight (K, 5, 3, 3) and bias (K,) of the convolution that computes the K channels."""
         return self.get_parameter("features.2.weight"), self.get_parameter("features.2.bias")
 
     @property
     def readout(self) -> Tensor:
-        """Weight of the head's first linear layer, as a view (outputs, K, ...)."""
+        """The weight of the head's first linear layer, as a view (outputs, K, ...)."""
         weight = next(module.weight for module in self.head if isinstance(module, nn.Linear))
         return weight.unflatten(1, (len(self.filters[1]), -1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H', W') -> logits (B, 3)."""
+        """Compute the logits (B, 3) of images (B, 3, H', W')."""
         logits: Tensor = self.head(self.features(images))
         return logits
 
@@ -95,51 +107,48 @@ class TellingNetwork(TinyNetwork):
     """A network that tells its true contributions; see TracedNetwork.true_contributions."""
 
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
-        """Shapley values of the channels, shared among their positions by |F|: F's shape; exact
-        where pooled.
+        """Compute the channels' Shapley values, shared among their positions by |F|: F's shape.
+
+        The contributions are exact if the head pools.
         """
-        values = [
-            channel_shapley(partial(self._scores, F, c), F.new_ones(1, len(F)))
-            for F, c in zip(activations, targets.tolist(), strict=True)
-        ]
+        shapley_values = []
+        for F, target in zip(activations, targets.tolist(), strict=True):
+            scores = partial(self._scores, F, target)
+            shapley_values.append(channel_shapley(scores, F.new_ones(1, len(F))))
         magnitude = activations.abs()
         totals = magnitude.sum(axes(magnitude), keepdim=True)
-        return (
-            over_space(torch.cat(values), magnitude)
-            * magnitude
-            / totals.masked_fill(totals == 0, 1)
-        )
+        spread = over_space(torch.cat(shapley_values), magnitude)
+        return spread * magnitude / totals.masked_fill(totals == 0, 1)
 
     def _scores(self, activations: Tensor, target: int, joined: Tensor) -> Tensor:
-        """The target's logit with the channels that have joined, the others zero: (N,) from joined
-        (N, K).
-        """
-        logits: Tensor = self.head(
-            activations * over_space(joined.to(activations), activations[None])
-        )
+        """Compute the target's logit (N,) with only the channels that have joined, (N, K)."""
+        masks = over_space(joined.to(activations), activations[None])
+        logits: Tensor = self.head(activations * masks)
         return logits[:, target].double()
 
 
 @dataclass(frozen=True)
 class Case:
-    """A tiny seeded network and images for it; `dataclasses.replace` changes single fields.
-
-    head: "dense" (flatten, linear, ReLU, linear) or "pooled" (global average pooling, linear).
-    layer: "features.3", a ReLU, or "features.2", the convolution before it, whose maps are signed.
-    size: (H', W') of the images, (L',) or (D', H', W'); the layer's maps are half as large. tells:
-    whether the network tells its true contributions.
-    """
+    """A tiny seeded network and images for it; `dataclasses.replace` changes single fields."""
 
     head: str = "dense"
+    """"dense" (flatten, linear, ReLU, linear) or "pooled" (global average pooling, linear)."""
     layer: str = "features.3"
+    """The target layer: "features.3", a ReLU, or "features.2", the convolution before it, whose
+    maps are signed."""
     channels: int = 4
+    """The number of channels of the layer."""
     size: tuple[int, ...] = (8, 12)
+    """(H', W') of the images, (L',) or (D', H', W'). The layer's maps are half as large."""
     rows: int = 3
+    """The number of images."""
     dtype: torch.dtype = torch.float64
+    """The type of network and images."""
     tells: bool = False
+    """Whether the network tells its true contributions."""
 
     def model(self) -> TinyNetwork:
-        """The network, with the same weights at each call."""
+        """Build the network, with the same weights at each call."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             build = TellingNetwork if self.tells else TinyNetwork
@@ -147,35 +156,36 @@ class Case:
         return network.to(self.dtype).eval()
 
     def other_images(self) -> Tensor:
-        """(rows, 3, *size), another image for each of `images`, the same at each call."""
+        """Return another image for each of `images`, (rows, 3, *size), the same at each call."""
         return self.images(3)
 
     def images(self, seed: int = 2) -> Tensor:
-        """(rows, 3, *size), the same at each call."""
+        """Return the images, (rows, 3, *size), the same at each call."""
         generator = torch.Generator().manual_seed(seed)
-        return torch.randn(self.rows, 3, *self.size, generator=generator, dtype=torch.float64).to(
-            self.dtype
-        )
+        shape = (self.rows, 3, *self.size)
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(self.dtype)
 
     def trace(self, model: nn.Module | None = None, device: OtherDevice | None = None) -> Trace:
-        """The trace of the images, with other images; row i explains class i modulo 3.
+        """Trace the images, with other images; row i explains class i modulo 3.
 
-        model: None for the case's own, cut once for all of its traces. device: which holds images
-        and model; None: the CPU.
+        Args:
+            model: The model, or None for the case's own, cut once for all of its traces.
+            device: The device that holds images and model, or None for the CPU.
+
+        Returns:
+            The trace.
         """
-        images, others, targets = (
-            self.images(),
-            self.other_images(),
-            torch.arange(self.rows) % CLASSES,
-        )
+        images = self.images()
+        other_images = self.other_images()
+        targets = torch.arange(self.rows) % CLASSES
         if model is None and device is None:
             cut_model = own_cut(self)
         else:
             model = model or self.model()
             if device is not None:
-                device.put(*model.parameters(), *model.buffers(), images, others, targets)
+                device.put(*model.parameters(), *model.buffers(), images, other_images, targets)
             cut_model = cut(model, self.layer)
-        return replace(cut_model.trace(images, targets), other_images=others)
+        return replace(cut_model.trace(images, targets), other_images=other_images)
 
 
 CASES = {"pooled": Case("pooled"), "dense": Case(), "signed": Case(layer="features.2")}
@@ -187,9 +197,7 @@ OTHER_CASES = {
 
 @contextmanager
 def unchanged(tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """Raises AssertionError, with the tensor's name, where one is written to inside, even if it is
-    restored.
-    """
+    """Raise AssertionError if a tensor is written to inside, even if it is restored."""
     before = {name: (tensor._version, tensor.clone()) for name, tensor in tensors.items()}
     yield
     for name, (version, values) in before.items():
@@ -199,7 +207,7 @@ def unchanged(tensors: Mapping[str, Tensor]) -> Iterator[None]:
 
 @contextmanager
 def leaves_alone(model: nn.Module) -> Iterator[None]:
-    """Raises AssertionError where the network or torch's settings change inside."""
+    """Raise AssertionError if the network or torch's settings change inside."""
     before = model_state(model) | {name: read() for name, read in SETTINGS.items()}
     yield
     after = model_state(model) | {name: read() for name, read in SETTINGS.items()}
@@ -208,47 +216,48 @@ def leaves_alone(model: nn.Module) -> Iterator[None]:
 
 
 def model_state(model: nn.Module) -> dict[str, object]:
-    """All that a method or metric could leave behind on a model, by name: the bits of parameters,
-    gradients and buffers, and what makes modules compute otherwise.
+    """Return all that a method or metric could leave behind on a model, by name.
+
+    The state has the bits of parameters, gradients and buffers, and what makes modules compute
+    otherwise.
     """
-    state: dict[str, object] = {
-        f"hooks of all modules ({name})": hooks for name, hooks in _hooks(vars(torch_module))
-    }
-    for name, tensor in {**dict(model.named_parameters()), **dict(model.named_buffers())}.items():
-        bits = [
-            None if each is None else each.detach().clone().numpy().tobytes()
-            for each in (tensor, tensor.grad)
-        ]
+    state: dict[str, object] = {}
+    for name, hooks in _hooks(vars(torch_module)):
+        state[f"hooks of all modules ({name})"] = hooks
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        bits = [_bits(tensor), None if tensor.grad is None else _bits(tensor.grad)]
         state[f"the network's {name}"] = (id(tensor), tensor.requires_grad, bits)
     for name, module in model.named_modules():
-        own = vars(module)
-        constants = {
-            key: repr(own[key]) for key in getattr(module, "__constants__", ()) if key in own
-        }
-        facts = {
-            **constants,
-            **dict(_hooks(own)),
-            "training mode": module.training,
-            "forward": own.get("forward"),
-        }
-        state |= {
-            f"the network's {name} ({fact})": value
-            for fact, value in {**facts, "class": type(module)}.items()
-        }
+        attributes = vars(module)
+        facts: dict[str, object] = {}
+        for key in getattr(module, "__constants__", ()):
+            if key in attributes:
+                facts[key] = repr(attributes[key])
+        facts.update(_hooks(attributes))
+        facts["training mode"] = module.training
+        facts["forward"] = attributes.get("forward")  # set if a plug-in replaces the method
+        facts["class"] = type(module)
+        for fact, value in facts.items():
+            state[f"the network's {name} ({fact})"] = value
     return state
 
 
-def _hooks(names: Mapping[str, Any]) -> Iterator[tuple[str, list[object]]]:
-    return (
-        (key, list(value.values()))
-        for key, value in names.items()
-        if key.endswith("hooks") and isinstance(value, dict)
-    )
+def _bits(tensor: Tensor) -> bytes:
+    """Return the bits of a tensor's values."""
+    return tensor.detach().clone().numpy().tobytes()
+
+
+def _hooks(attributes: Mapping[str, Any]) -> Iterator[tuple[str, list[object]]]:
+    """Yield the hooks among a module's attributes, by the attribute's name."""
+    for name, value in attributes.items():
+        if name.endswith("hooks") and isinstance(value, dict):
+            yield name, list(value.values())
 
 
 def own_cut(case: Any) -> CutModel:
-    """The network of `case.model()`, cut at `case.layer` once, and anew where a plug-in left
-    something behind on it.
+    """Return the network of `case.model()`, cut once at `case.layer`.
+
+    It is cut again if a plug-in left something behind on it.
     """
     cut_model, state = _cut_with_state(case)
     if model_state(cut_model.model) != state:
@@ -259,10 +268,10 @@ def own_cut(case: Any) -> CutModel:
 
 @cache
 def _cut_with_state(case: Any) -> tuple[CutModel, dict[str, object]]:
+    """Cut the case's network, and return its state, too."""
     cut_model = cut(case.model(), case.layer)
-    return cut_model, model_state(
-        cut_model.model
-    )  # of the cut's copy, whose parameters need no gradient
+    # The state of the cut's copy, whose parameters need no gradient.
+    return cut_model, model_state(cut_model.model)
 
 
 SomeCase = TypeVar("SomeCase")
@@ -271,8 +280,9 @@ Result = TypeVar("Result")
 
 
 def once(function: Callable[[Any, SomeCase], Result]) -> Callable[[Any, SomeCase], Result]:
-    """A function of a plug-in and a case that several checks need: of the latest plug-in each
-    case's result is kept.
+    """Decorate a function of a plug-in and a case whose result several checks need.
+
+    For the latest plug-in, each case's result is kept.
     """
     latest: dict[SomeCase, tuple[Any, Result]] = {}
 
@@ -324,9 +334,7 @@ def run_checks(
 
 
 def yaml_place(plugin: Plugin) -> str:
-    """Return where the metadata of a plug-in are written: its file, or the group of settings of a
-    user's own.
-    """
+    """Return where a plug-in's metadata are written: its file, or a user's group of settings."""
     kind = "method" if isinstance(plugin.spec, MethodSpec) else "metric"
     if isinstance(plugin.spec, MethodSpec) and plugin.spec.spoiling is not None:
         return f"conf/{SPOILED}/{plugin.spec.spoiling}.yaml"
@@ -337,9 +345,7 @@ def yaml_place(plugin: Plugin) -> str:
 
 
 def remedy(plugin: Plugin, check: str, failure: str) -> str:
-    """Return the sentence that says what to do about a failed check, unless the failure itself says
-    what to write.
-    """
+    """Return the sentence that says what to do about a failed check, unless the failure does."""
     if "Write `" in failure:
         return ""
     if plugin.bare:

@@ -1,6 +1,4 @@
-"""A network and an image of which the right explanation is known: does a metric prefer it to a
-wrong one?
-"""
+"""A network and an image with a known explanation, which a metric should prefer to a wrong one."""
 
 from __future__ import annotations
 
@@ -44,9 +42,7 @@ class TwoColours:
     annotation: Annotation
 
     def explain(self, method: Method) -> Explanation:
-        """Return the explanation of class 0 by a method, with annotations and with versions without
-        each part.
-        """
+        """Explain class 0 by a method, with annotations and versions without each part."""
         image = self.images[0]
         mask = self.annotation.mask
         assert mask is not None
@@ -63,9 +59,7 @@ class TwoColours:
 
 
 class TwoColourNetwork(nn.Sequential):
-    """A network whose channels are the red and the green of each pixel, and whose logits are their
-    sums.
-    """
+    """A network whose channels are each pixel's red and green, and whose logits are their sums."""
 
     def __init__(self) -> None:
         colours = nn.Conv2d(3, 2, 1, bias=False)
@@ -76,9 +70,7 @@ class TwoColourNetwork(nn.Sequential):
         super().__init__(colours, nn.ReLU(), nn.Flatten(), sums)
 
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
-        """Return what each activation adds to the class's logit: those of the class's own channel,
-        and zeros.
-        """
+        """Return what each activation adds to the class's logit; only its own channel does."""
         return activations * torch.eye(2)[targets][..., None, None]
 
 
@@ -99,24 +91,20 @@ def two_colours() -> TwoColours:
 
 
 def exact_weights(trace: Trace) -> Tensor:
-    """Return the gradients (1, 2, SIDE, SIDE): 1 for the channel of the explained class, 0 for the
-    other.
-    """
+    """Return the gradients (1, 2, SIDE, SIDE): 1 for the explained class's channel, otherwise 0."""
     return trace.gradients
 
 
 def wrong_weights(trace: Trace) -> Tensor:
     """Return (1, 2, 1, 1): 1 for the channel of class 1, whatever class is explained."""
-    return torch.tensor([0.0, 1.0], dtype=torch.float64)[None, :, None, None].expand(
-        len(trace), -1, 1, 1
-    )
+    weights = torch.tensor([0.0, 1.0], dtype=torch.float64)[None, :, None, None]
+    return weights.expand(len(trace), -1, 1, 1)
 
 
 def gains(metric: Plugin, good: Method, bad: Method) -> Mapping[str, float]:
-    """Return {value: by how much the good map is better than the bad one}, of values that both maps
-    have.
+    """Return by how much the good map is better than the bad one: {value: gain}.
 
-    Values without a direction are left out.
+    Values without a direction are left out, and so are those that not both maps have.
     """
     good_values = _values(metric, good)
     bad_values = _values(metric, bad)
@@ -136,18 +124,16 @@ def is_better(gain_by_value: Mapping[str, float]) -> bool:
 
 
 def _values(metric: Plugin, method: Method) -> Mapping[str, Value]:
-    """Return the metric's values of the image, and those of the data set that consists of this
-    image.
-    """
+    """Return the metric's values of the image, and of the data set of only this image."""
     measured = measure(metric, two_colours().explain(method), True)
-    values = {
-        name: (float(value), statuses[0])
-        for name, (value, statuses) in measured.items()
-        if value.ndim == 1
-    }
+    values = {}
+    curves = {}
+    for name, (result, statuses) in measured.items():
+        if result.ndim == 1:
+            values[name] = (float(result), statuses[0])
+        elif result.ndim == 2:
+            curves[name] = result.numpy()
     if metric.spec.aggregate is not None:
-        curves = {
-            name: points.numpy() for name, (points, _) in measured.items() if points.ndim == 2
-        }
-        values |= {name: (float(value), OK) for name, value in aggregate(metric)(curves).items()}
+        for name, value in aggregate(metric)(curves).items():
+            values[name] = (float(value), OK)
     return values

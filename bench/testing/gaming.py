@@ -1,14 +1,16 @@
-"""Can a map that explains nothing win a metric? Maps made from the metric's values alone, on an
-embedded network.
+"""Maps that are made only from a metric's values on an embedded network, to win the metric.
 
-- optimised: the best that a search finds on half of the images, the same for all of them.
-- one sample: of the methods' own maps of single images of this half the best for all of them.
-- per image: the best that a search finds on each image of the other half. It counts for nothing,
-  since a metric's maximum is no blind map: it says how far the metric can be driven.
+If a map that explains nothing wins a metric, the metric can be gamed. There are three kinds of
+maps:
 
-A metric of contributions has no value of a map alone. It is asked by shares of the score that say
-nothing of the channels (`methods.equal_shares`): equal, by activation, random, the best of them on
-the first half.
+- optimised: the best map that a search finds on half of the images, the same for all of them.
+- one sample: the methods' own map of a single image of this half that is the best for all of them.
+- per image: the best map that a search finds on each image of the other half. It doesn't count,
+  since a metric's maximum is no blind map. It shows how far the metric can be driven.
+
+A metric of contributions has no value of only a map. It is asked with shares of the score that tell
+nothing about the channels (`methods.equal_shares`): equal, by activation, and random. The best of
+them on the first half is taken.
 
 All are compared on the other half with the method that is the best on the first, as in
 `judging.tests`.
@@ -48,57 +50,64 @@ from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.labels import Metadata, Value, number
 from axiom_bench.statistics.paired_tests import centre, rounding_of
 
-NETWORK, IMAGES = "scenes_vgg", 64  # two halves
-EVALUATIONS, PER_IMAGE = 150, 100  # of a map for all images, of one for each
+NETWORK = "scenes_vgg"
+IMAGES = 64  # in two halves
+EVALUATIONS = 150  # of the search for one map for all images
+PER_IMAGE = 100  # evaluations of the search for a map for each image
 SECONDS = 100.0  # of processor time for one metric
-ALONE = 1 / 3  # of the evaluations, the first ones, try a spot alone
-WIDTHS = (
-    0.03,
-    0.5,
-)  # of a spot: its standard deviation as a share of the side; the least is one cell of 12
-OPTIMISED, SAMPLE, EACH = "optimised", "one sample", "per image"
-SHARES = get_args(get_type_hints(equal_shares)["shares"])  # "equal", by activation, drawn
+ALONE = 1 / 3  # the share of the evaluations, the first ones, that try a single spot
+# The standard deviation of a spot as a share of the side. The least is one cell of 12.
+WIDTHS = (0.03, 0.5)
+OPTIMISED = "optimised"
+SAMPLE = "one sample"
+EACH = "per image"
+SHARES = get_args(get_type_hints(equal_shares)["shares"])  # equal, by activation, random
 
 
 class Half(NamedTuple):
-    """Images with the methods' explanations. annotations: an Explanation's fields. scaled: the
-    methods that are on the score's scale.
-    """
+    """Half of the images with the methods' explanations."""
 
     trace: Trace
+    """The trace of this half's images."""
     annotations: Mapping[str, Any]
+    """The annotations as an Explanation's fields."""
     methods: Mapping[str, Explanation]
+    """The explanation by each method."""
     scaled: frozenset[str]
+    """The names of the methods that are on the score's scale."""
 
     def raw_maps(self) -> Floats:
-        """(methods, images, h, w)."""
-        return np.stack([each.required_raw_map.double().numpy() for each in self.methods.values()])
+        """Return the methods' raw maps: (methods, images, h, w)."""
+        raw_maps = [
+            explanation.required_raw_map.double().numpy() for explanation in self.methods.values()
+        ]
+        return np.stack(raw_maps)
 
-    def of_maps(self, metric: Metric, name: str, maps: Floats) -> Floats:
-        """Of maps (images, h, w), or of one for all, (1, h, w), this value of the metric:
-        (images,), NaN without.
+    def values_of_maps(self, metric: Metric, name: str, maps: Floats) -> Floats:
+        """Return this value of the metric for maps: (images,), NaN without a value.
+
+        There is a map per image, (images, h, w), or one for all, (1, h, w).
         """
         answer = Map(torch.from_numpy(maps).to(self.trace.images).expand(len(self.trace), -1, -1))
-        return _values(
-            metric, name, Explanation.of(self.trace, answer, self.annotations, lambda _: answer)
-        )
+        explanation = Explanation.of(self.trace, answer, self.annotations, lambda _: answer)
+        return _values(metric, name, explanation)
 
-    def of_shares(self, metric: Metric, name: str) -> Floats:
-        """Of each of SHARES, (images, 3), NaN without."""
-        methods = [partial(equal_shares, shares=shares) for shares in SHARES]
-        explained = [
-            Explanation.of(self.trace, each(self.trace), self.annotations, each) for each in methods
-        ]
-        return np.column_stack([_values(metric, name, each, True) for each in explained])
+    def values_of_shares(self, metric: Metric, name: str) -> Floats:
+        """Return this value of the metric for each of SHARES: (images, 3), NaN without a value."""
+        columns = []
+        for shares in SHARES:
+            method = partial(equal_shares, shares=shares)
+            explanation = Explanation.of(self.trace, method(self.trace), self.annotations, method)
+            columns.append(_values(metric, name, explanation, is_scaled=True))
+        return np.column_stack(columns)
 
-    def of_methods(self, metric: Metric, value: Value) -> ImageValues:
-        """NaN without a value."""
-        values = np.column_stack(
-            [
-                _values(metric, value.name, each, name in self.scaled)
-                for name, each in self.methods.items()
-            ]
-        )
+    def values_of_methods(self, metric: Metric, value: Value) -> ImageValues:
+        """Return this value of the metric for each method, NaN without a value."""
+        columns = []
+        for name, explanation in self.methods.items():
+            is_scaled = name in self.scaled
+            columns.append(_values(metric, value.name, explanation, is_scaled))
+        values = np.column_stack(columns)
         rounding = rounding_of(values, value)
         return ImageValues(
             value.name, tuple(self.methods), values, value.lead, value.better, rounding
@@ -106,141 +115,197 @@ class Half(NamedTuple):
 
 
 def _values(metric: Metric, name: str, explanation: Explanation, is_scaled: bool = False) -> Floats:
-    return measure(metric, explanation, is_scaled)[name][
-        0
-    ].numpy()  # a map alone isn't on the score's scale
+    """Return one value of a metric; only a map isn't on the score's scale."""
+    values, _ = measure(metric, explanation, is_scaled)[name]
+    return values.numpy()
 
 
 def halves() -> list[Half]:
-    """Every second image, and the others, with the methods of experiment=blind that are no
-    controls.
+    """Explain every second image, and the others, by the methods of experiment=blind.
+
+    Controls are left out.
     """
     (chosen, *_) = read_yaml(conf_folder() / "experiment" / "blind.yaml")["defaults"]
     methods = [plugins.load("method", name) for name in chosen["override /method"]]
-    cut_model, ready, made = (
-        cut(load(NETWORK), LAYERS[NETWORK]),
-        Preprocessing(None, None, MEAN, STD),
-        [],
-    )
+    scaled = frozenset(method.name for method in methods if method.spec.on_score_scale)
+    cut_model = cut(load(NETWORK), LAYERS[NETWORK])
+    preprocessing = Preprocessing(None, None, MEAN, STD)
     scenes = load_dataset({"kind": "scenes", "size": IMAGES})
+    both_halves = []
     for first in range(2):
-        (batch,) = batches(scenes, range(first, IMAGES, 2), ready, batch_size=IMAGES, extras=EXTRAS)
+        (batch,) = batches(
+            scenes,
+            range(first, IMAGES, 2),
+            preprocessing,
+            batch_size=IMAGES,
+            extras=EXTRAS,
+        )
         assert isinstance(batch, Batch)
         trace = trace_of_batch(cut_model, batch)
-        about = batch.annotations_of(trace.classes_on_cpu[0], trace.logits.shape[1])
-        explained = {each.name: Explanation.of(trace, each(trace), about, each) for each in methods
-                     if not each.spec.control}  # fmt: skip
-        scaled = frozenset(each.name for each in methods if each.spec.on_score_scale)
-        made.append(Half(trace, about, explained, scaled))
-    return made
+        annotations = batch.annotations_of(trace.classes_on_cpu[0], trace.logits.shape[1])
+        explanations = {}
+        for method in methods:
+            if not method.spec.control:
+                explanations[method.name] = Explanation.of(
+                    trace, method(trace), annotations, method
+                )
+        both_halves.append(Half(trace, annotations, explanations, scaled))
+    return both_halves
 
 
 def gaming(metric: Metric, names: Collection[str]) -> list[Row]:
-    """Rows of these values of the metric. Raises BenchError where neither a map alone nor shares of
-    the score have a value, or the search would cost more than SECONDS.
+    """Return the rows of these values of the metric.
+
+    Args:
+        metric: The metric.
+        names: The names of its values.
+
+    Returns:
+        The rows of the scorecard.
+
+    Raises:
+        BenchError: If neither a map nor shares of the score have a value, or the search would take
+            more than SECONDS.
     """
     fitting, held_out = halves()
-    maps, metadata = fitting.raw_maps()[0], Metadata(Manifest(metrics=values_of(metric)))
-    evaluations = len(names) * (EVALUATIONS + PER_IMAGE + len(fitting.methods) * (len(maps) + 2))
-    searched_for, rows = list[str](), list[Row]()
+    maps = fitting.raw_maps()[0]
+    metadata = Metadata(Manifest(metrics=values_of(metric)))
+    evaluations_per_name = EVALUATIONS + PER_IMAGE + len(fitting.methods) * (len(maps) + 2)
+    evaluations = len(names) * evaluations_per_name
+    searched_names = list[str]()
+    rows = list[Row]()
     for name in names:
-        fitting.of_maps(metric, name, maps)  # what all maps share is computed here
+        # The first call computes what all maps share, so that the second one's time is a map's.
+        fitting.values_of_maps(metric, name, maps)
         start = time.process_time()
-        has_values = np.isfinite(fitting.of_maps(metric, name, maps)).any()
+        has_values = np.isfinite(fitting.values_of_maps(metric, name, maps)).any()
         seconds = time.process_time() - start
         if not has_values:
-            rows += _shares(metric, metadata.value(name), fitting, held_out)
+            rows += _rows_of_shares(metric, metadata.value(name), fitting, held_out)
             continue
-        searched_for.append(name)
+        searched_names.append(name)
         if seconds * evaluations > SECONDS:
             raise BenchError(
                 f"{name}: no map is made to win it (gaming): {evaluations} evaluations of "
                 f"{seconds:.2g} s take more than {SECONDS:g} s of processor time."
             )
-    return rows + [
-        row
-        for name in searched_for
-        for row in _rows(metric, metadata.value(name), fitting, held_out)
-    ]
+    for name in searched_names:
+        rows += _rows_of_maps(metric, metadata.value(name), fitting, held_out)
+    return rows
 
 
-def _shares(metric: Metric, value: Value, fitting: Half, held_out: Half) -> Iterator[Row]:
-    """The row of the best of SHARES. Raises BenchError where none has a value."""
-    honest, shares = fitting.of_methods(metric, value), fitting.of_shares(metric, value.name)
-    if not np.isfinite(shares).any():
+def _rows_of_shares(metric: Metric, value: Value, fitting: Half, held_out: Half) -> Iterator[Row]:
+    """Yield the row of the best of SHARES, and raise BenchError if none has a value."""
+    method_values = fitting.values_of_methods(metric, value)
+    share_values = fitting.values_of_shares(metric, value.name)
+    if not np.isfinite(share_values).any():
         raise BenchError(
             f"{value.name}: no map is made to win it (gaming), since neither a map alone nor "
             "shares of the score have a value."
         )
-    kind = best_of(replace(honest, methods=SHARES, values=shares))
-    blind = held_out.of_shares(metric, value.name)[:, SHARES.index(kind)]
+    kind = best_of(replace(method_values, methods=SHARES, values=share_values))
     yield from _row(
-        value, f"{kind} shares", blind, best_of(honest), held_out.of_methods(metric, value)
+        value,
+        kind=f"{kind} shares",
+        blind=held_out.values_of_shares(metric, value.name)[:, SHARES.index(kind)],
+        best=best_of(method_values),
+        method_values=held_out.values_of_methods(metric, value),
     )
 
 
-def _row(value: Value, kind: str, blind: Floats, best: str, others: ImageValues) -> Iterator[Row]:
-    """Of blind values on the other half against the best method; none where no image has both."""
-    pair = np.column_stack([blind, others.of([best]).values])
-    row = gaming_row(replace(others, methods=(kind, best), values=pair), value, kind, best)
+def _row(
+    value: Value, kind: str, blind: Floats, best: str, method_values: ImageValues
+) -> Iterator[Row]:
+    """Yield the row of blind values on the other half against the best method.
+
+    There is no row if no image has both values.
+    """
+    pair = np.column_stack([blind, method_values.of([best]).values])
+    pair_values = replace(method_values, methods=(kind, best), values=pair)
+    row = gaming_row(pair_values, value, kind, best)
     if row is not None:
         title = plugins.load("method", best).spec.title
-        about = "{} against {} of {}".format(*map(number, centre(pair, value.lead)), title)
+        blind_centre, best_centre = centre(pair, value.lead)
+        about = f"{number(blind_centre)} against {number(best_centre)} of {title}"
         passes = None if kind == EACH else row.passes
         yield row._replace(network=NETWORK, truth=kind, passes=passes, about=about)
 
 
-def _rows(metric: Metric, value: Value, fitting: Half, held_out: Half) -> Iterator[Row]:
-    honest, others = fitting.of_methods(metric, value), held_out.of_methods(metric, value)
-    best, has = best_of(honest), np.isfinite(honest.values).any(axis=1)
+def _rows_of_maps(metric: Metric, value: Value, fitting: Half, held_out: Half) -> Iterator[Row]:
+    """Yield the rows of the three kinds of maps."""
+    fitted_values = fitting.values_of_methods(metric, value)
+    method_values = held_out.values_of_methods(metric, value)
+    has_value = np.isfinite(fitted_values.values).any(axis=1)
     _, count, height, width = fitting.raw_maps().shape
 
-    def of_all(maps: Floats) -> Floats:
-        """NaN where an image has no value that has one with a method: leaving images out must not
-        win.
-        """
-        measured = fitting.of_maps(metric, value.name, maps)[has]
-        return (
-            honest.sign * centre(measured[:, None], value.lead)
-            if np.isfinite(measured).all()
-            else np.full(1, np.nan)
-        )
+    def value_of_all(maps: Floats) -> Floats:
+        """Return the value of one map for all images of the first half, more is better."""
+        measured = fitting.values_of_maps(metric, value.name, maps)[has_value]
+        # NaN if an image has no value that has one with a method: leaving images out must not win.
+        if not np.isfinite(measured).all():
+            return np.full(1, np.nan)
+        return fitted_values.sign * centre(measured[:, None], value.lead)
 
-    def of_each(maps: Floats) -> Floats:
-        return others.sign * held_out.of_maps(metric, value.name, maps)
+    def values_of_each(maps: Floats) -> Floats:
+        """Return the value of each image's own map of the other half, more is better."""
+        return method_values.sign * held_out.values_of_maps(metric, value.name, maps)
+
+    def sample_value(maps: Floats) -> float:
+        """Return the value of a sample for all images; one without a value is the worst."""
+        return float(np.nan_to_num(value_of_all(maps)[0], nan=-np.inf))
 
     samples = fitting.raw_maps().reshape(-1, 1, height, width)
-    made = {
-        OPTIMISED: searched(of_all, (1, height, width), EVALUATIONS),
-        SAMPLE: max(samples, key=lambda maps: float(np.nan_to_num(of_all(maps)[0], nan=-np.inf))),
-        EACH: searched(of_each, (count, height, width), PER_IMAGE),
+    maps_by_kind = {
+        OPTIMISED: searched(value_of_all, (1, height, width), EVALUATIONS),
+        SAMPLE: max(samples, key=sample_value),
+        EACH: searched(values_of_each, (count, height, width), PER_IMAGE),
     }
-    for kind, maps in made.items():
-        yield from _row(value, kind, held_out.of_maps(metric, value.name, maps), best, others)
+    for kind, maps in maps_by_kind.items():
+        yield from _row(
+            value,
+            kind=kind,
+            blind=held_out.values_of_maps(metric, value.name, maps),
+            best=best_of(fitted_values),
+            method_values=method_values,
+        )
 
 
 def searched(
     values: Callable[[Floats], Floats], shape: tuple[int, int, int], evaluations: int, seed: int = 0
 ) -> Floats:
-    """For each of n rows the best map of a random search: (n, h, w) in [0, 1], from so many
-    evaluations.
+    """Search the best map for each of n rows at random.
 
-    values: of maps (n, h, w), a row's by its map alone -> (n,), more is better, NaN for a map that
-    doesn't count. First spots (Gaussians) of random place and width; then a spot is added to the
-    row's best map or taken away, and what isn't worse is kept.
+    A map that isn't worse than the row's best map is kept.
+
+    Args:
+        values: Returns the values (n,) of maps (n, h, w), each row's only from its own map. More is
+            better, and NaN is a map that doesn't count.
+        shape: n, h and w.
+        evaluations: The number of calls of `values`.
+        seed: The seed of the spots (Gaussians) of which maps are made.
+
+    Returns:
+        The maps, (n, h, w) in [0, 1].
     """
     generator = np.random.default_rng(seed)
     count, height, width = shape
-    rows, columns = (np.arange(height)[:, None] + 0.5) / height, (np.arange(width) + 0.5) / width
-    best, reached = np.ones(shape), np.full(count, -np.inf)
+    rows = (np.arange(height)[:, None] + 0.5) / height
+    columns = (np.arange(width) + 0.5) / width
+    best_maps = np.ones(shape)
+    best_values = np.full(count, -np.inf)
     for step in range(evaluations):
+        # First spots of random place and width are tried by themselves. Then a spot is added to
+        # the row's best map, or subtracted from it.
         y, x, amount = generator.uniform(size=(3, count, 1, 1))
         sigma = np.exp(generator.uniform(log(WIDTHS[0]), log(WIDTHS[1]), (count, 1, 1)))
-        tried = np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2))
+        spots = np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2))
+        maps = spots
         if step >= ALONE * evaluations:
-            tried = (best + (2 * amount - 1) * tried).clip(min=0)  # a maximum of 1 stays above 0
-        tried /= tried.max((1, 2), keepdims=True)
-        value = np.nan_to_num(values(tried), nan=-np.inf)
-        is_kept = value >= reached
-        best[is_kept], reached[is_kept] = tried[is_kept], value[is_kept]
-    return best
+            # The best map's maximum of 1 stays above 0.
+            maps = (best_maps + (2 * amount - 1) * spots).clip(min=0)
+        maps /= maps.max((1, 2), keepdims=True)
+        map_values = np.nan_to_num(values(maps), nan=-np.inf)
+        is_kept = map_values >= best_values
+        best_maps[is_kept] = maps[is_kept]
+        best_values[is_kept] = map_values[is_kept]
+    return best_maps

@@ -413,7 +413,7 @@ def _claims(method: Method) -> MethodSpec | None:
 def _assert_claim(
     method: Method, key: str, claimed: object, measured: object, details: str = ""
 ) -> None:
-    """Raise AssertionError, with the line to write, if a claim of the YAML isn't what was measured."""
+    """Raise AssertionError, with the line to write, if a claim isn't what was measured."""
     assert isinstance(method, Plugin)
     to_write = json.dumps(measured)  # as YAML has it, too
     assert claimed == measured, (

@@ -1,7 +1,8 @@
 """The common suite of metrics, the project's own and a user's: `check_metric(my_metric)`.
 
 Each check is a function of a metric and a MetricCase, a tiny network with an explanation and
-annotations; it raises AssertionError where it fails.
+annotations. A check raises AssertionError if it fails. Its docstring says what holds, and is part
+of the failure's message.
 """
 
 from __future__ import annotations
@@ -49,81 +50,98 @@ CLOSE: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-12, "equal_nan": True}
 
 @dataclass(frozen=True)
 class MetricCase:
-    """An explanation of a tiny network's images, which have two boxes each, called cells of a
-    mosaic, a mask of the explained class, and versions without their parts.
+    """An explanation of a tiny network's images, with annotations.
+
+    Each image has two boxes, called cells of a mosaic, a mask of the explained class, and versions
+    without its parts.
     """
 
     method: Method
+    """The method that explains the images."""
     case: Case
+    """The network and its images."""
 
     def explanation(self) -> Explanation:
-        """The explanation of all images, computed anew at each call, of a network that is cut
-        once.
-        """
+        """Explain all images again at each call, with a network that is cut once."""
         return self.explain(self.case.trace())
 
     def explanation_of_new_model(self) -> Explanation:
-        """The same, of a network that nothing has been asked of."""
+        """Explain all images with a new network, which nothing has been asked of."""
         return self.explain(self.case.trace(self.case.model()))
 
     def explain(self, trace: Trace, mirrored: bool = False, ids: Sequence[str] = ()) -> Explanation:
-        """The explanation of a trace of the same image size: a box of the explained object, one of
-        the next class, and one of another object of its class. mirrored: whether the images are,
-        left and right swapped; then so are annotations and parts. ids: of the images; by default
-        their rows.
+        """Explain a trace of the same image size.
+
+        There is a box of the explained object, one of the next class, and one of another object of
+        the explained class.
+
+        Args:
+            trace: The trace.
+            mirrored: Whether left and right of the trace's images are swapped. Annotations and
+                parts are then mirrored, too.
+            ids: The images' ids, by default their rows.
+
+        Returns:
+            The explanation.
         """
-        size, width = self.case.size, self.case.size[-1]
-        box = tuple(_slices(size, (2, 9), (3, 11)))
+        size = self.case.size
+        width = size[-1]
+        explained_box = tuple(_slices(size, (2, 9), (3, 11)))
+        other_box = _slices(size, (0, 6), (0, 12))
+        same_class_box = _slices(size, (8, 14), (1, 9))
         boxes = torch.tensor(
-            [
-                _corners(box),
-                *(_corners(_slices(size, *at)) for at in (((0, 6), (0, 12)), ((8, 14), (1, 9)))),
-            ]
+            [_corners(explained_box), _corners(other_box), _corners(same_class_box)]
         )
         object_pixels = torch.zeros(size, dtype=torch.bool)
-        object_pixels[box] = True
+        object_pixels[explained_box] = True
         if mirrored:
-            boxes = torch.stack(
-                [width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1
-            )
+            x0, y0, x1, y1 = boxes.unbind(1)
+            boxes = torch.stack([width - x1, y0, width - x0, y1], dim=1)
             object_pixels = object_pixels.flip(1)
-        annotations = tuple(
-            Annotation(
+        annotations = []
+        interventions = []
+        for image, target in zip(trace.images, trace.targets.tolist(), strict=True):
+            annotation = Annotation(
                 labels=torch.tensor([target, (target + 1) % CLASSES]),
                 boxes=boxes[:2],
                 mask=torch.where(object_pixels, target, -1),
                 cells=True,
             )
-            for target in trace.targets.tolist()
-        )
-        batch = Batch(
-            trace.images, tuple(ids or map(str, range(len(trace)))), trace.targets, annotations
-        )
-        parts = tuple(
-            tuple(map(_mirrored, parts_of(image.flip(2), target)))
-            if mirrored
-            else parts_of(image, target)
-            for image, target in zip(trace.images, trace.targets.tolist(), strict=True)
-        )
-        trace = replace(trace, interventions=parts)
+            annotations.append(annotation)
+            if mirrored:
+                # The parts of the image as it was, which are mirrored then.
+                parts = parts_of(image.flip(2), target)
+                interventions.append(tuple(_mirrored(part) for part in parts))
+            else:
+                interventions.append(parts_of(image, target))
+        image_ids = tuple(ids or map(str, range(len(trace))))
+        batch = Batch(trace.images, image_ids, trace.targets, tuple(annotations))
+        trace = replace(trace, interventions=tuple(interventions))
         trace.cut_model.finetuned = trace.cut_model.model
         explanation = Explanation.of(trace, self.method(trace), batch, self.method)
         return replace(explanation, same_class=(boxes[2:],) * len(trace))
 
 
 def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
-    """Of an image (3, H', W') an object of class `target`, one of another class, a mark that
-    changes nothing, and the ground: blank without it, or inverted.
+    """Return an object of class `target`, one of another class, a mark and the ground of an image.
+
+    The mark changes nothing. Without the ground, the image is blank there, or inverted. The image
+    is (3, H', W').
     """
-    first, second, mark = regions = torch.zeros(
-        3, *image.shape[1:], dtype=torch.bool, device=image.device
-    )
-    for region, places in zip(
-        regions, (((2, 7), (3, 11)), ((8, 12), (1, 9)), ((0, 2), (0, 2))), strict=True
-    ):
-        region[tuple(_slices(image.shape[1:], *places))] = True
+    size = image.shape[1:]
+
+    def region(*places: tuple[int, int]) -> Tensor:
+        pixels = torch.zeros(size, dtype=torch.bool, device=image.device)
+        pixels[tuple(_slices(size, *places))] = True
+        return pixels
+
+    first = region((2, 7), (3, 11))
+    second = region((8, 12), (1, 9))
+    mark = region((0, 2), (0, 2))
     ground = ~(first | second | mark)
-    grounds = torch.stack([image.masked_fill(ground, 0), torch.where(ground, -image, image)])
+    blank = image.masked_fill(ground, 0)
+    inverted = torch.where(ground, -image, image)
+    grounds = torch.stack([blank, inverted])
     return (
         Part("object", target, first, image.masked_fill(first, 0)[None]),
         Part("other object", (target + 1) % CLASSES, second, image.masked_fill(second, 0)[None]),
@@ -133,41 +151,43 @@ def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
 
 
 def _slices(size: Sequence[int], *places: tuple[int, int]) -> list[slice]:
-    """One for each side, from places along the last sides, the last first; all of a third side.
-    Sides of 1 don't count.
+    """Return one slice per side from places along the last sides, the last first.
+
+    A third side is taken whole. Sides of 1 don't count.
     """
-    along = iter(places)
-    return [slice(0, 1) if side == 1 else slice(*next(along, (0, side))) for side in size[::-1]][
-        ::-1
-    ]
+    remaining_places = iter(places)
+    slices = []  # the last side first
+    for side in reversed(size):
+        place = (0, 1) if side == 1 else next(remaining_places, (0, side))
+        slices.append(slice(*place))
+    return slices[::-1]
 
 
 def _corners(box: Sequence[slice]) -> list[float]:
-    """Starts, then ends, the last axis first."""
-    return [
-        float(side)
-        for ends in ([each.start for each in box], [each.stop for each in box])
-        for side in ends[::-1]
-    ]
+    """Return a box's starts and then its ends, the last axis first."""
+    starts = [float(side.start) for side in reversed(box)]
+    ends = [float(side.stop) for side in reversed(box)]
+    return starts + ends
 
 
 def _mirrored(part: Part) -> Part:
+    """Return a part with left and right swapped."""
     return replace(part, region=part.region.flip(1), images=part.images.flip(3))
 
 
 def _weights(trace: Trace) -> Tensor:
-    """HiResCAM's."""
+    """Return the weights of HiResCAM."""
     return trace.gradients
 
 
 def _tripled(method: Method, trace: Trace) -> Tensor | Map:
-    """Return three times what a method returns."""
+    """Return three times the method's result."""
     answer = method(trace)
     return Map(3 * answer.raw) if isinstance(answer, Map) else 3 * answer
 
 
 def _map(trace: Trace) -> Map:
-    """A signed map at the layer's size, which has no contributions."""
+    """Return a signed map at the layer's size, which has no contributions."""
     return Map((trace.gradients * trace.activations).sum(1))
 
 
@@ -177,7 +197,7 @@ METRIC_CASES = {"weights": MetricCase(_weights, IMAGES), "map": MetricCase(_map,
 
 @once
 def _expected(metric: Plugin, case: MetricCase) -> Measured:
-    """What the metric answers of the case's explanation."""
+    """Return the metric's values of the case's explanation."""
     return measure(metric, case.explanation(), True)
 
 
@@ -186,9 +206,8 @@ def returns_declared_values(metric: Plugin, case: MetricCase) -> None:
     declares.
     """
     answers = _expected(metric, case)
-    returned = {
-        name for name, (values, _) in answers.items() if values.ndim == 1
-    }  # the others are curves
+    # The values of more dimensions are curves.
+    returned = {name for name, (values, _) in answers.items() if values.ndim == 1}
     declared = returned if metric.bare else set(value_names(metric))
     assert returned, "no value was returned"
     assert returned == declared, f"returned {sorted(returned)}, and declared {sorted(declared)}"
@@ -217,19 +236,18 @@ def deterministic(metric: Plugin, case: MetricCase) -> None:
             "the global random state changed; use a torch.Generator"
         )
         torch.manual_seed(1)
-        _assert_close(
-            _values(measure(metric, case.explanation_of_new_model(), True)), first, rtol=0, atol=0
-        )
+        with_new_model = _values(measure(metric, case.explanation_of_new_model(), True))
+        _assert_close(with_new_model, first, rtol=0, atol=0)
 
 
 def batch_invariant(metric: Plugin, case: MetricCase) -> None:
     """The value of an image doesn't depend on the other images of its batch."""
-    trace, together = case.case.trace(), _values(_expected(metric, case))
+    trace = case.case.trace()
+    batch_values = _values(_expected(metric, case))
     for row in range(len(trace)):
-        alone = _values(measure(metric, case.explain(trace[row : row + 1]), True))
-        _assert_close(
-            alone, {name: values[row : row + 1] for name, values in together.items()}, **CLOSE
-        )
+        actual = _values(measure(metric, case.explain(trace[row : row + 1]), True))
+        expected = {name: values[row : row + 1] for name, values in batch_values.items()}
+        _assert_close(actual, expected, **CLOSE)
 
 
 def order_invariant(metric: Plugin, case: MetricCase) -> None:
@@ -244,9 +262,8 @@ def leaves_explanation_alone(metric: Plugin, case: MetricCase) -> None:
     """The tensors of explanation and trace, which the next metric reads, are not written to."""
     explanation = case.explanation()
     tensors = {f"explanation.{name}": getattr(explanation, name) for name in FIELDS}
-    tensors |= {
-        f"explanation.trace.{name}": getattr(explanation.trace, name) for name in TRACE_TENSORS
-    }
+    for name in TRACE_TENSORS:
+        tensors[f"explanation.trace.{name}"] = getattr(explanation.trace, name)
     with unchanged({name: tensor for name, tensor in tensors.items() if tensor is not None}):
         measure(metric, explanation, True)
 
@@ -284,9 +301,8 @@ def reads_what_it_says(metric: Plugin, case: MetricCase) -> None:
     """A metric with `reads: maps` has the same values without trace, contributions and images."""
     if reads_maps(metric):
         expected = _values(_expected(metric, case))
-        _assert_close(
-            _values(measure(metric, maps_alone(case.explanation()), True)), expected, rtol=0, atol=0
-        )
+        actual = _values(measure(metric, maps_alone(case.explanation()), True))
+        _assert_close(actual, expected, rtol=0, atol=0)
 
 
 def takes_half_precision_maps(metric: Plugin, case: MetricCase) -> None:
@@ -298,22 +314,24 @@ def takes_half_precision_maps(metric: Plugin, case: MetricCase) -> None:
         half = {name: getattr(explanation, name).to(dtype) for name in ("heatmap", "raw_map")}
         single = {name: values.float() for name, values in half.items()}
         actual = _values(measure(metric, replace(explanation, **half), True))
-        _assert_close(
-            actual, _values(measure(metric, replace(explanation, **single), True)), rtol=0, atol=0
-        )
+        expected = _values(measure(metric, replace(explanation, **single), True))
+        _assert_close(actual, expected, rtol=0, atol=0)
 
 
 def broken_row_changes_no_other(metric: Plugin, case: MetricCase) -> None:
     """A row of zeros, NaN or infinities has a value or a status, and changes no value of another
     row.
     """
-    explanation, expected = case.explanation(), _expected(metric, case)
-    others = [row for row in range(len(explanation)) if row != 1]
+    explanation = case.explanation()
+    expected = _expected(metric, case)
+    other_rows = [row for row in range(len(explanation)) if row != 1]
     for number in (0.0, float("nan"), float("-inf")):
         broken = measure(metric, with_row(explanation, 1, number), True)
         for name, (values, statuses) in broken.items():
-            torch.testing.assert_close(values[others], expected[name][0][others], **CLOSE)
-            assert [statuses[row] for row in others] == [expected[name][1][row] for row in others]
+            expected_values, expected_statuses = expected[name]
+            torch.testing.assert_close(values[other_rows], expected_values[other_rows], **CLOSE)
+            for row in other_rows:
+                assert statuses[row] == expected_statuses[row]
         _assert_statuses(broken)
 
 
@@ -330,8 +348,9 @@ def passes_claim_holds(metric: Plugin, case: MetricCase) -> None:
     before = replace(trace.passes)
     measure(metric, explanation, True)
     after = trace.passes
-    both = after.trunk_forward - before.trunk_forward + after.trunk_backward - before.trunk_backward
-    counted = both / len(trace)
+    forward = after.trunk_forward - before.trunk_forward
+    backward = after.trunk_backward - before.trunk_backward
+    counted = (forward + backward) / len(trace)
     expected = pass_count(claim, larger.case.channels)
     assert counted == expected, f"passes is {claim}, and {counted:g} were counted"
 
@@ -346,9 +365,7 @@ def values_lie_in_bounds(metric: Plugin, case: MetricCase) -> None:
 
 
 def assert_within_bounds(metric: Plugin, name: str, values: Tensor) -> None:
-    """Raise AssertionError, with the line to write, if a value lies outside the bounds of the
-    metric's YAML.
-    """
+    """Raise AssertionError, with the line to write, if a value lies outside the YAML's bounds."""
     about = metric.spec.about(name)
     least, most = about.bounds or (None, None)
     finite = values[values.isfinite()]
@@ -374,6 +391,7 @@ def assert_within_bounds(metric: Plugin, name: str, values: Tensor) -> None:
 
 
 def _text(bound: float | None) -> str:
+    """Return a bound as YAML has it."""
     return "null" if bound is None else f"{bound:g}"
 
 
@@ -384,20 +402,17 @@ def ignores_the_maps_scale(metric: Plugin, case: MetricCase) -> None:
     if metric.bare or metric.spec.of == "layer" or SCORE_SCALE in needs_of(metric):
         return
     tripled = replace(case, method=partial(_tripled, case.method))
-    _assert_close(
-        _values(measure(metric, tripled.explanation(), True)),
-        _values(_expected(metric, case)),
-        **CLOSE,
-    )
+    actual = _values(measure(metric, tripled.explanation(), True))
+    _assert_close(actual, _values(_expected(metric, case)), **CLOSE)
 
 
 def prefers_an_exact_map(metric: Plugin, case: MetricCase) -> None:
     """The exact map of `testing.exact_map` has a better value than a map of the other class."""
     if not metric.bare and metric.spec.of == "method" and metric.spec.better != "none":
-        found = exact_map.gains(metric, exact_map.exact_weights, exact_map.wrong_weights)
-        assert exact_map.is_better(found), (
+        gains = exact_map.gains(metric, exact_map.exact_weights, exact_map.wrong_weights)
+        assert exact_map.is_better(gains), (
             f"`better` is {metric.spec.better}, and the exact map's values are better by "
-            f"{found or 'nothing'}."
+            f"{gains or 'nothing'}."
         )
 
 
@@ -411,7 +426,7 @@ def takes_missing_annotations(metric: Plugin, case: MetricCase) -> None:
 
 
 def _assert_statuses(measured: Measured) -> None:
-    """Values are finite where the status is "ok", and only there."""
+    """Raise AssertionError if a value isn't finite with status "ok", or is with another status."""
     for name, (values, statuses) in measured.items():
         for row, status in enumerate(statuses):
             assert (status == OK) == bool(values[row].isfinite().all()), (
@@ -419,12 +434,26 @@ def _assert_statuses(measured: Measured) -> None:
             )
 
 
-CHECKS: tuple[Callable[[Plugin, MetricCase], None], ...] = (  # the others rely on the first
-    returns_declared_values, values_are_finite, deterministic, batch_invariant, order_invariant,
-    leaves_explanation_alone, leaves_model_alone, works_without_autograd, follows_the_device, reads_what_it_says,
-    takes_half_precision_maps, broken_row_changes_no_other, takes_missing_annotations, passes_claim_holds,
-    values_lie_in_bounds, ignores_the_maps_scale, prefers_an_exact_map,
-)  # fmt: skip
+# The other checks rely on the first one.
+CHECKS: tuple[Callable[[Plugin, MetricCase], None], ...] = (
+    returns_declared_values,
+    values_are_finite,
+    deterministic,
+    batch_invariant,
+    order_invariant,
+    leaves_explanation_alone,
+    leaves_model_alone,
+    works_without_autograd,
+    follows_the_device,
+    reads_what_it_says,
+    takes_half_precision_maps,
+    broken_row_changes_no_other,
+    takes_missing_annotations,
+    passes_claim_holds,
+    values_lie_in_bounds,
+    ignores_the_maps_scale,
+    prefers_an_exact_map,
+)
 
 
 def check_metric(metric: str | Metric, exempt: Mapping[str, str] | None = None) -> None:
@@ -441,32 +470,41 @@ def check_metric(metric: str | Metric, exempt: Mapping[str, str] | None = None) 
         BenchError: If an exempt check doesn't exist.
     """
     plugin = plugins.of("metric", metric)
-    by_name = {f"the explanation by {name}": case for name, case in METRIC_CASES.items()}
-    exempt = {**plugin.spec.exempt, **(exempt or {})}
-    # The engine refuses some mistakes with a BenchError.
-    run_checks(plugin, CHECKS, by_name, exempt, (AssertionError, BenchError))
+    run_checks(
+        plugin,
+        CHECKS,
+        cases={f"the explanation by {name}": case for name, case in METRIC_CASES.items()},
+        exempt={**plugin.spec.exempt, **(exempt or {})},
+        # The engine refuses some mistakes with a BenchError.
+        mistakes=(AssertionError, BenchError),
+    )
 
 
 def answered(metric: Metric) -> Callable[..., Any]:
-    """A metric function with what it asks the model answered at once, as `metrics.get` gives it;
-    curves as points.
+    """Return a metric function that asks the model at once, as `metrics.get` gives it.
+
+    Args:
+        metric: A metric function, which may be a generator of requests.
+
+    Returns:
+        A function with the same parameters. It returns the values, and a curve as its points.
     """
 
     def call(explanation: Explanation, *args: Any, **kwargs: Any) -> Any:
-        result = plugins.of("metric", lambda explanation: metric(explanation, *args, **kwargs))(
-            explanation
-        )
+        plugin = plugins.of("metric", lambda explanation: metric(explanation, *args, **kwargs))
+        result = plugin(explanation)
         if not isinstance(result, Mapping):
             return result
-        return {
-            name: values.points if isinstance(values, Curve) else values
-            for name, values in result.items()
-        }
+        points_or_values = {}
+        for name, values in result.items():
+            points_or_values[name] = values.points if isinstance(values, Curve) else values
+        return points_or_values
 
     return call
 
 
 def _values(measured: Measured) -> dict[str, Tensor]:
+    """Return the values without their statuses."""
     return {name: values for name, (values, _) in measured.items()}
 
 
@@ -474,27 +512,27 @@ def _assert_close(
     actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], **tolerance: Any
 ) -> None:
     """Raise AssertionError, with the name of the value, if values differ."""
+    settings = {"equal_nan": True, **tolerance}
     for name, values in expected.items():
         try:
-            torch.testing.assert_close(actual[name], values, **{"equal_nan": True, **tolerance})
+            torch.testing.assert_close(actual[name], values, **settings)
         except AssertionError as error:
             raise AssertionError(f"{name} differs: {error}") from None
 
 
 def with_row(explanation: Explanation, row: int, number: float) -> Explanation:
-    """The explanation with one row's contributions, maps and score set to a number, and its boxes
-    removed.
-    """
+    """Return the explanation with a row's maps and score set to a number, and its boxes removed."""
 
-    def changed(tensor: Tensor) -> Tensor:
+    def filled(tensor: Tensor) -> Tensor:
         return tensor.index_fill(0, torch.tensor([row], device=tensor.device), number)
 
     assert explanation.trace is not None
     assert explanation.boxes is not None
     boxes = tuple(boxes[:0] if i == row else boxes for i, boxes in enumerate(explanation.boxes))
-    maps = {name: getattr(explanation, name) for name in ("contributions", "raw_map", "heatmap")}
-    fields: dict[str, Any] = {
-        name: changed(values) for name, values in maps.items() if values is not None
-    }
-    trace = replace(explanation.trace, scores=changed(explanation.trace.scores))
+    fields: dict[str, Any] = {}
+    for name in ("contributions", "raw_map", "heatmap"):
+        values = getattr(explanation, name)
+        if values is not None:
+            fields[name] = filled(values)
+    trace = replace(explanation.trace, scores=filled(explanation.trace.scores))
     return replace(explanation, boxes=boxes, trace=trace, **fields)

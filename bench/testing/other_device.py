@@ -1,7 +1,7 @@
 """A stand-in for a GPU: tensors on the CPU of which some count as being on another device.
 
-On a machine without a GPU nothing fails where a tensor of the default device meets one of the
-model's. Inside of `OtherDevice` such a meeting raises, as it would there.
+On a machine without a GPU, nothing fails if a tensor of the default device meets one of the
+model's. Inside of `OtherDevice` such a meeting raises, as it would on a GPU.
 """
 
 from __future__ import annotations
@@ -20,56 +20,67 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-OTHER = torch.device(
-    "cpu:0"
-)  # the name of the other device: not equal to "cpu", and the same place to torch
+# The name of the other device. It isn't equal to "cpu", but the same place to torch.
+OTHER = torch.device("cpu:0")
 DEVICE_OF = torch.Tensor.device.__get__
 READS = (torch.Tensor.numpy, torch.Tensor.__array__)
-WAITS = (  # their result, or its size, depends on numbers that are on the GPU
-    "aten::_local_scalar_dense", "aten::_unique2", "aten::allclose", "aten::bincount", "aten::equal",
-    "aten::masked_select", "aten::nonzero", "aten::repeat_interleave",
-)  # fmt: skip
+# Operations whose result, or its size, depends on numbers that are on the GPU.
+WAITS = (
+    "aten::_local_scalar_dense",
+    "aten::_unique2",
+    "aten::allclose",
+    "aten::bincount",
+    "aten::equal",
+    "aten::masked_select",
+    "aten::nonzero",
+    "aten::repeat_interleave",
+)
 COPIES = (torch.Tensor.cpu, torch.Tensor.to, torch.tensor, torch.as_tensor)
+# Operations in which torch allows tensors of two devices.
 MAY_MIX = (
     "aten::copy_",
     "aten::_to_copy",
     "aten::index",
     "aten::index_put",
     "aten::index_put_",
-)  # as torch allows
+)
 
 
 class MixedDevices(AssertionError):
-    """What torch refuses on a GPU: tensors of two devices in one operation, or NumPy on a tensor of
-    the GPU.
+    """An error for what torch refuses on a GPU.
+
+    It is tensors of two devices in one operation, or NumPy on a tensor of the GPU.
     """
 
 
 class OtherDevice:
-    """While it is entered, `put` tensors, and all that is computed from them, are on the other
-    device; everything else is on the CPU. An operation on tensors of both, other than numbers and
-    indices, raises MixedDevices, and so does handing a tensor of the other device to NumPy. In
-    other threads nothing is refused.
+    """A context in which `put` tensors, and all that is computed from them, are on another device.
 
-    What `.to(...)` and a factory with `device=...` return is on the other device, what `.cpu()`
-    returns is not.
+    Everything else is on the CPU. An operation on tensors of both devices, other than numbers and
+    indices, raises MixedDevices. So does handing a tensor of the other device to NumPy. In other
+    threads nothing is refused.
 
-    waits: how often the process would wait for a GPU, by operation and line. It waits for copies
-    between the devices, but for those with `non_blocking=True`, and for operations whose result
-    Python or a tensor's size depends on.
+    The result of `.to(...)`, and of a factory with `device=...`, is on the other device. The result
+    of `.cpu()` isn't.
+
+    Attributes:
+        waits: How often the process would wait for a GPU, by operation and line. It waits for
+            copies between the devices, except those with `non_blocking=True`. It also waits for
+            operations whose result Python, or a tensor's size, depends on.
+        inside: True during a call on tensors of the other device. Tensors that are made in the call
+            are there, too.
     """
 
     def __init__(self) -> None:
         self.waits: Counter[str] = Counter()
         self._storages: set[StorageWeakRef] = set()
-        self.inside = False  # a call on its tensors, which makes further ones where these are
+        self.inside = False
         self._stack = ExitStack()
 
     def __enter__(self) -> OtherDevice:
         self._stack.callback(torch.set_num_threads, torch.get_num_threads())
-        torch.set_num_threads(
-            1
-        )  # of several, other threads would compute what is refused and marked in this one alone
+        # Operations are refused and marked only in this thread, so others must not compute.
+        torch.set_num_threads(1)
         self._stack.enter_context(_Calls(self))
         self._stack.enter_context(_Operations(self))
         return self
@@ -78,29 +89,31 @@ class OtherDevice:
         self._stack.close()
 
     def put(self, *tensors: Tensor) -> None:
-        """These tensors, and what shares their memory, are on the other device from now on."""
+        """Move these tensors, and what shares their memory, to the other device from now on."""
         self._storages.update(StorageWeakRef(tensor.untyped_storage()) for tensor in tensors)
 
     def take(self, tensor: Tensor) -> None:
-        """This tensor is on the CPU from now on."""
+        """Move this tensor to the CPU from now on."""
         self._storages.discard(StorageWeakRef(tensor.untyped_storage()))
 
     def holds(self, tensor: Tensor) -> bool:
-        """Whether a tensor is on the other device."""
+        """Return whether a tensor is on the other device."""
         return StorageWeakRef(tensor.untyped_storage()) in self._storages
 
     def wait(self, operation: str) -> None:
-        """Counts a wait at the line that is running, outside of torch."""
-        stack = traceback.walk_stack(sys._getframe(1))
-        places = ((frame.f_code.co_filename, line) for frame, line in stack)
-        file, line = next(
-            place for place in places if place[0] != __file__ and "/torch/" not in place[0]
-        )
-        self.waits[f"{operation} at {Path(file).name}:{line}"] += 1
+        """Count a wait at the line that is running, outside of torch."""
+        for frame, line in traceback.walk_stack(sys._getframe(1)):
+            file = frame.f_code.co_filename
+            if file != __file__ and "/torch/" not in file:
+                self.waits[f"{operation} at {Path(file).name}:{line}"] += 1
+                return
 
 
 class _Calls(TorchFunctionMode):
-    """Moves between the devices, which don't reach torch's operations where both are the CPU."""
+    """A mode that sees moves between the devices, which don't reach torch's operations.
+
+    Both devices are the CPU to torch.
+    """
 
     def __init__(self, device: OtherDevice) -> None:
         super().__init__()
@@ -133,18 +146,11 @@ class _Calls(TorchFunctionMode):
     def _destination(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> torch.device | None:
-        """The device that a call names, itself or by a tensor; None where it names none."""
+        """Return the device that a call names, itself or by a tensor, or None."""
         if func == torch.Tensor.cpu:
             return torch.device("cpu")
-        if func == torch.Tensor.to:
-            named = [
-                argument
-                for argument in (*args[1:], *kwargs.values())
-                if not isinstance(argument, torch.dtype)
-            ]
-        else:
-            named = [kwargs.get("device")]
-        for argument in named:
+        is_to = func == torch.Tensor.to
+        for argument in (*args[1:], *kwargs.values()) if is_to else (kwargs.get("device"),):
             if isinstance(argument, Tensor):
                 return OTHER if self._device.holds(argument) else torch.device("cpu")
             if isinstance(argument, str | torch.device):
@@ -152,16 +158,21 @@ class _Calls(TorchFunctionMode):
         return None
 
     def _moved(self, result: Tensor, destination: torch.device | None) -> Tensor:
+        """Return a copy of the result on its destination, or the result if it is there already."""
         is_other = destination == OTHER
         if destination is None or is_other == self._device.holds(result):
             return result
         copy = result.clone()
-        (self._device.put if is_other else self._device.take)(copy)
+        if is_other:
+            self._device.put(copy)
+        else:
+            self._device.take(copy)
         return copy
 
     def _called(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
+        """Call a function, with `inside` set if one of its tensors is on the other device."""
         outer = self._device.inside
         self._device.inside = outer or any(map(self._device.holds, _tensors((args, kwargs))))
         try:
@@ -171,8 +182,9 @@ class _Calls(TorchFunctionMode):
 
 
 class _Operations(TorchDispatchMode):
-    """Refuses operations on tensors of both devices, and marks what is computed on the other
-    one.
+    """A mode that refuses operations on tensors of both devices, and marks their results.
+
+    What is computed from tensors of the other device is there, too.
     """
 
     def __init__(self, device: OtherDevice) -> None:
@@ -188,32 +200,32 @@ class _Operations(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         tensors = list(_tensors((args, kwargs)))
-        held = [self._device.holds(tensor) for tensor in tensors]
+        are_other = [self._device.holds(tensor) for tensor in tensors]
         name = func._schema.name
         if name in MAY_MIX:
-            of_result = bool(held and held[0])
+            is_result_other = bool(are_other and are_other[0])
         else:
-            of_result = any(held) if held else self._device.inside
-            foreign = [
-                tensor
-                for tensor, is_held in zip(tensors, held, strict=True)
-                if not is_held and tensor.dim()
-            ]
-            if of_result and foreign:
-                shapes = ", ".join(str(tuple(tensor.shape)) for tensor in foreign)
+            # Without a tensor, the result is where the tensors of the outer call are.
+            is_result_other = any(are_other) if are_other else self._device.inside
+            cpu_tensors = []  # numbers, which have no dimension, may be on the CPU
+            for tensor, is_other in zip(tensors, are_other, strict=True):
+                if not is_other and tensor.dim():
+                    cpu_tensors.append(tensor)
+            if is_result_other and cpu_tensors:
+                shapes = ", ".join(str(tuple(tensor.shape)) for tensor in cpu_tensors)
                 raise MixedDevices(
                     f"{name} meets tensors of the other device and of the CPU, the latter of "
                     f"{shapes}."
                 )
-        if of_result and (name in WAITS or self._finds_places(name, tensors)):
+        if is_result_other and (name in WAITS or self._waits_for_index(name, tensors)):
             self._device.wait(name)
         result = func(*args, **kwargs)
-        if of_result:
+        if is_result_other:
             self._device.put(*_tensors(result))
         return result
 
-    def _finds_places(self, name: str, tensors: Sequence[Tensor]) -> bool:
-        """Whether an index is a mask, whose places are looked for first, or comes from the CPU."""
+    def _waits_for_index(self, name: str, tensors: Sequence[Tensor]) -> bool:
+        """Return whether an index is a mask, whose places are searched first, or is on the CPU."""
         if name not in ("aten::index", "aten::index_put", "aten::index_put_"):
             return False
         indices = tensors[1:] if name == "aten::index" else tensors[1:-1]
@@ -221,8 +233,9 @@ class _Operations(TorchDispatchMode):
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:
-    """They are looked for in every call of torch, of which torch's own `tree_leaves` would take a
-    large part.
+    """Yield the tensors in nested arguments.
+
+    This runs in every call of torch, of which torch's own `tree_leaves` would take a large part.
     """
     if isinstance(tree, Tensor):
         yield tree

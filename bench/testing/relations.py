@@ -171,7 +171,7 @@ def _values(metric: Plugin, relation: Relation) -> dict[str, Tensor]:
 
 
 def _difference(values: Tensor, expected: Tensor) -> float:
-    """Return the largest difference of an image, relative to the expected value if that is above 1."""
+    """Return the largest difference of an image, relative to an expected value above 1."""
     size = expected.abs().nan_to_num().clamp(min=1)
     return float(((values - expected).abs() / size).nan_to_num().max())
 
