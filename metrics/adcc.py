@@ -42,7 +42,7 @@ def adcc(
     complexity = heatmap.double().mean(axes(heatmap, 1))
     drop = relative_drop(trace, logits)
     harmonic = 3 / (1 / coherency + 1 / (1 - complexity) + 1 / (1 - drop))
-    # Infinite where a map or the model's answer isn't finite, since NaN means a constant map.
+    # Infinite if a map or the model's answer isn't finite, since NaN means a constant map.
     has_map = kept.flatten(1).isfinite().all(1)
     return {
         "adcc": harmonic.masked_fill(~(has_map & drop.isfinite()), torch.inf),

@@ -67,6 +67,6 @@ def harmonic_mean(heatmap: Tensor, kept: Tensor, combined: Tensor) -> Tensor:
     coherency = (1 + pearson(heatmap, kept)) / 2
     complexity = heatmap.double().mean(axes(heatmap, 1))
     harmonic = 3 / (1 / coherency + 1 / (1 - complexity) + 1 / road)
-    # Infinite where a map or the model's answer isn't finite, since NaN means a constant map.
+    # Infinite if a map or the model's answer isn't finite, since NaN means a constant map.
     has_map = kept.flatten(1).isfinite().all(1)
     return harmonic.masked_fill(~(has_map & combined.isfinite()), torch.inf)

@@ -209,7 +209,7 @@ def relative_stability(
     moves = yield from nearby.answers(explanation, partial(_moves, smallest))
     ratios = moves[..., :1] / moves[..., 1:].clamp(min=LEAST_MOVE)
     is_zero = (explanation.required_raw_map == 0).flatten(1).all(1)
-    # Infinite where an answer isn't finite, since NaN means a map of zeros.
+    # Infinite if an answer isn't finite, since NaN means a map of zeros.
     largest = ratios.nan_to_num(torch.inf, torch.inf).amax(1)
     values = largest.masked_fill(is_zero[:, None], torch.nan)
     return {

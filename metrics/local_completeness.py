@@ -15,6 +15,7 @@ from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.random_subsets import (
+    Subset,
     Subsets,
     cells_at_random,
     squared_error,
@@ -61,7 +62,7 @@ def local_completeness(
         )
     shorter = min(explanation.required_images.shape[2:])
     rests = [cells_at_random(max(1, round(side * shorter)), 1 - kept) for side in sides]
-    draws = [_everything]
+    draws: list[Subset] = [_everything]
     for rest in rests:
         draws += [rest] * (subsets // len(rests))
     removed = Subsets(f"local completeness {list(sides)} {kept}", draws, perturbation, seed)

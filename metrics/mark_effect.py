@@ -29,10 +29,14 @@ def mark_effect(explanation: Explanation) -> dict[str, Tensor]:
     Raises:
         BenchError: If the explanation has no interventions.
     """
-    rows = list(zip(parts_of(explanation), explanation.required_trace.part_effects, strict=True))
+    effects_of_marks = []
+    shares = []
+    for parts, effects in zip(
+        parts_of(explanation), explanation.required_trace.part_effects, strict=True
+    ):
+        effects_of_marks.append(effects.double().cpu()[marks(parts)].sum())
+        shares.append(share_of_marks(parts, effects))
     return {
-        "mark_effect": torch.stack(
-            [effects.double().cpu()[marks(parts)].sum() for parts, effects in rows]
-        ),
-        "mark_effect_share": torch.stack([share_of_marks(*row) for row in rows]),
+        "mark_effect": torch.stack(effects_of_marks),
+        "mark_effect_share": torch.stack(shares),
     }
