@@ -18,6 +18,7 @@ from axiom_bench.metrics.shared.random_subsets import (
     subset_drops,
 )
 
+# 1 to 10 of 28 pixels
 SIDES = (
     0.0357,
     0.0714,
@@ -29,7 +30,7 @@ SIDES = (
     0.2857,
     0.3214,
     0.3571,
-)  # 1 to 10 of 28 pixels
+)
 
 
 @takes_fields

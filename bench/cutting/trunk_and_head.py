@@ -428,9 +428,8 @@ def _weighted_gradient(
     with torch.enable_grad():
         try:
             scores = parts.head(activations, sides)
-        except (
-            Exception
-        ) as error:  # a user's function may fail when the graph gives it some entries only
+        except Exception as error:
+            # a user's function may fail when the graph gives it some entries only
             if is_out_of_memory(error):
                 raise
             raise CannotSplit(f"the head's graph fails: {error}") from error

@@ -113,11 +113,8 @@ def checked(
             f"'.[{EXTRAS.get(package, 'executors')}]' in axiom-bench's checkout, or choose "
             "executor=local."
         ) from error
-    except (
-        ValueError,
-        AttributeError,
-        TypeError,
-    ) as error:  # a name such as "..", or an object that isn't a function
+    except (ValueError, AttributeError, TypeError) as error:
+        # a name such as "..", or an object that isn't a function
         raise BenchError(
             f"executor._target_={target} names nothing that can be imported ({error})."
         ) from error
