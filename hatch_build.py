@@ -48,7 +48,8 @@ def renew() -> None:
         if link.is_symlink() and link.name not in entries:
             link.unlink()
     for name, path in entries.items():
-        link, target = PACKAGE / name, os.path.relpath(path, PACKAGE)
+        link = PACKAGE / name
+        target = os.path.relpath(path, PACKAGE)
         if not link.is_symlink() or os.readlink(link) != target:
             link.unlink(missing_ok=True)
             link.symlink_to(target, target_is_directory=path.is_dir())  # which Windows asks

@@ -1,5 +1,6 @@
-"""The exception for a mistake that the user can correct, and the wording of values in messages. The
-command line prints the exception's message and exits with 2.
+"""The exception for a mistake that the user can correct, and the wording of values in messages.
+
+The command line prints the exception's message and exits with 2.
 """
 
 from __future__ import annotations
@@ -98,8 +99,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def type_name(value: object) -> str:
-    """Return a value's type with its article, for an error: "a list", "an int", "a numpy.ndarray",
-    "None".
+    """Return a value's type with its article, for an error.
+
+    Examples are "a list", "an int", "a numpy.ndarray" and "None".
     """
     if value is None:
         return "None"

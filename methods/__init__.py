@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from axiom_bench.evaluation.plugins import Plugin
+    from axiom_bench.evaluation.plugins import Method
 
 
-def get(name: str) -> Plugin:
+def get(name: str) -> Method:
     """Return the method of this name with its parameters bound.
 
     Args:

@@ -88,7 +88,8 @@ def d_rise(trace: Trace, masks: int = 1000, grid: int = 8, kept: float = 0.5, se
             flat_masks = image_masks(copies).flatten(1)
             return torch.stack([row_weights[copies] @ flat_masks for row_weights in weights])
 
-        return reduce(torch.add, map(partial_sums, slices)).unflatten(1, image.shape[1:])
+        summed: Tensor = reduce(torch.add, map(partial_sums, slices)).unflatten(1, image.shape[1:])
+        return summed
 
     rows_by_image = torch.arange(len(trace)).split(counts.tolist())
     return Map(minmax(torch.cat([weighted_sums(rows.tolist()) for rows in rows_by_image])))

@@ -69,7 +69,8 @@ def leading_vector(symmetric: Tensor, towards: Tensor) -> Tensor:
 def _eigh(symmetric: Tensor) -> tuple[Tensor, Tensor]:
     """Return the rising eigenvalues (B, n) and the eigenvectors (B, n, n)."""
     if symmetric.device.type != "cpu":
-        return torch.linalg.eigh(symmetric)
+        decomposition: tuple[Tensor, Tensor] = torch.linalg.eigh(symmetric)
+        return decomposition
     # On a CPU each matrix has a call and a thread of its own. LAPACK's own threads wait for each
     # other at every step, on busy cores fifty times as long as they work. Its last bits depend on
     # their number, and on a matrix's place in memory.
@@ -80,7 +81,8 @@ def _eigh(symmetric: Tensor) -> tuple[Tensor, Tensor]:
 def _unit(vectors: Tensor) -> Tensor:
     """Return vectors (B, n) divided by their lengths; zero vectors stay zero."""
     length = vectors.norm(dim=1, keepdim=True)
-    return vectors / length.where(length > 0, 1)
+    unit_vectors: Tensor = vectors / length.where(length > 0, 1)
+    return unit_vectors
 
 
 def eigen_cam(trace: Trace) -> Tensor:

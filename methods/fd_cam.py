@@ -48,7 +48,8 @@ def _groups(activations: Tensor, quantile: float) -> Tensor:
     length = maps.norm(dim=2, keepdim=True)
     unit = maps / length.where(length > 0, 1)
     cosines = unit @ unit.mT
-    return cosines > cosines.quantile(quantile, dim=2, keepdim=True)
+    is_above: Tensor = cosines > cosines.quantile(quantile, dim=2, keepdim=True)
+    return is_above
 
 
 def _group_scores(trace: Trace, image: int, groups: Tensor) -> Tensor:

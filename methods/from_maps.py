@@ -144,4 +144,5 @@ def _file_array(file: Path) -> NDArray[Any]:
     with np.load(file) as arrays:
         if len(arrays.files) != 1:
             raise ValueError(f"it has {len(arrays.files)} arrays, not one")
-        return arrays[arrays.files[0]]
+        maps: np.ndarray = arrays[arrays.files[0]]
+        return maps

@@ -155,7 +155,8 @@ def _baseline(trace: Trace) -> list[Call]:
         zeros = torch.zeros_like(F).requires_grad_()
         with Baseline() as baseline:
             trace.head(zeros)
-        return baseline.calls
+        calls: list[Call] = baseline.calls
+        return calls
 
     # If only the maps cross the cut, the run is the same for all batches of a size. The cut model
     # caches the last one until somebody writes to its weights.

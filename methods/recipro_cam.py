@@ -53,7 +53,8 @@ def recipro_cam(
 def _windows(activations: Tensor, gaussian: bool) -> Tensor:
     """Return the window at each position: (H W, H, W)."""
     bands = (_bands(length, gaussian).to(activations) for length in activations.shape[2:])
-    return reduce(torch.kron, bands).unflatten(1, activations.shape[2:])
+    masks: Tensor = reduce(torch.kron, bands).unflatten(1, activations.shape[2:])
+    return masks
 
 
 def _bands(length: int, gaussian: bool) -> Tensor:

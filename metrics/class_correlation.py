@@ -42,7 +42,8 @@ def class_correlation(
         return trace.again(targets=torch.tensor(classes))
 
     compare = partial(similarity_of, explanation, kind=similarity)
-    return (yield Reexplanation(other_trace, compare, key="class of the largest box"))
+    answer: Tensor = yield Reexplanation(other_trace, compare, key="class of the largest box")
+    return answer
 
 
 def _class_of_largest_box(objects: AnnotatedObjects, default: int) -> int:

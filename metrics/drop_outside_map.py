@@ -50,4 +50,5 @@ def drop_outside_map(
         explanation, key, 1, lambda rows, copies: outside[rows, None]
     )
     before = perturbation.image_confidence(explanation)
-    return ((before - after) / before.abs())[:, 0]
+    drop: Tensor = ((before - after) / before.abs())[:, 0]
+    return drop

@@ -122,7 +122,8 @@ def _relative_changes(explanation: Explanation, nearby: Nearby) -> MetricGenerat
     """Compute ||Phi(y) - Phi(x)|| / ||Phi(x)|| of each sample: (B, samples)."""
     distances = yield from nearby.answers(explanation, _distance)
     norm = explanation.required_raw_map.double().flatten(1).norm(dim=1)
-    return distances / norm.masked_fill(norm == 0, torch.nan)[:, None]
+    relative: Tensor = distances / norm.masked_fill(norm == 0, torch.nan)[:, None]
+    return relative
 
 
 @takes_fields
@@ -237,7 +238,8 @@ def _relative_move(first: Tensor, second: Tensor, smallest: float) -> Tensor:
     b = second.double().flatten(1)
     sizes = a.abs()
     divisors = sizes.maximum(smallest * sizes.amax(1, keepdim=True))
-    return ((b - a) / divisors).norm(dim=1)
+    distance: Tensor = ((b - a) / divisors).norm(dim=1)
+    return distance
 
 
 def _distance(original: Explanation, noisy: Explanation) -> Tensor:
@@ -245,4 +247,5 @@ def _distance(original: Explanation, noisy: Explanation) -> Tensor:
     x = original.required_raw_map.double().flatten(1)
     y = noisy.required_raw_map.double().flatten(1)
     # Infinite if a map isn't finite, since NaN means a map of zeros.
-    return (y - x).norm(dim=1).nan_to_num(torch.inf, torch.inf)
+    distance: Tensor = (y - x).norm(dim=1).nan_to_num(torch.inf, torch.inf)
+    return distance

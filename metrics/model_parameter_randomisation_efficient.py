@@ -51,7 +51,8 @@ def model_parameter_randomisation_efficient(
     random_trace = partial(randomised_trace, trace, seed)
     randomised = yield Reexplanation(random_trace, complexity, randomised_key(seed))
     trained = complexity(explanation)
-    return (randomised - trained) / trained
+    rise: Tensor = (randomised - trained) / trained
+    return rise
 
 
 def histogram_entropy(explanation: Explanation, bins: int) -> Tensor:

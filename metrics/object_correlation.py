@@ -43,7 +43,10 @@ def object_correlation(
         return at_objects(trace, torch.stack([_largest(boxes) for boxes in other_boxes]))
 
     compare = partial(similarity_of, explanation, kind=similarity)
-    return (yield Reexplanation(other_trace, compare, key="largest other object of its class"))
+    answer: Tensor = yield Reexplanation(
+        other_trace, compare, key="largest other object of its class"
+    )
+    return answer
 
 
 def _largest(boxes: Tensor) -> Tensor:

@@ -45,4 +45,5 @@ def random_logit(
         return trace.again(targets=shifted % num_classes)
 
     compare = partial(similarity_of, explanation, kind=similarity)
-    return (yield Reexplanation(other_trace, compare, key=("random logit", seed)))
+    answer: Tensor = yield Reexplanation(other_trace, compare, key=("random logit", seed))
+    return answer

@@ -168,7 +168,8 @@ def road_combined(
     """
     lerf = yield imputation.request(explanation, "lowest")
     morf = yield imputation.request(explanation, "highest")
-    return (lerf.mean(1) - morf.mean(1)) / 2
+    score: Tensor = (lerf.mean(1) - morf.mean(1)) / 2
+    return score
 
 
 def _normal(trace: Trace, seed: int) -> Tensor:

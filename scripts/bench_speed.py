@@ -181,7 +181,8 @@ def cases(network: Network, precision: str) -> Calls:
 
     def forward() -> Tensor:
         with torch.inference_mode(), arithmetic(precision, images.device):
-            return network.model(images)
+            logits: Tensor = network.model(images)
+            return logits
 
     def evaluate() -> object:
         return ab.evaluate(network.model, network.layer, data, FIVE, AXIOMS)

@@ -199,7 +199,8 @@ def measured(library: str, name: str, batch: int) -> Row:
 
     def forward() -> Tensor:
         with torch.inference_mode():
-            return network(images)
+            logits: Tensor = network(images)
+            return logits
 
     def trace_and_drops() -> Tensor:
         return cut_model.trace(images).ablation_drops

@@ -228,7 +228,8 @@ def trained(name: str, seed: int, recipe: Recipe) -> nn.Module:
     train(network, recipe.loss, images, targets, recipe.epochs, seed, recipe.batch)
     del network.coarse
     network = fold_batch_norm(network, networks.BUILDERS[name]())
-    return network.half().float() if seed else network
+    rounded: nn.Module = network.half().float() if seed else network
+    return rounded
 
 
 def main() -> None:

@@ -159,7 +159,8 @@ def sparse_loss(sparsity: float, network: nn.Sequential, images: Tensor, present
         images = images.contiguous(memory_format=torch.channels_last)
     activations = network.get_submodule("features")(images)
     classes = binary_cross_entropy_with_logits(network[1:](activations), present)
-    return 3 * classes + sparsity * activations.mean()
+    loss: Tensor = 3 * classes + sparsity * activations.mean()
+    return loss
 
 
 def train(

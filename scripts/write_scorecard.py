@@ -112,7 +112,7 @@ def rows_of_metrics(name: str, metrics: Sequence[str]) -> pd.DataFrame:
     return _signed(rows, name, manifest.commit(), datetime.now(UTC).isoformat())
 
 
-def judged_values(metric: plugins.Plugin) -> list[str]:
+def judged_values(metric: plugins.AnyPlugin) -> list[str]:
     """Return the names of the metric's values of an image that have a direction.
 
     Only these can be judged by the scorecard.

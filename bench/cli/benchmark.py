@@ -16,7 +16,7 @@ from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.progress import Estimate, progress
 
 if TYPE_CHECKING:
-    from axiom_bench.evaluation.plugins import Plugin
+    from axiom_bench.evaluation.plugins import Method, Metric
     from axiom_bench.run.composing.settings import Settings
     from axiom_bench.run.result import JobResult
 
@@ -152,7 +152,7 @@ def configuration_text(overrides: Sequence[str], config_folder: Path | None = No
 
 
 def check_report(
-    report: Mapping[str, Any], methods: Sequence[Plugin], metrics: Sequence[Plugin]
+    report: Mapping[str, Any], methods: Sequence[Method], metrics: Sequence[Metric]
 ) -> None:
     """Check that the methods and values that `report.*` names can exist.
 
@@ -187,7 +187,7 @@ def check_report(
         check_names(options, names, values | _values(others))
 
 
-def _values(metrics: Sequence[Plugin]) -> set[str]:
+def _values(metrics: Sequence[Metric]) -> set[str]:
     """Return the names of all values of the metrics, per image and of the whole data set."""
     from axiom_bench.evaluation.plugins import value_names, whole_set_value_names
 

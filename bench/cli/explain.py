@@ -124,7 +124,8 @@ def image_paths(names: Sequence[Path]) -> tuple[list[Path], list[str], list[str]
     notes: list[str] = []
     problems: list[str] = []
     for name in names:
-        images, other = [""], ""
+        images = [""]
+        other = ""
         if os.path.isdir(name):
             try:
                 images, other = image_files(name)

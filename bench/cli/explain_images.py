@@ -24,7 +24,7 @@ from axiom_bench.environment import add_current_folder
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import with_score_scale
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.plugins import AnyPlugin, Method
 from axiom_bench.examination.examine import examined_input
 from axiom_bench.explanation.heatmaps import ClassScore, Heatmaps
 from axiom_bench.models.load import LoadedModel, load_model
@@ -80,7 +80,7 @@ class Explainer:
     BenchError if the model can't be cut there.
     """
 
-    def __init__(self, model: LoadedModel, settings: Settings, methods: Sequence[Plugin]) -> None:
+    def __init__(self, model: LoadedModel, settings: Settings, methods: Sequence[Method]) -> None:
         self.model = model
         self.methods = list(methods)
         axioms = settings.report["figures"]["plane"]
@@ -222,7 +222,7 @@ class Explainer:
         )
 
 
-def configured(kind: str, names: Iterable[str], entries: Mapping[str, Any]) -> list[Plugin]:
+def configured(kind: str, names: Iterable[str], entries: Mapping[str, Any]) -> list[AnyPlugin]:
     """Return the methods or metrics of these names, configured by their entries if they have any.
 
     Args:

@@ -21,17 +21,17 @@ _UNPRINTED = re.compile(
 
 
 def printable(text: str) -> str:
-    """Return the text with a question mark for each character that a terminal would obey.
+    r"""Return the text with a question mark for each character that a terminal would obey.
 
-    >>> printable("\\x1b[2Jname")
+    >>> printable("\x1b[2Jname")
     '?[2Jname'
     """
     return _UNPRINTED.sub("?", text)
 
 
 def escape_missing_characters() -> None:
-    """Let standard output and error write characters that their encodings lack as escapes, such as
-    \\u2191.
+    r"""Let standard output and error write characters that their encodings lack as escapes, such as
+    \u2191.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # streams of notebooks and tests take all characters

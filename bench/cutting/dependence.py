@@ -1,5 +1,6 @@
-"""Check that a network's scores of an image are a function of that image only: the same at each
-call and in each batch.
+"""Check that a network's scores of an image are a function of that image only.
+
+They must be the same at each call and in each batch.
 
 A run computes scores many times: of single images, in batches, and of perturbed copies. If they
 differ from call to call, no value means anything. If they differ from batch to batch, images run
@@ -39,8 +40,9 @@ class OtherScores(BenchError):
 
 
 def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
-    """Return a sentence if an image's scores depend on the others of its batch, or if no batch is
-    taken; otherwise "".
+    """Return a sentence if an image's scores depend on the others of its batch.
+
+    Also return one if the network takes no batch, and "" otherwise.
 
     This takes two passes: one of another image, and one of both.
 
@@ -106,8 +108,9 @@ def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
 
 
 def _mate(values: Tensor) -> Tensor:
-    """Return another image in the range of the image's values, with less contrast. Whole numbers,
-    as of words, stay.
+    """Return another image in the range of the image's values, with less contrast.
+
+    Whole numbers, as of words, stay.
     """
     if not values.is_floating_point():
         return values
@@ -124,8 +127,9 @@ def _takes_batch(part: nn.Module) -> bool:
 
 
 def _is_rounding(network: ScoredNetwork, image: Tensor, difference: Tensor) -> bool:
-    """Return True if scores differ by at most LAST_BITS times the effect of changing the image's
-    last bits.
+    """Return True if scores differ by no more than the image's last bits explain.
+
+    The limit is LAST_BITS times the effect of changing these bits.
 
     Some deep networks, such as EfficientNetV2 and MaxViT, make a rounding error large.
     """
@@ -138,8 +142,9 @@ def _is_rounding(network: ScoredNetwork, image: Tensor, difference: Tensor) -> b
 
 @contextmanager
 def one_image_is_enough(model: nn.Module) -> Iterator[None]:
-    """Turn a BatchNorm's error for a single image in this block into OtherScores: it has no
-    statistics of its own.
+    """Turn a BatchNorm's error for a single image in this block into OtherScores.
+
+    Such a BatchNorm has no statistics of its own.
     """
     try:
         yield
@@ -154,8 +159,9 @@ def one_image_is_enough(model: nn.Module) -> Iterator[None]:
 
 
 def _changes(network: ScoredNetwork, image: Tensor) -> OtherScores:
-    """Return the error for scores that differ from call to call, with the function that draws
-    random numbers.
+    """Return the error for scores that differ from call to call.
+
+    It names the function that draws random numbers.
     """
     before = _random_states(image.device)
     with _Draws(image.device) as drawing:
@@ -183,8 +189,9 @@ def _changes(network: ScoredNetwork, image: Tensor) -> OtherScores:
 
 
 class FixedDraws(nn.Module):
-    """A network that draws random numbers by design, as Monte Carlo dropout does, with one fixed
-    draw of them.
+    """A network that draws random numbers by design, with one fixed draw of them.
+
+    An example is Monte Carlo dropout.
 
     Each pass of each image draws the same numbers. So its scores are a function of the image, with
     gradients, ablation drops and values like any other network's. Several draws are several

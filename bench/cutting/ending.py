@@ -21,10 +21,11 @@ SOFTMAX = {"softmax", "softmax2d", "logsoftmax"}
 SIGMOID = {"sigmoid", "expit", "logsigmoid"}
 # Operations that keep the values.
 KEPT = {
-    "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "movedim", "getitem",
-    "contiguous", "clone", "to", "type", "float", "double", "half", "bfloat16", "identity", "dropout",
+    "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose",
+    "movedim", "getitem", "contiguous", "clone", "to", "type", "float", "double", "half",
+    "bfloat16", "identity", "dropout",
 }  # fmt: skip
-# with numbers only
+# Operations that change the values. They count only if their other arguments are numbers.
 CHANGED = {
     "clamp",
     "clip",

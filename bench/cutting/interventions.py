@@ -1,5 +1,6 @@
-"""Interventions: versions of an image without one of its parts, drawn again with everything else
-the same.
+"""Interventions: versions of an image without one of its parts.
+
+Everything else is drawn again as it was.
 
 The true effect of a part is the difference in the score when the part is left out. No pixel is
 filled, blurred or moved, so that every version is an image of the data set's kind. If two objects
@@ -28,8 +29,9 @@ MAX_PARTS = 8  # the most parts with Shapley values: 255 images without some of 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A part of an image, and versions of the image without it. Pixels are those of the
-    preprocessed image.
+    """A part of an image, and versions of the image without it.
+
+    Pixels are those of the preprocessed image.
 
     The parts of an image have disjoint regions that cover it together: objects first, then marks,
     the ground last. Only the ground may have an empty region.
@@ -85,8 +87,7 @@ def effects(
     rows: int,
     passes: Passes,
 ) -> tuple[Tensor, ...]:
-    """Compute S minus the mean of S over a part's versions, for each part of each image: (n_parts,)
-    per image.
+    """Compute S minus the mean of S over a part's versions, (n_parts,) per image.
 
     A version that equals its image bit by bit has the image's score, so that such a part's effect
     is exactly 0.
@@ -201,8 +202,9 @@ def _check(parts: Parts) -> None:
 
 
 def _absent(parts: Parts) -> Iterator[tuple[int, ...]]:
-    """Return all sets of parts except the empty one: part i is absent if bit i of the set's number
-    is set.
+    """Return all sets of parts except the empty one.
+
+    Part i is absent if bit i of the set's number is set.
     """
     places = range(len(parts))
     return (tuple(i for i in places if bits >> i & 1) for bits in range(1, 2 ** len(parts)))

@@ -51,8 +51,9 @@ class Found:
 
 
 class ObjectScores(nn.Module):
-    """A network whose scores belong to one object of each image: (images (B, C', H', W'), place) ->
-    logits (B, C).
+    """A network whose scores belong to one object of each image.
+
+    It maps images (B, C', H', W') and a place to logits (B, C).
 
     A module's `true_contributions` gets the place too.
 
@@ -91,20 +92,23 @@ class ObjectScores(nn.Module):
 
     @abstractmethod
     def ends(self, image: Tensor) -> Tensor:
-        """Return places that every image of this size has, which read all values that places share:
-        (1 or 2, ...).
+        """Return one or two places that every image of this size has, (1 or 2, ...).
+
+        Together they read all values that places share.
         """
 
     @abstractmethod
     def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
-        """Find the objects of each image with at least this probability, the most probable first,
-        at most MOST.
+        """Find the objects of each image with at least this probability.
+
+        Return at most MOST, the most probable first.
         """
 
     @abstractmethod
     def nearest(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Return the places of the objects in boxes (B, 4) of images (B, C', H', W'), of these
-        classes (B,).
+        """Return the places of the objects in boxes (B, 4), of these classes (B,).
+
+        The images are (B, C', H', W').
         """
 
     @abstractmethod
@@ -133,8 +137,9 @@ class ObjectScores(nn.Module):
             return network.made_of(output)
 
     def _assert_logits(self, values: Tensor, classes: int) -> None:
-        """Raise BenchError if the values can't be logits of the classes, which are their dimension
-        `classes`.
+        """Raise BenchError if the values can't be logits of the classes.
+
+        The classes are their dimension `classes`.
         """
         network = type(self.module).__name__
         count = values.shape[classes]
@@ -164,8 +169,9 @@ class ObjectScores(nn.Module):
 
 
 class BoxScores(ObjectScores):
-    """A network of boxes: it, or `read`, returns (boxes (B, N, 4), logits (B, N, C)) before
-    suppression.
+    """A network of boxes: it, or `read`, returns boxes (B, N, 4) and logits (B, N, C).
+
+    They are those before suppression.
 
     Boxes are x0 y0 x1 y1 in pixels of the image. A place, (B, 5), is the position among N, and the
     box there.
@@ -177,8 +183,9 @@ class BoxScores(ObjectScores):
         return at_position(logits, place[:, 0].long())
 
     def following(self, images: Tensor, place: Tensor) -> Tensor:
-        """Compute logits (B, C) at the network's box with the highest IoU with the place's box, for
-        changed images.
+        """Compute logits (B, C) for changed images, at the box nearest to the place's.
+
+        Nearest is the network's box with the highest IoU with the place's box.
 
         A box may move to another position (D-RISE, Petsiuk et al. 2021, arXiv:2006.03204, section
         3.2).
@@ -190,9 +197,7 @@ class BoxScores(ObjectScores):
 
     @torch.no_grad()
     def nearest(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Return the positions of the boxes with the highest IoU with these boxes, and the boxes
-        there.
-        """
+        """Return the position and the box with the highest IoU with each of these boxes."""
         found, _ = self._checked(images)
         positions = _nearest(found, boxes.to(found))
         return torch.cat([positions[:, None], found[torch.arange(len(found)), positions]], 1)
@@ -265,8 +270,9 @@ class BoxScores(ObjectScores):
 
 
 class RegionScores(ObjectScores):
-    """A network of masks: it, or `read`, returns maps of classes (B, C, h, w), directly or as an
-    entry of KEYS.
+    """A network of masks: it, or `read`, returns maps of classes (B, C, h, w).
+
+    The maps are returned directly or as an entry of KEYS.
 
     The score is the sum of a class's logits over the region. A place is a region, (B, h, w), 1
     where a position counts (Seg-Grad-CAM: Vinogradova, Dibrov and Myers, AAAI 2020).
@@ -351,8 +357,9 @@ def at_position(logits: Tensor, position: Tensor) -> Tensor:
 
 
 def _nearest(boxes: Tensor, to: Tensor) -> Tensor:
-    """Return the position of the box with the highest IoU with each image's, (B,): boxes (B, N, 4),
-    to (B, 4).
+    """Return the position of the box with the highest IoU with each image's box, (B,).
+
+    The network's boxes are (B, N, 4), those of the images (B, 4).
     """
     pairs = zip(to[:, None], boxes, strict=True)
     return torch.stack([intersection_over_union(*pair)[0].argmax() for pair in pairs])
@@ -448,8 +455,9 @@ def other_object(trace: Trace) -> Trace:
 
 
 def network_of(trace: Trace) -> ObjectScores:
-    """Return the network of boxes or masks behind the trace. Raises BenchError for any other
-    network.
+    """Return the network of boxes or masks behind the trace.
+
+    Raises BenchError for any other network.
     """
     network = trace.cut_model.model
     if not isinstance(network, ObjectScores):
@@ -461,23 +469,26 @@ def network_of(trace: Trace) -> ObjectScores:
 
 
 def boxes_of(trace: Trace) -> Tensor:
-    """Return the box of each row's score, (B, 4) in pixels of the images. Raises BenchError as
-    `network_of` does.
+    """Return the box of each row's score, (B, 4) in pixels of the images.
+
+    Raises BenchError as `network_of` does.
     """
     network_of(trace)
     return trace.other_inputs[0][:, 1:]
 
 
 def regions_of(trace: Trace) -> Tensor | None:
-    """Return the region of each row's score, (B, h, w) of the network's maps; None for any other
-    network.
+    """Return the region of each row's score, (B, h, w) of the network's maps.
+
+    Return None for any other network.
     """
     return trace.other_inputs[0] if isinstance(trace.cut_model.model, RegionScores) else None
 
 
 def returned_of(trace: Trace, images: Tensor) -> Any:
-    """Return the result of a network of boxes or of masks for images, each counted as a pass of
-    trunk and head.
+    """Return the result of a network of boxes or of masks for images.
+
+    Each image counts as a pass of trunk and head.
     """
     with arithmetic(trace.cut_model.precision, trace.cut_model.device):
         returned = network_of(trace).returned(images)

@@ -1,5 +1,6 @@
-"""Outputs for networks that aren't classifiers of exclusive classes, as `output=` takes them:
-`axiom_bench.outputs`.
+"""Outputs for networks that aren't classifiers of exclusive classes.
+
+They are `axiom_bench.outputs`, and `output=` takes them.
 
 The scores of each output are columns (B, n), and a target is the index of a column. `read` is a
 function from the network's return value to the tensor that the output needs. Without it, this is
@@ -27,6 +28,7 @@ def similarity(
     references: Tensor, kind: str = "cosine", scale: float | None = None, read: Read | None = None
 ) -> Output:
     """Explain the similarity of an image's embedding (B, D) to reference embeddings, times a scale.
+
     A target is a reference.
 
     Args:
@@ -54,8 +56,9 @@ def similarity(
 
 
 def regression(function: ScoreFunction | None = None) -> Output:
-    """Explain numbers as they are, (B,) or (B, n), none of which belongs to a class. A target is a
-    column.
+    """Explain numbers as they are, (B,) or (B, n), none of which belongs to a class.
+
+    A target is a column.
 
     Args:
         function: A function from the network's return value to the numbers. None: the network
@@ -200,8 +203,9 @@ def detection(
     iou: float = 0.5,
     read: Callable[[Any], object] | None = None,
 ) -> Output:
-    """Explain the class score of the network's detections at reference boxes. A target is the index
-    of a box.
+    """Explain the class score of the network's detections at reference boxes.
+
+    A target is the index of a box.
 
     The network's return value, or the result of `read`, is one of two kinds:
 

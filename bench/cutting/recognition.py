@@ -17,8 +17,12 @@ from axiom_bench.cutting.output_presets import multi_label
 NEAR = 4e-3  # the tolerance relative to the largest probability; bfloat16 rounds by 2e-3
 OTHERS = 3  # the images in addition to the first, if only the values show what is returned
 SCORES = {
-    "probabilities": "probabilities, so the score is the logit before its softmax, or log p where none is seen",
-    "log_probabilities": "logarithms of probabilities, so the score is the logit before its log-softmax",
+    "probabilities": (
+        "probabilities, so the score is the logit before its softmax, or log p where none is seen"
+    ),
+    "log_probabilities": (
+        "logarithms of probabilities, so the score is the logit before its log-softmax"
+    ),
     "labels": (
         "probabilities of labels that don't exclude each other, so the score is the logit before "
         "its sigmoid"

@@ -27,7 +27,8 @@ def silence(trace: Trace) -> str:
     It names a later module whose weights are all zero, or otherwise the nearest earlier layer with
     nonzero gradients.
     """
-    layer, count = trace.cut_model.layer, trace.num_valid
+    layer = trace.cut_model.layer
+    count = trace.num_valid
     images = "of the image" if count == 1 else f"of all {count} images"
     zeros = f"The gradients {images} at the layer {layer!r} are zero, and so are maps made of them"
     if module := _module_of_zeros(trace):

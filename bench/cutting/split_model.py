@@ -1,5 +1,6 @@
-"""Run a model that is split at a layer into trunk and head, each in its precision, and count the
-passes.
+"""Run a model that is split at a layer into trunk and head, and count the passes.
+
+Each part runs in its own precision.
 
 `SplitModel` is the cut model without its `trace`. `TracedNetwork` is the cut model together with
 the values that cross the cut for the images of one trace.
@@ -57,8 +58,7 @@ class CachesResults:
     _results: dict[Hashable, Any]
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """Compute a result on the first call with this key, and return the same result on all later
-        calls.
+        """Return the result for this key, which is computed on the first call.
 
         Several callers can thus share a result. A changed copy of the object computes its own.
 
@@ -81,8 +81,9 @@ class CachesResults:
 
 
 class SplitModel(CachesResults):
-    """The base of CutModel: all of it except `trace`, since a Trace needs this class. See CutModel
-    for the arguments.
+    """The base of CutModel: all of it except `trace`, since a Trace needs this class.
+
+    See CutModel for the arguments.
 
     Attributes:
         mates: See `TrunkAndHead`. The first trace sets it; None before.
@@ -146,8 +147,9 @@ class SplitModel(CachesResults):
 
     @property
     def tells_contributions(self) -> bool:
-        """True if the model has a method for its true contributions at this layer and to this
-        output.
+        """True if the model can compute its true contributions.
+
+        It needs a method for them at this layer and to this output.
         """
         explains_logits = self.output.build is None and self.output.function is None
         method = getattr(self.model, "true_contributions", None)
@@ -158,8 +160,9 @@ class SplitModel(CachesResults):
         )
 
     def rows_at_once(self, image: Tensor, with_gradient: bool = False) -> int:
-        """Return the number of images of an extra pass; see Limits. Raises BenchError before the
-        first trace.
+        """Return the number of images of an extra pass; see Limits.
+
+        Raises BenchError before the first trace.
         """
         return self.limits.rows_at_once(image, self.trunk_and_head.sizes, with_gradient)
 
@@ -170,8 +173,9 @@ class SplitModel(CachesResults):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the model's first floating-point parameter. Images are cast to it; the head
-        computes in it.
+        """The type of the model's first floating-point parameter.
+
+        Images are cast to it; the head computes in it.
         """
         return self._first_tensor().dtype
 
@@ -182,8 +186,9 @@ class SplitModel(CachesResults):
 
     @property
     def trunk_and_head(self) -> TrunkAndHead:
-        """The trunk and the head, checked against the model. Raises BenchError before the first
-        trace.
+        """The trunk and the head, checked against the model.
+
+        Raises BenchError before the first trace.
         """
         if self._trunk_and_head is None:
             raise BenchError(
@@ -192,8 +197,9 @@ class SplitModel(CachesResults):
         return self._trunk_and_head
 
     def take(self, inputs: SeveralInputs) -> None:
-        """Turn this copy of the network into one that takes images only. Its other inputs are bound
-        around each pass.
+        """Turn this copy of the network into one that takes images only.
+
+        Its other inputs are bound around each pass.
 
         Raises BenchError if the cut model was traced with other inputs before.
         """
@@ -211,8 +217,9 @@ class SplitModel(CachesResults):
             inputs.give(model)
 
     def for_size(self, images: Tensor) -> Self:
-        """Return this model cut for the size of images (B, C, *space): itself, unless it was
-        captured for another size.
+        """Return this model cut for the size of images (B, C, *space).
+
+        That is the model itself, unless it was captured for another size.
 
         At most MOST_SIZES sizes have graphs of their own. All others share a cut that needs no
         graph.
@@ -238,8 +245,9 @@ class SplitModel(CachesResults):
         return other
 
     def split(self, images: Tensor) -> TrunkAndHead:
-        """Return trunk and head. The first call makes them, with the first of the images (B, 3, H',
-        W').
+        """Return trunk and head.
+
+        The first call makes them, with the first of the images (B, 3, H', W').
 
         The network's other inputs must be bound around the call.
         """
@@ -283,16 +291,18 @@ class SplitModel(CachesResults):
         return activations.to(self.dtype), sides
 
     def head(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor:
-        """Compute outputs (R, C) for activations (R, K, H, W) with one row of side values each, and
-        count the pass.
+        """Compute outputs (R, C) for activations (R, K, H, W), and count the pass.
+
+        Each row of the activations has one row of side values.
 
         An output is a class's logit unless the cut model has another `output`.
         """
         return self.outputs_of(self._network_logits(activations, sides))
 
     def head_logits(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor:
-        """Compute logits (R, C) from the arguments of `head`. Their softmax is the probability of
-        each class.
+        """Compute logits (R, C) from the arguments of `head`.
+
+        Their softmax is the probability of each class.
         """
         return self.class_logits_of(self._network_logits(activations, sides))
 
@@ -305,8 +315,9 @@ class SplitModel(CachesResults):
         return self.outputs_of(self._logits_of(images.to(self.device, self.dtype), *others))
 
     def forward_logits(self, images: Tensor, *others: Tensor) -> Tensor:
-        """Compute logits (B, C) from the arguments of `forward`. Their softmax is the probability
-        of each class.
+        """Compute logits (B, C) from the arguments of `forward`.
+
+        Their softmax is the probability of each class.
         """
         return self.class_logits_of(self._logits_of(images.to(self.device, self.dtype), *others))
 
@@ -336,8 +347,9 @@ class SplitModel(CachesResults):
         return network_logits if module is None else module(network_logits).to(self.dtype)
 
     def class_logits_of(self, network_logits: Tensor) -> Tensor:
-        """Compute the logits of the explained classes from the network's own. A class may be a
-        group of these.
+        """Compute the logits of the explained classes from the network's own.
+
+        A class may be a group of these.
         """
         return self.outputs_of(network_logits) if self.output.are_logits else network_logits
 
@@ -377,8 +389,9 @@ class SplitModel(CachesResults):
 
     @torch.no_grad()
     def head_graph(self, activations: Tensor, sides: Any) -> HeadGraph | None:
-        """Return the head as a graph for the ablations, read on the first call; None if only whole
-        passes are safe.
+        """Return the head as a graph for the ablations, read on the first call.
+
+        Return None if only whole passes are safe.
         """
 
         def read() -> HeadGraph | None:
@@ -412,8 +425,9 @@ class SplitModel(CachesResults):
         return None if copy is None else self.once(("finetuned", copy), lambda: self.on(copy))
 
     def on(self, model: nn.Module) -> Self:
-        """Cut another model at the same layer with the same settings. Both share their `passes` and
-        `limits`.
+        """Cut another model at the same layer with the same settings.
+
+        Both share their `passes` and `limits`.
         """
         return self._like(model, self.layer)
 
@@ -424,8 +438,9 @@ class SplitModel(CachesResults):
         return self.once(("cut at", layer), lambda: self._like(self._user_copy, layer))
 
     def _like(self, model: nn.Module, layer: str) -> Self:
-        """Cut a model at a layer with this cut's settings, and share its passes, limits and
-        findings.
+        """Cut a model at a layer with this cut's settings.
+
+        Both share their passes, limits and findings.
         """
         other = type(self)(
             model,
@@ -498,9 +513,7 @@ class TracedNetwork:
         )
 
     def scaled(self, output: float, inputs: float) -> TracedNetwork:
-        """Return the same network with its scores times `output`, and its head's input divided by
-        `inputs`.
-        """
+        """Return the network with its scores times `output` and its head's input over `inputs`."""
         return replace(
             self, output_scale=self.output_scale * output, input_scale=self.input_scale * inputs
         )
@@ -512,8 +525,9 @@ class TracedNetwork:
         )
 
     def head_pass(self, activations: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the activations as a leaf, (B, K, H, W), and outputs (B, C) in their autograd
-        graph.
+        """Return the activations (B, K, H, W) and the outputs (B, C).
+
+        The activations are a leaf, and the outputs are in their autograd graph.
 
         A backward pass must retain this graph, since later calls may return it again.
         """
@@ -524,22 +538,25 @@ class TracedNetwork:
         return leaf, self.head(leaf)
 
     def head_logits(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Compute logits (R, C) from the arguments of `head`. Their softmax is the probability of
-        each class.
+        """Compute logits (R, C) from the arguments of `head`.
+
+        Their softmax is the probability of each class.
         """
         return self._logit_scale * self.cut_model.head_logits(
             self._unscaled(activations), self._sides_of(rows)
         )
 
     def forward(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Compute outputs (R, C) of the whole model for other images, differentiable in them; see
-        Trace.forward.
+        """Compute outputs (R, C) of the whole model for other images.
+
+        They are differentiable in the images; see Trace.forward.
         """
         return self.output_scale * self.cut_model.forward(images, *self.others_of(rows))
 
     def forward_logits(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Compute logits (R, C) of the whole model for other images. Their softmax is the
-        probability of each class.
+        """Compute logits (R, C) of the whole model for other images.
+
+        Their softmax is the probability of each class.
         """
         return self._logit_scale * self.cut_model.forward_logits(images, *self.others_of(rows))
 
@@ -562,8 +579,7 @@ class TracedNetwork:
     def ablation_drops(
         self, activations: Tensor, targets: Tensor, channels: Tensor | None = None
     ) -> Tensor:
-        """Compute S - S_k for every channel k of the trace's activations set to zero: (B, K),
-        exact.
+        """Compute S - S_k, exact, for every channel k of the activations set to zero: (B, K).
 
         See cutting.ablation.
 
@@ -592,8 +608,9 @@ class TracedNetwork:
     @torch.inference_mode(False)
     @torch.no_grad()
     def drops_cost(self, activations: Tensor, targets: Tensor) -> float:
-        """Estimate the cost of all drops of an image in forward passes, from the work of two
-        channels.
+        """Estimate the cost of all drops of an image in forward passes.
+
+        It is measured by the work of two channels.
 
         These are channels of the first image. The estimate counts multiplications, and needs no
         drop of the others.
@@ -671,8 +688,9 @@ class TracedNetwork:
         return self.output_scale * truth.to(maps)
 
     def linear_head(self, activations: Tensor) -> Tensor:
-        """Return the final layer's weight (C, K), or raise BenchError if the head isn't global
-        average pooling + linear.
+        """Return the weight (C, K) of the final layer.
+
+        Raise BenchError if the head isn't global average pooling and one linear layer.
         """
         maps = self._unscaled(activations)
         graph = self.cut_model.head_graph(maps, self.sides)

@@ -1,5 +1,4 @@
-"""Cut a model at a layer and trace it: one pass gives the tensors that every method and both axioms
-need.
+"""Trace a cut model: one pass gives the tensors that all methods and both axioms need.
 
 `cut` makes a `CutModel`, which holds the model as two functions, trunk and head. `CutModel.trace`
 runs both on a batch and returns a `Trace`. The trace holds the pass's tensors, and computes
@@ -142,9 +141,7 @@ class Trace(CachesResults):
 
     @property
     def other_inputs(self) -> OtherInputs:
-        """The network's inputs other than the images, (B, ...) each, in the order in which they
-        were given.
-        """
+        """The network's inputs other than the images, (B, ...) each, in the given order."""
         return self.network.others
 
     @property
@@ -154,9 +151,7 @@ class Trace(CachesResults):
 
     @property
     def dimensions(self) -> int:
-        """The number of spatial axes of the activations: 1 for signals, 2 for images, 3 for
-        volumes.
-        """
+        """The number of spatial axes: 1 for signals, 2 for images, 3 for volumes."""
         return self.activations.ndim - 2
 
     @property
@@ -166,15 +161,17 @@ class Trace(CachesResults):
 
     @property
     def has_probability(self) -> bool:
-        """True if a softmax over the logits is a probability: two or more classes that exclude each
-        other.
+        """True if a softmax over the logits is a probability.
+
+        That holds for two or more classes that exclude each other.
         """
         return self.cut_model.output.softmax and self.logits.shape[1] > 1
 
     @property
     def passes(self) -> Passes:
-        """The passes since the cut was made, counted in images. All traces of a cut share this
-        count.
+        """The passes since the cut was made, counted in images.
+
+        All traces of a cut share this count.
         """
         return self.cut_model.passes
 
@@ -185,8 +182,9 @@ class Trace(CachesResults):
 
     @cached_property
     def classes_on_cpu(self) -> tuple[Tensor, Tensor]:
-        """The explained classes (B,) and the classes of the highest logits (B,), brought to the CPU
-        in one copy.
+        """The explained classes (B,) and the classes of the highest logits (B,), on the CPU.
+
+        Both are brought there in one copy.
         """
         explained, predicted = torch.stack([self.targets, self.logits.argmax(1)]).cpu()
         return explained, predicted
@@ -204,8 +202,9 @@ class Trace(CachesResults):
         return torch.stack(rows + rows[-1:] * self.num_padding)
 
     def generators(self, seed: int | str, rows: slice = slice(None)) -> list[torch.Generator]:
-        """Return a CPU generator for each image of these rows, seeded by `seed` and the image's
-        pixels as first traced.
+        """Return a CPU generator for each image of these rows.
+
+        Its seed is made of `seed` and the image's pixels as first traced.
 
         The explanation of a perturbed copy thus draws the same numbers as the explanation of its
         image, on every device and at every batch size. The two explanations differ only by the
@@ -249,8 +248,9 @@ class Trace(CachesResults):
         return gradient
 
     def forward(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Run the whole model on other images. The outputs are differentiable with respect to the
-        images.
+        """Run the whole model on other images.
+
+        The outputs are differentiable with respect to the images.
 
         Args:
             images: The images, (R, 3, H', W').
@@ -272,8 +272,9 @@ class Trace(CachesResults):
 
     @cached_property
     def ablation_drops(self) -> Tensor:
-        """The drop S - S_k of the score when channel k is set to zero, (B, K). Computed on first
-        use.
+        """The drop S - S_k of the score when channel k is set to zero, (B, K).
+
+        Computed on first use.
 
         A dead channel's drop is 0. All drops are exact, unless the cut has a budget,
         `ablation_channels`.
@@ -284,8 +285,9 @@ class Trace(CachesResults):
     @torch.inference_mode(False)
     @torch.no_grad()
     def drops(self) -> Drops:
-        """The `ablation_drops`, with which of them are exact, and the error of the others. Computed
-        on first use.
+        """The `ablation_drops`, with which of them are exact, and the error of the others.
+
+        Computed on first use.
         """
         budget = self.cut_model.ablation_channels
         if budget is None or self.network.has_free_drops(self.activations):
@@ -305,8 +307,9 @@ class Trace(CachesResults):
 
     @property
     def drops_cost(self) -> float:
-        """The cost of all drops of an image in forward passes, estimated from the work of two
-        drops.
+        """The cost of all drops of an image in forward passes.
+
+        It is estimated from the work of two drops.
         """
         cost = partial(self.network.drops_cost, self.activations, self.targets)
         return self.cut_model.once("drops cost", cost)
@@ -318,8 +321,9 @@ class Trace(CachesResults):
 
     @cached_property
     def true_contributions(self) -> Tensor | None:
-        """The exact contribution of each channel and position, (B, K, H, W), if the model can
-        compute it.
+        """The exact contribution of each channel and position, (B, K, H, W).
+
+        It is None if the model can't compute it.
 
         `TracedNetwork.true_contributions` has the conditions.
         """
@@ -330,6 +334,7 @@ class Trace(CachesResults):
     @torch.no_grad()
     def part_effects(self) -> tuple[Tensor, ...]:
         """The drop in S when a part of `interventions` is removed, for each row (n_parts,).
+
         Computed on first use.
 
         The drop is S minus the mean of S over the part's versions. S is the score of this trace's
@@ -344,8 +349,9 @@ class Trace(CachesResults):
     @torch.inference_mode(False)
     @torch.no_grad()
     def part_shapley_values(self) -> tuple[Tensor, ...]:
-        """The Shapley value of each part, for each row (n_parts,); see
-        `interventions.shapley_values`.
+        """The Shapley value of each part, for each row (n_parts,).
+
+        See `interventions.shapley_values`.
 
         n parts have 2^n - 1 sets that can be removed, each in as many versions as its parts have.
         Each version costs a forward pass.
@@ -357,8 +363,9 @@ class Trace(CachesResults):
         return self._values_of_parts(shapley_values)
 
     def _values_of_parts(self, compute: Callable[..., tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """Compute `effects` or `shapley_values` for this trace's rows; padded rows repeat the last
-        valid row's.
+        """Compute `effects` or `shapley_values` for this trace's rows.
+
+        Padded rows repeat the values of the last valid row.
         """
         if self.interventions is None:
             raise BenchError(
@@ -379,8 +386,9 @@ class Trace(CachesResults):
         return values + values[-1:] * self.num_padding
 
     def at(self, layer: str) -> Trace:
-        """Trace the same images and targets at another layer of the same model. Passes are counted
-        together.
+        """Trace the same images and targets at another layer of the same model.
+
+        Passes are counted together.
 
         Args:
             layer: A dotted module name.
@@ -402,8 +410,9 @@ class Trace(CachesResults):
         model: nn.Module | SplitModel | None = None,
         other_inputs: OtherInputs | None = None,
     ) -> Trace:
-        """Trace other images, classes, other inputs, or another model at the same layer. None keeps
-        this trace's.
+        """Trace other images, classes, other inputs, or another model at the same layer.
+
+        None keeps this trace's.
 
         The new trace is padded like this one if its rows end in equally many equal rows; otherwise
         it isn't padded. If it has as many images as this trace, they count as versions of these
@@ -431,8 +440,9 @@ class Trace(CachesResults):
         return self._with_extras(trace, self.num_padding if is_padded else 0)
 
     def _with_extras(self, trace: Trace, num_padding: int) -> Trace:
-        """Set the padded rows of a derived trace. If it has as many rows, also copy the OPTIONAL
-        fields of this one.
+        """Set the padded rows of a derived trace.
+
+        If it has as many rows, also copy the OPTIONAL fields of this one.
         """
         if len(trace) != len(self):
             return replace(trace, num_padding=num_padding)
@@ -463,8 +473,9 @@ class Trace(CachesResults):
 
 @dataclass(frozen=True)
 class RowsOfImages:
-    """The neighbouring rows of a trace that share an image, such as one row for each of its
-    labels.
+    """The neighbouring rows of a trace that share an image.
+
+    An image may have one row for each of its labels.
     """
 
     numbers: Tensor  # (B,), the number of each row's image; on the CPU
@@ -478,8 +489,9 @@ class RowsOfImages:
 
 
 def rows_of_images(trace: Trace) -> RowsOfImages:
-    """Find the rows of a trace that share an image, comparing the images once. Padded rows count as
-    the last valid row.
+    """Find the rows of a trace that share an image, comparing the images once.
+
+    Padded rows count as the last valid row.
 
     All images of a derived trace count as different. If two are equal, they may be versions of
     different first images, and then draw different numbers; see `Trace.generators`.
@@ -682,8 +694,9 @@ def cut(
     output: AnyOutput | None = None,
     ablation_channels: int | None = None,
 ) -> CutModel:
-    """Cut a model once at a layer, for many traces. Arguments and errors are those of
-    `CutModel`.
+    """Cut a model once at a layer, for many traces.
+
+    Arguments and errors are those of `CutModel`.
     """
     if isinstance(model, nn.Module):
         check_shapes(model)
@@ -714,8 +727,9 @@ def trace(
     output: AnyOutput | None = None,
     explained: int | str | None = None,
 ) -> Trace:
-    """Cut a model and trace it in one call, for notebooks: one trunk pass, one head pass and its
-    gradient.
+    """Cut a model and trace it in one call, for notebooks.
+
+    A trace is one trunk pass, one head pass and its gradient.
 
     Activations, gradients and drops are those of Fu et al. 2020, arXiv:2008.02312, section 3: F, g
     = dS/dF and S - S_k. The model isn't changed. Other arguments, and errors, are those of

@@ -233,7 +233,9 @@ def first_that_equals(
             return parts, kinds, capture
         except CannotSplit as error:
             reason = str(error)
-        except Exception as error:  # the graph of a user's code may raise anything, as for two images of a fixed batch
+        except Exception as error:
+            # The graph of a user's code may raise anything, such as for two images of a model with
+            # a fixed batch size.
             if isinstance(error, BenchError) or is_out_of_memory(error):
                 raise
             reason = reason_of(error)

@@ -229,7 +229,8 @@ class Block(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, channels, H, W) to (B, width, H / stride, W / stride)."""
         hidden = self.relu(self.bn1(self.conv1(images)))
-        return self.relu(self.bn2(self.conv2(hidden)) + self.shortcut(images))
+        output: Tensor = self.relu(self.bn2(self.conv2(hidden)) + self.shortcut(images))
+        return output
 
 
 def scenes_resnet() -> nn.Sequential:
@@ -346,7 +347,8 @@ class Segmenter(nn.Module):
         down = self.down(stem)
         up = self.to_down(self.bottleneck(down))
         up = self.to_stem(self.beside_down(torch.cat((up, down), 1)))
-        return self.classes(self.beside_stem(torch.cat((up, stem), 1)))
+        logits: Tensor = self.classes(self.beside_stem(torch.cat((up, stem), 1)))
+        return logits
 
 
 BUILDERS: Mapping[str, Callable[..., nn.Module]] = {

@@ -273,7 +273,8 @@ def _texture(number: int) -> NDArray[np.float64]:
     marble = np.sin(along + 3 * clouds / clouds.std())
     fields = (clouds, stripes, checks, rings, marble)
     field = fields[number % len(fields)]
-    return (field - field.min()) / (field.max() - field.min())
+    scaled: NDArray[np.float64] = (field - field.min()) / (field.max() - field.min())
+    return scaled
 
 
 @cache
@@ -386,7 +387,8 @@ def texture_window(rng: np.random.Generator, split: str) -> NDArray[np.float32]:
     bank = textures(split)
     texture = bank[rng.integers(len(bank))]
     top, left = rng.integers(TEXTURE_SIDE - SIDE + 1, size=2)
-    return texture[top : top + SIDE, left : left + SIDE]
+    window: NDArray[np.float32] = texture[top : top + SIDE, left : left + SIDE]
+    return window
 
 
 def _figures(

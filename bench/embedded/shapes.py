@@ -30,24 +30,29 @@ MOTIFS: dict[str, Callable[[Array, float], Array]] = {
 
 
 def _is_ball(distances: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
-    return (distances**2).sum(0) <= side**2
+    is_inside: NDArray[np.bool_] = (distances**2).sum(0) <= side**2
+    return is_inside
 
 
 def _is_cube(distances: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
-    return distances.max(0) <= side
+    is_inside: NDArray[np.bool_] = distances.max(0) <= side
+    return is_inside
 
 
 def _is_octahedron(distances: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
-    return distances.sum(0) <= side
+    is_inside: NDArray[np.bool_] = distances.sum(0) <= side
+    return is_inside
 
 
 def _is_cross(distances: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
-    return (3 * distances <= side).sum(0) >= 2
+    is_inside: NDArray[np.bool_] = (3 * distances <= side).sum(0) >= 2
+    return is_inside
 
 
 def _is_shell(distances: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
     squared_radius = (distances**2).sum(0)
-    return (squared_radius <= side**2) & (25 * squared_radius > 9 * side**2)
+    is_inside: NDArray[np.bool_] = (squared_radius <= side**2) & (25 * squared_radius > 9 * side**2)
+    return is_inside
 
 
 # For each solid a function that returns its voxels, and the side of a solid with about as many
@@ -152,7 +157,8 @@ class Shapes(Kind):
         motif = MOTIFS[self.classes[label]](positions, rng.uniform(2.5, 3.5))
         height = rng.uniform(0.2, 0.35) * rng.choice([-1, 1])
         direction = rng.choice([-1, 1])
-        return (brightness + height * motif[::direction])[:, None]
+        signal: NDArray[np.float64] = (brightness + height * motif[::direction])[:, None]
+        return signal
 
 
 SIGNALS = Shapes(
@@ -259,7 +265,8 @@ class PlaneShapes(Shapes):
             is_inside = (along.imag >= 0).all(0)
         # OpenCV's line has a fifth of the side as its thickness. It covers the pixels within half
         # of that, rounded up, of the outline.
-        return from_outline <= (side // 5 + 1) // 2 if frame else is_inside
+        is_drawn: NDArray[np.bool_] = from_outline <= (side // 5 + 1) // 2 if frame else is_inside
+        return is_drawn
 
     def ink(
         self, rng: np.random.Generator, brightness: float, glyph: NDArray[np.bool_], label: int

@@ -200,7 +200,8 @@ def names(kind: str) -> list[str]:
 def by_degree(name: str, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return one entry per degree of a kind of spoiling, by name.
 
-    >>> entries = by_degree("blur", {"title": "Blurred", "params": {"sigma": 2}, "degrees": [0.25, 1]})
+    >>> config = {"title": "Blurred", "params": {"sigma": 2}, "degrees": [0.25, 1]}
+    >>> entries = by_degree("blur", config)
     >>> list(entries), entries["blur_25"]["title"], entries["blur_25"]["params"]
     (['blur_25', 'blur_100'], 'Blurred, 25 %', {'degree': 0.25, 'sigma': 2})
     """
@@ -256,8 +257,8 @@ def matching(kind: str, text: str) -> str:
 
     If the text is a name already, or fits no entry or several, return the text itself.
 
-    >>> [matching("method", text) for text in ("GradCAM++", "x-grad-cam", "Grad-CAM", "grad_cam", "MyCAM")]
-    ['grad_cam_pp', 'xgrad_cam', 'grad_cam', 'grad_cam', 'MyCAM']
+    >>> [matching("method", text) for text in ("GradCAM++", "x-grad-cam", "Grad-CAM", "MyCAM")]
+    ['grad_cam_pp', 'xgrad_cam', 'grad_cam', 'MyCAM']
     """
     if text in names(kind):
         return text

@@ -315,8 +315,9 @@ class Reading(NamedTuple):
 def examined_labels(
     outputs: Any, labels: Any, names: Sequence[str] | None = None, classes: int | None = None
 ) -> Answer:
-    """Answer how often a network predicts labelled images correctly, and whether the labels have
-    another meaning for it.
+    """Answer how often a network predicts labelled images correctly.
+
+    Also answer whether the labels have another meaning for it.
 
     The answer makes no sense for random weights.
 
@@ -407,8 +408,9 @@ def fits_better(fits: NDArray[np.bool_], labels: Indices, right: int, classes: i
 
 
 def wilson(right: int, number: int) -> tuple[float, float]:
-    """Return the 95 % interval of the share `right / number` (Wilson's score), for a number of at
-    least 1.
+    """Return the 95 % interval of the share `right / number` (Wilson's score).
+
+    The number is at least 1.
     """
     share = right / number
     square = NORMAL**2 / number

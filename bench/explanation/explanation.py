@@ -1,5 +1,6 @@
-"""An Explanation: the result of one method on a batch, with everything that a metric reads; and a
-metric's Curve.
+"""An Explanation: the result of one method on a batch; and a metric's Curve.
+
+An Explanation has everything that a metric reads.
 
 Annotations come through protocols, which the classes Annotation and Batch of data.batch satisfy.
 """
@@ -45,8 +46,9 @@ class Map:
 
 
 def heatmap(raw_map: Tensor, size: Sequence[int], normalise: str = "maximum") -> Tensor:
-    """Turn a raw map into a heatmap: ReLU, bilinear resize (align_corners=False) and scaling to [0,
-    1].
+    """Turn a raw map into a heatmap: ReLU, bilinear resize and scaling to [0, 1].
+
+    The resize has align_corners=False.
 
     Maps of signals and volumes are resized linearly or trilinearly. A map without a positive value
     stays all zero. NaN stays NaN.
@@ -94,8 +96,9 @@ def heatmap(raw_map: Tensor, size: Sequence[int], normalise: str = "maximum") ->
 
 
 def _scaled(maps: Tensor, normalise: str) -> Tensor:
-    """Divide non-negative maps by their maximum, and subtract their minimum first if `normalise`
-    says so.
+    """Divide non-negative maps by their maximum.
+
+    Subtract their minimum first if `normalise` says so.
     """
     space = axes(maps, 1)
     if normalise.startswith("minmax"):
@@ -105,8 +108,9 @@ def _scaled(maps: Tensor, normalise: str) -> Tensor:
 
 
 def is_map(raw_map: object, dimensions: int) -> bool:
-    """Return True if a heatmap can be made of it: floating point, (B, h, w) for images, at least
-    one pixel.
+    """Return True if a heatmap can be made of it.
+
+    It is floating point, (B, h, w) for images, and has at least one pixel.
     """
     if not isinstance(raw_map, Tensor) or raw_map.ndim != dimensions + 1:
         return False
@@ -123,8 +127,9 @@ def weighted(weights: Tensor, activations: Tensor) -> Tensor:
 
 
 def check_heatmap(heatmap: object, finite: bool, images: Tensor | None) -> None:
-    """Raise BenchError unless a heatmap is a floating-point tensor (B, H', W') in [0, 1], of the
-    images' size.
+    """Raise BenchError unless a heatmap is a valid tensor (B, H', W').
+
+    It is floating point, in [0, 1] and of the images' size.
 
     finite: True if NaN and infinity are refused as well.
     """
@@ -150,8 +155,9 @@ def check_heatmap(heatmap: object, finite: bool, images: Tensor | None) -> None:
 
 
 def check_objects(boxes: Sequence[object] | None, masks: object, heatmap: Tensor) -> None:
-    """Raise BenchError unless boxes are pixels inside the image and masks are bool and of the
-    heatmap's shape.
+    """Raise BenchError unless boxes and masks are valid.
+
+    Boxes are pixels inside the image, and masks are bool and of the heatmap's shape.
 
     Boxes are (n, 4) for each image, (n, 2) for a signal, and (n, 6) for a volume. A box has its
     starts and then its ends, each with the last axis first.
@@ -181,8 +187,9 @@ def check_objects(boxes: Sequence[object] | None, masks: object, heatmap: Tensor
 
 
 def _check_boxes(boxes: Tensor, sides: Sequence[int]) -> None:
-    """Raise BenchError unless boxes (n, 2 * axes) have an area and are pixels of an image with
-    these sides.
+    """Raise BenchError unless boxes (n, 2 * axes) have an area and are pixels.
+
+    The pixels are those of an image with these sides.
 
     Warn if a box reaches more than a pixel beyond the image.
     """
@@ -220,8 +227,9 @@ def _check_boxes(boxes: Tensor, sides: Sequence[int]) -> None:
 
 
 def _is_in_range(values: Tensor) -> bool:
-    """Return True if all values are in [0, 1], which NaN isn't. This takes one pass over the
-    values.
+    """Return True if all values are in [0, 1], which NaN isn't.
+
+    This takes one pass over the values.
     """
     if values.numel() == 0:
         return True
@@ -252,8 +260,9 @@ ANNOTATIONS = (
 
 
 class AnnotatedObjects(Protocol):
-    """The objects of one image, of several classes. Coordinates are pixels of the preprocessed
-    image.
+    """The objects of one image, of several classes.
+
+    Coordinates are pixels of the preprocessed image.
     """
 
     @property
@@ -266,8 +275,9 @@ class AnnotatedObjects(Protocol):
 
     @property
     def mask(self) -> Tensor | None:
-        """The class index of each pixel, (H', W'), negative for no class; None if there is no
-        mask.
+        """The class index of each pixel, (H', W'); None if there is no mask.
+
+        An index is negative for no class.
         """
 
     def boxes_of(self, target: int) -> Tensor:
@@ -278,8 +288,9 @@ class AnnotatedRows(Protocol):
     """The annotations of the rows of a trace."""
 
     def annotations_of(self, targets: Tensor, classes: int) -> Mapping[str, Any]:
-        """Return the annotations of the explained classes: {name in ANNOTATIONS: an Explanation's
-        field of that name}.
+        """Return the annotations of the explained classes.
+
+        The keys are names in ANNOTATIONS; a value is the Explanation's field of that name.
 
         targets: the explained classes, (B,). classes: the number of the model's classes.
         """
@@ -405,8 +416,9 @@ class Explanation(CachesResults):
 
     @cached_property
     def finite(self) -> Tensor:
-        """True if raw map, heatmap and score have neither NaN nor infinity, (B,) bool. Every metric
-        needs this.
+        """True if raw map, heatmap and score have neither NaN nor infinity, (B,) bool.
+
+        Every metric needs this.
         """
         fields = (self.raw_map, self.heatmap, None if self.trace is None else self.trace.scores)
         # A number times 0 is NaN unless it is finite; summing is ten times as fast as checking each
@@ -420,9 +432,7 @@ class Explanation(CachesResults):
 
     @cached_property
     def channel_totals(self) -> Tensor:
-        """The sum of each channel's contributions over space, m_k = sum over x, y of M_k: (B,
-        K).
-        """
+        """The sum of each channel's contributions over space, (B, K): m_k = sum_xy M_k."""
         if self.contributions is None:
             raise BenchError("This explanation is a Map, which has no contributions per channel.")
         return self.contributions.sum(axes(self.contributions))
@@ -471,8 +481,9 @@ class Explanation(CachesResults):
         targets: Tensor | None = None,
         model: nn.Module | SplitModel | None = None,
     ) -> Explanation:
-        """Explain other images, other classes or another model by the same method; annotations
-        stay.
+        """Explain other images, classes or another model by the same method.
+
+        Annotations stay.
 
         Args:
             images: Other images, (B, 3, H', W'). None keeps this explanation's.
@@ -527,9 +538,7 @@ class Curve:
     y_label: str = ""
 
     def axes(self, better: str = "none") -> dict[str, Any] | None:
-        """Return how to draw the curve, as plain data: {at, x, y, title, better}; None without
-        x.
-        """
+        """Return how to draw the curve, {at, x, y, title, better}; None without x."""
         if self.x is None:
             return None
         positions = [float(position) for position in self.x]

@@ -1,5 +1,6 @@
-"""The result of explaining images: heatmaps by method, with classes, axiom errors and notes, and
-their picture.
+"""The result of explaining images: heatmaps by method, and their picture.
+
+It also has classes, axiom errors and notes.
 
 The module imports torch and matplotlib only when something is drawn.
 """
@@ -49,8 +50,9 @@ STYLE = "font:13px/1.35 system-ui,sans-serif;overflow-wrap:anywhere"
 
 @dataclass(frozen=True)
 class ClassScore:
-    """A class with its softmax probability, or with its score if the model's output has no
-    probabilities.
+    """A class with its softmax probability.
+
+    If the model's output has no probabilities, the class has its score.
     """
 
     index: int
@@ -62,8 +64,9 @@ class ClassScore:
 
     @property
     def text(self) -> str:
-        """The value as people read it, such as "93 %" or "score 4.20". Only none and all are 0 %
-        and 100 %.
+        """The value as people read it, such as "93 %" or "score 4.20".
+
+        Only none and all are 0 % and 100 %.
         """
         if not self.is_probability:
             return f"score {self.value:#.3g}"
@@ -150,8 +153,9 @@ class Heatmaps(dict[str, "Tensor"]):
         return Image.fromarray(picture_of(self._pixels(row)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Draw all images with every method's map over them into a .png, .jpg, .webp, .pdf or .svg
-        file.
+        """Draw all images with every method's map over them into a file.
+
+        The file is a .png, .jpg, .webp, .pdf or .svg.
 
         A file of that name is replaced.
 
@@ -163,8 +167,9 @@ class Heatmaps(dict[str, "Tensor"]):
         self._draw(path, ending or "no ending")
 
     def show(self) -> None:
-        """Show the maps: in a notebook below the cell, otherwise in the machine's viewer of
-        pictures.
+        """Show the maps, in a notebook below the cell.
+
+        Elsewhere they open in the machine's viewer of pictures.
         """
         from rich import get_console
 
@@ -178,8 +183,9 @@ class Heatmaps(dict[str, "Tensor"]):
         Image.open(buffer).show()
 
     def _draw(self, file: str | os.PathLike[str] | io.BytesIO, kind: str) -> None:
-        """Draw the file by matplotlib's default settings, so that it doesn't depend on the user's
-        matplotlibrc.
+        """Draw the file by matplotlib's default settings.
+
+        It doesn't depend on the user's matplotlibrc.
         """
         # here, and below: `import axiom_bench` and a trace don't need it
         from matplotlib import (
@@ -194,8 +200,9 @@ class Heatmaps(dict[str, "Tensor"]):
                 raise BenchError(f"Can't write {file}: {error}.") from error
 
     def figure(self, names: Sequence[str] | None = None, colours: str = COLOURS) -> Any:
-        """Return matplotlib's figure: each image with its top classes, and below it the maps of
-        each explained class.
+        """Return matplotlib's figure: each image with its top classes.
+
+        Below an image are the maps of each explained class.
 
         Args:
             names: The names of the images. An image that has one name and several rows is drawn
@@ -334,8 +341,9 @@ class Heatmaps(dict[str, "Tensor"]):
         return view.picture(sample), {name: view.map(heat) for name, heat in heats.items()}
 
     def _pixels(self, row: int) -> Tensor:
-        """Return an image (3, H, W). If it hasn't three channels, all three are the mean of its
-        channels.
+        """Return an image (3, H, W).
+
+        If it hasn't three channels, all three are the mean of its channels.
         """
         if self.pictures is not None:
             return self.explained.new_tensor(self.pictures[row]).movedim(-1, 0) / 255
@@ -343,8 +351,9 @@ class Heatmaps(dict[str, "Tensor"]):
         return pixels if len(pixels) == 3 else pixels.mean(0, keepdim=True).expand(3, -1, -1)
 
     def _caption(self, row: int) -> str:
-        """Return "image 0: top cat (91 %)", and the class that is explained if it is another
-        one.
+        """Return a title such as "image 0: top cat (91 %)".
+
+        It also has the explained class, if that is another one.
         """
         explained = self.scores[row]
         if not explained.is_probability:
@@ -370,8 +379,9 @@ def _grid(count: int) -> tuple[int, int]:
 
 
 def panel(axis: Any, pixels: Pixels, title: str, note: str = "") -> None:
-    """Draw a picture on matplotlib's axes, without ticks and frame, between its title and a
-    note.
+    """Draw a picture on matplotlib's axes, between its title and a note.
+
+    The axes get no ticks and no frame.
     """
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
@@ -385,8 +395,9 @@ def panel(axis: Any, pixels: Pixels, title: str, note: str = "") -> None:
 
 
 def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
-    """Return an image (C, *space) at another size. If an image gets smaller, each pixel is an
-    average.
+    """Return an image (C, *space) at another size.
+
+    If an image gets smaller, each pixel is an average.
     """
     if tuple(image.shape[1:]) == tuple(size):
         return image

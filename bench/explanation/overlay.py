@@ -85,8 +85,9 @@ def drawn_over(
 
 
 def blend(image: Pixels, heatmap: Heat, colours: str = COLOURS, opacity: float = OPACITY) -> Pixels:
-    """Return the map (H, W) in colour over the grey image (H, W, 3), as (H, W, 3) uint8. NaN is
-    shown as no heat.
+    """Return the map (H, W) in colour over the grey image (H, W, 3), as (H, W, 3) uint8.
+
+    NaN is shown as no heat.
 
     Raises:
         BenchError: with the nearest names, if the colour map is unknown.
@@ -156,8 +157,9 @@ def colour_map(name: str) -> Any:
 
 
 def webp(picture: NDArray[Any]) -> bytes:
-    """Return the WebP file of a picture (H, W, 3), or a grey one (H, W), with values from 0 to
-    255.
+    """Return the WebP file of a picture (H, W, 3), or of a grey one (H, W).
+
+    Values are from 0 to 255.
     """
     image = Image.fromarray(picture.astype(np.uint8))
     image.thumbnail((MAX_SIDE, MAX_SIDE))
@@ -169,8 +171,9 @@ def webp(picture: NDArray[Any]) -> bytes:
 
 @dataclass(frozen=True)
 class View:
-    """Draws a sample with one, two or three spatial axes, its perturbed copies, maps and boxes in
-    pictures of one size.
+    """A view of a sample with one, two or three spatial axes, for pictures of one size.
+
+    It draws the sample, its perturbed copies, maps and boxes.
 
     A signal is drawn as curves, one below the other for each channel, with the heat behind them. A
     volume or a video is drawn as a sheet of nine slices along the first spatial axis. The slices
@@ -189,8 +192,9 @@ class View:
 
     @staticmethod
     def of(sample: Heat, heat: Heat) -> View:
-        """Return the view of a sample (C, *space). Its heat (*space) decides which slice is the
-        hottest.
+        """Return the view of a sample (C, *space).
+
+        Its heat (*space) decides which slice is the hottest.
         """
         depth = heat.shape[0] if heat.ndim == 3 else 1
         chosen = np.linspace(0, depth - 1, min(SLICES, depth)).round().astype(int)
@@ -228,8 +232,9 @@ class View:
         return np.tile(np.interp(positions, np.arange(self.space[0]), heat), (height, 1))
 
     def boxes(self, boxes: Sequence[Sequence[float]]) -> list[list[float]]:
-        """Return boxes x0 y0 x1 y1 in the picture's pixels. A volume's box is in every slice that
-        it reaches.
+        """Return boxes x0 y0 x1 y1 in the picture's pixels.
+
+        A volume's box is in every slice that it reaches.
         """
         if len(self.space) == 1:
             height, width = self._signal_size
@@ -291,8 +296,9 @@ class View:
 
 
 def _curves(shares: Heat, size: tuple[int, int]) -> Heat:
-    """Return a picture (1, H, W), black on white: a curve for each channel of a signal (C, L) in
-    [0, 1], in order.
+    """Return a picture (1, H, W) of a signal (C, L) in [0, 1], black on white.
+
+    It has a curve for each channel, in order.
     """
     height, width = (DRAWN * side for side in size)
     picture = Image.new("L", (width, height), 255)

@@ -77,13 +77,13 @@ def counted(findings: Iterable[Finding]) -> str:
 
 
 def printable(name: str) -> str:
-    """Return a name for a line of text, quoted if it isn't safe to print.
+    r"""Return a name for a line of text, quoted if it isn't safe to print.
 
     Names aren't safe that contain characters that end a line or control a terminal. A line that
     begins with :: or ##[ would be a command to GitHub Actions.
 
-    >>> printable("layer4"), printable("a\\nb"), printable("::error::b")
-    ('layer4', "'a\\\\nb'", "'::error::b'")
+    >>> printable("layer4"), printable("a\nb"), printable("::error::b")
+    ('layer4', "'a\\nb'", "'::error::b'")
     """
     if not name.isprintable() or name.lstrip().startswith(("::", "##[")) or not name.strip():
         name = repr(name)

@@ -288,19 +288,19 @@ def _opened(content: bytes | None, mode: str) -> Image.Image | None:
 
 
 def escaped(text: str) -> str:
-    """Return a text in which nothing is Markdown, HTML, a link or a mention of somebody.
+    r"""Return a text in which nothing is Markdown, HTML, a link or a mention of somebody.
 
     >>> escaped("a|b <c>")
-    'a\\\\|b \\\\<c\\\\>'
+    'a\\|b \\<c\\>'
     """
     return MARKUP.sub(r"\\\1", " ".join(text.split())).replace("@", "@\u200b")
 
 
 def code(name: str) -> str:
-    """Return a name as code, in which nothing is Markdown either.
+    r"""Return a name as code, in which nothing is Markdown either.
 
     >>> code("xgrad_cam@torchcam"), code("a|b`c")
-    ('`xgrad_cam@torchcam`', "`a\\\\|b'c`")
+    ('`xgrad_cam@torchcam`', "`a\\|b'c`")
     """
     text = printable(name).replace("`", "'").replace("\\", "/").replace("|", r"\|")
     return f"`{text}`"

@@ -233,7 +233,8 @@ class Builder:
             codes.setdefault(str(text), len(codes)) for text in column.dictionary.to_pylist()
         ]
         kind = np.int16 if name in _NAMED[-3:] else np.int32
-        return np.array(codes_here, dtype=kind)[column.indices.to_numpy()]
+        row_codes: NDArray[Any] = np.array(codes_here, dtype=kind)[column.indices.to_numpy()]
+        return row_codes
 
     def _split(self, metrics: NDArray[np.int16], rows: Block) -> None:
         """Store the rows of each metric as a part of its block."""

@@ -1,4 +1,5 @@
 """Read a finished run: its manifest, and the records, curves and run times that the manifest lists.
+
 A record file may also hold values of other commands. Only the values whose keys the manifest names
 count.
 """
@@ -36,8 +37,9 @@ class CurvePart(NamedTuple):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the parsed manifest.json. If a command hasn't ended, return the manifest of the values
-    so far: see `running.read`.
+    """Return the parsed manifest.json.
+
+    If a command hasn't ended, return the manifest of the values so far: see `running.read`.
 
     Raises:
         BenchError: If the manifest is missing, can't be read or isn't a run's manifest, or if a
@@ -51,8 +53,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_run(folder: str | Path) -> pd.DataFrame:
-    """Return the values of a run folder, in the columns of `axiom_bench.evaluate`: a row per image,
-    method and metric.
+    """Return the values of a run folder, one row per image, method and metric.
+
+    The columns are those of `axiom_bench.evaluate`.
 
     The values of the whole data set, at the end, have the image id "*". With xarray,
     `.set_index([...])["value"].to_xarray()` turns columns into dimensions.
@@ -71,8 +74,9 @@ def read_run(folder: str | Path) -> pd.DataFrame:
 
 
 def read_records(folder: Path, manifest: Manifest) -> pd.DataFrame:
-    """Return the rows that the manifest counts, job after job, in columns.RECORD_COLUMNS; names are
-    categories.
+    """Return the rows that the manifest counts, job after job.
+
+    They have the columns columns.RECORD_COLUMNS; names are categories.
 
     The values of whole data sets are at the end and have the image id "*". Raise BenchError, with
     the file's name, if a file is missing or damaged.
@@ -83,8 +87,10 @@ def read_records(folder: Path, manifest: Manifest) -> pd.DataFrame:
 def read_by_metric(
     folder: Path, manifest: Manifest, apart: Collection[str] = ()
 ) -> tuple[Records, Records]:
-    """Return the rows of `read_records` in compact form, as (records of all metrics except those in
-    `apart`, records of the metrics in `apart`).
+    """Return the rows of `read_records` in compact form, as two parts.
+
+    The first part has the records of all metrics except those in `apart`, the second those of the
+    metrics in `apart`.
 
     One file is read at a time. Raise BenchError like `read_records`.
     """
@@ -119,8 +125,10 @@ def _record_tables(folder: Path, manifest: Manifest, schema: pa.Schema) -> Itera
 
 
 def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Yield the tables. A thread makes the next table while the caller uses the current one,
-    because hashing and unpacking release Python's lock.
+    """Yield the tables.
+
+    A thread makes the next table while the caller uses the current one, because hashing and
+    unpacking release Python's lock.
     """
     with ThreadPoolExecutor(1) as thread:
         upcoming = thread.submit(next, tables, None)
@@ -135,8 +143,9 @@ def read_curves(
     curves: Collection[str] | None = None,
     method: str | None = None,
 ) -> Iterator[CurvePart]:
-    """Yield the curves that the manifest counts, one file at a time, because the curves of all
-    files together may take gigabytes.
+    """Yield the curves that the manifest counts, one file at a time.
+
+    The curves of all files together may take gigabytes.
 
     `curves` has the names of the wanted curves (`None`: all), and `method` the only wanted method
     (`None`: all). Raise BenchError like `read_records`.
@@ -167,6 +176,7 @@ def _is_one_of(column: pa.ChunkedArray, names: Collection[str]) -> pa.ChunkedArr
 
 def read_runtime(folder: Path, manifest: Manifest) -> pd.DataFrame:
     """Return the run times in columns.RUNTIME_COLUMNS; the table is empty if none were measured.
+
     Raise BenchError if a file is missing or damaged.
 
     Combined runs may have timed one model, layer and data set on several devices. Only the times of
@@ -179,20 +189,24 @@ def read_runtime(folder: Path, manifest: Manifest) -> pd.DataFrame:
         return pd.DataFrame(columns=list(RUNTIME_COLUMNS))
     rows = pd.concat(tables, ignore_index=True)
     if not manifest.is_combined:
-        return rows
+        no_rows: pd.DataFrame = rows
+        return no_rows
     first_devices = rows.groupby(PLACE)["device"].transform("first")
     rows = rows[rows["device"] == first_devices]
-    return rows.drop_duplicates([*PLACE, "method", "step"], ignore_index=True)
+    unique_rows: pd.DataFrame = rows.drop_duplicates([*PLACE, "method", "step"], ignore_index=True)
+    return unique_rows
 
 
 def read_whole_set(folder: Path, manifest: Manifest) -> pd.DataFrame:
     """Return the values of whole data sets with their bootstrap replicates, in WHOLE_SET_COLUMNS.
+
     Raise BenchError if a file is missing or damaged.
     """
     tables = [table.to_pandas() for table in _whole_set_tables(Path(folder), manifest)]
     if not tables:
         return pd.DataFrame(columns=list(WHOLE_SET_COLUMNS))
-    return pd.concat(tables, ignore_index=True)
+    joined: pd.DataFrame = pd.concat(tables, ignore_index=True)
+    return joined
 
 
 def _table(folder: Path, manifest: Manifest, name: str, schema: pa.Schema) -> pa.Table:
@@ -237,8 +251,9 @@ def chosen(
 
 
 def status(folder: Path) -> Iterator[str]:
-    """Yield the lines of `axiom-bench status`: the jobs of a run that are done, continue and have
-    failed, read from its folder only.
+    """Yield the lines of `axiom-bench status`, read from the run folder only.
+
+    They list the jobs that are done, continue and have failed.
 
     Raise BenchError if the folder holds no run.
     """

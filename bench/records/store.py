@@ -202,7 +202,10 @@ def metadata_of(content: bytes) -> Any:
 
 def to_frame(tables: Iterable[pa.Table], schema: pa.Schema) -> pd.DataFrame:
     """Return the rows of several tables of one schema."""
-    return pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries().to_pandas()
+    frame: pd.DataFrame = (
+        pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries().to_pandas()
+    )
+    return frame
 
 
 GALLERY = pa.schema(

@@ -207,10 +207,20 @@ def charts_section(figures: Iterable[SavedFigure | LeftOut]) -> Section | None:
 # The order of the figures: the errors by depth, which only a run with several layers has; then the
 # paper's figures by number; then our own.
 FIGURES = (
-    lines.draw_by_depth, pictures.draw_pair, by_method.draw_networks, matrices.draw_confusion, pictures.draw_perturbed,
-    pictures.draw_grid, ranking.draw, ranking.draw_mean_ranks, points.draw_plane, by_method.draw, lines.draw_curves,
-    points.draw_costs, matrices.draw_agreement,
-)  # fmt: skip
+    lines.draw_by_depth,
+    pictures.draw_pair,
+    by_method.draw_networks,
+    matrices.draw_confusion,
+    pictures.draw_perturbed,
+    pictures.draw_grid,
+    ranking.draw,
+    ranking.draw_mean_ranks,
+    points.draw_plane,
+    by_method.draw,
+    lines.draw_curves,
+    points.draw_costs,
+    matrices.draw_agreement,
+)
 FOLDER = "figures"  # in the run folder
 
 

@@ -51,8 +51,8 @@ RECORDED = (
     "axiom-bench",
 )
 OF_A_METRIC = (
-    "title", "unit", "kind", "better", "tolerance", "of", "needs", "note", "definition", "deviation", "reference",
-    "unstable", "computed_from", "reached_by",
+    "title", "unit", "kind", "better", "tolerance", "of", "needs", "note", "definition",
+    "deviation", "reference", "unstable", "computed_from", "reached_by",
 )  # fmt: skip
 MAX_NAMES = 5  # the line about what is no longer shown lists at most this many names of each kind
 ACCENTS = {  # {TeX's accent: Unicode's combining character}

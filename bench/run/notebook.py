@@ -120,8 +120,9 @@ def evaluate(
     output: AnyOutput | None = None,
     explained: int | str | None = None,
 ) -> pd.DataFrame:
-    """Measure methods on a model: one row per image x method x metric, in the columns of the
-    records.
+    """Measure methods on a model: one row per image x method x metric.
+
+    The columns are those of the records.
 
     Metrics with values of the whole data set have further rows at the end, with the image id "*".
 
@@ -368,8 +369,9 @@ def overlay(
 
 
 def _network(model: nn.Module | CutModel | str) -> tuple[nn.Module, LoadedModel | None]:
-    """Return the network, and what is known about it if `load_model` has loaded it. Raise
-    BenchError if it is none.
+    """Return the network, and what is known about it if `load_model` has loaded it.
+
+    Raise BenchError if it is none.
     """
     if isinstance(model, str):
         model = load_model(model)
@@ -385,8 +387,9 @@ def _network(model: nn.Module | CutModel | str) -> tuple[nn.Module, LoadedModel 
 def _apart(
     model: nn.Module, explained: int | str | None, forms: list[SeveralInputs], batch: Batch
 ) -> Batch:
-    """Return the batch with only its explained images as `images`. Add the form of its several
-    inputs to `forms`.
+    """Return the batch with only its explained images as `images`.
+
+    Add the form of its several inputs to `forms`.
     """
     if not are_several(batch.images, model):
         return batch
@@ -405,8 +408,9 @@ def _cut_and_batch(
     explained: int | str | None,
     preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None,
 ) -> tuple[CutModel, LoadedModel | None, Batch, Pixels | None]:
-    """Return the cut network, what is known about it, the images as it takes them, and their
-    pictures if known.
+    """Return the cut network, what is known about it, and the images as it takes them.
+
+    The last value is the images' pictures, if they are known.
     """
     network, loaded = _network(model)
     forms: list[SeveralInputs] = []
@@ -435,8 +439,9 @@ def _cut_of(
     reshape: AnyReshape | None,
     output: AnyOutput | None,
 ) -> CutModel:
-    """Cut the network as requested, or as `load_model` has found, and return it. A cut model is
-    returned as it is.
+    """Cut the network as requested, or as `load_model` has found, and return it.
+
+    A cut model is returned as it is.
 
     Without a layer, the network is cut at the last layer that is spatial for the batch's images.
     Raise BenchError if a cut model is given with another layer, or with a reshape or output.
@@ -466,8 +471,9 @@ def _default_layer(
     output: AnyOutput | None,
     forms: list[SeveralInputs],
 ) -> tuple[str, AnyReshape | None]:
-    """Return the default layer, found with the other inputs of the batch's first image, and its
-    reshape.
+    """Return the default layer and its reshape.
+
+    It is found with the other inputs of the batch's first image.
     """
     network = shared_copy(model)
     if forms:
@@ -491,8 +497,9 @@ def _default_layer(
 
 
 def _indices(targets: object, loaded: LoadedModel | None, count: int) -> Any:
-    """Return the targets with names of classes replaced by their indices. Raise BenchError if a
-    name is unknown.
+    """Return the targets with names of classes replaced by their indices.
+
+    Raise BenchError if a name is unknown.
     """
     listed = [targets] * count if isinstance(targets, int | str) else targets
     if not isinstance(listed, list | tuple) or not any(
@@ -524,8 +531,9 @@ def chosen(kind: str, entries: Sequence[str | Callable[..., object]]) -> list[An
 
 
 def _as_batches(batches: Iterable[object], apart: Callable[[Batch], Batch]) -> Iterator[Batch]:
-    """Yield batches with image ids. The images of pairs (images, targets) are numbered in their
-    order.
+    """Yield batches with image ids.
+
+    The images of pairs (images, targets) are numbered in their order.
 
     Raise BenchError if a batch has another form. apart: see `_apart`.
     """
@@ -572,8 +580,9 @@ def _as_batch(entry: object) -> Batch:
 
 
 def _whole_set_columns(metrics: Sequence[Metric], parts: Iterable[Columns]) -> Iterator[Columns]:
-    """Yield the columns of the values of the whole data set per method, computed from the curves
-    among the parts.
+    """Yield the columns of the values of the whole data set, method by method.
+
+    They are computed from the curves among the parts.
     """
     aggregating_metrics = aggregating(metrics)
     if not aggregating_metrics:

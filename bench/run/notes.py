@@ -32,11 +32,15 @@ BAD_IMAGES = "images can't be read"
 PROBLEMS = "images have an annotation that is missing or can't be read"
 # {ending of the sentences about a problem of boxes or pictures: the line for all of them}
 ENDINGS = {
-    NEARLY_BLACK: f"pictures are nearly black: no value above {DARK} of 255. They are used as the file's type says; "
-    "if their numbers have another range (12 bits in a file of 16, or 0 and 1), save them over "
-    "the whole range",
-    OTHER_CLASS: "boxes are left out, since their class isn't one of data.classes; to use them, add it there, in the "
-    "order of the network's outputs",
+    NEARLY_BLACK: (
+        f"pictures are nearly black: no value above {DARK} of 255. They are used as the file's "
+        "type says; if their numbers have another range (12 bits in a file of 16, or 0 and 1), "
+        "save them over the whole range"
+    ),
+    OTHER_CLASS: (
+        "boxes are left out, since their class isn't one of data.classes; to use them, add it "
+        "there, in the order of the network's outputs"
+    ),
     NO_AREA: "boxes are left out, since they have no area",
     OUTSIDE: "boxes are left out, since they lie outside their image",
     SHARES: "boxes are left out, since they are in shares of the image, not in pixels",

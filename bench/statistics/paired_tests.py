@@ -319,7 +319,8 @@ def sign_test(ahead: Integers, behind: Integers) -> Floats:
     """Return the exact two-sided p of these numbers of signs, each as likely as the other."""
     from scipy.special import bdtr
 
-    return np.minimum(1.0, 2 * bdtr(np.minimum(ahead, behind), ahead + behind, 0.5))
+    p_values: Floats = np.minimum(1.0, 2 * bdtr(np.minimum(ahead, behind), ahead + behind, 0.5))
+    return p_values
 
 
 def normal_test(difference: Floats, error: Floats) -> Floats:

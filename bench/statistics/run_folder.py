@@ -393,7 +393,8 @@ def _with_new_codes(
     code = np.array(new_codes, dtype=np.int16)
     new_blocks = {}
     for name, block in blocks.items():
-        new_blocks[name] = replace(block, **{column: code[getattr(block, column)]})
+        changes = {column: code[getattr(block, column)]}
+        new_blocks[name] = replace(block, **changes)
     return tuple(ordered), new_blocks
 
 

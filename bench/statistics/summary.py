@@ -295,7 +295,8 @@ def aggregated(values: Floats, groups: Integers, **columns: Any) -> pd.DataFrame
     # first row is always of a group that comes after all others.
     last = int(groups.max(initial=0)) + 1
     table = pd.Series(np.append(0.0, values)).groupby(np.append(last, groups)).agg(**columns)
-    return table[table.index < last]
+    kept: pd.DataFrame = table[table.index < last]
+    return kept
 
 
 def _with_counts_of_images(

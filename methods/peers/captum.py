@@ -68,4 +68,5 @@ def extract(
     attributions = explainer.attribute(images, target=targets, **(options or {}))
     if extractor == "GuidedGradCam":
         attributions = attributions.abs()
-    return attributions.sum(1)
+    summed: Tensor = attributions.sum(1)
+    return summed

@@ -83,4 +83,5 @@ def extract(
     if extractor == "FinerCAM":  # takes one class per batch
         pairs = zip(images.split(1), targets.tolist(), strict=True)
         return np.concatenate([cam(image, target_idx=target) for image, target in pairs])
-    return cam(images, [ClassifierOutputTarget(target) for target in targets.tolist()])
+    maps: np.ndarray = cam(images, [ClassifierOutputTarget(target) for target in targets.tolist()])
+    return maps

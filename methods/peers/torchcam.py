@@ -78,4 +78,5 @@ def extract(
         The maps, (B, H, W).
     """
     with getattr(library, extractor)(model, layers, **(options or {})) as cam:
-        return cam(targets.tolist(), model(images), normalized=normalized)[0]
+        cams: Tensor = cam(targets.tolist(), model(images), normalized=normalized)[0]
+        return cams

@@ -168,4 +168,5 @@ def maps_of_keys(trace: Trace, values: Tensor) -> Tensor:
             f"{trace.layer!r} {height}x{width} positions; choose a layer whose maps are the patch "
             "tokens."
         )
-    return values[:, num_tokens - height * width :].unflatten(1, (height, width))
+    grid: Tensor = values[:, num_tokens - height * width :].unflatten(1, (height, width))
+    return grid

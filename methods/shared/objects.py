@@ -55,7 +55,8 @@ def explained_object(trace: Trace) -> Tensor:
     y = middles(trace.images.mT) * trace.images.shape[2]
     is_row_inside = (y >= y0) & (y < y1)
     is_column_inside = (x >= x0) & (x < x1)
-    return (is_row_inside[:, :, None] & is_column_inside[:, None]).to(trace.dtype)
+    inside: Tensor = (is_row_inside[:, :, None] & is_column_inside[:, None]).to(trace.dtype)
+    return inside
 
 
 def middles(values: Tensor) -> Tensor:

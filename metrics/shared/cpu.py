@@ -20,8 +20,10 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     from numba import njit
 
+    compiled: Callable[..., Any]
     try:
-        return njit(cache=True, nogil=True)(function)
+        compiled = njit(cache=True, nogil=True)(function)
     except RuntimeError:
         # Numba can write neither to this folder nor to the user's, so every process compiles.
-        return njit(nogil=True)(function)
+        compiled = njit(nogil=True)(function)
+    return compiled

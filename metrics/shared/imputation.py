@@ -97,12 +97,14 @@ def _filled_volume(volume: np.ndarray, hole: np.ndarray) -> np.ndarray:
         sums = values
         for axis in range(3):
             sums = ndimage.correlate1d(sums, (1.0, 2.0, 1.0), axis, mode="constant")
-        return (sums - 8 * values) / 56
+        means: np.ndarray = (sums - 8 * values) / 56
+        return means
 
     def product(missing: np.ndarray) -> np.ndarray:
         values = np.zeros(hole.shape)
         values[hole] = missing
-        return diagonal * missing - around(values)[hole]
+        product: np.ndarray = diagonal * missing - around(values)[hole]
+        return product
 
     if count == 0:
         return filled
@@ -201,7 +203,8 @@ def _neighbour_sum(values: np.ndarray, y: int, x: int) -> float:
     below = values[y + 1]
     along = above[x] + below[x] + row[x - 1] + row[x + 1]
     across = above[x - 1] + above[x + 1] + below[x - 1] + below[x + 1]
-    return EDGE_WEIGHT * along + CORNER_WEIGHT * across
+    weighted: float = EDGE_WEIGHT * along + CORNER_WEIGHT * across
+    return weighted
 
 
 @compiled
@@ -366,7 +369,8 @@ def _inner(first: np.ndarray, second: np.ndarray) -> float:
         other = second[y]
         for x in range(len(row)):
             sums[x] += row[x] * other[x]
-    return sums.sum()
+    total: float = sums.sum()
+    return total
 
 
 @compiled

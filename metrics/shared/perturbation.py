@@ -91,7 +91,8 @@ class Filling:
         def perturbed(rows: slice, copies: slice) -> Tensor:
             return self.blended(images[rows], amount[rows])[:, None]
 
-        return (yield PerturbedImages((key, repr(self)), 1, perturbed))[:, 0]
+        scores: Tensor = (yield PerturbedImages((key, repr(self)), 1, perturbed))[:, 0]
+        return scores
 
     def _values(self, images: Tensor) -> Tensor:
         """Return the replacement in a shape that broadcasts to the images; see `pixels`."""

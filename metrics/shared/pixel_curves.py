@@ -159,7 +159,8 @@ def few_points(steps: int, passes: int) -> Tensor:
     extrema = (1 - angles.cos()) * (steps / 2)
     # Rounded twice: the middle of an odd number of steps would go up or down by the last bit.
     points = extrema.round(decimals=9).round().long()
-    return points.clamp(1, steps - 1).unique()
+    steps_solved: Tensor = points.clamp(1, steps - 1).unique()
+    return steps_solved
 
 
 def area_weights(points: Tensor, steps: int) -> Tensor:
@@ -184,7 +185,8 @@ def area_weights(points: Tensor, steps: int) -> Tensor:
     polynomials = _chebyshev(chosen, steps, degree)
     missing = exact_areas - polynomials @ _trapezoids(chosen)
     solved = torch.linalg.lstsq(polynomials, missing[:, None], driver="gelsd")
-    return (_trapezoids(chosen) + solved.solution[:, 0]) / steps
+    areas: Tensor = (_trapezoids(chosen) + solved.solution[:, 0]) / steps
+    return areas
 
 
 def _trapezoids(points: Tensor) -> Tensor:

@@ -46,9 +46,11 @@ def similarity(first: Explanation, second: Explanation, kind: str) -> Tensor:
     if kind not in KINDS:
         raise unknown("similarity of maps", kind, KINDS)
     if kind == "ssim":
-        maps = first.required_heatmap, second.required_heatmap
-        visible = torch.stack([heatmap.flatten(1).amax(1) > 0 for heatmap in maps]).all(0)
-        values = ssim(*maps).masked_fill(~visible, torch.nan)
+        first_map = first.required_heatmap
+        second_map = second.required_heatmap
+        are_visible = [heatmap.flatten(1).amax(1) > 0 for heatmap in (first_map, second_map)]
+        similarity = ssim(first_map, second_map)
+        values = similarity.masked_fill(~torch.stack(are_visible).all(0), torch.nan)
     else:
         correlation = pearson if kind == "pearson" else spearman
         values = correlation(first.required_raw_map, second.required_raw_map)
@@ -152,7 +154,8 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
 def _centred(values: Tensor) -> Tensor:
     """Subtract the mean and divide by the norm: (B, n); NaN if all values are equal."""
     centred = values - values.mean(1, keepdim=True)
-    return centred / centred.norm(dim=1, keepdim=True)
+    unit_vectors: Tensor = centred / centred.norm(dim=1, keepdim=True)
+    return unit_vectors
 
 
 def _ranks(maps: Tensor) -> Tensor:

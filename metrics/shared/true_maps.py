@@ -68,4 +68,5 @@ def at_size(maps: Tensor, size: Sequence[int]) -> Tensor:
     """
     enlarged = resized(maps.double(), list(map(max, maps.shape[1:], size)))
     pool = getattr(functional, f"adaptive_avg_pool{len(size)}d")
-    return pool(enlarged[:, None], tuple(size))[:, 0]
+    pooled: Tensor = pool(enlarged[:, None], tuple(size))[:, 0]
+    return pooled

@@ -301,7 +301,8 @@ def _exceeds(extent: np.ndarray, first: int, second: int, last_of_equals: bool) 
     """Return whether the first region is larger, or as large and comes first by its first pixel."""
     more = extent[first, 0] - extent[second, 0]
     later = extent[first, 1] - extent[second, 1]
-    return more > 0 or (more == 0 and (later > 0 if last_of_equals else later < 0))
+    comes_later: bool = more > 0 or (more == 0 and (later > 0 if last_of_equals else later < 0))
+    return comes_later
 
 
 @compiled
@@ -389,7 +390,8 @@ def raised_values(table: np.ndarray) -> np.ndarray:
         for first in range(table.shape[1] + 1 - 2 * half):
             for place in (first, first + half):
                 table[row - 1, place] = max(table[row - 1, place], table[row, first])
-    return table[0]
+    first_row: np.ndarray = table[0]
+    return first_row
 
 
 def contour_ious(levels: np.ndarray, true_boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -224,7 +224,8 @@ def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
     values = np.asarray(image)
     bits = 16
     if image.mode == "F":
-        low, high = float(values.min()), float(values.max())
+        low = float(values.min())
+        high = float(values.max())
         if not (low >= -HALF_STEP and high <= 1 + HALF_STEP):  # also where one is NaN
             raise ValueError(
                 f"its floats go from {low:.4g} to {high:.4g}, not within 0 to 1; save it with 8 "

@@ -360,7 +360,8 @@ def _choices(inside: str) -> Sequence[str]:
     ends = _RANGE.fullmatch(inside)
     if ends is None:
         return inside.split(",")
-    first, last = int(ends[1][:9]), int(ends[2][:9])
+    first = int(ends[1][:9])
+    last = int(ends[2][:9])
     if not 0 <= last - first < MAX_FILES:
         raise BenchError(
             f"data.path: {{{shown(inside)[1:-1]}}} is no range of at most {MAX_FILES:,} numbers."

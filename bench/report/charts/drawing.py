@@ -357,12 +357,12 @@ def panels(figure: Canvas, count: int, per_row: int = 3, **share: Any) -> list[A
 
 
 def wrapped(name: str, width: int = 14) -> str:
-    """Break a name into lines of about `width` letters.
+    r"""Break a name into lines of about `width` letters.
 
     Lines break at spaces, hyphens and after underscores.
 
     >>> wrapped("ablation_cam_axiomatic")
-    'ablation_cam_\\naxiomatic'
+    'ablation_cam_\naxiomatic'
     """
     parts = textwrap.wrap(name.replace("_", "_ "), max(4, width), break_long_words=False)
     return "\n".join(part.replace("_ ", "_") for part in parts)

@@ -446,8 +446,9 @@ def _fill_by_depth(axes: Any, lines: Sequence[Line], has_bands: bool) -> None:
     for line, points in zip(lines, points_by_line, strict=True):
         colour = line.style.colour
         if has_bands:
-            quartiles = (points["Lower quartile"], points["Upper quartile"])
-            axes.fill_between(x, *quartiles, color=colour, alpha=0.2, linewidth=0)
+            lower = points["Lower quartile"]
+            upper = points["Upper quartile"]
+            axes.fill_between(x, lower, upper, color=colour, alpha=0.2, linewidth=0)
         is_below = is_clipped(line.points, low)
         medians = points["Median"][is_below]
         axes.plot(x[is_below], medians, "v", color=colour, markerfacecolor="white", markersize=6)

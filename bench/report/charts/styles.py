@@ -46,7 +46,7 @@ class MethodStyle:
 
     @property
     def linestyle(self) -> Any:
-        """matplotlib's style of a line, whose unit is the width of the line."""
+        """The style of a line in matplotlib, whose unit is the width of the line."""
         return "-" if self.dash == (1, 0) else (0, [length / 2 for length in self.dash])
 
 

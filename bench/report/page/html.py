@@ -115,11 +115,11 @@ def script(name: str) -> Markup:
 
 
 def as_json(data: Any) -> Markup:
-    """Return data as JSON for a script element, which no text in the data can end. Raise ValueError
+    r"""Return data as JSON for a script element, which no text in the data can end. Raise ValueError
     for NaN and infinity, which JSON doesn't have.
 
     >>> str(as_json({"name": "</script>"}))
-    '{"name":"\\\\u003c/script\\\\u003e"}'
+    '{"name":"\\u003c/script\\u003e"}'
     """
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(text.translate(_IN_JSON))

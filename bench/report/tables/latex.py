@@ -80,11 +80,11 @@ def to_latex(table: Table) -> str:
 
 
 def escape(text: str) -> str:
-    """Return a text with every character escaped that has a meaning in LaTeX. A sign that pdfLaTeX
+    r"""Return a text with every character escaped that has a meaning in LaTeX. A sign that pdfLaTeX
     can't typeset becomes U+ and its code.
 
     >>> escape("xgrad_cam, 5 %")
-    'xgrad\\\\_cam, 5 \\\\%'
+    'xgrad\\_cam, 5 \\%'
     """
     return "".join(map(_escaped, text))
 

@@ -101,10 +101,10 @@ class Table:
 
 
 def parts_of(heading: str, count: int) -> tuple[str, ...]:
-    """Return the names of the numbers in a column's cells from its heading's last line, such as
+    r"""Return the names of the numbers in a column's cells from its heading's last line, such as
     "mean ± s.e. ↑". If the heading doesn't name them, they are numbered.
 
-    >>> parts_of("Confidence drop\\nmean \u00b1 s.e.", 2)
+    >>> parts_of("Confidence drop\nmean ± s.e.", 2)
     ('mean', 's.e.')
     """
     if count < 2:
