@@ -281,6 +281,19 @@ def is_name(value: object) -> bool:
     return 0 < len(value) <= MAX_NAME and value.isprintable() and value == value.strip()
 
 
+def home_expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with the home folder in place of a leading ~ or ~user.
+
+    Raise BenchError if there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise BenchError(
+            f"{path} begins with the home folder of nobody; write the whole path."
+        ) from error
+
+
 def is_path(value: object) -> bool:
     """Return whether a value can be the path of a file or folder, which need not exist.
 

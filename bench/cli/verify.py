@@ -155,7 +155,11 @@ def differing(
     for difference in compare(*_sampled(stored, now), rules):
         rows = difference.rows
         different = rows[difference.differs.any(axis=1)]
-        allowed = max(len(rows) > 2, int(FEW_OFF * len(rows))) if up_to_rounding else 0
+        allowed = 0
+        if up_to_rounding:
+            # one value of three or more may be off, and a share of many
+            least = 1 if len(rows) > 2 else 0
+            allowed = max(least, int(FEW_OFF * len(rows)))
         if len(different) > allowed:
             first = different.iloc[0]
             was = _text(first["value"], first["status"])

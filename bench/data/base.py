@@ -385,6 +385,8 @@ def subset(
         classes = {class_index(dataset, name) for name in only_classes}
         chosen = [index for index in chosen if classes.intersection(dataset.labels(index))]
         description = f"{len(chosen)} images of data.only_classes in {dataset.name!r}"
+    if not chosen and only_classes is None:
+        raise BenchError(f"There are no images in {dataset.name!r}.")
     if not chosen:
         raise BenchError(
             f"There are no images of data.only_classes={list(only_classes or ())} in "

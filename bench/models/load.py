@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +22,7 @@ from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.data.layouts.classes import NetworkClasses, class_indices, names_of_logits
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError, type_name, unknown
-from axiom_bench.kinds import shown
+from axiom_bench.kinds import home_expanded, shown
 from axiom_bench.models import layers, weights
 from axiom_bench.models.other_inputs import InputsFile
 from axiom_bench.models.outputs import find_output
@@ -233,7 +232,7 @@ def _with_inputs(
         return of_objects(spec, module, image)
     inputs = None
     if spec.inputs:
-        path = Path(spec.inputs).expanduser()
+        path = home_expanded(spec.inputs)
         inputs = InputsFile.of(path, module, image, spec.explained)
     return module, find_output(spec.output), inputs
 

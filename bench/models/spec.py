@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from axiom_bench.data.layouts.classes import Classes
-from axiom_bench.environment import conf_folder, read_yaml
+from axiom_bench.environment import conf_folder, home_expanded, read_yaml
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name, check, check_group, shown, whole, worded
 
@@ -162,7 +162,7 @@ class ModelSpec:
         """
         if self.weights in (None, AS_BUILT):
             return None
-        file = Path(self.weights).expanduser()
+        file = home_expanded(self.weights)
         # An existing file of another suffix, such as model.h5, is a file too: reading it explains
         # what is wrong with it.
         if self.weights.endswith(WEIGHTS_SUFFIXES) or (file.suffix and file.is_file()):
@@ -172,7 +172,7 @@ class ModelSpec:
             return None  # the package holds the weights of embedded networks
         else:
             name = self.name
-            folder = Path(self.weights_folder).expanduser()
+            folder = home_expanded(self.weights_folder)
             candidates = [folder / f"{self.architecture}{suffix}" for suffix in WEIGHTS_SUFFIXES]
         files = [path for path in candidates if path.is_file()]
         if not files:

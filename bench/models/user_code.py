@@ -17,6 +17,7 @@ from typing import Any
 
 from axiom_bench.cutting.output import Output
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.kinds import home_expanded
 
 FROM_FILE = "axiom_bench_user_"  # the prefix of the names of modules that are imported from a file
 EXPECTED = (
@@ -58,7 +59,7 @@ def import_function(
     # A user's module may need torchvision, which takes seconds, so it isn't imported at the top.
     import axiom_bench.data.torchvision_import  # noqa: F401
 
-    file = Path(module_path).expanduser()
+    file = home_expanded(module_path)
     is_file = module_path.endswith(".py")
     try:
         module = _import_file(file) if is_file else importlib.import_module(module_path)

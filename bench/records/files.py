@@ -19,6 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 from axiom_bench.errors import BenchError
+from axiom_bench.kinds import home_expanded
 from axiom_bench.notes import WARNINGS, DamagedFile, Notes
 
 
@@ -289,12 +290,7 @@ def local_path(text: str) -> Path:
             "and copy it from or to the bucket with the bucket's own tool, such as `aws s3 sync "
             "FOLDER s3://BUCKET/FOLDER`."
         )
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise BenchError(
-            f"{text} begins with the home folder of nobody; write the whole path."
-        ) from error
+    return home_expanded(text)
 
 
 def ensure_writable(folder: Path) -> None:

@@ -73,7 +73,8 @@ def write_judgement(
     lines = [*running.sentences(run.manifest), *warning_lines(run)]
     notes: list[str] = []
     for table in setting_tables:
-        lines += [*to_text(table)[: -len(table.notes)], ""]
+        table_lines = to_text(table)
+        lines += [*table_lines[: len(table_lines) - len(table.notes)], ""]
         notes += table.notes
     lines += dict.fromkeys(notes)  # each once, since they are nearly the same below every table
     if not truth and not spoiled_methods(run):

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -31,6 +30,7 @@ from axiom_bench.evaluation.plugins import (
 )
 from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.evaluation.specs import MethodSpec
+from axiom_bench.kinds import home_expanded
 from axiom_bench.models.spec import OBJECT_OUTPUTS
 from axiom_bench.models.weights import file_sha256, fit, state_sha256
 from axiom_bench.records.record_files import key
@@ -182,7 +182,7 @@ class Keys:
         """
         contents = []
         for setting, text in declared_files(plugin):
-            path = Path(text).expanduser()
+            path = home_expanded(text)
             if not path.exists():
                 raise BenchError(f"There is no file or folder {path}; set {setting}=PATH.")
             name = setting.rpartition(".")[2] if ".params." in setting else path.name

@@ -25,6 +25,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from axiom_bench.data.base import UNREADABLE, BadImage, Least
 from axiom_bench.data.formats.files import NotRegular, as_text, open_regular, why
 from axiom_bench.errors import BenchError
+from axiom_bench.kinds import home_expanded
 
 # Pillow's other readers aren't asked: PostScript, for one, would be run by another program.
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "GIF", "PPM", "BMP", "WEBP", "TIFF", "JPEG2000")
@@ -127,7 +128,7 @@ def upright(image: str | PathLike[str] | Image.Image) -> Image.Image:
         BenchError: If it is empty or can't be read.
     """
     if not isinstance(image, Image.Image):
-        return open_upright(Path(image).expanduser())[0]
+        return open_upright(home_expanded(image))[0]
     if 0 in image.size:
         raise BenchError(
             f"The image is {image.width} x {image.height} pixels; give one that isn't empty."

@@ -166,16 +166,17 @@ def expanded(overrides: Sequence[str]) -> list[str]:
     suite, part = chosen(overrides) or ("", "")
     if not suite:
         return list(overrides)
-    part = part or next(iter(Suite.of(suite).parts))
+    content = Suite.of(suite)
+    part = part or next(iter(content.parts))
+    part_overrides = content.part(part).overrides
     rest = [override for override in overrides if override.partition("=")[0] != SUITE]
     for override in rest:
         _check_free(suite, override)
-    content = Suite.of(suite)
     return [
         f"experiment={EXPERIMENT}",
         f"run={suite}-{part}",
         f"{PART}='{suite}/{part}@{content.sha256[:DIGITS]}'",
-        *content.part(part).overrides,
+        *part_overrides,
         *rest,
     ]
 
