@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from axiom_bench.data.layouts.classes import Classes
-from axiom_bench.environment import conf_folder, home_expanded, read_yaml
+from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import File, Name, check, check_group, shown, whole, worded
+from axiom_bench.kinds import File, Name, check, check_group, home_expanded, shown, whole, worded
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 AS_BUILT = "as_built"  # model.weights: keep the weights that a user's function has loaded itself
