@@ -16,9 +16,10 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SECONDS = 10  # that a page may take for anything, on a machine that is busy
 BAD = ("error", "warning")  # kinds of messages
 LOCAL = ("file:", "data:", "blob:", "about:")
-# What a browser tells in a task of its own is told late here: a test that looks before it fails at
-# every try.
-LATE = """const listen = EventTarget.prototype.addEventListener, types = ["close", "hashchange", "scroll", "toggle"];
+# Events that a browser sends in their own task are delayed here, so that a test that doesn't wait
+# for them fails at every try.
+LATE = """const listen = EventTarget.prototype.addEventListener;
+const types = ["close", "hashchange", "scroll", "toggle"];
 EventTarget.prototype.addEventListener = function (type, listener, ...options) {
   const late = (event) => setTimeout(() => listener.call(this, event), 150);
   return listen.call(this, type, types.includes(type) ? late : listener, ...options);
@@ -42,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """One for all tests of a process; skips where Playwright or Chromium is absent."""
+    """Return one browser for all tests of a process. Skip if Playwright or Chromium is absent."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="Playwright isn't installed (extra `dev`)"
     )
@@ -57,13 +58,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """(path of a page, **options of Playwright's new_context) -> the open page.
+    """Return a function (path of a page, **options of Playwright's new_context) that opens a page.
 
-    A "#fragment" may follow the path. The test fails where any page that it opened wrote an error
-    or a warning to the console, raised one, or asked for anything beyond files. Wait by selectors
-    and locators: `wait_for_function` polls by an evaluation that the pages' policy refuses.
+    A "#fragment" may follow the path. The test fails if a page that it opened wrote an error or a
+    warning to the console, raised an error, or requested anything except files. Wait by selectors
+    and locators, since `wait_for_function` polls by an evaluation that the pages' policy refuses.
     """
-    contexts, problems = [], []
+    contexts = []
+    problems = []
 
     def open_(path: Path | str, **options: Any) -> Page:
         context = browser.new_context(**options)
@@ -94,7 +96,9 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 
 @pytest.fixture
 def barriers() -> Callable[[Page], list[str]]:
-    """(page) -> the serious barriers that axe-core finds; skips where it isn't installed."""
+    """Return a function that lists a page's serious barriers according to axe-core. Skip if
+    axe-core isn't installed.
+    """
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="axe-core isn't installed (extra `dev`)"
     )

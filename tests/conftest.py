@@ -1,5 +1,7 @@
-"""Shared by all tests: the command as a user types it, the real photographs and weights, one thread
-a process.
+"""The fixtures and settings that all tests share.
+
+They contain the command as a user types it, the real photographs and weights, and one thread per
+process.
 """
 
 from __future__ import annotations
@@ -32,12 +34,12 @@ MAX_RUN_AGAIN = 2  # tests of a session; one more fails it
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # as many workers as cores; more threads would only wait for each other
+    # There are as many workers as cores, so more threads would only wait for each other.
     torch.set_num_threads(1)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, too
-    # no test cuts the power, and each write would wait for the disk
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for processes that tests start
+    # No test cuts the power, and each write would wait for the disk.
     os.fsync = lambda descriptor: None
-    # The same examples each time, whatever else was imported; a busy machine is no failure.
+    # Examples are the same each time, whatever else was imported. A slow machine is no failure.
     is_same = config.getoption("--hypothesis-seed") is None
     hypothesis.settings.register_profile("same", deadline=None, derandomize=is_same, database=None)
     hypothesis.settings.load_profile("same")
@@ -45,8 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _tests_run_again(config: pytest.Config) -> list[pytest.TestReport]:
-    """The failures after which `--reruns` ran a test again. A worker of xdist has no list: its
-    parent has it.
+    """Return the failures after which `--reruns` ran a test again.
+
+    A worker of xdist has no list, since its parent has it.
     """
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     return terminal.stats.get("rerun", []) if terminal else []
@@ -66,8 +69,9 @@ def pytest_terminal_summary(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Libraries and tests stay until the end: the search for garbage, which would visit them each
-    time, omits them.
+    """Exclude libraries and tests from garbage collection.
+
+    They stay until the end, and each collection would visit them.
     """
     gc.disable()
     try:
@@ -79,19 +83,22 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _each_yaml_text_is_parsed_once() -> Iterator[None]:
-    """The tests compose a thousand command lines of the same files; YAML's parser takes most of the
-    time of each.
+    """Parse each YAML text once.
+
+    The tests compose a thousand command lines from the same files, and YAML's parser takes most of
+    the time.
     """
-    load, kept = OmegaConf.load, {}
+    load = OmegaConf.load
+    cached = {}
 
     def load_once(file: str | Path | IO[Any]) -> Any:
         if isinstance(file, (str, Path)):
             return load(file)
         text = file.read()
         file.seek(0)
-        if text not in kept:
-            kept[text] = pickle.dumps(load(file))
-        return pickle.loads(kept[text])  # ten times as quick as to create it
+        if text not in cached:
+            cached[text] = pickle.dumps(load(file))
+        return pickle.loads(cached[text])  # ten times as fast as parsing
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OmegaConf, "load", staticmethod(load_once))
@@ -100,10 +107,9 @@ def _each_yaml_text_is_parsed_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def real_root() -> Path:
-    """The folder of real images and weights; skips where it is absent."""
-    root = Path(
-        os.environ.get("AXIOM_BENCH_REAL", Path(__file__).resolve().parents[1].parent / "shared")
-    )
+    """Return the folder of real images and weights. Skip if it is absent."""
+    default = Path(__file__).resolve().parents[1].parent / "shared"
+    root = Path(os.environ.get("AXIOM_BENCH_REAL", default))
     if not (root / "data" / "imagenet").is_dir():
         pytest.skip(f"no real images: {root}/data/imagenet is not there (set AXIOM_BENCH_REAL)")
     return root
@@ -111,7 +117,7 @@ def real_root() -> Path:
 
 @pytest.fixture
 def memory_store(tmp_path, monkeypatch) -> Path:
-    """The folder of the copies of memory://, which is an empty store."""
+    """Empty the store of memory:// and return the folder of its copies."""
     monkeypatch.setenv(urls.CACHE, str(tmp_path / "cache"))
     monkeypatch.setattr(MemoryFileSystem, "store", {})
     monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
@@ -120,38 +126,48 @@ def memory_store(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session")
 def git() -> Callable[..., str]:
-    """(folder, *arguments): what git prints, as an author of its own; skips where there is no
-    git.
+    """Return a function (folder, *arguments) that runs git with its own author and returns the
+    output. Skip if git isn't installed.
     """
     if shutil.which("git") is None:
         pytest.skip("no git")
     author = ("-c", "user.name=a", "-c", "user.email=a@b.c")
 
     def run(folder: Path, *arguments: str) -> str:
-        command = ["git", *author, *arguments]
-        return subprocess.run(
-            command, cwd=folder, check=True, capture_output=True, text=True
-        ).stdout
+        result = subprocess.run(
+            ["git", *author, *arguments],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return result.stdout
 
     return run
 
 
 @pytest.fixture(scope="session")
 def typed() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """(folder, *arguments, stdout=PIPE): `axiom-bench` in that folder, in a process of its own,
-    with nothing set.
+    """Return a function (folder, *arguments, stdout=PIPE) that runs `axiom-bench` in that folder.
+
+    The command has its own process and none of the variables that change it.
     """
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "COLUMNS")
-    }
+    environment = dict(os.environ)
+    environment.pop("PYTHONPATH", None)
+    environment.pop("COLUMNS", None)
     command = Path(sys.executable).with_name("axiom-bench")
 
     def run(
         folder: Path, *arguments: str, stdout: int = subprocess.PIPE
     ) -> subprocess.CompletedProcess[str]:
-        options = {"cwd": folder, "env": environment, "text": True, "check": False}
         return subprocess.run(
-            [command, *arguments], stdout=stdout, stderr=subprocess.PIPE, **options
+            [command, *arguments],
+            cwd=folder,
+            env=environment,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
 
     return run
@@ -159,13 +175,14 @@ def typed() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="session")
 def typed_here(tmp_path_factory) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """(folder, *arguments): `typed`, in this process, which has imported torch already."""
+    """Return `typed` for this process, which has already imported torch."""
     from axiom_bench.cli.main import main
 
     temporary = tmp_path_factory.getbasetemp()
 
     def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        output, errors = io.StringIO(), io.StringIO()
+        output = io.StringIO()
+        errors = io.StringIO()
         try:
             with (
                 _process_as_before(temporary),
@@ -189,11 +206,15 @@ def _each_test_leaves_the_process_as_it_was(tmp_path_factory) -> Iterator[None]:
 
 @contextmanager
 def _process_as_before(temporary: Path) -> Iterator[None]:
-    """Restores `sys.path` and the environment, and forgets the modules imported from the temporary
-    folder: other tests write other modules under their names. Libraries stay, since many can't be
+    """Restore `sys.path` and the environment, and forget modules imported from the temporary
+    folder.
+
+    Other tests write other modules under the same names. Libraries stay, since many can't be
     imported twice.
     """
-    modules, path, environment = set(sys.modules), list(sys.path), dict(os.environ)
+    modules = set(sys.modules)
+    path = list(sys.path)
+    environment = dict(os.environ)
     try:
         yield
     finally:

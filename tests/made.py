@@ -24,7 +24,7 @@ def run(
 
 
 def value_or_sentence(call: Callable[[], Any]) -> Any:
-    """What it returns, or the one sentence of its BenchError."""
+    """Return the call's value, or the one sentence of its BenchError."""
     try:
         return call()
     except BenchError as error:

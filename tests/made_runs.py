@@ -55,7 +55,9 @@ RECORD = f"records/{'0' * 32}-00000000.parquet"  # the first record file
 
 
 def _axioms(generator: np.random.Generator, ids: list[str]) -> dict[tuple[str, str], np.ndarray]:
-    """(method, metric) -> (n,) errors with the heavy tail of a division by a score near zero."""
+    """Return (n,) errors of each (method, metric), with the heavy tail of a division by a score
+    near zero.
+    """
     n = len(ids)
     tail = 1 / np.abs(generator.normal(0.4, 0.5, n))
     gap = np.abs(generator.normal(0.5, 0.2, n))
@@ -67,8 +69,9 @@ def _axioms(generator: np.random.Generator, ids: list[str]) -> dict[tuple[str, s
         ("-", "axiom_floor_conservation"): 0.3 * gap * tail,
     }
     for number, method in enumerate(METHODS):
-        # hires_cam ties with xgrad_cam, as in theory
-        worse = 1.2 if method == "hires_cam" else 1 + 0.2 * number
+        worse = (
+            1.2 if method == "hires_cam" else 1 + 0.2 * number
+        )  # hires_cam ties with xgrad_cam, as in theory
         values[method, "sensitivity_error"] = worse * values["-", "zeta"]
         values[method, "conservation_error"] = worse * values["-", "epsilon"]
         values[method, "conservation_error_raw"] = worse * gap * 4
@@ -123,8 +126,8 @@ def records_of(
 def rows_of(
     metric: str, values: Mapping[str, Any], status: str = "zero_map", **names: Any
 ) -> pd.DataFrame:
-    """Records of a metric by method -> its values image by image; NaN has the other status."""
-    place = {
+    """Return records of a metric from each method's values per image. NaN has the other status."""
+    keys = {
         "experiment": "synthetic",
         "model": "net",
         "layer": "last",
@@ -132,17 +135,23 @@ def rows_of(
         "metric": metric,
         **names,
     }
-    frames = [
-        pd.DataFrame({**place, "method": method, "image_id": [f"{i:02d}" for i in range(len(column))],
-                      "target_class": 1, "predicted_class": 1, "value": column,
-                      "status": np.where(np.isfinite(column), "ok", status)})
-        for method, column in values.items()
-    ]  # fmt: skip
+    frames = []
+    for method, column in values.items():
+        columns = {
+            **keys,
+            "method": method,
+            "image_id": [f"{number:02d}" for number in range(len(column))],
+            "target_class": 1,
+            "predicted_class": 1,
+            "value": column,
+            "status": np.where(np.isfinite(column), "ok", status),
+        }
+        frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
 
 
 def runtime_of(layers: Layers, methods: Methods) -> pd.DataFrame:
-    """A trace of 10 ms, all drops in 20, the methods beyond the trace in 1, 2, 3, ... ms."""
+    """Return run times: 10 ms for the trace, 20 for all drops, and 1, 2, 3, ... per method."""
     steps = [("forward", "-", 8.0), ("trace", "-", 10.0), ("ablation_drops", "-", 20.0)]
     steps += [("method", method, float(i + 1)) for i, method in enumerate(methods)]
     passes = {
@@ -172,7 +181,7 @@ def runtime_of(layers: Layers, methods: Methods) -> pd.DataFrame:
 
 
 def pictures_of(model: str, methods: Methods, n: int = 4, size: int = 64) -> dict[str, Any]:
-    """Ramps as images and one blob per map: enough to see whether a picture is flipped, or beside
+    """Return ramps as images and one blob per map: enough to see if a picture is flipped or beside
     the wrong name.
     """
     generator = np.random.default_rng(1)

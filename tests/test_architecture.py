@@ -110,11 +110,10 @@ def forbidden_imports(room_name: str) -> dict[str, list[str]]:
     for name in sources():
         if room(name) != room_name:
             continue
-        # get() and names() ask the plug-ins
         if name in (
             "axiom_bench.methods",
             "axiom_bench.metrics",
-        ):
+        ):  # get() and names() ask the plug-ins
             allowed = {*MAY_IMPORT[room_name], "evaluation.plugins"}
         else:
             allowed = MAY_IMPORT[room_name]
@@ -224,17 +223,21 @@ def test_a_column_of_the_tables_touches_the_summary_and_the_tables():
 
 
 def test_what_counts_as_rounding_is_one_number():
-    """It had six values, each called ROUNDING: a difference that one table called real was rounding
+    """Six constants were once called ROUNDING. A difference that one table called real was rounding
     in the next.
     """
-    places = {
-        f"{name}.{target.id}"
-        for name, tree in sources().items()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign | ast.AnnAssign)
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-        if isinstance(target, ast.Name) and target.id.isupper() and "ROUNDING" in target.id
-    }
+    places = set()
+    for name, tree in sources().items():
+        targets = []
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign):
+                targets += node.targets
+            elif isinstance(node, ast.AnnAssign):
+                targets.append(node.target)
+        constants = [target.id for target in targets if isinstance(target, ast.Name)]
+        for constant in constants:
+            if constant.isupper() and "ROUNDING" in constant:
+                places.add(f"{name}.{constant}")
     assert places == {"axiom_bench.columns.FLOAT32_ROUNDING"}
 
 
@@ -246,9 +249,10 @@ def test_package_docstrings_are_short():
 
 
 def import_all(names: list[str], results: Any) -> None:
-    """In a copy of this process, which has imported torch: imports everything of ours anew, in the
-    checkout's root, where `bench`, `methods` and `metrics` are importable. Sends what it finds
-    wrong.
+    """Import all our modules again in a copy of this process, which has imported torch.
+
+    The copy runs in the checkout's root, where `bench`, `methods` and `metrics` are importable. It
+    sends the problems that it finds to `results`.
     """
     for name in [
         name for name in sys.modules if name.partition(".")[0] in ("axiom_bench", *FOLDERS)
@@ -294,7 +298,7 @@ def test_single_import_name_and_no_hidden_module():
 
 @pytest.mark.slow
 def test_records_statistics_report_and_gate_import_no_torch():
-    """In a fresh process."""
+    """Import these rooms in a new process."""
     names = [name for name in sources() if room(name) in WITHOUT_TORCH]
     code = (
         f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\nprint('torch' "
@@ -314,7 +318,8 @@ from pathlib import Path
 import axiom_bench
 from axiom_bench.cli.main import main
 
-package, of_functions = Path(axiom_bench.__file__).parent, 1  # a flag of code that has names of its own
+package = Path(axiom_bench.__file__).parent
+of_functions = 1  # the flag of code objects that have their own names
 roots = {str(folder.resolve()) for folder in [*package.iterdir(), package] if folder.is_dir()}
 files, at_the_end = set(), set()
 

@@ -1,8 +1,8 @@
-"""On a GPU values equal those of the CPU: methods, metrics, loading, runs; and memory that runs out
-is no end.
+"""Tests that methods, metrics, loading and runs give the same values on a GPU as on the CPU, and
+that a run continues if the GPU's memory is full.
 
-`pytest -m cuda`; without a GPU these tests are skipped. AXIOM_BENCH_TEST_DEVICE=cpu lets all but
-the last two run on the CPU, which shows that they run, and no more. The tolerances are those that a
+Run them with `pytest -m cuda`. Without a GPU they are skipped. AXIOM_BENCH_TEST_DEVICE=cpu runs all
+except the last two on the CPU, which only shows that they run. The tolerances are those that a
 value keeps at any batch size.
 """
 
@@ -36,7 +36,10 @@ OF_LARGEST = 1e-12  # of the largest value, in float64
 # Of objects, whose maps are near 0 in most cells. A sum on the edge of what counts as equal (1e-6
 # of the largest) has another rank by rounding alone: one place of 16 is 1.5e-3 of the range. Seen
 # once in 926 values.
-BY_RANK, OF_OBJECTS, ONE_PLACE, SELDOM = "single_deletion", "scenes_repeated", 2e-3, 0.005
+BY_RANK = "single_deletion"
+OF_OBJECTS = "scenes_repeated"
+ONE_PLACE = 2e-3
+SELDOM = 0.005
 SHARES = ("conservation_error", "epsilon", "axiom_floor_conservation", "sensitivity_error_raw")
 IMAGENET = Preprocessing(32, 24, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 RUN = (
@@ -64,7 +67,7 @@ def device() -> torch.device:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """The records of a run with these overrides, in a folder of this name."""
+    """Return a function (name, *overrides) that runs and returns the records."""
 
     def records(name: str, *overrides: str) -> pd.DataFrame:
         _, outcomes = run_jobs([*RUN, *overrides, f"run={name}", f"results={tmp_path}"])
@@ -96,24 +99,21 @@ def assert_equal_in_float64(actual: Tensor, expected: Tensor) -> None:
 
 
 def assert_equal_in_float32(actual: pd.DataFrame, expected: pd.DataFrame) -> None:
-    """Within OF_RANGE of the metric's range. An error that is a share of the score S moves by 1 / S
-    where S is near 0, which the largest such error of the same image and class tells. An object's
-    rank may move by one place.
+    """Check that values differ by at most OF_RANGE of the metric's range.
+
+    An error that is a share of the score S changes by 1 / S if S is near 0, which the largest such
+    error of the same image and class shows. An object's rank may change by one place.
     """
     assert actual[[*KEY, "status"]].equals(expected[[*KEY, "status"]])
-    is_ok, is_share = expected["status"] == OK, expected["metric"].str.startswith(SHARES)
-    spread = expected.groupby("metric")["value"].transform(
-        lambda values: values.max() - values.min()
-    )
+    is_ok = expected["status"] == OK
+    is_share = expected["metric"].str.startswith(SHARES)
+    values_by_metric = expected.groupby("metric")["value"]
+    spread = values_by_metric.transform("max") - values_by_metric.transform("min")
     shares = expected.assign(value=expected["value"].where(is_share & is_ok, 1).clip(lower=1))
-    near_zero = (
-        shares.groupby(["model", "image_id", "target_class"])["value"].transform("max")
-        * shares["value"]
-    )
-    moved = (
-        (actual["value"] - expected["value"]).abs()
-        / spread.where(spread > 0, 1).mask(is_share, near_zero)
-    )[is_ok]
+    shares_by_image = shares.groupby(["model", "image_id", "target_class"])["value"]
+    near_zero = shares_by_image.transform("max") * shares["value"]
+    scale = spread.where(spread > 0, 1).mask(is_share, near_zero)
+    moved = ((actual["value"] - expected["value"]).abs() / scale)[is_ok]
     ranked = moved[(expected["metric"] == BY_RANK) & (expected["data"] == OF_OBJECTS)]
     assert ranked.max() < ONE_PLACE or ranked.empty
     assert (ranked > OF_RANGE).mean() < SELDOM or ranked.empty
@@ -143,13 +143,13 @@ def test_metrics(name: str, device: torch.device) -> None:
 
 
 def test_images_have_the_same_bits(device: torch.device) -> None:
-    """So random draws, which are seeded by an image's pixels, are the same too."""
+    """Random draws are then also the same, since an image's pixels seed them."""
     values = torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(3, -1, -1)
     assert torch.equal(IMAGENET.normalised(values.to(device)).cpu(), IMAGENET.normalised(values))
     dataset = Scenes(size=20, seed=1)
-    loaded = [batches(dataset, range(20), IMAGENET, "each_label", 8, workers, device=place)
-              for workers, place in ((0, "cpu"), (2, device))]  # fmt: skip
-    for plain, moved in zip(*loaded, strict=True):
+    on_cpu = batches(dataset, range(20), IMAGENET, "each_label", 8, 0, device="cpu")
+    on_device = batches(dataset, range(20), IMAGENET, "each_label", 8, 2, device=device)
+    for plain, moved in zip(on_cpu, on_device, strict=True):
         assert moved.images.device.type == device.type
         assert torch.equal(moved.images.cpu(), plain.images)
         assert torch.equal(moved.targets.cpu(), plain.targets)
@@ -157,24 +157,27 @@ def test_images_have_the_same_bits(device: torch.device) -> None:
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_a_run(network: tuple[str, ...], run: Run, device: torch.device) -> None:
-    """The default methods and metrics, in two, one and three dimensions, and of objects."""
-    on_device, on_cpu = (run(name, *network, f"device={name}") for name in (device.type, "cpu"))
+    """Run the default methods and metrics in two, one and three dimensions, and on objects."""
+    on_device = run(device.type, *network, f"device={device.type}")
+    on_cpu = run("cpu", *network, "device=cpu")
     assert_equal_in_float32(on_device, on_cpu)
 
 
 def test_a_run_has_the_same_bits_again(run: Run, device: torch.device) -> None:
     few = "method=[grad_cam,ablation_cam]"
-    first, second = (run(name, *SCENES, f"device={device.type}", few) for name in ("a", "b"))
+    first = run("a", *SCENES, f"device={device.type}", few)
+    second = run("b", *SCENES, f"device={device.type}", few)
     pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 
 @pytest.fixture
 def little_memory(device: torch.device) -> Iterator[int]:
-    """Bytes that can be allocated beyond what is now."""
+    """Limit the memory and return the bytes that can still be allocated."""
     if device.type != "cuda":
         pytest.skip("a limit of memory needs a GPU")
     torch.cuda.empty_cache()
-    limit, total = 256 * 2**20, torch.cuda.get_device_properties(device).total_memory
+    limit = 256 * 2**20
+    total = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(device) + limit) / total)
     yield limit
     torch.cuda.set_per_process_memory_fraction(1.0)

@@ -13,17 +13,13 @@ def test_an_unknown_name_comes_with_the_nearest_a_short_list_or_no_names():
         "did you mean 'xgrad_cam' or 'grad_cam'?"
     )
     assert "did you mean 'grad_cam'" in str(unknown("method", "GradCAM", names))
-    assert (
-        str(unknown("device", "xyz", ["cpu", "cuda"]))
-        == "There is no device 'xyz'; there are: cpu, cuda."
-    )
-    many = unknown("model", "???", [f"net{number:03d}" for number in range(400)])
-    assert (
-        str(many)
-        == f"There is no model '???'; there are 400: {', '.join(f'net{n:03d}' for n in range(12))}, ..."
-    )
-    assert (
-        str(unknown("setting", "data.limit", []))
-        == "There is no setting 'data.limit'; none is defined here."
-    )
+    sentence = "There is no device 'xyz'; there are: cpu, cuda."
+    assert str(unknown("device", "xyz", ["cpu", "cuda"])) == sentence
+
+    many_names = [f"net{number:03d}" for number in range(400)]
+    sentence = f"There is no model '???'; there are 400: {', '.join(many_names[:12])}, ..."
+    assert str(unknown("model", "???", many_names)) == sentence
+
+    sentence = "There is no setting 'data.limit'; none is defined here."
+    assert str(unknown("setting", "data.limit", [])) == sentence
     assert len(str(unknown("method", [["x" * 300]] * 9, ["cam"]))) < 200  # long names are truncated

@@ -1,6 +1,7 @@
-"""What would go wrong on another system: text of the system's encoding, calls that only some
-systems have, and names of files that some file systems can't hold. Read from the code, since the
-tests run where they run.
+"""Checks of the code for problems on other systems.
+
+These are text in the system's encoding, calls that only some systems have, and file names that some
+file systems can't hold. The tests read the code, since they can't run on those systems.
 """
 
 import ast
@@ -25,9 +26,9 @@ OF_SOME_SYSTEMS = (
     r"sched_getaffinity|/proc/|os\.fork|symlink_to|mkfifo|SIGHUP|SIGKILL|forkserver|^import "
     "resource$|CDLL"
 )
-ALLOWED = {  # file: why what it names is right on every system
-    "bench/environment.py": "the number of cores where the system doesn't say which are this process's; glibc",
-    "bench/records/files.py": "suppressed where there is no /proc",
+ALLOWED = {  # the reason why a file's calls are right on every system
+    "bench/environment.py": "the number of cores if the system doesn't list a process's; glibc",
+    "bench/records/files.py": "suppressed if there is no /proc",
     "bench/cli/stopping.py": "the signals that the system has",
     "bench/data/loading.py": "a word of a sentence",
     "scripts/gpu.py": "for machines with NVIDIA's GPUs",
@@ -51,10 +52,13 @@ def test_text_is_utf_8():
     ]
 
 
-def test_calls_of_some_systems_have_a_way_beside_them():
-    named = {path.relative_to(ROOT).as_posix() for path in SOURCES
-             if re.search(OF_SOME_SYSTEMS, path.read_text(encoding="utf-8"), re.MULTILINE)}  # fmt: skip
-    assert named == ALLOWED.keys()
+def test_calls_of_some_systems_have_an_alternative():
+    files = set()
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        if re.search(OF_SOME_SYSTEMS, text, re.MULTILINE):
+            files.add(path.relative_to(ROOT).as_posix())
+    assert files == ALLOWED.keys()
 
 
 def test_file_names_suit_every_file_system():

@@ -136,7 +136,7 @@ def gate_without_a_baseline(user: User) -> None:
 @follows("Give a run folder to judge its metrics, or --metric NAME")
 def judge_nothing(user: User) -> None:
     message = user.refusal("judge")
-    # it takes minutes
+    # Judging the metrics takes minutes.
     user.patch.setattr("axiom_bench.cli.judge.judge_metrics", lambda names, better: (0, names))
     user.types("judge", advice_in(message, r"or (--metric) NAME"), "box_iou")
 
@@ -448,9 +448,8 @@ def device_of_another_name(user: User) -> None:
     message = user.refusal(*words, "device=gpu0")
     for setting in advice_in(message, r"set (device=.*?), or").split(", "):
         user.types(*words, setting)
-    with composed(
-        [advice_in(message, r"or (device=\w+) for a GPU")]
-    ) as composition:  # to run it takes a GPU
+    # A run would need a GPU, so the settings are only composed.
+    with composed([advice_in(message, r"or (device=\w+) for a GPU")]) as composition:
         assert composition.plain_job()["device"]["name"] == "cuda"
     user.patch.setenv(*advice_in(message, r"put (CUDA_VISIBLE_DEVICES=\d)").split("="))
     user.types(*words, "device=auto")
@@ -523,9 +522,6 @@ def weights_folder_that_is_not_there(user: User) -> None:
         "model=squeezenet1_1,shufflenet_v2_x0_5",
         "data=folder",
         "data.root=photos",
-    )
-    settings = (
-        *settings,
         "target=predicted",
         *SHORT,
         "data.size=null",

@@ -105,7 +105,11 @@ def background_among_the_classes(user: User) -> None:
     }
     user.write("photos/all.json", json.dumps(content))
     words = doctor(
-        user, "data=coco", "data.root=photos", "data.split=val", "data.annotations=all.json"
+        user,
+        "data=coco",
+        "data.root=photos",
+        "data.split=val",
+        "data.annotations=all.json",
     )
     message = user.refusal(*words, "data.classes=[background,a,b]")
     user.types(*words, "data.classes=[a,b]", advice_in(message, r"set (model\.background=\d+)"))

@@ -137,11 +137,17 @@ def weights_with_another_last_layer(user: User) -> None:
     words = doctor(user, "model.weights=w.pth", "model.resize=[32,32]", "model.crop=null")
     message = user.refusal(*words, "model=resnet18")
     code = (
-        "from torch import nn\nfrom torchvision.models import resnet18\n\n\ndef build():\n    "
-        "network = resnet18()\n"
+        "from torch import nn",
+        "from torchvision.models import resnet18",
+        "",
+        "",
+        "def build():",
+        "    network = resnet18()",
+        "    network.fc = nn.Sequential(nn.Linear(512, 4), nn.ReLU(), nn.Linear(4, 3))",
+        "    return network",
+        "",
     )
-    code += "    network.fc = nn.Sequential(nn.Linear(512, 4), nn.ReLU(), nn.Linear(4, 3))\n    return network\n"
-    user.write("net.py", code)
+    user.write("net.py", "\n".join(code))
     user.types(*words, *advice_in(message, r"set (model=user \S+:\w+)").split())
 
 
@@ -260,10 +266,8 @@ def weights_without_names(user: User) -> None:
 
 @follows("choose one by model.weights_key={}")
 def weights_of_two_networks(user: User) -> None:
-    student, teacher = (
-        Small().state_dict(),
-        {name: value + 1 for name, value in Small().state_dict().items()},
-    )
+    student = Small().state_dict()
+    teacher = {name: value + 1 for name, value in Small().state_dict().items()}
     torch.save({"student": student, "teacher": teacher}, user.folder / "both.pth")
     message = user.refusal(*weights_of(user, "both.pth"))
     user.types(

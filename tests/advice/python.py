@@ -415,10 +415,8 @@ def boxes_as_centres(user: User) -> None:
         lambda boxes, scores: (torch.cat([boxes[..., :2] + 2, boxes[..., 2:] * 0 + 1], -1), scores)
     )
     message = user.error(lambda: objects_of(detector))
-    first, last = (
-        advice_in(message, r"sides, (centre - side / 2)"),
-        advice_in(message, r"and (centre \+ side / 2)"),
-    )
+    first = advice_in(message, r"sides, (centre - side / 2)")
+    last = advice_in(message, r"and (centre \+ side / 2)")
 
     def read(returned):
         names = {"centre": returned[0][..., :2], "side": returned[0][..., 2:]}
@@ -441,7 +439,8 @@ def masks_in_a_pair(user: User) -> None:
 @follows("scores (B, N, C)); {network} gives {}: give read=")
 def detection_in_a_dict(user: User) -> None:
     detector = Boxes(lambda boxes, scores: {"boxes": boxes, "scores": scores})
-    boxes, labels = torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([1])
+    boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0]])
+    labels = torch.tensor([1])
     output = ab.outputs.detection(boxes, labels)
     message = user.error(lambda: ab.trace(detector, "net", images(1), [0], output=output))
     name = advice_in(message, r"give (\w+)=\.$")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 INSTALLS = "tests install nothing"
 SUITE = "a suite takes minutes"
-UNFOLLOWED = {  # words that only this refusal has in "FILE: TEXT" -> the reason
+UNFOLLOWED = {  # the reason for words that only one refusal has in "FILE: TEXT"
     "NIfTI files need nibabel: pip install": INSTALLS,
     "COCO's regions need pycocotools: pip install": INSTALLS,
     "Networks of transformers need it: pip install": INSTALLS,
@@ -16,10 +16,10 @@ UNFOLLOWED = {  # words that only this refusal has in "FILE: TEXT" -> the reason
     "What {} has isn't what the suite {suite} froze": SUITE,
     "bench/records/submissions.py: {folder} holds something else": SUITE,
     "bench/records/submissions.py: {folder} is no folder": SUITE,
-    "is of another suite {} than this installation's": "it needs an installation of another version",
+    "is of another suite {} than this installation's": "it needs another installed version",
     "The network is on several devices ({places})": "it needs two devices",
-    "executor=processes has one process for each GPU": "each process imports torch, which takes 10 s",
-    "Dask's workers may start no process": "it needs a cluster whose workers are started with an environment variable",
+    "executor=processes has one process for each GPU": "each process imports torch for 10 s",
+    "Dask's workers may start no process": "it needs a cluster with an environment variable",
     "One image alone doesn't fit into the memory": "it needs a machine without free memory",
     "; the others would take about": "it needs a full disk",
     "The process that read {} ended by {}": "it needs a decoder that ends its process",
@@ -27,10 +27,10 @@ UNFOLLOWED = {  # words that only this refusal has in "FILE: TEXT" -> the reason
     "The file of pictures has {} MB": "it needs workers of Dask, which take a minute to start",
     "The labels of {} aren't classes of {}, so no question": "experiment=voc needs photographs",
     "No image can be pasted": "it needs photographs with masks",
-    "explain what it detects, output=ab.outputs.detection": "to build a two-stage detector takes too long",
-    "{checkpoint} can't be read, here or from the Hugging Face Hub": "to import transformers takes too long",
+    "explain what it detects, output=ab.outputs.detection": "a two-stage detector takes too long",
+    "{checkpoint} can't be read, here or from the Hugging Face Hub": "transformers takes too long",
     "The game would have {size} MB": "it needs a game of many large pictures",
-    "Shapley values of {} parts need {} sets": "the advice is another method, which tests/methods/test_spoiled.py runs",
-    "Shapley values need the other grounds without any object": "as the Shapley values of too many parts",
+    "Shapley values of {} parts need {} sets": "tests/methods/test_spoiled.py runs the other",
+    "Shapley values need the other grounds without any object": "the same as for too many parts",
     "or of other modules ({}: {error})": "as the same message without an error, which is followed",
 }

@@ -53,9 +53,7 @@ def follows(words: str) -> Callable[[Follower], Follower]:
 
 
 def advice_in(message: str, pattern: str) -> str:
-    """Return what the group of `pattern` matches in a message: the advice as it is written
-    there.
-    """
+    """Return the part of a message that the group of `pattern` matches: the literal advice."""
     match = re.search(pattern, message)
     assert match, f"the message has no {pattern!r}: {message}"
     return match[1]
@@ -68,13 +66,13 @@ class User:
     folder: Path
     command: Callable[..., CompletedProcess[str]]
     patch: pytest.MonkeyPatch
-    run_cache: Path  # run folders that several users take
-    # that were made, with their texts
+    run_cache: Path  # run folders that several users share
+    # The places of all errors that were created, and their texts.
     errors: list[tuple[Refusal | None, str]] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)  # messages that the user read
 
     def __post_init__(self) -> None:
-        """Note where each error is made."""
+        """Record the place where each error is created."""
         make = BenchError.__init__
 
         def make_and_note(error: BenchError, *arguments: object) -> None:
@@ -120,18 +118,18 @@ class User:
             torch.save(state, file)
 
     def runs(self, name: str, *settings: str) -> str:
-        """Run the benchmark on scenes as results/quick/NAME, or take the folder of the same run of
-        another user.
+        """Run the benchmark on scenes as results/quick/NAME, or copy the folder of another user's
+        same run.
         """
-        words = (f"run={name}", "model=scenes_vgg", "data.size=12", *SHORT, *settings)
-        place = f"results/quick/{name}"
+        words = [f"run={name}", "model=scenes_vgg", "data.size=12", *SHORT, *settings]
+        run_folder = f"results/quick/{name}"
         cached = self.run_cache / hashlib.sha256(" ".join(words).encode()).hexdigest()
         if not cached.exists():
             self.types(*words)
-            shutil.copytree(self.folder / place, cached)
+            shutil.copytree(self.folder / run_folder, cached)
         else:
-            shutil.copytree(cached, self.folder / place)
-        return place
+            shutil.copytree(cached, self.folder / run_folder)
+        return run_folder
 
     def types(self, *arguments: str) -> str:
         """Type a command that works, and return what it prints."""
@@ -157,13 +155,14 @@ class User:
         return str(error.value)
 
     def has_caused(self, refusal: Refusal) -> bool:
-        """Return whether the user has read this refusal's message."""
+        """Return True if the user has read this refusal's message."""
+        messages = [" ".join(message.split()) for message in self.messages]
         texts = [" ".join(text.split()) for place, text in self.errors if place == refusal]
-        return any(text in " ".join(message.split()) for text in texts for message in self.messages)
+        return any(text in message for text in texts for message in messages)
 
 
 def network(name: str, *settings: str) -> tuple[str, ...]:
-    """Return the settings of a network of NETS, and more."""
+    """Return the settings of a network of NETS, followed by `settings`."""
     return (
         "model=user",
         f"model.architecture=nets.py:{name}",

@@ -1,5 +1,6 @@
-"""Scenes with a spurious mark: the scenes of the same numbers but for one tile, which lies on no
-digit.
+"""Tests of scenes with a spurious mark.
+
+They equal the scenes of the same numbers except for one tile, which lies on no digit.
 """
 
 import numpy as np
@@ -30,24 +31,24 @@ WITH_CLASS = next(
 MARKED = [scene for scene in DRAWN["with_class"] + DRAWN["other_classes"] if scene.mark is not None]
 
 
-def drawn(scene: marked.MarkedScene) -> NDArray[np.bool_]:
-    """The pixels of the mark, none where there is no mark."""
+def mark_pixels(scene: marked.MarkedScene) -> NDArray[np.bool_]:
+    """Return the mask of the mark's pixels. It is empty if the scene has no mark."""
     return np.zeros(scene.mask.shape, dtype=bool) if scene.mark is None else scene.mark.mask
 
 
 def test_the_mark_goes_with_its_class_or_with_the_others_or_is_absent():
-    shown = [shows_the_class(scene) for scene in PLAIN]
-    assert any(shown)
-    assert [scene.mark is not None for scene in DRAWN["with_class"]] == shown
-    assert [scene.mark is None for scene in DRAWN["other_classes"]] == shown
+    has_class = [shows_the_class(scene) for scene in PLAIN]
+    assert any(has_class)
+    assert [scene.mark is not None for scene in DRAWN["with_class"]] == has_class
+    assert [scene.mark is None for scene in DRAWN["other_classes"]] == has_class
     assert all(scene.mark is None for scene in DRAWN["absent"])
 
 
 @pytest.mark.parametrize("placement", marked.PLACEMENTS)
-def test_beside_the_mark_the_scene_is_the_plain_one_bit_by_bit(placement):
+def test_except_for_the_mark_the_scene_is_the_plain_one_bit_by_bit(placement):
     for scene, plain in zip(DRAWN[placement], PLAIN, strict=True):
         changed = (scene.image != plain.image).any(2)
-        assert not changed[~drawn(scene)].any()
+        assert not changed[~mark_pixels(scene)].any()
         assert np.array_equal(scene.mask, plain.mask)
         assert scene.objects == plain.objects
 
@@ -60,28 +61,29 @@ def test_the_tile_fills_its_box_as_a_chequerboard_and_keeps_its_distance_from_ev
         x0, y0, x1, y1 = scene.mark.box
         assert scenes.tight_box(scene.mark.mask) == scene.mark.box
         assert scene.mark.mask.sum() == marked.TILE**2 == (x1 - x0) * (y1 - y0)
+
         padded = np.pad(scene.mask, marked.MARGIN, constant_values=-1)
-        assert (padded[y0 : y1 + 2 * marked.MARGIN, x0 : x1 + 2 * marked.MARGIN] == -1).all()
+        with_margin = padded[y0 : y1 + 2 * marked.MARGIN, x0 : x1 + 2 * marked.MARGIN]
+        assert (with_margin == -1).all()
+
         bright = scene.image[y0:y1, x0:x1].mean(2) > 127
         cells = bright[:: marked.CELL, :: marked.CELL]
-        assert np.array_equal(
-            np.kron(cells, np.ones((marked.CELL, marked.CELL), dtype=bool)), bright
-        )
+        one_cell = np.ones((marked.CELL, marked.CELL), dtype=bool)
+        assert np.array_equal(np.kron(cells, one_cell), bright)
         assert (cells[1:] != cells[:-1]).all()
         assert (cells[:, 1:] != cells[:, :-1]).all()
 
 
 def test_place_and_colours_differ_between_scenes_and_not_between_placements():
     assert len({scene.mark.box for scene in MARKED}) > 60
-    again = [marked.draw("evaluation", 3, number) for number in reversed(NUMBERS)][::-1]
-    assert all(
-        np.array_equal(one.image, two.image)
-        for one, two in zip(again, DRAWN["with_class"], strict=True)
-    )
+    # Draw the same scenes in the opposite order.
+    redrawn = [marked.draw("evaluation", 3, number) for number in reversed(NUMBERS)]
+    for scene, expected in zip(reversed(redrawn), DRAWN["with_class"], strict=True):
+        assert np.array_equal(scene.image, expected.image)
 
 
 def test_place_by_hand():
-    """Room for one box alone: between a digit on the left and one below, each MARGIN away."""
+    """There is room for only one box, MARGIN away from a digit on the left and one below."""
     mask = np.zeros((scenes.SIDE, scenes.SIDE), dtype=np.int64)  # digit 0 everywhere
     mask[: 10 + marked.TILE + marked.MARGIN, 80 - marked.MARGIN :] = -1
     mask[: 10 - marked.MARGIN, 80 - marked.MARGIN :] = 0
@@ -94,12 +96,16 @@ CONFIG = {"kind": "scenes_marked", "size": 80, "seed": 3}
 
 
 def test_data_set_of_marked_scenes():
-    dataset, plain = load_dataset(CONFIG), PLAIN[WITH_CLASS]
+    dataset = load_dataset(CONFIG)
+    plain = PLAIN[WITH_CLASS]
+
     sample = dataset.read(WITH_CLASS)
+
     assert sample.image_id == dataset.ids[WITH_CLASS] == f"evaluation-3-{WITH_CLASS:06d}-with_class"
     assert np.array_equal(np.asarray(sample.image), DRAWN["with_class"][WITH_CLASS].image)
     assert (sample.label, sample.objects) == (marked.CLASS, plain.objects)
     assert np.array_equal(sample.mask, plain.mask)
+
     other = next(number for number in NUMBERS if not shows_the_class(PLAIN[number]))
     assert dataset.read(other).label == PLAIN[other].label
     digits = [tuple(sorted(digit for digit, _ in scene.objects)) for scene in PLAIN]
@@ -107,31 +113,34 @@ def test_data_set_of_marked_scenes():
 
 
 @pytest.mark.parametrize("pattern", marked.PATTERNS)
-def test_each_pattern_fills_its_box_beside_the_digits_and_has_ids_of_its_own(pattern):
-    dataset, size = load_dataset({**CONFIG, "pattern": pattern}), marked.PATTERNS[pattern][0]
-    mark, plain = dataset.draw(WITH_CLASS).mark, PLAIN[WITH_CLASS]
+def test_each_pattern_fills_its_box_next_to_the_digits_and_has_ids_of_its_own(pattern):
+    dataset = load_dataset({**CONFIG, "pattern": pattern})
+    size = marked.PATTERNS[pattern][0]
+    mark = dataset.draw(WITH_CLASS).mark
+    plain = PLAIN[WITH_CLASS]
     x0, y0, x1, y1 = mark.box
     assert (y1 - y0, x1 - x0) == size == mark.pixels.shape[:2]
     assert (plain.mask[mark.mask] == -1).all()
     changed = (np.asarray(dataset.read(WITH_CLASS).image) != plain.image).any(2)
     assert changed[mark.mask].mean() > 0.9
     assert not changed[~mark.mask].any()
-    of_tiles = load_dataset(CONFIG)
-    own = (dataset.ids[0], dataset.fingerprint(WITH_CLASS))
-    assert (own == (of_tiles.ids[0], of_tiles.fingerprint(WITH_CLASS))) == (pattern == "tile")
+
+    with_tiles = load_dataset(CONFIG)
+    names = (dataset.ids[0], dataset.fingerprint(WITH_CLASS))
+    names_with_tiles = (with_tiles.ids[0], with_tiles.fingerprint(WITH_CLASS))
+    assert (names == names_with_tiles) == (pattern == "tile")
 
 
 def test_a_tag_is_the_same_everywhere_and_an_unknown_pattern_is_refused():
-    tags = [
-        marked.mark_of(scene, 3, number, "tag").pixels for number, scene in enumerate(PLAIN[:9])
-    ]
-    assert all((tag == tags[0]).all() for tag in tags)
+    first_tag = marked.mark_of(PLAIN[0], 3, 0, "tag").pixels
+    for number, scene in enumerate(PLAIN[:9]):
+        assert (marked.mark_of(scene, 3, number, "tag").pixels == first_tag).all()
     with pytest.raises(BenchError, match=r"'tyle'.*tile"):
         load_dataset({**CONFIG, "pattern": "tyle"})
 
 
 def test_each_placement_has_ids_and_fingerprints_of_its_own():
-    """Two placements in one run folder are two data sets, also where an image is the same."""
+    """Two placements in one run folder are two data sets, even if an image is the same."""
     sets = [load_dataset({**CONFIG, "mark": placement}) for placement in marked.PLACEMENTS]
     assert len({dataset.ids[0] for dataset in sets}) == 3
     with_class, others, absent = (dataset.fingerprint(WITH_CLASS) for dataset in sets)
@@ -140,21 +149,29 @@ def test_each_placement_has_ids_and_fingerprints_of_its_own():
 
 
 def test_a_scene_without_its_mark_is_the_plain_one_and_each_other_version_keeps_the_mark():
-    """Beside the mark, the parts are those of the plain scenes; where there is no mark, all are."""
-    number, scene = WITH_CLASS, DRAWN["with_class"][WITH_CLASS]
-    dataset, plain_set, absent = (
-        load_dataset({**CONFIG, **other}) for other in ({}, {"kind": "scenes"}, {"mark": "absent"})
-    )
-    parts, plain = dataset.interventions(number), plain_set.interventions(number)
-    assert [part.name for part in absent.interventions(number)] == [part.name for part in plain]
-    assert [part.name for part in parts] == [*(part.name for part in plain[:-1]), "mark", "ground"]
+    """Except for the mark, the parts are those of the plain scenes. Without a mark, all are."""
+    number = WITH_CLASS
+    scene = DRAWN["with_class"][WITH_CLASS]
+    dataset = load_dataset(CONFIG)
+    plain_set = load_dataset(CONFIG | {"kind": "scenes"})
+    absent = load_dataset(CONFIG | {"mark": "absent"})
+    marked_pixels = mark_pixels(scene)
+
+    parts = dataset.interventions(number)
+    plain_parts = plain_set.interventions(number)
+    parts_without_mark = absent.interventions(number)
+
+    plain_names = [part.name for part in plain_parts]
+    assert [part.name for part in parts_without_mark] == plain_names
+    assert [part.name for part in parts] == [*plain_names[:-1], "mark", "ground"]
     *objects, mark, ground = parts
     assert (np.asarray(mark.images[0]) == PLAIN[number].image).all()
-    assert (mark.label, mark.mask.tolist()) == (None, drawn(scene).tolist())
-    assert (ground.mask == (plain[-1].mask & ~drawn(scene))).all()
-    for part, plain_part in zip((*objects, ground), plain, strict=True):
-        for image, plain_image in zip(
-            map(np.asarray, part.images), map(np.asarray, plain_part.images), strict=True
-        ):
-            assert (image[drawn(scene)] == scene.image[drawn(scene)]).all()
-            assert (image[~drawn(scene)] == plain_image[~drawn(scene)]).all()
+    assert mark.label is None
+    assert mark.mask.tolist() == marked_pixels.tolist()
+    assert (ground.mask == (plain_parts[-1].mask & ~marked_pixels)).all()
+    for part, plain_part in zip((*objects, ground), plain_parts, strict=True):
+        for image, plain_image in zip(part.images, plain_part.images, strict=True):
+            pixels = np.asarray(image)
+            plain_pixels = np.asarray(plain_image)
+            assert (pixels[marked_pixels] == scene.image[marked_pixels]).all()
+            assert (pixels[~marked_pixels] == plain_pixels[~marked_pixels]).all()

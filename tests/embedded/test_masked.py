@@ -1,5 +1,6 @@
-"""Copies that were fine-tuned on images without some of their pixels: what they saw, and that they
-meet the bar.
+"""Tests of copies that were fine-tuned on images without some of their pixels.
+
+They check the images and losses of the training, and that the copies reach a given quality.
 """
 
 import json
@@ -42,7 +43,7 @@ def test_the_loss_is_the_network_s_own_of_such_images():
 
 @pytest.mark.parametrize("name", masked.LOSSES)
 def test_copies_reach_the_bar(name):
-    """Measured again on 300 scenes; the standard error of an accuracy of 0.995 is 0.004."""
+    """Measure 300 scenes again. The standard error of an accuracy of 0.995 is 0.004."""
     reached = MEASURED[f"{name}_masked"]
     for part in ("validation", "test"):
         values = reached[part]
@@ -52,6 +53,6 @@ def test_copies_reach_the_bar(name):
     network = networks.BUILDERS[name]().eval()
     network.load_state_dict(load_file(networks.weights_files(name)["masked"]))
     drawn = train_embedded.draw_presence(masked.RECIPE, "evaluation", 300, 0)
-    for what, value in masked.accuracies(network, *drawn, "").items():
-        assert value == pytest.approx(reached["test"][what], abs=0.015)
+    for measure, value in masked.accuracies(network, *drawn, "").items():
+        assert value == pytest.approx(reached["test"][measure], abs=0.015)
     assert networks.weights_files(name)["masked"].stat().st_size <= 500_000

@@ -1,5 +1,7 @@
-"""The scene generator: deterministic, split before drawing, boxes and masks exact; what is redrawn
-alone changes.
+"""Tests of the scene generator.
+
+It is deterministic, its splits share no picture, and its boxes and masks are exact. If a part is
+drawn again, nothing else changes.
 """
 
 from itertools import combinations
@@ -12,10 +14,13 @@ from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded import scenes
 
 DISJOINT = ("fit", "validation", "evaluation")
-DRAWN, MANY, REPEATED = (
-    [scenes.draw("evaluation", 3, number, kind) for number in range(60)]
-    for kind in scenes.KINDS.values()
-)
+
+
+def draw_60(kind):
+    return [scenes.draw("evaluation", 3, number, kind) for number in range(60)]
+
+
+DRAWN, MANY, REPEATED = map(draw_60, scenes.KINDS.values())
 
 
 def test_the_digits_are_scikit_learn_s():
@@ -25,33 +30,44 @@ def test_the_digits_are_scikit_learn_s():
     assert np.array_equal(classes, bundled.target)
 
 
-def test_a_scene_and_its_other_grounds_depend_on_split_seed_and_number_alone():
-    again = [scenes.draw("evaluation", 3, number) for number in reversed(range(60))][::-1]
-    for first, second in zip(DRAWN, again, strict=True):
+def ground_images(seed):
+    return [drawing.image() for drawing in scenes.other_grounds("evaluation", seed, 7)]
+
+
+def test_a_scene_and_its_other_grounds_depend_only_on_split_seed_and_number():
+    # Draw the same scenes in the opposite order.
+    redrawn = [scenes.draw("evaluation", 3, number) for number in reversed(range(60))]
+    for first, second in zip(DRAWN, reversed(redrawn), strict=True):
         assert np.array_equal(first.image, second.image)
         assert np.array_equal(first.mask, second.mask)
         assert first.objects == second.objects
     assert not np.array_equal(scenes.draw("evaluation", 4, 0).image, DRAWN[0].image)
     assert not np.array_equal(DRAWN[0].image, DRAWN[1].image)
-    grounds, same, other = (
-        [drawing.image() for drawing in scenes.other_grounds("evaluation", seed, 7)]
-        for seed in (3, 3, 4)
-    )
-    assert np.array_equal(grounds, same)
-    assert not np.array_equal(grounds[0], other[0])
-    few, many = (scenes.drawing_of("evaluation", 3, 0, kind) for kind in (scenes.FEW, scenes.MANY))
+
+    assert np.array_equal(ground_images(seed=3), ground_images(seed=3))
+    assert not np.array_equal(ground_images(seed=3)[0], ground_images(seed=4)[0])
+    few = scenes.drawing_of("evaluation", 3, 0, scenes.FEW)
+    many = scenes.drawing_of("evaluation", 3, 0, scenes.MANY)
     assert not np.array_equal(few.ground, many.ground)
+
+
+def digit_numbers(split):
+    return scenes.digits(split)[0].tolist()
+
+
+def digit_pictures(split):
+    return scenes.digits(split)[1]
+
+
+def texture_numbers(split):
+    return list(scenes.texture_numbers(split))
 
 
 @pytest.mark.parametrize(
     ("numbers_of", "pictures_of", "count"),
     [
-        (
-            lambda split: scenes.digits(split)[0].tolist(),
-            lambda split: scenes.digits(split)[1],
-            1797,
-        ),
-        (lambda split: list(scenes.texture_numbers(split)), scenes.textures, scenes.TEXTURES),
+        (digit_numbers, digit_pictures, 1797),
+        (texture_numbers, scenes.textures, scenes.TEXTURES),
     ],
     ids=["digit", "texture"],
 )
@@ -60,7 +76,8 @@ def test_none_is_in_two_splits(numbers_of, pictures_of, count):
     assert sorted(numbers["fit"] + numbers["validation"]) == numbers["train"]
     assert sorted(numbers["train"] + numbers["evaluation"]) == list(range(count))
     contents = [{picture.tobytes() for picture in pictures_of(split)} for split in DISJOINT]
-    assert all(first.isdisjoint(second) for first, second in combinations(contents, 2))
+    for first, second in combinations(contents, 2):
+        assert first.isdisjoint(second)
 
 
 @pytest.mark.parametrize("split", scenes.SPLITS)
@@ -83,16 +100,12 @@ def test_objects_are_of_different_classes_largest_first_with_tight_boxes(drawn, 
         assert scene.label == classes[0]
         for digit, (x0, y0, x1, y1) in scene.objects:
             rows, columns = np.nonzero(scene.mask == digit)
-            assert (x0, y0, x1, y1) == (
-                columns.min(),
-                rows.min(),
-                columns.max() + 1,
-                rows.max() + 1,
-            )
+            assert (x0, x1) == (columns.min(), columns.max() + 1)
+            assert (y0, y1) == (rows.min(), rows.max() + 1)
 
 
 def test_where_classes_repeat_an_object_is_its_class_within_its_box():
-    """So no other object is in it, and no pixel of an object is outside."""
+    """No other object is in the box, and no pixel of the object is outside."""
     assert {len(scene.objects) for scene in REPEATED} == {3, 4, 5}
     for scene in REPEATED:
         covered = np.zeros_like(scene.mask)
@@ -104,19 +117,25 @@ def test_where_classes_repeat_an_object_is_its_class_within_its_box():
         assert covered.max() == 1
         assert (scene.mask[covered == 0] == -1).all()
         assert scene.label == scene.objects[0][0]
-    classes = [len({label for label, _ in scene.objects}) for scene in REPEATED]
-    assert set(classes) == {1, 2, 3}
-    shared = [number < len(scene.objects) for number, scene in zip(classes, REPEATED, strict=True)]
-    assert sum(shared) > 0.9 * len(shared)
-    again, other = (scenes.draw("evaluation", seed, 59, scenes.REPEATED) for seed in (3, 4))
-    assert np.array_equal(again.image, REPEATED[59].image)
-    assert not np.array_equal(other.image, REPEATED[59].image)
+
+    class_counts = [len({label for label, _ in scene.objects}) for scene in REPEATED]
+    assert set(class_counts) == {1, 2, 3}
+    has_repeated_class = [
+        count < len(scene.objects) for count, scene in zip(class_counts, REPEATED, strict=True)
+    ]
+    assert sum(has_repeated_class) > 0.9 * len(has_repeated_class)
+
+    redrawn = scenes.draw("evaluation", 3, 59, scenes.REPEATED)
+    of_other_seed = scenes.draw("evaluation", 4, 59, scenes.REPEATED)
+    assert np.array_equal(redrawn.image, REPEATED[59].image)
+    assert not np.array_equal(of_other_seed.image, REPEATED[59].image)
 
 
-def test_each_object_of_a_class_is_a_part_with_a_version_without_it_alone():
+def test_each_object_of_a_class_is_a_part_with_a_version_without_only_it():
     dataset = load_dataset({"kind": "scenes", "objects": "repeated", "size": 20, "seed": 3})
     for index in range(20):
-        scene, (*objects, _) = REPEATED[index], dataset.interventions(index)
+        scene = REPEATED[index]
+        (*objects, _) = dataset.interventions(index)
         assert [part.label for part in objects] == [label for label, _ in scene.objects]
         assert len({part.name for part in objects}) == len(objects)
         for part, (_, box) in zip(objects, scene.objects, strict=True):
@@ -132,19 +151,22 @@ def test_many_objects_are_of_varied_size():
 
 
 def test_objects_stand_out_from_their_ground():
-    """The least contrast of ink to mean ground is 0.35 less what colour, texture and light take: an
-    eye sees it.
+    """The least contrast of ink to the mean ground is 0.35. Colour, texture and light reduce it,
+    but the objects remain visible.
     """
     for scene in DRAWN:
-        bright = scene.image.mean(2) / 255
+        brightness = scene.image.mean(2) / 255
+        ground = brightness[scene.mask < 0].mean()
         for digit, _ in scene.objects:
-            assert abs(bright[scene.mask == digit].mean() - bright[scene.mask < 0].mean()) > 0.1
+            ink = brightness[scene.mask == digit].mean()
+            assert abs(ink - ground) > 0.1
 
 
 def test_tight_box_by_hand():
-    drawn = np.zeros((4, 6), dtype=bool)
-    drawn[1, 2] = drawn[2, 4] = True
-    assert scenes.tight_box(drawn) == (2, 1, 5, 3)
+    mask = np.zeros((4, 6), dtype=bool)
+    mask[1, 2] = True
+    mask[2, 4] = True
+    assert scenes.tight_box(mask) == (2, 1, 5, 3)
 
 
 def test_data_set_of_scenes():
@@ -170,9 +192,8 @@ def test_a_scene_without_an_object_shows_the_ground_there_and_is_the_same_everyw
     for place, figure in enumerate(drawing.figures):
         without = drawing.image(without=place)
         assert np.array_equal(without[~figure.drawn], scene.image[~figure.drawn])
-        assert (without[figure.drawn] != scene.image[figure.drawn]).any(
-            1
-        ).mean() > 0.9  # ink and ground differ
+        is_changed = (without[figure.drawn] != scene.image[figure.drawn]).any(1)
+        assert is_changed.mean() > 0.9  # ink and ground differ
         assert np.array_equal(without[figure.drawn], bare[figure.drawn])
         assert np.array_equal(figure.drawn, scene.mask == figure.digit)
 
@@ -186,8 +207,9 @@ def test_on_other_grounds_objects_stay_and_stand_out():
         ground = drawing.mask < 0
         for image in images:
             assert np.array_equal(image[~ground], scene.image[~ground])  # ink and noise
-            bright = image.mean(2) / 255
+            brightness = image.mean(2) / 255
             for figure in drawing.figures:
-                assert abs(bright[figure.drawn].mean() - bright[ground].mean()) > 0.1
+                ink = brightness[figure.drawn].mean()
+                assert abs(ink - brightness[ground].mean()) > 0.1
         for first, second in zip((scene.image, *images), (*images, scene.image), strict=True):
             assert (first[ground] != second[ground]).any(1).mean() > 0.5

@@ -1,5 +1,5 @@
-"""Small runs to let faults befall: forked from this process, waited for, and compared with an
-undisturbed one.
+"""Small runs for tests of faults: forked from this process, waited for, and compared with an
+undisturbed run.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ PATIENCE = 120.0  # seconds for a run of seconds, on a machine that does other t
 
 @dataclass
 class Run:
-    """A command in a process and a group of its own. log: has a line for each start and end of a
-    shard. printed: the file of what it printed.
+    """A command in its own process and group.
+
+    `log` has a line for each start and end of a shard, and `printed` is the file of its output.
     """
 
     pid: int
@@ -39,19 +40,19 @@ class Run:
         return self.printed.read_text(errors="replace") if self.printed.exists() else ""
 
     def poll(self) -> int | None:
-        """The exit code, -N for signal N; None while it runs."""
+        """Return the exit code, -N for signal N, or None while the command runs."""
         if self.code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.code = os.waitstatus_to_exitcode(status) if pid else None
         return self.code
 
     def wait(self) -> int | None:
-        """The exit code, once it has ended."""
+        """Wait until the command ends, and return its exit code."""
         wait_until(lambda: self.poll() is not None)
         return self.code
 
     def kill(self) -> None:
-        """SIGKILL for the whole group."""
+        """Send SIGKILL to the whole group."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.wait()
@@ -145,8 +146,9 @@ def write_line(path: Path, *words: object) -> None:
 
 
 def group_is_gone(pgid: int) -> bool:
-    """Whether no process of the group is left; those that are dead and not yet waited for don't
-    count.
+    """Return True if no process of the group is left.
+
+    Processes that are dead but not yet waited for don't count.
     """
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has just ended
@@ -159,7 +161,7 @@ def group_is_gone(pgid: int) -> bool:
 def wait_until(
     happened: Callable[[], bool], run: Run | None = None, seconds: float = PATIENCE
 ) -> None:
-    """Until it has happened, or the run has ended. Raises TimeoutError."""
+    """Wait until `happened` returns True or the run has ended. Raise TimeoutError."""
     until = time.monotonic() + seconds
     while not happened() and (run is None or run.poll() is None):
         if time.monotonic() > until:

@@ -32,7 +32,8 @@ pytestmark = [
 ]
 RUN = Path("quick", "default")  # below the results folder
 TINY = (
-    "run=default", "model=scenes_vgg", "data.batch_size=4", "shard_size=2", "data.workers=2", "device=cpu",
+    "run=default", "model=scenes_vgg", "data.batch_size=4", "shard_size=2", "data.workers=2",
+    "device=cpu",
     "method=[grad_cam,xgrad_cam]", "metric=[sensitivity_error,confidence_drop,max_box_acc,zeta]",
     "runtime.repeats=1", "runtime.batch_size=2", "pictures.rows=1", "pictures.gallery=1",
     "report.figures.formats=[png]",
@@ -58,30 +59,33 @@ def log_of(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory):
-    """(arguments) -> the results of an undisturbed run, the hash of its values, and its seconds;
-    made once.
+    """Return a function (arguments) that gives the results folder of an undisturbed run, the hash
+    of its values, and its seconds.
+
+    Each run is done once.
     """
-    made = {}
-    # What is imported and compiled now needn't be in each fork.
+    results = {}
+    # Import and compile now, so that forks needn't.
     code, lines = benchmark(
         [*TINY, "data.size=2", "data.workers=1", f"results={tmp_path_factory.mktemp('warm')}"]
     )
     assert code == 0, lines
 
     def run(arguments):
-        if arguments not in made:
+        if arguments not in results:
             folder = tmp_path_factory.mktemp("undisturbed") / "results"
             before = time.monotonic()
             done = start(arguments, folder, partial(_fill_disk, folder, 0))
             assert done.wait() == 0, done.output()
-            made[arguments] = folder, contents(folder / RUN), time.monotonic() - before
-        return made[arguments]
+            values = contents(folder / RUN)
+            results[arguments] = (folder, values, time.monotonic() - before)
+        return results[arguments]
 
     return run
 
 
 def check_again(arguments: Arguments, folder: Path, values: str) -> Run:
-    """The same command ends with the records of an undisturbed run."""
+    """Check that the same command ends with the records of an undisturbed run."""
     again = start(arguments, folder)
     assert again.wait() == 0, again.output()[-1500:]
     assert contents(folder / RUN) == values
@@ -89,7 +93,7 @@ def check_again(arguments: Arguments, folder: Path, values: str) -> Run:
 
 
 def let_clock_jump() -> None:
-    """A day ahead and back, every few readings."""
+    """Let the clock jump a day ahead and back, every few readings."""
     count = 0
     true_time = time.time
 
@@ -102,8 +106,8 @@ def let_clock_jump() -> None:
 
 
 def test_killed_runs_go_on(undisturbed, tmp_path):
-    """Two at once, of which one computes and the other waits, both killed at any moment, again and
-    again.
+    """Start two commands, of which one computes and the other waits, and kill both at random
+    moments again and again.
     """
     arguments = (*TINY, "data.size=24")
     random = Random(0)
@@ -132,7 +136,7 @@ def test_killed_runs_go_on(undisturbed, tmp_path):
 
 
 def test_ctrl_c_ends_a_run_with_its_workers(undisturbed, tmp_path):
-    """SIGINT for all of its processes, as a terminal sends it. Other signals:
+    """Send SIGINT to all processes, as a terminal does. Other signals are in
     tests/cli/test_stopping.py.
     """
     arguments = (*TINY, "data.size=6")

@@ -1,4 +1,4 @@
-"""Damage as strategies: to the bytes of any file, and to the structure of plain data."""
+"""Hypothesis strategies that damage the bytes of any file and the structure of plain data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def damaged(content: bytes) -> st.SearchStrategy[bytes]:
         return bytes(changed)
 
     def zeroed(start: int, end: int) -> bytes:
-        """As a file has it that wasn't synced before the power went."""
+        """Return the content of a file that wasn't synced before the power failed."""
         return content[:start] + bytes(max(end - start, 0)) + content[max(start, end) :]
 
     return st.one_of(
@@ -48,7 +48,7 @@ def damaged(content: bytes) -> st.SearchStrategy[bytes]:
 
 @st.composite
 def changed(draw: st.DrawFn, content: Any) -> Any:
-    """Plain data with one to three entries, at any depth, of another value, or missing."""
+    """Draw plain data in which one to three entries, at any depth, are replaced or missing."""
     content = copy.deepcopy(content)
     for _ in range(draw(st.integers(1, 3))):
         holder, key = draw(_place(content)) if content else ({}, "new")
@@ -63,7 +63,7 @@ def changed(draw: st.DrawFn, content: Any) -> Any:
 
 @st.composite
 def _place(draw: st.DrawFn, content: Any) -> tuple[Any, Any]:
-    """One of `places`, from the top down: else nearly all would be deep in a few entries."""
+    """Draw one of `places` from the top down. Otherwise most would be deep in a few entries."""
     key = draw(st.sampled_from(list(content if isinstance(content, dict) else range(len(content)))))
     inner = content[key]
     is_deeper = inner and isinstance(inner, dict | list) and draw(st.booleans())
@@ -71,7 +71,7 @@ def _place(draw: st.DrawFn, content: Any) -> tuple[Any, Any]:
 
 
 def places(content: Any) -> Iterator[tuple[Any, Any]]:
-    """(a mapping or list in plain data, each key or index of it)"""
+    """Yield each mapping or list in plain data with each of its keys or indices."""
     for key, value in list(content.items() if isinstance(content, dict) else enumerate(content)):
         yield content, key
         if isinstance(value, dict | list):

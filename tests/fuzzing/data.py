@@ -1,8 +1,9 @@
-"""Data sets of a stranger: images, annotations (VOC's XML, COCO's JSON) and shards (tar, Parquet),
-one file damaged beside an intact one. What can go wrong with each format by itself is listed in
-tests/data.
+"""Data sets that a stranger made: images, annotations (VOC's XML, COCO's JSON) and shards (tar,
+Parquet).
 
-Every image has a row or a status, reading takes little memory, and what is intact is read as it is.
+One file is damaged next to an intact one. The possible problems of each format are listed in
+tests/data. Every image has a row or a status, reading takes little memory, and intact images are
+read unchanged.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ ENDINGS = {
     "PPM": "ppm",
 }
 WIDTH, HEIGHT = 12, 8
-CLASSES, LABELS = ("a", "b", "c", "d"), (2, 0, 3)  # of shards
+CLASSES = ("a", "b", "c", "d")
+LABELS = (2, 0, 3)  # of shards
 
 
 def attempt(draw: st.DrawFn, folder: Path) -> None:
@@ -95,16 +97,19 @@ def _read(kind: str, **settings: Any) -> DataSet:
 
 
 def _refuse(bad: dict[str, BadImage]) -> None:
-    """Their sentences are looked at as a refusal's."""
+    """Raise a BenchError, so that these sentences are checked as those of refusals."""
     if bad:
         raise BenchError(" ".join(map(str, bad.values()))[:500])
 
 
 def _images(draw: st.DrawFn, folder: Path) -> None:
-    """Intact: read as Pillow alone reads it. Cut at any byte: so, or refused. A header of far too
-    many pixels: refused.
+    """Check images that are intact, cut, or too large.
+
+    An intact image is read as Pillow reads it. An image that is cut at any byte is read so too, or
+    refused. A header of far too many pixels is refused.
     """
-    kind, seed = draw(st.sampled_from(sorted(ENDINGS))), draw(st.integers(0, 2**32))
+    kind = draw(st.sampled_from(sorted(ENDINGS)))
+    seed = draw(st.integers(0, 2**32))
     size = (draw(st.integers(1, 24)), draw(st.integers(1, 24)), 3)
     intact = encoded(np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8), kind)
     how = draw(st.sampled_from(("intact", "cut", "damaged", "damaged", "bomb")))
@@ -148,7 +153,7 @@ BOMBS = (
 
 
 def _voc(draw: st.DrawFn, folder: Path) -> None:
-    """Damaged as bytes, or with another text in place of a number, a name or a tag."""
+    """Damage the bytes of a VOC annotation, or replace a number, a name or a tag."""
     xml = (
         f"<annotation><size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size>"
         "<object><name>car</name><difficult>0</difficult><bndbox><xmin>2</xmin><ymin>2</ymin>"
@@ -179,7 +184,7 @@ def _voc(draw: st.DrawFn, folder: Path) -> None:
 
 
 def _coco(draw: st.DrawFn, folder: Path) -> None:
-    """Damaged as bytes, or with other entries."""
+    """Damage the bytes of a COCO annotation, or replace its entries."""
     inside = {"bbox": [1, 1, 5, 6], "segmentation": [[1, 1, 6, 1, 6, 7, 1, 7]], "iscrowd": 0}
     lengths = {"counts": [80, 16], "size": [HEIGHT, WIDTH]}
     crowd = {"bbox": [10, 0, 2, 8], "segmentation": lengths, "iscrowd": 1}
@@ -214,7 +219,8 @@ def _annotated(data: DataSet) -> dict[str, tuple[str, ...]]:
     """The problems of images that can be read; their objects lie in the image and are of classes
     that there are.
     """
-    bad, problems = load(data, "each_label"), {}
+    bad = load(data, "each_label")
+    problems = {}
     for index, name in enumerate(data.ids):
         if name in bad:
             continue
@@ -238,7 +244,7 @@ def _annotated(data: DataSet) -> dict[str, tuple[str, ...]]:
 
 
 def _write(folder: Path, *names: str, content: bytes | None = None) -> None:
-    """Without a content, an image of one grey."""
+    """Write a file. Without a content, it is an image of one grey."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(
@@ -286,11 +292,12 @@ def _tar(pictures: list[bytes]) -> bytes:
 
 
 def _parquet(pictures: list[bytes], compression: str) -> bytes:
-    """With page checksums, so that damage is told from content."""
+    """Return a parquet file with page checksums, which tell damage from content."""
     images = pa.array(
         [{"bytes": picture, "path": f"{place}.jpg"} for place, picture in enumerate(pictures)]
     )
-    table, buffer = pa.table({"image": images, "label": pa.array(LABELS, pa.int64())}), io.BytesIO()
+    table = pa.table({"image": images, "label": pa.array(LABELS, pa.int64())})
+    buffer = io.BytesIO()
     pq.write_table(
         table, buffer, compression=compression, row_group_size=2, write_page_checksum=True
     )

@@ -1,9 +1,8 @@
-"""Finished run folders: a file damaged, gone, or something else in its place; a stranger's
-manifests and Parquet files; and baselines.
+"""Finished run folders with a file that is damaged, missing or replaced, manifests and Parquet
+files that a stranger made, and baselines.
 
-Where bytes are damaged, readers refuse the folder or read the same values, and what the same
-command would take as computed is what was computed. What a stranger wrote is well-formed and may be
-read.
+If bytes are damaged, readers refuse the folder or read the same values, and the same command takes
+only computed values as computed. Files that a stranger made are well-formed and may be read.
 """
 
 from __future__ import annotations
@@ -47,14 +46,16 @@ def attempt(draw: st.DrawFn, folder: Path) -> None:
 
 @cache
 def made() -> Mapping[str, bytes]:
-    """{name: content} of a small run folder with every kind of file that readers read; made once a
-    process.
+    """Return the contents by name of a small run folder with every kind of file that readers read.
+
+    It is written once per process.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = write_run(
             Path(name), records_of(5, {"net": ("last",)}, METHODS), METHODS, {"net": ("last",)}
         )
-        manifest, images = entries_of(folder), [f"scene_{number:05d}" for number in range(5)]
+        manifest = entries_of(folder)
+        images = [f"scene_{number:05d}" for number in range(5)]
         curves = {"target_class": 0, "method": "cam", "curve": "iou_curve", "status": "ok"}
         points = pd.DataFrame(
             [{**curves, "image_id": image, "points": [0.0, 0.5, 1.0]} for image in images]
@@ -114,7 +115,7 @@ def write(folder: Path) -> None:
 
 @cache
 def undisturbed() -> tuple[Mapping[str, pd.DataFrame], bytes]:
-    """What readers make of it, and its baseline's file."""
+    """Return the tables that readers make of the undamaged folder, and its baseline's file."""
     with tempfile.TemporaryDirectory() as name:
         write(Path(name))
         Baseline.of(RunFolder.read(Path(name))).write(Path(name) / "baseline.csv")
@@ -122,8 +123,9 @@ def undisturbed() -> tuple[Mapping[str, pd.DataFrame], bytes]:
 
 
 def tables(folder: Path) -> dict[str, pd.DataFrame]:
-    """All values of a run folder that report, gate and game read. Raises BenchError."""
+    """Return all values of a run folder that report, gate and game read. Raise BenchError."""
     run = RunFolder.read(folder)
+    pictures = [{"images": part.images.tobytes(), "of": str(part.methods)} for part in load(run)]
     curves = [part.table.to_pandas() for part in reading.read_curves(run.path, run.manifest)]
     records = run.records.frame()
     names = [name for name in records if records[name].dtype == "category"]
@@ -133,22 +135,18 @@ def tables(folder: Path) -> dict[str, pd.DataFrame]:
         "whole_set": run.whole_set,
         "curves": pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(),
         "gallery": pd.DataFrame(store.read_gallery(run.path, run.manifest)),
-        "pictures": pd.DataFrame(
-            [{"images": each.images.tobytes(), "of": str(each.methods)} for each in load(run)]
-        ),
+        "pictures": pd.DataFrame(pictures),
     }
 
 
 def check_same(folder: Path) -> None:
-    """Reads a run folder of which a file is damaged: raises BenchError, or every value is as it
-    was.
-    """
+    """Read a run folder with a damaged file: BenchError is raised, or every value is unchanged."""
     for name, table in tables(folder).items():
         assert table.equals(undisturbed()[0][name]), f"other {name} were read"
 
 
 def _summarise(draw: st.DrawFn, folder: Path) -> None:
-    """Now and then what is made of the values; it takes several times as long as reading them."""
+    """Summarise the values now and then, since it takes several times as long as reading them."""
     if not draw(st.integers(0, 7)):
         run = RunFolder.read(folder)
         result_lines(run)
@@ -156,8 +154,8 @@ def _summarise(draw: st.DrawFn, folder: Path) -> None:
 
 
 def _files(draw: st.DrawFn, folder: Path) -> None:
-    """One file damaged, gone or replaced, or a damaged one that no manifest lists and that counts
-    for nothing.
+    """Damage, remove or replace one file, or add a damaged one that no manifest lists and nobody
+    reads.
     """
     write(folder)
     name = draw(st.sampled_from(sorted(made())))
@@ -190,8 +188,8 @@ def _files(draw: st.DrawFn, folder: Path) -> None:
 
 
 def _manifest(draw: st.DrawFn, folder: Path) -> None:
-    """Entries of another kind, missing, huge or deep, with a right checksum or none; or damaged
-    bytes.
+    """Change the manifest: entries of another kind, missing, huge or deep, with or without a right
+    checksum, or damaged bytes.
     """
     write(folder)
     path = folder / artefacts.NAME
@@ -208,7 +206,7 @@ def _manifest(draw: st.DrawFn, folder: Path) -> None:
 
 
 def read_manifest(folder: Path, content: bytes) -> None:
-    """All that readers make of a run folder with this manifest. Raises BenchError."""
+    """Read everything that readers make of a run folder with this manifest. Raise BenchError."""
     (folder / artefacts.NAME).write_bytes(content)
     tables(folder)
     reading.read_manifest(folder)
@@ -265,25 +263,26 @@ def _other_table(draw: st.DrawFn, table: pa.Table) -> pa.Table:
         cells = draw(st.lists(other, min_size=len(table), max_size=len(table)))
         columns[name] = pa.array(cells, plain).cast(kind)
     else:
-        columns[name] = pa.array(
-            [draw(st.sampled_from((None, "x", 1, 0.5, [0.5], b"\xff", {"a": 1})))] * len(table)
-        )
+        value = draw(st.sampled_from((None, "x", 1, 0.5, [0.5], b"\xff", {"a": 1})))
+        columns[name] = pa.array([value] * len(table))
     return pa.table(columns)
 
 
 def _baseline(draw: st.DrawFn, folder: Path) -> None:
-    """Damaged as bytes or with other cells: read, written and read again, and compared with the
-    run, which holds the intact one.
+    """Damage the bytes or cells of a baseline.
+
+    It is read, written, read again, and compared with the run, which has the intact baseline.
     """
     lines = undisturbed()[1].decode().splitlines(keepends=True)
     first = sum(line.startswith("#") for line in lines)
     rows = list(csv.reader(io.StringIO("".join(lines[first:]))))
     is_intact = not draw(st.integers(0, 9))
     for _ in range(0 if is_intact else draw(st.integers(1, 3))):
-        row, column = draw(st.sampled_from(rows)), draw(st.integers(0, len(rows[0]) - 1))
-        row[column] = str(
-            draw(st.sampled_from([row[column] for row in rows]) | st.text(max_size=20) | ANYTHING)
-        )[: 10**5]
+        row = draw(st.sampled_from(rows))
+        column = draw(st.integers(0, len(rows[0]) - 1))
+        column_values = st.sampled_from([row[column] for row in rows])
+        value = draw(column_values | st.text(max_size=20) | ANYTHING)
+        row[column] = str(value)[: 10**5]
         note(f"a cell became {row[column][:40]!r}")
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(rows)
@@ -306,8 +305,8 @@ def _baseline(draw: st.DrawFn, folder: Path) -> None:
 
 
 def _replace(draw: st.DrawFn, path: Path, how: str) -> None:
-    """Nothing, a folder, a pipe, a link (to nothing, itself, a device or another file), or another
-    file's content.
+    """Replace a file by nothing, a folder, a pipe, a link (to nothing, itself, a device or another
+    file), or another file's content.
     """
     others = sorted(other for other in path.parent.iterdir() if other != path and other.is_file())
     content = path.read_bytes()

@@ -1,8 +1,7 @@
-"""Settings: composed configurations with some of them changed, checked as a run does before it
-loads a model.
+"""Composed configurations with changed settings, checked as a run does before it loads a model.
 
-Composing costs a fifth of a second, so a few command lines are composed once for each process, and
-the values are put into what comes of them. What the checks let through must be fit to be kept: see
+Composing takes a fifth of a second, so a few command lines are composed once per process, and the
+values are put into the results. Settings that the checks accept must be fit to be stored: see
 `_check_sane`.
 """
 
@@ -49,9 +48,12 @@ LINES = (
     ("data=voc", "model=resnet18", "spoiled=[noise]", "metric=[road_morf,class_discriminability]"),
 )
 VALUES = st.sampled_from(
-    (0, -1, 2**63, 1e308, math.nan, math.inf, "", "nan", "???", "..", "../../../evil", "/", "a/b", "a\\b", "a\nb",
-     "~nobody_here/x", "\x1b[31m", "\ud800", "caf\udce9", "\u202e", "os.getcwd", [], ["a", "a"], {5: 1},
-     {"_target_": 5}, {"": {}})
+    (
+        0, -1, 2**63, 1e308, math.nan, math.inf,
+        "", "nan", "???", "..", "../../../evil", "/", "a/b", "a\\b", "a\nb", "~nobody_here/x",
+        "\x1b[31m", "\ud800", "caf\udce9", "\u202e", "os.getcwd",
+        [], ["a", "a"], {5: 1}, {"_target_": 5}, {"": {}},
+    )
 )  # fmt: skip
 KEYS = ("x", "", "_target_", "params", "nmae", "a/b", "a" * 1000, "\ud800", 5, None)
 
@@ -81,7 +83,7 @@ def attempt(draw: st.DrawFn, folder: Path) -> None:
 
 
 def check(config: dict[str, Any]) -> None:
-    """What a run checks before it loads a model. Raises BenchError."""
+    """Check everything that a run checks before it loads a model. Raise BenchError."""
     settings, methods, metrics = spine.checked(config)
     check_report(settings.report, methods, metrics)
     if settings.target not in TARGET_RULES:
@@ -120,7 +122,7 @@ def _near(value: Any) -> tuple[Any, ...]:
 
 
 def _check_sane(config: Mapping[str, Any], settings: Settings) -> None:
-    """What a run writes down of its settings: it can be, and it stays in the run folder."""
+    """Check that a run can write down its settings and that they stay in the run folder."""
     assert settings.model_dump() == {"protocol": None, **config}, (
         "other settings than the configuration's"
     )

@@ -1,9 +1,9 @@
-"""Damaged and hostile input: the package reads it with the right result, or refuses it in a
-sentence that a user can read. Anything else fails: another error, an exit, a wrong result without a
-word, or more than a minute.
+"""Tests of damaged and hostile input, which the package reads with the right result or refuses in a
+sentence that a user can read.
 
-The cases are the same each time, or those of `--hypothesis-seed=N`. What hypothesis prints for a
-case that fails makes it again.
+Anything else fails: another error, an exit, a wrong result without a message, or more than a
+minute. The cases are the same each time, or those of `--hypothesis-seed=N`. For a failing case,
+hypothesis prints how to reproduce it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def test_damaged_input_is_read_or_refused(attempt, cases):
 
 
 def check(attempt: Attempt, cases: int) -> None:
-    """Tries so many cases, each in a folder of its own. Raises what the first finding raises."""
+    """Try this number of cases, each in its own folder. Raise the error of the first finding."""
 
     @hypothesis.settings(max_examples=cases, suppress_health_check=list(hypothesis.HealthCheck))
     @hypothesis.given(st.data())
@@ -88,7 +88,7 @@ def _at_most(seconds: int) -> Iterator[None]:
 
 
 def test_a_name_too_long_for_a_file_is_refused(tmp_path):
-    """What fuzzing found once."""
+    """Check a case that fuzzing found once."""
     run_folders.write(tmp_path)
     content = files.read_json(tmp_path / artefacts.NAME)
     job, *_ = content["jobs"]
@@ -103,8 +103,9 @@ def test_a_name_too_long_for_a_file_is_refused(tmp_path):
 
 
 def test_a_comment_of_a_baseline_stays_as_it_is(tmp_path):
-    """What fuzzing found once."""
-    first, second = tmp_path / "1.csv", tmp_path / "2.csv"
+    """Check a case that fuzzing found once."""
+    first = tmp_path / "1.csv"
+    second = tmp_path / "2.csv"
     first.write_bytes(run_folders.undisturbed()[1].replace(b"# experiment: synthetic", b"# mine"))
     Baseline.read(first).write(second)
     assert b"# mine\n" in first.read_bytes()

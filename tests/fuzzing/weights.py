@@ -1,4 +1,5 @@
 """Files of weights: damaged as bytes, with other tensors, names or structure, or code in a pickle.
+
 Each form that is refused is listed in tests/models/test_weights.py.
 """
 
@@ -63,7 +64,8 @@ def attempt(draw: st.DrawFn, folder: Path) -> None:
 @st.composite
 def _contents(draw: st.DrawFn, is_pickle: bool) -> bytes:
     state = _network().state_dict()
-    name, zipped = draw(st.sampled_from(sorted(state))), draw(st.booleans())
+    name = draw(st.sampled_from(sorted(state)))
+    zipped = draw(st.booleans())
     how = draw(st.sampled_from(("damaged", "another form", "another tensor", "another name")))
     note(f"{how}, {name}")
     if how == "damaged":
@@ -79,17 +81,16 @@ def _contents(draw: st.DrawFn, is_pickle: bool) -> bytes:
         is_plain = is_pickle and draw(st.booleans())
         return _saved({**state, name: draw(PLAIN) if is_plain else tensor}, is_pickle, zipped)
     other = draw(st.text(max_size=20) | st.just(f"module.{name}"))
-    return _saved(
-        {other if each == name else each: tensor for each, tensor in state.items()},
-        is_pickle,
-        zipped,
-    )
+    renamed = {other if key == name else key: tensor for key, tensor in state.items()}
+    return _saved(renamed, is_pickle, zipped)
 
 
 @cache
 def _undamaged(is_pickle: bool, zipped: bool) -> bytes:
-    """Saved once: the format that isn't zipped names storages by their addresses, which are longer
-    at times, and hypothesis wants the same bytes whenever it draws the same.
+    """Save the weights once.
+
+    The format that isn't zipped names storages by their addresses, whose length varies, and
+    hypothesis needs the same bytes for the same case.
     """
     return _saved(_network().state_dict(), is_pickle, zipped)
 

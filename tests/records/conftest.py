@@ -1,4 +1,4 @@
-"""Small record files of made-up values."""
+"""The fixtures that write small record files of made-up values."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ SHARD = "0" * 32
 
 
 def rows(values: Values, images: Sequence[str], seed: int = 0) -> pd.DataFrame:
-    """A row for each image and value; a metric "pair" has the values pair_a and pair_b."""
+    """Return a row per image and value. The metric "pair" has the values pair_a and pair_b."""
     generator = np.random.default_rng(seed)
     names = {"experiment": "quick", "model": "net", "layer": "last", "data": "scenes"}
-    frames = [
-        pd.DataFrame({**names, "image_id": images, "target_class": 1, "predicted_class": 2, "method": method,
-                      "metric": name, "value": generator.random(len(images)), "status": "ok"})
-        for method, metrics in values.items() for metric in metrics for name in names_of(metric)
-    ]  # fmt: skip
+    frames = []
+    for method, metrics in values.items():
+        value_names = [name for metric in metrics for name in names_of(metric)]
+        for name in value_names:
+            frame = pd.DataFrame({"image_id": images, "value": generator.random(len(images))})
+            frame = frame.assign(target_class=1, predicted_class=2, status="ok")
+            frames.append(frame.assign(method=method, metric=name, **names))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -34,18 +36,26 @@ def names_of(metric: str) -> list[str]:
 
 
 def curves(values: Values, images: Sequence[str]) -> pd.DataFrame:
-    """A curve of three points for each image and method that has the metric "pair"."""
-    listed = [
-        {"image_id": image, "target_class": 1, "method": method, "curve": "pair_curve", "points": [0.0, 0.5, number],
-         "status": "ok"}
-        for method, metrics in values.items() if "pair" in metrics for number, image in enumerate(images)
-    ]  # fmt: skip
+    """Return a curve of three points per image for each method with the metric "pair"."""
+    listed = []
+    methods_with_curves = [method for method, metrics in values.items() if "pair" in metrics]
+    for method in methods_with_curves:
+        for number, image in enumerate(images):
+            curve = {
+                "image_id": image,
+                "target_class": 1,
+                "method": method,
+                "curve": "pair_curve",
+                "points": [0.0, 0.5, number],
+                "status": "ok",
+            }
+            listed.append(curve)
     return pd.DataFrame(listed, columns=list(CURVE_COLUMNS))
 
 
 @pytest.fixture
 def write_file(tmp_path):
-    """(values, shard, images, seed, more metadata) -> a record file in the folder tmp_path."""
+    """Return a function that writes a record file into the folder tmp_path."""
 
     def write(values, shard=SHARD, images=("a", "b", "c"), seed=0, more=None):
         used = {metric for metrics in values.values() for metric in metrics}

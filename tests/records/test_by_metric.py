@@ -1,5 +1,6 @@
-"""Records by metric: the same rows as a table of all, in the same order, 16 bytes each; which
-methods are compared.
+"""Tests of records by metric, and of the methods that are compared.
+
+They have the same rows as a table of all records, in the same order, in 16 bytes each.
 """
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_a_row_without_a_name_or_class_is_refused(name, write_file, tmp_path):
 
 
 def rows_of(*values):
-    """(image, class, metric, value, status) of one method and place."""
+    """Return records of one method and layer from tuples (image, class, metric, value, status)."""
     table = pd.DataFrame(values, columns=["image_id", "target_class", "metric", "value", "status"])
     return table.assign(
         experiment="e", model="m", layer="l", data="d", method="cam", predicted_class=1
@@ -73,15 +74,16 @@ def rows_of(*values):
 
 
 def test_keys_stand_in_their_order_and_know_their_first_value():
-    records = Records.of(
-        rows_of(
-            ("b", 1, "iou", np.nan, "no_box"), ("a", 1, "iou", 0.5, "ok"), ("a", 2, "iou", np.nan, "ok"),
-            ("b", 1, "zeta", 0.1, "ok"), ("*", -1, "zeta", 0.3, "ok"),
-        )
-    )  # fmt: skip
-    assert list(zip(records.keys["image_id"], records.keys["target_class"], strict=True)) == [
-        ("b", 1), ("a", 1), ("a", 2), ("*", -1),
-    ]  # fmt: skip
+    table = rows_of(
+        ("b", 1, "iou", np.nan, "no_box"),
+        ("a", 1, "iou", 0.5, "ok"),
+        ("a", 2, "iou", np.nan, "ok"),
+        ("b", 1, "zeta", 0.1, "ok"),
+        ("*", -1, "zeta", 0.3, "ok"),
+    )
+    records = Records.of(table)
+    assert list(records.keys["image_id"]) == ["b", "a", "a", "*"]
+    assert list(records.keys["target_class"]) == [1, 1, 2, -1]
     assert records.first_ok.tolist() == [3, 1, -1, 4]  # "ok" without a number is no value
     assert records.rows(["zeta"])["value"].tolist() == [0.1]
     assert records.counts(["iou"]) == {"no_box": 1, "ok": 2}
@@ -91,9 +93,8 @@ def test_keys_stand_in_their_order_and_know_their_first_value():
 
 def test_a_metric_s_first_value_may_come_late_and_chosen_keys_keep_their_rows():
     rows = [(f"{number}", 1, "iou", np.nan, "no_box") for number in range(3)]
-    assert Records.of(rows_of(*rows, ("last", 1, "iou", 0.5, "ok"))).measured(with_value=True) == (
-        "iou",
-    )
+    table = rows_of(*rows, ("last", 1, "iou", 0.5, "ok"))
+    assert Records.of(table).measured(with_value=True) == ("iou",)
     assert Records.of(rows_of(*rows)).measured(with_value=True) == ()
     table = rows_of(
         ("a", 1, "iou", 0.5, "ok"), ("b", 1, "iou", 0.6, "ok"), ("b", 1, "zeta", 0.1, "ok")
@@ -118,10 +119,10 @@ def test_a_metric_s_first_value_may_come_late_and_chosen_keys_keep_their_rows():
     ],
 )
 def test_a_method_that_lacks_more_than_a_tenth_is_not_compared(images, lacked, methods):
-    has = np.array(
-        [[row not in rows for rows in lacked.values()] for row in range(images)], dtype=bool
-    )
-    columns, is_common = compared_columns(has.reshape(images, len(lacked)))
+    has_value = np.ones((images, len(lacked)), dtype=bool)
+    for column, lacked_images in enumerate(lacked.values()):
+        has_value[list(lacked_images), column] = False
+    columns, is_common = compared_columns(has_value)
     assert [list(lacked)[column] for column in columns] == list(methods)
     lacking = {row for method in methods for row in lacked[method]}
     assert is_common.tolist() == [bool(methods) and row not in lacking for row in range(images)]

@@ -1,7 +1,10 @@
-"""Several runs as one: the same rows as one run of all, what is refused, and each equal value
-once.
+"""Tests of several runs combined into one.
+
+The result has the rows of one run of all, each equal value once. Runs that contradict each other
+are refused.
 """
 
+import itertools
 import re
 import shutil
 
@@ -32,21 +35,30 @@ def make(
     shard=SHARD,
     **changes,
 ):
-    """A run of one job, with a curve for each row of the metric "drop"."""
-    values = {
-        method: {metric: f"{shard[:4]} {method} {metric}" for metric in metrics}
-        for method in methods
-    }
-    keys = {"experiment": "test", "model": model, "layer": "last", "data": "scenes", "status": "ok"}
-    keys |= {"target_class": 1, "predicted_class": 1}
-    table = pd.DataFrame(
-        {**keys, "image_id": image, "method": method, "metric": metric,
-         "value": value + "xyz".index(image) + 10 * list(METRICS).index(metric)}
-        for method in methods for metric in metrics for image in images
-    )  # fmt: skip
-    curves = table[table["metric"] == "drop"].assign(
-        curve="drop_curve", points=[[1.0]] * sum(table["metric"] == "drop")
+    """Write a run of one job, with a curve for each row of the metric "drop"."""
+    values = {}
+    for method in methods:
+        values[method] = {metric: f"{shard[:4]} {method} {metric}" for metric in metrics}
+    rows = [
+        {
+            "image_id": image,
+            "method": method,
+            "metric": metric,
+            "value": value + "xyz".index(image) + 10 * list(METRICS).index(metric),
+        }
+        for method, metric, image in itertools.product(methods, metrics, images)
+    ]
+    table = pd.DataFrame(rows).assign(
+        experiment="test",
+        model=model,
+        layer="last",
+        data="scenes",
+        status="ok",
+        target_class=1,
+        predicted_class=1,
     )
+    drops = table[table["metric"] == "drop"]
+    curves = drops.assign(curve="drop_curve", points=[[1.0]] * len(drops))
     notes = {"names": {metric: [metric] for metric in metrics}, "axes": {}}
     notes["curves"] = {"drop": ["drop_curve"]} if "drop" in metrics else {}
     file = record_files.write(folder, shard, values, table, curves[CURVES.names], notes)
@@ -112,7 +124,7 @@ def test_networks_and_methods_side_by_side(tmp_path):
     assert list(manifest.models) == ["net", "other"]
     assert manifest.run == "test/one, test/two, test/three"
     assert [part.folder for part in manifest.runs] == ["../one", "../two", "../three"]
-    assert manifest.versions == {"torch": "2.0"}  # what all have; each run's own stand with it
+    assert manifest.versions == {"torch": "2.0"}  # shared by all runs; each run keeps its own too
     assert [part.versions["numpy"] for part in manifest.runs] == ["one", "two", "three"]
     curves = list(reading.read_curves(tmp_path / "all", manifest))
     assert [(part.model, len(part.table)) for part in curves] == [("other", 2)]
@@ -190,8 +202,8 @@ def test_a_folder_named_records_is_no_trap(tmp_path):
 
 @pytest.mark.parametrize("shard", [SHARD, "f" * 32])
 def test_an_equal_value_counts_once(tmp_path, shard):
-    """Also where the runs were cut into other shards, so that no key tells that they are the
-    same.
+    """This also holds if the runs were cut into other shards, so that no key shows that the values
+    are the same.
     """
     one = make(tmp_path / "one", metrics=("error", "drop"))
     two = make(tmp_path / "two", methods=("a", "b"), metrics=("error", "drop"), shard=shard)
@@ -271,7 +283,7 @@ def test_a_combination_may_be_made_again_and_is_no_run_of_another(tmp_path):
     one = make(tmp_path / "one")
     two = make(tmp_path / "two", model="other")
     combining.combine([one, two], tmp_path / "all")
-    combining.combine([two], tmp_path / "all")  # a combination may be made anew
+    combining.combine([two], tmp_path / "all")  # a combination may be written again
     with pytest.raises(BenchError, match="is itself a combination"):
         combining.combine([tmp_path / "all", one], tmp_path / "more")
 

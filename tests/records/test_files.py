@@ -1,5 +1,6 @@
-"""Files, plain, of JSON, tables and arrays: what stands in the way, what is left behind, and that
-no flipped bit gives other content quietly.
+"""Tests of plain files, JSON, tables and arrays.
+
+They check obstacles, leftovers, and that no flipped bit silently changes the content.
 """
 
 import errno
@@ -168,14 +169,14 @@ def test_records_come_back_with_their_types(tmp_path, table):
 
 
 def test_a_record_file_holds_its_metadata_once():
-    """Of a run with all methods and metrics they are larger than its values."""
+    """The metadata of a run with all methods and metrics is larger than its values."""
     keys = {"values": {str(number): "k" * 32 for number in range(500)}}
     size = len(store.to_bytes(pd.DataFrame({"a": [1.0]}), None, keys))
     assert size < len(json.dumps(keys)) + 2_000
 
 
 def test_pages_have_checksums_too(tmp_path, table):
-    """Other programs verify these: a flipped bit in the middle of the column of values is an error
+    """Other programs verify these. A flipped bit in the middle of the column of values is an error
     of Arrow's own.
     """
     path = tmp_path / "one.parquet"

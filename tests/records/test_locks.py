@@ -1,5 +1,7 @@
-"""Locks of a run folder: one command at a time, which ends with its process, and is named to those
-who wait.
+"""Tests of the locks of a run folder.
+
+One command at a time has the lock. The lock ends with its process, and waiting commands print its
+holder.
 """
 
 import io

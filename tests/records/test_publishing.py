@@ -1,4 +1,4 @@
-"""Published values: a run folder again, smaller, with the same values to 4e-6 of each."""
+"""Tests of published values: a smaller copy of a run folder with equal values to 4e-6 of each."""
 
 import shutil
 from pathlib import Path
@@ -68,7 +68,7 @@ PUBLISHED = {  # in format 4: the rows, their greatest value, and their median
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_values_of_format_4_are_read_whatever_the_format_is_now(name):
-    """With the report's settings, of which a later version may have others."""
+    """The report's settings are read too, although a later version may have others."""
     folder = Path(__file__).parents[2] / "results/reference" / name
     values = ab.read_run(folder)
     absolute = values.loc[values["status"] == OK, "value"].abs()
@@ -105,8 +105,8 @@ def test_what_is_said_of_the_images_stands_under_every_table(usual_run, tmp_path
 
 
 def test_a_method_is_added_as_if_it_had_been_published_with_the_others(usual_run, tmp_path):
-    """Published without XGrad-CAM, then with it, from a run of another commit: the files are those
-    of both at once.
+    """Publish without XGrad-CAM, then with it, from a run of another commit. The files are those of
+    both at once.
     """
     manifest = entries_of(usual_run)
     names = {about["metric"] for about in manifest["metrics"].values()}

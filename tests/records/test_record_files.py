@@ -53,8 +53,9 @@ def test_values_under_two_keys_stay_apart(write_file, tmp_path):
 def test_a_value_that_two_files_hold_is_read_once(write_file, tmp_path):
     files = [write_file(TWO), write_file(TWO)]
     parts = [write_file({"cam": {metric: TWO["cam"][metric]}}) for metric in TWO["cam"]]
-    for held in (files, [*parts, *files]):
-        assert len(reading.read_records(tmp_path, manifest_of((held, TWO)))) == (1 + 2 + 1) * 3
+    for listed_files in (files, [*parts, *files]):
+        records = reading.read_records(tmp_path, manifest_of((listed_files, TWO)))
+        assert len(records) == (1 + 2 + 1) * 3
     two_jobs = manifest_of((files, TWO), (files, {"cam": {"zeta": "1"}}))
     assert len(reading.read_records(tmp_path, two_jobs)) == (1 + 2 + 1) * 3
     assert len(list(reading.read_curves(tmp_path, manifest_of((files, TWO))))) == 1

@@ -43,7 +43,7 @@ def job(name=JOB, created="2026-01-01T00:00:00", **more):
 
 @pytest.fixture
 def begun(tmp_path):
-    """The folder of a run whose first job is announced."""
+    """Return the folder of a run whose first job is announced."""
     running.begin(tmp_path, COMMAND)
     running.announce(tmp_path, JOB, job(shards=SHARDS))
     return tmp_path
@@ -53,7 +53,7 @@ def test_complete_shards_count_and_others_are_waited_for(begun, write_file):
     first, second, *_ = SHARDS
     partial = {"grad_cam": {"drop": "key of drop"}}
     files = [write_file(VALUES, first, "xy"), write_file(partial, second, "xy")]
-    write_file(VALUES, "f" * 32, "xy")  # of another job, which isn't asked for
+    write_file(VALUES, "f" * 32, "xy")  # another job's, which isn't requested
     with running.held(begun):
         manifest = reading.read_manifest(begun)
     assert manifest.state == running.RUNNING

@@ -1,5 +1,5 @@
-"""Which code decides a value, and that a key is the same on machines that are laid out
-differently.
+"""Tests of the code that decides a value, and of keys that are the same on machines with different
+folders.
 """
 
 import importlib
@@ -35,7 +35,7 @@ def code(*names):
 
 
 def changes(file, text):
-    """Whether the code of users_cam is another one once this file has this text."""
+    """Return True if the code of users_cam changes when `file` gets this text."""
     before = code("users_cam")
     file.write_text(text)
     return code("users_cam") != before
@@ -190,8 +190,9 @@ print(json.dumps([code.sha256, code.versions, sources._parsed.cache_info().misse
 
 @pytest.mark.slow
 def test_where_libraries_lie_doesnt_count(folder, tmp_path):
-    """torch found through a path file, as with --system-site-packages and pip --user: the key is
-    the same, and no file of a library is read.
+    """Find torch through a path file, as with --system-site-packages and pip --user.
+
+    The key is the same, and no file of a library is read.
     """
     site = Path(next(path for path in sys.path if path.endswith("site-packages")))
     (tmp_path / "elsewhere").mkdir()

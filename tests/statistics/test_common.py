@@ -1,5 +1,6 @@
-"""Methods with values for different images: closed forms, and what tables, last lines and the
-ranking make of them.
+"""Tests of methods with values for different images.
+
+They check closed forms, and what tables, a report's headline and the ranking show of them.
 """
 
 import itertools
@@ -20,7 +21,8 @@ from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import COLUMNS
 from tests.made_runs import rows_of
 
-NAN, OFF_SCALE = float("nan"), "not_on_score_scale"
+NAN = float("nan")
+OFF_SCALE = "not_on_score_scale"
 METRICS = {
     "hit": {"title": "Hit", "unit": "share", "kind": "bounded", "better": "higher"},
     "error": {"title": "Error", "unit": "ratio", "kind": "ratio", "better": "lower"},
@@ -30,49 +32,62 @@ METRICS = {
 
 @pytest.fixture
 def make_folder(make_run, edit_manifest):
-    """(records, **changes of the manifest) -> another run folder each time, read."""
+    """Return a function (records, **changes of the manifest) that reads a new run folder."""
     numbers = itertools.count()
 
     def make(records, **changes):
-        methods = {name: {} for name in records["method"].unique() if name != "-"}
-        layers = dict.fromkeys(records["model"].unique(), ("last",))
-        name = f"run {next(numbers)}"
         folder = make_run(
-            records, name, methods=methods, layers=layers, runtime=False, pictures=False
+            records,
+            f"run {next(numbers)}",
+            methods={name: {} for name in records["method"].unique() if name != "-"},
+            layers=dict.fromkeys(records["model"].unique(), ("last",)),
+            runtime=False,
+            pictures=False,
         )
-        names = list(METRICS)
-        settings = {"headline": names, "columns": names, "figures": {"perturbed": None, "pair": []}}
-        metrics = {
-            name: {"tolerance": "mean:1%", "metric": name, **about}
-            for name, about in METRICS.items()
+        report_settings = {
+            "headline": list(METRICS),
+            "columns": list(METRICS),
+            "figures": {"perturbed": None, "pair": []},
         }
-        edit_manifest(
-            folder, metrics=metrics, config={"target": "label", "report": settings}, **changes
-        )
+        metrics = {}
+        for name, about in METRICS.items():
+            metrics[name] = {"tolerance": "mean:1%", "metric": name, **about}
+        config = {"target": "label", "report": report_settings}
+        edit_manifest(folder, metrics=metrics, config=config, **changes)
         return RunFolder.read(folder)
 
     return make
 
 
 def bold_cells(table, group=0):
-    """method -> its bold cells."""
-    return {
-        row[0].text: [cell.text for cell in row if cell.bold] for row in table.groups[group].rows
-    }
+    """Return the texts of each method's bold cells."""
+    rows = table.groups[group].rows
+    return {row[0].text: [cell.text for cell in row if cell.bold] for row in rows}
+
+
+def has_bold_cells(table, group=0):
+    return any(bold_cells(table, group).values())
+
+
+def has_stars(run):
+    """Return True if the headline marks a best method with a star."""
+    return any("*" in line for line in report.headline(run))
 
 
 def texts(table, group=0):
+    """Return the texts of each method's cells."""
     return {row[0].text: [cell.text for cell in row[1:]] for row in table.groups[group].rows}
 
 
 def common(run, metric="hit"):
-    """method -> COLUMNS of one metric."""
-    summary = run.summary[run.summary["metric"] == metric].set_index("method")[list(COLUMNS)]
+    """Return the COLUMNS of one metric for each method."""
+    of_metric = run.summary[run.summary["metric"] == metric]
+    summary = of_metric.set_index("method")[list(COLUMNS)]
     return dict(zip(summary.index, summary.to_numpy().tolist(), strict=True))
 
 
-# Of 20 images `silent` is right on 8 and has no map on 12; `steady` is right on 15 of 20, on 5 of
-# those 8; `poor` on none.
+# There are 20 images. `silent` is right on 8 and has no map on 12. `steady` is right on 15, among
+# them 5 of those 8. `poor` is right on none.
 SILENT = {
     "silent": [1.0] * 8 + [NAN] * 12,
     "steady": [1.0] * 5 + [0.0] * 3 + [1.0] * 10 + [0.0] * 2,
@@ -87,9 +102,8 @@ def test_a_method_that_says_nothing_does_not_win(make_folder):
     table = overview_table(run)
     assert bold_cells(table) == {"silent": [], "steady": ["0.750 [0.533, 0.958]"], "poor": []}
     assert texts(table)["silent"][0] == "1.00†"  # eight images have no interval
-    assert any(
-        "In common: Hit n = 20 images, 20 rows, without silent." in note for note in table.notes
-    )
+    note = "In common: Hit n = 20 images, 20 rows, without silent."
+    assert any(note in line for line in table.notes)
     (details,) = metric_tables(run)
     assert bold_cells(details) == {"silent": [], "steady": ["0.750"], "poor": []}
     assert [line.split() for line in report.headline(run)[3:6]] == [
@@ -102,43 +116,34 @@ FEW = {"a": [0.5] * 18 + [NAN] * 2, "b": [0.4] * 18 + [9.0] * 2, "c": [0.3] * 20
 
 
 def test_the_best_is_decided_on_the_images_that_all_compared_methods_have(make_folder):
-    run = make_folder(
-        pd.concat([rows_of("hit", FEW), rows_of("error", {name: [1.0] * 20 for name in FEW})])
-    )
+    equal_errors = rows_of("error", {name: [1.0] * 20 for name in FEW})
+    run = make_folder(pd.concat([rows_of("hit", FEW), equal_errors]))
+
     means = {"a": 0.5, "b": 0.4, "c": 0.3}
     for method, mean in means.items():
         compared, partial, images, n, value, _ = common(run)[method]
         assert (compared, partial, images, n) == (True, method == "a", 18, 18)
         assert value == pytest.approx(mean, rel=1e-15)
     assert common(run, "error")["a"][:4] == [True, False, 20, 20]
+
     table = overview_table(run)
-    # all errors coincide
-    assert bold_cells(table) == {
-        "a": ["0.500 [0.500, 0.500]†"],
-        "b": [],
-        "c": [],
-    }
+    # No error is bold, since all errors coincide.
+    assert bold_cells(table) == {"a": ["0.500 [0.500, 0.500]†"], "b": [], "c": []}
     assert texts(table)["b"][0].startswith("1.26 [")
     (details,) = metric_tables(run)
     assert details.header[-2] == "In common"
     assert bold_cells(details) == {"a": ["0.500"], "b": [], "c": []}
     assert [row[-2] for row in texts(details).values()] == ["0.500", "0.400", "0.300"]
-    # the same images for all
-    assert [row[-2] for row in texts(details, 1).values()] == [
-        "",
-        "",
-        "",
-    ]
+    # All methods have their errors on the same images.
+    assert [row[-2] for row in texts(details, 1).values()] == ["", "", ""]
+
     assert report.headline(run)[2].split()[:2] == ["a", "*0.500†"]
     assert "†" in block([table], Terms())
     assert r"\dag{}" in to_latex(table)
     assert "†" in to_markdown(table)
     (order,) = [drawing for drawing in ranking.draw(run) if isinstance(drawing, Figure)]
-    assert [text.get_text() for text in order.draw().axes[0].texts][:3] == [
-        "0.500",
-        "0.400",
-        "0.300",
-    ]
+    drawn_texts = [text.get_text() for text in order.draw().axes[0].texts]
+    assert drawn_texts[:3] == ["0.500", "0.400", "0.300"]
 
 
 def test_the_median_of_a_ratio_is_over_the_common_images(make_folder):
@@ -151,31 +156,45 @@ def test_the_median_of_a_ratio_is_over_the_common_images(make_folder):
     ("records", "expected", "best"),
     [
         pytest.param(
-            [rows_of("hit", {"a": [0.2] * 10, "b": [0.4] * 10}), rows_of("hit", {"off": [NAN] * 10}, OFF_SCALE)],
-            {**dict.fromkeys("ab", (True, False, 10, 10)), "off": (False, False, 0, 0)}, ["b"], id="does not apply",
+            [
+                rows_of("hit", {"a": [0.2] * 10, "b": [0.4] * 10}),
+                rows_of("hit", {"off": [NAN] * 10}, OFF_SCALE),
+            ],
+            {
+                "a": (True, False, 10, 10),
+                "b": (True, False, 10, 10),
+                "off": (False, False, 0, 0),
+            },
+            ["b"],
+            id="does not apply",
         ),
         pytest.param(
             [rows_of("hit", {name: [0.5] * 15 + [NAN] * 5 for name in "ab"}, "no_annotation")],
-            dict.fromkeys("ab", (True, False, 15, 15)), [], id="images that no method has",
+            {"a": (True, False, 15, 15), "b": (True, False, 15, 15)},
+            [],
+            id="images that no method has",
         ),
         pytest.param(
             [rows_of("hit", {"a": [NAN] + [1.0] * 19, "b": [1.0] * 19 + [NAN]})],
-            dict.fromkeys("ab", (True, True, 18, 18)), [], id="as many images but others",
+            {"a": (True, True, 18, 18), "b": (True, True, 18, 18)},
+            [],
+            id="as many images but others",
         ),
         pytest.param(
             [rows_of("error", FEW), rows_of("hit", {"-": [0.9] * 3 + [NAN] * 17})],
-            {"-": (True, False, 3, 3)}, ["c"], id="a layer's own metric is compared with no method",
+            {"-": (True, False, 3, 3)},
+            ["c"],
+            id="a layer's own metric is compared with no method",
         ),
     ],
-)  # fmt: skip
+)
 def test_common_images(make_folder, records, expected, best):
     run = make_folder(pd.concat(records))
     assert {name: tuple(row[:4]) for name, row in common(run).items()} == expected
     table = overview_table(run)
     assert [name for name, cells in bold_cells(table).items() if cells] == best
-    assert ("In common: Hit" in "".join(table.notes)) == any(
-        partial for _, partial, *_ in expected.values()
-    )
+    is_any_partial = any(partial for _, partial, *_ in expected.values())
+    assert ("In common: Hit" in "".join(table.notes)) == is_any_partial
 
 
 APART = {"a": [1.0] * 10 + [NAN] * 10, "b": [NAN] * 10 + [0.5] * 10}
@@ -185,11 +204,13 @@ def test_methods_without_an_image_in_common_are_not_ranked(make_folder):
     run = make_folder(rows_of("hit", APART))
     table = overview_table(run)
     assert any("In common: Hit none, without a, b." in note for note in table.notes)
-    assert not any("*" in line for line in report.headline(run))
-    one = make_folder(rows_of("hit", {name: SILENT[name] for name in ("silent", "steady")}))
-    for each in (run, one):  # nor is one method alone
-        assert not any(any(cells) for cells in bold_cells(overview_table(each)).values())
-        assert not [drawing for drawing in ranking.draw(each) if isinstance(drawing, Figure)]
+    assert not has_stars(run)
+
+    # A single method isn't ranked either.
+    run_of_one = make_folder(rows_of("hit", {name: SILENT[name] for name in ("silent", "steady")}))
+    for unranked in (run, run_of_one):
+        assert not has_bold_cells(overview_table(unranked))
+        assert not [part for part in ranking.draw(unranked) if isinstance(part, Figure)]
 
 
 @pytest.mark.slow
@@ -204,9 +225,10 @@ def test_each_setting_has_its_own_common_images(make_folder):
         rows_of("hit", other, model="other"),
         rows_of("hit", other, data="photos"),
     ]
-    run = make_folder(
-        pd.concat(parts), models={"net": {"layer": "last"}, "other": {"layer": "last"}}
-    )
+    models = {"net": {"layer": "last"}, "other": {"layer": "last"}}
+
+    run = make_folder(pd.concat(parts), models=models)
+
     summary = run.summary[run.summary["method"] == "a"].set_index(["model", "data"])
     counts = {("net", "scenes"): 18, ("net", "photos"): 20, ("other", "scenes"): 20}
     assert summary["common_n"].to_dict() == counts
@@ -222,71 +244,76 @@ def test_correct_and_wrong_images_have_common_images_of_their_own(make_folder):
     records["predicted_class"] = records["predicted_class"].where(records["image_id"] < "10", 2)
     run = make_folder(records)
     (table,) = correctness_tables(run)
-    counts = run.split_summary.set_index(["method", "split"])["common_n"].to_dict()
-    # Of the ten wrong ones a has eight, fewer than nine tenths: b and c are compared on all ten.
-    assert counts == {("a", "correct"): 10, ("b", "correct"): 10, ("c", "correct"): 10,
-                      ("a", "wrong"): 0, ("b", "wrong"): 10, ("c", "wrong"): 10}  # fmt: skip
-    assert not any(any(cells) for cells in bold_cells(table).values())
+    counts = run.split_summary.set_index(["method", "split"])["common_n"]
+    assert counts.xs("correct", level="split").to_dict() == {"a": 10, "b": 10, "c": 10}
+    # a has eight of the ten wrong images, fewer than nine tenths: b and c are compared on all ten.
+    assert counts.xs("wrong", level="split").to_dict() == {"a": 0, "b": 10, "c": 10}
+    assert len(counts) == 6
+    assert not has_bold_cells(table)
     assert "†" in texts(table)["a"][3]
 
 
 def test_random_weights_and_metrics_without_a_direction_rank_nothing(make_folder):
-    random = make_folder(
-        rows_of("hit", FEW), models={"net": {"layer": "last", "random_weights": True}}
-    )
+    models = {"net": {"layer": "last", "random_weights": True}}
+    random = make_folder(rows_of("hit", FEW), models=models)
     assert report.headline(random)[0].startswith("Random weights: net. ")
-    assert not any("*" in line for line in report.headline(random))
+    assert not has_stars(random)
+
     run = make_folder(rows_of("size", FEW))
-    assert not any("*" in line for line in report.headline(run))
-    tables = [overview_table(random), overview_table(run)]
-    for table in (*tables, *metric_tables(run), *correctness_tables(run)):
-        assert not any(any(cells) for cells in bold_cells(table).values())
+    assert not has_stars(run)
+    overviews = [overview_table(random), overview_table(run)]
+    for table in (*overviews, *metric_tables(run), *correctness_tables(run)):
+        assert not has_bold_cells(table)
 
 
 def test_a_network_no_better_than_chance_ranks_nothing_and_that_is_the_title(make_folder):
     records = rows_of("hit", FEW)
     model = {"net": {"layer": "last", "classes": ["cat", "dog"]}}
     right = make_folder(records, models=model)
-    assert any("*" in line for line in report.headline(right))
+    assert has_stars(right)
     assert header(right).facts["Accuracy"] == "net 20 of 20 (100 %)"
-    wrong = make_folder(records.assign(predicted_class=1 - records["target_class"]), models=model)
+
+    wrong_classes = 1 - records["target_class"]
+    wrong = make_folder(records.assign(predicted_class=wrong_classes), models=model)
     lines = report.headline(wrong)
-    said = (
+    sentence = (
         "net names 0 of 20 (0 %) images as labelled, no more than chance (50 %), so its values "
         "rank no"
     )
-    assert lines[0].startswith(said)
-    assert any(
-        line.startswith("net (") and line.endswith("accuracy 0 of 20 (0 %)") for line in lines
-    )
-    assert not any("*" in line for line in lines)
-    assert header(wrong).title.startswith(said)
+    assert lines[0].startswith(sentence)
+    lines_of_network = [line for line in lines if line.startswith("net (")]
+    assert any(line.endswith("accuracy 0 of 20 (0 %)") for line in lines_of_network)
+    assert not has_stars(wrong)
+    assert header(wrong).title.startswith(sentence)
     assert "Check weights" in header(wrong).notices[0]
     for table in (overview_table(wrong), *metric_tables(wrong), *correctness_tables(wrong)):
-        assert not any(any(cells) for cells in bold_cells(table).values())
-    layers = pd.concat([records, records.assign(layer="first")]).assign(
-        predicted_class=1 - records["target_class"]
-    )
-    # once, of the network
-    assert report.headline(make_folder(layers, models=model))[0].startswith(said)
-    half = records.assign(
-        predicted_class=(records["target_class"] + records["image_id"].astype(int) % 5 // 2) % 2
-    )
-    known = make_folder(half, models={"net": {**model["net"], "published_accuracy": 0.99}})
-    said = (
+        assert not has_bold_cells(table)
+
+    # The network is reported once, not once per layer.
+    layers = pd.concat([records, records.assign(layer="first")])
+    layers = layers.assign(predicted_class=1 - records["target_class"])
+    assert report.headline(make_folder(layers, models=model))[0].startswith(sentence)
+
+    offset = records["image_id"].astype(int) % 5 // 2
+    partly_right = records.assign(predicted_class=(records["target_class"] + offset) % 2)
+    known = make_folder(partly_right, models={"net": {**model["net"], "published_accuracy": 0.99}})
+    sentence = (
         "net names 12 of 20 (60 %) images as labelled, fewer than the 99 % of ImageNet that are "
         "published for"
     )
-    assert report.headline(known)[0].startswith(said)
-    assert header(known).notices[0].startswith(said)
+    assert report.headline(known)[0].startswith(sentence)
+    assert header(known).notices[0].startswith(sentence)
+
     unknown = make_folder(records.assign(predicted_class=-1), models=model)
     assert header(unknown).facts["Accuracy"] == "not known"
-    assert any("*" in line for line in report.headline(unknown))
+    assert has_stars(unknown)
 
 
 def with_whole_set(run, replicates, **columns):
-    """The run with values of the whole data set of methods a and b, and as they are resampled."""
-    names = {
+    """Return the run with values of the whole data set for methods a and b, and their resampled
+    values.
+    """
+    keys = {
         "model": "net",
         "layer": "last",
         "data": "scenes",
@@ -294,46 +321,44 @@ def with_whole_set(run, replicates, **columns):
         "metric": "hit",
         "status": "ok",
     }
-    stored = pd.DataFrame(
-        {**names, "replicates": replicates, "common_replicates": replicates, **columns}
-    )
+    stored = pd.DataFrame({**keys, "replicates": replicates, **columns})
+    stored["common_replicates"] = stored["replicates"]
     return RunFolder(run.path, run.manifest, run.records, run.class_records, run.runtime, stored)
 
 
 def test_values_of_the_whole_data_set_lead_and_alone_are_bold(make_folder):
-    stars = rows_of("hit", {"a": [0.4], "b": [0.6]}).assign(
-        image_id="*", target_class=-1, predicted_class=-1
-    )
-    run = make_folder(pd.concat([rows_of("hit", {"a": [0.9] * 20, "b": [0.8] * 20}), stars]))
+    stars = rows_of("hit", {"a": [0.4], "b": [0.6]})
+    stars = stars.assign(image_id="*", target_class=-1, predicted_class=-1)
+    of_images = rows_of("hit", {"a": [0.9] * 20, "b": [0.8] * 20})
+    run = make_folder(pd.concat([of_images, stars]))
     columns = {"value": [0.4, 0.6], "common_value": [0.4, 0.6]}
     columns |= dict.fromkeys(("images", "rows", "common_images", "common_rows"), 20)
-    replicates = (
-        [[0.39, 0.4, 0.41], [0.61, 0.6, 0.62]],
-        [[0.2, 0.4, 0.8], [0.7, 0.6, 0.3]],
-        [[], []],
-    )
-    # without: as records of several runs that were combined
-    sure, unsure, without = (with_whole_set(run, points, **columns) for points in replicates)
+
+    sure = with_whole_set(run, [[0.39, 0.4, 0.41], [0.61, 0.6, 0.62]], **columns)
+    unsure = with_whole_set(run, [[0.2, 0.4, 0.8], [0.7, 0.6, 0.3]], **columns)
+    without_replicates = with_whole_set(run, [[], []], **columns)  # as in combined runs
+
     (details,) = metric_tables(sure)
     assert [group.title for group in details.groups] == [
         "Hit of the whole data set [share], higher is better", "Hit [share], higher is better",
     ]  # fmt: skip
     assert bold_cells(details) == {"a": [], "b": ["0.600 [0.580, 0.620]"]}
     assert bold_cells(details, 1) == {"a": [], "b": []}
-    for other in (run, unsure, without):
+    for other in (run, unsure, without_replicates):
         (details,) = metric_tables(other)
         assert bold_cells(details) == {"a": [], "b": []}
 
 
 def test_a_value_of_the_whole_data_set_has_the_counts_that_it_was_computed_from(make_folder):
-    """Without values of images under its name it stood on one image, "*"."""
-    stars = rows_of("hit", {"a": [0.7], "b": [0.6]}).assign(
-        image_id="*", target_class=-1, predicted_class=-1
-    )
+    """A metric without values of images once had the count of one image, "*"."""
+    stars = rows_of("hit", {"a": [0.7], "b": [0.6]})
+    stars = stars.assign(image_id="*", target_class=-1, predicted_class=-1)
     run = make_folder(stars)
     columns = {"value": [0.7, 0.6], "images": [18, 20], "rows": [30, 33]}
     columns |= {"common_value": [0.7, 0.75], "common_images": [18, 18], "common_rows": [30, 30]}
+
     run = with_whole_set(run, [[0.69, 0.7, 0.71], [0.74, 0.75, 0.77]], **columns)
+
     (details,) = metric_tables(run)
     cells = texts(details)
     assert [row[:2] for row in cells.values()] == [["18", "30"], ["20", "33"]]

@@ -1,5 +1,5 @@
-"""p of all published pairs against the formula of docs/statistics.md as one would write it, in 60
-digits.
+"""Tests of p of all published pairs against the formula of docs/statistics.md, which is computed
+with 60 digits.
 """
 
 from decimal import Decimal, localcontext
@@ -19,30 +19,30 @@ PARTS = {f"{suite}/{part}": folder for suite in SUITES for part, folder in publi
 
 
 def quantile_of(difference, low, high, student):
-    """(sqrt(1 + 8 e (d - e)) - 1) / (4 e), which loses 30 of the 60 digits at most."""
-    below, above = max(difference - low, Decimal(0)), max(high - difference, Decimal(0))
+    """Return (sqrt(1 + 8 e (d - e)) - 1) / (4 e), which loses at most 30 of the 60 digits."""
+    below = max(difference - low, Decimal(0))
+    above = max(high - difference, Decimal(0))
     side, other = (below, above) if difference > 0 else (above, below)
     if not side:
         return Decimal("Infinity")
-    narrow = max(min(side, other), side.scaleb(-30))  # of 0 the limit
-    d, e = student * abs(difference) / narrow, (side / narrow - 1) * student / (2 * student**2 + 1)
+    narrow = max(min(side, other), side.scaleb(-30))  # the limit at 0
+    d = student * abs(difference) / narrow
+    e = (side / narrow - 1) * student / (2 * student**2 + 1)
     return ((1 + 8 * e * max(d - e, Decimal(0))).sqrt() - 1) / (4 * e) if e else d
 
 
 def p_in_digits(difference, low, high, images, differing):
-    """As `p_of_interval`."""
+    """Compute `p_of_interval` with 60 digits."""
     degrees = min(images, MOST_UNITS) - 1
     with localcontext(prec=60):
         student = Decimal(stdtrit(degrees, 0.975))
-        rows = zip(
-            *(map(Decimal, column.tolist()) for column in (difference, low, high)), strict=True
-        )
-        q = np.array(
-            [
-                float(quantile_of(*row, student)) if row[0] and row[1].is_finite() else 0
-                for row in rows
-            ]
-        )
+        columns = [map(Decimal, column.tolist()) for column in (difference, low, high)]
+        quantiles = []
+        for middle, start, end in zip(*columns, strict=True):
+            has_interval = middle and start.is_finite()
+            quantile = quantile_of(middle, start, end, student) if has_interval else 0
+            quantiles.append(float(quantile))
+        q = np.array(quantiles)
     p = betainc(degrees / 2, 0.5, degrees / (degrees + q**2))  # of both tails
     return np.where(np.isnan(low), np.nan, np.maximum(p, np.minimum(2.0 ** (1 - differing), 1)))
 
@@ -50,35 +50,35 @@ def p_in_digits(difference, low, high, images, differing):
 @pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_no_published_significance_is_rounding(part, monkeypatch):
-    """Neither p nor Holm's. 1e-6: the tables show two digits. p is below 0.05 where the interval
-    leaves 0 out, unless few images differ or an end is at 0 but for rounding.
+    """Compare p and Holm's p with those from 60 digits.
+
+    The tolerance is 1e-6 because the tables show two digits. p is below 0.05 exactly if the
+    interval leaves 0 out, unless few images differ or rounding moved an end away from 0.
     """
-    made = []
+    computed = []
 
     def both(*arguments):
-        made.append((p_of_interval(*arguments), p_in_digits(*arguments)))
-        return made[-1][0].copy()  # `tests` writes into it
+        computed.append((p_of_interval(*arguments), p_in_digits(*arguments)))
+        return computed[-1][0].copy()  # `tests` writes into it
 
     monkeypatch.setattr(paired_tests, "p_of_interval", both)
     run = RunFolder.read(PARTS[part])
-    # which would rank no method
+    # A network no better than chance would rank no method.
     assert not any(accuracy.is_chance for accuracy in run.accuracies.values())
     for setting in run.settings:
         for metric in run.metrics:
-            made.clear()
+            computed.clear()
             comparison = run.comparisons.of(setting, metric)
-            if not made:
+            if not computed:
                 continue
             pairs = comparison.pairs
-            p, expected = (np.concatenate(side) for side in zip(*made, strict=True))
+            p, expected = (np.concatenate(side) for side in zip(*computed, strict=True))
             np.testing.assert_allclose(p, expected, rtol=1e-6)
-            # values that are equal but for rounding
+            # p of values that are equal except for rounding is set to 1.
             expected = np.where(pairs["p"] == 1, 1, expected)
             assert ((np.array(holm(expected)) < LEVEL) == (pairs["adjusted"] < LEVEL)).all()
             leaves_0_out = (pairs["low"] > 0) | (pairs["high"] < 0)
             shows = leaves_0_out & (2.0 ** (1 - pairs["better"] - pairs["worse"]) < LEVEL)
-            # no end at 0
-            is_clear = pairs[["low", "high"]].abs().min(axis=1) > 1e-12 * (
-                pairs["high"] - pairs["low"]
-            )
+            nearest_end = pairs[["low", "high"]].abs().min(axis=1)
+            is_clear = nearest_end > 1e-12 * (pairs["high"] - pairs["low"])  # no end is at 0
             assert ((pairs["p"] < LEVEL) == shows)[is_clear].all()

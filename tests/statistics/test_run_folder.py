@@ -1,4 +1,4 @@
-"""What a run folder is read as, and what is said of one that is damaged."""
+"""Tests of reading run folders, and of the messages about damaged ones."""
 
 import numpy as np
 import pandas as pd
@@ -16,15 +16,13 @@ LAYERS = {"net": ("features.9", "features.12", "features.2")}
 
 def test_names_are_in_the_manifests_order_and_labels_say_no_more_than_needed(usual):
     assert list(usual.records.methods) == [
-        *(
-            "-",
-            "grad_cam",
-            "xgrad_cam",
-            "hires_cam",
-            "ablation_cam_axiomatic",
-            "guided_xgrad_cam",
-            "random",
-        )
+        "-",
+        "grad_cam",
+        "xgrad_cam",
+        "hires_cam",
+        "ablation_cam_axiomatic",
+        "guided_xgrad_cam",
+        "random",
     ]
     assert usual.metrics[:2] == ("sensitivity_error", "conservation_error")
     assert usual.settings == (
@@ -52,22 +50,22 @@ def test_layers_keep_the_manifests_order_and_else_count_their_numbers(
 def test_a_whole_set_s_value_knows_the_value_of_images_that_it_is_made_of(make_run, edit_manifest):
     images = [rows_of(name, {"a": [0.5, 0.7]}) for name in ("hits", "hits_too")]
     stars = [rows_of(name, {"a": [0.6]}) for name in ("best", "alone", "unlisted")]
-    of_sets = {"target_class": -1, "predicted_class": -1, "image_id": "*"}
-    records = pd.concat([*images, *(star.assign(**of_sets) for star in stars)])
+    stars = [star.assign(target_class=-1, predicted_class=-1, image_id="*") for star in stars]
+    records = pd.concat([*images, *stars])
     folder = make_run(
         records, layers={"net": ("last",)}, methods={"a": {}}, runtime=False, pictures=False
     )
     owners = {"hits": "mine", "hits_too": "mine", "best": "mine", "alone": "another"}
-    edit_manifest(
-        folder, metrics={name: {"title": name, "metric": owner} for name, owner in owners.items()}
-    )
+    metrics = {name: {"title": name, "metric": owner} for name, owner in owners.items()}
+    edit_manifest(folder, metrics=metrics)
     expected = {"best": "hits", "alone": "alone", "unlisted": "unlisted"}
     assert RunFolder.read(folder).image_value_of == expected
 
 
 def test_over_networks_an_image_of_two_classes_is_one_image(make_run):
-    """And a method without a value in one of the networks isn't compared over them."""
-    names, generator = ("one", "two", "three"), np.random.default_rng(0)
+    """A method without a value in one of the networks isn't compared over them either."""
+    names = ("one", "two", "three")
+    generator = np.random.default_rng(0)
     values = generator.normal(size=(60, 3))  # rows of 30 images, each with two classes
     tables = []
     for place, model in enumerate(names):
@@ -79,10 +77,13 @@ def test_over_networks_an_image_of_two_classes_is_one_image(make_run):
     run = RunFolder.read(
         make_run(pd.concat(tables), layers=layers, methods={"a": {}, "b": {}}, pictures=False)
     )
-    (found,) = (of_all := run.over_networks(run.settings, run.metadata.value("box_iou"))).values()
-    assert list(of_all) == ["a"]
-    expected = over_networks(values, np.arange(60) // 2, run.metadata.value("box_iou").lead)
-    for value, by_hand in zip(found, expected, strict=True):
+    value = run.metadata.value("box_iou")
+
+    found_by_method = run.over_networks(run.settings, value)
+
+    assert list(found_by_method) == ["a"]
+    expected = over_networks(values, np.arange(60) // 2, value.lead)
+    for value, by_hand in zip(found_by_method["a"], expected, strict=True):
         np.testing.assert_allclose(value, by_hand, rtol=1e-12)
 
 
@@ -116,26 +117,31 @@ OURS = {"target": "axiom_bench.methods.some.some"}
 
 @pytest.mark.parametrize(("factor", "is_marked"), [(1.000001, True), (1.001, True), (1.01, False)])
 def test_a_scaled_method_without_an_error_by_its_formula_is_marked(make_run, factor, is_marked):
-    """Its error is the factor - 1, the best other one's 0.15; before global pooling every method's
-    is rounding.
+    """The scaled method's error is the factor - 1, and the best other one's is 0.15.
+
+    Before global pooling, every method's error is rounding.
     """
     errors = {"exact": 1e-8, "good": 0.15, "fair": 0.6, "shares": 1e-9, "mine": factor - 1}
-    hidden = rows_of(
-        "sensitivity_error", {name: np.full(20, error) for name, error in errors.items()}
-    )
-    pooled = rows_of(
-        "sensitivity_error", {name: np.full(20, 1e-7) for name in errors}, model="pooled"
-    )
-    methods = dict.fromkeys(errors, OURS) | {
-        "mine": {"target": "mine.scaled"},
+    hidden_errors = {name: np.full(20, error) for name, error in errors.items()}
+    pooled_errors = {name: np.full(20, 1e-7) for name in errors}
+    hidden = rows_of("sensitivity_error", hidden_errors)
+    pooled = rows_of("sensitivity_error", pooled_errors, model="pooled")
+    methods = {
+        "exact": {**OURS, "wins_by_construction": ["sensitivity_error"]},
+        "good": OURS,
+        "fair": OURS,
         "shares": {**OURS, "control": True},
+        "mine": {"target": "mine.scaled"},
     }
-    methods["exact"] = {**OURS, "wins_by_construction": ["sensitivity_error"]}
-    layers = {"net": ("last",), "pooled": ("last",)}
     folder = make_run(
-        pd.concat([hidden, pooled]), methods=methods, layers=layers, runtime=False, pictures=False
+        pd.concat([hidden, pooled]),
+        methods=methods,
+        layers={"net": ("last",), "pooled": ("last",)},
+        runtime=False,
+        pictures=False,
     )
+
     run = RunFolder.read(folder)
-    assert run.metadata.by_construction("sensitivity_error") == {"exact"} | (
-        {"mine"} if is_marked else set()
-    )
+
+    expected = {"exact", "mine"} if is_marked else {"exact"}
+    assert run.metadata.by_construction("sensitivity_error") == expected

@@ -1,4 +1,4 @@
-"""The statistics behind every table, by hand and against a loop."""
+"""Tests of the statistics behind every table, by hand and against a loop."""
 
 import math
 import statistics
@@ -24,9 +24,9 @@ NAN = float("nan")
 
 
 def rows(**columns):
-    """Records of one model, method and metric, but for what is said."""
+    """Return records of one model, method and metric, with these columns replaced."""
     n = max(len(column) for column in columns.values())
-    defaults = {
+    keys = {
         "model": "m",
         "layer": "l",
         "data": "d",
@@ -35,7 +35,7 @@ def rows(**columns):
         "status": "ok",
     }
     classes = {"target_class": 1, "predicted_class": 1, "image_id": [str(i) for i in range(n)]}
-    return pd.DataFrame({**defaults, **classes, **columns})
+    return pd.DataFrame({**keys, **classes, **columns})
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def rows(**columns):
         (1, 4, 0.25, False),  # too few to tell
         (3, 5, 0.25, False),
         (0, 5, 0.25, True),
-        (0, 30, 0.0, True),  # of a network whose classes nobody counted
+        (0, 30, 0.0, True),  # a network with an unknown number of classes
         (1, 30, 0.0, False),
     ],
 )
@@ -71,8 +71,8 @@ def test_accuracy_below_the_published_one(correct, images, published, expected):
 
 
 def test_an_image_counts_once_and_any_of_its_labels_will_do():
-    """Image 0 has two labels, of which one is named; image 1 is named wrongly; image 2 has no
-    label.
+    """The network names one of the two labels of image 0 and a wrong class for image 1. Image 2 has
+    no label.
     """
     labelled = rows(
         image_id=["0", "0", "1", "2"], target_class=[1, 2, 3, -1], predicted_class=[2, 2, 2, 2]
@@ -85,8 +85,8 @@ def test_an_image_counts_once_and_any_of_its_labels_will_do():
 @pytest.mark.parametrize(
     ("values", "status", "expected", "statuses"),
     [
-        # Sample variance ((1-3)^2 + (2-3)^2 + (6-3)^2) / 2 = 7; the error of the mean is sqrt(7 /
-        # 3).
+        # The sample variance is ((1-3)^2 + (2-3)^2 + (6-3)^2) / 2 = 7, and so the error of the mean
+        # is sqrt(7 / 3).
         (
             [1.0, 2.0, 6.0, 50.0],
             ["ok"] * 3 + ["zero_map"],
@@ -108,9 +108,9 @@ def test_statistics_by_hand(values, status, expected, statuses):
 def test_every_group_as_a_loop_has_it_in_any_order(make_records):
     records = make_records(15)
     summary = summarise(records)
-    pd.testing.assert_frame_equal(
-        summary, summarise(records.sample(frac=1, random_state=3)), rtol=1e-12
-    )
+    of_shuffled = summarise(records.sample(frac=1, random_state=3))
+    pd.testing.assert_frame_equal(summary, of_shuffled, rtol=1e-12)
+
     table = summary.set_index(list(KEYS))
     groups = dict(iter(records.groupby(list(KEYS[:-1]), observed=True)))
     assert len(table) == len(groups)
@@ -123,7 +123,7 @@ def test_every_group_as_a_loop_has_it_in_any_order(make_records):
             assert row["median"] == pytest.approx(statistics.median(values), rel=1e-12)
 
 
-def test_values_of_the_whole_set_stay_apart_and_are_in_no_split():
+def test_values_of_the_whole_set_are_separate_and_are_in_no_split():
     table = rows(value=[1.0, 3.0, 100.0], image_id=["a", "b", "*"])
     assert summarise(table).sort_values("whole_set")["mean"].tolist() == [2.0, 100.0]
     assert summarise(table, SPLIT_KEYS)["mean"].tolist() == [2.0]
@@ -148,7 +148,7 @@ def test_counts_of_a_status_text_and_rows_of_a_setting():
 
 
 def clustered(n, generator, spread=1.0):
-    """n images of one to four rows, whose values share what their image has."""
+    """Return rows of n images, one to four per image. The rows of an image share a random part."""
     counts = generator.integers(1, 5, n)
     image = np.repeat(np.arange(n), counts)
     values = spread * generator.normal(size=n)[image] + generator.normal(size=len(image))
@@ -156,8 +156,9 @@ def clustered(n, generator, spread=1.0):
 
 
 def error_by_loop(table):
-    """The linearised variance of the ratio sum T_i / sum n_i, one image after the other."""
-    mean, count = sum(table["value"]) / len(table), len(table)
+    """Return the linearised standard error of the ratio sum T_i / sum n_i, image by image."""
+    mean = sum(table["value"]) / len(table)
+    count = len(table)
     images = [group["value"].tolist() for _, group in table.groupby("image_id")]
     squares = sum((sum(values) - mean * len(values)) ** 2 for values in images)
     return math.sqrt(len(images) / (len(images) - 1) * squares) / count
@@ -169,22 +170,23 @@ def test_the_error_is_by_image(seed):
     summary = summarise(table).iloc[0]
     assert summary["images"] == 23
     assert summary["n"] == len(table) > 23
-    # the mean over rows, as before
-    assert summary["mean"] == pytest.approx(table["value"].mean(), rel=1e-14)
+    assert summary["mean"] == pytest.approx(table["value"].mean(), rel=1e-14)  # over rows
     assert summary["standard_error"] == pytest.approx(error_by_loop(table), rel=1e-12)
 
 
 def test_the_error_of_a_value_of_the_whole_set_is_the_deviation_of_its_replicates():
     assert bootstrap_error([0.4, 0.6, NAN]) == pytest.approx(np.std([0.4, 0.6], ddof=1))
-    assert np.isnan(
-        [bootstrap_error(replicates) for replicates in (None, [], [0.5], [NAN, 0.5])]
-    ).all()
+    for replicates in (None, [], [0.5], [NAN, 0.5]):
+        assert math.isnan(bootstrap_error(replicates))
 
 
 def test_groups_add_up_to_the_last_bit_sorted_or_not():
     values = np.random.default_rng(0).lognormal(0, 3, 124)
     groups = np.zeros(len(values), dtype=np.int64)
-    alone = aggregated(values, groups, total="sum", mean="mean")
-    both = aggregated(np.repeat(values, 2), np.tile([0, 1], len(values)), total="sum", mean="mean")
-    assert alone["total"][0] == both["total"][0] == both["total"][1] == math.fsum(values)
-    assert alone["mean"][0] == both["mean"][0]
+    one_group = aggregated(values, groups, total="sum", mean="mean")
+    alternating = np.tile([0, 1], len(values))
+    two_groups = aggregated(np.repeat(values, 2), alternating, total="sum", mean="mean")
+    assert one_group["total"][0] == math.fsum(values)
+    assert two_groups["total"][0] == math.fsum(values)
+    assert two_groups["total"][1] == math.fsum(values)
+    assert one_group["mean"][0] == two_groups["mean"][0]
