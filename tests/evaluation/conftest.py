@@ -11,21 +11,22 @@ import axiom_bench as ab
 
 @pytest.fixture
 def net() -> nn.Module:
-    """Six channels at layer "1", a ReLU head: `cam` doesn't apply to it."""
+    """A network with six channels at layer "1" and a ReLU in its head, so `cam` doesn't apply."""
     torch.manual_seed(5)
-    return (
-        nn.Sequential(
-            nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),
-            nn.Linear(6 * 36, 16), nn.ReLU(), nn.Linear(16, 5),
-        )
-        .double()
-        .eval()
-    )  # fmt: skip
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(6 * 36, 16),
+        nn.ReLU(),
+        nn.Linear(16, 5),
+    )
+    return network.double().eval()
 
 
 @pytest.fixture
 def batch() -> ab.Batch:
-    """Images a, b, c, d; c has no object of its class."""
+    """A batch of the images a, b, c and d; c has no object of its class."""
     generator = torch.Generator().manual_seed(5)
     targets = torch.tensor([0, 1, 2, 3])
     box = torch.tensor([[2.0, 3.0, 9.0, 11.0]])

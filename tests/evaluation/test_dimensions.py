@@ -1,5 +1,6 @@
-"""Methods and metrics are called for as many axes of space as they are made for, and say so for
-others.
+"""The number of spatial axes that methods and metrics are made for.
+
+For other numbers they aren't called, and a sentence says so.
 """
 
 import pytest
@@ -15,8 +16,9 @@ CASES = {1: Case("pooled", size=(12,)), 3: Case("pooled", size=(4, 6, 5))}
 
 
 def of_images(trace):
-    """Wrong elsewhere, and in silence: of signals a mean over channels, of volumes one over two
-    axes of three.
+    """Return a mean that is wrong, without an error, unless there are two axes of space.
+
+    It averages over the channels of signals, and over two axes of three of volumes.
     """
     return trace.gradients.mean((-2, -1), keepdim=True)
 
@@ -35,17 +37,16 @@ def mass(explanation):
 @pytest.mark.parametrize("axes", CASES)
 def test_what_is_made_for_images_has_a_status_and_a_reason_elsewhere(axes):
     data = [(CASES[axes].images(), None)]
+    data = [(CASES[axes].images(), None)]
     metrics = [mass, "grid_pointing_game"]
+    kind = "signals" if axes == 1 else "volumes"
     with pytest.warns(MethodLeftOut) as caught:
         values = ab.evaluate(CASES[axes].model(), "features", data, [of_images, of_any], metrics)
     assert set(values.status) == {"not_applicable"}
     assert values.value.isna().all()
     sentences = " ".join(str(warning.message) for warning in caught)
     for name in ("of_images", "mass", "grid_pointing_game"):
-        assert (
-            f"'{name}' is made for images, and these are {'signals' if axes == 1 else 'volumes'}"
-            in sentences
-        )
+        assert f"'{name}' is made for images, and these are {kind}" in sentences
     assert "'of_any'" not in sentences
     with pytest.raises(ab.BenchError, match=f"say so by dimensions: .{axes}"):
         plugins.of("method", of_images)(CASES[axes].trace())
@@ -55,10 +56,8 @@ def test_what_is_made_for_images_has_a_status_and_a_reason_elsewhere(axes):
 def test_a_function_says_what_it_is_made_for_by_its_attribute_or_its_entry(axes):
     trace = CASES[axes].trace()
     expected = (of_any(trace)[..., None] * trace.activations.flatten(2)).sum(1)
-    for method in (
-        of_any,
-        plugins.from_config("method", "mine", {"_target_": f"{__name__}.of_any"}),
-    ):
+    by_entry = plugins.from_config("method", "mine", {"_target_": f"{__name__}.of_any"})
+    for method in (of_any, by_entry):
         raw_map = ab.Explanation.of(trace, plugins.of("method", method)(trace)).raw_map
         torch.testing.assert_close(raw_map.flatten(1), expected)
     entry = {"_target_": f"{__name__}.of_images", "dimensions": [axes]}
@@ -81,7 +80,7 @@ def test_maps_have_the_size_of_the_input_and_are_drawn(axes, tmp_path):
 
 
 class Last(nn.Module):
-    """Takes (B, L, C), or gives (B, D, H, W, K)."""
+    """A network that takes (B, L, C) for one axis and computes (B, D, H, W, K) for three."""
 
     def __init__(self, axes):
         super().__init__()
@@ -92,8 +91,10 @@ class Last(nn.Module):
 
     def forward(self, x):
         if self.axes == 1:
-            return self.head(self.conv(x.transpose(1, 2)).mean(2))
-        return self.head(self.norm(self.conv(x).movedim(1, -1)).mean((1, 2, 3)))
+            maps = self.conv(x.transpose(1, 2))
+            return self.head(maps.mean(2))
+        grid = self.norm(self.conv(x).movedim(1, -1))
+        return self.head(grid.mean((1, 2, 3)))
 
 
 def test_channels_last_are_refused():

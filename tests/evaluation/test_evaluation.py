@@ -1,5 +1,6 @@
-"""The loop from a trace to rows, as a notebook calls it; values of the whole data set, in rows with
-image id "*".
+"""The loop from a trace to rows, as a notebook calls it.
+
+Values of the whole data set are in rows with image id "*".
 """
 
 from __future__ import annotations
@@ -39,15 +40,17 @@ METRICS = [
 METHODS = ["grad_cam", "xgrad_cam", "ablation_cam", "centered"]
 
 
-def plugin(function, name="mine", **about):
-    needs = tuple(map(Need, about.pop("needs", ())))
-    spec = MethodSpec(**about) if "on_score_scale" in about else MetricSpec(needs=needs, **about)
-    return Plugin(name, f"tests.{name}", function, spec)
+def plugin(function, name="mine", **settings):
+    """Return a method if the settings contain `on_score_scale`, otherwise a metric."""
+    if "on_score_scale" in settings:
+        return Plugin(name, f"tests.{name}", function, MethodSpec(**settings))
+    needs = tuple(map(Need, settings.pop("needs", ())))
+    return Plugin(name, f"tests.{name}", function, MetricSpec(needs=needs, **settings))
 
 
-def rows_where(table, **where):
-    """The rows where every named column has that value, by image."""
-    for column, value in where.items():
+def rows_where(table, **values):
+    """Return the rows in which every named column has that value, indexed by image."""
+    for column, value in values.items():
         table = table[table[column] == value]
     return table.set_index("image_id")
 
@@ -63,10 +66,11 @@ def test_one_row_per_image_method_and_value_in_the_records_columns(net, batch, t
     assert set(table.metric[table.method == "-"]) == {"zeta"}
     assert table.value.dtype == np.float64
     assert (table.value.isna() == (table.status != "ok")).all()
-    assert (set(table.layer), set(table.experiment), set(table.data)) == ({"1"}, {"-"}, {"-"})
-    np.testing.assert_array_equal(
-        table.target_class, table.image_id.map({"a": 0, "b": 1, "c": 2, "d": 3})
-    )
+    assert set(table.layer) == {"1"}
+    assert set(table.experiment) == {"-"}
+    assert set(table.data) == {"-"}
+    targets = table.image_id.map({"a": 0, "b": 1, "c": 2, "d": 3})
+    np.testing.assert_array_equal(table.target_class, targets)
     predicted = dict(zip("abcd", net(batch.images).argmax(1).tolist(), strict=True))
     np.testing.assert_array_equal(table.predicted_class, table.image_id.map(predicted))
     explanation = Explanation.of(trace, methods.get("grad_cam")(trace), batch)
@@ -80,18 +84,17 @@ def test_statuses_say_why_a_value_is_missing_and_what_does_not_apply_breaks_no_o
 ):
     with pytest.warns(UserWarning, match="'cam' is left out"):
         with_cam = evaluate(net, "1", [batch], ["cam", *METHODS], METRICS)
-    for method, metric, status in (("ablation_cam", "sensitivity_error", "not_on_score_scale"),
-                                   ("ablation_cam", "conservation_error_raw", "ok"),
-                                   ("centered", "conservation_error_raw", "no_contributions")):  # fmt: skip
+    for method, metric, status in (
+        ("ablation_cam", "sensitivity_error", "not_on_score_scale"),
+        ("ablation_cam", "conservation_error_raw", "ok"),
+        ("centered", "conservation_error_raw", "no_contributions"),
+    ):
         assert set(rows_where(with_cam, method=method, metric=metric).status) == {status}
-    assert list(rows_where(with_cam, method="grad_cam", metric="box_iou").status) == [
-        "ok",
-        "ok",
-        "wrong_class",
-        "ok",
-    ]
+    statuses = rows_where(with_cam, method="grad_cam", metric="box_iou").status
+    assert list(statuses) == ["ok", "ok", "wrong_class", "ok"]
     assert set(with_cam.status[with_cam.method == "cam"]) == {"not_applicable"}
-    pd.testing.assert_frame_equal(with_cam[with_cam.method != "cam"].reset_index(drop=True), table)
+    others = with_cam[with_cam.method != "cam"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(others, table)
 
 
 def test_a_callable_is_checked_for_the_scores_scale_once(net, batch, trace):
@@ -102,7 +105,11 @@ def test_a_callable_is_checked_for_the_scores_scale_once(net, batch, trace):
         return trace.gradients / trace.gradients.abs().amax((1, 2, 3), keepdim=True)
 
     table = evaluate(
-        net, "1", [batch], [doubled_gradient, normalised_gradient], ["conservation_error"]
+        net,
+        "1",
+        [batch],
+        [doubled_gradient, normalised_gradient],
+        ["conservation_error"],
     )
     assert set(table.status[table.method == "doubled_gradient"]) == {"ok"}
     assert set(table.status[table.method == "normalised_gradient"]) == {"not_on_score_scale"}
@@ -118,7 +125,8 @@ def test_a_metric_of_several_values_and_a_callable_one(net, batch, trace):
         return {"total": totals, "negative": -totals}
 
     table = evaluate(net, "1", [batch], ["grad_cam"], [sums])
-    total, negative = (rows_where(table, metric=name).value for name in ("total", "negative"))
+    total = rows_where(table, metric="total").value
+    negative = rows_where(table, metric="negative").value
     np.testing.assert_array_equal(total, -negative)
     declared = plugin(sums, values={"total": {}, "negative": {}}, needs=["score_scale"])
     assert list(measure(declared, Explanation(trace=trace), False)) == ["total", "negative"]
@@ -128,9 +136,8 @@ def test_a_metric_is_not_called_where_no_row_meets_its_needs(trace):
     def untouchable(explanation):
         raise AssertionError("called")
 
-    actual = measure(
-        plugin(untouchable, needs=["boxes"]), Explanation.of(trace, trace.gradients), True
-    )
+    metric = plugin(untouchable, needs=["boxes"])
+    actual = measure(metric, Explanation.of(trace, trace.gradients), True)
     assert actual["mine"][1] == ("no_annotation",) * 4
 
 
@@ -141,37 +148,35 @@ def test_a_metric_names_the_status_of_what_it_leaves_undefined(trace, undefined)
     actual, statuses = measure(metric, Explanation.of(trace, trace.gradients), True)["mine"]
     assert statuses == ("ok", undefined, "not_finite", "ok")
     assert actual.isnan().tolist() == [False, True, True, False]
-    assert values[2] == float("inf")  # the metric's own tensor is left alone
+    assert values[2] == float("inf")  # the metric's own tensor isn't changed
 
 
 def test_a_method_and_a_metric_of_a_wrong_shape_are_named(trace, batch):
-    imaginary = torch.complex64
-    for answer in (
+    explanation = Explanation.of(trace, trace.gradients)
+    wrong_values = (
         torch.zeros(()),
         torch.zeros(4, 1),
         torch.zeros(3),
-        torch.zeros(4, dtype=imaginary),
+        torch.zeros(4, dtype=torch.complex64),
         0.5,
-    ):
-        with pytest.raises(BenchError, match="metric 'mine' returned"):
-            measure(
-                plugin(lambda _, answer=answer: answer),
-                Explanation.of(trace, trace.gradients),
-                True,
-            )
-    maps = (
-        torch.zeros(3, 2, 2),
-        torch.zeros(4, 0, 0),
-        torch.zeros(4, 2, 2, dtype=imaginary),
-        torch.ones(4, 2, 2) > 0,
     )
-    weights = (
+    for answer in wrong_values:
+        metric = plugin(lambda _, answer=answer: answer)
+        with pytest.raises(BenchError, match="metric 'mine' returned"):
+            measure(metric, explanation, True)
+
+    wrong_answers = (
         torch.zeros(6),
         torch.zeros(4, 5, 1, 1),
         torch.zeros(4, 5),
-        torch.zeros(4, 6, 1, 1, dtype=imaginary),
+        torch.zeros(4, 6, 1, 1, dtype=torch.complex64),
+        ab.Map(torch.zeros(3, 2, 2)),
+        ab.Map(torch.zeros(4, 0, 0)),
+        ab.Map(torch.zeros(4, 2, 2, dtype=torch.complex64)),
+        ab.Map(torch.ones(4, 2, 2) > 0),
+        [1],
     )
-    for answer in (*weights, *map(ab.Map, maps), [1]):
+    for answer in wrong_answers:
         method = plugin(lambda _, answer=answer: answer, on_score_scale=None)
         with pytest.raises(BenchError, match="method 'mine' returned"):
             list(rows_of(trace, batch, [method], [metrics.get("box_iou")]))
@@ -184,29 +189,34 @@ def test_weights_may_be_true_and_false_and_complex_values_of_a_metric_lose_no_pa
     def mask(trace):
         return trace.gradients > 0
 
-    numbers = evaluate(
-        net,
-        "1",
-        [batch],
-        [lambda trace: mask(trace).to(trace.gradients)],
-        ["box_iou", "confidence_drop"],
-    )
-    assert evaluate(net, "1", [batch], [mask], ["box_iou", "confidence_drop"]).value.equals(
-        numbers.value
-    )
-    with pytest.raises(
-        BenchError,
-        match=r"returned shape \(4,\) of torch.complex128; a metric returns one real value",
-    ):
-        evaluate(net, "1", [batch], [mask], [lambda e: e.trace.scores + 1j])
+    def mask_as_numbers(trace):
+        return mask(trace).to(trace.gradients)
+
+    def complex_score(explanation):
+        return explanation.trace.scores + 1j
+
+    chosen = ["box_iou", "confidence_drop"]
+    expected = evaluate(net, "1", [batch], [mask_as_numbers], chosen)
+    actual = evaluate(net, "1", [batch], [mask], chosen)
+    assert actual.value.equals(expected.value)
+    message = r"returned shape \(4,\) of torch.complex128; a metric returns one real value"
+    with pytest.raises(BenchError, match=message):
+        evaluate(net, "1", [batch], [mask], [complex_score])
 
 
 def test_a_map_without_a_positive_value_earns_no_score(net, batch):
-    flat = [plugin(lambda trace: 0 * trace.activations, "zero", on_score_scale=None),
-            plugin(lambda trace: -torch.ones_like(trace.activations), "negative", on_score_scale=None)]  # fmt: skip
-    table = evaluate(
-        net, "1", [batch], flat, ["box_iou", "pointing_game", "confidence_drop", "average_drop"]
-    )
+    def zero(trace):
+        return 0 * trace.activations
+
+    def negative(trace):
+        return -torch.ones_like(trace.activations)
+
+    flat_methods = [
+        plugin(zero, "zero", on_score_scale=None),
+        plugin(negative, "negative", on_score_scale=None),
+    ]
+    chosen = ["box_iou", "pointing_game", "confidence_drop", "average_drop"]
+    table = evaluate(net, "1", [batch], flat_methods, chosen)
     assert set(table.status) == {"zero_map"}
 
 
@@ -214,66 +224,70 @@ def test_a_map_without_a_positive_value_earns_no_score(net, batch):
 def test_images_that_are_not_finite_leave_the_others_alone(net, batch):
     images = batch.images.clone()
     images[1] = float("nan")
-    batches = (replace(batch, images=images), batch)
-    chosen = ["xgrad_cam", "centered"]
-    table, clean = (
-        evaluate(net, "1", [each], chosen, map(with_fewer, metrics.names())) for each in batches
-    )
-    assert set(table.status[(table.image_id == "b") & (table.metric != "guarded_channels")]) <= {
-        "not_finite"
-    }
-    others = ~table.image_id.isin(["b", "*"])  # a value of the whole data set is of the good images
-    np.testing.assert_allclose(table.value[others], clean.value[others], rtol=1e-10, atol=1e-12)
+    methods = ["xgrad_cam", "centered"]
+
+    def evaluated(batch):
+        return evaluate(net, "1", [batch], methods, map(with_fewer, metrics.names()))
+
+    table = evaluated(replace(batch, images=images))
+    expected = evaluated(batch)
+
+    is_bad = (table.image_id == "b") & (table.metric != "guarded_channels")
+    assert set(table.status[is_bad]) <= {"not_finite"}
+    # A value of the whole data set changes, since it is a value of the good images.
+    others = ~table.image_id.isin(["b", "*"])
+    np.testing.assert_allclose(table.value[others], expected.value[others], rtol=1e-10, atol=1e-12)
 
 
 def divided(trace):
-    """XGrad-CAM as the paper writes it: 0 / 0 at a dead channel."""
-    return (trace.gradients * trace.activations).sum((2, 3), True) / trace.activations.sum(
-        (2, 3), True
-    )
+    """Return XGrad-CAM's weights as the paper writes them: 0 / 0 at a dead channel."""
+    products = (trace.gradients * trace.activations).sum((2, 3), True)
+    return products / trace.activations.sum((2, 3), True)
+
+
+def infinite_map(trace):
+    return ab.Map(torch.full((len(trace), 2, 2), torch.inf))
+
+
+DEAD_CHANNEL = "the weights of 1 of {} channels are NaN or infinite, 1 of them"
 
 
 @pytest.mark.parametrize(
-    ("answer", "where"),
+    ("answer", "reason"),
     [
-        (divided, "the weights of 1 of {} channels are NaN or infinite, 1 of them"),
-        (
-            lambda trace: divided(trace).flatten(1),
-            "the weights of 1 of {} channels are NaN or infinite, 1 of them",
-        ),
-        (lambda trace: ab.Map(torch.full((len(trace), 2, 2), torch.inf)), "image 0 4 of 4 pixels"),
+        (divided, DEAD_CHANNEL),
+        (lambda trace: divided(trace).flatten(1), DEAD_CHANNEL),
+        (infinite_map, "image 0 4 of 4 pixels"),
     ],
 )
-def test_maps_that_are_not_finite_are_told_once(net, batch, answer, where):
+def test_maps_that_are_not_finite_are_told_once(net, batch, answer, reason):
     def mine(trace):
         return answer(trace)
 
     net = deepcopy(net)
     with torch.no_grad():
-        net[0].weight[1] = 0  # behind a ReLU
+        net[0].weight[1] = 0  # a ReLU follows, so the channel is dead
         net[0].bias[1] = -1
-    where = where.format(len(net[0].weight))
+    methods = [mine, "xgrad_cam"]
+    unlabelled = [(batch.images, None)] * 2
+    reason = reason.format(len(net[0].weight))
+    message = f"The maps of 'mine' aren't finite for 4 of 4 images: .*{reason}"
+
     for call in (
-        lambda: explain(net, "1", batch.images, [mine, "xgrad_cam"]),
-        lambda: evaluate(
-            net, "1", [(batch.images, None)] * 2, [mine, "xgrad_cam"], ["sensitivity_error"]
-        ),
+        lambda: explain(net, "1", batch.images, methods),
+        lambda: evaluate(net, "1", unlabelled, methods, ["sensitivity_error"]),
     ):
-        with pytest.warns(
-            NotFiniteMaps, match=f"The maps of 'mine' aren't finite for 4 of 4 images: .*{where}"
-        ) as caught:
+        with pytest.warns(NotFiniteMaps, match=message) as caught:
             call()
-        assert len([each for each in caught if each.category is NotFiniteMaps]) == 1
+        assert [warning.category for warning in caught].count(NotFiniteMaps) == 1
 
 
 def test_a_metric_without_a_finite_value_is_told(net, batch):
     def mine(explanation):
         return explanation.trace.scores.double() * torch.nan
 
-    with pytest.warns(
-        NotFiniteMaps,
-        match=r"The values of the metric 'mine' aren't finite for any of the first \d",
-    ):
+    message = r"The values of the metric 'mine' aren't finite for any of the first \d"
+    with pytest.warns(NotFiniteMaps, match=message):
         evaluate(net, "1", [(batch.images, None)], ["grad_cam"], [mine, "gini"])
 
 
@@ -296,7 +310,7 @@ def test_explain_gives_heatmaps_by_name_at_any_size(net, batch, trace):
 
 
 def returning(name, *values):
-    """A function of this name that returns values of these names."""
+    """Return a metric with the name `name` that returns values with the names `values`."""
 
     def metric(explanation):
         return dict.fromkeys(values, explanation.trace.scores)
@@ -308,52 +322,80 @@ def returning(name, *values):
 area = returning("area", "area")
 thief = returning("thief", "mine", "zeta")
 TWO = {"mine": ValueSpec(), "sensitivity_error": ValueSpec()}
-ERROR, UNDECLARED = "sensitivity_error", "which it doesn't declare"
+ERROR = "sensitivity_error"
+UNDECLARED = "which it doesn't declare"
 TAKEN = "another metric's name; return it under"
 
 
-@pytest.mark.parametrize(("chosen", "sentence"), [
-    ([ERROR, plugin(thief, "thief")], f"The metric 'thief' returned 'mine', {UNDECLARED}"),
-    ([plugin(returning("mine", "mine"), values=TWO)], f"declares the value '{ERROR}' and didn't return it"),
-    (["confidence_drop", returning("mine", "confidence_drop")], f"returned 'confidence_drop', {TAKEN}"),
-    (["zeta", thief], f"The metric 'thief' returned 'zeta', {TAKEN}"),  # of the layer
-    ([area, returning("area_too", "area")], f"The metric 'area_too' returned 'area', {TAKEN}"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("chosen", "sentence"),
+    [
+        (
+            [ERROR, plugin(thief, "thief")],
+            f"The metric 'thief' returned 'mine', {UNDECLARED}",
+        ),
+        (
+            [plugin(returning("mine", "mine"), values=TWO)],
+            f"declares the value '{ERROR}' and didn't return it",
+        ),
+        (
+            ["confidence_drop", returning("mine", "confidence_drop")],
+            f"returned 'confidence_drop', {TAKEN}",
+        ),
+        # The name of a value of the layer.
+        (["zeta", thief], f"The metric 'thief' returned 'zeta', {TAKEN}"),
+        (
+            [area, returning("area_too", "area")],
+            f"The metric 'area_too' returned 'area', {TAKEN}",
+        ),
+    ],
+)
 def test_a_metric_can_not_take_another_ones_name(net, batch, chosen, sentence):
-    """A value of its own with the name of a metric that was measured before would replace that
-    one's.
-    """
+    """Check that no value replaces the value of a metric that was measured before."""
     with pytest.raises(BenchError, match=sentence):
         evaluate(net, "1", [batch], ["grad_cam"], chosen)
-    assert set(evaluate(net, "1", [batch], ["grad_cam"], ["zeta", area])["metric"]) == {
-        "zeta",
-        "area",
-    }
+    table = evaluate(net, "1", [batch], ["grad_cam"], ["zeta", area])
+    assert set(table["metric"]) == {"zeta", "area"}
 
 
 A_BATCH = r"A batch is \(images, targets\) or an axiom_bench.Batch, not a "
 ITERABLE = "batches is an iterable of .*, not a "
 
 
-@pytest.mark.parametrize(("wrong", "sentence"), [
-    (lambda images, targets: [{"image": images}], f"{A_BATCH}dict; pass images"),
-    (lambda images, targets: (images, targets), f"{A_BATCH}Tensor; pass images"),
-    (lambda images, targets: [(images, targets, targets)], f"{A_BATCH}tuple"),
-    (lambda images, targets: [(images.numpy(), targets)], r"a tensor \(B, 3, H, W\), not a numpy.* torch.from"),
-    (lambda images, targets: images, rf"{ITERABLE}Tensor; pass a list"),
-    (lambda images, targets: ab.Batch(images, tuple("abcd")), rf"{ITERABLE}Batch; pass a list"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (lambda images, targets: [{"image": images}], f"{A_BATCH}dict; pass images"),
+        (lambda images, targets: (images, targets), f"{A_BATCH}Tensor; pass images"),
+        (lambda images, targets: [(images, targets, targets)], f"{A_BATCH}tuple"),
+        (
+            lambda images, targets: [(images.numpy(), targets)],
+            r"a tensor \(B, 3, H, W\), not a numpy.* torch.from",
+        ),
+        (lambda images, targets: images, rf"{ITERABLE}Tensor; pass a list"),
+        (
+            lambda images, targets: ab.Batch(images, tuple("abcd")),
+            rf"{ITERABLE}Batch; pass a list",
+        ),
+    ],
+)
 def test_batches_of_another_form_are_one_sentence(net, batch, wrong, sentence):
     with pytest.raises(BenchError, match=sentence):
         evaluate(net, "1", wrong(batch.images, batch.targets), ["grad_cam"], ["zeta"])
 
 
-@pytest.mark.parametrize(("chosen", "sentence"), [
-    (None, r"methods is a list of names or callables, not None"),
-    (methods.get("cam"), r"not an axiom_bench\.evaluation\.plugins\.Plugin; pass methods=\[\.\.\.\]\.$"),
-    ([3], r"A method is a name or a callable, not 3"),
-    (["grad_cam", "grad_cam"], r"two methods named 'grad_cam'; list each of them once"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("chosen", "sentence"),
+    [
+        (None, r"methods is a list of names or callables, not None"),
+        (
+            methods.get("cam"),
+            r"not an axiom_bench\.evaluation\.plugins\.Plugin; pass methods=\[\.\.\.\]\.$",
+        ),
+        ([3], r"A method is a name or a callable, not 3"),
+        (["grad_cam", "grad_cam"], r"two methods named 'grad_cam'; list each of them once"),
+    ],
+)
 def test_what_is_no_list_of_plugins_is_one_sentence(net, batch, chosen, sentence):
     with pytest.raises(BenchError, match=sentence):
         evaluate(net, "1", [batch], chosen, ["zeta"])
@@ -362,13 +404,13 @@ def test_what_is_no_list_of_plugins_is_one_sentence(net, batch, chosen, sentence
 
 
 def halves(explanation):
-    """A curve of three points for each image: the target's index times 2, 1 and 1/2."""
+    """Return a curve of three points per image: the target's index times 2, 1 and 1/2."""
     index = 2 * explanation.trace.targets.double()
     return {"mine": index, "halves": index[:, None] / torch.tensor([1.0, 2.0, 4.0])}
 
 
 def best(curves, scale):
-    """The greatest mean over images, in units of `scale`."""
+    """Return the greatest mean over images, in units of `scale`."""
     return {"mine": float(curves["halves"].mean(0).max() / scale)}
 
 
@@ -378,23 +420,23 @@ HALVING = Plugin("mine", "tests.halves", halves, SPEC, {"scale": 2.0})
 
 def test_one_row_for_each_method_of_the_images_with_a_value(net, batch):
     table = evaluate(net, "1", [batch, batch], ["grad_cam", "xgrad_cam"], [HALVING])
-    of_set = table[table.image_id == "*"]
+    whole_set_rows = table[table.image_id == "*"]
     value = pytest.approx((0 + 1 + 3) / 3)  # image c has no box
     expected = [["grad_cam", value, "ok"], ["xgrad_cam", value, "ok"]]
-    assert of_set[["method", "value", "status"]].to_numpy().tolist() == expected
-    assert (of_set[["target_class", "predicted_class"]] == -1).all(axis=None)
+    assert whole_set_rows[["method", "value", "status"]].to_numpy().tolist() == expected
+    assert (whole_set_rows[["target_class", "predicted_class"]] == -1).all(axis=None)
     images = table[table.image_id != "*"]
-    assert len(images) == 2 * 2 * 4  # the curve itself is no row
+    assert len(images) == 2 * 2 * 4  # the curve itself isn't a row
     assert set(images.metric) == {"mine"}
 
 
 def test_without_an_image_that_counts_there_is_a_row_that_says_so(net, batch):
-    bare = (batch.images, batch.targets)
-    for batches, status in (([bare], "no_image"), ([batch, bare], "ok")):
+    unannotated = (batch.images, batch.targets)
+    for batches, status in (([unannotated], "no_image"), ([batch, unannotated], "ok")):
         table = evaluate(net, "1", batches, ["grad_cam"], [HALVING])
-        of_set = table[table.image_id == "*"]
-        assert of_set.status.tolist() == [status]
-        assert of_set.value.isna().tolist() == [status != "ok"]
+        whole_set_rows = table[table.image_id == "*"]
+        assert whole_set_rows.status.tolist() == [status]
+        assert whole_set_rows.value.isna().tolist() == [status != "ok"]
 
 
 def test_a_curve_has_a_row_for_each_image_and_is_nan_where_its_needs_are_not_met(trace, batch):
@@ -403,28 +445,31 @@ def test_a_curve_has_a_row_for_each_image_and_is_nan_where_its_needs_are_not_met
     assert statuses == ("ok", "ok", "wrong_class", "ok")
     assert points.isnan().all(1).tolist() == [False, False, True, False]
     assert points.shape == (4, 3)
-    wrong = Plugin(
-        "mine", "tests.wrong", lambda _: {"mine": torch.zeros(4), "halves": torch.zeros(3, 4)}, SPEC
-    )
+
+    def wrong_curve(_):
+        return {"mine": torch.zeros(4), "halves": torch.zeros(3, 4)}
+
+    wrong = Plugin("mine", "tests.wrong", wrong_curve, SPEC)
     with pytest.raises(BenchError, match="returned shape \\(3, 4\\)"):
         measure(wrong, explanation, True)
 
 
 def test_a_resample_has_an_image_as_often_as_it_is_drawn():
-    curves = pd.DataFrame({"image_id": list("abc"), "curve": "halves", "status": ["ok", "ok", "zero_map"],
-                           "points": [[8.0, 0.0], [0.0, 4.0], [99.0, 99.0]]})  # fmt: skip
+    curves = pd.DataFrame(
+        {
+            "image_id": list("abc"),
+            "curve": "halves",
+            "status": ["ok", "ok", "zero_map"],
+            "points": [[8.0, 0.0], [0.0, 4.0], [99.0, 99.0]],
+        }
+    )
     counts = np.array([[1, 1], [2, 0], [1, 3], [0, 0]])
     resampled = resampled_values(HALVING, curves, counts[:3])["mine"]
-    # the mean of the images drawn, the greatest point, over 2
-    assert resampled.tolist() == [
-        2.0,
-        4.0,
-        1.5,
-    ]
+    # The greatest point of the mean curve of the images drawn, divided by the scale 2.
+    assert resampled.tolist() == [2.0, 4.0, 1.5]
     assert whole_set.values(HALVING, curves) == {"mine": (2.0, "ok")}
-    assert whole_set.values(HALVING, curves[2:]) == {
-        "mine": (pytest.approx(np.nan, nan_ok=True), "no_image")
-    }
+    nan = pytest.approx(np.nan, nan_ok=True)
+    assert whole_set.values(HALVING, curves[2:]) == {"mine": (nan, "no_image")}
 
 
 def test_an_aggregate_takes_parameters_that_it_names_and_has_the_names_of_an_images_values_by_default():
@@ -443,10 +488,17 @@ def test_an_aggregate_takes_parameters_that_it_names_and_has_the_names_of_an_ima
 
 
 def test_batch_size_and_order_change_no_value(net, batch, table):
-    for rows in ([[0], [1], [2], [3]], [[3, 1], [0, 2]]):
-        slices = [ab.Batch(batch.images[row], tuple(batch.image_ids[i] for i in row), batch.targets[row],
-                           tuple(batch.annotations[i] for i in row)) for row in rows]  # fmt: skip
-        apart = evaluate(net, "1", slices, METHODS[::-1], METRICS[::-1])
+    def part(rows):
+        return ab.Batch(
+            batch.images[rows],
+            tuple(batch.image_ids[row] for row in rows),
+            batch.targets[rows],
+            tuple(batch.annotations[row] for row in rows),
+        )
+
+    for rows_of_batches in ([[0], [1], [2], [3]], [[3, 1], [0, 2]]):
+        batches = [part(rows) for rows in rows_of_batches]
+        apart = evaluate(net, "1", batches, METHODS[::-1], METRICS[::-1])
         merged = table.merge(apart, on=["method", "metric", "image_id"], validate="one_to_one")
         assert len(merged) == len(table)
         np.testing.assert_allclose(merged.value_x, merged.value_y, rtol=1e-10, atol=1e-12)

@@ -1,4 +1,4 @@
-"""The folder is the registry, and a wrong entry is one sentence."""
+"""The folder that is the registry; a wrong entry is one sentence."""
 
 from __future__ import annotations
 
@@ -27,13 +27,12 @@ def test_every_file_is_an_entry_of_its_own_name_and_its_metadata_are_plain_data(
 
 
 def test_an_unknown_name_has_neighbours():
-    with pytest.raises(
-        BenchError, match=r"There is no method 'xgrad_can'; did you mean 'xgrad_cam'"
-    ):
+    message = r"There is no method 'xgrad_can'; did you mean 'xgrad_cam'"
+    with pytest.raises(BenchError, match=message):
         methods.get("xgrad_can")
     with pytest.raises(BenchError, match=r"There is no metric 'box_iuo'; did you mean 'box_iou'"):
         metrics.get("box_iuo")
-    with pytest.raises(BenchError, match=r"There is no method 'aaa"):  # too long for a file
+    with pytest.raises(BenchError, match=r"There is no method 'aaa"):  # too long for a file name
         plugins.load("method", "a" * 100_000)
     assert str(unknown("metric", None, ["zeta"])) == "There is no metric None; there are: zeta."
 
@@ -42,25 +41,54 @@ CONFIDENCE = {"_target_": "axiom_bench.metrics.confidence_drop.confidence_drop"}
 BY_CAM = {"_target_": "axiom_bench.methods.cam.cam"}
 
 
-@pytest.mark.parametrize(("kind", "config", "sentence"), [
-    ("method", {"_target_": "axiom_bench.methods.xgrad_cam.no_such_function"}, "can't be imported"),
-    ("method", {"_target_": "math.pi"}, "isn't callable"),
-    *(("metric", {**CONFIDENCE, key: value}, sentence) for key, value, sentence in [
-        ("needs", ["boxse"], r"no precondition \(metric\.mine\.needs\) 'boxse'; did you mean 'boxes'"),
-        ("needs", [{"boxes": {"outptu": ["logit"]}}], r"no parameter .* 'outptu'; did you mean 'output'"),
-        ("needs", [{"boxes": "output == 'logit'"}], r"metric\.mine\.needs: boxes must be a mapping of parameters"),
-        ("values", {"a": {"titel": "A"}}, r"no setting of metric\.mine\.values\.a 'titel'; did you mean 'title'"),
-        ("on_score_scale", True, r"no setting of metric\.mine 'on_score_scale'"),
-    ]),
-    *(("method", {**BY_CAM, key: value}, sentence) for key, value, sentence in [
-        ("on_scor_scale", True, r"no setting of method\.mine 'on_scor_scale'; did you mean 'on_score_scale'"),
-        ("needs", [], r"no setting of method\.mine 'needs'"),
-        ("control", 1, r"method\.mine\.control must be true or false or null, not 1"),
-        ("spoiling", "noise", r"method\.mine needs both spoiling, the kind, and degree"),
-        ("degree", 0.5, r"method\.mine needs both spoiling, the kind, and degree"),
-        ("unspoiled", "truth", r"method\.mine\.unspoiled needs spoiling and degree"),
-    ]),
-])  # fmt: skip
+WRONG_METRIC_SETTINGS = [
+    (
+        {"needs": ["boxse"]},
+        r"no precondition \(metric\.mine\.needs\) 'boxse'; did you mean 'boxes'",
+    ),
+    (
+        {"needs": [{"boxes": {"outptu": ["logit"]}}]},
+        r"no parameter .* 'outptu'; did you mean 'output'",
+    ),
+    (
+        {"needs": [{"boxes": "output == 'logit'"}]},
+        r"metric\.mine\.needs: boxes must be a mapping of parameters",
+    ),
+    (
+        {"values": {"a": {"titel": "A"}}},
+        r"no setting of metric\.mine\.values\.a 'titel'; did you mean 'title'",
+    ),
+    ({"on_score_scale": True}, r"no setting of metric\.mine 'on_score_scale'"),
+]
+WRONG_METHOD_SETTINGS = [
+    (
+        {"on_scor_scale": True},
+        r"no setting of method\.mine 'on_scor_scale'; did you mean 'on_score_scale'",
+    ),
+    ({"needs": []}, r"no setting of method\.mine 'needs'"),
+    ({"control": 1}, r"method\.mine\.control must be true or false or null, not 1"),
+    ({"spoiling": "noise"}, r"method\.mine needs both spoiling, the kind, and degree"),
+    ({"degree": 0.5}, r"method\.mine needs both spoiling, the kind, and degree"),
+    ({"unspoiled": "truth"}, r"method\.mine\.unspoiled needs spoiling and degree"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "sentence"),
+    [
+        (
+            "method",
+            {"_target_": "axiom_bench.methods.xgrad_cam.no_such_function"},
+            "can't be imported",
+        ),
+        ("method", {"_target_": "math.pi"}, "isn't callable"),
+        *(
+            ("metric", CONFIDENCE | settings, sentence)
+            for settings, sentence in WRONG_METRIC_SETTINGS
+        ),
+        *(("method", BY_CAM | settings, sentence) for settings, sentence in WRONG_METHOD_SETTINGS),
+    ],
+)
 def test_a_wrong_entry_is_one_sentence(kind, config, sentence):
     with pytest.raises(BenchError, match=sentence):
         plugins.from_config(kind, "mine", config)
@@ -71,7 +99,8 @@ def test_a_callable_is_its_own_entry():
         """My map."""
 
     entry = plugins.of("method", mine)
-    assert (entry.name, entry.description) == ("mine", "My map.")
+    assert entry.name == "mine"
+    assert entry.description == "My map."
     assert plugins.of("method", entry) is entry
 
 
@@ -92,15 +121,12 @@ def test_a_need_may_depend_on_the_parameters():
 
 
 def test_a_spoiled_explainer_says_how_far():
-    about = {"spoiling": "noise", "degree": 0.0, "unspoiled": "truth", "control": False}
-    config = {**BY_CAM, **about}
-    assert plugins.from_config("method", "mine", config).spec.as_dict() == {
-        **about,
-        "needs_drops": False,
-    }
-    with pytest.raises(
-        BenchError, match=r"method\.mine\.degree must be 0, for not spoiled, or more, not -1"
-    ):
+    spoiling = {"spoiling": "noise", "degree": 0.0, "unspoiled": "truth", "control": False}
+    config = {**BY_CAM, **spoiling}
+    spec = plugins.from_config("method", "mine", config).spec
+    assert spec.as_dict() == {**spoiling, "needs_drops": False}
+    message = r"method\.mine\.degree must be 0, for not spoiled, or more, not -1"
+    with pytest.raises(BenchError, match=message):
         plugins.from_config("method", "mine", {**config, "degree": -1})
 
 
@@ -111,20 +137,19 @@ def test_the_controls_are_marked():
 
 
 def wrapping(trace: Trace, wrapped: Method = xgrad_cam, strength: float = 1.0) -> Map:
-    """A wrapper whose parameter takes a callable alone."""
+    """Return the map of a wrapper whose parameter takes only a callable."""
     return Map(strength * (wrapped(trace) * trace.activations).sum(1))
 
 
 def test_a_wrapped_method_is_resolved_as_the_entry_is_read():
     def entry(**params: str) -> plugins.Plugin:
-        return plugins.from_config(
-            "method", "mine", {"_target_": f"{__name__}.wrapping", "params": params}
-        )
+        config = {"_target_": f"{__name__}.wrapping", "params": params}
+        return plugins.from_config("method", "mine", config)
 
     assert entry().inner.target == "axiom_bench.methods.xgrad_cam.xgrad_cam"
     by_name = entry(wrapped="grad_cam")
     assert by_name.inner is by_name.call.keywords["wrapped"] is methods.get("grad_cam")
-    assert by_name.params == {"wrapped": "grad_cam"}  # plain, for manifests and keys
+    assert by_name.params == {"wrapped": "grad_cam"}  # plain data, for manifests and keys
     assert methods.get("guided_grad_cam").inner is methods.get("grad_cam")
     assert methods.get("grad_cam").inner is None
     with pytest.raises(BenchError, match="no method 'grad_cams'; did you mean 'grad_cam'"):
@@ -135,33 +160,40 @@ def test_a_wrapped_method_is_resolved_as_the_entry_is_read():
 
 
 def of_two(trace, explanation):
-    """Written as if both were given."""
+    """Take the trace and the explanation, as if both were passed."""
 
 
 def of_model(model, images):
-    """Written as another library has it."""
+    """Take the model and the images, as functions of another library do."""
 
 
 def of_none():
-    """Takes nothing."""
+    """Take nothing."""
 
 
-@pytest.mark.parametrize(("kind", "function", "definition"), [
-    ("metric", of_two, r"of_two\(trace, explanation\)"),
-    ("metric", of_none, r"of_none\(\)"),
-    ("method", of_model, r"of_model\(model, images\)"),
-    ("method", of_none, r"of_none\(\)"),
-    ("method", lambda trace, *, power: trace, "power"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "function", "definition"),
+    [
+        ("metric", of_two, r"of_two\(trace, explanation\)"),
+        ("metric", of_none, r"of_none\(\)"),
+        ("method", of_model, r"of_model\(model, images\)"),
+        ("method", of_none, r"of_none\(\)"),
+        ("method", lambda trace, *, power: trace, "power"),
+    ],
+)
 def test_a_function_of_other_arguments_is_answered_with_the_one_that_it_gets(
     kind, function, definition
 ):
-    argument = {
+    arguments = {
         "metric": r"the explanation, which has .*\.trace",
         "method": "the trace, which has",
-    }[kind]
-    sentence = f"{definition}, and a {kind} takes one argument, {argument}.*a default value"
-    sentence = sentence if definition != "power" else f"one argument, {argument}"
+    }
+    argument = arguments[kind]
+    if definition == "power":
+        sentence = f"one argument, {argument}"
+    else:
+        sentence = f"{definition}, and a {kind} takes one argument, {argument}.*a default value"
+
     with pytest.raises(BenchError, match=sentence):
         plugins.of(kind, function)
     if function.__name__ != "<lambda>":

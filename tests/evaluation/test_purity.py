@@ -1,5 +1,6 @@
-"""A user's own plug-in that changes what others read is found by its effect on the suite's own
-values; one whose answers aren't of each image alone is marked.
+"""Users' own plug-ins that change what others read, or whose answers depend on the batch.
+
+The former are found by their effect on the suite's own values. The latter are marked.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.run.notebook import evaluate, explain
 
-OWN = (["xgrad_cam", "ablation_cam"], ["box_iou", "sensitivity_error"])
+OWN_METHODS = ["xgrad_cam", "ablation_cam"]
+OWN_METRICS = ["box_iou", "sensitivity_error"]
 BAD = r"The plug-in 'bad' .* changes what others read"
 
 
 @pytest.fixture(autouse=True)
 def restore():
-    """Undoes what the plug-ins below leave changed, now and at the end of a test."""
+    """The function that undoes what the plug-ins below change, also called when a test ends."""
     interpolate = functional.interpolate
     guarded = torch.Tensor.abs
 
@@ -63,20 +65,28 @@ def raise_later(trace):
     torch.Tensor.abs = lambda self: 1 / 0
 
 
+def double(module, inputs, output):
+    return output * 2
+
+
+def add_hook(trace):
+    network_of(trace)[1].register_forward_hook(double)
+
+
+def add_global_hook(trace):
+    torch.nn.modules.module.register_module_forward_hook(double)
+
+
 ATTACKS = {
-    "trace.images": lambda t: t.images.mul_(2),
-    "trace.activations.numpy()": lambda t: t.activations.detach().numpy().fill(1),
-    "trace.gradients.data": lambda t: t.gradients.data.mul_(2),
-    "trace.scores": lambda t: t.scores.detach().numpy().fill(0),
-    "trace.targets": lambda t: t.targets.add_(-1),
-    "a parameter": lambda t: network_of(t)[0].weight.data.mul_(2),
-    "a new parameter": lambda t: setattr(network_of(t)[0], "bias", None),
-    "a hook": lambda t: network_of(t)[1].register_forward_hook(
-        lambda module, inputs, output: output * 2
-    ),
-    "a hook of all": lambda t: torch.nn.modules.module.register_module_forward_hook(
-        lambda m, i, output: output * 2
-    ),
+    "trace.images": lambda trace: trace.images.mul_(2),
+    "trace.activations.numpy()": lambda trace: trace.activations.detach().numpy().fill(1),
+    "trace.gradients.data": lambda trace: trace.gradients.data.mul_(2),
+    "trace.scores": lambda trace: trace.scores.detach().numpy().fill(0),
+    "trace.targets": lambda trace: trace.targets.add_(-1),
+    "a parameter": lambda trace: network_of(trace)[0].weight.data.mul_(2),
+    "a new parameter": lambda trace: setattr(network_of(trace)[0], "bias", None),
+    "a hook": add_hook,
+    "a hook of all": add_global_hook,
     "a stride": set_stride,
     "a forward": replace_forward,
     "a function of torch": patch,
@@ -96,34 +106,35 @@ def test_a_plug_in_that_changes_what_others_read_is_named(net, batch, restore, k
         return fine(shared)
 
     restore()
-    methods, metrics = OWN
-    chosen = (
-        ([*methods, fine, bad], metrics) if kind == "method" else (methods, [*metrics, fine, bad])
-    )
+    methods = list(OWN_METHODS)
+    metrics = list(OWN_METRICS)
+    (methods if kind == "method" else metrics).extend([fine, bad])
     with pytest.raises(Interference, match=BAD):
-        evaluate(net, "1", [batch], *chosen)
+        evaluate(net, "1", [batch], methods, metrics)
 
 
 @pytest.mark.parametrize("seed", [lambda: torch.manual_seed(0), lambda: np.random.seed(0)])
 def test_a_plug_in_that_sets_a_global_seed_is_refused(net, batch, seed):
+    def seeding(trace):
+        seed()
+        return trace.gradients
+
     with pytest.raises(Interference, match="sets a global random seed"):
-        evaluate(
-            net,
-            "1",
-            [batch],
-            ["xgrad_cam", lambda trace: (seed(), trace.gradients)[1]],
-            ["box_iou"],
-        )
+        evaluate(net, "1", [batch], ["xgrad_cam", seeding], ["box_iou"])
+
+
+def cut_off(explanation):
+    """Write to the heatmap in the way that users do."""
+    heatmap = explanation.heatmap.numpy()
+    np.copyto(heatmap, 0, where=heatmap < 0.5)
 
 
 WRITES = {
-    "heatmap": lambda e: np.copyto(
-        e.heatmap.numpy(), 0, where=e.heatmap.numpy() < 0.5
-    ),  # as anyone writes it
-    "raw_map": lambda e: e.raw_map.data.zero_(),
-    "contributions": lambda e: e.contributions.detach().numpy().fill(1),
-    "boxes": lambda e: e.boxes[0].numpy().fill(1),
-    "logits": lambda e: e.trace.logits.data.mul_(2),
+    "heatmap": cut_off,
+    "raw_map": lambda explanation: explanation.raw_map.data.zero_(),
+    "contributions": lambda explanation: explanation.contributions.detach().numpy().fill(1),
+    "boxes": lambda explanation: explanation.boxes[0].numpy().fill(1),
+    "logits": lambda explanation: explanation.trace.logits.data.mul_(2),
 }
 
 
@@ -143,41 +154,40 @@ def test_a_metric_that_writes_to_what_metrics_share_is_named(net, batch, write, 
 
 
 def test_what_a_heatmap_for_a_notebook_is_made_of_is_watched(net, batch):
+    def bad(trace):
+        return trace.activations.data.mul_(0) + trace.gradients
+
     with pytest.raises(Interference, match="changes what others read"):
-        explain(
-            net,
-            "1",
-            batch.images,
-            [lambda trace: trace.activations.data.mul_(0) + trace.gradients, "grad_cam"],
-        )
+        explain(net, "1", batch.images, [bad, "grad_cam"])
 
 
 def test_users_own_come_last_so_their_writes_reach_no_value_of_the_suite(net, batch):
-    """Here on a batch that nobody watches."""
-    bad = plugins.of("method", lambda trace: trace.activations.data.mul_(0) + trace.gradients)
-    metric = plugins.of("metric", lambda explanation: explanation.heatmap.zero_()[:, 0, 0])
-    own = [
-        [*map(plugins.of, (kind,) * 2, names)]
-        for kind, names in zip(("method", "metric"), OWN, strict=True)
-    ]
+    """Check a batch that isn't watched."""
+    bad_method = plugins.of(
+        "method", lambda trace: trace.activations.data.mul_(0) + trace.gradients
+    )
+    bad_metric = plugins.of("metric", lambda explanation: explanation.heatmap.zero_()[:, 0, 0])
+    own_methods = [plugins.of("method", name) for name in OWN_METHODS]
+    own_metrics = [plugins.of("metric", name) for name in OWN_METRICS]
+    metric_names = {metric.name for metric in own_metrics}
 
-    def values(methods, metrics):
+    def own_values(methods, metrics):
         trace = ab.trace(net, "1", batch.images, batch.targets)
-        parts = list(rows_of(trace, batch, methods, metrics, watched_rate=10**9))
-        names = {metric.name for metric in own[1]}
-        return [
-            part["value"]
-            for part in parts
-            if part["method"][0] in OWN[0] and part["metric"][0] in names
-        ]
+        values = []
+        for part in rows_of(trace, batch, methods, metrics, watched_rate=10**9):
+            if part["method"][0] in OWN_METHODS and part["metric"][0] in metric_names:
+                values.append(part["value"])
+        return values
 
-    for ours, theirs in zip(values(*own), values([bad, *own[0]], [metric, *own[1]]), strict=True):
-        np.testing.assert_array_equal(ours, theirs[: len(ours)])
+    expected = own_values(own_methods, own_metrics)
+    actual = own_values([bad_method, *own_methods], [bad_metric, *own_metrics])
+    for expected_value, value in zip(expected, actual, strict=True):
+        np.testing.assert_array_equal(expected_value, value[: len(expected_value)])
 
 
 def test_later_batches_are_watched_at_a_rate_and_by_their_images(net, batch):
     ids = [tuple(f"{number}{letter}" for letter in "abcd") for number in range(320)]
-    watched = [purity.is_watched(each, purity.WATCHED_RATE) for each in ids]
+    watched = [purity.is_watched(names, purity.WATCHED_RATE) for names in ids]
     assert 10 <= sum(watched) <= 30
     calls = []
     last = None
@@ -190,11 +200,11 @@ def test_later_batches_are_watched_at_a_rate_and_by_their_images(net, batch):
 
     def evaluated(is_watched):
         calls.clear()
-        own = replace(batch, image_ids=ids[watched.index(is_watched)])
-        return evaluate(net, "1", [own], [bad_at_last, "grad_cam"], ["box_iou"])
+        renamed = replace(batch, image_ids=ids[watched.index(is_watched)])
+        return evaluate(net, "1", [renamed], [bad_at_last, "grad_cam"], ["box_iou"])
 
     evaluated(False)
-    last = len(calls)  # the one after the proof
+    last = len(calls)  # the call after the proof
     evaluated(False)
     with pytest.raises(Interference, match="'bad_at_last'"):
         evaluated(True)
@@ -203,9 +213,8 @@ def test_later_batches_are_watched_at_a_rate_and_by_their_images(net, batch):
 @pytest.mark.parametrize(("batches", "fewest", "most"), [(1, 0, 1), (160, 1, 20), (20_000, 1, 15)])
 def test_of_many_batches_about_as_many_are_watched(batches, fewest, most):
     rate = purity.watched_rate(batches)
-    assert (
-        fewest <= sum(purity.is_watched([f"{number}"], rate) for number in range(batches)) <= most
-    )
+    watched = sum(purity.is_watched([f"{number}"], rate) for number in range(batches))
+    assert fewest <= watched <= most
 
 
 def test_a_lasting_change_is_seen_at_the_end_of_a_shard_that_nobody_watched(net, batch):
@@ -216,67 +225,72 @@ def test_a_lasting_change_is_seen_at_the_end_of_a_shard_that_nobody_watched(net,
         return trace.gradients
 
     cut_model = ab.cut(net, "1")
-    chosen = (
-        [plugins.of("method", name) for name in ("grad_cam", bad)],
+    trace = cut_model.trace(batch.images, batch.targets)
+    methods, metrics = proved(
+        [plugins.of("method", "grad_cam"), plugins.of("method", bad)],
         [plugins.of("metric", "sensitivity_error")],
+        trace,
+        batch,
     )
-    methods, metrics = proved(*chosen, cut_model.trace(batch.images, batch.targets), batch)
+    requests = [MethodsByMetrics(tuple(methods), tuple(metrics))]
     is_bad.append(True)
+
     with pytest.raises(Interference, match=BAD):
-        list(
-            shard_rows(
-                cut_model,
-                [batch],
-                [MethodsByMetrics(tuple(methods), tuple(metrics))],
-                4,
-                watched_rate=10**9,
-            )
-        )
+        list(shard_rows(cut_model, [batch], requests, 4, watched_rate=10**9))
 
 
 CALLS = []
-UNSTABLE = {  # {what it does: (of the trace's gradients or scores, why)}
-    "mean of the batch": (lambda x: x - x.mean(0, keepdim=True), OF_THE_BATCH),
-    "maximum of the batch": (lambda x: x / x.max(), OF_THE_BATCH),
-    "counts its calls": (lambda x: CALLS.append(0) or x + len(CALLS), KEEPS_STATE),
-    "draws from torch": (lambda x: x + torch.rand(1, dtype=x.dtype), DRAWS),
-    "draws from NumPy": (lambda x: x + np.random.rand(), DRAWS),
-    "draws from Python": (lambda x: x + random.random(), DRAWS),
-    "of the image": (
-        lambda x: x / x.flatten(1).amax(1).view(-1, *[1] * (x.ndim - 1)) if x.ndim > 1 else x,
-        None,
-    ),
-    "draws by a seed": (
-        lambda x: x + torch.rand(1, generator=torch.Generator().manual_seed(1), dtype=x.dtype),
-        None,
-    ),
-    "NaN": (lambda x: x * torch.nan, None),
+
+
+def divided_by_maximum_of_image(values):
+    if values.ndim == 1:
+        return values
+    maximum = values.flatten(1).amax(1)
+    return values / maximum.view(-1, *[1] * (values.ndim - 1))
+
+
+def with_seeded_noise(values):
+    generator = torch.Generator().manual_seed(1)
+    return values + torch.rand(1, generator=generator, dtype=values.dtype)
+
+
+# What a function does: the function of the trace's gradients or scores, and the reason that it is
+# marked, if any.
+UNSTABLE = {
+    "mean of the batch": (lambda values: values - values.mean(0, keepdim=True), OF_THE_BATCH),
+    "maximum of the batch": (lambda values: values / values.max(), OF_THE_BATCH),
+    "counts its calls": (lambda values: CALLS.append(0) or values + len(CALLS), KEEPS_STATE),
+    "draws from torch": (lambda values: values + torch.rand(1, dtype=values.dtype), DRAWS),
+    "draws from NumPy": (lambda values: values + np.random.rand(), DRAWS),
+    "draws from Python": (lambda values: values + random.random(), DRAWS),
+    "of the image": (divided_by_maximum_of_image, None),
+    "draws by a seed": (with_seeded_noise, None),
+    "NaN": (lambda values: values * torch.nan, None),
 }
 
 
 @pytest.mark.parametrize("kind", ["method", "metric"])
 @pytest.mark.parametrize(("function", "why"), UNSTABLE.values(), ids=UNSTABLE)
 def test_what_is_not_of_the_image_alone_is_marked(net, batch, trace, kind, function, why):
-    call = (
-        (lambda t: function(t.gradients))
-        if kind == "method"
-        else (lambda e: function(e.trace.scores))
-    )
+    def mine(shared):
+        return function(shared.gradients if kind == "method" else shared.trace.scores)
+
     chosen = {
         "method": [plugins.of("method", "xgrad_cam")],
         "metric": [plugins.of("metric", "box_iou")],
     }
-    chosen[kind].append(plugins.of(kind, call))
+    chosen[kind].append(plugins.of(kind, mine))
+
     methods, metrics = proved(chosen["method"], chosen["metric"], trace, batch)
+
     marks = {plugin.name: plugin.spec.unstable for plugin in (*methods, *metrics)}
-    assert marks == {"xgrad_cam": None, "box_iou": None, "<lambda>": why}
+    assert marks == {"xgrad_cam": None, "box_iou": None, "mine": why}
 
 
 def test_plug_ins_that_keep_state_for_each_other_are_marked(trace, batch):
     shared = []
     writer = plugins.of("method", lambda trace: shared.append(0) or trace.gradients)
     reader = plugins.of("method", lambda trace: trace.gradients * len(shared))
-    methods, _ = proved(
-        [replace(reader, name="reader"), replace(writer, name="writer")], [], trace, batch
-    )
+    chosen = [replace(reader, name="reader"), replace(writer, name="writer")]
+    methods, _ = proved(chosen, [], trace, batch)
     assert [method.spec.unstable for method in methods] == [KEEPS_STATE, None]

@@ -1,5 +1,6 @@
-"""Where time goes: what is timed, on which trace, what is counted, and which part of an evaluation
-is charged.
+"""The time of methods, and the part of an evaluation that time is charged to.
+
+The tests check what is timed, on which trace, and what is counted.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ def plugin(function, name):
 
 
 def measured(net, batch, *methods, repeats=2):
-    table = measure_runtime(
-        ab.trace(net, "1", batch.images, batch.targets), methods, repeats=repeats
-    )
-    return table.set_index([table.step.where(table.step != "method", table.method)])
+    trace = ab.trace(net, "1", batch.images, batch.targets)
+    table = measure_runtime(trace, methods, repeats=repeats)
+    names = table.step.where(table.step != "method", table.method)
+    return table.set_index([names])
 
 
 def test_slow_methods_are_timed_in_fewer_rounds(net, batch, monkeypatch):
@@ -40,11 +41,11 @@ def test_slow_methods_are_timed_in_fewer_rounds(net, batch, monkeypatch):
         monkeypatch.setattr(runtime, "MAX_SECONDS", seconds)
         calls.clear()
         assert measured(net, batch, slow, repeats=4)["milliseconds_per_image"]["slow"] > 0
-        assert len(calls) == rounds + 2  # one counts passes, and one measures memory
+        assert len(calls) == rounds + 2  # one call counts passes, and one measures memory
 
 
 def test_a_row_per_step_with_its_passes_and_memory(net, batch):
-    seen = []
+    had_drops = []
 
     def head_twice(trace):
         trace.head(trace.activations)
@@ -52,7 +53,7 @@ def test_a_row_per_step_with_its_passes_and_memory(net, batch):
         return trace.gradients
 
     def of_drops(trace):
-        seen.append("ablation_drops" in vars(trace))
+        had_drops.append("ablation_drops" in vars(trace))
         return trace.ablation_drops[..., None, None]
 
     def greedy(trace):
@@ -63,35 +64,42 @@ def test_a_row_per_step_with_its_passes_and_memory(net, batch):
     def refuses(trace):
         raise ab.BenchError("not this model")
 
-    chosen = {
+    functions = {
         "head_twice": head_twice,
         "free": lambda trace: trace.gradients,
         "first": of_drops,
         "second": of_drops,
+        "greedy": greedy,
+        "refuses": refuses,
     }
-    chosen |= {"greedy": greedy, "refuses": refuses}
+    methods = [plugin(function, name) for name, function in functions.items()]
+
     with pytest.warns(UserWarning, match="'refuses': not this model"):
-        table = measured(net, batch, *(plugin(function, name) for name, function in chosen.items()))
+        table = measured(net, batch, *methods)
+
     assert tuple(table.columns) == RUNTIME_COLUMNS
-    # no row of "refuses"
-    assert list(table.index) == ["forward", "trace", "ablation_drops", *chosen][:-1]
+    steps = ["forward", "trace", "ablation_drops", *functions]
+    steps.remove("refuses")
+    assert list(table.index) == steps
     passes = table.loc[
         ["forward", "trace", "head_twice", "free"],
         ["trunk_forward", "trunk_backward", "head_forward"],
     ]
     assert passes.to_numpy().tolist() == [[1, 0, 1], [1, 0, 1], [0, 0, 1.25], [0, 0, 0]]
-    assert {*zip(table.batch_size, table.device, strict=True)} == {(4, "cpu")}
+    assert set(table.batch_size) == {4}
+    assert set(table.device) == {"cpu"}
     assert (table.milliseconds_per_image > 0).all()
     assert table.forwards["forward"] == 1
-    assert len(seen) >= 2 * (1 + 2)
-    assert not any(seen)  # every run gets a trace without drops
-    # the tiny net's maps are kilobytes
+    assert len(had_drops) >= 2 * (1 + 2)
+    assert not any(had_drops)  # every run gets a trace without drops
+    # The maps of the tiny network are kilobytes.
     assert table.peak_memory_bytes["greedy"] == pytest.approx(4e6, rel=0.01)
 
 
 class Clock:
-    """As `time`, it gains a millisecond each time it is read, so that whatever lies between two
-    readings takes one.
+    """A replacement of `time` that gains a millisecond at each reading.
+
+    Whatever lies between two readings takes one millisecond.
     """
 
     now = 0.0
@@ -107,7 +115,7 @@ class Clock:
 def test_time_is_the_median_after_warm_up_per_image_and_per_forward(net, batch, monkeypatch):
     clock = Clock()
     monkeypatch.setattr("axiom_bench.evaluation.runtime.time", clock)
-    # counting the passes, which warms up, three rounds, memory
+    # Counting the passes, which also warms up; three rounds; measuring memory.
     naps = iter([9, 0.019, 9, 0.019, 9])
 
     def nap(trace):
@@ -115,12 +123,17 @@ def test_time_is_the_median_after_warm_up_per_image_and_per_forward(net, batch, 
         return trace.gradients
 
     table = measured(net, batch, plugin(nap, "nap"), repeats=3)
+
     assert table.milliseconds_per_image["forward"] == pytest.approx(1 / 4)
     assert table.milliseconds_per_image["nap"] == pytest.approx(20 / 4)
     assert table.forwards["nap"] == pytest.approx(20)
 
 
-LOAD, TRUNK, METHOD, METRIC = 1, 10, 1_000, 100_000  # seconds of one call
+# The seconds of one call.
+LOAD = 1
+TRUNK = 10
+METHOD = 1_000
+METRIC = 100_000
 
 
 @pytest.fixture
@@ -137,16 +150,15 @@ def test_a_part_inside_another_takes_its_time_from_it(clock: Clock):
                 clock.now += 10
                 raise ValueError("a pass failed")
             clock.now += 100
-        clock.now += 1000  # of no part
-    assert watch.seconds() == {
-        **dict.fromkeys(PARTS, 0.0),
-        "metrics": 202.0,
-        "metrics' passes": 20.0,
-    }
+        clock.now += 1000  # in no part
+    expected = dict.fromkeys(PARTS, 0.0)
+    expected["metrics"] = 202.0
+    expected["metrics' passes"] = 20.0
+    assert watch.seconds() == expected
 
 
 def test_marks_are_read_long_after_they_are_set():
-    """Those of a GPU are behind the process, and reading the last ones would stop it."""
+    """Check marks such as a GPU's, which lag behind: reading the last ones stops the process."""
     marks = iter(range(10**6))
     latest = [0]
     waits = []
@@ -182,8 +194,9 @@ def test_marks_of_a_gpu_are_milliseconds_and_are_waited_for():
 
 
 def test_the_loop_charges_each_part(clock: Clock, net: nn.Module, batch: ab.Batch):
-    """Two batches, two methods, a metric that asks about perturbed images and one that explains
-    again.
+    """Charge two batches and two methods, with two metrics.
+
+    One metric asks about perturbed images, and one explains again.
     """
 
     def method(trace: ab.Trace) -> Tensor:
@@ -194,14 +207,19 @@ def test_the_loop_charges_each_part(clock: Clock, net: nn.Module, batch: ab.Batc
         clock.now += METRIC
         images = explanation.trace.images
         scores = yield PerturbedImages(
-            "same", 1, lambda rows, copies: images[rows, None], of_image=True
+            "same",
+            1,
+            lambda rows, copies: images[rows, None],
+            of_image=True,
         )
         clock.now += METRIC
         return scores[:, 0, 0]
 
     def explaining(explanation: ab.Explanation):
         other = yield Reexplanation(
-            explanation.trace.again, lambda again: again.heatmap, key="again"
+            explanation.trace.again,
+            lambda again: again.heatmap,
+            key="again",
         )
         return other.sum((1, 2))
 
@@ -212,7 +230,7 @@ def test_the_loop_charges_each_part(clock: Clock, net: nn.Module, batch: ab.Batc
 
     cut_model = ab.cut(net, "1")
     watch = Stopwatch(clock)
-    cut_model.split(batch.images)  # whose passes aren't those of the loop
+    cut_model.split(batch.images)  # its passes aren't those of the loop
     trunk = cut_model.trunk
 
     def counted(images: Tensor) -> tuple[Tensor, tuple]:
@@ -220,12 +238,19 @@ def test_the_loop_charges_each_part(clock: Clock, net: nn.Module, batch: ab.Batc
         return trunk(images)
 
     cut_model.trunk = counted  # type: ignore[method-assign]
-    of_method = plugins.of("method", method)
-    spec = replace(of_method.spec, on_score_scale=False)
-    methods = [replace(of_method, name=name, spec=spec) for name in ("first", "second")]
+    method_plugin = plugins.of("method", method)
+    spec = replace(method_plugin.spec, on_score_scale=False)
+    methods = [replace(method_plugin, name=name, spec=spec) for name in ("first", "second")]
     metrics = [plugins.of("metric", function) for function in (perturbing, explaining)]
     requests = [MethodsByMetrics(tuple(methods), tuple(metrics))]
+
     assert list(shard_rows(cut_model, loaded(), requests, 2, watch=watch.part))
-    expected = {"loading": 2 * LOAD, "trace": 2 * TRUNK, "methods": 2 * 2 * METHOD, "metrics": 2 * 2 * 2 * METRIC,
-                "metrics' passes": 2 * (TRUNK + TRUNK + 2 * METHOD)}  # fmt: skip
+
+    expected = {
+        "loading": 2 * LOAD,
+        "trace": 2 * TRUNK,
+        "methods": 2 * 2 * METHOD,
+        "metrics": 2 * 2 * 2 * METRIC,
+        "metrics' passes": 2 * (TRUNK + TRUNK + 2 * METHOD),
+    }
     assert {part: watch.seconds()[part] for part in expected} == expected

@@ -1,5 +1,6 @@
-"""Whether labels mean what a network's outputs mean: no alarm by chance, and the other reading by
-its name.
+"""The check that labels mean what a network's outputs mean.
+
+There is no alarm by chance, and another reading that fits is named.
 """
 
 import re
@@ -31,11 +32,11 @@ BY_TEXT = np.array(sorted(range(12), key=str))
 
 @pytest.mark.parametrize(("right", "number"), [(0, 5), (3, 10), (64, 64)])
 def test_the_interval_holds_the_shares_whose_own_spread_reaches_it(right, number):
-    """Wilson's ends solve |share - p| = z sqrt(p (1 - p) / n)."""
+    """Check that Wilson's ends solve |share - p| = z sqrt(p (1 - p) / n)."""
     for end in wilson(right, number):
-        assert abs(right / number - end) == pytest.approx(
-            1.959964 * (max(end * (1 - end), 0) / number) ** 0.5, abs=1e-9
-        )
+        variance = max(end * (1 - end), 0) / number
+        expected = 1.959964 * variance**0.5
+        assert abs(right / number - end) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -56,12 +57,13 @@ def test_the_interval_holds_the_shares_whose_own_spread_reaches_it(right, number
     ],
 )
 def test_another_reading_that_fits_better_is_named(predicted, message):
-    """Also where the network is wrong on a tenth of the images."""
-    predicted = (
-        np.where(np.arange(40) % 10 == 9, 0, predicted) if "another" not in message else predicted
-    )
+    """Check this also for a network that is wrong on a tenth of the images."""
+    if "another" not in message:
+        is_wrong = np.arange(40) % 10 == 9
+        predicted = np.where(is_wrong, 0, predicted)
     answer = examined_labels(torch.tensor(predicted), LABELS, NAMES, 12)
-    assert (answer.question, answer.level) == ("labels", "stop")
+    assert answer.question == "labels"
+    assert answer.level == "stop"
     assert re.search(message, answer.sentence), answer.sentence
 
 
@@ -71,10 +73,10 @@ def test_another_reading_that_fits_better_is_named(predicted, message):
         (LABELS, LABELS, 12, "ok"),
         (np.where(LABELS % 2, LABELS, 0), LABELS, 12, "ok"),
         (LABELS[:4] + 1, LABELS[:4], 12, "ok"),  # too few to tell
-        (LABELS * 0 + 1, LABELS, 12, "note"),  # an untrained network says one class
-        (np.ones(30), np.zeros(30), 12, "ok"),  # of one label
+        (LABELS * 0 + 1, LABELS, 12, "note"),  # an untrained network predicts one class
+        (np.ones(30), np.zeros(30), 12, "ok"),  # a data set with one label
         ([1, 0] * 9, [0, 1] * 9, 2, "note"),  # two classes
-        ([0, 1, 1, 0, 1], [0, 1, 1, 1, 0], 2, "ok"),  # three of five: as well above chance
+        ([0, 1, 1, 0, 1], [0, 1, 1, 1, 0], 2, "ok"),  # three of five, which may be above chance
         (np.random.default_rng(0).integers(0, 12, 40), LABELS, 12, "note"),
     ],
 )
@@ -85,9 +87,7 @@ def test_no_false_alarm(predicted, labels, classes, level):
 def test_logits_are_read_as_predicted_classes():
     logits = torch.eye(12)[torch.tensor(LABELS)]
     answer = examined_labels(logits, torch.tensor(LABELS))
-    assert (
-        answer.level,
-        "40 of 40 images are predicted as labelled (top-1 100 %" in answer.sentence,
-    ) == ("ok", True)
+    assert answer.level == "ok"
+    assert "40 of 40 images are predicted as labelled (top-1 100 %" in answer.sentence
     with pytest.raises(ValueError, match="40 outputs and 3 labels"):
         examined_labels(logits, [1, 2, 3])

@@ -1,4 +1,4 @@
-"""Small run folders with two models, three methods and three metrics: what the gate compares."""
+"""Small run folders with two models, three methods and three metrics, which the gate compares."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ TOLERANCES = {"error": "median:0.5%", "iou": "mean:0.002", "drop": "mean:1% medi
 
 
 def records_of() -> pd.DataFrame:
-    """Positive values with a spread, as errors have; every name at least once with status
-    zero_map.
+    """Return records of positive values with a spread, as errors have.
+
+    Every model, method and metric has one row with status zero_map.
     """
     generator = np.random.default_rng(0)
     keys = {
@@ -27,59 +28,65 @@ def records_of() -> pd.DataFrame:
         "layer": "last",
         "data": "scenes",
         "image_id": [f"{i:03d}" for i in range(N)],
+        "target_class": 1,
+        "predicted_class": 1,
+        "status": ["ok"] * (N - 1) + ["zero_map"],
     }
-    keys |= {"target_class": 1, "predicted_class": 1, "status": ["ok"] * (N - 1) + ["zero_map"]}
-    frames = [
-        pd.DataFrame({**keys, "model": model, "method": method, "metric": metric})
-        for model in ("one", "two")
-        for method in METHODS
-        for metric in TOLERANCES
-    ]
+    frames = []
+    for model in ("one", "two"):
+        for method in METHODS:
+            for metric in TOLERANCES:
+                frame = pd.DataFrame({**keys, "model": model, "method": method, "metric": metric})
+                frames.append(frame)
     records = pd.concat(frames, ignore_index=True)
     values = generator.uniform(0.2, 0.8, len(records))
     return records.assign(value=np.where(records["status"] == "ok", values, np.nan))
 
 
-def of(records: pd.DataFrame, method: str = "xgrad_cam", metric: str = "error") -> pd.Series:
+def rows_of(
+    records: pd.DataFrame,
+    method: str = "xgrad_cam",
+    metric: str = "error",
+) -> pd.Series:
+    """Return a mask of the rows of this method and metric."""
     return (records["method"] == method) & (records["metric"] == metric)
 
 
 def shifted(records: pd.DataFrame, by: float, metric: str = "iou") -> pd.DataFrame:
-    """XGrad-CAM's values of the metric, moved."""
-    return records.assign(value=records["value"] + by * of(records, metric=metric))
+    """Return the records with XGrad-CAM's values of the metric shifted by `by`."""
+    return records.assign(value=records["value"] + by * rows_of(records, metric=metric))
 
 
 def times(factor, method="xgrad_cam", metric="error"):
-    """Every value of one method's metric times a factor."""
+    """Return a function that multiplies every value of one method's metric by a factor."""
 
     def change(records):
         value = records["value"]
-        return records.assign(value=value.where(~of(records, method, metric), value * factor))
+        return records.assign(
+            value=value.where(~rows_of(records, method, metric), value * factor),
+        )
 
     return change
 
 
 def write_run(folder: Path, records: pd.DataFrame, **changes: Any) -> Path:
-    """A run folder of these records; changes: keys of the manifest."""
+    """Write a run folder with these records; `changes` are keys of the manifest."""
     metrics = {
         name: {"title": name, "tolerance": tolerance} for name, tolerance in TOLERANCES.items()
     }
+    ids = [f"{i:03d}" for i in range(N)]
     manifest = {
-        **{
-            "experiment": "quick",
-            "run": "default",
-            "config": {"target": "label"},
-            "records": [RECORD],
-        },
-        **{
-            "metrics": metrics,
-            "methods": {name: {} for name in METHODS},
-            "models": {},
-            "precision": "fp32",
-        },
-        "data": {"scenes": {"ids": [f"{i:03d}" for i in range(N)], "fingerprint": "ab"}},
+        "experiment": "quick",
+        "run": "default",
+        "config": {"target": "label"},
+        "records": [RECORD],
+        "metrics": metrics,
+        "methods": {name: {} for name in METHODS},
+        "models": {},
+        "precision": "fp32",
+        "data": {"scenes": {"ids": ids, "fingerprint": "ab"}},
+        "jobs": [write_records(folder, records)],
     }
-    manifest["jobs"] = [write_records(folder, records)]
     write_entries(folder, manifest | changes)
     return folder
 
@@ -91,23 +98,24 @@ def records():
 
 @pytest.fixture(scope="session")
 def usual(tmp_path_factory):
-    """A run of `records`. Read only."""
+    """A run of `records`, which tests only read."""
     return write_run(tmp_path_factory.mktemp("usual"), records_of())
 
 
 @pytest.fixture(scope="session")
 def usual_baseline(usual):
-    """The baseline of `usual`. Read only."""
+    """The baseline of `usual`, which tests only read."""
     return write_baseline(usual, usual / "baseline.csv")
 
 
 @pytest.fixture
 def make_run(tmp_path):
-    """(records, **changes of the manifest) -> another run folder each time."""
-    made = []
+    """A function (records, **changes of the manifest) that writes another run folder each time."""
+    folders = []
 
     def make(records, **changes):
-        made.append(write_run(tmp_path / f"run_{len(made)}", records, **changes))
-        return made[-1]
+        folder = write_run(tmp_path / f"run_{len(folders)}", records, **changes)
+        folders.append(folder)
+        return folder
 
     return make

@@ -1,5 +1,6 @@
-"""The committed baseline: the default command holds it, and no fault of a method or of the records
-gets past it.
+"""The committed baselines: the default command holds them.
+
+No fault of a method or of the records passes the gate unnoticed.
 """
 
 from pathlib import Path
@@ -29,11 +30,13 @@ def gate(run, baseline=BASELINE):
 
 @pytest.mark.slow
 def test_the_default_run_holds(tmp_path, capsys):
-    """The default command, without its report."""
+    """Run the default command without its report."""
     code, lines, finished = compute([*QUIET, f"results={tmp_path}/results"])
     assert code == 0, lines
     capsys.readouterr()
+
     code = gate(finished)
+
     output = capsys.readouterr().out
     assert code == 0, output
     assert output.startswith("Holds: 300 rows")
@@ -41,7 +44,7 @@ def test_the_default_run_holds(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_hard_rows_hold(tmp_path, monkeypatch, capsys):
-    """Fourteen images, five and three, four networks; without a report."""
+    """Run fourteen images, five and three with four networks, without a report."""
     monkeypatch.chdir(tmp_path)
     code, lines, folder = compute(["experiment=gate"])
     assert code == 0, lines
@@ -49,19 +52,20 @@ def test_the_hard_rows_hold(tmp_path, monkeypatch, capsys):
 
 
 def test_the_hard_rows_are_hard():
-    """What the default run has no rows of: without them the gate would see none of their faults."""
+    """Check for rows that the default run lacks; without them the gate would miss their faults."""
     rows = Baseline.read(HARD).rows
     counts = [counts_of(statuses) for statuses in rows["statuses"]]
-    assert {status for count in counts for status in count} >= {
-        *(
-            "bad_image",
-            "no_annotation",
-            "no_mask",
-            "no_contributions",
-            "not_applicable",
-            "not_on_score_scale",
-        ),
-        *("zero_drops", "zero_map", "zero_score"),
+    statuses = {status for count in counts for status in count}
+    assert statuses >= {
+        "bad_image",
+        "no_annotation",
+        "no_mask",
+        "no_contributions",
+        "not_applicable",
+        "not_on_score_scale",
+        "zero_drops",
+        "zero_map",
+        "zero_score",
     }
     assert sum("ok" in count and len(count) > 1 for count in counts) > 400
     means = rows.set_index(["model", "metric"])["mean"]
@@ -72,22 +76,31 @@ def test_the_hard_rows_are_hard():
 
 @pytest.mark.slow
 def test_a_fault_in_a_method_moves(tmp_path, monkeypatch, capsys):
-    """XGrad-CAM is computed again with weights 1 % larger; the other method's records are already
-    there.
+    """Compute XGrad-CAM again with weights that are 1 % larger.
+
+    The records of the other method are reused.
     """
     monkeypatch.chdir(tmp_path)
     (tmp_path / "one_percent_more.py").write_text(SOURCE)
-    metrics = "metric=[sensitivity_error,conservation_error,box_iou]"
-    options = [*QUIET, "model=scenes_vgg", "data.size=6", "method=[grad_cam,xgrad_cam]", metrics]
+    options = [
+        *QUIET,
+        "model=scenes_vgg",
+        "data.size=6",
+        "method=[grad_cam,xgrad_cam]",
+        "metric=[sensitivity_error,conservation_error,box_iou]",
+    ]
     code, _, run = compute(options)
     assert code == 0
-    baseline, before = write_baseline(run, tmp_path / "own.csv"), set(run.glob("records/*"))
-    assert compute([*options, "method.xgrad_cam._target_=one_percent_more.faulty"])[0] == 0
-    assert len(set(run.glob("records/*")) - before) == 1
+    baseline = write_baseline(run, tmp_path / "own.csv")
+    files_before = set(run.glob("records/*"))
+
+    code, *_ = compute([*options, "method.xgrad_cam._target_=one_percent_more.faulty"])
+
+    assert code == 0
+    assert len(set(run.glob("records/*")) - files_before) == 1
     capsys.readouterr()
     assert gate(run, baseline) == 1
-    moved = [
-        tuple(line.split(":")[0].split()) for line in capsys.readouterr().out.splitlines()[:-1]
-    ]
+    lines = capsys.readouterr().out.splitlines()[:-1]
+    moved = [line.split(":")[0].split() for line in lines]
     assert {method for *_, method, _ in moved} == {"xgrad_cam"}
     assert "sensitivity_error" in {metric for *_, metric in moved}

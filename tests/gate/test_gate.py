@@ -1,5 +1,6 @@
-"""The gate holds on itself and fails on every change, both ways: values, zeros, NaN, n, statuses,
-names, accuracy.
+"""The gate holds on its own run and fails on every change, both ways.
+
+The changes are of values, zeros, NaN, n, statuses, names and accuracy.
 """
 
 from pathlib import Path
@@ -15,13 +16,14 @@ from axiom_bench.gate.compare import MACHINE_DIFFERENCE
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import RECORD
 
-from .conftest import TOLERANCES, of, shifted, times
+from .conftest import TOLERANCES, rows_of, shifted, times
 
 
 @pytest.fixture
 def against(make_run, usual_baseline):
-    """(records, **changes of the manifest) -> exit code and lines of a run of these against the
-    baseline of `usual`.
+    """A function (records, **changes of the manifest) that compares them with `usual`'s baseline.
+
+    It returns the exit code and the lines.
     """
 
     def compare(after, **changes):
@@ -32,31 +34,29 @@ def against(make_run, usual_baseline):
 
 
 def test_another_tolerance_is_told(against, records):
-    metrics = {
-        name: {"tolerance": rule} for name, rule in (TOLERANCES | {"error": "median:50%"}).items()
-    }
+    rules = TOLERANCES | {"error": "median:50%"}
+    metrics = {name: {"tolerance": rule} for name, rule in rules.items()}
     code, output = against(records, metrics=metrics)
-    assert (code, "tolerance was median:0.5%, is median:50%" in output) == (1, True)
+    assert code == 1
+    assert "tolerance was median:0.5%, is median:50%" in output
 
 
 def test_within_the_tolerance_holds_beyond_it_moves(against, records):
     for factor, code in ((1.004, 0), (0.996, 0), (1.006, 1), (0.994, 1)):
         assert against(times(factor)(records))[0] == code, factor
-    # an absolute tolerance
-    for step, code in (
-        (0.0019, 0),
-        (-0.0019, 0),
-        (0.0021, 1),
-        (-0.0021, 1),
-    ):
+    # An absolute tolerance.
+    for step, code in ((0.0019, 0), (-0.0019, 0), (0.0021, 1), (-0.0021, 1)):
         assert against(shifted(records, step))[0] == code, step
 
 
 def test_the_mean_alone_moves_a_metric_that_watches_it(against, records):
-    """One far outlier leaves the median where it is."""
-    records.loc[records.loc[of(records, metric="drop"), "value"].idxmax(), "value"] = 50.0
+    """Change the mean by one far outlier, which leaves the median where it is."""
+    largest = records.loc[rows_of(records, metric="drop"), "value"].idxmax()
+    records.loc[largest, "value"] = 50.0
     code, output = against(records)
-    assert (code, "mean was" in output, "median was" in output) == (1, True, False)
+    assert code == 1
+    assert "mean was" in output
+    assert "median was" not in output
 
 
 def test_rounding_of_an_exact_zero_holds(make_run, records, usual, tmp_path):
@@ -69,13 +69,18 @@ def test_rounding_of_an_exact_zero_holds(make_run, records, usual, tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"experiment": "real"}, {"config": {"target": "predicted"}}, {"precision": "tf32"}, {"data": {}},
+        {"experiment": "real"},
+        {"config": {"target": "predicted"}},
+        {"precision": "tf32"},
+        {"data": {}},
         {"data": {"scenes": {"ids": ["000"], "fingerprint": "ab"}}},
     ],
-)  # fmt: skip
+)
 def test_another_configuration_cannot_be_compared(against, records, changes):
     code, output = against(records, **changes)
-    assert (code, "another configuration" in output, "\n" in output) == (2, True, False)
+    assert code == 2
+    assert "another configuration" in output
+    assert "\n" not in output
 
 
 def test_a_missing_baseline_or_run_and_a_flipped_bit_cannot_be_compared(
@@ -85,16 +90,17 @@ def test_a_missing_baseline_or_run_and_a_flipped_bit_cannot_be_compared(
     assert gate(tmp_path / "none", usual_baseline).exit_code == 2
     assert gate(make_run(records.head(0)), usual_baseline).exit_code == 2
     run = make_run(records)
-    content = bytearray((run / RECORD).read_bytes())
+    file = run / RECORD
+    content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
-    (run / RECORD).write_bytes(bytes(content))
+    file.write_bytes(bytes(content))
     result = gate(run, usual_baseline)
     assert result.exit_code == 2
-    assert f"{run / RECORD} is damaged" in result.lines[0]
+    assert f"{file} is damaged" in result.lines[0]
 
 
 def test_a_bare_name_is_a_baseline_of_the_package(usual, tmp_path):
-    """As the README's line for CI writes it, where only the package is installed."""
+    """Check the name that the README's line for CI uses, where only the package is installed."""
     packaged = find(Path("quick"))
     assert packaged.name == "quick.csv"
     assert packaged.read_text().startswith("# experiment: quick\n")
@@ -108,14 +114,14 @@ def test_a_bare_name_is_a_baseline_of_the_package(usual, tmp_path):
 
 def test_baseline_is_sorted_rounded_and_the_same_again(make_run, records, usual_baseline, tmp_path):
     text = usual_baseline.read_text()
-    other = write_baseline(
-        make_run(records.sample(frac=1, random_state=4)), tmp_path / "b.csv"
-    ).read_text()
-    assert text == other
+    shuffled = records.sample(frac=1, random_state=4)
+    other = write_baseline(make_run(shuffled), tmp_path / "b.csv")
+    assert text == other.read_text()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert lines[0] == "model,layer,data,method,metric,n,mean,median,statuses,tolerance"
     assert lines[1:] == sorted(lines[1:])
-    value = records.loc[of(records, "grad_cam", "drop") & (records["model"] == "one"), "value"]
+    rows = rows_of(records, "grad_cam", "drop") & (records["model"] == "one")
+    value = records.loc[rows, "value"]
     assert lines[1] == "one,last,scenes,-,network accuracy,40,1,1,,mean:0.005"
     assert lines[2] == (
         f"one,last,scenes,grad_cam,drop,39,{value.mean():.6g},{value.median():.6g},ok:39 "
@@ -133,7 +139,7 @@ def test_tolerances_are_parsed(make_run, records, tmp_path):
     metrics = {"error": {"tolerance": "median:1%"}, "drop": {"tolerance": "mean:1"}}
     with pytest.raises(BenchError, match=r"'iou' has the tolerance ''; write median:0\.5%"):
         write_baseline(make_run(records, metrics=metrics), tmp_path / "own.csv")
-    others = (
+    wrong_texts = (
         "median",
         "median:",
         "median:5 %",
@@ -143,7 +149,7 @@ def test_tolerances_are_parsed(make_run, records, tmp_path):
         "median:1%,mean:1%",
         "mean:1% mean:2%",
     )
-    for text in others:
+    for text in wrong_texts:
         with pytest.raises(BenchError, match="has the tolerance"):
             tolerance(text, "x")
 
@@ -151,10 +157,17 @@ def test_tolerances_are_parsed(make_run, records, tmp_path):
 @pytest.mark.parametrize(
     ("before", "after", "holds"),
     [
-        (1.0, 1.0099, True), (1.0, 0.9901, True), (1.0, 1.0101, False), (1.0, 0.9899, False), (-1.0, 1.0, False),
-        (0.0, MACHINE_DIFFERENCE / 2, True), (np.nan, np.nan, True), (1.0, np.nan, False), (np.nan, 1.0, False),
+        (1.0, 1.0099, True),
+        (1.0, 0.9901, True),
+        (1.0, 1.0101, False),
+        (1.0, 0.9899, False),
+        (-1.0, 1.0, False),
+        (0.0, MACHINE_DIFFERENCE / 2, True),
+        (np.nan, np.nan, True),
+        (1.0, np.nan, False),
+        (np.nan, 1.0, False),
     ],
-)  # fmt: skip
+)
 def test_limits_are_two_sided_and_know_nan(before, after, holds):
     assert Limit("median", 0.01, True).holds(before, after) == holds
 
@@ -162,28 +175,29 @@ def test_limits_are_two_sided_and_know_nan(before, after, holds):
 def test_accuracy_counts_an_image_once_by_any_of_its_classes_and_moves_alone(
     make_run, records, tmp_path
 ):
-    """Forty images: ten are predicted wrongly, of which one also has a row of the predicted class;
-    one isn't known.
+    """Use forty images, ten of which are predicted wrongly and one isn't known.
+
+    One of the ten also has a row of the predicted class.
     """
     number = records["image_id"].astype(int)
     predicted = records["predicted_class"].mask(number < 10, 2).mask(number == 39, -1)
-    second = records[number == 0].assign(target_class=2, predicted_class=2)
-    mixed = pd.concat([records.assign(predicted_class=predicted), second], ignore_index=True)
-    rows = Baseline.of(RunFolder.read(make_run(mixed))).rows.query("metric == @ACCURACY")
-    assert rows[["model", "method", "n"]].to_numpy().tolist() == [
-        ["one", "-", 39],
-        ["two", "-", 39],
-    ]
+    second_row = records[number == 0].assign(target_class=2, predicted_class=2)
+    first_rows = records.assign(predicted_class=predicted)
+    mixed = pd.concat([first_rows, second_row], ignore_index=True)
+
+    baseline_rows = Baseline.of(RunFolder.read(make_run(mixed))).rows
+    rows = baseline_rows.query("metric == @ACCURACY")
+    expected = [["one", "-", 39], ["two", "-", 39]]
+    assert rows[["model", "method", "n"]].to_numpy().tolist() == expected
     assert rows["mean"].tolist() == pytest.approx([30 / 39] * 2, rel=1e-5)
+
     baseline = write_baseline(make_run(mixed), tmp_path / "own.csv")
     assert gate(make_run(mixed), baseline).exit_code == 0
-    wrong = mixed.assign(
-        predicted_class=mixed["predicted_class"].mask(mixed["image_id"] == "020", 3)
-    )
-    result = gate(make_run(wrong), baseline)
+    one_more_wrong = mixed["predicted_class"].mask(mixed["image_id"] == "020", 3)
+    result = gate(make_run(mixed.assign(predicted_class=one_more_wrong)), baseline)
     assert result.exit_code == 1
-    assert [(finding.place[-1], finding.verdict) for finding in result.findings] == [
-        (ACCURACY, "worse")
-    ] * 2
+    findings = [(finding.place[-1], finding.verdict) for finding in result.findings]
+    assert findings == [(ACCURACY, "worse")] * 2
+
     unknown = Baseline.of(RunFolder.read(make_run(records.assign(target_class=-1))))
     assert ACCURACY not in set(unknown.rows["metric"])

@@ -1,5 +1,6 @@
-"""A baseline from a stranger is data: whatever is in it, the gate answers in one sentence, or
-compares it.
+"""A baseline from a stranger is data.
+
+The gate compares it or answers in one sentence, whatever it contains.
 """
 
 import os
@@ -15,12 +16,21 @@ HEADER = "model,layer,data,method,metric,n,mean,median,statuses,tolerance\n"
 
 def row(**changes):
     cells = {
-        "model": "one", "layer": "last", "data": "scenes", "method": "grad_cam", "metric": "error", "n": "39",
-        "mean": "0.5", "median": "0.5", "statuses": "ok:39 zero_map:1", "tolerance": "median:0.5%",
-    }  # fmt: skip
+        "model": "one",
+        "layer": "last",
+        "data": "scenes",
+        "method": "grad_cam",
+        "metric": "error",
+        "n": "39",
+        "mean": "0.5",
+        "median": "0.5",
+        "statuses": "ok:39 zero_map:1",
+        "tolerance": "median:0.5%",
+    }
     return ",".join((cells | changes).values()) + "\n"
 
 
+# Names of a fault and the cells of a row with it.
 CELLS = {
     "formula": {"method": "=HYPERLINK(1)"},
     "formula by plus": {"model": "+1"},
@@ -47,10 +57,11 @@ CELLS = {
 }
 
 
-FILES = {
+FILES_WITH_CELLS = {
     name: ("# experiment: quick\n" + HEADER + row(**cells)).encode()
     for name, cells in CELLS.items()
-} | {
+}
+FILES = FILES_WITH_CELLS | {
     "missing column": (HEADER + row()).replace("n,mean", "mean", 1).encode(),
     "column twice": (HEADER.replace("layer", "model") + row()).encode(),
     "other encoding": (HEADER + row(method="caf\u00e9")).encode("latin-1"),
@@ -73,18 +84,15 @@ FILES = {
 def test_a_file_that_is_no_baseline_is_one_sentence(tmp_path, name):
     file = tmp_path / "b.csv"
     file.write_bytes(FILES[name])
-    with pytest.raises(
-        BenchError, match=r"is damaged at row \d" if name in CELLS else "damaged|can't be read"
-    ) as error:
+    message = r"is damaged at row \d" if name in CELLS else "damaged|can't be read"
+    with pytest.raises(BenchError, match=message) as error:
         Baseline.read(file)
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 1000
 
 
 def test_a_nan_is_no_number_that_holds_and_a_byte_order_mark_is_none_of_the_text(usual, tmp_path):
-    """Nor is a huge number one, whose relative tolerance would allow anything if it were
-    infinite.
-    """
+    """Check a huge number too: an infinite relative tolerance would allow anything."""
     baseline = write_baseline(usual, tmp_path / "b.csv")
     content = baseline.read_bytes()
     baseline.write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"))
@@ -92,14 +100,17 @@ def test_a_nan_is_no_number_that_holds_and_a_byte_order_mark_is_none_of_the_text
     *lines, last = content.decode().splitlines(keepends=True)
     for cell in ("nan", "1e308", ""):
         parts = last.split(",")
-        baseline.write_text("".join([*lines, ",".join([*parts[:6], cell, cell, *parts[8:]])]))
+        changed = ",".join([*parts[:6], cell, cell, *parts[8:]])
+        baseline.write_text("".join([*lines, changed]))
         result = gate(usual, baseline)
-        assert (result.exit_code, len(result.lines)) == (1, 2), cell
+        assert result.exit_code == 1, cell
+        assert len(result.lines) == 2, cell
 
 
 def test_a_pipe_a_folder_or_a_hundred_megabytes_are_no_baseline(usual, tmp_path):
-    """Reading a pipe that nobody writes to would wait without end. A header that is a command stays
-    text.
+    """Check a pipe too, since reading one that nobody writes to would wait without end.
+
+    A header that is a command stays text.
     """
     os.mkfifo(tmp_path / "pipe.csv")
     (tmp_path / "folder.csv").mkdir()
@@ -125,7 +136,7 @@ def test_no_baseline_is_written_that_could_not_be_read(make_run, records, tmp_pa
 
 
 def test_names_that_are_no_formula_may_be_written(make_run, records, tmp_path):
-    """`-` alone is the method of a value of the layer."""
+    """Check that `-` by itself is the method of a value of the layer."""
     names = {"uniform": "-", "grad_cam": "grad_cam@torchcam", "xgrad_cam": 'caf\u00e9, "quoted"'}
     run = make_run(records.replace({"method": names}))
     assert gate(run, write_baseline(run, tmp_path / "b.csv")).exit_code == 0

@@ -15,11 +15,12 @@ INITIALISERS = [name for name in dir(nn.init) if name.endswith("_") and not name
 
 
 def build(name: str, **kwargs: object) -> nn.Module:
-    """A network of torchvision without its initialisation, which takes seconds; its memory isn't
-    touched yet.
+    """Build a torchvision network without initialising its weights, which takes seconds.
+
+    The memory of the weights isn't touched yet.
     """
-    # torchvision warns without it
-    kwargs |= {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    if name in ("googlenet", "inception_v3"):
+        kwargs["init_weights"] = True  # torchvision warns without it
     with ExitStack() as patches:
         for initialiser in INITIALISERS:
             patches.enter_context(
@@ -29,8 +30,9 @@ def build(name: str, **kwargs: object) -> nn.Module:
 
 
 def filled(name: str, **kwargs: object) -> nn.Module:
-    """With uniform weights that keep a signal's scale: no output is NaN, zero or the same for every
-    image.
+    """Build a torchvision network with uniform weights that keep a signal's scale.
+
+    No output is NaN, zero or the same for every image.
     """
     module = build(name, **kwargs)
     generator = torch.Generator().manual_seed(0)
@@ -38,7 +40,7 @@ def filled(name: str, **kwargs: object) -> nn.Module:
         for tensor in module.state_dict().values():
             if tensor.is_floating_point():
                 fan_in = tensor[0].numel() if tensor.ndim > 1 else 4
-                _uniform(tensor, generator).mul_((6 / fan_in) ** 0.5)
+                fill_uniformly(tensor, generator).mul_((6 / fan_in) ** 0.5)
         for child in module.modules():
             if isinstance(child, nn.modules.batchnorm._BatchNorm):
                 child.reset_running_stats()
@@ -47,9 +49,10 @@ def filled(name: str, **kwargs: object) -> nn.Module:
     return module
 
 
-def _uniform(tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """Numbers from -1 to 1; of a large tensor the first ones again and again, since to draw all
-    takes seconds.
+def fill_uniformly(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    """Fill the tensor with numbers from -1 to 1 and return it.
+
+    A large tensor repeats its first numbers, since drawing all of them takes seconds.
     """
     first, *others = tensor.view(-1).split(PERIOD)
     first.uniform_(-1, 1, generator=generator)

@@ -1,4 +1,4 @@
-"""conf/model/ and the names beside it: each entry is complete, composes and loads."""
+"""The entries of conf/model/ and other names: each is complete, composes and loads."""
 
 import os
 from dataclasses import fields
@@ -21,21 +21,23 @@ from axiom_bench.run import notebook
 from axiom_bench.run.composing.composition import RARE, composed
 
 FILES = sorted(path.stem for path in (conf_folder() / "model").glob("*.yaml"))
-PAPER = {"alexnet": "features.12", "vgg16": "features.30", "vgg19": "features.36"}
-PAPER |= {"inception_v3": "Mixed_7c", "resnet101": "layer4"}
-LAYERS = PAPER | {
+PAPER = {
+    "alexnet": "features.12",
+    "vgg16": "features.30",
+    "vgg19": "features.36",
+    "inception_v3": "Mixed_7c",
+    "resnet101": "layer4",
+}
+LAYERS = {
+    **PAPER,
     **networks.LAYERS,
-    **{
-        "resnet18": "layer4",
-        "resnet50": "layer4",
-        "squeezenet1_1": "features.12",
-        "shufflenet_v2_x0_5": "conv5",
-    },
-    **{
-        "mobilenet_v2": "features.18",
-        "swin_t": "norm",
-        "vit_b_16": "encoder.layers.encoder_layer_11.ln_1",
-    },
+    "resnet18": "layer4",
+    "resnet50": "layer4",
+    "squeezenet1_1": "features.12",
+    "shufflenet_v2_x0_5": "conv5",
+    "mobilenet_v2": "features.18",
+    "swin_t": "norm",
+    "vit_b_16": "encoder.layers.encoder_layer_11.ln_1",
 }
 TRAININGS = {
     f"{name}_{training}": name
@@ -50,25 +52,20 @@ PLANTED = [
     *(f"planted_{rule}_{kind}" for rule in ("additive", "and") for kind in shapes.KINDS),
 ]
 LAYERS |= dict.fromkeys(PLANTED, "features")
-OF_LIBRARIES = {  # test_networks_of_libraries.py, test_networks_of_objects.py
-    *(
-        "clip",
-        "dinov2",
-        "detr",
-        "segformer",
-        "deeplabv3_resnet50",
-        "lraspp_mobilenet_v3_large",
-        "fcos_resnet50_fpn",
-    ),
-    *(
-        "retinanet_resnet50_fpn",
-        "retinanet_resnet50_fpn_v2",
-        "ssd300_vgg16",
-        "ssdlite320_mobilenet_v3_large",
-    ),
+OF_LIBRARIES = {  # tested in test_networks_of_libraries.py and test_networks_of_objects.py
+    "clip",
+    "dinov2",
+    "detr",
+    "segformer",
+    "deeplabv3_resnet50",
+    "lraspp_mobilenet_v3_large",
+    "fcos_resnet50_fpn",
+    "retinanet_resnet50_fpn",
+    "retinanet_resnet50_fpn_v2",
+    "ssd300_vgg16",
+    "ssdlite320_mobilenet_v3_large",
 }
-# code and weights below real_root
-OWN = {
+OWN = {  # their code and weights are below real_root
     "own_model",
     "vgg16_mri",
     "inception_v3_five",
@@ -81,17 +78,16 @@ ABSENT = pytest.mark.skipif(
 
 
 def compose_model(name: str, *overrides: str) -> DictConfig:
-    """The model node as the command line composes it."""
+    """Return the model node as the command line composes it."""
     with composed([f"model={name}", f"real_root={REAL}", *overrides]) as composition:
         return composition.config.model
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_an_entry_has_all_settings_its_own_over_those_that_it_builds_on(name):
-    own, settings = (
-        yaml.safe_load((conf_folder() / "model" / f"{name}.yaml").read_text()),
-        model_config(name),
-    )
+    file = conf_folder() / "model" / f"{name}.yaml"
+    own = yaml.safe_load(file.read_text())
+    settings = model_config(name)
     names = [entry.name for entry in fields(ModelSpec)]
     assert [name for name in names if name in settings] == list(settings)
     assert {f"model.{name}" for name in names if name not in settings} <= {*RARE}
@@ -99,7 +95,7 @@ def test_an_entry_has_all_settings_its_own_over_those_that_it_builds_on(name):
     assert own.items() <= settings.items()
 
 
-TESTED = {*LAYERS, *OF_LIBRARIES, *OWN, "user", "timm"}  # below, or in files of their own
+TESTED = {*LAYERS, *OF_LIBRARIES, *OWN, "user", "timm"}  # in tests below or in other files
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in TESTED])
@@ -119,30 +115,33 @@ def test_python_builds_on_other_entries_as_hydra_does(name):
 
 @pytest.mark.slow
 def test_python_resolves_every_name_as_the_command_line_does(monkeypatch):
-    """Without weights those of the entry, also where they are a seed's or as built; `default` is
-    torchvision's.
+    """Check every entry with its own weights and with `default`, which are torchvision's.
+
+    Without `weights` Python takes the entry's, including a seed's and those that are built in.
     """
     loaded = []
     monkeypatch.setattr(
         notebook.load, "load_model", lambda settings: loaded.append(ModelSpec.of(settings)) or 1 / 0
     )
     monkeypatch.setenv("AXIOM_BENCH_REAL", str(REAL))
-    typed = {
+    captions = ["a cat", "a dog"]
+    clip_kwargs = {"checkpoint": "openai/clip-vit-base-patch32", "captions": captions}
+    settings_by_name = {
         "user": {"architecture": "net.py:build", "weights": "own.pth"},
         "timm": {"architecture": "resnet26d"},
+        "clip": {"kwargs": clip_kwargs},
     }
-    typed["clip"] = {
-        "kwargs": {"checkpoint": "openai/clip-vit-base-patch32", "captions": ["a cat", "a dog"]}
-    }
+
     for name in [*FILES, "densenet121"]:
-        settings = typed.get(name, {})
+        settings = settings_by_name.get(name, {})
         overrides = [f"model.{key}={value}" for key, value in settings.items() if key != "kwargs"]
-        composed_model = compose_model(
-            name, *overrides, *["model.kwargs.captions=[a cat,a dog]"] * (name == "clip")
-        )
+        if name == "clip":
+            overrides.append("model.kwargs.captions=[a cat,a dog]")
+        composed_model = compose_model(name, *overrides)
         for changes in ({}, {"weights": "default"}):
+            changed_settings = settings | changes
             with pytest.raises(ZeroDivisionError):
-                notebook.load_model(name, **{**settings, **changes})
+                notebook.load_model(name, **changed_settings)
             composed_model.update(changes)
             assert loaded.pop() == ModelSpec.of(composed_model), name
 
@@ -155,19 +154,18 @@ def test_a_training_by_name_in_python_has_its_own_weights():
 
 
 def test_refusals_in_python_say_arguments_and_settings_on_the_command_line(tmp_path):
-    tried = [
+    refused = [
         {"weights": tmp_path / "a.pth"},
         {"weights": None, "classes": 0},
         {"architecture": "x", "weights": None},
     ]
-    for settings in tried:
+    for settings in refused:
         with pytest.raises(BenchError) as refusal:
             notebook.load_model("squeezenet1_1", **settings)
         assert "model." not in str(refusal.value)
         assert "null" not in str(refusal.value)
-    with pytest.raises(
-        BenchError, match=r"set weights= to a local file, .*weights=None for random"
-    ):
+    message = r"set weights= to a local file, .*weights=None for random"
+    with pytest.raises(BenchError, match=message):
         notebook.load_model("squeezenet1_1", weights=str(tmp_path / "a.pth"))
     with pytest.raises(BenchError, match=r"weights='as_built'"):
         notebook.load_model("user", "default", architecture="torchvision.models:squeezenet1_1")
@@ -191,54 +189,61 @@ def test_large_named_model_has_its_layer_on_the_meta_device(name):
 )
 def test_named_model_loads_with_random_weights(name):
     loaded = load_model({**model_config(name), "weights": None})
-    assert (loaded.name, loaded.layer) == (name, LAYERS[name])
-    classes = {"scenes": 10, "planted": 2, "signals": 5, "volumes": 5, "synthetic": 6}.get(
-        name.split("_")[0], 1000
-    )
-    assert loaded.number_of_classes == classes + name.startswith("scenes_segmenter")  # the ground
+    assert loaded.name == name
+    assert loaded.layer == LAYERS[name]
+    classes_by_family = {"scenes": 10, "planted": 2, "signals": 5, "volumes": 5, "synthetic": 6}
+    classes = classes_by_family.get(name.split("_")[0], 1000)
+    if name.startswith("scenes_segmenter"):
+        classes += 1  # the ground
+    assert loaded.number_of_classes == classes
 
 
 @pytest.mark.parametrize("name", ["scenes_vgg", "scenes_resnet", "synthetic_shapes_cnn"])
 def test_embedded_model_loads_with_committed_weights(name):
-    loaded, of = load_model(model_config(name)), networks.KINDS[name]
-    assert (loaded.layer, loaded.weights, loaded.classes) == (
-        LAYERS[name],
-        f"{name}.safetensors",
-        of.classes,
-    )
-    assert (loaded.preprocessing.crop, loaded.preprocessing.mean) == (of.space[0], (0.5, 0.5, 0.5))
+    loaded = load_model(model_config(name))
+    kind = networks.KINDS[name]
+    assert loaded.layer == LAYERS[name]
+    assert loaded.weights == f"{name}.safetensors"
+    assert loaded.classes == kind.classes
+    assert loaded.preprocessing.crop == kind.space[0]
+    assert loaded.preprocessing.mean == (0.5, 0.5, 0.5)
 
 
 @pytest.mark.parametrize("kind", shapes.KINDS)
 def test_networks_of_signals_and_volumes_say_what_they_take(kind):
-    loaded, of = load_model(model_config(f"{kind}_cnn")), shapes.KINDS[kind]
-    assert (loaded.classes, loaded.preprocessing.shape, loaded.preprocessing.mean) == (
-        of.classes,
-        (1, *of.space),
-        (0.5,),
-    )
-    assert load_model(model_config(f"planted_and_{kind}")).preprocessing.shape == (3, *of.space)
+    loaded = load_model(model_config(f"{kind}_cnn"))
+    expected = shapes.KINDS[kind]
+    assert loaded.classes == expected.classes
+    assert loaded.preprocessing.shape == (1, *expected.space)
+    assert loaded.preprocessing.mean == (0.5,)
+    planted_model = load_model(model_config(f"planted_and_{kind}"))
+    assert planted_model.preprocessing.shape == (3, *expected.space)
 
 
 @pytest.mark.parametrize("training", TRAININGS)
 def test_a_training_is_its_network_with_other_weights(training):
-    """Stored in float16, and used in float32. Of those of seed 0 alone a copy is fine-tuned."""
+    """Check that the weights, stored in float16, are used in float32.
+
+    Only the weights of seed 0 have a fine-tuned copy.
+    """
     name = TRAININGS[training]
-    named = {"name": training, "weights": training.removeprefix(f"{name}_")}
     settings = model_config(name)
-    assert model_config(training) == settings | named | (
-        {"finetuned": None} if "finetuned" in settings else {}
-    )
-    first, loaded = load_model(model_config(name)), load_model(model_config(training))
-    assert (loaded.weights, loaded.layer) == (f"{training}.safetensors", first.layer)
-    assert {weights.dtype for weights in loaded.module.parameters()} == {torch.float32}
+    expected = settings | {"name": training, "weights": training.removeprefix(f"{name}_")}
+    if "finetuned" in settings:
+        expected["finetuned"] = None
+    assert model_config(training) == expected
+
+    first = load_model(model_config(name))
+    loaded = load_model(model_config(training))
+    assert loaded.weights == f"{training}.safetensors"
+    assert loaded.layer == first.layer
+    assert {parameter.dtype for parameter in loaded.module.parameters()} == {torch.float32}
     assert loaded.weights_sha256 != first.weights_sha256
 
 
 def test_a_training_that_is_not_there_is_told_with_those_that_are():
-    with pytest.raises(
-        BenchError, match=r"no weights of scenes_vgg 'seed1000'; did you mean .*'seed1'"
-    ):
+    message = r"no weights of scenes_vgg 'seed1000'; did you mean .*'seed1'"
+    with pytest.raises(BenchError, match=message):
         load_model({**model_config("scenes_vgg"), "weights": "seed1000"})
 
 
@@ -250,13 +255,13 @@ def test_the_network_that_was_chosen_to_break_the_axioms_says_so():
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_planted_model_loads_with_the_weights_that_it_is_built_with(name):
-    loaded, again = load_model(model_config(name)), load_model(model_config(name))
-    assert (loaded.layer, loaded.weights, loaded.classes) == (
-        "features",
-        "by construction",
-        patches.CLASSES,
-    )
-    assert (loaded.weights_sha256, loaded.random_weights) == (again.weights_sha256, False)
+    loaded = load_model(model_config(name))
+    again = load_model(model_config(name))
+    assert loaded.layer == "features"
+    assert loaded.weights == "by construction"
+    assert loaded.classes == patches.CLASSES
+    assert loaded.weights_sha256 == again.weights_sha256
+    assert loaded.random_weights is False
     with pytest.raises(BenchError, match="no weights of planted"):
         load_model({**model_config(name), "weights": "IMAGENET1K_V1"})
 
@@ -265,11 +270,10 @@ def test_planted_model_loads_with_the_weights_that_it_is_built_with(name):
 def test_torchvision_names_compose_and_templates_require_architecture_and_weights():
     assert set(torchvision.models.list_models(module=torchvision.models)) <= set(model_names())
     assert load_model(compose_model("squeezenet1_0", "model.weights=null")).layer == "features.12"
-    # a file wins over torchvision's name
+    # A file of conf/model/ wins over torchvision's name.
     assert compose_model("resnet101").weights == "IMAGENET1K_V1"
-    assert (
-        classifiers()["vgg11_bn"] == "torchvision, 132.9 million parameters, weights IMAGENET1K_V1."
-    )
+    description = "torchvision, 132.9 million parameters, weights IMAGENET1K_V1."
+    assert classifiers()["vgg11_bn"] == description
     with pytest.raises(BenchError, match="no model 'vgg11bn'; did you mean 'vgg11_bn'"):
         model_config("vgg11bn")
     with pytest.raises(BenchError, match=r"architecture, weights must be given"):
@@ -282,12 +286,13 @@ def test_a_name_of_timm_is_a_network_as_torchvisions_are():
     for name in ("test_vit", "test_vit.r160_in1k"):
         assert OmegaConf.to_container(compose_model(name)) == model_config(name)
         loaded = load_model(compose_model(name, "model.weights=null"))
-        assert (loaded.name, loaded.layer, loaded.reshape) == (name, "blocks.5.norm1", "tokens")
-        assert (loaded.preprocessing.crop, loaded.number_of_classes) == (160, 1000)
-    assert (model_config("vgg11")["source"], model_config("resnet26d")["source"]) == (
-        "torchvision",
-        "timm",
-    )
+        assert loaded.name == name
+        assert loaded.layer == "blocks.5.norm1"
+        assert loaded.reshape == "tokens"
+        assert loaded.preprocessing.crop == 160
+        assert loaded.number_of_classes == 1000
+    assert model_config("vgg11")["source"] == "torchvision"
+    assert model_config("resnet26d")["source"] == "timm"
     assert "test_vit" not in model_names()
 
 
@@ -295,20 +300,18 @@ def test_a_name_near_one_of_timm_is_suggested():
     pytest.importorskip("timm")
     with pytest.raises(BenchError, match=r"no model 'tset_vit'; did you mean .*'test_vit'"):
         compose_model("tset_vit")
-    with pytest.raises(
-        BenchError, match=r"no model 'zzzzqq'; there are \d+: alexnet, .*densenet121"
-    ) as refusal:
+    message = r"no model 'zzzzqq'; there are \d+: alexnet, .*densenet121"
+    with pytest.raises(BenchError, match=message) as refusal:
         notebook.load_model("zzzzqq")
     assert len(str(refusal.value)) < 300
 
 
 def test_without_timm_an_unknown_name_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(spec, "timm_networks", frozenset)
-    for unknown in (compose_model, notebook.load_model):
-        with pytest.raises(
-            BenchError, match=r"no model 'test_vit'.* timm needs timm: pip install '\.\[timm\]' in"
-        ):
-            unknown("test_vit")
+    message = r"no model 'test_vit'.* timm needs timm: pip install '\.\[timm\]' in"
+    for load in (compose_model, notebook.load_model):
+        with pytest.raises(BenchError, match=message):
+            load("test_vit")
 
 
 def test_a_vision_transformer_of_torchvision_is_built_for_the_images_of_its_weights():
@@ -323,12 +326,11 @@ def test_a_vision_transformer_of_torchvision_is_built_for_the_images_of_its_weig
 @ABSENT
 def test_own_model_composes_and_loads():
     loaded = load_model(compose_model("own_model"))
-    assert (loaded.layer, loaded.number_of_classes, loaded.classes[-1]) == (
-        "features.12",
-        10,
-        "n03888257",
-    )
-    assert (loaded.preprocessing.resize, loaded.preprocessing.crop) == ((144, 144), 128)
+    assert loaded.layer == "features.12"
+    assert loaded.number_of_classes == 10
+    assert loaded.classes[-1] == "n03888257"
+    assert loaded.preprocessing.resize == (144, 144)
+    assert loaded.preprocessing.crop == 128
     assert load_model(compose_model("own_model", "model.layer=last_relu")).layer == "features.11"
 
 
@@ -346,7 +348,8 @@ def test_networks_of_other_sources_have_their_layer_and_preprocessing(
     name, layer, classes, size, values
 ):
     loaded = load_model(compose_model(name))
-    assert (loaded.layer, loaded.number_of_classes) == (layer, classes)
+    assert loaded.layer == layer
+    assert loaded.number_of_classes == classes
     assert loaded.preprocessing.size == size
     black_and_white = torch.tensor([0, 255], dtype=torch.uint8).expand(3, 1, 2)
     scaled = loaded.preprocessing.normalised(black_and_white)

@@ -22,7 +22,8 @@ from axiom_bench.models.user_code import import_function
 from axiom_bench.models.weights import state_sha256
 from tests.models.builders import filled
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
 OWN = """
 from __future__ import annotations
 from dataclasses import dataclass
@@ -34,8 +35,13 @@ class Shape:
 
 def build(width: int = 4, classes: int = 3) -> nn.Module:
     shape = Shape(width)
-    return nn.Sequential(nn.Conv2d(3, shape.width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                         nn.Linear(shape.width, classes))
+    return nn.Sequential(
+        nn.Conv2d(3, shape.width, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(shape.width, classes),
+    )
 
 def trained() -> nn.Module:
     network = build()
@@ -64,14 +70,13 @@ TIMM = {"name": "t", "source": "timm", "architecture": "mobilenetv3_small_050", 
 
 
 def squeezenet(**settings: Any) -> LoadedModel:
-    return load_model(
-        {"name": "squeezenet1_1", "source": "torchvision", "weights": None, **settings}
-    )
+    defaults = {"name": "squeezenet1_1", "source": "torchvision", "weights": None}
+    return load_model({**defaults, **settings})
 
 
 @pytest.fixture
 def own_network(tmp_path):
-    """A user's network, as a file."""
+    """The settings of a user's network, which is a function in a file."""
     (tmp_path / "mine.py").write_text(OWN)
     (tmp_path / "relative.py").write_text("from .mine import build\n")
     (tmp_path / "raises.py").write_text("def build():\n    return 1\n1 / 0\n")
@@ -85,7 +90,7 @@ def own_network(tmp_path):
 
 @pytest.fixture
 def no_network(monkeypatch, tmp_path):
-    """The folder of torch's downloads, empty, and no connection behind it."""
+    """The folder of torch's downloads, which is empty and can't be filled without a connection."""
 
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise urllib.error.URLError("no route to host")
@@ -101,32 +106,40 @@ def test_random_weights_depend_on_the_seed_only():
     first = squeezenet()
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(4)
-    again, other = squeezenet(), squeezenet(seed=1)
+    again = squeezenet()
+    other = squeezenet(seed=1)
+
     assert first.weights_sha256 == again.weights_sha256 == state_sha256(again.module.state_dict())
     assert other.weights_sha256 != first.weights_sha256
-    assert (first.weights, other.weights) == ("random, seed 0", "random, seed 1")
-    assert (first.layer, first.number_of_classes) == ("features.12", 1000)
+    assert first.weights == "random, seed 0"
+    assert other.weights == "random, seed 1"
+    assert first.layer == "features.12"
+    assert first.number_of_classes == 1000
     assert not any(module.training for module in first.module.modules())
 
 
 def test_configuration_overrides_the_preprocessing_of_the_weights():
     assert squeezenet().preprocessing == Preprocessing(256, 224, MEAN, STD, "bilinear")
     changed = squeezenet(
-        resize=[128, 96], crop=96, interpolation="bicubic", mean=[0.5, 0.5, 0.5]
-    ).preprocessing
-    assert changed == Preprocessing((128, 96), 96, (0.5, 0.5, 0.5), STD, "bicubic")
-    # Hydra's
-    root = OmegaConf.create(
-        {"size": 64, "model": {"name": "s", "source": "torchvision", "weights": None}}
+        resize=[128, 96],
+        crop=96,
+        interpolation="bicubic",
+        mean=[0.5, 0.5, 0.5],
     )
+    assert changed.preprocessing == Preprocessing((128, 96), 96, (0.5, 0.5, 0.5), STD, "bicubic")
+    # Hydra's node, whose interpolations refer to settings outside it.
+    model_settings = {"name": "s", "source": "torchvision", "weights": None}
+    root = OmegaConf.create({"size": 64, "model": model_settings})
     root.model.merge_with({"architecture": "squeezenet1_1", "crop": "${size}"})
     assert load_model(root.model).preprocessing.crop == 64
 
 
 @pytest.mark.slow
 def test_preprocessing_of_published_weights_and_of_files(no_network, tmp_path):
-    """MobileNetV2's second weights want 232 pixels, its first 256: the standard that a file from
-    elsewhere gets.
+    """Check the sizes of MobileNetV2's weights.
+
+    The second weights want 232 pixels and the first ones 256, which is the standard for a file
+    from elsewhere.
     """
     state = torchvision.models.mobilenet_v2().state_dict()
     file = tmp_path / "mobilenet_v2.pth"
@@ -142,7 +155,8 @@ def test_preprocessing_of_published_weights_and_of_files(no_network, tmp_path):
     }
     for weights, (settings, resize) in expected.items():
         loaded = load_model({**cfg, **settings})
-        assert (loaded.weights, loaded.preprocessing.resize) == (weights, resize)
+        assert loaded.weights == weights
+        assert loaded.preprocessing.resize == resize
         assert loaded.weights_sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
         assert state_sha256(loaded.module.state_dict()) == state_sha256(state)
     assert load_model({**cfg, "weights": str(file)}).preprocessing.resize == 256
@@ -163,13 +177,17 @@ def test_failed_download_error_message(no_network):
 
 @pytest.mark.slow
 def test_timm_loads_in_a_process_that_has_not_imported_torchvision():
-    """timm imports it, also where its compiled operators can't be loaded beside a CPU-only
-    torch.
+    """Check that timm can import torchvision next to a CPU-only torch.
+
+    torchvision's compiled operators may fail to load there.
     """
     pytest.importorskip("timm", reason="the extra `timm` is not installed")
     code = f"from axiom_bench.models.load import load_model; print(load_model({TIMM}).layer)"
     process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert process.stdout == "blocks\n", process.stderr
 
@@ -185,59 +203,56 @@ def test_timms_failed_download_says_what_to_do(monkeypatch):
         return create(name, pretrained=False, **kwargs)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(
-        BenchError,
-        match=r"50 can't be downloaded .*no route.*weights_folder to .* or model\.weights=",
-    ):
+    message = r"50 can't be downloaded .*no route.*weights_folder to .* or model\.weights="
+    with pytest.raises(BenchError, match=message):
         load_model({**TIMM, "weights": "default"})
 
 
 @pytest.mark.slow
 def test_inception_rescales_its_input():
-    """torchvision switches it on only for weights that it loads itself; a local copy of its file
-    needs it as well.
+    """Check that `transform_input` is on, which a local copy of torchvision's file needs too.
+
+    torchvision switches it on only for weights that it loads itself.
     """
     loaded = load_model({"name": "inception_v3", "source": "torchvision", "weights": None})
     assert loaded.module.transform_input
     assert "AuxLogits.fc.weight" in loaded.module.state_dict()
-    assert (loaded.layer, loaded.preprocessing.resize, loaded.preprocessing.crop) == (
-        "Mixed_7c",
-        342,
-        299,
-    )
+    assert loaded.layer == "Mixed_7c"
+    assert loaded.preprocessing.resize == 342
+    assert loaded.preprocessing.crop == 299
 
 
 def test_user_network_from_a_file_and_from_a_module(own_network, tmp_path, monkeypatch):
-    loaded = load_model(
-        {**own_network, "kwargs": {"width": 6}, "classes": ["a", "b", "c"], "resize": 20}
-    )
-    assert (loaded.layer, loaded.number_of_classes, loaded.classes) == ("1", 3, ("a", "b", "c"))
+    wide_network = {**own_network, "kwargs": {"width": 6}}
+    loaded = load_model({**wide_network, "classes": ["a", "b", "c"], "resize": 20})
+    assert loaded.layer == "1"
+    assert loaded.number_of_classes == 3
+    assert loaded.classes == ("a", "b", "c")
     assert loaded.preprocessing == Preprocessing(20, None, MEAN, STD)
+
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     for architecture in ("mine:build", "mine.build"):
-        by_module = load_model(
-            {**own_network, "architecture": architecture, "kwargs": {"width": 6}}
-        )
+        by_module = load_model({**wide_network, "architecture": architecture})
         assert by_module.weights_sha256 == loaded.weights_sha256
-    torch.save(loaded.module.state_dict(), tmp_path / "best.ckpt")  # another suffix
-    from_file = load_model(
-        {**own_network, "kwargs": {"width": 6}, "weights": str(tmp_path / "best.ckpt")}
-    )
-    assert (from_file.weights, state_sha256(from_file.module.state_dict())) == (
-        "best.ckpt",
-        loaded.weights_sha256,
-    )
+
+    file = tmp_path / "best.ckpt"  # a less common suffix
+    torch.save(loaded.module.state_dict(), file)
+    from_file = load_model({**wide_network, "weights": str(file)})
+    assert from_file.weights == "best.ckpt"
+    assert state_sha256(from_file.module.state_dict()) == loaded.weights_sha256
 
 
 def test_timm(monkeypatch):
     pytest.importorskip("timm", reason="the extra `timm` is not installed")
     loaded = load_model(TIMM)
     assert loaded.preprocessing == Preprocessing(256, 224, MEAN, STD, "bicubic")
-    assert (loaded.layer, loaded.number_of_classes) == ("blocks", 1000)
+    assert loaded.layer == "blocks"
+    assert loaded.number_of_classes == 1000
     with pytest.raises(BenchError, match=r"no timm model 'resnett26d'; did you mean 'resnet26d'"):
         load_model({**TIMM, "architecture": "resnett26d"})
     transformer = load_model({**TIMM, "architecture": "vit_tiny_patch16_224"})
-    assert (transformer.layer, transformer.reshape) == ("blocks.11.norm1", "tokens")
+    assert transformer.layer == "blocks.11.norm1"
+    assert transformer.reshape == "tokens"
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(BenchError, match=r"pip install '\.\[timm\]' in axiom-bench's checkout"):
         load_model(TIMM)
@@ -309,9 +324,8 @@ def test_error_messages(settings, message):
 def test_user_network_error_messages(own_network, tmp_path, architecture, message):
     with pytest.raises(BenchError, match=message):
         load_model({**own_network, "architecture": architecture.format(folder=tmp_path)})
-    assert not [
-        name for name in sys.modules if "raises" in name and name.startswith("axiom_bench_user_")
-    ]
+    names = [name for name in sys.modules if name.startswith("axiom_bench_user_")]
+    assert not [name for name in names if "raises" in name]
     with pytest.raises(BenchError, match=r"no weights called 'default'; set model\.weights"):
         load_model({**own_network, "weights": "default"})
 
@@ -323,12 +337,12 @@ def test_a_network_in_half_precision_one_in_place_of_a_function_and_modules_besi
     (tmp_path / "other.py").write_text(
         "from beside_mine import build\nhalf = lambda: build().half()\nnet = build()\n"
     )
+    network = load_model(own_network).module
     for name in ("half", "net"):
-        module = load_model(
-            {**own_network, "architecture": f"{tmp_path / 'other.py'}:{name}"}
-        ).module
-        assert {each.dtype for each in module.parameters()} == {torch.float32}
-    assert module.state_dict().keys() == load_model(own_network).module.state_dict().keys()
+        architecture = f"{tmp_path / 'other.py'}:{name}"
+        module = load_model({**own_network, "architecture": architecture}).module
+        assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+    assert module.state_dict().keys() == network.state_dict().keys()
 
 
 def test_files_of_the_same_name_are_different_modules(tmp_path):
@@ -346,24 +360,29 @@ def test_files_of_the_same_name_are_different_modules(tmp_path):
     "name", ["squeezenet1_1", "mobilenet_v3_small", "shufflenet_v2_x0_5", "googlenet"]
 )
 def test_a_fine_tuned_network_is_built_with_the_classes_of_its_file(tmp_path, name):
-    """torchvision's googlenet leaves its auxiliary heads out once it has loaded its weights."""
+    """Check files without auxiliary heads too.
+
+    torchvision's googlenet drops its auxiliary heads after loading its weights.
+    """
     tuned = filled(name, num_classes=5)
-    kept = {
-        name: tensor for name, tensor in tuned.state_dict().items() if not name.startswith("aux")
-    }
-    torch.save({"model": kept}, tmp_path / "mine.pth")
+    state = tuned.state_dict()
+    kept_names = [key for key in state if not key.startswith("aux")]
+    kept_state = {key: state[key] for key in kept_names}
+    torch.save({"model": kept_state}, tmp_path / "mine.pth")
     settings = {
         "name": name,
         "source": "torchvision",
         "weights": str(tmp_path / "mine.pth"),
         "crop": 64,
     }
+
     loaded = load_model(settings | {"classes": 5})
-    assert (loaded.number_of_classes, loaded.random_weights) == (5, False)
+
+    assert loaded.number_of_classes == 5
+    assert loaded.random_weights is False
     assert "num_classes=5, as mine.pth has it" in loaded.lines[0]
-    assert all(
-        torch.equal(loaded.module.state_dict()[each], tensor) for each, tensor in kept.items()
-    )
+    loaded_state = loaded.module.state_dict()
+    assert all(torch.equal(loaded_state[key], tensor) for key, tensor in kept_state.items())
     with pytest.raises(BenchError, match=f"model.classes names 4 classes, and {name} has 5 logits"):
         load_model(settings | {"classes": ["a", "b", "c", "d"]})
 
@@ -397,9 +416,8 @@ def test_weights_that_a_function_has_loaded_are_not_random(
     assert loaded.random_weights == (is_random and weights is None)
     assert loaded.weights == ("random, seed 0" if loaded.random_weights else "as built")
     assert loaded.weights_sha256 == state_sha256(loaded.module.state_dict())
-    assert [*loaded.lines] == [
-        each for each in loaded.lines if "as_built" in each and not is_random
-    ]
+    lines = [] if is_random else [line for line in loaded.lines if "as_built" in line]
+    assert [*loaded.lines] == lines
 
 
 HEAD = """
@@ -407,7 +425,13 @@ from types import SimpleNamespace
 from torch import nn
 
 def build(names):
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    )
     network[0].config = SimpleNamespace(id2label=names)
     return network
 """
@@ -416,35 +440,43 @@ def build(names):
 @pytest.mark.parametrize(
     ("names", "file", "expected"),
     [
-        ({0: "cat", 1: "dog", 2: "cow"}, None, ("cat", "dog", "cow")),  # transformers'
-        # what transformers writes for no name
+        # transformers' form
+        ({0: "cat", 1: "dog", 2: "cow"}, None, ("cat", "dog", "cow")),
+        # transformers writes these for classes without names
         ({0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}, None, None),
-        ({0: "cat", 1: "dog"}, None, None),  # of another head
-        ({0: "cat", 1: "dog", 2: "cow"}, "golden retriever\n\n  crane bird \nn01443537 goldfish, Carassius auratus\n",
-         ("golden retriever", "crane bird", "goldfish, Carassius auratus")),
+        # names of another head
+        ({0: "cat", 1: "dog"}, None, None),
+        (
+            {0: "cat", 1: "dog", 2: "cow"},
+            "golden retriever\n\n  crane bird \nn01443537 goldfish, Carassius auratus\n",
+            ("golden retriever", "crane bird", "goldfish, Carassius auratus"),
+        ),
     ],
-)  # fmt: skip
+)
 def test_names_of_a_user_s_classes(tmp_path, names, file, expected):
-    """`model.classes` may be a file, and counts before what the network itself says."""
+    """Check that `model.classes` may be a file, and that it wins over the network's own names."""
     (tmp_path / "net.py").write_text(HEAD)
+    names_file = tmp_path / "names.txt"
     config = {
         "name": "n",
         "source": "user",
         "architecture": f"{tmp_path / 'net.py'}:build",
         "weights": None,
+        "kwargs": {"names": names},
     }
     if file:
-        (tmp_path / "names.txt").write_text(file)
-        config["classes"] = str(tmp_path / "names.txt")
-    assert load_model(config | {"kwargs": {"names": names}}).classes == expected
+        names_file.write_text(file)
+        config["classes"] = str(names_file)
+
+    assert load_model(config).classes == expected
     with pytest.raises(BenchError, match=r"model\.classes: there is no file 'nowhere\.txt'"):
-        load_model(config | {"kwargs": {"names": names}, "classes": "nowhere.txt"})
-    (tmp_path / "names.txt").write_text("one\ntwo\n")
+        load_model(config | {"classes": "nowhere.txt"})
+    names_file.write_text("one\ntwo\n")
     with pytest.raises(BenchError, match=r"model\.classes names 2 classes, and n has 3 logits"):
-        load_model(config | {"kwargs": {"names": names}, "classes": str(tmp_path / "names.txt")})
+        load_model(config | {"classes": str(names_file)})
 
 
-NAMED = {  # a file's ending, and what it holds
+NAMED = {  # the suffix of a file and its content
     "list": (".json", '["cat", "dog", "cow"]'),
     "by index": (".json", '{"2": "cow", "0": "cat", "1": "dog"}'),
     "by name": (".json", '{"dog": 1, "cow": 2, "cat": 0}'),
@@ -458,7 +490,8 @@ NAMED = {  # a file's ending, and what it holds
 @pytest.mark.parametrize("form", NAMED)
 def test_classes_named_as_people_name_them(tmp_path, form):
     suffix, text = NAMED[form]
-    (file := tmp_path / f"names{suffix}").write_text(text)
+    file = tmp_path / f"names{suffix}"
+    file.write_text(text)
     assert names_of_logits(str(file)) == ("cat", "dog", "cow")
     file.write_text(text.replace("2", "3"))
     if "2" in text:
@@ -467,7 +500,10 @@ def test_classes_named_as_people_name_them(tmp_path, form):
 
 
 def test_names_of_the_weights_classes():
-    """Of as many logits as there are names; timm's ImageNet names are WordNet's."""
+    """Check that the names are used only if the network has as many logits.
+
+    timm's ImageNet names are WordNet's.
+    """
     assert squeezenet().classes[1] == "goldfish"
     assert squeezenet(kwargs={"num_classes": 7}).classes is None
     pytest.importorskip("timm", reason="the extra `timm` is not installed")

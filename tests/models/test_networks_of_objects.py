@@ -15,7 +15,7 @@ from tests.models.test_networks_of_libraries import assert_drops, suppress_by_lo
 
 pytestmark = pytest.mark.slow  # networks of their real sizes
 
-# name: the side of the images, and a layer of few channels on which several levels depend
+# name: the side of the images, and a layer with few channels on which several levels depend
 DETECTORS = {
     "fcos_resnet50_fpn": (64, "backbone.fpn.inner_blocks.2.0"),
     "retinanet_resnet50_fpn": (64, "backbone.fpn.inner_blocks.2.0"),
@@ -31,17 +31,24 @@ def seeded():
 
 
 def network_of(name):
-    """torchvision's, with weights and a threshold with which it finds many objects, and ours of its
-    parts.
+    """Return torchvision's network, our network of its parts, an image and a layer.
+
+    The weights and the threshold let torchvision's network find many objects.
     """
     side, layer = DETECTORS[name]
     network = filled(name, weights_backbone=None, score_thresh=0.02).double()
     network.transform = torchvision.models.detection.transform.GeneralizedRCNNTransform(
-        side, side, [0.0] * 3, [1.0] * 3, size_divisible=1, fixed_size=(side, side)
+        side,
+        side,
+        [0.0] * 3,
+        [1.0] * 3,
+        size_divisible=1,
+        fixed_size=(side, side),
     )
     names = torchvision.models.get_model_weights(name).DEFAULT.meta["categories"]
     ours = of_torchvision.Detector(network, side, names).double().eval()
-    return network, ours, torch.rand(1, 3, side, side, dtype=torch.float64), layer
+    images = torch.rand(1, 3, side, side, dtype=torch.float64)
+    return network, ours, images, layer
 
 
 @pytest.mark.parametrize(
@@ -56,23 +63,29 @@ def test_boxes_and_logits_are_those_that_torchvision_suppresses(name, monkeypatc
         monkeypatch.setattr(torchvision.ops.boxes, "nms", suppress_by_loop)
     network, ours, images, _ = network_of(name)
     with torch.no_grad():
-        (detected,), (boxes, logits) = network(images), ours(images)
+        (detected,) = network(images)
+        boxes, logits = ours(images)
         heads = network.head([*network.backbone(images).values()])
     names = torchvision.models.get_model_weights(name).DEFAULT.meta["categories"]
-    of_ours = [*ours.config.id2label.values()]
+    our_names = [*ours.config.id2label.values()]
     probabilities = (logits.softmax(2) if ours.exclusive else logits.sigmoid())[0]
-    # FCOS ranks its boxes by this, and a class's logit is what is explained
     if "bbox_ctrness" in heads:
+        # FCOS ranks its boxes by the centerness too; the logit of a class is what is explained.
         probabilities = (probabilities * heads["bbox_ctrness"][0].sigmoid()).sqrt()
+
     compared = 0
     for box, label, score in zip(
-        detected["boxes"], detected["labels"].tolist(), detected["scores"], strict=True
+        detected["boxes"],
+        detected["labels"].tolist(),
+        detected["scores"],
+        strict=True,
     ):
         if names[label] in ("N/A", "__background__"):
             continue
-        (places,) = torch.isclose(boxes[0], box, rtol=0, atol=1e-4).all(1).nonzero(as_tuple=True)
-        own = probabilities[places, of_ours.index(names[label])]
-        assert torch.isclose(own, score, rtol=1e-9, atol=0).any()
+        is_same_box = torch.isclose(boxes[0], box, rtol=0, atol=1e-4).all(1)
+        (positions,) = is_same_box.nonzero(as_tuple=True)
+        our_scores = probabilities[positions, our_names.index(names[label])]
+        assert torch.isclose(our_scores, score, rtol=1e-9, atol=0).any()
         compared += 1
     assert compared > 10
 
@@ -85,16 +98,20 @@ def test_boxes_and_logits_are_those_that_torchvision_suppresses(name, monkeypatc
     ],
 )
 def test_a_box_is_explained_by_the_network_cut_by_torch_fx(name):
-    """The logit at a position of a level that has others above it, and its drops against passes by
-    hooks.
+    """Check the logit at a position of a level that has others above it, and the logit's drops.
+
+    The drops are compared with passes in which a hook sets a channel to zero.
     """
     _, ours, images, layer = network_of(name)
-    network = ab.BoxScores(ours, exclusive=ours.exclusive, background=0 if ours.exclusive else None)
+    background = 0 if ours.exclusive else None
+    network = ab.BoxScores(ours, exclusive=ours.exclusive, background=background)
     with torch.no_grad():
         boxes, logits = ours(images)
     position = 3 * boxes.shape[1] // 4  # of the second level
     place = torch.cat([torch.tensor([position]), boxes[0, position]])[None]
+
     trace = ab.trace(network, layer, (images, place.double()), [17])
+
     assert trace.cut_model.trunk_and_head.head_graph is not None
     torch.testing.assert_close(trace.logits, logits[:, position], rtol=1e-9, atol=1e-9)
     channels = trace.ablation_drops[0].abs().argsort(descending=True)[:2].tolist()
@@ -104,22 +121,20 @@ def test_a_box_is_explained_by_the_network_cut_by_torch_fx(name):
 
 def test_another_size_of_image_is_told():
     _, ours, images, _ = network_of("retinanet_resnet50_fpn")
-    with pytest.raises(
-        ab.BenchError, match=r"built for images of \(64, 64\), not \(96, 64\) pixels"
-    ):
-        ours(images.repeat(1, 1, 2, 1)[:, :, :96])
+    other_images = images.repeat(1, 1, 2, 1)[:, :, :96]
+    message = r"built for images of \(64, 64\), not \(96, 64\) pixels"
+    with pytest.raises(ab.BenchError, match=message):
+        ours(other_images)
 
 
 def test_a_detector_that_only_gives_what_it_detects_is_told_what_to_do():
     network = build("fasterrcnn_mobilenet_v3_large_320_fpn", weights_backbone=None)
-    with pytest.raises(
-        ab.BenchError, match=r"FasterRCNN scores regions .* output=ab\.outputs\.detection"
-    ):
+    message = r"FasterRCNN scores regions .* output=ab\.outputs\.detection"
+    with pytest.raises(ab.BenchError, match=message):
         of_torchvision.Detector(network, 320)
     suppressed = ab.BoxScores(nn.Identity(), lambda images: [{"boxes": images, "scores": images}])
-    with pytest.raises(
-        ab.BenchError, match=r"before suppression; .* RetinaNet and SSD become one by Detector\("
-    ):
+    message = r"before suppression; .* RetinaNet and SSD become one by Detector\("
+    with pytest.raises(ab.BenchError, match=message):
         suppressed.found(torch.rand(1, 3, 8, 8), 0.5)
 
 
@@ -132,18 +147,25 @@ def test_a_detector_that_only_gives_what_it_detects_is_told_what_to_do():
 )
 def test_a_detector_by_name_takes_a_local_file_and_has_the_names_of_classes(name, tmp_path):
     network = filled(name, weights_backbone=None)
-    torch.save(network.state_dict(), file := tmp_path / "weights.pth")
+    file = tmp_path / "weights.pth"
+    torch.save(network.state_dict(), file)
+    side, _ = DETECTORS[name]
+
     loaded = load_model(
-        compose_model(name, f"model.weights={file}", f"model.resize={[DETECTORS[name][0]] * 2}")
+        compose_model(name, f"model.weights={file}", f"model.resize={[side, side]}")
     )
-    own, first = loaded.module.module.state_dict(), next(iter(network.state_dict()))
-    assert torch.equal(own[first], network.state_dict()[first])
+
+    loaded_state = loaded.module.module.state_dict()
+    first_name = next(iter(network.state_dict()))
+    assert torch.equal(loaded_state[first_name], network.state_dict()[first_name])
     # COCO's ids leave gaps (cat is 17, dog 18, toothbrush 90); a data set's classes are its
-    # categories, counted
-    softmax = name.startswith("ssd")
-    expected = [softmax + place for place in (0, 15, 16, 79)]
-    assert [loaded.class_index(each) for each in ("person", "cat", "dog", "toothbrush")] == expected
-    assert (loaded.number_of_classes, loaded.output.softmax) == (80 + softmax, softmax)
+    # categories, counted from 0, after the background if there is a softmax.
+    has_softmax = name.startswith("ssd")
+    expected = [has_softmax + index for index in (0, 15, 16, 79)]
+    indices = [loaded.class_index(word) for word in ("person", "cat", "dog", "toothbrush")]
+    assert indices == expected
+    assert loaded.number_of_classes == 80 + has_softmax
+    assert loaded.output.softmax == has_softmax
 
 
 @pytest.mark.parametrize(
@@ -153,11 +175,9 @@ def test_a_detector_by_name_takes_a_local_file_and_has_the_names_of_classes(name
 def test_a_segmenter_of_torchvision_by_name(name):
     loaded = load_model({**model_config(name), "weights": None, "resize": [64, 64]})
     images = torch.rand(1, 3, 64, 64)
-    assert (loaded.classes[0], loaded.class_index("cat"), loaded.number_of_classes) == (
-        "background",
-        8,
-        21,
-    )
+    assert loaded.classes[0] == "background"
+    assert loaded.class_index("cat") == 8
+    assert loaded.number_of_classes == 21
     with torch.no_grad():
         maps = loaded.module.module(images)["out"]
     found = loaded.module.found(images, 0.0, whole=True)[0][0]
@@ -172,7 +192,7 @@ def transformers():
 
 
 def assert_drops_by_hand(loaded, images: Tensor, place: Tensor, label: int, rtol=1e-3, atol=1e-6):
-    """Of the two channels that matter most, against passes of the network itself."""
+    """Check the drops of the two channels that matter most against the network's own passes."""
     trace = ab.trace(loaded.module, loaded.layer, (images, place), [label], reshape=loaded.reshape)
     channels = trace.ablation_drops[0].abs().argsort(descending=True)[:2].tolist()
     assert trace.ablation_drops[0, channels].abs().min() > 10 * atol
@@ -182,7 +202,14 @@ def assert_drops_by_hand(loaded, images: Tensor, place: Tensor, label: int, rtol
         get_submodule = loaded.module.module.get_submodule
 
     assert_drops(
-        trace, Score(), loaded.layer, images, lambda scores: scores[:, label], channels, rtol, atol
+        trace,
+        Score(),
+        loaded.layer,
+        images,
+        lambda scores: scores[:, label],
+        channels,
+        rtol,
+        atol,
     )
 
 
@@ -195,50 +222,65 @@ def test_detr_by_name_finds_what_transformers_does(transformers, tmp_path):
         out_features=["stage2"],
     )
     names = ["N/A", "person", "N/A", "cat", "dog"]
-    sizes = {
-        f"{part}_{size}": 2
-        for part in ("encoder", "decoder")
-        for size in ("layers", "attention_heads")
-    }
     config = transformers.DetrConfig(
-        **sizes, use_timm_backbone=False, backbone_config=backbone, d_model=16, num_queries=12,
-        id2label=dict(enumerate(names)), label2id={"person": 1, "cat": 3, "dog": 4},
-    )  # fmt: skip
+        encoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_layers=2,
+        decoder_attention_heads=2,
+        use_timm_backbone=False,
+        backbone_config=backbone,
+        d_model=16,
+        num_queries=12,
+        id2label=dict(enumerate(names)),
+        label2id={"person": 1, "cat": 3, "dog": 4},
+    )
     network = transformers.DetrForObjectDetection(config).eval()
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3)
     with torch.no_grad():
-        network.class_labels_classifier.bias[[0, 2]] -= 9  # few queries are of no category
+        network.class_labels_classifier.bias[[0, 2]] -= 9  # few queries have no category
     network.save_pretrained(tmp_path)
     settings = {"resize": [64, 96], "kwargs": {"checkpoint": str(tmp_path)}}
-    loaded, images = load_model({**model_config("detr"), **settings}), torch.rand(1, 3, 64, 96)
+    images = torch.rand(1, 3, 64, 96)
+
+    loaded = load_model({**model_config("detr"), **settings})
+
     assert loaded.classes == ("person", "cat", "dog", "no object")
     with torch.no_grad():
         (expected,) = transformers.DetrImageProcessor().post_process_object_detection(
-            network(pixel_values=images), threshold=0.0, target_sizes=[(64, 96)]
+            network(pixel_values=images),
+            threshold=0.0,
+            target_sizes=[(64, 96)],
         )
         boxes, logits = loaded.module.module(images)
     torch.testing.assert_close(boxes[0], expected["boxes"], rtol=1e-5, atol=1e-3)
-    best, compared = logits.softmax(2)[0, :, :-1].max(1), 0
+    best = logits.softmax(2)[0, :, :-1].max(1)
+    compared = 0
     for query, label in enumerate(expected["labels"].tolist()):
-        if names[label] != "N/A":
-            assert loaded.classes[best.indices[query]] == names[label]
-            assert float(best.values[query]) == pytest.approx(
-                float(expected["scores"][query]), rel=1e-5
-            )
-            compared += 1
+        if names[label] == "N/A":
+            continue
+        assert loaded.classes[best.indices[query]] == names[label]
+        score = float(expected["scores"][query])
+        assert float(best.values[query]) == pytest.approx(score, rel=1e-5)
+        compared += 1
     assert compared
     found = loaded.module.found(images, 0.0)[0][0]
     assert_drops_by_hand(loaded, images, found.place[None], found.label)
 
 
 def test_segformer_by_name_also_where_it_has_run_before(transformers, tmp_path):
-    sizes = {"hidden_sizes": [8, 8, 16, 16], "depths": [1] * 4, "num_attention_heads": [1, 1, 2, 2]}
-    config = transformers.SegformerConfig(**sizes, decoder_hidden_size=16, num_labels=5)
+    config = transformers.SegformerConfig(
+        hidden_sizes=[8, 8, 16, 16],
+        depths=[1, 1, 1, 1],
+        num_attention_heads=[1, 1, 2, 2],
+        decoder_hidden_size=16,
+        num_labels=5,
+    )
     network = transformers.SegformerForSemanticSegmentation(config).eval()
     network.save_pretrained(tmp_path)
     settings = {"resize": [64, 64], "kwargs": {"checkpoint": str(tmp_path)}}
-    loaded, images = load_model({**model_config("segformer"), **settings}), torch.rand(1, 3, 64, 64)
+    loaded = load_model({**model_config("segformer"), **settings})
+    images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         maps = network(pixel_values=images).logits
     assert maps.shape == (1, 5, 16, 16)

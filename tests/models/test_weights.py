@@ -1,4 +1,4 @@
-"""Weights from files: formats that are read, and error messages."""
+"""Weights from files: the formats that are read, and the error messages."""
 
 import hashlib
 import os
@@ -20,9 +20,12 @@ from tests.models.builders import filled
 
 
 def network() -> nn.Sequential:
-    return nn.Sequential(
-        OrderedDict(conv=nn.Conv2d(3, 4, 3), norm=nn.BatchNorm2d(4), fc=nn.Linear(4, 2))
+    parts = OrderedDict(
+        conv=nn.Conv2d(3, 4, 3),
+        norm=nn.BatchNorm2d(4),
+        fc=nn.Linear(4, 2),
     )
+    return nn.Sequential(parts)
 
 
 def save(state: dict[str, Tensor], path: Path) -> Path:
@@ -51,56 +54,60 @@ def test_round_trip(tmp_path, suffix):
 
 def test_a_profilers_counts_are_left_out(tmp_path):
     state = network().state_dict()
-    counted = {
-        f"model.module.{name}": tensor
-        for name, tensor in {**state, "fc.total_ops": torch.ones(1)}.items()
-    }
-    path = save({"n_averaged": torch.tensor(1), **counted}, tmp_path / "mine.pth")
+    profiled = {**state, "fc.total_ops": torch.ones(1)}
+    content = {f"model.module.{name}": tensor for name, tensor in profiled.items()}
+    content["n_averaged"] = torch.tensor(1)
+    path = save(content, tmp_path / "mine.pth")
     assert torch.equal(fitted(path).fc.weight, state["fc.weight"])
 
 
 def test_a_place_in_a_checkpoint_is_told_and_two_of_other_values_are_asked_for(tmp_path):
-    one, other = network().state_dict(), network().state_dict()
-    wrapped = {f"module.encoder_q.{name}": tensor for name, tensor in one.items()} | {
-        "module.queue": torch.zeros(2)
-    }
+    one = network().state_dict()
+    other = network().state_dict()
+
+    wrapped = {f"module.encoder_q.{name}": tensor for name, tensor in one.items()}
+    wrapped["module.queue"] = torch.zeros(2)
     file = weights.read(save({"state_dict": wrapped}, tmp_path / "a.pth"))
-    told = "the network is at state_dict.module.encoder_q in a.pth; left out: module.queue."
-    assert weights.fit(network(), file, "mine") == [told]
+    line = "the network is at state_dict.module.encoder_q in a.pth; left out: module.queue."
+    assert weights.fit(network(), file, "mine") == [line]
+
     file = weights.read(save({"model": one, "model_ema": {"module": other}}, tmp_path / "b.pth"))
-    with pytest.raises(
-        BenchError, match=r"at model, model_ema\.module; choose one by model\.weights_key=model\."
-    ):
+    message = r"at model, model_ema\.module; choose one by model\.weights_key=model\."
+    with pytest.raises(BenchError, match=message):
         weights.fit(network(), file, "mine")
     for key, state in (("model", one), ("model_ema.module", other), ("model_ema", other)):
-        weights.fit(module := network(), file, "mine", key)
+        module = network()
+        weights.fit(module, file, "mine", key)
         assert torch.equal(module.fc.weight, state["fc.weight"])
     with pytest.raises(BenchError, match=r"no place of the network in b\.pth 'emma'"):
         weights.fit(network(), file, "mine", "emma")
-    # as mmcv's hook writes it
+
+    # mmcv's hook writes such names.
     average = {f"ema_{name.replace('.', '_')}": tensor for name, tensor in other.items()}
     file = weights.read(save({"state_dict": one | average}, tmp_path / "c.pth"))
-    with pytest.raises(
-        BenchError,
-        match=r"at state_dict, state_dict\.ema_; choose one by model\.weights_key=state_dict\.",
-    ):
+    message = r"at state_dict, state_dict\.ema_; choose one by model\.weights_key=state_dict\."
+    with pytest.raises(BenchError, match=message):
         weights.fit(network(), file, "mine")
-    weights.fit(module := network(), file, "mine", "state_dict.ema_")
+    module = network()
+    weights.fit(module, file, "mine", "state_dict.ema_")
     assert torch.equal(module.fc.weight, other["fc.weight"])
 
 
 def test_a_network_s_file_fits_what_stands_around_it_and_no_smaller_network(tmp_path):
     file = weights.read(save(network().state_dict(), tmp_path / "a.pth"))
-    weights.fit(around := nn.Sequential(network()), file, "mine")
-    assert torch.equal(around[0].fc.weight, file.state["fc.weight"])
+    wrapper = nn.Sequential(network())
+    weights.fit(wrapper, file, "mine")
+    assert torch.equal(wrapper[0].fc.weight, file.state["fc.weight"])
     with pytest.raises(BenchError, match=r"don't fit mine \(unexpected: fc\.weight, fc\.bias\)"):
         weights.fit(network()[:2], file, "mine")
 
 
 def test_a_name_that_is_no_prefix(tmp_path):
-    first, again = (nn.Sequential(OrderedDict(module=nn.Linear(2, 2))) for _ in range(2))
-    weights.fit(again, weights.read(save(first.state_dict(), tmp_path / "first.pth")), "first")
-    assert torch.equal(again.module.weight, first.module.weight)
+    first = nn.Sequential(OrderedDict(module=nn.Linear(2, 2)))
+    other = nn.Sequential(OrderedDict(module=nn.Linear(2, 2)))
+    file = weights.read(save(first.state_dict(), tmp_path / "first.pth"))
+    weights.fit(other, file, "first")
+    assert torch.equal(other.module.weight, first.module.weight)
 
 
 def test_mismatched_keys_error_message(tmp_path):
@@ -119,7 +126,7 @@ def test_mismatched_keys_error_message(tmp_path):
 
 
 class Touch:
-    """Unpickled by Python itself, it makes a file."""
+    """An object that makes a folder when Python itself unpickles it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -131,37 +138,43 @@ class Touch:
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("place", ["alone", "beside the weights", "as a name", "under state_dict"])
 def test_code_in_a_pickle_is_not_run(tmp_path, legacy, place):
-    touch, state = Touch(tmp_path / "ran"), network().state_dict()
+    touch = Touch(tmp_path / "ran")
+    state = network().state_dict()
     content = {
-        "alone": touch, "beside the weights": {**state, "x": touch}, "as a name": {touch: state["fc.bias"]},
+        "alone": touch,
+        "beside the weights": {**state, "x": touch},
+        "as a name": {touch: state["fc.bias"]},
         "under state_dict": {"state_dict": state, "args": touch},
-    }[place]  # fmt: skip
-    torch.save(content, tmp_path / "evil.pth", _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(
-        BenchError,
-        match=r"evil\.pth can't be read \(the file is damaged, or holds more than tensors",
-    ):
-        weights.read(tmp_path / "evil.pth")
+    }[place]
+    file = tmp_path / "evil.pth"
+    torch.save(content, file, _use_new_zipfile_serialization=not legacy)
+
+    message = r"evil\.pth can't be read \(the file is damaged, or holds more than tensors"
+    with pytest.raises(BenchError, match=message):
+        weights.read(file)
     assert not (tmp_path / "ran").exists()
-    with suppress(TypeError):  # of the name, once it has run
-        torch.load(tmp_path / "evil.pth", weights_only=False)
-    assert (tmp_path / "ran").exists()  # it would have
+
+    # Python itself runs the code. What it returns can't be a name, which is a TypeError.
+    with suppress(TypeError):
+        torch.load(file, weights_only=False)
+    assert (tmp_path / "ran").exists()
 
 
 class Copy(Touch):
-    """As Touch, by a function that torch's own reader doesn't know as dangerous."""
+    """An object that copies a file, by a function that torch's reader doesn't know as dangerous."""
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         return shutil.copyfile, (__file__, str(self.path))
 
 
 def test_an_object_beside_the_weights_is_left_out_and_its_code_not_run(tmp_path):
-    state, file = network().state_dict(), tmp_path / "evil.pth"
+    state = network().state_dict()
+    file = tmp_path / "evil.pth"
     torch.save({"model": state, "args": Copy(tmp_path / "ran")}, file)
     assert torch.equal(fitted(file).fc.weight, state["fc.weight"])
     assert not (tmp_path / "ran").exists()
-    torch.load(file, weights_only=False)
-    assert (tmp_path / "ran").exists()  # it would have
+    torch.load(file, weights_only=False)  # Python itself runs the code
+    assert (tmp_path / "ran").exists()
 
 
 def with_weight(tensor: object) -> dict[object, object]:
@@ -219,10 +232,8 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "empty": (lambda: {}, "hold no state dict"),
     "NaN": (lambda: with_variance(float("nan")), r"hold NaN or Inf in 'norm\.running_var'"),
     "infinity": (lambda: with_variance(float("inf")), r"hold NaN or Inf in 'norm\.running_var'"),
-    "a module": (
-        network,
-        r"a whole pickled object, .*model\.state_dict",
-    ),  # which only code could restore
+    # Only code could restore a module.
+    "a module": (network, r"a whole pickled object, .*model\.state_dict"),
     "no weights": (lambda: {"epoch": 3}, "hold no state dict"),
 }
 
@@ -240,7 +251,7 @@ def test_what_is_no_weight_is_refused(tmp_path, name):
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_what_is_no_file_of_weights_is_refused(tmp_path, suffix):
-    """A pipe would be waited for without end; a page that says "not found" is a common download."""
+    """Check damaged files, a saved "not found" page, folders and pipes, which have no end."""
     whole = save(network().state_dict(), tmp_path / f"whole{suffix}").read_bytes()
     path = tmp_path / f"odd{suffix}"
     page = b"<!DOCTYPE html><html>404</html>"
@@ -254,17 +265,17 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path, suffix):
         b"\x80",
     ):
         path.write_bytes(content)
-        # torch's would be "101"
+        # The reason must be a sentence; torch's would be "101".
         with pytest.raises(BenchError, match=rf"odd\{suffix} can't be read \([^()]{{9,}}"):
             weights.read(path)
     path.unlink()
     with pytest.raises(BenchError, match=rf"odd\{suffix} can't be read"):
         weights.read(path)
-    for make in (os.mkfifo, os.mkdir):
+    for make, remove in ((os.mkfifo, os.unlink), (os.mkdir, os.rmdir)):
         make(path)
         with pytest.raises(BenchError, match=r"can't be read \(it is no file\)"):
             weights.read(path)
-        (os.unlink if make is os.mkfifo else os.rmdir)(path)
+        remove(path)
 
 
 OTHERS = {
@@ -287,37 +298,42 @@ def test_files_of_another_kind_are_called_by_it(tmp_path):
     with ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("folder/net.pth", "")
     save(network().state_dict(), tmp_path / "model-00002-of-00003.safetensors")
-    torch.save(network().state_dict(), tmp_path / "torn.pth")
-    # where a zip lists its files
-    torn = (tmp_path / "torn.pth").read_bytes().replace(b"PK\1\2", b"PK\0\0")
-    (tmp_path / "torn.pth").write_bytes(torn)
-    for name, (content, said) in OTHERS.items():
+    torn = tmp_path / "torn.pth"
+    torch.save(network().state_dict(), torn)
+    # Damage the list of files in the zip.
+    torn.write_bytes(torn.read_bytes().replace(b"PK\1\2", b"PK\0\0"))
+
+    for name, (content, message) in OTHERS.items():
         if content is not None:
             (tmp_path / name).write_bytes(content)
-        with pytest.raises(BenchError, match=said):
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(BenchError, match=message):
             weights.read(tmp_path / name)
 
 
 def test_state_hash_depends_on_values_and_names():
     state = network().state_dict()
     before = weights.state_sha256(state)
-    assert weights.state_sha256({name: tensor.clone() for name, tensor in state.items()}) == before
-    assert weights.state_sha256({f"x{name}": tensor for name, tensor in state.items()}) != before
+    same = {name: tensor.clone() for name, tensor in state.items()}
+    assert weights.state_sha256(same) == before
+    renamed = {f"x{name}": tensor for name, tensor in state.items()}
+    assert weights.state_sha256(renamed) != before
     state["norm.weight"][0] += 1
     assert weights.state_sha256(state) != before
 
 
 def test_old_torchvision_checkpoints_load(tmp_path):
-    """DenseNet's files say norm.1 where its module says norm1; MNASNet's module asks for a version
-    mark in the file.
+    """Check two networks whose files differ from their modules.
+
+    DenseNet's files say norm.1 and its module says norm1. MNASNet's module needs a version mark in
+    the file.
     """
     densenet = filled("densenet121")
-    old = {
-        name.replace("norm1", "norm.1").replace("conv2", "conv.2")
-        if "denselayer" in name
-        else name: tensor
-        for name, tensor in densenet.state_dict().items()
-    }
+    old = {}
+    for name, tensor in densenet.state_dict().items():
+        if "denselayer" in name:
+            name = name.replace("norm1", "norm.1").replace("conv2", "conv.2")
+        old[name] = tensor
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
     mnasnet = filled("mnasnet0_5")
     for name, module, state in (("dense", densenet, old), ("mnas", mnasnet, mnasnet.state_dict())):
@@ -338,7 +354,6 @@ def test_a_checkpoint_that_unpacks_to_far_more_is_refused(tmp_path, monkeypatch)
         bomb.writestr("archive/data/9", bytes(2**21))
     monkeypatch.setattr(weights, "MAX_UNPACKED", 2**20)
     monkeypatch.setattr(weights.torch, "load", lambda *_, **__: pytest.fail("it was loaded"))
-    with pytest.raises(
-        BenchError, match=r"bomb\.pt can't be read \(it would unpack to 2,[\d,]+ bytes\)"
-    ):
+    message = r"bomb\.pt can't be read \(it would unpack to 2,[\d,]+ bytes\)"
+    with pytest.raises(BenchError, match=message):
         weights.read(tmp_path / "bomb.pt")
