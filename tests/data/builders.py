@@ -1,4 +1,4 @@
-"""Writers of small data sets in every layout, and what the loader makes of a data set."""
+"""Writers of small data sets in every layout, and summaries of what the loader reads from them."""
 
 import io
 import json
@@ -14,21 +14,17 @@ from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
 STANDARD = Preprocessing(256, 224, MEAN, STD)
 PLAIN = Preprocessing(24, 24, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
 AS_STORED = Preprocessing(None, None, (0.0,) * 3, (1.0,) * 3)
 
 
-def load(kind, place, **settings):
-    """place: the root or path of the data set."""
-    return load_dataset(
-        {
-            "kind": kind,
-            "path" if kind in ("webdataset", "parquet") else "root": str(place),
-            **settings,
-        }
-    )
+def load(kind, location, **settings):
+    """Load the data set of this kind whose root or path is `location`."""
+    setting = "path" if kind in ("webdataset", "parquet") else "root"
+    return load_dataset({"kind": kind, setting: str(location), **settings})
 
 
 def scenes(size=20, **settings):
@@ -36,24 +32,20 @@ def scenes(size=20, **settings):
 
 
 def outcomes(dataset, workers=0, target="label"):
-    """{image id: the message of a bad image, or None for a row}."""
-    items = {}
+    """Return {image id: the message of a bad image, or None for a row}."""
+    outcome_by_id = {}
     for item in batches(dataset, range(len(dataset)), PLAIN, target, 4, workers):
-        items |= (
-            {item.image_id: item.message}
-            if isinstance(item, BadImage)
-            else dict.fromkeys(item.image_ids)
-        )
-    return items
+        if isinstance(item, BadImage):
+            outcome_by_id[item.image_id] = item.message
+        else:
+            outcome_by_id |= dict.fromkeys(item.image_ids)
+    return outcome_by_id
 
 
 def messages(dataset):
-    """{image id: message} of the bad images."""
-    return {
-        image_id: message
-        for image_id, message in outcomes(dataset, target="predicted").items()
-        if message
-    }
+    """Return {image id: message} of the bad images."""
+    outcome_by_id = outcomes(dataset, target="predicted")
+    return {image_id: message for image_id, message in outcome_by_id.items() if message}
 
 
 def labels(dataset):
@@ -61,34 +53,36 @@ def labels(dataset):
 
 
 def save(path, width=40, height=30, seed=0):
+    """Save an image of noise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(
-        np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    ).save(path)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
     return path
 
 
 def xml(path, objects, width=40, height=30):
-    """objects: (name, xmin, ymin, xmax, ymax) as the file numbers its pixels."""
+    """Write an annotation in VOC's form.
+
+    Args:
+        objects: Tuples (name, xmin, ymin, xmax, ymax). The corners are numbered as in the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    items = "".join(
-        f"<object><name>{name}</name><bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin>"
-        f"<xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"
-        for name, *box in objects
-    )
-    path.write_text(
-        f"<annotation><size><width>{width}</width><height>{height}</height></size>{items}</annotation>"
-    )
+    size = f"<size><width>{width}</width><height>{height}</height></size>"
+    items = []
+    for name, xmin, ymin, xmax, ymax in objects:
+        corners = f"<xmin>{xmin}</xmin><ymin>{ymin}</ymin><xmax>{xmax}</xmax><ymax>{ymax}</ymax>"
+        items.append(f"<object><name>{name}</name><bndbox>{corners}</bndbox></object>")
+    path.write_text(f"<annotation>{size}{''.join(items)}</annotation>")
     return path
 
 
 def cut(path, keep):
-    """Keeps the first bytes of a file."""
+    """Cut a file to its first `keep` bytes."""
     path.write_bytes(path.read_bytes()[:keep])
 
 
 def write_tar(path, members, mode="w"):
-    """members: (name, bytes)."""
+    """Write an archive with these members, each a tuple (name, bytes)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, mode) as tar:
         for name, content in members:
@@ -99,10 +93,15 @@ def write_tar(path, members, mode="w"):
 
 
 def write_parquet(path, images, labels):
-    """images: mappings of bytes and path, two rows a group."""
+    """Write a file with two rows per row group.
+
+    Args:
+        images: Dictionaries with the keys `bytes` and `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    of_images = pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
-    pq.write_table(pa.table({"image": of_images, "label": labels}), path, row_group_size=2)
+    image_column = pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    table = pa.table({"image": image_column, "label": labels})
+    pq.write_table(table, path, row_group_size=2)
     return path
 
 
@@ -115,18 +114,27 @@ SQUARE = [[10, 5, 20, 5, 20, 15, 10, 15]]  # a polygon of x 10 to 20, y 5 to 15
 
 
 def run_lengths(x0, y0, x1, y1, width=40, height=30):
-    """A rectangle column by column, as an uncompressed crowd has it."""
+    """Return the uncompressed run lengths of a rectangle, column by column as COCO's crowds."""
     pixels = np.zeros((height, width), dtype=bool)
     pixels[y0:y1, x0:x1] = True
     values = pixels.flatten(order="F")
+
     ends = np.flatnonzero(np.diff(values)) + 1
     counts = np.diff([0, *ends, len(values)]).tolist()
-    return {"counts": counts if not values[0] else [0, *counts], "size": [height, width]}
+    if values[0]:
+        counts = [0, *counts]  # the first run is always of pixels outside the region
+    return {"counts": counts, "size": [height, width]}
 
 
 def annotation(number, image, category, box, region, crowd=0):
-    ids = {"id": number, "image_id": image, "category_id": category}
-    return {**ids, "bbox": box, "segmentation": region, "iscrowd": crowd}
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "bbox": box,
+        "segmentation": region,
+        "iscrowd": crowd,
+    }
 
 
 ANNOTATIONS = [
@@ -147,19 +155,25 @@ SYNSETS = [f"n{number:02d}" for number in range(12)]
 
 
 def write_s_mask(root, *values, shape=(30, 40)):
-    """values: (rows, or rows and columns; number), red + 256 green; 0 elsewhere."""
+    """Write a mask of ImageNet-S, in which a category's number is red + 256 green.
+
+    Args:
+        values: Tuples (an index of pixels, their number). All other pixels are 0.
+    """
     numbers = np.zeros(shape, dtype=int)
-    for place, number in values:
-        numbers[place] = number
-    colours = np.stack([numbers % 256, numbers // 256, numbers * 0], 2).astype(np.uint8)
+    for pixels, number in values:
+        numbers[pixels] = number
+    red = numbers % 256
+    green = numbers // 256
+    colours = np.stack([red, green, np.zeros_like(red)], 2).astype(np.uint8)
     path = root / "validation-segmentation/n07/a.png"
     Image.fromarray(colours).save(path)
     return path
 
 
-BIRD_SIDE, BIRD_PARTS = 16, ("beak", "eye", "foot", "tail", "wing")
-# the wing isn't seen
-BIRD_PLACES = {
+BIRD_SIDE = 16
+BIRD_PARTS = ("beak", "eye", "foot", "tail", "wing")
+BIRD_PLACES = {  # (row, column); the wing isn't seen
     "beak": (2, 2),
     "eye": (2, 8),
     "foot": (12, 4),
@@ -174,15 +188,17 @@ BIRD_COLOURS = {
 BIRD = "1/000002"
 
 
-def draw_bird(left, colours=None):
-    """(16, 16, 4): squares of 3 x 3 pixels for these parts, in one grey for each or in these
-    colours.
+def draw_bird(parts, colours=None):
+    """Draw each part as a square of 3 x 3 pixels, in a grey of its own or in these colours.
+
+    Returns:
+        A picture of (16, 16, 4) values.
     """
-    picture = np.full(
-        (BIRD_SIDE, BIRD_SIDE, 4), (0, 0, 0, 255) if colours else (90, 90, 90, 255), dtype=np.uint8
-    )
+    ground = (0, 0, 0, 255) if colours else (90, 90, 90, 255)
+    picture = np.full((BIRD_SIDE, BIRD_SIDE, 4), ground, dtype=np.uint8)
     for part, (row, column) in BIRD_PLACES.items():
-        if part in left:
-            shade = 110 + 20 * BIRD_PARTS.index(part)
-            picture[row : row + 3, column : column + 3, :3] = colours[part] if colours else shade
+        if part in parts:
+            grey = 110 + 20 * BIRD_PARTS.index(part)
+            square = picture[row : row + 3, column : column + 3, :3]
+            square[:] = colours[part] if colours else grey
     return Image.fromarray(picture)

@@ -23,8 +23,9 @@ from tests.data.builders import (
 
 @pytest.fixture
 def imagenet_root(tmp_path):
-    """Two images of class n03, one of n01; the first with two boxes; none of n02, whose index is 1
-    all the same.
+    """Two images of class n03 and one of n01; the first has two boxes.
+
+    No image has class n02, which is listed and therefore has index 1.
     """
     (tmp_path / "LOC_synset_mapping.txt").write_text(
         "n01 tench, Tinca tinca\nn02 goldfish\nn03 great white shark\n"
@@ -32,38 +33,40 @@ def imagenet_root(tmp_path):
     for seed, (synset, number) in enumerate((("n03", 1), ("n01", 2), ("n03", 3))):
         stem = f"ILSVRC2012_val_0000000{number}"
         save(tmp_path / "val" / synset / f"{stem}.JPEG", seed=seed)
-        boxes = (
-            [(synset, 0, 0, 39, 29), (synset, 4, 5, 6, 7)]
-            if number == 1
-            else [(synset, 10, 10, 19, 14)]
-        )
+        boxes = [(synset, 10, 10, 19, 14)]
+        if number == 1:
+            boxes = [(synset, 0, 0, 39, 29), (synset, 4, 5, 6, 7)]
         xml(tmp_path / "Annotations/CLS-LOC/val" / f"{stem}.xml", boxes)
     return tmp_path
 
 
 @pytest.fixture
 def voc_root(tmp_path):
-    """Three images: one of a dog and a larger person with a mask, one of a cat without a mask, one
-    without boxes.
+    """Three images: a dog and a larger person, a cat, and an image without boxes.
+
+    Only the first image has a mask.
     """
     root = tmp_path / "VOCdevkit" / "VOC2012"
     for seed, name in enumerate(("2007_1", "2007_2", "2007_3")):
         save(root / "JPEGImages" / f"{name}.jpg", seed=seed)
     xml(root / "Annotations/2007_1.xml", [("dog", 1, 1, 10, 20), ("person", 11, 1, 40, 30)])
     xml(root / "Annotations/2007_2.xml", [("cat", 5, 6, 7, 8)])
+
     mask = np.zeros((30, 40), dtype=np.uint8)
     mask[0:20, 0:10] = 12  # dog
     mask[0:30, 10:40] = 15  # person
     mask[29, :] = 255
-    # grey; a palette makes it what VOC stores: numbers that only look coloured
     picture = Image.fromarray(mask)
-    picture.putpalette([value for number in range(256) for value in (number, 255 - number, 7)])
+    # The palette makes the grey picture what VOC stores: numbers that only look coloured.
+    palette = []
+    for number in range(256):
+        palette += [number, 255 - number, 7]
+    picture.putpalette(palette)
     (root / "SegmentationClass").mkdir()
     picture.save(root / "SegmentationClass/2007_1.png")
-    for image_set, names in (
-        ("Main", ["2007_3", "2007_1", "2007_2"]),
-        ("Segmentation", ["2007_1"]),
-    ):
+
+    names_by_image_set = {"Main": ["2007_3", "2007_1", "2007_2"], "Segmentation": ["2007_1"]}
+    for image_set, names in names_by_image_set.items():
         (root / "ImageSets" / image_set).mkdir(parents=True)
         (root / "ImageSets" / image_set / "val.txt").write_text("\n".join(names) + "\n")
     return tmp_path
@@ -80,6 +83,7 @@ def folder_root(tmp_path):
 
 @pytest.fixture
 def coco_root(tmp_path):
+    """Three images: only crowds on 3, nothing on 5, a dog, a person and a crowd on 7."""
     images = []
     for number, name in ((7, "000007.jpg"), (3, "000003.jpg"), (5, "000005.jpg")):
         save(tmp_path / "val2017" / name, seed=number)
@@ -91,9 +95,8 @@ def coco_root(tmp_path):
 @pytest.fixture
 def imagenet_s_root(tmp_path):
     """Two categories, n03 and n07, numbered 1 and 2 in the masks; the second image has no mask."""
-    (tmp_path / "LOC_synset_mapping.txt").write_text(
-        "".join(f"{name} name of {name}\n" for name in SYNSETS)
-    )
+    mapping = "".join(f"{name} name of {name}\n" for name in SYNSETS)
+    (tmp_path / "LOC_synset_mapping.txt").write_text(mapping)
     for seed, name in enumerate(("n07/a", "n03/b")):
         save(tmp_path / "validation" / f"{name}.JPEG", seed=seed)
     (tmp_path / "validation-segmentation/n07").mkdir(parents=True)
@@ -103,25 +106,25 @@ def imagenet_s_root(tmp_path):
 
 @pytest.fixture
 def funnybirds_root(tmp_path):
-    """Two classes, three images; the third, of class 1, with its part map and versions."""
-    (tmp_path / "classes.json").write_text(
-        json.dumps([{"class_idx": number, "parts": {}} for number in range(2)])
-    )
-    (tmp_path / "dataset_test.json").write_text(
-        json.dumps([{"class_idx": label} for label in (1, 0, 1)])
-    )
-    files = {
+    """Three images of two classes; the third, of class 1, has a part map and versions."""
+    classes = [{"class_idx": number, "parts": {}} for number in range(2)]
+    (tmp_path / "classes.json").write_text(json.dumps(classes))
+    images = [{"class_idx": label} for label in (1, 0, 1)]
+    (tmp_path / "dataset_test.json").write_text(json.dumps(images))
+
+    parts_by_name = {
         "test/1/000000": BIRD_PARTS,
         "test/0/000001": BIRD_PARTS,
         f"test/{BIRD}": BIRD_PARTS,
         f"test_interventions/{BIRD}/body_": (),
     }
-    for part in BIRD_PARTS:
-        left = sorted({*BIRD_PARTS} - {part})
-        files[f"test_interventions/{BIRD}/body_{'_'.join(left)}"] = left
-    for name, left in files.items():
+    for removed in BIRD_PARTS:
+        remaining = sorted({*BIRD_PARTS} - {removed})
+        parts_by_name[f"test_interventions/{BIRD}/body_{'_'.join(remaining)}"] = remaining
+    for name, parts in parts_by_name.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        draw_bird(left).save(tmp_path / f"{name}.png")
+        draw_bird(parts).save(tmp_path / f"{name}.png")
+
     (tmp_path / "test_part_map/1").mkdir(parents=True)
     draw_bird(BIRD_PARTS, BIRD_COLOURS).save(tmp_path / f"test_part_map/{BIRD}.png")
     return tmp_path

@@ -16,8 +16,9 @@ from tests.data.builders import AS_STORED, PLAIN, load, save, scenes, xml
 
 
 def rows(items):
-    """(image id, target or None) of every row, and (image id, status) of every bad image, in the
-    order yielded.
+    """Return the outcomes in the order of the items.
+
+    They are (image id, target or None) of every row, and (image id, status) of every bad image.
     """
     outcomes = []
     for item in items:
@@ -30,37 +31,45 @@ def rows(items):
 
 
 def test_what_annotations_say_of_the_explained_classes_row_by_row():
-    box, other = torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 1.0, 4.0, 4.0]])
-    objects = torch.tensor([1, 2]), torch.cat([box, other])
-    notes = (Annotation(*objects, stored_pixel=(2.0, 0.5)), Annotation(objects[0][:1], box))
-    batch = Batch(torch.zeros(2, 3, 4, 4), ("a", "b"), torch.tensor([1, 0]), notes)
-    about = batch.annotations_of(batch.targets, classes=3)
-    assert about["stored_pixels"] == ((2.0, 0.5), (1.0, 1.0))
-    assert [boxes.tolist() for boxes in about["boxes"]] == [box.tolist(), []]
-    assert about["wrong_class"].tolist() == [False, True]
-    assert [note.labels.tolist() for note in about["others"]] == [[2], [1]]
-    assert set(
-        replace(batch, annotations=()).annotations_of(batch.targets, classes=3).values()
-    ) == {None}
+    box = torch.tensor([[0.0, 0.0, 2.0, 2.0]])
+    other_box = torch.tensor([[1.0, 1.0, 4.0, 4.0]])
+    two_boxes = torch.cat([box, other_box])
+    two_objects = Annotation(torch.tensor([1, 2]), two_boxes, stored_pixel=(2.0, 0.5))
+    one_object = Annotation(torch.tensor([1]), box)
+    images = torch.zeros(2, 3, 4, 4)
+    targets = torch.tensor([1, 0])
+    batch = Batch(images, ("a", "b"), targets, (two_objects, one_object))
+
+    fields = batch.annotations_of(batch.targets, classes=3)
+
+    assert fields["stored_pixels"] == ((2.0, 0.5), (1.0, 1.0))
+    assert [boxes.tolist() for boxes in fields["boxes"]] == [box.tolist(), []]
+    assert fields["wrong_class"].tolist() == [False, True]
+    assert [note.labels.tolist() for note in fields["others"]] == [[2], [1]]
+    without = replace(batch, annotations=()).annotations_of(batch.targets, classes=3)
+    assert set(without.values()) == {None}
 
 
 def test_rows_by_target_rule_in_full_batches_and_in_the_order_of_indices():
     dataset = scenes()
     by_label = [(image_id, dataset.draw(index).label) for index, image_id in enumerate(dataset.ids)]
     assert rows(batches(dataset, range(20), PLAIN, "label", 8)) == by_label
-    of_each = [
-        (dataset.ids[index], label) for index in range(20) for label in dataset.labels(index)
+
+    by_each_label = []
+    for index in range(20):
+        by_each_label += [(dataset.ids[index], label) for label in dataset.labels(index)]
+    loaded = list(batches(dataset, range(20), PLAIN, "each_label", 7))
+    assert rows(loaded) == by_each_label
+    num_rows = len(by_each_label)
+    assert [len(batch) for batch in loaded] == [
+        min(7, num_rows - start) for start in range(0, num_rows, 7)
     ]
-    each = list(batches(dataset, range(20), PLAIN, "each_label", 7))
-    assert rows(each) == of_each
-    assert [len(batch) for batch in each] == [
-        len(of_each[start : start + 7]) for start in range(0, len(of_each), 7)
-    ]
+
     (batch,) = batches(dataset, range(4), PLAIN, "predicted", 8)
     assert batch.targets is None
-    assert [len(note.labels) for note in batch.annotations] == [
-        len(dataset.draw(i).objects) for i in range(4)
-    ]
+    num_objects = [len(dataset.draw(index).objects) for index in range(4)]
+    assert [len(note.labels) for note in batch.annotations] == num_objects
+
     (batch,) = batches(dataset, [7, 3, 12], PLAIN, "label", 8)
     for row, index in enumerate([7, 3, 12]):
         image, annotation = PLAIN(dataset.read(index))
@@ -92,24 +101,24 @@ def test_an_image_without_a_class_is_yielded_and_a_class_outside_the_crop_isn_t(
     dataset = load("voc", voc_root)
     for rule in ("label", "each_label"):
         assert rows(batches(dataset, range(3), PLAIN, rule, 8))[0] == ("2007_3", "no_annotation")
-        (why,) = (item.message for item in batches(dataset, [2], PLAIN, rule))
-        assert why.startswith(f"has no class to explain with target={rule}; there is no annotation")
+        (bad,) = batches(dataset, [2], PLAIN, rule)
+        message = f"has no class to explain with target={rule}; there is no annotation"
+        assert bad.message.startswith(message)
     assert len(rows(batches(dataset, range(3), PLAIN, "predicted", 8))) == 3
-    xml(
-        voc_root / "VOCdevkit/VOC2012/Annotations/2007_2.xml",
-        [("cat", 1, 1, 2, 30), ("cow", 15, 1, 26, 30)],
-    )
-    # of 40 x 30 the crop keeps columns 15 to 24: the cow
+
+    path = voc_root / "VOCdevkit/VOC2012/Annotations/2007_2.xml"
+    xml(path, [("cat", 1, 1, 2, 30), ("cow", 15, 1, 26, 30)])
+    # The crop keeps columns 15 to 24 of 40 x 30 pixels: the cow.
     cropped = Preprocessing(30, 10, (0, 0, 0), (1, 1, 1))
     assert rows(batches(load("voc", voc_root), [1], cropped, "each_label", 8)) == [("2007_2", 9)]
 
 
 def test_malformed_annotations_are_noted(imagenet_root):
     (imagenet_root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml").unlink()
-    with pytest.warns(
-        ImageProblem, match=r"^n01/ILSVRC2012_val_00000002.JPEG: there is no annotation .*2.xml"
-    ):
-        (batch,) = batches(load("imagenet", imagenet_root), range(3), PLAIN, "label", 8, workers=1)
+    dataset = load("imagenet", imagenet_root)
+    message = r"^n01/ILSVRC2012_val_00000002.JPEG: there is no annotation .*2.xml"
+    with pytest.warns(ImageProblem, match=message):
+        (batch,) = batches(dataset, range(3), PLAIN, "label", 8, workers=1)
     assert [len(boxes) for boxes in batch.boxes(batch.targets)] == [0, 2, 1]
 
 

@@ -1,5 +1,6 @@
-"""Images equal torchvision's transforms bit by bit; boxes and masks follow them, on rectangles
-worked by hand.
+"""Images equal torchvision's transforms bit by bit; boxes and masks follow them.
+
+Boxes and masks are checked on rectangles worked out by hand.
 """
 
 import numpy as np
@@ -18,9 +19,8 @@ MODES = {name: transforms.InterpolationMode(name) for name in ("bilinear", "bicu
 
 
 def noise(width, height, seed=0):
-    return Image.fromarray(
-        np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    )
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
 
 
 def plain(resize=None, crop=None):
@@ -28,18 +28,20 @@ def plain(resize=None, crop=None):
 
 
 def annotated(preprocessing, image, *objects, **fields):
-    """The preprocessed image, and its annotation."""
+    """Return the preprocessed image, and its annotation."""
     return preprocessing(Sample(image, "image", objects=objects, **fields))
 
 
 def by_torchvision(image, resize, crop, mean, std, interpolation):
-    return transforms.Compose([
-        *([transforms.Grayscale()] if len(mean) == 1 else []),
+    steps = [
         transforms.Resize(resize, MODES[interpolation], antialias=True),
         transforms.CenterCrop(crop),
         transforms.ToTensor(),
         transforms.Normalize(mean, std),
-    ])(image)  # fmt: skip
+    ]
+    if len(mean) == 1:
+        steps.insert(0, transforms.Grayscale())
+    return transforms.Compose(steps)(image)
 
 
 @pytest.mark.parametrize(
@@ -48,10 +50,10 @@ def by_torchvision(image, resize, crop, mean, std, interpolation):
 @pytest.mark.parametrize("resize", [256, 200, (144, 150)])
 @pytest.mark.parametrize("interpolation", MODES)
 def test_image_equals_torchvision_bit_by_bit(size, resize, interpolation):
-    settings = (resize, 224, MEAN, STD, interpolation)
-    actual, _ = annotated(Preprocessing(*settings), noise(*size))
+    actual, _ = annotated(Preprocessing(resize, 224, MEAN, STD, interpolation), noise(*size))
+    expected = by_torchvision(noise(*size), resize, 224, MEAN, STD, interpolation)
     assert actual.dtype == torch.float32
-    assert torch.equal(actual, by_torchvision(noise(*size), *settings))
+    assert torch.equal(actual, expected)
 
 
 @pytest.mark.parametrize("interpolation", MODES)
@@ -59,44 +61,47 @@ def test_image_equals_torchvision_bit_by_bit(size, resize, interpolation):
 def test_an_image_of_each_number_of_channels_equals_torchvision_and_is_denormalised(
     interpolation, mean, std
 ):
-    image, settings = noise(100, 80), (60, 48, mean, std, interpolation)
-    preprocessing = Preprocessing(*settings)
+    image = noise(100, 80)
+    preprocessing = Preprocessing(60, 48, mean, std, interpolation)
     actual, _ = annotated(preprocessing, image)
     assert actual.shape == (len(mean), 48, 48)
-    assert torch.equal(actual, by_torchvision(image, *settings))
+    assert torch.equal(actual, by_torchvision(image, 60, 48, mean, std, interpolation))
+
     picture = preprocessing.denormalise(actual[None])[0]
-    assert (picture.shape, picture.dtype) == ((48, 48, 3), np.uint8)
-    assert np.array_equal(
-        picture, np.asarray(preprocessing.picture(Sample(image, "image")).convert("RGB"))
-    )
+    assert picture.shape == (48, 48, 3)
+    assert picture.dtype == np.uint8
+    expected = preprocessing.picture(Sample(image, "image")).convert("RGB")
+    assert np.array_equal(picture, np.asarray(expected))
 
 
 @pytest.mark.parametrize(
     ("mean", "std"), [(MEAN, STD), ((0.5,) * 3, (0.25, 1 / 3, 7.0)), ((0.4,), (0.2,))]
 )
 def test_every_value_is_normalised_as_torchvision_does_bit_by_bit(mean, std):
-    """Divided by 255 in float32, the mean subtracted, divided by the deviation, in this order; of
-    batches too.
+    """Check single images and batches.
+
+    Values are divided by 255 in float32, then the mean is subtracted, then the deviation divides.
     """
-    values = (
-        torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(len(mean), -1, -1).contiguous()
-    )
+    all_values = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
+    values = all_values.expand(len(mean), -1, -1).contiguous()
     functional = transforms.functional
     image = functional.to_pil_image(values)
     expected = functional.normalize(functional.to_tensor(image), mean, std)
+
     preprocessing = Preprocessing(None, None, mean, std)
     actual = preprocessing.normalised(preprocessing.pixels(Sample(image, "image")))
+
     assert actual.dtype == torch.float32
     assert torch.equal(actual, expected)
-    assert torch.equal(
-        preprocessing.normalised(torch.stack([values, values])), torch.stack([expected, expected])
-    )
+    batch = preprocessing.normalised(torch.stack([values, values]))
+    assert torch.equal(batch, torch.stack([expected, expected]))
     assert torch.equal(annotated(preprocessing, image)[0], expected)
 
 
 def test_boxes_through_resize_and_crop_by_hand():
-    """400 x 200, shorter side to 100: halves to 200 x 100. A crop of 100 starts at x = 50, y =
-    0.
+    """Check an image of 400 x 200 whose shorter side becomes 100.
+
+    The image is halved to 200 x 100. The crop of 100 starts at x = 50, y = 0.
     """
     objects = (
         (3, (120.0, 20.0, 260.0, 180.0)),  # halves to 60..130, 10..90, moves left by 50
@@ -113,14 +118,14 @@ def test_boxes_through_resize_and_crop_by_hand():
 def test_boxes_and_masks_by_hand_also_in_the_padding_of_a_large_crop():
     _, annotation = annotated(plain((50, 300)), noise(100, 200), (1, (10.0, 20.0, 30.0, 60.0)))
     assert annotation.boxes.tolist() == [[30, 5, 90, 15]]  # scaled per axis
-    _, annotation = annotated(
-        plain((1, 2)), noise(4, 2), mask=np.array([[0, 0, 9, 9], [0, 0, 9, 9]])
-    )
+
+    mask = np.array([[0, 0, 9, 9], [0, 0, 9, 9]])
+    _, annotation = annotated(plain((1, 2)), noise(4, 2), mask=mask)
     assert annotation.mask.tolist() == [[0, 9]]  # the nearest pixel's
+
     mask = np.zeros((20, 10), dtype=int)
-    image, annotation = annotated(
-        plain(crop=15), noise(10, 20), (1, (0.0, 0.0, 10.0, 20.0)), mask=mask
-    )
+    whole_image = (1, (0.0, 0.0, 10.0, 20.0))
+    image, annotation = annotated(plain(crop=15), noise(10, 20), whole_image, mask=mask)
     assert image.shape == (3, 15, 15)
     assert annotation.boxes.tolist() == [[2, 0, 12, 15]]  # 5 columns of padding: 2 left, 3 right
     assert (annotation.mask[:, 2:12] == 0).all()
@@ -132,25 +137,32 @@ def test_boxes_and_masks_by_hand_also_in_the_padding_of_a_large_crop():
     ("resize", "crop"), [(128, 97), (64, 63), ((90, 120), 80), (None, 101), (150, None)]
 )
 def test_image_box_and_mask_stay_aligned(size, resize, crop):
-    """A white rectangle on black: after any resize and crop, box and mask lie on its white pixels
-    (to one pixel).
+    """Check that after any resize and crop, box and mask lie on the white pixels, to one pixel.
+
+    The image is a white rectangle on black.
     """
     width, height = size
-    x0, y0, x1, y1 = width // 2 - 40, height // 2 - 30, width // 2 + 25, height // 2 + 45
-    picture = np.zeros((height, width, 3), dtype=np.uint8)
-    picture[y0:y1, x0:x1] = 255
-    mask = np.where(picture[..., 0] > 0, 7, -1)
+    x0 = width // 2 - 40
+    y0 = height // 2 - 30
+    x1 = width // 2 + 25
+    y1 = height // 2 + 45
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels[y0:y1, x0:x1] = 255
+    mask = np.where(pixels[..., 0] > 0, 7, -1)
+
     image, annotation = annotated(
-        plain(resize, crop), Image.fromarray(picture), (7, (x0, y0, x1, y1)), mask=mask
+        plain(resize, crop), Image.fromarray(pixels), (7, (x0, y0, x1, y1)), mask=mask
     )
-    rows, columns = torch.nonzero(image[0] > 0.5, as_tuple=True)
+
+    is_white = image[0] > 0.5
+    rows, columns = torch.nonzero(is_white, as_tuple=True)
     box = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
     assert (annotation.boxes[0] - box).abs().max() <= 1
     assert annotation.mask.shape == image.shape[1:]
     assert set(annotation.mask.unique().tolist()) == {-1, 7}
-    num_different = ((annotation.mask == 7) != (image[0] > 0.5)).sum()
-    # at most half of the rectangle's outline
-    assert num_different <= len(rows.unique()) + len(columns.unique())
+    num_different = ((annotation.mask == 7) != is_white).sum()
+    half_of_the_outline = len(rows.unique()) + len(columns.unique())
+    assert num_different <= half_of_the_outline
 
 
 @pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1), (10_000, 40), (30, 10_000)])
@@ -164,7 +176,8 @@ def test_extreme_aspect_ratios(size):
 def test_too_large_resize_is_a_bad_image():
     with pytest.raises(BadImage, match="10000 x 1 pixels") as caught:
         STANDARD(Sample(noise(10_000, 1), "thin"))
-    assert (caught.value.image_id, caught.value.status) == ("thin", "bad_image")
+    assert caught.value.image_id == "thin"
+    assert caught.value.status == "bad_image"
 
 
 CHANNELS = r"three of each for an RGB network, one of each for a grey one.*ab\.explain"
@@ -184,11 +197,19 @@ def test_invalid_settings_are_refused(settings, message):
         Preprocessing(256, 224, *settings)
 
 
-@pytest.mark.parametrize(("resize", "most", "sentence"), [
-    (96, 192, "more than half; set model.crop to at most 192, or model.resize=193"),
-    ((30, 40), 80, "more than half; set model.crop to at most 80, or model.resize=81"),
-    (None, 2048, "needs images that are resized; set model.resize=2049 too, or model.crop to at most 2048"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("resize", "most", "sentence"),
+    [
+        (96, 192, "more than half; set model.crop to at most 192, or model.resize=193"),
+        ((30, 40), 80, "more than half; set model.crop to at most 80, or model.resize=81"),
+        (
+            None,
+            2048,
+            "needs images that are resized; set model.resize=2049 too, or model.crop to at most "
+            "2048",
+        ),
+    ],
+)
 def test_a_crop_is_at_most_twice_the_resized_side_or_bounded(resize, most, sentence):
     assert Preprocessing(resize, most, MEAN, STD).size == (most, most)
     with pytest.raises(BenchError, match=sentence):
@@ -198,21 +219,29 @@ def test_a_crop_is_at_most_twice_the_resized_side_or_bounded(resize, most, sente
 @pytest.mark.parametrize("space", [(9,), (4, 6), (2, 3, 4)])
 @pytest.mark.parametrize("channels", [1, 5])
 def test_an_array_is_taken_as_it_is_with_its_boxes_and_mask(space, channels):
-    """Numbers keep their type until a mean and a deviation of their own are taken off."""
-    image = np.arange(channels * np.prod(space), dtype=np.int16).reshape(channels, *space) - 7
-    mask, box = np.full(space, 1), (0.0,) * len(space) + tuple(map(float, reversed(space)))
+    """Check that numbers keep their type until a mean and a deviation are applied."""
+    shape = (channels, *space)
+    image = np.arange(channels * np.prod(space), dtype=np.int16).reshape(shape) - 7
+    mask = np.full(space, 1)
+    box = (0.0,) * len(space) + tuple(map(float, reversed(space)))
     sample = Sample(image, "a", 1, ((1, box),), mask)
-    for mean, std in (((), ()), ((3.0,), (2.0,)), ((3.0,) * channels, (2.0,) * channels)):
-        preprocessing = Preprocessing(None, None, mean, std, shape=(channels, *space))
+    unscaled = ((), ())
+    for_all_channels = ((3.0,), (2.0,))
+    per_channel = ((3.0,) * channels, (2.0,) * channels)
+    for mean, std in (unscaled, for_all_channels, per_channel):
+        preprocessing = Preprocessing(None, None, mean, std, shape=shape)
         values, annotation = preprocessing(sample)
         assert preprocessing.pixels(sample).dtype == torch.int16
-        assert torch.equal(values, torch.from_numpy((image - 3) / 2 if mean else image).float())
-        assert (sample.size, annotation.boxes.tolist()) == (space, [list(box)])
+        expected = (image - 3) / 2 if mean else image
+        assert torch.equal(values, torch.from_numpy(expected).float())
+        assert sample.size == space
+        assert annotation.boxes.tolist() == [list(box)]
         assert torch.equal(annotation.mask, torch.ones(space, dtype=torch.long))
+
     for wrong in ({"resize": 8}, {"crop": 8}, {"mean": (1.0, 2.0), "std": (1.0, 1.0)}):
         settings = {"resize": None, "crop": None, "mean": (), "std": (), **wrong}
         with pytest.raises(BenchError, match=r"set model\."):
-            Preprocessing(**settings, shape=(channels, *space))
+            Preprocessing(**settings, shape=shape)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
@@ -232,7 +261,7 @@ def test_a_call_with_what_is_no_photograph_is_one_sentence(tmp_path):
         plain(60, 48)(array)
     with pytest.raises(BenchError, match="there is no file"):
         plain(60, 48)(tmp_path / "none.png")
-    of_arrays = Preprocessing(None, None, (0.5,), (0.25,), shape=(1, 8))
+    for_arrays = Preprocessing(None, None, (0.5,), (0.25,), shape=(1, 8))
     with pytest.raises(BenchError, match=r"give preprocessing.normalised\(tensor\)"):
-        of_arrays(noise(100, 80))
-    assert torch.equal(of_arrays.normalised(torch.ones(1, 8)), torch.full((1, 8), 2.0))
+        for_arrays(noise(100, 80))
+    assert torch.equal(for_arrays.normalised(torch.ones(1, 8)), torch.full((1, 8), 2.0))

@@ -1,6 +1,4 @@
-"""The photographs of real_root: class indices, boxes and masks agree with what is known about
-them.
-"""
+"""The photographs of real_root: classes, boxes and masks agree with what is known about them."""
 
 import csv
 
@@ -20,20 +18,22 @@ def test_imagenet_matches_the_provenance_file(real_root):
         solutions = {f"{row['wnid']}/{row['filename']}": row for row in csv.DictReader(file)}
     assert set(dataset.ids) == set(solutions)
     assert len(dataset.classes) == 1000
+
     for index in subset(dataset, 60, 0):
-        sample, row = dataset.read(index), solutions[dataset.ids[index]]
-        assert sample.label == int(row["class_index"])
-        assert sample.image.size == (int(row["width"]), int(row["height"]))
-        assert len(sample.objects) == int(row["boxes"])
+        sample = dataset.read(index)
+        solution = solutions[dataset.ids[index]]
+        assert sample.label == int(solution["class_index"])
+        assert sample.image.size == (int(solution["width"]), int(solution["height"]))
+        assert len(sample.objects) == int(solution["boxes"])
         assert sample.problems == ()
-    assert labels(dataset) == [
-        (int(solutions[image_id]["class_index"]),) for image_id in dataset.ids
-    ]
+    class_indices = [int(solutions[image_id]["class_index"]) for image_id in dataset.ids]
+    assert labels(dataset) == [(class_index,) for class_index in class_indices]
 
 
 def test_voc_masks_match_boxes(real_root):
-    """Classes are the same, and the mask of an object that is alone fills its box but for the
-    border's 5 pixels.
+    """Check that classes are the same, and that the mask of a single object fills its box.
+
+    The border of an object, which is 5 pixels wide, is no part of its mask.
     """
     dataset = load("voc", real_root / "data", image_set="Segmentation")
     overlaps = []
@@ -50,10 +50,9 @@ def test_voc_masks_match_boxes(real_root):
 
 
 def overlap(first, second):
-    """Intersection over union of two boxes."""
-    sides = [
-        min(first[2 + axis], second[2 + axis]) - max(first[axis], second[axis]) for axis in (0, 1)
-    ]
-    area = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
-    both = max(sides[0], 0) * max(sides[1], 0)
-    return both / (sum(area) - both)
+    """Return the intersection over union of two boxes."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    intersection = max(width, 0) * max(height, 0)
+    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (first, second)]
+    return intersection / (sum(areas) - intersection)

@@ -1,6 +1,4 @@
-"""From a configuration to the images chosen: load, subset, check_labels and the files of
-conf/data.
-"""
+"""The choice of images by a configuration: load, subset, check_labels and files of conf/data."""
 
 import inspect
 
@@ -15,16 +13,14 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from tests.data.builders import load, scenes
 
-# of another data set, whose file is a part of theirs
-MADE_OF = (
-    "mosaic",
-    "mosaic_focus",
-    "pasted",
-)
+# Each is made of another data set, whose file is a part of its file.
+MADE_OF = ("mosaic", "mosaic_focus", "pasted")
 
 
 def test_the_label_of_several_objects_is_that_of_the_largest_box():
-    flat, high, small = (0.0, 90.0, 20.0, 92.0), (0.0, 0.0, 10.0, 30.0), (5.0, 80.0, 9.0, 95.0)
+    flat = (0.0, 90.0, 20.0, 92.0)
+    high = (0.0, 0.0, 10.0, 30.0)
+    small = (5.0, 80.0, 9.0, 95.0)
     assert largest(((1, flat), (2, high), (3, small))) == 2
     assert largest(((3, high), (2, high))) == 3  # the first of equals
     assert largest(()) is None
@@ -34,27 +30,29 @@ def test_subset_is_chosen_by_seed_without_replacement_in_order():
     dataset = scenes(50)
     first = subset(dataset, 10, 0)
     assert list(first) == sorted(set(first))
-    assert (len(first), subset(dataset, 10, 0)) == (10, first)
+    assert len(first) == 10
+    assert subset(dataset, 10, 0) == first
     assert subset(dataset, None, 0) == subset(dataset, 50, 3) == tuple(range(50))
-    assert set().union(*(subset(dataset, 10, seed) for seed in range(40))) == set(range(50))
+    chosen = set()
+    for seed in range(40):
+        chosen.update(subset(dataset, 10, seed))
+    assert chosen == set(range(50))
     for size in (0, -1, 51):
         with pytest.raises(BenchError, match="50 images"):
             subset(dataset, size, 0)
 
 
 def test_only_classes(imagenet_root, voc_root):
-    """By class, name or index; the class indices stay those of all classes."""
+    """Check classes given by id, name or index; class indices stay those of all classes."""
     dataset = load("imagenet", imagenet_root)
     for only_classes in (["n03"], ["great white shark"], [2]):
         assert subset(dataset, None, 0, only_classes) == (1, 2)
     assert dataset.labels(1) == (2,)
     assert len(subset(dataset, 1, 0, ["n03"])) == 1
+
     voc = load("voc", voc_root)
-    # one of an image's several classes is enough
-    assert subset(voc, None, 0, ["dog", "cat"]) == (
-        0,
-        1,
-    )
+    dogs_and_cats = subset(voc, None, 0, ["dog", "cat"])
+    assert dogs_and_cats == (0, 1)  # one of an image's several classes is enough
 
 
 @pytest.mark.parametrize(
@@ -75,54 +73,68 @@ def test_only_classes_error_messages(imagenet_root, only_classes, size, message)
 def test_check_labels_refuses_labels_out_of_range(imagenet_root, voc_root):
     dataset = load("imagenet", imagenet_root)
     check_labels(dataset, range(3), 3)
-    check_labels(dataset, [0], 1)  # only the images asked for
+    check_labels(dataset, [0], 1)  # only the given images count
     with pytest.raises(BenchError, match=r"class 2, but .* 0 to 1; set data\.classes"):
         check_labels(dataset, range(3), 2)
-    with pytest.raises(BenchError, match="class 14"):  # of all objects
+    with pytest.raises(BenchError, match="class 14"):  # the labels of all objects count
         check_labels(load("voc", voc_root), range(3), 14)
 
 
 def test_dataset_names_are_the_yaml_files():
-    of_files = ["arrays", "coco", "folder", "funnybirds", "imagenet", "imagenet_s", "imagenet_v2"]
-    of_files += ["parquet", "voc", "webdataset"]
+    read_from_files = [
+        "arrays",
+        "coco",
+        "folder",
+        "funnybirds",
+        "imagenet",
+        "imagenet_s",
+        "imagenet_v2",
+        "parquet",
+        "voc",
+        "webdataset",
+    ]
     drawn = [
         "hard_patches",
         "hard_scenes",
         "planted",
+        "planted_signals",
+        "planted_volumes",
         "scenes",
         "scenes_many",
         "scenes_marked",
+        "scenes_repeated",
         "signals",
+        "synthetic_shapes",
         "volumes",
     ]
-    drawn += ["planted_signals", "planted_volumes", "scenes_repeated", "synthetic_shapes"]
-    assert entry_names("data") == sorted([*of_files, *MADE_OF, *drawn])
+    assert entry_names("data") == sorted([*read_from_files, *MADE_OF, *drawn])
 
 
 def entry(name):
-    """The settings of a file, over those of the one on which it builds."""
+    """Return the settings of a file, merged over those of the file on which it builds."""
     config = yaml.safe_load((plugins.conf_folder() / "data" / f"{name}.yaml").read_text())
-    return (
-        config
-        if name in MADE_OF or "defaults" not in config
-        else {**entry(*config.pop("defaults")), **config}
-    )
+    if name in MADE_OF or "defaults" not in config:
+        return config
+    (base,) = config.pop("defaults")
+    return {**entry(base), **config}
 
 
 @pytest.mark.parametrize("name", entry_names("data"))
 def test_an_entry_has_all_settings(name, request):
-    """Every parameter is written down, so that an override of a key that isn't there is an
-    error.
+    """Check that every parameter is in the file.
+
+    Otherwise an override of a key that isn't there would be an error.
     """
     config = entry(name)
     parameters = inspect.signature(KINDS[config["kind"]]).parameters
-    of_hydra = {"defaults"} if name in MADE_OF else set()  # which puts the keys of `of` there
-    assert set(config) == {*LOADING, *parameters, *of_hydra} - {NETWORK} - (
-        {"of"} if name in MADE_OF else set()
-    )
+    expected = {*LOADING, *parameters} - {NETWORK}
+    if name in MADE_OF:
+        expected = (expected | {"defaults"}) - {"of"}  # Hydra puts the keys of `of` there
+    assert set(config) == expected
     assert config["target"] in (None, *TARGET_RULES)
-    # their own tests build them
-    if "???" in (config.get("root"), config.get("path")) or name in MADE_OF:
+
+    is_incomplete = "???" in (config.get("root"), config.get("path"))
+    if is_incomplete or name in MADE_OF:  # their own tests build them
         return
     if "root" in config:
         config |= {"root": str(request.getfixturevalue(f"{name}_root")), "classes": None}
@@ -164,24 +176,31 @@ def test_configuration_error_messages(imagenet_root, config, message):
         load_dataset(config | root)
 
 
-@pytest.mark.parametrize("place", [0, 5, -1])
-def test_a_background_output_moves_the_classes_behind_it(voc_root, place):
-    plain, config = load("voc", voc_root), {"kind": "voc", "root": str(voc_root)}
-    data = load_dataset(config, background=place)
-    assert (len(data.classes), data.classes[place]) == (21, "background")
-    names = [*plain.classes, None]  # of a mask's -1
+@pytest.mark.parametrize("background", [0, 5, -1])
+def test_a_background_output_moves_the_classes_behind_it(voc_root, background):
+    config = {"kind": "voc", "root": str(voc_root)}
+    plain = load("voc", voc_root)
+    data = load_dataset(config, background=background)
+    assert len(data.classes) == 21
+    assert data.classes[background] == "background"
+
     for index in range(3):
-        sample, before = data.read(index), plain.read(index)
-        assert [data.classes[label] for label in data.labels(index)] == [
-            names[label] for label in plain.labels(index)
-        ]
-        assert [(data.classes[label], box) for label, box in sample.objects] == [
-            (names[label], box) for label, box in before.objects
-        ]
-        for label in {*before.mask.ravel()} if before.mask is not None else ():
-            (there,) = {*sample.mask[before.mask == label]}
-            assert there == label if label < 0 else data.classes[there] == names[label]
+        sample = data.read(index)
+        before = plain.read(index)
+        names = [data.classes[label] for label in data.labels(index)]
+        assert names == [plain.classes[label] for label in plain.labels(index)]
+        boxes = [(data.classes[label], box) for label, box in sample.objects]
+        assert boxes == [(plain.classes[label], box) for label, box in before.objects]
+        if before.mask is None:
+            continue
+        for label_before in {*before.mask.ravel()}:
+            (label,) = {*sample.mask[before.mask == label_before]}
+            if label_before < 0:
+                assert label == label_before
+            else:
+                assert data.classes[label] == plain.classes[label_before]
+
     with pytest.raises(BenchError, match=r"model\.background=21 is no output.* 0 to 20"):
         load_dataset(config, background=21)
-    of = {"kind": "mosaic", "of": config, "confidence": None}
-    assert load_dataset(of, background=place).classes == data.classes
+    mosaic = {"kind": "mosaic", "of": config, "confidence": None}
+    assert load_dataset(mosaic, background=background).classes == data.classes

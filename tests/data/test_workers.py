@@ -1,5 +1,6 @@
-"""A process that reads images and dies ends the run in a sentence: which image it read, and the
-setting without it.
+"""A process that reads images and dies ends the run in a sentence.
+
+The sentence names the image that was read, and the setting that leaves the image out.
 """
 
 import multiprocessing
@@ -20,14 +21,16 @@ SIZE = 40  # images: three chunks
 
 
 class Deadly(Scenes):
-    """One scene kills the process that reads it, as a decoder with a defect may."""
+    """Scenes of which one kills the process that reads it, as a decoder with a defect may."""
 
-    def __init__(self, place: int | None, code: int | signal.Signals) -> None:
+    def __init__(self, deadly_index: int | None, code: int | signal.Signals) -> None:
         super().__init__(size=SIZE, seed=1)
-        self.place, self.code, self.parent = place, code, os.getpid()
+        self.deadly_index = deadly_index
+        self.code = code
+        self.parent = os.getpid()
 
     def read(self, index: int) -> Sample:
-        if index == self.place and os.getpid() != self.parent:
+        if index == self.deadly_index and os.getpid() != self.parent:
             if isinstance(self.code, signal.Signals):
                 os.kill(os.getpid(), self.code)
             os._exit(self.code)
@@ -39,17 +42,18 @@ class Deadly(Scenes):
     ("code", "end"), [(signal.SIGKILL, "SIGKILL"), (3, "exit code 3"), (0, "exit code 0")]
 )
 def test_an_image_that_kills_its_process_is_named_and_can_be_left_out(code, end):
-    before, children = signal.getsignal(signal.SIGCHLD), multiprocessing.active_children()
+    handler = signal.getsignal(signal.SIGCHLD)
+    children = multiprocessing.active_children()
     data = Deadly(20, code)
-    with pytest.raises(
-        BenchError,
-        match=rf"'{data.ids[20]}' ended by {end}\. .*data\.leave_out=\['{data.ids[20]}'\]",
-    ):
+    deadly_id = data.ids[20]
+    message = rf"'{deadly_id}' ended by {end}\. .*data\.leave_out=\['{deadly_id}'\]"
+    with pytest.raises(BenchError, match=message):
         list(batches(data, range(SIZE), PLAIN, "label", 8, 2))
     assert multiprocessing.active_children() == children
-    assert signal.getsignal(signal.SIGCHLD) == before
-    kept = subset(data, None, 0, leave_out=[data.ids[20]])
-    assert kept == tuple(place for place in range(SIZE) if place != 20)
+    assert signal.getsignal(signal.SIGCHLD) == handler
+
+    kept = subset(data, None, 0, leave_out=[deadly_id])
+    assert kept == tuple(index for index in range(SIZE) if index != 20)
     assert sum(map(len, batches(data, kept, PLAIN, "label", 8, 2))) == SIZE - 1
 
 
@@ -70,10 +74,9 @@ def test_what_can_t_be_left_out_is_a_sentence(leave_out, message):
 
 @pytest.mark.slow
 def test_a_worker_that_dies_while_the_caller_computes_raises_where_the_next_images_are_asked_for():
-    """Not in the caller's code, where torch's own handler would."""
-    loaded = batches(
-        Deadly(None, 0), [place % SIZE for place in range(SIZE * 9)], PLAIN, "label", 8, 1
-    )
+    """Check that the error isn't raised in the caller's code, where torch's own handler raises."""
+    indices = [index % SIZE for index in range(SIZE * 9)]
+    loaded = batches(Deadly(None, 0), indices, PLAIN, "label", 8, 1)
     next(loaded)
     (worker,) = multiprocessing.active_children()
     worker.kill()
@@ -84,7 +87,7 @@ def test_a_worker_that_dies_while_the_caller_computes_raises_where_the_next_imag
 
 
 class DiesWriting(Scenes):
-    """The process that reads scene 20 is killed between the head and the body of a message."""
+    """Scenes whose number 20 kills its process between the head and the body of a message."""
 
     def __init__(self) -> None:
         super().__init__(size=SIZE, seed=1)
@@ -96,7 +99,7 @@ class DiesWriting(Scenes):
                 assert frame.f_back is not None
                 frame = frame.f_back
             queue = frame.f_locals["data_queue"]
-            # as whoever writes holds it, or the message before would be cut in two
+            # A writer holds this lock; without it the message before would be cut in two.
             with queue._wlock:
                 os.write(queue._writer.fileno(), struct.pack("!i", 1000) + b"half")
                 os.kill(os.getpid(), signal.SIGKILL)

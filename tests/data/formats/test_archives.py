@@ -13,14 +13,17 @@ NAMES = ("first", "second", "third")
 
 @pytest.fixture
 def path(tmp_path):
+    """An archive of three members."""
     return write_tar(tmp_path / "images.tar", [(name, name.encode() * 100) for name in NAMES])
 
 
 def overwrite_header(path, block):
     """Overwrite the header of the second member."""
-    content = path.read_bytes()
-    header = Archive.readable(path)[0].members["second"][0] - 512
-    path.write_bytes(content[:header] + block + content[header + 512 :])
+    content = bytearray(path.read_bytes())
+    archive, _ = Archive.readable(path)
+    start, _ = archive.members["second"]
+    content[start - 512 : start] = block
+    path.write_bytes(content)
 
 
 def test_members_are_read_from_their_places(path):
@@ -44,8 +47,11 @@ def test_a_damaged_header_is_not_the_end(path, block):
 
 @pytest.mark.parametrize("num_members", [1, 2])
 def test_a_tar_that_is_cut_between_members_has_no_end(path, num_members):
-    ends = sorted(start + length for start, length in Archive.readable(path)[0].members.values())
-    cut(path, -(-ends[num_members - 1] // 512) * 512)
+    archive, _ = Archive.readable(path)
+    ends = sorted(start + length for start, length in archive.members.values())
+    end_of_block = -(-ends[num_members - 1] // 512) * 512
+    cut(path, end_of_block)
+
     archive, error = Archive.readable(path)
     assert [*archive.members] == [*NAMES[:num_members]]
     assert "its end is missing" in str(error)
@@ -57,9 +63,12 @@ def test_a_tar_that_is_cut_between_members_has_no_end(path, num_members):
 def test_a_link_or_a_device_is_no_file(path, kind):
     with tarfile.open(path, "w") as tar:
         member = tarfile.TarInfo("link")
-        member.type, member.linkname = kind, "/etc/passwd"
+        member.type = kind
+        member.linkname = "/etc/passwd"
         tar.addfile(member, io.BytesIO())
+
     archive, error = Archive.readable(path)
-    assert (error, archive.members) == (None, {"link": None})
+    assert error is None
+    assert archive.members == {"link": None}
     with pytest.raises(OSError, match="it is no file in"):
         archive.read("link")

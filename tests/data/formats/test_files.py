@@ -1,5 +1,6 @@
-"""Files that a user names, and what stands beside good images: each has a row or a status, and none
-hangs a run.
+"""Files that a user names, and odd entries next to good images.
+
+Each has a row or a status, and none hangs a run.
 """
 
 import errno
@@ -7,6 +8,7 @@ import io
 import os
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -21,6 +23,7 @@ from tests.data.builders import labels, load, outcomes
 
 @pytest.fixture
 def root(tmp_path):
+    """A folder of empty shards and one other file."""
     for name in ("a-08.tar", "a-09.tar", "a-10.tar", "b/a-09.tar", "b/c.txt", "{odd}.tar"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -44,9 +47,9 @@ PATTERNS = {
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_files_of_a_path(root, pattern):
-    path = (
-        f"{root}/{pattern}" if isinstance(pattern, str) else [f"{root}/{each}" for each in pattern]
-    )
+    path = f"{root}/{pattern}"
+    if isinstance(pattern, tuple):
+        path = [f"{root}/{part}" for part in pattern]
     found = files_named(path, ".tar")
     assert list(found) == PATTERNS[pattern]
     assert all(path.is_file() for path in found.values())
@@ -85,15 +88,20 @@ def make_socket(path):
         listening.bind(path.name)
 
 
-ODD = {
+def link_to(target):
+    """Return a function that makes a link to this target."""
+    return lambda path: path.symlink_to(target)
+
+
+ODD = {  # a function that makes x.jpg, and the message
     "named pipe": (os.mkfifo, "no regular file"),
     "socket": (make_socket, "no regular file"),
-    "device": (lambda path: path.symlink_to("/dev/zero"), "no regular file"),
-    "folder": (lambda path: path.mkdir(), "no regular file"),
-    "link to nothing": (lambda path: path.symlink_to("gone.jpg"), "there is no file"),
-    "link to its folder": (lambda path: path.symlink_to("../cat"), "no regular file"),
-    "link to itself": (lambda path: path.symlink_to(path.name), "Too many levels"),
-    "no bytes": (lambda path: path.touch(), "the file is empty"),
+    "device": (link_to("/dev/zero"), "no regular file"),
+    "folder": (Path.mkdir, "no regular file"),
+    "link to nothing": (link_to("gone.jpg"), "there is no file"),
+    "link to its folder": (link_to("../cat"), "no regular file"),
+    "link to itself": (link_to("x.jpg"), "Too many levels"),
+    "no bytes": (Path.touch, "the file is empty"),
 }
 
 
@@ -102,11 +110,13 @@ def test_what_is_no_file_is_a_bad_image(folder_root, kind, monkeypatch):
     monkeypatch.chdir(folder_root)
     make, reason = ODD[kind]
     make(folder_root / "cat" / "x.jpg")
+
     dataset = load("folder", folder_root)
     found = outcomes(dataset)
-    assert (
-        list(dataset.ids) == sorted(found) == ["cat/1.jpg", "cat/x.jpg", "cow/2.png", "dog/1.jpg"]
-    )
+
+    expected = ["cat/1.jpg", "cat/x.jpg", "cow/2.png", "dog/1.jpg"]
+    assert list(dataset.ids) == expected
+    assert sorted(found) == expected
     assert [image_id for image_id, message in found.items() if message] == ["cat/x.jpg"]
     assert reason in found["cat/x.jpg"]
     assert dataset.fingerprint(1) == dataset.fingerprint(1)
@@ -133,14 +143,16 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_become_text_and_are_found_again(folder_root, name):
-    (folder_root / "cat" / "1.jpg").rename(
-        os.fsdecode(os.fsencode(folder_root / "cat") + b"/" + name)
-    )
+    folder = os.fsencode(folder_root / "cat")
+    (folder_root / "cat" / "1.jpg").rename(os.fsdecode(folder + b"/" + name))
     dataset = load("folder", folder_root)
     image_id = f"cat/{NAMES[name]}"
     assert image_id.encode().decode() == image_id
     assert outcomes(dataset)[image_id] is None
     assert os.fsencode(dataset.files(dataset.ids.index(image_id))[0].name) == name
+
+
+NAME_PARTS = [b"\\", b"x", b"5", b"c", b"e9", b"\xe9", b"\xc3\xa9", b"\n", b"\x85", b"a"]
 
 
 def test_a_class_folder_whose_name_is_not_utf8(folder_root):
@@ -150,13 +162,7 @@ def test_a_class_folder_whose_name_is_not_utf8(folder_root):
     assert outcomes(dataset) == {"cat/1.jpg": None, "cow/2.png": None, r"do\xe9/1.jpg": None}
 
 
-@given(
-    st.lists(
-        st.sampled_from(
-            [b"\\", b"x", b"5", b"c", b"e9", b"\xe9", b"\xc3\xa9", b"\n", b"\x85", b"a"]
-        )
-    )
-)
+@given(st.lists(st.sampled_from(NAME_PARTS)))
 def test_no_two_names_become_the_same_text(parts):
     name = os.fsdecode(b"".join(parts))
     assert as_name(as_text(name)) == name
@@ -180,30 +186,34 @@ class Failing(io.BytesIO):
 
 
 def fail(monkeypatch, name, error):
-    """Every file called `name` can't be opened, or read."""
-    before = files.open_regular
+    """Make every file called `name` fail with this error when it is opened or read."""
+    open_regular = files.open_regular
 
-    def opened(path):
+    def open_or_fail(path):
         if path.name != name:
-            return before(path)
+            return open_regular(path)
         if error == errno.EACCES:
             raise PermissionError(errno.EACCES, "Permission denied")
         return Failing(path)
 
     for module in ("decoding", "files"):
-        monkeypatch.setattr(f"axiom_bench.data.formats.{module}.open_regular", opened)
+        monkeypatch.setattr(f"axiom_bench.data.formats.{module}.open_regular", open_or_fail)
 
 
 @pytest.mark.parametrize(
     ("error", "reason"), [(errno.EACCES, "Permission denied"), (errno.EIO, "Input/output error")]
 )
 def test_a_disk_that_fails_under_an_image(folder_root, monkeypatch, error, reason):
-    dataset, hashes = load("folder", folder_root), FileHashes()
+    dataset = load("folder", folder_root)
+    hashes = FileHashes()
     before = dataset.fingerprint(0)
+
     with monkeypatch.context() as patch:
         fail(patch, "2.png", error)
-        found, failed = outcomes(dataset), dataset.fingerprint(1, hashes)
+        found = outcomes(dataset)
+        failed = dataset.fingerprint(1, hashes)
         assert dataset.fingerprint(0) == before
+
     assert [image_id for image_id, message in found.items() if message] == ["cow/2.png"]
     assert reason in found["cow/2.png"]
     assert failed.startswith(UNREADABLE)
@@ -215,8 +225,10 @@ def test_a_disk_that_fails_under_an_image(folder_root, monkeypatch, error, reaso
 def test_a_disk_that_fails_under_an_annotation(voc_root, monkeypatch, error):
     fail(monkeypatch, "2007_1.xml", error)
     dataset = load("voc", voc_root)
-    first, second = dataset.read(0), dataset.read(1)
-    assert (first.objects, len(first.problems)) == ((), 1)
+    first = dataset.read(0)
+    second = dataset.read(1)
+    assert first.objects == ()
+    assert len(first.problems) == 1
     assert "2007_1.xml can't be read" in first.problems[0]
     assert second.objects
     assert dataset.labels(0) == ()
@@ -224,8 +236,9 @@ def test_a_disk_that_fails_under_an_annotation(voc_root, monkeypatch, error):
 
 
 def test_a_hash_from_before_is_not_used_for_a_file_that_may_not_be_read(folder_root, monkeypatch):
-    """Its rows would be stored as bad images under the content's own key, and stay."""
-    hashes, path = FileHashes(), folder_root / "cow/2.png"
+    """Check that no bad image is stored under the key of the content, where it would stay."""
+    hashes = FileHashes()
+    path = folder_root / "cow/2.png"
     os.utime(path, (0, 0))
     assert hashes.of([path], lambda: "content") == "content"
     monkeypatch.setattr(os, "access", lambda *_: False)
@@ -235,17 +248,22 @@ def test_a_hash_from_before_is_not_used_for_a_file_that_may_not_be_read(folder_r
 
 @pytest.mark.parametrize(("age", "second"), [(0.0, "after"), (60.0, "before")])
 def test_a_file_that_was_changed_a_moment_ago_is_hashed_again(tmp_path, age, second):
-    """It may be written once more within its clock's tick, which neither size nor time would
-    show.
+    """Check that a file is hashed again while it may be written within its clock's tick.
+
+    Neither the size nor the time of the file would show such a change.
     """
-    hashes, path, contents = FileHashes(), tmp_path / "a.png", iter(["before", "after"])
+    hashes = FileHashes()
+    path = tmp_path / "a.png"
     path.write_bytes(b"a")
-    os.utime(path, (time.time() - age,) * 2)
-    assert [hashes.of([path], lambda: next(contents)) for _ in range(2)] == ["before", second]
+    changed_at = time.time() - age
+    os.utime(path, (changed_at, changed_at))
+    contents = iter(["before", "after"])
+    assert hashes.of([path], lambda: next(contents)) == "before"
+    assert hashes.of([path], lambda: next(contents)) == second
 
 
 def test_a_folder_that_cannot_be_listed_is_a_sentence(folder_root, monkeypatch):
-    """Its images would be missing without a word."""
+    """Check that the images of such a folder aren't left out without a word."""
     before = os.scandir
 
     def scandir(path):
@@ -268,7 +286,7 @@ def test_links_to_folders_are_followed_but_not_around(folder_root):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_refused_data_set_has_no_traceback(folder_root, workers):
-    """torch puts the traceback of a worker into the message of what it raised."""
+    """Check the message, because torch adds the traceback of a worker to it."""
     dataset = load("folder", folder_root)
     dataset.read = refuse
     with pytest.raises(BenchError, match=r"^The archive is damaged\.$"):
@@ -282,14 +300,12 @@ def refuse(index):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a/../../b", "names the image .* no path of a file below"),
+        (b"2007_3\n2007_1\n2007_2\na/../../b\n", "names the image .* no path of a file below"),
         (b"caf\xe9\n", "can't be read.*UTF-8"),
     ],
 )
 def test_a_list_of_images_that_is_refused(voc_root, content, message):
     path = voc_root / "VOCdevkit/VOC2012/ImageSets/Main/val.txt"
-    path.write_bytes(
-        content if isinstance(content, bytes) else path.read_bytes() + f"{content}\n".encode()
-    )
+    path.write_bytes(content)
     with pytest.raises(BenchError, match=rf"val\.txt {message}"):
         load("voc", voc_root)

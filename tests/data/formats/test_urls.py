@@ -1,5 +1,6 @@
-"""Data by URL: which files a URL names, when each is fetched, and errors. The store is fsspec's
-memory, or a server.
+"""Data by URL: the files that a URL names, when each is fetched, and errors.
+
+The store is fsspec's memory, or a server.
 """
 
 import functools
@@ -40,7 +41,7 @@ def local(tmp_path, memory_store) -> Path:
 
 @pytest.fixture
 def fetched(monkeypatch) -> list[str]:
-    """The objects that are fetched, as often as they are."""
+    """The names of the objects that are fetched, one for each fetch."""
     names: list[str] = []
     get_file = MemoryFileSystem.get_file
 
@@ -94,13 +95,11 @@ def test_a_list_may_name_both_and_classes_are_a_file(local):
     assert list(contents([f"{URL}/a-08.tar", f"{local}/b"])) == ["a-08", "c"]
     put("classes.txt", b"n01 tench\nn02 shark")
     assert class_list(f"{URL}/classes.txt") == {"n01": "tench", "n02": "shark"}
-    with pytest.raises(
-        BenchError, match=r"data\.classes=memory:.* names 6 files; give the URL of one file"
-    ):
+    several = r"data\.classes=memory:.* names 6 files; give the URL of one file"
+    with pytest.raises(BenchError, match=several):
         class_list(URL)
-    with pytest.raises(
-        BenchError, match=r"names two files 'a-08', .*local/a-08\.tar and .*/memory/"
-    ):
+    same_name = r"names two files 'a-08', .*local/a-08\.tar and .*/memory/"
+    with pytest.raises(BenchError, match=same_name):
         contents([f"{local}/a-08.tar", f"{URL}/a-08.tar"])
 
 
@@ -110,7 +109,7 @@ def test_a_file_is_fetched_once_and_again_when_it_has_changed(local, fetched, ca
     assert contents(f"{URL}/*.tar").items() <= contents(URL).items()
     assert sorted(fetched) == ["a-08.tar", "a-09.tar", "a-10.tar", "c.tar"]
     assert capsys.readouterr().err == ""
-    put("a-09.tar", b"content of a-99.tar")  # as many bytes
+    put("a-09.tar", b"content of a-99.tar")  # the same number of bytes
     assert contents(URL)["a-09"] == b"content of a-99.tar"
     assert fetched[4:] == ["a-09.tar"]
 
@@ -128,11 +127,10 @@ def test_copies_work_offline_and_say_so(local, monkeypatch, capsys):
     assert contents(URL) == before
     line = "axiom-bench: the copies of memory://bucket/val in "
     assert capsys.readouterr().err.startswith(line)
-    with pytest.raises(
-        BenchError,
-        match=r"Can't use memory://bucket/val/a-09\.tar .*: it can't be reached; check the",
-    ):
-        contents(f"{URL}/a-09.tar")  # nobody asked for it before
+
+    message = r"Can't use memory://bucket/val/a-09\.tar .*: it can't be reached; check the"
+    with pytest.raises(BenchError, match=message):
+        contents(f"{URL}/a-09.tar")  # this URL was never used before
 
 
 def test_a_web_server_s_files_are_fetched_again_when_they_change_and_work_offline(
@@ -152,8 +150,8 @@ def test_a_web_server_s_files_are_fetched_again_when_they_change_and_work_offlin
     assert "it can't be reached" in capsys.readouterr().err
 
 
-def forked(work: Callable[[], object], said: Path) -> Run:
-    """A process that does this and ends with 0."""
+def forked(work: Callable[[], object], output: Path) -> Run:
+    """Start a process that does this work, and ends with 0 if it succeeds."""
     pid = os.fork()
     if not pid:
         try:
@@ -161,15 +159,17 @@ def forked(work: Callable[[], object], said: Path) -> Run:
             work()
         finally:
             os._exit(int(sys.exc_info()[0] is not None))
-    return Run(pid, said, said)
+    return Run(pid, output, output)
 
 
 @pytest.mark.slow
 def test_two_processes_fetch_a_file_once_and_after_a_kill_the_next_command_does(
     local, tmp_path, monkeypatch
 ):
-    log, go, get_file = tmp_path / "log", tmp_path / "go", MemoryFileSystem.get_file
+    log = tmp_path / "log"
+    go = tmp_path / "go"
     log.touch()
+    get_file = MemoryFileSystem.get_file
 
     def get(self: object, path: str, copy: str, **options: object) -> None:
         Path(copy).write_bytes(b"half of")
@@ -185,6 +185,7 @@ def test_two_processes_fetch_a_file_once_and_after_a_kill_the_next_command_does(
     killed = forked(fetch, tmp_path / "killed")
     wait_until(lambda: "begun" in log.read_text(), killed)
     killed.kill()
+
     first = forked(fetch, tmp_path / "first")
     wait_until(lambda: log.read_text().count("begun") == 2, first)
     second = forked(fetch, tmp_path / "second")
@@ -193,31 +194,38 @@ def test_two_processes_fetch_a_file_once_and_after_a_kill_the_next_command_does(
     assert log.read_text().count("begun") == 2
 
 
+def lose_each_fetch(patch) -> None:
+    patch.setattr(MemoryFileSystem, "get_file", Mock(side_effect=ConnectionError("reset")))
+
+
+def fill_the_disk(patch) -> None:
+    patch.setattr(MemoryFileSystem, "get_file", Mock(side_effect=OSError(28, "No space left")))
+
+
+def leave_ten_free_bytes(patch) -> None:
+    patch.setattr(urls, "free_bytes", lambda folder: 10)
+
+
 FAULTS = {
     "lost": (
-        lambda patch: patch.setattr(
-            MemoryFileSystem, "get_file", Mock(side_effect=ConnectionError("reset"))
-        ),
-        r"Can't use memory://.*a-08\.tar \(copies are kept in .*\): it can't be reached; check the network",
+        lose_each_fetch,
+        r"Can't use memory://.*a-08\.tar \(copies are kept in .*\): it can't be reached; "
+        r"check the network",
     ),
-    "full": (
-        lambda patch: patch.setattr(
-            MemoryFileSystem, "get_file", Mock(side_effect=OSError(28, "No space left"))
-        ),
-        r"Can't use memory://.*: \[Errno 28\] No space left",
-    ),
+    "full": (fill_the_disk, r"Can't use memory://.*: \[Errno 28\] No space left"),
     "too small": (
-        lambda patch: patch.setattr(urls, "free_bytes", lambda folder: 10),
-        r"takes 1 file, 0\.0 MB, and 0\.0 MB are free in .*; free some space, or name another folder by AXIOM_BENCH",
+        leave_ten_free_bytes,
+        r"takes 1 file, 0\.0 MB, and 0\.0 MB are free in .*; free some space, or name another "
+        r"folder by AXIOM_BENCH",
     ),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_befalls_a_fetch_is_a_sentence_and_the_next_command_fetches(local, monkeypatch, fault):
-    befall, sentence = FAULTS[fault]
-    with monkeypatch.context() as patched:
-        befall(patched)
+    cause_fault, sentence = FAULTS[fault]
+    with monkeypatch.context() as patch:
+        cause_fault(patch)
         with pytest.raises(BenchError, match=sentence) as caught:
             contents(f"{URL}/a-08.tar")
     assert "\n" not in str(caught.value)
@@ -225,47 +233,65 @@ def test_what_befalls_a_fetch_is_a_sentence_and_the_next_command_fetches(local, 
 
 
 STORE = "s3://bucket"
+
+
+def name_no_such_files() -> None:
+    contents(URL, ".parquet")
+
+
+def name_a_root() -> None:
+    overrides = ["data=folder", f"data.root={STORE}/val", f"data.classes={STORE}/classes.txt"]
+    Settings.of(configuration(overrides))
+
+
+def name_a_cache() -> None:
+    check_urls({"of": {"path": f"{STORE}/val", "cache": f"{STORE}/cache"}})
+
+
+def continue_a_stranger_s_run() -> None:
+    data = {"kind": "mosaic", "of": {"path": ["x", f"{STORE}/val"]}}
+    trust.trusted({"model": {}, "method": {}, "metric": {}, "data": data}, False)
+
+
 NOT_FOUND = {
-    "memory://absent/val": r"Can't use memory://absent/val .*: there is no such file; correct the URL",
+    "memory://absent/val": (
+        r"Can't use memory://absent/val .*: there is no such file; correct the URL"
+    ),
     f"{URL}/a-{{08..11}}.tar": "there is no such file",
     f"{URL}/x*.tar": "there is no such file",
     "nosuch://bucket/val": "Can't use nosuch://bucket/val .*: Protocol not known: nosuch",
-    "gs://bucket/val": "gs://bucket/val needs a package that isn't installed: Please install gcsfs",
-    f"{STORE}/val": r"s3://bucket/val needs a package that isn't installed: pip install '\.\[s3\]' in",
+    "gs://bucket/val": (
+        "gs://bucket/val needs a package that isn't installed: Please install gcsfs"
+    ),
+    f"{STORE}/val": (
+        r"s3://bucket/val needs a package that isn't installed: pip install '\.\[s3\]' in"
+    ),
 }
-OTHER_GROUPS: dict[str, dict] = {"model": {}, "method": {}, "metric": {}}
 REFUSED = {
     **{url: (functools.partial(contents, url), sentence) for url, sentence in NOT_FOUND.items()},
     "no such files": (
-        functools.partial(contents, URL, ".parquet"),
+        name_no_such_files,
         r"no file whose name ends in \.parquet below memory://bucket/val;",
     ),
     "a root": (
-        lambda: Settings.of(
-            configuration(
-                ["data=folder", f"data.root={STORE}/val", f"data.classes={STORE}/classes.txt"]
-            )
-        ),
+        name_a_root,
         r"^data\.root=s3://bucket/val must be on this machine, or mounted: only data",
     ),
     "a cache": (
-        lambda: check_urls({"of": {"path": f"{STORE}/val", "cache": f"{STORE}/cache"}}),
+        name_a_cache,
         r"^data\.of\.cache=s3://bucket/cache must be on this machine",
     ),
     "a stranger's run": (
-        lambda: trust.trusted(
-            {**OTHER_GROUPS, "data": {"kind": "mosaic", "of": {"path": ["x", f"{STORE}/val"]}}},
-            False,
-        ),
+        continue_a_stranger_s_run,
         r"names data by URL, .*: data\.of\.path=s3://bucket/val\. Add --trust",
     ),
 }
 
 
-@pytest.mark.parametrize(("asked", "sentence"), REFUSED.values(), ids=REFUSED)
-def test_what_can_not_be_found_or_used_is_a_sentence(local, monkeypatch, asked, sentence):
+@pytest.mark.parametrize(("use", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_what_can_not_be_found_or_used_is_a_sentence(local, monkeypatch, use, sentence):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(BenchError, match=sentence) as caught:
-        asked()
+        use()
     assert "\n" not in str(caught.value)

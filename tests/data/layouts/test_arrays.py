@@ -1,6 +1,4 @@
-"""Arrays from files: each format, where channels are, labels, boxes and masks, and a sentence for
-each mistake.
-"""
+"""Arrays from files: every format, the places of channels, labels, boxes, masks, and messages."""
 
 import sys
 
@@ -23,7 +21,10 @@ def load(root, network=None, **settings):
 
 
 def write(path, values):
-    """In the format of the name: bytes as they are, frames where it has no ending."""
+    """Write values in the format of the name's ending.
+
+    Bytes are written unchanged. Without an ending, the values are frames of a folder.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(values, bytes):
         path.write_bytes(values)
@@ -40,32 +41,57 @@ def write(path, values):
             Image.fromarray(frame).save(path / f"{number}.png")
 
 
+def unchanged(values):
+    return values
+
+
+def with_a_channel(values):
+    return values[None]
+
+
+def last_axis_first(values):
+    return np.moveaxis(values, -1, 0)
+
+
+def one_channel_of_int16(values):
+    return values[None] / 32768
+
+
+def stereo_of_uint8(values):
+    return (values.T - 128.0) / 128
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "dtype", "channels", "expected"),
     [
-        ("a.npy", (3, 8), "float64", None, lambda x: x),
-        ("a.npy", (8,), ">i2", None, lambda x: x[None]),
-        ("a.npy", (4, 6), "uint16", "none", lambda x: x[None]),
-        ("a.npy", (4, 6, 5), "bool", "last", lambda x: x.transpose(2, 0, 1)),
-        ("a.npy", (2, 3, 4, 5), "float16", "first", lambda x: x),
-        ("a.wav", (8,), "int16", None, lambda x: x[None] / 32768),
-        ("a.wav", (8, 2), "uint8", None, lambda x: (x.T - 128.0) / 128),
-        ("a.nii", (3, 4, 5), "float32", None, lambda x: x[None]),
-        ("a.nii.gz", (3, 4, 5, 2), "float32", None, lambda x: np.moveaxis(x, -1, 0)),
-        ("clip", (3, 4, 6, 3), "uint8", None, lambda x: np.moveaxis(x, -1, 0)),
+        ("a.npy", (3, 8), "float64", None, unchanged),
+        ("a.npy", (8,), ">i2", None, with_a_channel),
+        ("a.npy", (4, 6), "uint16", "none", with_a_channel),
+        ("a.npy", (4, 6, 5), "bool", "last", last_axis_first),
+        ("a.npy", (2, 3, 4, 5), "float16", "first", unchanged),
+        ("a.wav", (8,), "int16", None, one_channel_of_int16),
+        ("a.wav", (8, 2), "uint8", None, stereo_of_uint8),
+        ("a.nii", (3, 4, 5), "float32", None, with_a_channel),
+        ("a.nii.gz", (3, 4, 5, 2), "float32", None, last_axis_first),
+        ("clip", (3, 4, 6, 3), "uint8", None, last_axis_first),
     ],
 )
 def test_each_format_gives_channels_and_space(tmp_path, name, shape, dtype, channels, expected):
-    stored = [(50 * NOISE.random(shape)).astype(dtype) for _ in "ab"]
-    for of_class, values in zip("ab", stored, strict=True):
-        write(tmp_path / of_class / name, values)
+    stored = [(50 * NOISE.random(shape)).astype(dtype) for _ in range(2)]
+    for class_name, values in zip("ab", stored, strict=True):
+        write(tmp_path / class_name / name, values)
+
     data = load(tmp_path, channels=channels)
+
     assert data.ids == (f"a/{name}", f"b/{name}")
-    for index, values in enumerate(map(expected, stored)):
+    for index in range(2):
+        values = expected(stored[index])
         sample = data.read(index)
         assert np.allclose(sample.image, values)
         assert sample.image.dtype.kind in (values.dtype.kind, "u" if dtype == "bool" else "i")
-        assert (sample.label, sample.size, data.shape) == (index, values.shape[1:], values.shape)
+        assert sample.label == index
+        assert sample.size == values.shape[1:]
+        assert data.shape == values.shape
 
 
 def test_a_list_names_classes_and_boxes(tmp_path):
@@ -84,19 +110,28 @@ def test_a_list_names_classes_and_boxes(tmp_path):
 
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])
 def test_one_file_has_labels_masks_and_boxes(tmp_path, ending):
-    masks, boxes = np.arange(27).reshape(3, 9) % 2 == 1, np.full((3, 2, 2), np.nan)
-    boxes[0, 0], boxes[1] = (0, 4), ((2, 20), (3, 5))
-    tables = {"images": NOISE.normal(size=(3, 1, 9)).astype("f4"), "labels": np.array([1, 0, 1])}
-    tables |= {"masks": masks, "boxes": boxes}
+    masks = np.arange(27).reshape(3, 9) % 2 == 1
+    boxes = np.full((3, 2, 2), np.nan)
+    boxes[0, 0] = (0, 4)
+    boxes[1] = ((2, 20), (3, 5))
+    tables = {
+        "images": NOISE.normal(size=(3, 1, 9)).astype("f4"),
+        "labels": np.array([1, 0, 1]),
+        "masks": masks,
+        "boxes": boxes,
+    }
     path = tmp_path / f"a.{ending}"
-    np.savez_compressed(path, **tables) if ending == "npz" else save_file(tables, path)
+    if ending == "npz":
+        np.savez_compressed(path, **tables)
+    else:
+        save_file(tables, path)
+
     samples = [load(path).read(index) for index in range(3)]
+
     assert np.array_equal([sample.image for sample in samples], tables["images"])
-    assert [sample.objects for sample in samples] == [
-        ((1, (0, 4)),),
-        ((0, (2, 9)), (0, (3, 5))),
-        (),
-    ]
+    assert samples[0].objects == ((1, (0, 4)),)
+    assert samples[1].objects == ((0, (2, 9)), (0, (3, 5)))
+    assert samples[2].objects == ()
     assert np.array_equal(samples[1].mask, np.where(masks[1], 0, -1))
 
 
@@ -107,41 +142,43 @@ def test_the_place_of_the_channels_decides_the_hash(tmp_path):
 
 
 def test_a_mask_in_one_file_decides_the_hash_of_its_sample_alone(tmp_path):
+    images = np.arange(27.0).reshape(3, 1, 9)
     masks = np.zeros((3, 9), bool)
     hashes = []
     for row in (0, 1):
         masks[1, 4] = row == 1
         path = tmp_path / f"{row}/a.npz"
         path.parent.mkdir()
-        np.savez(path, images=np.arange(27.0).reshape(3, 1, 9), labels=[0, 1, 0], masks=masks)
+        np.savez(path, images=images, labels=[0, 1, 0], masks=masks)
         data = load(path)
         hashes.append([data.fingerprint(index) for index in range(3)])
-    assert np.equal(*map(np.array, hashes)).tolist() == [True, False, True]
+
+    is_same = [before == after for before, after in zip(*hashes, strict=True)]
+    assert is_same == [True, False, True]
 
 
 @pytest.mark.parametrize(
     ("space", "shape"), [((8, 8), (1, 8, 8)), ((8, 8, 3), (3, 8, 8)), ((8, 8, 8), (1, 8, 8, 8))]
 )
 def test_medmnist(tmp_path, space, shape):
-    parts = {
-        split: NOISE.integers(0, 256, (3, *space), dtype=np.uint8)
-        for split in ("train", "val", "test")
-    }
-    labels = {f"{split}_labels": np.array([[0], [2], [1]]) for split in parts}
-    np.savez(
-        tmp_path / "a.npz",
-        **{f"{split}_images": images for split, images in parts.items()},
-        **labels,
-    )
+    splits = ("train", "val", "test")
+    images = {split: NOISE.integers(0, 256, (3, *space), dtype=np.uint8) for split in splits}
+    tables = {f"{split}_images": images[split] for split in splits}
+    tables |= {f"{split}_labels": np.array([[0], [2], [1]]) for split in splits}
+    np.savez(tmp_path / "a.npz", **tables)
+
     for split in (None, "val"):
         data = load(tmp_path / "a.npz", split=split)
-        assert (data.shape, data.labels(1), len(data.classes)) == (shape, (2,), 3)
-        assert np.array_equal(
-            np.sort(data.read(1).image, None), np.sort(parts[split or "test"][1], None)
-        )
+        assert data.shape == shape
+        assert data.labels(1) == (2,)
+        assert len(data.classes) == 3
+        values = np.sort(data.read(1).image, None)
+        assert np.array_equal(values, np.sort(images[split or "test"][1], None))
 
 
-IMAGES, OBJECTS = np.zeros((3, 2, 8)), np.array([{}, [], None], dtype=object)
+IMAGES = np.zeros((3, 2, 8))
+
+OBJECTS = np.array([{}, [], None], dtype=object)
 PICKLED = "it holds Python objects, which are never loaded; save numbers"
 CLASSES = {"classes": ["a", "b"]}
 
@@ -183,10 +220,23 @@ CLASSES = {"classes": ["a", "b"]}
     ],
 )
 def test_what_concerns_all_samples_is_one_sentence(tmp_path, tables, settings, sentence):
-    root = tmp_path / {dict: "a.npz", bytes: "a.safetensors"}.get(type(tables), "")
-    np.savez(root, **tables) if isinstance(tables, dict) else tables and root.write_bytes(tables)
+    root = tmp_path
+    if isinstance(tables, dict):
+        root = tmp_path / "a.npz"
+        np.savez(root, **tables)
+    elif isinstance(tables, bytes):
+        root = tmp_path / "a.safetensors"
+        root.write_bytes(tables)
+
+    settings = {"root": root} | settings
     with pytest.raises(BenchError, match=sentence):
-        load(**{"root": root, **settings})
+        load(**settings)
+
+
+def note_on_scales(root):
+    """Return the one note about samples of several scales."""
+    (note,) = [note for note in load(root).notes if "scales" in note]
+    return note
 
 
 @pytest.mark.parametrize(
@@ -218,34 +268,34 @@ def test_recordings_of_several_sample_rates_are_counted(tmp_path, dtype):
     for name, rate in (("a/1.wav", 16_000), ("a/2.wav", 44_100), ("b/3.WAV", 16_000)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         wavfile.write(tmp_path / name, rate, np.zeros(100, dtype))
-    (note,) = [note for note in load(tmp_path).notes if "scales" in note]
+
+    note = note_on_scales(tmp_path)
     assert "2 of 16,000 Hz sample rate, 1 of 44,100 Hz sample rate" in note
     assert "resample the files" in note
-    # damaged: told where it is read
-    (tmp_path / "a/2.wav").write_bytes((tmp_path / "a/1.wav").read_bytes()[:30])
+
+    # A damaged file is reported when its sample is read.
+    damaged = (tmp_path / "a/1.wav").read_bytes()[:30]
+    (tmp_path / "a/2.wav").write_bytes(damaged)
     assert not any("scales" in note for note in load(tmp_path).notes)
 
 
 def test_volumes_of_several_spacings_or_orientations_are_counted(tmp_path):
     nibabel = pytest.importorskip("nibabel")
-    # rounded by a scanner
-    sides = {
+    volume = np.zeros((4, 4, 4), "f4")
+    spacings = {
         "1.nii": (1, 1, 1),
         "2.nii.gz": (1, 1, 2.5),
-        "3.nii": (1.0001, 1, 1),
+        "3.nii": (1.0001, 1, 1),  # rounded by a scanner
     }
-    for name, spacing in sides.items():
-        nibabel.save(
-            nibabel.Nifti1Image(np.zeros((4, 4, 4), "f4"), np.diag([*spacing, 1])), tmp_path / name
-        )
-    (note,) = [note for note in load(tmp_path).notes if "scales" in note]
+    for name, spacing in spacings.items():
+        affine = np.diag([*spacing, 1])
+        nibabel.save(nibabel.Nifti1Image(volume, affine), tmp_path / name)
+    note = note_on_scales(tmp_path)
     assert "2 of 1 x 1 x 1 mm voxel spacing, axes RAS, 1 of 1 x 1 x 2.5 mm" in note
-    nibabel.save(
-        nibabel.Nifti1Image(np.zeros((4, 4, 4), "f4"), np.diag([-1, -1, 1, 1])),
-        tmp_path / "2.nii.gz",
-    )
-    (note,) = [note for note in load(tmp_path).notes if "scales" in note]
-    assert "axes LPS" in note
+
+    turned = np.diag([-1, -1, 1, 1])
+    nibabel.save(nibabel.Nifti1Image(volume, turned), tmp_path / "2.nii.gz")
+    assert "axes LPS" in note_on_scales(tmp_path)
 
 
 def test_nifti_needs_nibabel_and_a_mosaic_pictures(tmp_path, monkeypatch):
@@ -253,8 +303,9 @@ def test_nifti_needs_nibabel_and_a_mosaic_pictures(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nibabel", None)
     with pytest.raises(BenchError, match=r"need nibabel: pip install '\.\[nifti\]'"):
         _ = load(tmp_path).shape
+
     write(tmp_path / "b/a.npy", np.arange(8))
-    with pytest.raises(
-        BenchError, match="data=mosaic is made of pictures, and 'arrays' holds arrays"
-    ):
-        load_dataset({"kind": "mosaic", "of": {"kind": "arrays", "root": str(tmp_path / "b")}})
+    arrays = {"kind": "arrays", "root": str(tmp_path / "b")}
+    message = "data=mosaic is made of pictures, and 'arrays' holds arrays"
+    with pytest.raises(BenchError, match=message):
+        load_dataset({"kind": "mosaic", "of": arrays})

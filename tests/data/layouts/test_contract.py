@@ -1,5 +1,7 @@
-"""The contract of all kinds of data sets: what was written is read, labels, copies, any order of
-reading, fingerprints, files that change, workers, missing folders.
+"""The contract of all kinds of data sets.
+
+The tests compare what was written with what is read, and cover labels, copies, any order of
+reading, fingerprints, files that change, workers and missing folders.
 """
 
 import os
@@ -26,16 +28,10 @@ from axiom_bench.errors import BenchError
 from tests.data import conftest
 from tests.data.builders import BIRD, PLAIN, cut, load, save, write_parquet, write_tar
 
-# written by `made`; npz is a file of arrays
-PACKED = (
-    "arrays",
-    "npz",
-    "webdataset",
-    "parquet",
-    "mosaic",
-)
-ROOTS = [kind for kind in KINDS if hasattr(conftest, f"{kind}_root")]  # whose fixture writes them
-OWN_FILES = (*ROOTS, "arrays")  # of each image
+# The fixture `make_data_set` writes these; npz is the kind `arrays` with all samples in one file.
+PACKED = ("arrays", "npz", "webdataset", "parquet", "mosaic")
+ROOTS = [kind for kind in KINDS if hasattr(conftest, f"{kind}_root")]  # a fixture writes them
+OWN_FILES = (*ROOTS, "arrays")  # each image has files of its own
 FROM_FILES = (*ROOTS, *PACKED)
 DRAWN = [
     kind for kind in KINDS if not {"root", "path", "of"} & signature(KINDS[kind]).parameters.keys()
@@ -53,55 +49,68 @@ def test_every_kind_has_an_example():
     )
 
 
+def make_drawn(kind):
+    """Make a data set whose images are drawn, not read from files."""
+    settings = {}
+    if "size" in signature(KINDS[kind]).parameters:
+        settings["size"] = 3
+    if kind == "hard":
+        settings["content"] = "crops"  # the other contents have an image that can't be read
+    return load_dataset({"kind": kind, **settings})
+
+
+def make_arrays(kind, folder):
+    """Write six volumes, each in a file of its own and all in one file, and load one of the two."""
+    images = np.random.default_rng(0).normal(size=(6, 2, 3, 4, 5))
+    classes = np.arange(6) % 2
+    masks = np.where(images[:, 0] > 0, classes[:, None, None, None], -1)
+    boxes = np.tile([0, 1, 1, 3, 3, 9], (6, 1))
+    np.savez(folder / "a.npz", images=images, labels=classes, masks=masks, boxes=boxes)
+    for number, (image, label) in enumerate(zip(images, classes, strict=True)):
+        (folder / f"{label}").mkdir(exist_ok=True)
+        np.save(folder / f"{label}/{number}.npy", image)
+    return load("arrays", folder if kind == "arrays" else folder / "a.npz")
+
+
+def make_mosaic(folder):
+    """Make mosaics of the images in the folder."""
+    images = load_dataset({"kind": "mosaic", "of": {"kind": "folder", "root": str(folder)}})
+    return images.mosaics(images.candidates(range(8)), PLAIN)
+
+
 @pytest.fixture
-def made(request, tmp_path):
-    """The data set of a kind, and its images' preprocessing."""
+def make_data_set(request, tmp_path):
+    """A function that makes a data set of a kind, and returns it with its preprocessing."""
 
     def make(kind):
         if kind in DRAWN:
-            settings = {"size": 3} if "size" in signature(KINDS[kind]).parameters else {}
-            if kind == "hard":
-                settings["content"] = "crops"  # of the others one image can't be read
-            return load_dataset({"kind": kind, **settings}), PLAIN
+            return make_drawn(kind), PLAIN
         if kind in ROOTS:
             settings = {"categories": ["n07", "n03"]} if kind == "imagenet_s" else {}
             return load(kind, request.getfixturevalue(f"{kind}_root"), **settings), PLAIN
         if kind in ("arrays", "npz"):
-            images, classes = (
-                np.random.default_rng(0).normal(size=(6, 2, 3, 4, 5)),
-                np.arange(6) % 2,
-            )
-            masks, boxes = (
-                np.where(images[:, 0] > 0, classes[:, None, None, None], -1),
-                np.tile([0, 1, 1, 3, 3, 9], (6, 1)),
-            )
-            np.savez(tmp_path / "a.npz", images=images, labels=classes, masks=masks, boxes=boxes)
-            for number, (image, label) in enumerate(zip(images, classes, strict=True)):
-                (tmp_path / f"{label}").mkdir(exist_ok=True)
-                np.save(tmp_path / f"{label}/{number}.npy", image)
-            return load("arrays", tmp_path if kind == "arrays" else tmp_path / "a.npz"), VOLUMES
+            return make_arrays(kind, tmp_path), VOLUMES
+
         names = [f"{number % 4}/{number}.png" for number in range(8)]
-        pictures = [
-            save(tmp_path / name, seed=number).read_bytes() for number, name in enumerate(names)
-        ]
+        paths = [save(tmp_path / name, seed=number) for number, name in enumerate(names)]
         if kind == "mosaic":
-            images = load_dataset(
-                {"kind": "mosaic", "of": {"kind": "folder", "root": str(tmp_path)}}
-            )
-            data = images.mosaics(images.candidates(range(8)), PLAIN)
+            data = make_mosaic(tmp_path)
             return data, data.preprocessing
+        pictures = [path.read_bytes() for path in paths]
         if kind == "webdataset":
-            members = zip((name.replace(".png", ".cls") for name in names), [b"1"] * 8, strict=True)
-            path = write_tar(tmp_path / "a.tar", [*members, *zip(names, pictures, strict=True)])
+            members = [(name.replace(".png", ".cls"), b"1") for name in names]
+            members += zip(names, pictures, strict=True)
+            path = write_tar(tmp_path / "a.tar", members)
         else:
-            images = [{"bytes": each, "path": ""} for each in pictures]
+            images = [{"bytes": picture, "path": ""} for picture in pictures]
             path = write_parquet(tmp_path / "a.parquet", images, [0, 1] * 4)
         return load(kind, path), PLAIN
 
     return make
 
 
-STORED = {  # by the fixtures: {image id: (label, objects, how its one problem begins)}
+# The content that the fixtures write: {image id: (label, objects, how its one problem begins)}.
+STORED = {
     "imagenet": {
         "n01/ILSVRC2012_val_00000002.JPEG": (0, [(0, (10, 10, 20, 15))], ""),
         # 0-based and inclusive in the file; not class 1: n02 has no folder
@@ -135,23 +144,21 @@ STORED = {  # by the fixtures: {image id: (label, objects, how its one problem b
     "parquet": {f"a/00000000{number}": (number % 2, [], "") for number in range(8)},
     "arrays": {f"{number % 2}/{number}.npy": (number % 2, [], "") for number in (0, 2, 4, 1, 3, 5)},
     "npz": {
-        f"a.npz/00000000{n}": (n % 2, [(n % 2, (0, 1, 1, 3, 3, 3))], "a.npz/0") for n in range(6)
+        f"a.npz/00000000{number}": (number % 2, [(number % 2, (0, 1, 1, 3, 3, 3))], "a.npz/0")
+        for number in range(6)
     },
 }
-CLASSES = {  # the first, and its name
-    **{"imagenet": ("n01", "tench, Tinca tinca"), "imagenet_s": ("n00", "name of n00")},
-    **{
-        "voc": ("aeroplane", "aeroplane"),
-        "coco": ("person", "person"),
-    },  # of COCO's by the lowest id
+FIRST_CLASSES = {  # the first class, and its name
+    "imagenet": ("n01", "tench, Tinca tinca"),
+    "imagenet_s": ("n00", "name of n00"),
+    "voc": ("aeroplane", "aeroplane"),
+    "coco": ("person", "person"),  # the category with the lowest id
 }
-MASKS = {
+MASKS = {  # an image, and the value in each of its regions
     "imagenet_s": ("n07/a.JPEG", [(np.s_[:10], 7), (np.s_[10:15], 3), (np.s_[15:20], NO_VERDICT)]),
-    "voc": (
-        "2007_1",
-        [(np.s_[:20, :10], 11), (np.s_[:, 10:], 14), (29, NO_VERDICT)],
-    ),  # with a border
-    # the dog is smaller, so it lies on top; a crowd
+    # a border has no verdict
+    "voc": ("2007_1", [(np.s_[:20, :10], 11), (np.s_[:, 10:], 14), (29, NO_VERDICT)]),
+    # the dog is smaller, so it lies on top; a crowd has no verdict
     "coco": (
         "000007.jpg",
         [(np.s_[:20, :30], 0), (np.s_[5:15, 10:20], 1), (np.s_[20:, 32:], NO_VERDICT)],
@@ -160,24 +167,31 @@ MASKS = {
 
 
 @pytest.mark.parametrize("kind", STORED)
-def test_what_was_written_is_read(made, kind):
-    data, _ = made(kind)
+def test_what_was_written_is_read(make_data_set, kind):
+    data, _ = make_data_set(kind)
     assert data.ids == tuple(STORED[kind])
     for index, (label, objects, problem) in enumerate(STORED[kind].values()):
         sample = data.read(index)
-        assert (sample.label, sample.objects) == (label, tuple(objects))
-        of_objects = () if kind == "imagenet_s" else objects  # of which an image has one label
-        assert data.labels(index) == classes_of(label, of_objects)
-        assert [each.startswith(problem) for each in sample.problems] == [True] * bool(problem)
-    assert (data.classes[0], data.class_names[0]) == CLASSES.get(kind, (data.classes[0],) * 2)
+        assert sample.label == label
+        assert sample.objects == tuple(objects)
+        # An image of ImageNet-S has one label, whatever else its mask shows.
+        labelled_objects = () if kind == "imagenet_s" else objects
+        assert data.labels(index) == classes_of(label, labelled_objects)
+        assert len(sample.problems) == bool(problem)
+        assert all(found.startswith(problem) for found in sample.problems)
+
+    unnamed = (data.classes[0], data.classes[0])
+    assert (data.classes[0], data.class_names[0]) == FIRST_CLASSES.get(kind, unnamed)
 
 
 @pytest.mark.parametrize("kind", MASKS)
-def test_masks_hold_class_indices(made, kind):
-    (data, _), (image_id, regions) = made(kind), MASKS[kind]
+def test_masks_hold_class_indices(make_data_set, kind):
+    data, _ = make_data_set(kind)
+    image_id, regions = MASKS[kind]
     expected = np.full((30, 40), BACKGROUND)
-    for place, value in regions:
-        expected[place] = value
+    for pixels, value in regions:
+        expected[pixels] = value
+
     assert np.array_equal(data.read(data.ids.index(image_id)).mask, expected)
     without = data.read(1 if kind == "voc" else 0)  # an image without a mask; COCO's is of a crowd
     assert (without.mask is None) == (kind != "coco")
@@ -187,80 +201,98 @@ def rows(data, preprocessing, **settings):
     return list(batches(data, range(len(data)), preprocessing, "predicted", 2, **settings))
 
 
+def all_files(data):
+    """Return the files of all images; an absent annotation may be None."""
+    paths = set()
+    for index in range(len(data)):
+        paths.update(data.files(index))
+    return paths
+
+
 @pytest.mark.parametrize("kind", [*FROM_FILES, *DRAWN])
-def test_labels_copies_and_fingerprints(made, kind):
-    (data, _), hashes = made(kind), FileHashes()
-    # whose code is part of values' keys
+def test_labels_copies_and_fingerprints(make_data_set, kind):
+    data, _ = make_data_set(kind)
+    hashes = FileHashes()
+    indices = range(len(data))
+
+    # The code of this module is part of the keys of cached values.
     assert data.module == KINDS["arrays" if kind == "npz" else kind].__module__
+
     copy = pickle.loads(pickle.dumps(data))
     assert list(data.ids) == sorted(set(data.ids))
-    forwards = [copy.read(index) for index in range(len(data))]
-    for index, same in reversed([*enumerate(forwards)]):
+    samples_of_copy = [copy.read(index) for index in indices]
+    for index in reversed(indices):
         sample = data.read(index)
+        same = samples_of_copy[index]
         assert sample.image_id == data.ids[index]
         assert np.array_equal(sample.image, same.image)
-        assert (sample.label, sample.objects, sample.problems) == (
-            same.label,
-            same.objects,
-            same.problems,
-        )
-        assert data.labels(index) == copy.labels(index)
-        assert (
-            {*classes_of(sample.label, ())} <= {*data.labels(index)} <= {*range(len(data.classes))}
-        )
+        assert sample.label == same.label
+        assert sample.objects == same.objects
+        assert sample.problems == same.problems
+        labels = data.labels(index)
+        assert labels == copy.labels(index)
+        assert {*classes_of(sample.label, ())} <= {*labels} <= {*range(len(data.classes))}
         assert sample.mask is None or sample.mask.shape == sample.size
-    for path in {path for index in range(len(data)) for path in data.files(index) if path.exists()}:
-        os.utime(path, (1e9, 1e9))  # so that hashes are kept, of several images in one file too
-    prints = [data.fingerprint(index, hashes) for index in range(len(data))]
-    same = {"funnybirds": 2}  # two of its birds are drawn alike
-    assert len(set(prints)) == len(data) - same.get(kind, 1) + 1
+
+    # Hashes are kept for old files only, also if several images are in one file.
+    for path in all_files(data):
+        if path.exists():
+            os.utime(path, (1e9, 1e9))
+    prints = [data.fingerprint(index, hashes) for index in indices]
+    num_alike = 2 if kind == "funnybirds" else 1  # two of its birds are drawn alike
+    assert len(set(prints)) == len(data) - num_alike + 1
     for other in (None, hashes, FileHashes(hashes.current)):
-        assert [copy.fingerprint(index, other) for index in range(len(data))] == prints
+        assert [copy.fingerprint(index, other) for index in indices] == prints
 
 
 @pytest.mark.parametrize("kind", FROM_FILES)
 def test_a_file_that_changes_after_it_was_hashed_is_refused_and_decides_the_hash_of_its_images(
-    made, kind
+    make_data_set, kind
 ):
-    """Also where its content stays; and each of an image's files, be it of the annotation or of a
-    version.
+    """Check each file of an image, also those of its annotation and its versions.
+
+    A file that is written again is refused even if its content is the same.
     """
-    (data, preprocessing), hashes = made(kind), FileHashes()
-    places, last = range(len(data)), len(data) - 1
-    before = [data.fingerprint(place, hashes) for place in places]
-    stamps = hashes.stamps_of(data, places)
-    assert set(stamps) == {path for place in places for path in data.files(place)} - {None}
+    data, preprocessing = make_data_set(kind)
+    hashes = FileHashes()
+    indices = range(len(data))
+    before = [data.fingerprint(index, hashes) for index in indices]
+
+    stamps = hashes.stamps_of(data, indices)
+    assert set(stamps) == all_files(data) - {None}
     assert rows(data, preprocessing, stamps=stamps)
-    for path in data.files(last):
+
+    for path in data.files(len(data) - 1):
         content = path.read_bytes() if path.exists() else b""
-        for workers, change in enumerate((content + b"\0", content)):
+        for workers, new_content in enumerate((content + b"\0", content)):
             path.unlink(missing_ok=True)
-            path.write_bytes(change)
+            path.write_bytes(new_content)
             with pytest.raises(
                 BenchError, match=r"was changed after its content was hashed; run the same command"
             ):
                 rows(data, preprocessing, workers=workers, stamps=stamps)
-            if change != content and kind in OWN_FILES:
-                changed = [data.fingerprint(place) != before[place] for place in places]
-                assert changed == [path in data.files(place) for place in places]
+            if new_content != content and kind in OWN_FILES:
+                has_changed = [data.fingerprint(index) != before[index] for index in indices]
+                assert has_changed == [path in data.files(index) for index in indices]
 
 
 @pytest.mark.parametrize("kind", FROM_FILES)
-def test_workers_change_nothing_beside_an_image_that_is_cut_short(made, kind):
-    data, preprocessing = made(kind)
+def test_workers_change_nothing_beside_an_image_that_is_cut_short(make_data_set, kind):
+    data, preprocessing = make_data_set(kind)
     if kind in OWN_FILES:
         cut(data.files(1)[0], 50)
-    first, second = rows(data, preprocessing), rows(data, preprocessing, workers=2)
+
+    first = rows(data, preprocessing)
+    second = rows(data, preprocessing, workers=2)
+
     bad = [item.image_id for item in first if isinstance(item, BadImage)]
     assert bad == ([data.ids[1]] if kind in OWN_FILES else [])
     for one, other in zip(first, second, strict=True):
         assert type(one) is type(other)
         if isinstance(one, BadImage):
-            assert (one.image_id, one.status, one.message) == (
-                other.image_id,
-                other.status,
-                other.message,
-            )
+            assert one.image_id == other.image_id
+            assert one.status == other.status
+            assert one.message == other.message
             continue
         assert torch.equal(one.images, other.images)
         assert one.image_ids == other.image_ids
@@ -271,22 +303,27 @@ def test_workers_change_nothing_beside_an_image_that_is_cut_short(made, kind):
 
 @pytest.mark.parametrize("kind", ROOTS)
 def test_images_on_their_side_files_that_cannot_be_read_and_missing_folders(
-    made, kind, tmp_path, monkeypatch
+    make_data_set, kind, tmp_path, monkeypatch
 ):
-    """Photographs in a folder are turned as their EXIF says, those with annotations aren't."""
-    (data, _), exif = made(kind), Image.Exif()
-    exif[0x0112] = 6
+    """Check that photographs in a folder are turned according to EXIF.
+
+    Photographs with annotations aren't turned.
+    """
+    data, _ = make_data_set(kind)
     size = data.read(0).size
+    exif = Image.Exif()
+    exif[0x0112] = 6
     Image.new("RGB", size[::-1]).save(data.files(0)[0], exif=exif)
-    assert (data.read(0).turned, data.read(0).size) == (
-        (True, size[::-1]) if kind == "folder" else (False, size)
-    )
+    is_turned = kind == "folder"
+    assert data.read(0).turned is is_turned
+    assert data.read(0).size == (size[::-1] if is_turned else size)
 
     def fail(path):
         raise OSError("no disk")
 
     monkeypatch.setattr("axiom_bench.data.formats.decoding.open_regular", fail)
-    assert data.fingerprint(0).startswith(UNREADABLE)  # data.cache keeps no image by it
+    assert data.fingerprint(0).startswith(UNREADABLE)  # data.cache keeps no image under such a key
+
     with pytest.raises(
         BenchError, match=r"There is no folder .*nowhere.*; expected .*(<root>|JPEGImages)"
     ):

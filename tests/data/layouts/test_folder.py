@@ -1,5 +1,6 @@
-"""Photographs as people have them: in one folder or many, without labels, or labelled by a
-network's classes.
+"""Folders of photographs as people have them.
+
+The photographs lie in one folder or in many, without labels or labelled by a network's classes.
 """
 
 import pytest
@@ -15,27 +16,21 @@ UNNAMED = NetworkClasses(None, 3)
 
 
 def load(root, network=None, **settings):
-    return load_dataset(
-        {"kind": "folder", "root": str(root), **settings}, network and (lambda: network)
-    )
+    """Load a folder whose labels may be the classes of a network."""
+    give_network = None if network is None else lambda: network
+    return load_dataset({"kind": "folder", "root": str(root), **settings}, give_network)
+
+
+FOUR_INDICES = ("0", "1", "2", "3")
 
 
 @pytest.mark.parametrize(
     ("files", "network", "expected", "classes"),
     [
-        # names, in any case, with _ for spaces, and the first of several; indices
-        (
-            ("tabby/1.jpg", "Golden_Retriever/a/b/2.jpg", "3/3.jpg"),
-            PETS,
-            (3, 1, 0),
-            ("0", "1", "2", "3"),
-        ),
-        (
-            ("tabby, tabby cat/1.jpg", "empty/"),
-            PETS,
-            (0,),
-            ("0", "1", "2", "3"),
-        ),  # a folder without images has no say
+        # A name matches in any case, with _ for spaces, and is the first of several; or an index.
+        (("tabby/1.jpg", "Golden_Retriever/a/b/2.jpg", "3/3.jpg"), PETS, (3, 1, 0), FOUR_INDICES),
+        # A folder without images doesn't count.
+        (("tabby, tabby cat/1.jpg", "empty/"), PETS, (0,), FOUR_INDICES),
         (
             ("n01440764/1.jpg", "999/2.jpg", "name_7/3.jpg"),
             IMAGENET,
@@ -43,25 +38,23 @@ def load(root, network=None, **settings):
             imagenet_synsets(),
         ),
         (("n01443537/1.jpg",), NetworkClasses(None, 1000), (1,), imagenet_synsets()),
-        (
-            ("b/1.jpg", "a/2.jpg", "c/3.jpg"),
-            UNNAMED,
-            (0, 1, 2),
-            ("a", "b", "c"),
-        ),  # as torchvision's ImageFolder
+        # Sorted folders are classes, as in torchvision's ImageFolder.
+        (("b/1.jpg", "a/2.jpg", "c/3.jpg"), UNNAMED, (0, 1, 2), ("a", "b", "c")),
         (("b/1.jpg", "a/2.jpg"), None, (0, 1), ("a", "b")),
         (("0/1.jpg", "2/3.jpg"), UNNAMED, (0, 2), ("0", "1", "2")),
-        (("tabby_cat/1.jpg", "002.Golden-Retriever/2.jpg"), PETS, (1, 0), ("0", "1", "2", "3")),
+        (("tabby_cat/1.jpg", "002.Golden-Retriever/2.jpg"), PETS, (1, 0), FOUR_INDICES),
     ],
 )
 def test_folders_that_are_classes_are_labels(tmp_path, files, network, expected, classes):
     write(tmp_path, files)
     data = load(tmp_path, network)
-    assert (data.unlabelled, data.classes) == ("", tuple(classes))
+    assert data.unlabelled == ""
+    assert data.classes == tuple(classes)
     assert labels(data) == [(label,) for label in expected]
     assert [data.read(index).label for index in range(len(data))] == list(expected)
+    names = network.names if network and network.names else classes
     assert [data.class_names[label] for label in expected] == [
-        str((network.names if network and network.names else classes)[label]) for label in expected
+        str(names[label]) for label in expected
     ]
 
 
@@ -73,7 +66,7 @@ def test_folders_that_are_classes_are_labels(tmp_path, files, network, expected,
         (("2020/paris/1.jpg", "2021/2.jpg"), IMAGENET, "'2020' is no class of the network"),
         (("tabby/1.jpg", "holiday/2.jpg"), PETS, "'holiday' is no class of the network"),
         (("tabby/1.jpg", "2.jpg"), PETS, "2.jpg lies in no folder"),
-        (("crane/1.jpg",), PETS, "'crane' is no class of the network"),  # of two
+        (("crane/1.jpg",), PETS, "'crane' is no class of the network"),  # two classes have the name
         (
             ("1/1.jpg", "04/2.jpg"),
             PETS,
@@ -90,18 +83,21 @@ def test_folders_that_are_classes_are_labels(tmp_path, files, network, expected,
             UNNAMED,
             "test, train, val are splits: set data.root={}/val",
         ),
+        # There are as many folders as classes by chance.
         (
             ("a/1.jpg", "b/2.jpg", "c/3.jpg", "d/4.jpg"),
             PETS,
             "'a' is no class of the network",
-        ),  # by chance as many
+        ),
     ],
 )
 def test_other_folders_label_nothing_and_no_image_is_left_out(tmp_path, files, network, why):
     write(tmp_path, files)
     data = load(tmp_path, network)
     why = why.format(tmp_path)
-    assert (data.unlabelled, data.classes, data.ids) == (why, (), tuple(sorted(files)))
+    assert data.unlabelled == why
+    assert data.classes == ()
+    assert data.ids == tuple(sorted(files))
     assert labels(data) == [()] * len(files)
     assert data.read(0).label is None
     assert f"the images of 'folder' have no labels ({why}; " in data.notes[-1]
@@ -121,25 +117,25 @@ def test_numbers_in_the_order_of_their_text_are_told(tmp_path):
 
 
 def test_other_files_are_counted_and_named(tmp_path):
-    write(
-        tmp_path,
-        (
-            "1.jpg",
-            "IMG_1.HEIC",
-            "a/IMG_2.heic",
-            "b.pdf",
-            "README",
-            ".DS_Store",
-            ".git/config",
-            "x.bmp/",
-        ),
+    names = (
+        "1.jpg",
+        "IMG_1.HEIC",
+        "a/IMG_2.heic",
+        "b.pdf",
+        "README",
+        ".DS_Store",
+        ".git/config",
+        "x.bmp/",
     )
+    write(tmp_path, names)
     sentence = (
         "not read: 2 .heic (IMG_1.HEIC), 1 .pdf (b.pdf), 1 without an ending (README); save "
         "photographs as JPEG"
     )
-    assert load(tmp_path, IMAGENET).ids == ("1.jpg", "x.bmp")  # which can't be read
-    assert load(tmp_path, IMAGENET).notes[0].startswith(f"{tmp_path}: {sentence}")
+    data = load(tmp_path, IMAGENET)
+    assert data.ids == ("1.jpg", "x.bmp")  # the folder x.bmp is listed, and can't be read
+    assert data.notes[0].startswith(f"{tmp_path}: {sentence}")
+
     (tmp_path / "1.jpg").unlink()
     (tmp_path / "x.bmp").rmdir()
     with pytest.raises(BenchError, match=r"There are no images in .* not read: 2 \.heic"):
@@ -147,31 +143,33 @@ def test_other_files_are_counted_and_named(tmp_path):
 
 
 def test_what_notebooks_and_macs_leave_is_no_class_and_no_image(tmp_path):
-    write(
-        tmp_path,
-        ("a/1.jpg", "b/2.jpg", "b/._2.jpg", "b/.ipynb_checkpoints/2-checkpoint.jpg", "c/3.jpg"),
-    )
+    write(tmp_path, ("a/1.jpg", "b/2.jpg", "c/3.jpg"))
+    write(tmp_path, ("b/._2.jpg", "b/.ipynb_checkpoints/2-checkpoint.jpg"))
     write(tmp_path, (".ipynb_checkpoints/4.jpg", "__MACOSX/a/._1.jpg"))
     data = load(tmp_path, UNNAMED)
-    assert (data.ids, labels(data)) == (("a/1.jpg", "b/2.jpg", "c/3.jpg"), [(0,), (1,), (2,)])
+    assert data.ids == ("a/1.jpg", "b/2.jpg", "c/3.jpg")
+    assert labels(data) == [(0,), (1,), (2,)]
 
 
 def test_classes_by_hand_choose_the_folders(tmp_path):
-    """Two files of one name are two images."""
+    """Check also that two files with the same name are two images."""
     write(tmp_path, ("cat/1.jpg", "dog/1.jpg", "cow/2.jpg"))
     data = load(tmp_path, classes=["Dog", "bird", "cat"])
-    assert (data.ids, labels(data)) == (("cat/1.jpg", "dog/1.jpg"), [(2,), (0,)])
+    assert data.ids == ("cat/1.jpg", "dog/1.jpg")
+    assert labels(data) == [(2,), (0,)]
     assert data.notes == ("1 images are left out, in no folder of data.classes, as cow/2.jpg",)
 
 
 def test_folders_called_by_index(tmp_path):
-    """ImageNet-V2: a name of digits is an index, whatever else is called so."""
+    """Check ImageNet-V2: a name of digits is an index, even if a class has the same name."""
     write(tmp_path, ("10/a.jpeg", "2/b.jpeg", "0/c.jpeg"))
     network = NetworkClasses(["2", *map(str, range(100, 199))], 100)
     assert labels(load(tmp_path, network, folders="index")) == [(0,), (10,), (2,)]
     assert labels(load(tmp_path, network))[2] == (0,)
+
     data = load(tmp_path, folders="index", classes=SYNSETS)
-    assert (data.ids, labels(data)) == (("0/c.jpeg", "10/a.jpeg", "2/b.jpeg"), [(0,), (10,), (2,)])
+    assert data.ids == ("0/c.jpeg", "10/a.jpeg", "2/b.jpeg")
+    assert labels(data) == [(0,), (10,), (2,)]
     assert data.classes == tuple(SYNSETS)
 
 
@@ -186,12 +184,13 @@ def test_folders_called_by_index(tmp_path):
 )
 def test_invalid_index_folders_error_messages(tmp_path, settings, folder, message):
     write(tmp_path, ("10/a.jpeg", f"{folder}/"))
+    settings = {"folders": "index"} | settings
     with pytest.raises(BenchError, match=message):
-        load(tmp_path, **{"folders": "index", **settings})
+        load(tmp_path, **settings)
 
 
 def write(root, names):
-    """Images, files of other kinds, and empty folders."""
+    """Write images, files of other kinds, and empty folders."""
     for number, name in enumerate(names):
         path = root / name
         if name.endswith("/"):

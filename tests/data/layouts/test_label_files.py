@@ -1,5 +1,6 @@
-"""Lists of ImageNet's labels that tests/data/test_made_trees.py doesn't compose: the right classes,
-or a sentence with the next step.
+"""Lists of ImageNet's labels in forms that tests/data/test_made_trees.py doesn't compose.
+
+A list gives the right classes, or a sentence with the next step.
 """
 
 import pytest
@@ -20,9 +21,12 @@ IDS = [SYNSETS[label] for label in ORDER]
 
 
 def lines(form, *columns, head=""):
-    return head + "".join(
-        f"{form.format(stem, *each)}\n" for stem, *each in zip(STEMS, *columns, strict=True)
-    )
+    """Format one line per image from its stem and its values in the columns."""
+    rows = zip(STEMS, *columns, strict=True)
+    return head + "".join(f"{form.format(*row)}\n" for row in rows)
+
+
+ONE_HOT_COLUMNS = [[float(label == index) for label in ORDER] for index in range(4)]
 
 
 LISTS = {
@@ -32,9 +36,7 @@ LISTS = {
     "several.csv": lines("7,{},{},{},x", ORDER, IDS, head="row,image,label,synset,comment\n"),
     "imagenet_2012_validation_synset_labels.txt": "\n".join(IDS),
     "one_hot.csv": lines(
-        "{},x,{},{},{},{}",
-        *([float(label == each) for label in ORDER] for each in range(4)),
-        head=f"image,comment,{','.join(SYNSETS)}\n",
+        "{},x,{},{},{},{}", *ONE_HOT_COLUMNS, head=f"image,comment,{','.join(SYNSETS)}\n"
     ),
     "val_annotations.txt": lines("{}.JPEG\t{}\t0\t1\t44\t62", IDS),
 }
@@ -42,12 +44,12 @@ LISTS = {
 
 @pytest.fixture
 def root(tmp_path):
+    """A folder of four images without labels, and the list of classes."""
     for number, stem in enumerate(STEMS):
         save(tmp_path / "val" / f"{stem}.JPEG", seed=number)
-    mapping = zip(SYNSETS, NAMES, strict=True)
-    (tmp_path / "LOC_synset_mapping.txt").write_text(
-        "".join(f"{synset} {name}\n" for synset, name in mapping)
-    )
+    classes = zip(SYNSETS, NAMES, strict=True)
+    mapping = "".join(f"{synset} {name}\n" for synset, name in classes)
+    (tmp_path / "LOC_synset_mapping.txt").write_text(mapping)
     return tmp_path
 
 
@@ -106,20 +108,19 @@ def test_labels_that_the_boxes_contradict_are_refused(root):
     (root / "val.csv").write_text(lines("{}.JPEG,{}", [1, 1, 1, 1], head="filename,label\n"))
     for stem, synset in zip(STEMS, IDS, strict=True):
         xml(root / f"Annotations/CLS-LOC/val/{stem}.xml", [(synset, 2, 3, 11, 12)])
-    with pytest.raises(
-        BenchError, match=r"3 of 4 labels name no class of the image's boxes, as .*data\.labels"
-    ):
+    message = r"3 of 4 labels name no class of the image's boxes, as .*data\.labels"
+    with pytest.raises(BenchError, match=message):
         load("imagenet", root)
 
 
 def test_kaggles_tree_by_the_path_of_its_split(root):
-    """With its labels at the top and its boxes in between."""
+    """Check Kaggle's tree, which has its labels at the top and its boxes in between."""
     (root / "ILSVRC/Data/CLS-LOC").mkdir(parents=True)
     (root / "val").rename(root / "ILSVRC/Data/CLS-LOC/val")
     (root / "LOC_val_solution.csv").write_text(LISTS["LOC_val_solution.csv"])
     for stem, synset in zip(STEMS, IDS, strict=True):
         xml(root / f"ILSVRC/Annotations/CLS-LOC/val/{stem}.xml", [(synset, 2, 3, 11, 12)])
+
     data = load("imagenet", root, split="ILSVRC/Data/CLS-LOC/val")
-    assert [data.read(index).objects for index in range(4)] == [
-        ((label, (2, 3, 12, 13)),) for label in ORDER
-    ]
+    for index, label in enumerate(ORDER):
+        assert data.read(index).objects == ((label, (2, 3, 12, 13)),)

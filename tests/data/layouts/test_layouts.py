@@ -1,5 +1,6 @@
-"""ImageNet and its variants, VOC and folders, built in a temporary folder: ids, class indices,
-boxes, masks, errors.
+"""ImageNet and its variants, and VOC, built in a temporary folder.
+
+The tests cover ids, class indices, boxes, masks and error messages.
 """
 
 import re
@@ -21,11 +22,13 @@ def imagenet(root, **settings):
 
 
 def test_imagenet_with_a_class_list_that_fits_or_not(imagenet_root, tmp_path):
-    """Their order is the class index, and they choose the images."""
+    """Check that the order of a class list is the class index, and that it chooses the images."""
     dataset = imagenet(imagenet_root, classes=["n03", "n02"])
-    assert (dataset.classes, labels(dataset)) == (("n03", "n02"), [(0,), (0,)])
+    assert dataset.classes == ("n03", "n02")
+    assert labels(dataset) == [(0,), (0,)]
     (tmp_path / "mine.txt").write_text("n03 shark\nn01 tench\n")
     assert labels(imagenet(imagenet_root, classes=str(tmp_path / "mine.txt"))) == [(1,), (0,), (0,)]
+
     save(imagenet_root / "val/n99/x.JPEG")
     with pytest.raises(BenchError, match="n99"):
         imagenet(imagenet_root)
@@ -43,46 +46,50 @@ def test_an_archive_that_is_not_unpacked_is_refused_with_the_command(tmp_path, m
     def unpack(root, split):
         save(Path(root, split, "n01440764/x.JPEG"))
 
-    monkeypatch.setattr(datasets, "ImageNet", unpack)  # which unpacks the real archives only
+    monkeypatch.setattr(datasets, "ImageNet", unpack)  # torchvision's unpacks real archives only
     exec(code)
-    # without a list
-    assert (labels(imagenet(tmp_path)), len(imagenet(tmp_path).classes)) == (
-        [(0,)],
-        1000,
-    )
+    dataset = imagenet(tmp_path)  # without a class list
+    assert labels(dataset) == [(0,)]
+    assert len(dataset.classes) == 1000
 
 
 def test_the_first_validation_images_by_hash_are_in_those_of_a_larger_number():
     lists = [first_by_hash(count) for count in (500, 5_000, 50_000)]
     assert [len(set(names)) for names in lists] == [500, 5_000, 50_000]
     assert set(lists[0]) < set(lists[1]) < set(lists[2])
-    # with the lowest sha256sum
-    assert lists[0][:3] == [f"ILSVRC2012_val_{number:08d}" for number in (49325, 32309, 48212)]
-    assert (min(lists[2]), max(lists[2])) == ("ILSVRC2012_val_00000001", "ILSVRC2012_val_00050000")
+    with_the_lowest_sha256sum = [f"ILSVRC2012_val_{number:08d}" for number in (49325, 32309, 48212)]
+    assert lists[0][:3] == with_the_lowest_sha256sum
+    assert min(lists[2]) == "ILSVRC2012_val_00000001"
+    assert max(lists[2]) == "ILSVRC2012_val_00050000"
 
 
 def test_imagenet_chooses_the_first_by_hash_whatever_else_is_there(imagenet_root):
-    """Also with their classes' folders in another order, and without any; their boxes come with
-    them.
+    """Check the chosen images and their boxes, in class folders and in one folder.
+
+    The order of the class folders doesn't matter.
     """
-    chosen, rest = first_by_hash(3), first_by_hash(5)[3:]
-    for synset, stem in zip(("n03", "n01", "n02", "n01", "n03"), [*chosen, *rest], strict=True):
+    chosen = first_by_hash(3)
+    stems = first_by_hash(5)
+    for synset, stem in zip(("n03", "n01", "n02", "n01", "n03"), stems, strict=True):
         save(imagenet_root / "val" / synset / f"{stem}.JPEG")
         xml(imagenet_root / f"Annotations/CLS-LOC/val/{stem}.xml", [(synset, 2, 3, 11, 12)])
+
     dataset = imagenet(imagenet_root, first=3)
-    assert dataset.ids == tuple(
-        f"{synset}/{chosen[place]}.JPEG" for synset, place in (("n01", 1), ("n02", 2), ("n03", 0))
+    assert dataset.ids == (
+        f"n01/{chosen[1]}.JPEG",
+        f"n02/{chosen[2]}.JPEG",
+        f"n03/{chosen[0]}.JPEG",
     )
-    assert [dataset.read(index).objects for index in range(3)] == [
-        ((label, (2, 3, 12, 13)),) for label in range(3)
-    ]
+    for index in range(3):
+        assert dataset.read(index).objects == ((index, (2, 3, 12, 13)),)
+
     files = list(imagenet_root.glob("val/*/*.JPEG"))
-    (imagenet_root / "val.txt").write_text(
-        "".join(f"{path.stem} {path.parent.name}\n" for path in files)
-    )
+    label_list = "".join(f"{path.stem} {path.parent.name}\n" for path in files)
+    (imagenet_root / "val.txt").write_text(label_list)
     for path in files:
         path.rename(imagenet_root / "val" / path.name)
     assert imagenet(imagenet_root, first=3).ids == tuple(sorted(f"{stem}.JPEG" for stem in chosen))
+
     (imagenet_root / f"val/{chosen[1]}.JPEG").unlink()
     message = (
         f"1 of the 3 validation images that data.first=3 chooses aren't in {imagenet_root}/val, as "
@@ -94,6 +101,7 @@ def test_imagenet_chooses_the_first_by_hash_whatever_else_is_there(imagenet_root
 
 @pytest.fixture
 def flat_root(imagenet_root):
+    """The folder of `imagenet_root` without class folders."""
     for path in list((imagenet_root / "val").glob("*/*.JPEG")):
         path.rename(imagenet_root / "val" / path.name)
     return imagenet_root
@@ -132,19 +140,24 @@ def test_imagenet_training_boxes_are_nested_by_synset(imagenet_root):
 
 def test_difficult_objects_of_voc_count_unless_they_are_left_out(voc_root):
     path = voc_root / "VOCdevkit/VOC2012/Annotations/2007_1.xml"
-    path.write_text(
-        path.read_text().replace("<name>dog</name>", "<name>dog</name><difficult>1</difficult>")
-    )
-    every, plain = (load("voc", voc_root, difficult=difficult) for difficult in (True, False))
-    assert (plain.read(0).objects, plain.read(0).problems) == (((14, (10, 0, 40, 30)),), ())
-    assert plain.read(0).mask[0, 0] == 11  # the mask keeps it
-    assert plain.fingerprint(0) != every.fingerprint(0)
-    path.write_text(
-        path.read_text().replace(
-            "<name>person</name>", "<name>person</name><difficult>1</difficult>"
-        )
-    )
-    assert (plain.read(0).objects, plain.read(0).problems) == ((), ())  # not a file without objects
+
+    def mark_as_difficult(name):
+        tag = f"<name>{name}</name>"
+        path.write_text(path.read_text().replace(tag, f"{tag}<difficult>1</difficult>"))
+
+    mark_as_difficult("dog")
+    with_difficult = load("voc", voc_root, difficult=True)
+    without_difficult = load("voc", voc_root, difficult=False)
+    sample = without_difficult.read(0)
+    assert sample.objects == ((14, (10, 0, 40, 30)),)
+    assert sample.problems == ()
+    assert sample.mask[0, 0] == 11  # the mask keeps the dog
+    assert without_difficult.fingerprint(0) != with_difficult.fingerprint(0)
+
+    mark_as_difficult("person")
+    sample = without_difficult.read(0)
+    assert sample.objects == ()
+    assert sample.problems == ()  # the file does have objects
 
 
 def test_voc_of_other_classes_and_endings_by_a_classs_own_list(voc_root):
@@ -153,32 +166,41 @@ def test_voc_of_other_classes_and_endings_by_a_classs_own_list(voc_root):
     (root / "ImageSets/Main/dog_val.txt").write_text("2007_1.jpg  1\n2007_2 -1\n")
     with pytest.raises(BenchError, match=r"leave it out, and set model\.background=0"):
         load("voc", voc_root, classes=["__background__", "dog"])
+
     data = load("voc", voc_root, split="dog_val", classes=["Person", "DOG"])
-    assert (data.ids, data.labels(0), data.read(0).label) == (("2007_1",), (0, 1), 0)
+    assert data.ids == ("2007_1",)
+    assert data.labels(0) == (0, 1)
+    assert data.read(0).label == 0
     assert "are left out: the list says -1 of them" in data.notes[0]
+
     (problem,) = load("voc", voc_root, classes=["helmet"]).read(1).problems
     assert problem.endswith(f" of 'cat' {OTHER_CLASS}")
 
 
 def test_voc_years(voc_root):
-    """VOC2012 and, with one other image, VOC2007 below one root."""
-    assert (len(VOC_CLASSES), sorted(VOC_CLASSES)) == (20, list(VOC_CLASSES))
+    """Check VOC2012, and VOC2007 with one other image, in one root."""
+    assert len(VOC_CLASSES) == 20
+    assert sorted(VOC_CLASSES) == list(VOC_CLASSES)
     for below in ("", "VOCdevkit", "VOCdevkit/VOC2012"):
         assert load("voc", voc_root / below, image_set="Segmentation").ids == ("2007_1",)
-    of_2012, other = voc_root / "VOCdevkit/VOC2012", voc_root / "VOCdevkit/VOC2007"
-    save(other / "JPEGImages/000001.jpg")
-    xml(other / "Annotations/000001.xml", [("sofa", 1, 1, 10, 20)])
-    (other / "ImageSets/Main").mkdir(parents=True)
+
+    voc2012 = voc_root / "VOCdevkit/VOC2012"
+    voc2007 = voc_root / "VOCdevkit/VOC2007"
+    save(voc2007 / "JPEGImages/000001.jpg")
+    xml(voc2007 / "Annotations/000001.xml", [("sofa", 1, 1, 10, 20)])
+    (voc2007 / "ImageSets/Main").mkdir(parents=True)
     for split in ("val", "test"):
-        (other / f"ImageSets/Main/{split}.txt").write_text("000001\n")
+        (voc2007 / f"ImageSets/Main/{split}.txt").write_text("000001\n")
+
     for root in (voc_root, voc_root / "VOCdevkit"):
         assert len(load("voc", root)) == len(load("voc", root, year=2012)) == 3
         assert load("voc", root, year=2007, split="test").labels(0) == (17,)
     for year in (2007, None):
-        assert load("voc", other, year=year).ids == ("000001",)
+        assert load("voc", voc2007, year=year).ids == ("000001",)
     with pytest.raises(BenchError, match="2012"):
         load("voc", voc_root, year=2021)
-    of_2012.rename(voc_root / "VOCdevkit/elsewhere")
+
+    voc2012.rename(voc_root / "VOCdevkit/elsewhere")
     assert load("voc", voc_root).ids == ("000001",)
     with pytest.raises(BenchError, match="VOC2012"):
         load("voc", voc_root, year=2012)
@@ -194,31 +216,32 @@ def test_empty_roots_are_sentences(tmp_path, voc_root):
 
 
 def imagenet_s(root, **settings):
-    return load("imagenet_s", root, **{"categories": ["n07", "n03"], **settings})
+    settings = {"categories": ["n07", "n03"]} | settings
+    return load("imagenet_s", root, **settings)
 
 
 def test_what_the_masks_of_imagenet_s_mean_decides_the_fingerprint(imagenet_s_root):
-    # n03 is no class
-    assert [label for label, _ in imagenet_s(imagenet_s_root, classes=["n07"]).read(0).objects] == [
-        0
-    ]
-    other = (
-        {"boxes": None},
-        {"categories": ["n07", "n03", "n01"]},
-        {"classes": [*reversed(SYNSETS)]},
-    )
-    prints = [
-        imagenet_s(imagenet_s_root, **settings).fingerprint(1)
-        for settings in ({}, {"boxes": "mask"}, *other)
-    ]
-    assert prints[0] == prints[1]
-    assert len(set(prints)) == 4
+    sample = imagenet_s(imagenet_s_root, classes=["n07"]).read(0)
+    assert [label for label, _ in sample.objects] == [0]  # n03 is no class
+
+    def fingerprint(**settings):
+        return imagenet_s(imagenet_s_root, **settings).fingerprint(1)
+
+    default = fingerprint()
+    assert fingerprint(boxes="mask") == default
+    different = {
+        default,
+        fingerprint(boxes=None),
+        fingerprint(categories=["n07", "n03", "n01"]),
+        fingerprint(classes=[*reversed(SYNSETS)]),
+    }
+    assert len(different) == 4
 
 
 def test_imagenet_s_box_encloses_all_pixels_of_a_class_whose_number_may_be_above_255(
     imagenet_s_root,
 ):
-    """Two objects of a class, one pixel at the edge, and a row that is ignored."""
+    """Check two objects of a class, one pixel at the edge, and a row that is ignored."""
     write_s_mask(
         imagenet_s_root,
         (np.s_[2:5, 3:9], 2),
@@ -226,15 +249,13 @@ def test_imagenet_s_box_encloses_all_pixels_of_a_class_whose_number_may_be_above
         (np.s_[10, 39], 1),
         (29, 1000),
     )
-    assert imagenet_s(imagenet_s_root).read(1).objects == (
-        (3, (39, 10, 40, 11)),
-        (7, (3, 2, 31, 24)),
-    )
+    boxes = ((3, (39, 10, 40, 11)), (7, (3, 2, 31, 24)))
+    assert imagenet_s(imagenet_s_root).read(1).objects == boxes
     assert imagenet_s(imagenet_s_root, boxes=None).read(1).objects == ()
+
     categories = [f"n{number:04d}" for number in range(300)]
-    (imagenet_s_root / "LOC_synset_mapping.txt").write_text(
-        "".join(f"{name} {name}\n" for name in [*categories, "n07", "n03"])
-    )
+    mapping = "".join(f"{name} {name}\n" for name in [*categories, "n07", "n03"])
+    (imagenet_s_root / "LOC_synset_mapping.txt").write_text(mapping)
     write_s_mask(imagenet_s_root, (np.s_[:], 300))
     assert (imagenet_s(imagenet_s_root, categories=categories).read(1).mask == 299).all()
 
@@ -242,17 +263,16 @@ def test_imagenet_s_box_encloses_all_pixels_of_a_class_whose_number_may_be_above
 def test_a_number_that_is_no_category_is_reported(imagenet_s_root):
     write_s_mask(imagenet_s_root, (np.s_[:], 99))
     sample = imagenet_s(imagenet_s_root).read(1)
-    assert (sample.mask, sample.objects) == (None, ())
+    assert sample.mask is None
+    assert sample.objects == ()
     assert "a.png" in sample.problems[0]
 
 
 def test_imagenet_s_that_is_not_whole_is_a_sentence(imagenet_s_root):
-    for settings, message in (
-        ({"categories": None}, r"2 class folders.*data\.categories"),
-        ({"boxes": "tight"}, r"data\.boxes"),
-    ):
-        with pytest.raises(BenchError, match=message):
-            imagenet_s(imagenet_s_root, **settings)
+    with pytest.raises(BenchError, match=r"2 class folders.*data\.categories"):
+        imagenet_s(imagenet_s_root, categories=None)
+    with pytest.raises(BenchError, match=r"data\.boxes"):
+        imagenet_s(imagenet_s_root, boxes="tight")
     for missing in ("validation-segmentation", "validation"):
         (imagenet_s_root / missing).rename(imagenet_s_root / f"elsewhere {missing}")
         with pytest.raises(BenchError, match=r"ImageNet-S layout"):

@@ -1,5 +1,6 @@
-"""Parquet with image bytes: the forms of columns, what is damaged or too large, and how much of a
-file is read.
+"""Parquet files with the bytes of images.
+
+The tests cover the forms of columns, damaged or too large files, and how much of a file is read.
 """
 
 import json
@@ -20,6 +21,7 @@ from tests.data.builders import load as load_kind
 
 @pytest.fixture
 def pictures(tmp_path):
+    """The bytes of four JPEG files."""
     return [save(tmp_path / f"{number}.jpg", seed=number).read_bytes() for number in range(4)]
 
 
@@ -28,37 +30,49 @@ def load(path, **settings):
 
 
 def bytes_of(dataset, index):
-    """The image's own bytes."""
+    """Return the image's own bytes."""
     return dataset.row(index).contents()[0]
 
 
 @pytest.fixture
 def write(tmp_path, pictures):
-    """Writes a file of the four pictures, of class 0, or of other columns."""
+    """A function that writes the four pictures with class 0, or other columns.
+
+    A column that is None is left out.
+    """
 
     def write(name="a", columns=(), metadata=None, **settings):
         columns = {"image": structs(pictures), "label": [0] * len(pictures), **dict(columns)}
         table = pa.table({key: value for key, value in columns.items() if value is not None})
-        pq.write_table(
-            table.replace_schema_metadata(metadata), tmp_path / f"{name}.parquet", **settings
-        )
+        table = table.replace_schema_metadata(metadata)
+        pq.write_table(table, tmp_path / f"{name}.parquet", **settings)
         return tmp_path / f"{name}.parquet"
 
     return write
 
 
 def structs(pictures):
-    return pa.array([{"bytes": each, "path": None} for each in pictures])
+    return pa.array([{"bytes": picture, "path": None} for picture in pictures])
 
 
-LARGE = pa.struct([("bytes", pa.large_binary())])
+def structs_of_large_bytes(pictures):
+    large = pa.struct([("bytes", pa.large_binary())])
+    return pa.array([{"bytes": picture} for picture in pictures], large)
+
+
+def binary(pictures):
+    return pa.array(pictures, pa.binary())
+
+
+def large_binary(pictures):
+    return pa.array(pictures, pa.large_binary())
+
+
 IMAGES = {
     "struct": structs,
-    "bytes": lambda pictures: pa.array(pictures, pa.binary()),
-    "large bytes": lambda pictures: pa.array(pictures, pa.large_binary()),
-    "struct of large bytes": lambda pictures: pa.array(
-        [{"bytes": each} for each in pictures], LARGE
-    ),
+    "bytes": binary,
+    "large bytes": large_binary,
+    "struct of large bytes": structs_of_large_bytes,
 }
 
 
@@ -90,26 +104,27 @@ LABELS = {
 
 @pytest.mark.parametrize("form", LABELS)
 def test_forms_of_labels(write, form):
-    dataset = load(
-        write("a", {"label": None, "y": LABELS[form]}), label="y", classes=["cat", "dog"]
-    )
+    path = write("a", {"label": None, "y": LABELS[form]})
+    dataset = load(path, label="y", classes=["cat", "dog"])
     assert labels(dataset) == [(1,), (0,), (1,), ()]
 
 
 def test_boxes_of_lists_and_of_structs(write):
-    lists = pa.array([[[1, 2, 3, 50]], [], None, [[0, 0, 5]]], pa.list_(pa.list_(pa.float32())))
-    of_box = pa.struct([("label", pa.int64()), ("box", pa.list_(pa.float64(), 4))])
-    labelled = pa.array([[{"label": 0, "box": [1, 2, 3, 4]}]] * 4, pa.list_(of_box))
+    list_of_boxes = pa.list_(pa.list_(pa.float32()))
+    lists = pa.array([[[1, 2, 3, 50]], [], None, [[0, 0, 5]]], list_of_boxes)
+    labelled_box = pa.struct([("label", pa.int64()), ("box", pa.list_(pa.float64(), 4))])
+    labelled = pa.array([[{"label": 0, "box": [1, 2, 3, 4]}]] * 4, pa.list_(labelled_box))
     path = write("a", {"label": [1, 1, 0, 1], "lists": lists, "labelled": labelled})
+
     samples = [load(path, boxes="lists").read(row) for row in range(4)]
     assert [sample.objects for sample in samples] == [((1, (1, 2, 3, 30)),), (), (), ()]
     assert samples[3].problems == ("a/000000003 has a malformed box: [0.0, 0.0, 5.0]",)
     assert load(path, boxes="labelled").read(1).objects == ((0, (1, 2, 3, 4)),)
     assert load(path, boxes="labelled").labels(1) == (0, 1)
     assert load(path, label=None).labels(1) == ()
-    assert (
-        len({load(path, boxes=boxes).fingerprint(0) for boxes in (None, "lists", "labelled")}) == 3
-    )
+
+    prints = {load(path, boxes=boxes).fingerprint(0) for boxes in (None, "lists", "labelled")}
+    assert len(prints) == 3
 
 
 HUGGING_FACE = {
@@ -122,16 +137,19 @@ HUGGING_FACE = {
     ("metadata", "expected"),
     [
         (json.dumps({"info": {"features": HUGGING_FACE}}), ("tench, fish", "goldfish")),
-        *((damaged, ("0", "1")) for damaged in ("{", "[]", '{"info": {"features": {"label": 3}}}')),
+        ("{", ("0", "1")),
+        ("[]", ("0", "1")),
+        ('{"info": {"features": {"label": 3}}}', ("0", "1")),
         ('{"info": {"features": {"a": {"_type": "ClassLabel"}}}}', ("0", "1")),
     ],
 )
 def test_hugging_face_s_classes_are_read(write, metadata, expected):
     dataset = load(write("a", {"label": [1, 0, 1, 0]}, {"huggingface": metadata}))
-    assert (dataset.classes, dataset.class_names) == (("0", "1"), expected)
+    assert dataset.classes == ("0", "1")
+    assert dataset.class_names == expected
 
 
-COLUMNS = {
+COLUMNS = {  # the settings, and the message
     "image": (
         {"image": "img"},
         r"has no column 'img' for data\.image; its columns are image, label, text, lists\.",
@@ -142,7 +160,8 @@ COLUMNS = {
     ),
     "image of numbers": (
         {"image": "label"},
-        r"The column 'label' of .*a\.parquet holds int64; data\.image must name one that holds bytes, or a struct",
+        r"The column 'label' of .*a\.parquet holds int64; data\.image must name one that holds "
+        r"bytes, or a struct",
     ),
     "label of bytes": (
         {"label": "image"},
@@ -174,9 +193,9 @@ def test_a_row_without_an_image_is_a_bad_image(write, pictures):
 
 def test_a_damaged_page_is_the_bad_image_of_its_rows(write, pictures):
     path = write(row_group_size=2, compression="none", write_page_checksum=True)
-    content = path.read_bytes()
-    place = content.index(pictures[2]) + 700
-    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    content = bytearray(path.read_bytes())
+    content[content.index(pictures[2]) + 700] ^= 1
+    path.write_bytes(content)
     dataset = load(path)
     assert list(messages(dataset)) == ["a/000000002", "a/000000003"]
     assert bytes_of(dataset, 0) == pictures[0]
@@ -192,30 +211,42 @@ def test_a_column_of_labels_that_can_t_be_read_is_the_bad_image_of_its_file(tmp_
         use_dictionary=False,
     )
     start = pq.read_metadata(path).row_group(0).column(2).data_page_offset
-    content = path.read_bytes()
-    path.write_bytes(content[: start + 4] + b"\xff" * 30 + content[start + 34 :])
+    content = bytearray(path.read_bytes())
+    content[start + 4 : start + 34] = b"\xff" * 30
+    path.write_bytes(content)
+
     dataset = load(tmp_path)
-    assert (dataset.ids[0], len(dataset)) == ("a", 5)
+    assert dataset.ids[0] == "a"
+    assert len(dataset) == 5
     assert messages(dataset)["a"].startswith("can't be read: the file is damaged: ")
 
 
 @pytest.fixture
 def bomb(write):
     """50 rows of one image of 4 MB, which is in the file once, as a dictionary."""
-    images = pa.DictionaryArray.from_arrays(
-        pa.array([0] * 50, pa.int32()), pa.array([bytes(4_000_000)])
+    indices = pa.array([0] * 50, pa.int32())
+    images = pa.DictionaryArray.from_arrays(indices, pa.array([bytes(4_000_000)]))
+    path = write(
+        "bomb",
+        {"image": images, "label": [0] * 50},
+        compression="zstd",
+        store_schema=False,
+        dictionary_pagesize_limit=2**30,
     )
-    settings = {"compression": "zstd", "store_schema": False, "dictionary_pagesize_limit": 2**30}
-    path = write("bomb", {"image": images, "label": [0] * 50}, **settings)
     assert path.stat().st_size < 10_000
     return path
 
 
+def peak_memory():
+    """Return the most memory that the process has had so far, in kB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def test_rows_that_share_one_value_take_the_memory_of_one(bomb):
-    dataset, before = load(bomb), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    dataset = load(bomb)
+    before = peak_memory()
     assert all(len(bytes_of(dataset, index)) == 4_000_000 for index in range(50))
-    # kB; all rows would have 200,000
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+    assert peak_memory() - before < 100_000  # all rows would take 200,000
 
 
 def test_an_image_that_is_too_large_is_a_bad_image(write, pictures, monkeypatch):
@@ -228,7 +259,7 @@ def test_an_image_that_is_too_large_is_a_bad_image(write, pictures, monkeypatch)
 
 
 def test_no_image_is_read_for_the_index_and_only_its_own_row_group_for_one(write):
-    """Each row group has a megabyte of images."""
+    """Count the bytes that are read; each row group has a megabyte of images."""
     random = np.random.default_rng(0)
     images = pa.array([random.bytes(2**18) for _ in range(32)])
     path = write("a", {"image": images, "label": [0] * 32}, row_group_size=4, compression="none")
