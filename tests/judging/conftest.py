@@ -1,4 +1,4 @@
-"""Run folders that the tests share."""
+"""Run folders that the tests of judging share."""
 
 import numpy as np
 import pandas as pd
@@ -9,22 +9,28 @@ from tests.made_runs import edit_manifest, make_records, make_run, rows_of, undr
 
 @pytest.fixture
 def make_judged(make_run):  # noqa: F811
-    """(images, methods, means, folder) -> a run folder; methods without a mean have no value."""
+    """A function (images, methods, means, folder) -> the folder of a run with such values.
+
+    `means` has for each metric the mean value of each method and the spread of an image. A method
+    without a mean has no value.
+    """
 
     def make(images, methods, means, folder="run"):
-        generator, frames = np.random.default_rng(0), []
-        for metric, (of_methods, spread) in means.items():
+        generator = np.random.default_rng(0)
+        frames = []
+        for metric, (mean_by_method, spread) in means.items():
             values = {
-                name: of_methods.get(name, np.nan) + spread * generator.normal(size=images)
-                for name in methods
+                method: mean_by_method.get(method, np.nan) + spread * generator.normal(size=images)
+                for method in methods
             }
             frames.append(rows_of(metric, values, layer="1"))
-        options = {
-            "methods": methods,
-            "layers": {"net": ("1",)},
-            "pictures": False,
-            "runtime": False,
-        }
-        return make_run(pd.concat(frames, ignore_index=True), folder, **options)
+        return make_run(
+            pd.concat(frames, ignore_index=True),
+            folder,
+            methods=methods,
+            layers={"net": ("1",)},
+            pictures=False,
+            runtime=False,
+        )
 
     return make

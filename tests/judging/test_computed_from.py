@@ -1,6 +1,4 @@
-"""What a YAML file says that a metric, or a right explanation, is computed from is what its code
-reads.
-"""
+"""The `computed_from` of a metric or a right explanation, compared with what its code reads."""
 
 from __future__ import annotations
 
@@ -21,17 +19,20 @@ from tests.metrics.build import with_fewer
 
 READS = {
     Trace: {
-        **{
-            "ablation_drops": "drops",
-            "true_contributions": "contributions",
-            "part_effects": "effects",
-        },
+        "ablation_drops": "drops",
+        "true_contributions": "contributions",
+        "part_effects": "effects",
         "part_shapley_values": "effects",
-        **{"gradients": "gradients", "scores": "score"},
+        "gradients": "gradients",
+        "scores": "score",
     },
-    Explanation: dict.fromkeys(
-        ("boxes", "masks", "cells", "required_boxes", "required_masks"), "regions"
-    ),
+    Explanation: {
+        "boxes": "regions",
+        "masks": "regions",
+        "cells": "regions",
+        "required_boxes": "regions",
+        "required_masks": "regions",
+    },
     Part: {"region": "regions"},
 }
 REQUESTS = {PerturbedImages: "perturbed_scores", Reexplanation: "other_maps"}
@@ -40,8 +41,8 @@ TRUTHS = [name for name in plugins.names("spoiled") if methods.get(name).spec.co
 
 @pytest.fixture
 def reads(monkeypatch):
-    """What code in the folders of methods and metrics reads from now on."""
-    found = set()
+    """The set of sources that code of methods and metrics reads. It grows during the test."""
+    sources = set()
 
     def watch(owner, names):
         plain = owner.__getattribute__
@@ -49,7 +50,7 @@ def reads(monkeypatch):
         def read(instance, name):
             caller = sys._getframe(1).f_code.co_filename
             if name in names and ("/metrics/" in caller or "/methods/" in caller):
-                found.add(names[name])
+                sources.add(names[name])
             return plain(instance, name)
 
         monkeypatch.setattr(owner, "__getattribute__", read)
@@ -57,17 +58,17 @@ def reads(monkeypatch):
     def watch_request(owner, name):
         plain = owner.__init__
 
-        def made(instance, *args, **settings):
-            found.add(name)
+        def initialise(instance, *args, **settings):
+            sources.add(name)
             plain(instance, *args, **settings)
 
-        monkeypatch.setattr(owner, "__init__", made)
+        monkeypatch.setattr(owner, "__init__", initialise)
 
     for owner, names in READS.items():
         watch(owner, names)
     for owner, name in REQUESTS.items():
         watch_request(owner, name)
-    return found
+    return sources
 
 
 @pytest.mark.parametrize("name", metrics.names())
@@ -78,13 +79,13 @@ def test_a_metric_is_computed_from_what_it_says(name, reads):
 
 @pytest.mark.parametrize("name", TRUTHS)
 def test_a_truth_is_computed_from_what_it_says_of_both_kinds_of_networks(name, reads):
-    explanation, plain = (METRIC_CASES["weights"].explanation() for _ in range(2))
+    case = METRIC_CASES["weights"]
+    silent_case = replace(case, case=replace(case.case, tells=False))
     truth = methods.get(name)
-    truth(explanation.trace)
-    silent = replace(METRIC_CASES["weights"].case, tells=False)
-    truth(replace(METRIC_CASES["weights"], case=silent).explanation().trace)
+    truth(case.explanation().trace)
+    truth(silent_case.explanation().trace)
     assert set(truth.spec.computed_from) == reads
-    assert plain.trace.cut_model.tells_contributions
+    assert case.explanation().trace.cut_model.tells_contributions
 
 
 def test_the_truths_are_known():

@@ -1,5 +1,6 @@
-"""Places among a suite's published methods: no answer wins nothing, and none takes images from the
-others.
+"""Places among a suite's published methods.
+
+A method gains nothing from images that it doesn't answer, and takes none from the others.
 """
 
 import numpy as np
@@ -20,72 +21,98 @@ GOOD = 0.5 + 0.02 * np.sin(IMAGES)
 
 @pytest.fixture
 def part(make_run, edit_manifest):  # noqa: F811
-    """(values by method on two networks, **about methods) -> the part, of which `sent` isn't
-    published.
+    """A function (values by method on each network, **entries of methods) -> the part of a suite.
+
+    All methods except `sent` are published.
     """
 
-    def make(*networks, **about):
-        records = pd.concat(
-            rows_of("hit", each, model=f"net{place}") for place, each in enumerate(networks)
-        )
-        names = list(dict.fromkeys(name for each in networks for name in each))
-        layers = {f"net{place}": ("last",) for place in range(len(networks))}
-        methods = {name: about.get(name, {}) for name in names}
+    def make(*networks, **entries):
+        frames = []
+        layers = {}
+        methods = {}
+        for number, values_by_method in enumerate(networks):
+            model = f"net{number}"
+            frames.append(rows_of("hit", values_by_method, model=model))
+            layers[model] = ("last",)
+            for method in values_by_method:
+                methods[method] = entries.get(method, {})
         folder = make_run(
-            records, "-".join(names), methods=methods, layers=layers, runtime=False, pictures=False
+            pd.concat(frames),
+            "-".join(methods),
+            methods=methods,
+            layers=layers,
+            runtime=False,
+            pictures=False,
         )
-        edit_manifest(folder, metrics=METRICS, published=[name for name in names if name != "sent"])
+        published = [method for method in methods if method != "sent"]
+        edit_manifest(folder, metrics=METRICS, published=published)
         return RunFolder.of_suite(folder)
 
     return make
 
 
 def test_silence_on_hard_images_gains_nothing_and_takes_none_from_the_others(part):
-    """`sent` is `first` but for the tenth of the images where that is wrong: on its own images it
-    is best.
+    """Check `sent`, which equals `first` but doesn't answer the tenth of the images it gets wrong.
+
+    On the images that `sent` answers, it is the best method.
     """
-    hard = IMAGES % 10 == 3
-    first = np.where(hard, 0.0, 0.9) + 0.01 * np.sin(IMAGES)
-    published = {"first": first, "second": first[::-1] - 0.05, "blind": 0.3 + 0.02 * np.cos(IMAGES)}
-    alone, both = part(published), part(published | {"sent": np.where(hard, NAN, first)})
-    sent, own = (standings(both, "hit", name).networks["net0"] for name in ("sent", "first"))
-    assert (sent.answered, sent.rows, sent.value) == (45, 50, pytest.approx(first[~hard].mean()))
-    assert sent.value > own.value >= sent.compared
-    assert (sent.place_low, sent.place_high) >= (own.place_low, own.place_high)
-    for name in published:
-        before, now = (standings(run, "hit", name).networks["net0"] for run in (alone, both))
-        assert (before.images, now.images) == (50, 50)
-        # sums of another number of columns
-        assert before.compared == pytest.approx(now.compared, rel=1e-12)
+    is_hard = IMAGES % 10 == 3
+    first_values = np.where(is_hard, 0.0, 0.9) + 0.01 * np.sin(IMAGES)
+    published = {
+        "first": first_values,
+        "second": first_values[::-1] - 0.05,
+        "blind": 0.3 + 0.02 * np.cos(IMAGES),
+    }
+    without_sent = part(published)
+    with_sent = part(published | {"sent": np.where(is_hard, NAN, first_values)})
+
+    def standing(run, method):
+        return standings(run, "hit", method).networks["net0"]
+
+    sent = standing(with_sent, "sent")
+    first = standing(with_sent, "first")
+    assert (sent.answered, sent.rows) == (45, 50)
+    assert sent.value == pytest.approx(first_values[~is_hard].mean())
+    assert sent.value > first.value >= sent.compared
+    assert (sent.place_low, sent.place_high) >= (first.place_low, first.place_high)
+    for method in published:
+        before = standing(without_sent, method)
+        after = standing(with_sent, method)
+        assert before.images == after.images == 50
+        # The sums of another number of columns may be rounded in another way.
+        assert before.compared == pytest.approx(after.compared, rel=1e-12)
 
 
 def test_what_is_taken_is_the_worst_of_the_published_methods_alone(part):
-    run = part(
-        {"a": GOOD, "b": np.where(IMAGES == 7, NAN, GOOD), "c": GOOD - 0.1, "sent": GOOD - 0.3}
-    )
-    assert standings(run, "hit", "b").networks["net0"].compared == pytest.approx(
-        GOOD.mean() - 0.1 / 50
-    )
+    values_with_gap = np.where(IMAGES == 7, NAN, GOOD)
+    run = part({"a": GOOD, "b": values_with_gap, "c": GOOD - 0.1, "sent": GOOD - 0.3})
+    compared = standings(run, "hit", "b").networks["net0"].compared
+    assert compared == pytest.approx(GOOD.mean() - 0.1 / 50)
 
 
 def test_a_network_without_values_is_the_last_place_and_a_tenth_of_all_is_too_much(part):
-    """Of ten networks `lacks` has nine, which is enough, and `half`, the best, five."""
-    rest = {"a": GOOD, "b": GOOD - 0.2, "control": GOOD - 0.4, "map": np.full(50, NAN)}
-    lacks, half = {"lacks": GOOD + 0.1}, {"half": GOOD + 0.2}
-    networks = [
-        rest | (lacks if place else {}) | (half if place < 5 else {}) for place in range(10)
-    ]
+    """Check ten networks, of which `lacks` has nine, which is enough, and `half` has five."""
+    networks = []
+    for number in range(10):
+        network = {"a": GOOD, "b": GOOD - 0.2, "control": GOOD - 0.4, "map": np.full(50, NAN)}
+        if number >= 1:
+            network["lacks"] = GOOD + 0.1
+        if number < 5:
+            network["half"] = GOOD + 0.2
+        networks.append(network)
     run = part(*networks, control={"control": True})
-    found, other = (standings(run, "hit", name) for name in ("lacks", "half"))
-    assert (found.answers.text, found.answers.has_place) == ("9 of 10, 450 of 500", True)
-    last = found.networks["net0"]
-    assert (last.place_low, last.place_high, last.groups, last.answered) == (4, 4, 4, 0)
-    # `half` doesn't count
-    assert {each.place_high for name, each in found.networks.items() if name != "net0"} == {1}
-    assert found.as_dict()["networks"][0]["value"] is None
-    assert (other.answers.has_place, other.places_text, len(other.networks)) == (
-        False,
-        "(1 to 1 of 5)",
-        5,
-    )
+
+    lacks = standings(run, "hit", "lacks")
+    half = standings(run, "hit", "half")
+
+    assert lacks.answers.text == "9 of 10, 450 of 500"
+    assert lacks.answers.has_place
+    assert lacks.as_dict()["networks"][0]["value"] is None
+    missing = lacks.networks.pop("net0")
+    assert (missing.place_low, missing.place_high, missing.groups, missing.answered) == (4, 4, 4, 0)
+    # `half` is better, but it doesn't count.
+    assert {network.place_high for network in lacks.networks.values()} == {1}
+    assert not half.answers.has_place
+    assert half.places_text == "(1 to 1 of 5)"
+    assert len(half.networks) == 5
     assert standings(run, "hit", "map") is None  # a metric that doesn't apply to it

@@ -10,14 +10,18 @@ from tests.made_runs import edit_manifest, make_records, make_run, undrawn, usua
 
 
 def row(*texts: str, bold: Sequence[int] = ()) -> tuple[Cell, ...]:
-    """A table's row of these texts; bold: the places of the bold ones."""
-    return tuple(Cell(text, place in bold) for place, text in enumerate(texts))
+    """Return a table's row of these texts. `bold` has the column numbers of the bold ones."""
+    return tuple(Cell(text, column in bold) for column, text in enumerate(texts))
 
 
 class Structure(HTMLParser):
-    """elements: each start tag with its attributes. words: of elements that aren't data or code;
-    data: of those that are, by their ids. unclosed: tags; an end tag must be of the last that is
-    open.
+    """The elements and texts of a page. An end tag must close the element that was opened last.
+
+    Attributes:
+        elements: Each start tag with its attributes.
+        words: The texts of elements that are neither data nor code.
+        data: The texts of data and code, by the element's id or tag.
+        unclosed: The tags of elements that are open.
     """
 
     VOID = frozenset({"meta", "img", "br", "link", "input"})
@@ -39,7 +43,7 @@ class Structure(HTMLParser):
         if tag not in self.VOID:
             self.unclosed.append(tag)
 
-    def handle_endtag(self, tag: str) -> None:  # also of "<br/>"
+    def handle_endtag(self, tag: str) -> None:  # the parser calls it also for "<br/>"
         if tag not in self.VOID:
             self._code = ""
             assert self.unclosed.pop() == tag
@@ -51,5 +55,5 @@ class Structure(HTMLParser):
             self.words.append(data)
 
     def all(self, tag: str) -> list[dict[str, str]]:
-        """The attributes of all elements of a kind."""
+        """Return the attributes of all elements with `tag`."""
         return [attributes for name, attributes in self.elements if name == tag]

@@ -1,4 +1,4 @@
-"""A report that is written again: its own files are replaced, and all others stay."""
+"""Reports that are written again: the report's own files are replaced, and all others stay."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ def sketch(run: RunFolder, *_: Any) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run folder with a report, of which the tests write sketches."""
+    """A run folder with a sketch of a report: every report of these tests is a sketch."""
     layers = {"scenes_fc": ("features.9",)}
     records = records_of(6, layers, {"grad_cam": {}, "random": {}})
-    run = write_run(
-        tmp_path / "run", records[records["metric"] == "box_iou"], layers=layers, pictures=False
-    )
+    records = records[records["metric"] == "box_iou"]
+    run = write_run(tmp_path / "run", records, layers=layers, pictures=False)
     monkeypatch.setattr(writing, "write_report", sketch)
     report.write(run)
     return run
@@ -67,7 +66,7 @@ def test_files_of_the_user_stay(folder):
 
 
 def test_files_of_the_last_report_go(folder, monkeypatch):
-    """A figure of a metric that is gone does not stay next to the new ones."""
+    """Check that the figure of a removed metric doesn't stay next to the new ones."""
     monkeypatch.setattr(
         writing, "write_report", lambda run, *_: files.write(run.path / summary.PAGE, b"a report")
     )

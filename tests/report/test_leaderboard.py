@@ -18,12 +18,11 @@ from tests.made_runs import entries_of
 from tests.report.conftest import Structure
 
 COSTS = {"grad_cam": 1, "xgrad_cam": 1, "random": 1, "guided_xgrad_cam": 41}
-# the largest of each kind of images
 KINDS = (
     ("scenes-1", "scenes"),
     ("shapes-1", "signals"),
     ("shapes-1", "volumes"),
-)
+)  # the largest of each kind of images
 PAGES = ("index", "suite-1-part", "method-grad_cam", "metrics", "submit", "limits")
 
 
@@ -38,7 +37,7 @@ def board(usual_run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def usual(usual_run):
-    """As the board shows it: as if its values were a suite's."""
+    """The usual run, read as if its values were a suite's, as the board shows it."""
     return RunFolder.of_suite(usual_run)
 
 
@@ -91,7 +90,7 @@ def test_the_first_page_names_the_parts_their_origin_and_the_limits(board):
 
 
 def broken_links(folder):
-    """Those of all pages that lead to no page of the folder, or to no place in it."""
+    """Return the links of all pages that lead to no page of the folder, or to no id in it."""
     pages = {path.name: Structure(path.read_text()) for path in folder.glob("*.html")}
     ids = {
         name: {about["id"] for _, about in page.elements if "id" in about}
@@ -149,8 +148,9 @@ def test_the_leaderboard_of_the_committed_values_is_whole(committed):
     assert parts <= {path.name for path in committed.iterdir()}
     assert broken_links(committed) == []
     assert max(path.stat().st_size for path in committed.iterdir()) < 1_000_000
-    # networks find other objects
-    found = "104 or 105 or 111 or 114 of 120 annotated objects are found"
+    found = (
+        "104 or 105 or 111 or 114 of 120 annotated objects are found"  # networks find other objects
+    )
     assert found in (committed / "dense-1-segmenter.html").read_text(encoding="utf-8")
 
 
@@ -235,7 +235,7 @@ def test_the_filter_is_of_all_tables(board, open_page):
 
 
 def test_the_front_has_what_none_is_as_cheap_and_better_than(board, usual, open_page):
-    """Of the four methods with a cost, by the metric's direction."""
+    """Check which of the four methods with a cost are on the front, for both directions."""
     page = open_page(board / "suite-1-part.html")
     for metric, best in (("Box IoU", max), ("Conservation error", min)):
         name = next(name for name in usual.metrics if usual.metadata.value(name).title == metric)

@@ -1,6 +1,4 @@
-"""The report as a whole and its settings: from records alone, again the same, sensible for a thin
-run.
-"""
+"""The whole report and its settings, also for runs that lack images, values or run times."""
 
 from __future__ import annotations
 
@@ -44,12 +42,19 @@ def few_records(make_records) -> pd.DataFrame:
 
 @pytest.fixture
 def small_run(make_run, few_records: pd.DataFrame, edit_manifest) -> Any:
-    """(records=few_records, manifest={}, **how) -> a run folder of one model, without pictures."""
+    """A function (records, entries of the manifest, **options of make_run) -> a run folder.
 
-    def make(records: pd.DataFrame = few_records, manifest: Any = None, **options: Any) -> Path:
-        folder = make_run(
-            records, **{"layers": {"scenes_fc": ("features.9",)}, "pictures": False, **options}
-        )
+    The run has one model, and no pictures unless `pictures=True`.
+    """
+
+    def make(
+        records: pd.DataFrame = few_records,
+        manifest: Any = None,
+        pictures: bool = False,
+        **options: Any,
+    ) -> Path:
+        layers = {"scenes_fc": ("features.9",)}
+        folder = make_run(records, layers=layers, pictures=pictures, **options)
         edit_manifest(folder, **(manifest or {}))
         return folder
 
@@ -57,7 +62,7 @@ def small_run(make_run, few_records: pd.DataFrame, edit_manifest) -> Any:
 
 
 def text_of(folder: Path) -> str:
-    """The page, written now."""
+    """Write the report and return the text of its page."""
     return report.write(folder).read_text().replace("&#39;", "'")
 
 
@@ -109,14 +114,15 @@ def test_the_headline_tells_the_layer_s_metrics_below_its_table(make_records, sm
         12, layers={"scenes_fc": ("features.9",)}, methods={"xgrad_cam": {}, "hires_cam": {}}
     )
     config = {"target": "label", "report": {"headline": ["conservation_error", "zeta", "nothing"]}}
-    # nothing is said of what wasn't measured
-    *table, free, _ = report.headline(small_run(records, {"config": config}))
-    first, second = (line.split() for line in table[3:5])
-    assert [first[0], second[0]] == ["xgrad_cam", "hires_cam"]
+    # No line is about the metric `nothing`, which wasn't measured.
+    *table, layer_line, _ = report.headline(small_run(records, {"config": config}))
+    first = table[3].split()
+    second = table[4].split()
+    assert first[0] == "xgrad_cam"
+    assert second[0] == "hires_cam"
     assert first[1] == second[1]
-    assert re.fullmatch(
-        r"Normalised zeta \(median\): scenes_fc: 0\.\d+ \(n = 12 images, 12 rows\)", free
-    )
+    zeta = r"Normalised zeta \(median\): scenes_fc: 0\.\d+ \(n = 12 images, 12 rows\)"
+    assert re.fullmatch(zeta, layer_line)
 
 
 @pytest.mark.parametrize(
@@ -138,24 +144,21 @@ def test_a_run_leads_with_the_metrics_that_it_has(
         12, layers={"scenes_fc": ("features.9",)}, methods={"grad_cam": {}, "random": {}}
     )
     run = RunFolder.read(small_run(records[records["metric"].isin(chosen)], {"config": {}}))
-    assert (list(options_of(run).headline), list(options_of(run).columns)) == (headline, columns)
-    assert any(
-        run.metadata.value(headline[0]).title.split()[0] in line for line in report.headline(run)
-    )
+    assert list(options_of(run).headline) == headline
+    assert list(options_of(run).columns) == columns
+    first_word = run.metadata.value(headline[0]).title.split()[0]
+    assert any(first_word in line for line in report.headline(run))
 
 
 def test_rows_of_an_image_are_counted_apart_from_images(small_run, few_records):
-    """Two classes of each image: twice the rows, and no more images."""
-    folder = small_run(
-        pd.concat([few_records, few_records.assign(target_class=few_records["target_class"] + 1)])
-    )
-    assert any(
-        line.startswith("scenes_fc (n = 12 images, 24 rows), ") for line in report.headline(folder)
-    )
+    """Check two classes of each image, which double the rows but not the images."""
+    other_class = few_records.assign(target_class=few_records["target_class"] + 1)
+    folder = small_run(pd.concat([few_records, other_class]))
+    counts = "scenes_fc (n = 12 images, 24 rows), "
+    assert any(line.startswith(counts) for line in report.headline(folder))
     report.write(folder)
-    assert (
-        "n = 12 images, 24 rows; a row is an image" in (folder / "tables/overview.md").read_text()
-    )
+    overview = (folder / "tables/overview.md").read_text()
+    assert "n = 12 images, 24 rows; a row is an image" in overview
 
 
 @pytest.mark.slow
@@ -212,7 +215,7 @@ def test_a_bad_image_is_counted(small_run, few_records):
     assert re.search(r"\d+ of 11 \(", text)
 
 
-# a part of the run folder: the step at which it goes, before or after the report reads it
+# Parts of the run folder, and the step at which each is removed.
 REMOVED = {
     "": "figure",
     "records": "comparisons",
@@ -226,7 +229,7 @@ REMOVED = {
 
 @pytest.mark.slow
 def test_what_is_removed_while_a_report_is_written(small_run):
-    """The report ends well, or its error names the folder."""
+    """Check that the report is written, or that the error names the folder."""
     for number, (part, step) in enumerate(REMOVED.items()):
         folder = small_run(folder=f"run{number}", pictures=True)
         removed = folder / part
@@ -253,8 +256,8 @@ def test_an_image_of_several_labels_is_right_where_one_of_them_is_predicted(smal
     assert "one row for every class" in text
 
 
-# status of the rows of grad_cam, how many rows of each metric that needs a map, what is said of
-# them
+# The status of grad_cam's rows, the number of such rows of each metric that needs a map, and the
+# sentence about them.
 NO_MAPS = [
     ("zero_map", 12, "are zero on all 12 rows; metrics of the map have no value there."),
     ("zero_map", 6, "are zero on 6 of 12 rows; metrics of the map have no value there."),
@@ -266,7 +269,7 @@ NO_MAPS = [
 
 @pytest.mark.parametrize(("status", "count", "sentence"), NO_MAPS)
 def test_a_method_without_maps_is_named(small_run, few_records, status, count, sentence):
-    """It had a dash in the tables or no row in the last lines, and nobody said why."""
+    """Check that a sentence explains why a method has a dash in the tables."""
     metrics = ["box_iou"] if status == "zero_map" else FEW
     for metric in metrics:
         rows = few_records.index[
@@ -279,11 +282,9 @@ def test_a_method_without_maps_is_named(small_run, few_records, status, count, s
     if sentence:
         assert named[0].startswith(f"scenes_fc: the maps of grad_cam {sentence}")
         assert sentence in text_of(folder)
-    # a metric's own status
-    few_records.loc[few_records["metric"] == "box_iou", ["value", "status"]] = [
-        0.5,
-        "ok",
-    ]
+    # Now at most one metric lacks values, so its status isn't about the maps.
+    is_box_iou = few_records["metric"] == "box_iou"
+    few_records.loc[is_box_iou, ["value", "status"]] = [0.5, "ok"]
     assert not any("the maps of" in line for line in report.headline(small_run(few_records)))
 
 
@@ -304,7 +305,7 @@ def test_photographs_are_smaller_in_the_page_than_beside_it(tmp_path):
 
 @pytest.mark.slow
 def test_random_weights_are_named_and_nothing_is_called_best(make_run, make_records, edit_manifest):
-    """Six methods with 0 ± 0 were all bold. The other model of the run is as before."""
+    """Check that the model with random weights has no bold values, and the trained model has."""
     records = make_records(12)
     folder = make_run(records[records["metric"].isin(FEW)], pictures=False)
     models = entries_of(folder)["models"]
@@ -332,12 +333,12 @@ def test_random_weights_are_named_and_nothing_is_called_best(make_run, make_reco
 
 
 def test_keys_of_another_version_do_not_count():
-    """Nobody is locked out of values by a key that a version before or after this one had."""
-    gone = {"columns": True, "floor": []}
+    """Check that keys of an older or newer version don't make a run unreadable."""
+    unknown_keys = {"columns": True, "floor": []}
     report = {
         "width": 3,
         "headline": ["zeta"],
-        "figures": {**gone, "pair": ["a", "b"]},
+        "figures": {**unknown_keys, "pair": ["a", "b"]},
         "latex": {"font": "serif"},
     }
     options = Options.of(report)
@@ -345,7 +346,7 @@ def test_keys_of_another_version_do_not_count():
 
 
 def test_the_defaults_are_those_of_the_configuration():
-    """They stood in two places, which differed in `headline`."""
+    """Compare the defaults of the class with those of the configuration file."""
     defaults = yaml.safe_load((conf_folder() / "config.yaml").read_text())["report"]
     options = Options.of()
     assert list(options.headline) == defaults["headline"]
@@ -354,4 +355,5 @@ def test_the_defaults_are_those_of_the_configuration():
     assert {field.name for field in fields(Options)} == set(defaults)
     assert {field.name for field in fields(Figures)} == set(defaults["figures"])
     options = Options.of({"headline": ["zeta"], "figures": {"pair": ["a", "b"]}})
-    assert (options.headline, options.figures.pair) == (("zeta",), ("a", "b"))
+    assert options.headline == ("zeta",)
+    assert options.figures.pair == ("a", "b")

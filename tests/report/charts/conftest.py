@@ -1,4 +1,4 @@
-"""A run with everything that the charts show: several layers, curves, run times."""
+"""A run with everything that the charts show: several layers, curves and run times."""
 
 from __future__ import annotations
 
@@ -21,9 +21,14 @@ from tests.made_runs import METHODS, records_of, write_curves, write_entries, wr
 
 LAYERS = {"scenes_fc": ("features.4", "features.9"), "scenes_residual": ("stages.2",)}
 AXES = {
-    "insertion": {"title": "Insertion", "x": "share of pixels shown", "y": "probability", "better": "higher",
-                  "at": [0.0, 0.25, 0.5, 0.75, 1.0]},
-}  # fmt: skip
+    "insertion": {
+        "title": "Insertion",
+        "x": "share of pixels shown",
+        "y": "probability",
+        "better": "higher",
+        "at": [0.0, 0.25, 0.5, 0.75, 1.0],
+    }
+}
 PLACE = {"model": "scenes_fc", "layer": "features.9", "data": "scenes"}
 
 
@@ -31,87 +36,94 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def svg_of(figure: Figure) -> ElementTree.Element:
-    """What the page holds of a figure."""
+    """Return the root of the SVG drawing that the page contains for `figure`."""
     return ElementTree.fromstring(figure.save(Path("unused"), ()))
 
 
-def parts(svg: ElementTree.Element, attribute: str) -> list[ElementTree.Element]:
-    """The elements that have an attribute."""
+def elements_with(svg: ElementTree.Element, attribute: str) -> list[ElementTree.Element]:
+    """Return the elements of `svg` that have `attribute`."""
     return [element for element in svg.iter() if attribute in element.attrib]
 
 
-def left_out(draw: Any, run: RunFolder) -> str:
-    """The reason of the only one that is left out, in place of all else."""
-    (only,) = draw(run)
-    assert isinstance(only, LeftOut)
-    return only.reason
+def reason_left_out(draw: Any, run: RunFolder) -> str:
+    """Return why `draw` draws nothing: the reason of the only item that it yields."""
+    (item,) = draw(run)
+    assert isinstance(item, LeftOut)
+    return item.reason
 
 
 @pytest.fixture
-def made(make_run, make_records) -> Any:
-    """(records or their number, layers=None, **options of make_run) -> the run read, without
-    pictures.
+def make_run_folder(make_run, make_records) -> Any:
+    """A function (records or a number of images, layers, **options of make_run) -> RunFolder.
+
+    The run has no pictures unless `pictures=True`.
     """
 
-    def make(records: Any, layers: Any = None, **options: Any) -> RunFolder:
-        of_layers = {"layers": layers} if layers else {}
-        rows = make_records(records, **of_layers) if isinstance(records, int) else records
-        return RunFolder.read(make_run(rows, **{"pictures": False, **of_layers, **options}))
+    def make(
+        records: Any,
+        layers: Any = None,
+        pictures: bool = False,
+        **options: Any,
+    ) -> RunFolder:
+        if isinstance(records, int):
+            records = make_records(records, layers=layers) if layers else make_records(records)
+        if layers:
+            options["layers"] = layers
+        return RunFolder.read(make_run(records, pictures=pictures, **options))
 
     return make
 
 
-def write_rich(folder: Path) -> Path:
+def write_rich_run(folder: Path) -> Path:
+    """Write a run with several layers and run times, and with curves whose mean is known."""
     records = records_of(16, LAYERS, METHODS)
-    records.loc[
-        (records["metric"] == "confidence_drop") & (records["method"] == "random"), "value"
-    ] -= 0.6  # below 0
+    is_random_drop = (records["metric"] == "confidence_drop") & (records["method"] == "random")
+    records.loc[is_random_drop, "value"] -= 0.6  # negative values
     write_run(folder, records, layers=LAYERS, pictures=False)
-    at = np.array(AXES["insertion"]["at"])
-    curves = [  # of image i and method m the points p * (1 + m) + i / 100: the mean is known
-        (f"scene_{i:05d}", method, list(0.1 * at * (1 + m) + i / 100))
-        for m, method in enumerate(["grad_cam", "xgrad_cam", "hires_cam"])
-        for i in range(8)
-    ]
+
+    # The curve of image i and method number m is 0.1 * x * (1 + m) + i / 100.
+    x = np.array(AXES["insertion"]["at"])
+    curves = []
+    for m, method in enumerate(["grad_cam", "xgrad_cam", "hires_cam"]):
+        for i in range(8):
+            curves.append((f"scene_{i:05d}", method, list(0.1 * x * (1 + m) + i / 100)))
     table = pd.DataFrame(curves, columns=["image_id", "method", "points"])
+    table = table.assign(target_class=0, curve="insertion", status="ok")
+
     content = files.read_json(folder / artefacts.NAME)
-    job = write_curves(
-        folder,
-        PLACE,
-        table.assign(target_class=0, curve="insertion", status="ok"),
-        len(content["jobs"]),
-    )
-    changes = {"curves": job.pop("curves"), "jobs": [*content["jobs"], job], "axes": AXES}
-    write_entries(folder, content | changes)
+    job = write_curves(folder, PLACE, table, len(content["jobs"]))
+    content["curves"] = job.pop("curves")
+    content["jobs"].append(job)
+    content["axes"] = AXES
+    write_entries(folder, content)
     return folder
 
 
 @pytest.fixture
 def rich_folder(tmp_path: Path) -> Path:
-    """To be changed."""
-    return write_rich(tmp_path / "run")
+    """The folder of a rich run that the test may change."""
+    return write_rich_run(tmp_path / "run")
 
 
 @pytest.fixture(scope="session")
 def rich_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """Read only."""
-    return RunFolder.read(write_rich(tmp_path_factory.mktemp("rich") / "run"))
+    """The rich run that all tests share, so none changes it."""
+    return RunFolder.read(write_rich_run(tmp_path_factory.mktemp("rich") / "run"))
 
 
 @pytest.fixture(scope="session")
 def write_charts() -> Callable[[RunFolder, Path], Path]:
-    """(run, folder) -> a page of the charts alone: of each the first two figures."""
+    """A function (run, folder) -> the path of a page with only charts, two figures per chart."""
 
     def write(run: RunFolder, folder: Path) -> Path:
-        each = [
-            [figure for figure in draw(run) if isinstance(figure, Figure) and figure.chart]
-            for draw in FIGURES
-        ]
-        saved = [save_figure(run, figure, folder, ()) for few in each for figure in few[:2]]
-        part = charts_section(saved)
-        assert part is not None
+        saved = []
+        for draw in FIGURES:
+            charts = [item for item in draw(run) if isinstance(item, Figure) and item.chart]
+            saved += [save_figure(run, figure, folder, ()) for figure in charts[:2]]
+        section = charts_section(saved)
+        assert section is not None
         path = folder / "charts.html"
-        path.write_text(assemble(header(run), [part]), encoding="utf-8")
+        path.write_text(assemble(header(run), [section]), encoding="utf-8")
         return path
 
     return write

@@ -1,4 +1,4 @@
-"""The charts in a real browser: chosen, on a phone, in the dark, and saved."""
+"""The charts in a real browser: chosen from a list, on a phone, in dark mode, and saved."""
 
 from __future__ import annotations
 
@@ -29,12 +29,16 @@ def rich_page(rich_run: RunFolder, tmp_path_factory: pytest.TempPathFactory, wri
 
 @pytest.fixture
 def charts(rich_page: Path, open_page: Open) -> Open:
-    """(**options) -> the open page."""
-    return lambda **options: open_page(rich_page, **options)
+    """A function (**options of open_page) -> the open page of charts."""
+
+    def open_charts(**options: Any) -> Any:
+        return open_page(rich_page, **options)
+
+    return open_charts
 
 
 def texts(page: Any, chart: str) -> list[str]:
-    """The labels in the drawing of a chart that is shown."""
+    """Return the labels in the visible drawing of a chart."""
     return page.locator(f"#chart-{chart} figure:visible svg text").all_text_contents()
 
 
@@ -56,10 +60,8 @@ def test_every_chart_is_drawn_and_nothing_is_wider_than_a_phone(charts, barriers
         for attribute in ("aria-labelledby", "aria-describedby"):
             assert page.locator(f"#{svg.get_attribute(attribute)}").text_content()
         assert svg.bounding_box()["width"] > 100
-        # no label is cut
-        assert (
-            svg.evaluate("node => node.parentNode.scrollWidth - node.parentNode.clientWidth") <= 0
-        )
+        overflow = svg.evaluate("node => node.parentNode.scrollWidth - node.parentNode.clientWidth")
+        assert overflow <= 0  # no label is cut
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert barriers(page) == []
 
@@ -84,10 +86,8 @@ def test_titles_units_numbers_and_tables(charts):
 
 def test_a_metric_is_chosen(charts):
     page = charts()
-    assert (
-        page.locator("#chart-by-method figure:visible").get_attribute("data-label")
-        == "Conservation error"
-    )
+    figure = page.locator("#chart-by-method figure:visible")
+    assert figure.get_attribute("data-label") == "Conservation error"
     page.locator("#chart-by-method").get_by_text("Box IoU", exact=True).first.click()
     assert "Box IoU, higher is better" in texts(page, "by-method")
     assert page.locator("#chart-by-method figcaption:visible").count() == 1
@@ -95,33 +95,31 @@ def test_a_metric_is_chosen(charts):
 
 def test_colours_follow_the_theme(charts):
     page = charts(color_scheme="light")
-    shown = []
-    for media in (
-        {"color_scheme": "light"},
-        {"color_scheme": "dark"},
-        {"color_scheme": "dark", "media": "print"},
-    ):
+    figure = page.locator("#chart-by-method figure:not([hidden])")
+
+    def colours_in(**media: str) -> list[str]:
         page.emulate_media(**media)
-        figure = "#chart-by-method figure:not([hidden])"
+        text = figure.locator("svg text").first
+        rule = figure.locator("svg path[style*=line]").first
         colours = [
-            page.locator(f"{figure} svg text").first.evaluate(
-                "node => getComputedStyle(node).fill"
-            ),
-            page.locator(f"{figure} svg path[style*=line]").first.evaluate(
-                "node => getComputedStyle(node).stroke"
-            ),
+            text.evaluate("node => getComputedStyle(node).fill"),
+            rule.evaluate("node => getComputedStyle(node).stroke"),
         ]
         assert colours == page.evaluate(THEME)
-        shown.append(colours)
-    assert shown[1] not in (shown[0], shown[2])
+        return colours
+
+    light = colours_in(color_scheme="light")
+    dark = colours_in(color_scheme="dark")
+    printed = colours_in(color_scheme="dark", media="print")
+    assert dark not in (light, printed)
 
 
 def test_a_saved_drawing_stands_alone(charts):
     page = charts()
-    with page.expect_download() as waiting:
+    with page.expect_download() as download:
         page.locator("#chart-axiom-plane .chart-save").first.click()
-    assert waiting.value.suggested_filename == "axiom_plane.svg"
-    text = Path(waiting.value.path()).read_text()
+    assert download.value.suggested_filename == "axiom_plane.svg"
+    text = Path(download.value.path()).read_text()
     assert text.startswith("<svg")
     assert 'xmlns="http://www.w3.org/2000/svg"' in text
     assert "var(" not in text

@@ -1,9 +1,9 @@
-"""Pictures have the same bits whatever the user's matplotlibrc says."""
+"""Saved pictures are identical, byte for byte, whatever the user's matplotlibrc says."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import chdir, nullcontext
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -59,20 +59,18 @@ legend.loc: center
 
 def save_figure(folder: Path, make_run: Callable[..., Any]) -> None:
     methods: dict[str, dict[str, Any]] = {"low": {}, "high": {}}
-    values = {name: list(np.linspace(start, 1, 9)) for name, start in (("low", 0.1), ("high", 0.5))}
-    run = make_run(
-        rows_of("box_iou", values, model="one"), layers={"one": ("last",)}, methods=methods
-    )
+    values = {"low": list(np.linspace(0.1, 1, 9)), "high": list(np.linspace(0.5, 1, 9))}
+    records = rows_of("box_iou", values, model="one")
+    run = make_run(records, layers={"one": ("last",)}, methods=methods)
     for figure in by_method.draw(run):
         assert isinstance(figure, Figure)
         figure.save(folder, ("png", "svg", "pdf"))
 
 
 def save_maps(folder: Path, _: object) -> None:
-    images = scenes.draw("evaluation", 0, 0).image
-    maps = ab.explain(
-        ab.load_model("scenes_vgg"), None, Image.fromarray(images), ["grad_cam", "xgrad_cam"]
-    )
+    model = ab.load_model("scenes_vgg")
+    image = Image.fromarray(scenes.draw("evaluation", 0, 0).image)
+    maps = ab.explain(model, None, image, ["grad_cam", "xgrad_cam"])
     for kind in ("png", "jpg"):
         maps.save(folder / f"maps.{kind}")
 
@@ -81,34 +79,27 @@ def save_explanation(folder: Path, _: object) -> None:
     Image.fromarray(scenes.draw("evaluation", 0, 0).image).save(folder / "a.png")
     with chdir(folder):
         for kind in ("png", "svg", "pdf"):
-            words = [
-                "--model",
-                "scenes_vgg",
-                "--methods",
-                "grad_cam",
-                "--output",
-                f"b.{kind}",
-                "device=cpu",
-            ]
-            assert main(["explain", "a.png", *words]) == 0
+            options = ["--model", "scenes_vgg", "--methods", "grad_cam", "device=cpu"]
+            assert main(["explain", "a.png", *options, "--output", f"b.{kind}"]) == 0
 
 
 @pytest.mark.parametrize(
     "save", [save_figure, save_maps, pytest.param(save_explanation, marks=pytest.mark.slow)]
 )
-def test_files_do_not_depend_on_matplotlib_s_settings(save, made, tmp_path, monkeypatch):
-    """LaTeX, which `text.usetex` would start, isn't on the PATH."""
-    monkeypatch.setenv("PATH", "/nowhere")
-    file = tmp_path / "matplotlibrc"
-    file.write_text(MATPLOTLIBRC)
-    contents = []
-    for name, settings in (("plain", nullcontext()), ("user", rc_context(fname=file))):
-        folder = tmp_path / name
-        folder.mkdir()
-        with settings:
-            save(folder, made)
-            if name == "user":
-                assert matplotlib.rcParams["font.size"] == 30
-        contents.append({file.name: file.read_bytes() for file in folder.iterdir()})
-    assert contents[0]
-    assert contents[0] == contents[1]
+def test_files_do_not_depend_on_matplotlib_s_settings(save, make_run_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")  # `text.usetex` must not find LaTeX
+    matplotlibrc = tmp_path / "matplotlibrc"
+    matplotlibrc.write_text(MATPLOTLIBRC)
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    user = tmp_path / "user"
+    user.mkdir()
+
+    save(plain, make_run_folder)
+    with rc_context(fname=matplotlibrc):
+        save(user, make_run_folder)
+        assert matplotlib.rcParams["font.size"] == 30  # the settings were active
+
+    content_by_name = {file.name: file.read_bytes() for file in plain.iterdir()}
+    assert content_by_name
+    assert content_by_name == {file.name: file.read_bytes() for file in user.iterdir()}

@@ -1,4 +1,4 @@
-"""A run of three images under two networks and three methods, whose order by every key is known."""
+"""A run of three images under two networks and three methods, whose order by any key is known."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ METHODS = {
     "bad": {"title": "Bad-CAM"},
     "odd": {"title": f"Odd {MARKUP}"},
 }
-# image: (explained class, predicted class, disagreement of the methods, errors of good, bad and
-# odd, their drops)
+# Per image: the explained class, the predicted class, the disagreement of the methods, the errors
+# of good, bad and odd, and their drops in confidence.
 IMAGES = {
     "one": (0, 0, 0.2, (0.1, 0.4, None), (0.9, 0.5, 0.5)),
     "a/two.jpg": (1, 0, 0.9, (0.2, 0.2, None), (0.1, 0.3, -0.2)),
@@ -44,8 +44,10 @@ def encoded(picture: Any) -> bytes:
 
 
 def make_entry(network: str, image: str, **changes: Any) -> dict[str, Any]:
-    """A stored row; methods good and bad have one map, from 0 on the left to 255 on the right;
-    odd's isn't finite.
+    """Return a stored row of the gallery with `changes`.
+
+    The methods good and bad have one map, from 0 on the left to 255 on the right. The map of odd
+    isn't finite.
     """
     target, predicted, disagreement = IMAGES[image][:3]
     ramp = encoded(np.tile(np.linspace(0, 255, WIDTH).round(), (HEIGHT, 1)))
@@ -73,53 +75,51 @@ def make_entry(network: str, image: str, **changes: Any) -> dict[str, Any]:
 
 
 def records() -> pd.DataFrame:
-    def row(
-        network: str, image: str, method: str, metric: str, value: float | None
-    ) -> dict[str, Any]:
-        place = {"experiment": "synthetic", "model": network, "layer": "layer4", "data": "scenes"}
-        classes = {"target_class": IMAGES[image][0], "predicted_class": IMAGES[image][1]}
-        measured = {"value": value, "status": "ok" if value is not None else "not_on_score_scale"}
-        return {
-            **place,
-            **classes,
-            "image_id": image,
-            "method": method,
-            "metric": metric,
-            **measured,
-        }
-
-    return pd.DataFrame(
-        [
-            row(network, image, method, metric, value)
-            for network in NETWORKS
-            for image, (*_, errors, drops) in IMAGES.items()
-            for metric, values in (("sensitivity_error", errors), ("confidence_drop", drops))
-            for method, value in zip(METHODS, values, strict=True)
-        ]
-    )
+    rows = []
+    for network in NETWORKS:
+        for image, (target, predicted, _, errors, drops) in IMAGES.items():
+            for metric, values in (("sensitivity_error", errors), ("confidence_drop", drops)):
+                for method, value in zip(METHODS, values, strict=True):
+                    row = {
+                        "experiment": "synthetic",
+                        "model": network,
+                        "layer": "layer4",
+                        "data": "scenes",
+                        "image_id": image,
+                        "target_class": target,
+                        "predicted_class": predicted,
+                        "method": method,
+                        "metric": metric,
+                        "value": value,
+                        "status": "not_on_score_scale" if value is None else "ok",
+                    }
+                    rows.append(row)
+    return pd.DataFrame(rows)
 
 
 @pytest.fixture
 def gallery_run(
     make_run: Callable[..., Path], edit_manifest: Callable[..., None]
 ) -> Callable[..., RunFolder]:
-    """(*entries) -> the run with these pictures; without any, those of all images and both
-    networks.
+    """A function (*rows of the gallery, **entries of the manifest) -> the run with these pictures.
+
+    Without rows, the run has the pictures of all images under both networks.
     """
 
     def make(*entries: dict[str, Any], **manifest: Any) -> RunFolder:
         folder = make_run(records(), methods=METHODS, layers=NETWORKS, pictures=False)
-        rows = entries or [make_entry(network, image) for network in NETWORKS for image in IMAGES]
-        store.write(
-            folder / "gallery/one.parquet", pa.Table.from_pylist(list(rows), GALLERY), schema=None
-        )
+        rows = list(entries)
+        if not rows:
+            rows = [make_entry(network, image) for network in NETWORKS for image in IMAGES]
+        table = pa.Table.from_pylist(rows, GALLERY)
+        store.write(folder / "gallery/one.parquet", table, schema=None)
         report = {
             "headline": ["sensitivity_error"],
             "columns": ["sensitivity_error", "confidence_drop"],
         }
-        edit_manifest(
-            folder, **{"gallery": ["gallery/one.parquet"], "config": {"report": report}, **manifest}
-        )
+        manifest.setdefault("gallery", ["gallery/one.parquet"])
+        manifest.setdefault("config", {"report": report})
+        edit_manifest(folder, **manifest)
         return RunFolder.read(folder)
 
     return make
@@ -127,7 +127,7 @@ def gallery_run(
 
 @pytest.fixture
 def gallery_page(gallery_run: Callable[..., RunFolder], tmp_path: Path) -> Callable[..., Path]:
-    """(*entries) -> path of a page with the gallery alone."""
+    """A function (*rows of the gallery) -> the path of a page that has only the gallery."""
 
     def make(*entries: dict[str, Any]) -> Path:
         path = tmp_path / "page.html"

@@ -35,7 +35,7 @@ def link(*parts: str) -> str:
 
 
 def titles(page: Page) -> list[str]:
-    """Of the images, in the order in which they stand."""
+    """Return the titles of the shown images in their order on the page."""
     return page.locator(".gallery-image h3").all_inner_texts()
 
 
@@ -62,8 +62,9 @@ def test_an_image_is_shown_with_its_values_and_names_that_are_markup_stay_text(p
     assert f"Odd {MARKUP}" in first.inner_text()
     assert page.locator("#gallery script").count() == 0
     page.locator(".gallery-image a").nth(2).click()
-    # where the drops of all methods are 0.5: none is best
-    third = page.get_by_role("dialog").locator("dl").first
+    third = (
+        page.get_by_role("dialog").locator("dl").first
+    )  # where the drops of all methods are 0.5: none is best
     assert "0.300 (1)" in third.inner_text()
     assert "0.500" in third.inner_text()
     assert "0.500 (" not in third.inner_text()
@@ -81,29 +82,32 @@ def test_maps_of_few_methods_are_as_wide_as_the_page(page):
     assert sum(widths) > 0.8 * grid.evaluate("grid => grid.clientWidth")
 
 
+# The choice of the order, the choice of the method, and the expected order of the images.
+ORDERS = [
+    ("order", "", [ONE, TWO, MARKUP]),
+    ("disagreement", "", [TWO, MARKUP, ONE]),
+    ("wrong", "", [TWO, ONE, MARKUP]),
+    ("0 high", "", [MARKUP, ONE, TWO]),  # medians of the errors: 0.6, 0.25, 0.2
+    ("0 low", "", [TWO, ONE, MARKUP]),
+    ("0 high", "1", [MARKUP, ONE, TWO]),  # Bad-CAM's errors: 0.9, 0.4, 0.2
+    ("1 low", "0", [TWO, MARKUP, ONE]),  # Good-CAM's drops: 0.1, 0.5, 0.9
+]
+
+
 def test_sorting(page):
-    for sort, method, order in (
-        ("order", "", [ONE, TWO, MARKUP]),
-        ("disagreement", "", [TWO, MARKUP, ONE]),
-        ("wrong", "", [TWO, ONE, MARKUP]),
-        ("0 high", "", [MARKUP, ONE, TWO]),  # medians of the errors: 0.6, 0.25, 0.2
-        ("0 low", "", [TWO, ONE, MARKUP]),
-        ("0 high", "1", [MARKUP, ONE, TWO]),  # of Bad-CAM: 0.9, 0.4, 0.2
-        ("1 low", "0", [TWO, MARKUP, ONE]),  # drops of Good-CAM: 0.1, 0.5, 0.9
-    ):
+    for sort, method, order in ORDERS:
         control(page, "sort").select_option(sort)
         assert control(page, "method").is_disabled() == (" " not in sort)
         if method:
             control(page, "method").select_option(method)
-        assert [
-            title.removeprefix("first: ").split(", class")[0] for title in titles(page)
-        ] == order, (sort, method)
-        first = page.locator(".gallery-image dt").first.inner_text()  # the metric of the order
-        assert ("Confidence drop" in first) == sort.startswith("1")
+        images = [title.removeprefix("first: ").split(", class")[0] for title in titles(page)]
+        assert images == order, (sort, method)
+        first_metric = page.locator(".gallery-image dt").first.inner_text()
+        assert ("Confidence drop" in first_metric) == sort.startswith("1")
 
 
 def test_filters_and_paper_has_the_first_images(page):
-    # until all networks are asked for
+    # Only the first network is shown until the reader asks for others.
     assert {title.split(":")[0] for title in titles(page)} == {"first"}
     control(page, "setting").select_option(label="second")
     control(page, "class").select_option(label="cat")
@@ -174,8 +178,9 @@ def test_by_keyboard(page):
     dialog.get_by_label("Opacity").press("ArrowRight")  # of the slider, not of the images
     assert dialog.locator("h3").inner_text().startswith(f"first: {ONE}")
     page.keyboard.press("Escape")
-    # the dialog's closing is told in a task of its own
-    page.wait_for_url(lambda url: url.endswith("#gallery"))
+    page.wait_for_url(
+        lambda url: url.endswith("#gallery")
+    )  # the dialog's closing is told in a task of its own
     assert dialog.count() == 0
     assert heading.evaluate("node => node === document.activeElement")
 
@@ -250,18 +255,15 @@ def test_boxes_stand_where_they_are(page):
     scale = outer["width"] / 80
     assert box["x"] - outer["x"] == pytest.approx(10 * scale, abs=1.5)
     assert box["y"] - outer["y"] == pytest.approx(15 * scale, abs=1.5)
-    assert (box["width"], box["height"]) == (
-        pytest.approx(40 * scale, abs=2.5),
-        pytest.approx(30 * scale, abs=2.5),
-    )
+    assert box["width"] == pytest.approx(40 * scale, abs=2.5)
+    assert box["height"] == pytest.approx(30 * scale, abs=2.5)
     control(page, "boxes").uncheck()
     assert not frame.locator("svg").is_visible()
 
 
 def test_a_few_of_many_entries_are_shown_until_a_reader_asks_for_more(gallery_page, open_page):
-    many = open_page(
-        gallery_page(*(make_entry("first", ONE, image_id=f"image {i}") for i in range(30)))
-    )
+    entries = [make_entry("first", ONE, image_id=f"image {i}") for i in range(30)]
+    many = open_page(gallery_page(*entries))
     status = many.locator(".gallery-count")
     button = many.get_by_role("button", name="Show")
     assert status.inner_text() == "4 of 30 shown, one for each image, explained class and network."

@@ -1,4 +1,4 @@
-"""What the gallery's script gets, and where its pictures lie."""
+"""The data that the gallery's script gets, and the place of its pictures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BIRD = {"target_class": 5, "target_name": "bird"}
 
 
 def data_of(run: Any) -> dict[str, Any]:
-    """As the browser gets it: JSON has no numbers as keys."""
+    """Return the gallery's data as the browser gets it, after JSON has turned keys into texts."""
     data = gallery.gallery_data(run, gallery.entries(run), gallery.inline)
     loaded: dict[str, Any] = json.loads(json.dumps(data, allow_nan=False))
     return loaded
@@ -32,30 +32,28 @@ def test_an_image_has_its_classes_maps_and_values(gallery_run):
     (image,) = data["images"]
     assert [method["title"] for method in data["methods"][:2]] == ["Good-CAM", "Bad-CAM"]
     assert [setting["label"] for setting in data["settings"]] == ["second"]
-    assert (image["setting"], image["id"], image["key"]) == (
-        0,
-        "a/two.jpg",
-        ["second", "a/two.jpg"],
-    )
-    assert (image["target"][0], image["predicted"]) == (1, [0, "cat", 0.999])
+    assert image["setting"] == 0
+    assert image["id"] == "a/two.jpg"
+    assert image["key"] == ["second", "a/two.jpg"]
+    assert image["target"][0] == 1
+    assert image["predicted"] == [0, "cat", 0.999]
     assert image["boxes"] == [[10, 15, 50, 45]]
-    errors = {
+    errors, drops = image["values"]
+    assert errors == {
         "0": [0.2, "0.200", 1],
         "1": [0.2, "0.200", 1],
         "2": [None, "not on score scale", None],
     }
-    assert image["values"][0] == errors
-    assert [values["2"] for values in image["values"]][1] == [-0.2, "-0.200", 3]
+    assert drops["2"] == [-0.2, "-0.200", 3]
 
 
 def test_a_map_that_two_methods_share_is_there_once_unless_it_is_not_finite(gallery_run):
     entry = make_entry("first", "one")
-    same, unlike = data_of(gallery_run(entry, make_entry("second", "one", maps=[None] * 3)))[
-        "images"
-    ]
+    entry_without_maps = make_entry("second", "one", maps=[None, None, None])
+    shared, missing = data_of(gallery_run(entry, entry_without_maps))["images"]
     address = f"data:image/webp;base64,{base64.b64encode(entry['maps'][0]).decode()}"
-    assert same["maps"] == [[0, address], [1, 0], [2, None]]
-    assert unlike["maps"] == [[0, None], [1, None], [2, None]]
+    assert shared["maps"] == [[0, address], [1, 0], [2, None]]
+    assert missing["maps"] == [[0, None], [1, None], [2, None]]
 
 
 def test_a_map_that_is_zero_everywhere_has_no_picture(gallery_run):
@@ -66,37 +64,38 @@ def test_a_map_that_is_zero_everywhere_has_no_picture(gallery_run):
 
 
 def test_an_image_of_several_explained_classes_and_an_output_without_probabilities(gallery_run):
-    """Of the first image cat and bird are explained: their links say which, and cat is no wrong
-    class of bird's.
+    """Check an image whose classes cat and bird are both explained.
+
+    The links of this image say which class they mean. The prediction cat isn't marked as wrong for
+    the explanation of bird.
     """
-    nothing = {
-        "target_probability": None,
-        "predicted_probability": None,
-        "disagreement": float("nan"),
-    }
-    places = (
-        ("first", "one", {}),
-        ("first", "one", BIRD),
-        ("second", "one", nothing),
-        ("first", "a/two.jpg", {}),
+    run = gallery_run(
+        make_entry("first", "one"),
+        make_entry("first", "one", **BIRD),
+        make_entry(
+            "second",
+            "one",
+            target_probability=None,
+            predicted_probability=None,
+            disagreement=float("nan"),
+        ),
+        make_entry("first", "a/two.jpg"),
     )
-    images = data_of(
-        gallery_run(*(make_entry(model, image, **changes) for model, image, changes in places))
-    )["images"]
-    keys = [
-        ["first", "one", "cat"],
-        ["first", "one", "bird"],
-        ["second", "one"],
-        ["first", "a/two.jpg"],
-    ]
-    assert [image["key"] for image in images] == keys
-    assert [image["wrong"] for image in images] == [False, False, False, True]
-    assert images[1]["values"] == [{}, {}]  # no records of this class
-    assert (images[2]["target"][2], images[2]["predicted"][2], images[2]["disagreement"]) == (
-        None,
-        None,
-        None,
-    )
+
+    cat, bird, without_probabilities, other = data_of(run)["images"]
+
+    assert cat["key"] == ["first", "one", "cat"]
+    assert bird["key"] == ["first", "one", "bird"]
+    assert without_probabilities["key"] == ["second", "one"]
+    assert other["key"] == ["first", "a/two.jpg"]
+    assert not cat["wrong"]
+    assert not bird["wrong"]
+    assert not without_probabilities["wrong"]
+    assert other["wrong"]
+    assert bird["values"] == [{}, {}]  # no records of this class
+    assert without_probabilities["target"][2] is None
+    assert without_probabilities["predicted"][2] is None
+    assert without_probabilities["disagreement"] is None
 
 
 @pytest.mark.parametrize(
@@ -108,22 +107,18 @@ def test_an_image_of_several_explained_classes_and_an_output_without_probabiliti
     ],
 )
 def test_how_many_of_the_images_are_shown(gallery_run, kept, text):
-    models = {
-        name: {
-            "layer": "layer4",
-            "images": {"scenes": {"chosen": count, "kept": count, "others": None}},
-        }
-        for name, count in zip(("first", "second"), kept, strict=True)
-    }
+    models = {}
+    for name, count in zip(("first", "second"), kept, strict=True):
+        images = {"scenes": {"chosen": count, "kept": count, "others": None}}
+        models[name] = {"layer": "layer4", "images": images}
     assert text in gallery.section(gallery_run(models=models)).body
 
 
 def test_methods_of_a_network_without_training_have_no_best(gallery_run):
     models = {"first": {"layer": "layer4", "random_weights": True}, "second": {"layer": "layer4"}}
-    assert [setting["ranks"] for setting in data_of(gallery_run(models=models))["settings"]] == [
-        False,
-        True,
-    ]
+    first, second = data_of(gallery_run(models=models))["settings"]
+    assert first["ranks"] is False
+    assert second["ranks"] is True
 
 
 def test_a_run_without_pictures_says_how_to_get_a_gallery(gallery_run):
@@ -137,7 +132,7 @@ def test_a_run_without_pictures_says_how_to_get_a_gallery(gallery_run):
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_pictures_of_many_images_lie_beside_a_page(gallery_run, monkeypatch):
-    """The report has both pages, and removes what the next report no longer needs."""
+    """Check also that the next report removes the files that it no longer needs."""
     monkeypatch.setattr(gallery, "MAX_INLINE", 2)
     folder = gallery_run().path
     report.write(folder)
@@ -160,14 +155,15 @@ def test_pictures_of_many_images_lie_beside_a_page(gallery_run, monkeypatch):
     "colour_map", list(colour_maps()), ids=lambda colour_map: colour_map["name"]
 )
 def test_colour_maps_are_those_of_matplotlib(colour_map):
-    tables = [
-        np.array(table.split(), float) for table in map(colour_map.get, ("red", "green", "blue"))
-    ]
     heat = np.linspace(0, 1, 256)
     nodes = np.linspace(0, 1, STEPS)
-    colours = np.stack([np.interp(heat, nodes, table) for table in tables], 1)
+    channels = []
+    for channel in ("red", "green", "blue"):
+        table = np.array(colour_map[channel].split(), float)
+        channels.append(np.interp(heat, nodes, table))
     expected = matplotlib.colormaps[colour_map["name"]](heat)[:, :3]
-    assert np.abs(colours - expected).max() < (6 if colour_map["name"] == "jet" else 1) / 255
+    tolerance = 6 if colour_map["name"] == "jet" else 1  # jet has corners between the nodes
+    assert np.abs(np.stack(channels, 1) - expected).max() < tolerance / 255
 
 
 @pytest.mark.parametrize(
@@ -192,19 +188,16 @@ def test_metrics_that_say_what_is_better_are_shown(gallery_run):
         "columns": ["conservation_error_raw", "sensitivity_error", "box_iou"],
     }
     run = gallery_run(config={"report": report})
-    # box_iou: no rows
-    assert [value.name for value in shown_metrics(run)] == [
-        "confidence_drop",
-        "sensitivity_error",
-    ]
+    names = [value.name for value in shown_metrics(run)]
+    assert names == ["confidence_drop", "sensitivity_error"]  # box_iou has no rows
 
 
 def test_a_value_that_a_formula_makes_0_has_no_rank(gallery_run):
-    """Bad-CAM's error of the second image is as good as Good-CAM's, and first without it."""
-    run = gallery_run(
-        methods={"good": {"wins_by_construction": ["sensitivity_error"]}, "bad": {}, "odd": {}}
-    )
-    values = measured(run, run.settings[0], shown_metrics(run), {"a/two.jpg"})["a/two.jpg", 1]
+    """Check the second image, where Bad-CAM's error equals Good-CAM's: only Bad-CAM has a rank."""
+    methods = {"good": {"wins_by_construction": ["sensitivity_error"]}, "bad": {}, "odd": {}}
+    run = gallery_run(methods=methods)
+    measured_values = measured(run, run.settings[0], shown_metrics(run), {"a/two.jpg"})
+    values = measured_values["a/two.jpg", 1]
     assert values["sensitivity_error"]["good"] == Measured(0.2, "0.200\N{DOUBLE DAGGER}", None)
     assert values["sensitivity_error"]["bad"].rank == 1
     assert values["confidence_drop"]["good"].rank == 2

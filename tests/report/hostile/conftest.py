@@ -1,5 +1,6 @@
-"""A run folder whose every text is an attack, and the same run with plain names: both must make the
-same report.
+"""Two run folders that must make the same report: one full of attacks, one with plain names.
+
+Every text of the first one, from a method's name to a note about the data, is an attack.
 """
 
 from __future__ import annotations
@@ -49,96 +50,135 @@ CALLED = {  # entries that name code in a configuration: a loader of plug-ins wo
 
 
 class Names:
-    """Texts of a run: plain ones, or every attack in turn, each text unlike all others."""
+    """Makes the texts of a run, each different: plain ones, or one that contains every attack."""
 
-    def __init__(self, hostile: bool) -> None:
-        self.hostile = hostile
-        self.given: list[str] = []
+    def __init__(self, is_hostile: bool) -> None:
+        self.is_hostile = is_hostile
+        self.texts: list[str] = []
 
-    def __call__(self, what: str) -> str:
-        place = len(self.given) % len(ATTACKS)
-        plain = (
-            f"{what}{chr(ord('a') + len(self.given) // 26)}{chr(ord('a') + len(self.given) % 26)}"
-        )
-        text = (
-            f"{ATTACKS[place]}{plain}{''.join(ATTACKS[place + 1 :] + ATTACKS[:place])}"
-            if self.hostile
-            else plain
-        )
-        self.given.append(text)
+    def __call__(self, kind: str) -> str:
+        number = len(self.texts)
+        first_letter = chr(ord("a") + number // 26)
+        second_letter = chr(ord("a") + number % 26)
+        text = f"{kind}{first_letter}{second_letter}"
+        if self.is_hostile:
+            start = number % len(ATTACKS)  # each attack comes first in some texts
+            others = ATTACKS[start + 1 :] + ATTACKS[:start]
+            text = f"{ATTACKS[start]}{text}{''.join(others)}"
+        self.texts.append(text)
         return text
 
 
 def letters(text: str) -> str:
+    """Return only the letters and digits of `text`."""
     return re.sub(r"[^A-Za-z0-9]", "", text)
 
 
 def write(folder: Path, name: Names) -> Path:
-    """Two networks at one layer, three methods, three metrics and a value of the layer, six images
-    of three classes.
+    """Write a run of two networks at one layer, with three methods and six images of three classes.
+
+    It has three metrics of methods and one value of the layer. The order of the calls of `name`
+    decides each text.
     """
     models = [name("model0"), name("model1")]
     layer = name("layer")
     data = name("data")
     methods = [name(f"method{i}") for i in range(3)]
     metrics = [name(f"metric{i}") for i in range(3)]
-    of_layer = name("oflayer")
+    layer_metric = name("oflayer")
     images = [name(f"image{i}") for i in range(IMAGES)]
     classes = [name(f"class{i}") for i in range(CLASSES)]
     status = name("status")
     curve = name("curve")
-    place = {"layer": layer, "data": data}
     experiment = name("experiment")
-    measured = [*((method, metric) for metric in metrics for method in methods), ("-", of_layer)]
-    records = [
-        {**place, "experiment": experiment, "model": model, "method": method, "metric": metric, "image_id": image,
-         "target_class": i % CLASSES, "predicted_class": 0, "value": 0.1 * (i + 2 * m) + 0.05, "status": "ok"}
-        for model in models
-        for i, image in enumerate(images)
-        for m, (method, metric) in enumerate(measured)
-    ]  # fmt: skip
-    records[4] |= {"value": float("nan"), "status": status}
-    jobs = [write_records(folder, pd.DataFrame(records))]
-    times = runtime_of(dict.fromkeys(models, (layer,)), methods).assign(
-        data=data, device=name("device")
-    )
+
+    measured = [(method, metric) for metric in metrics for method in methods]
+    measured.append(("-", layer_metric))
+    records = []
+    for model in models:
+        for i, image in enumerate(images):
+            for m, (method, metric) in enumerate(measured):
+                record = {
+                    "layer": layer,
+                    "data": data,
+                    "experiment": experiment,
+                    "model": model,
+                    "method": method,
+                    "metric": metric,
+                    "image_id": image,
+                    "target_class": i % CLASSES,
+                    "predicted_class": 0,
+                    "value": 0.1 * (i + 2 * m) + 0.05,
+                    "status": "ok",
+                }
+                records.append(record)
+    records[4]["value"] = float("nan")
+    records[4]["status"] = status
+    records_job = write_records(folder, pd.DataFrame(records))
+
+    times = runtime_of(dict.fromkeys(models, (layer,)), methods)
+    times = times.assign(data=data, device=name("device"))
     store.write(folder / "runtime/one.parquet", times, schema=None)
+
     points = {"target_class": 0, "curve": curve, "points": [0.1, 0.5, 0.7], "status": "ok"}
     curves = [
         {**points, "image_id": image, "method": method} for image in images for method in methods
     ]
-    jobs.append(write_curves(folder, {"model": models[0], **place}, pd.DataFrame(curves), 1))
-    entries = [
-        make_entry("first", "one", **place, model=model, image_id=image, target_class=i % CLASSES, methods=methods,
-                   target_name=classes[i % CLASSES], predicted_name=classes[0])
-        for model in models
-        for i, image in enumerate(images)
-    ]  # fmt: skip
+    place = {"model": models[0], "layer": layer, "data": data}
+    curves_job = write_curves(folder, place, pd.DataFrame(curves), 1)
+
+    entries = []
+    for model in models:
+        for i, image in enumerate(images):
+            entry = make_entry(
+                "first",
+                "one",
+                layer=layer,
+                data=data,
+                model=model,
+                image_id=image,
+                target_class=i % CLASSES,
+                methods=methods,
+                target_name=classes[i % CLASSES],
+                predicted_name=classes[0],
+            )
+            entries.append(entry)
     store.write(folder / "gallery/one.parquet", pa.Table.from_pylist(entries, GALLERY), schema=None)
-    shown = {"image_ids": images[:2], "class_names": classes[:2], "layer": layer}
-    write_arrays(folder / "pictures/one.npz", pictures_of(models[0], methods, n=2) | shown)
-    about = {
-        "models": models,
-        "layer": layer,
-        "data": data,
-        "methods": methods,
-        "metrics": [*metrics, of_layer],
-    }
-    content = {
-        **manifest(name, about, curve, classes, images),
-        "jobs": jobs,
-        "curves": jobs[1].pop("curves"),
-    }
+
+    pictures = pictures_of(models[0], methods, n=2)
+    pictures |= {"image_ids": images[:2], "class_names": classes[:2], "layer": layer}
+    write_arrays(folder / "pictures/one.npz", pictures)
+
+    content = manifest(
+        name,
+        models=models,
+        layer=layer,
+        data=data,
+        methods=methods,
+        metrics=[*metrics, layer_metric],
+        curve=curve,
+        classes=classes,
+        images=images,
+    )
+    content["curves"] = curves_job.pop("curves")
+    content["jobs"] = [records_job, curves_job]
     write_entries(folder, content)
     return folder
 
 
 def manifest(
-    name: Names, about: Any, curve: str, classes: list[str], images: list[str]
+    name: Names,
+    *,
+    models: list[str],
+    layer: str,
+    data: str,
+    methods: list[str],
+    metrics: list[str],
+    curve: str,
+    classes: list[str],
+    images: list[str],
 ) -> dict[str, Any]:
-    metrics = about["metrics"]
-    methods = about["methods"]
-    models = about["models"]
+    """Return the manifest's entries. The last of `metrics` is the value of the layer."""
     figures = {
         "perturbed": methods[0],
         "pair": methods[:2],
@@ -149,11 +189,14 @@ def manifest(
         "formats": ["png", "svg"],
     }
 
-    def described(kind: str) -> dict[str, Any]:
+    def description(kind: str) -> dict[str, Any]:
         cited = {"text": name(f"{kind} cited"), "title": name(f"{kind} work")}
-        cited["url"] = "javascript:window.attacked=1" if name.hostile else ""
+        cited["url"] = "javascript:window.attacked=1" if name.is_hostile else ""
+        texts = {
+            key: name(f"{kind} {key}") for key in ("title", "description", "note", "reference")
+        }
         return {
-            **{of: name(f"{kind} {of}") for of in ("title", "description", "note", "reference")},
+            **texts,
             "cited": cited,
             "params": {name("parameter"): name("argument")},
             "definition": name("definition"),
@@ -161,31 +204,38 @@ def manifest(
             **CALLED,
         }
 
-    def measure(i: int, metric: str) -> dict[str, Any]:
-        of = {"better": "none", "of": "layer"} if i == 3 else {"better": "lower", "of": "method"}
+    def metric_entry(metric: str) -> dict[str, Any]:
+        is_of_layer = metric == metrics[3]
         return {
-            **described("metric"),
+            **description("metric"),
             "metric": metric,
             "unit": name("unit"),
             "tolerance": "mean:1%",
-            **of,
+            "better": "none" if is_of_layer else "lower",
+            "of": "layer" if is_of_layer else "method",
         }
 
-    def network() -> dict[str, Any]:
-        place = {"layers": [about["layer"]], "layer": about["layer"]}
+    def method_entry(method: str) -> dict[str, Any]:
+        is_control = method == methods[2]
+        return {**description("method"), "on_score_scale": True, "control": is_control}
+
+    def network_entry() -> dict[str, Any]:
         return {
-            **place,
+            "layers": [layer],
+            "layer": layer,
             "weights": name("weights"),
             "weights_sha256": name("sha256"),
             "classes": classes,
         }
 
     report = {"headline": metrics[:2], "columns": metrics[:3], "figures": figures}
-    # a short one is there by chance
+    # The names of the axes are long: a short text would be in the page by chance.
     axis = {
         "title": name("axis title"),
         "x": name("abscissa"),
         "y": name("ordinate"),
+        "better": "higher",
+        "at": [0.0, 0.5, 1.0],
     }
     return {
         **{key: name(key) for key in ("experiment", "run", "created", "reload", "device")},
@@ -200,14 +250,11 @@ def manifest(
             "method": dict.fromkeys(methods, CALLED),
             "metric": dict.fromkeys(metrics, CALLED),
         },
-        "methods": {
-            method: {**described("method"), "on_score_scale": True, "control": i == 2}
-            for i, method in enumerate(methods)
-        },
-        "metrics": {metric: measure(i, metric) for i, metric in enumerate(metrics)},
-        "models": {model: network() for model in models},
+        "methods": {method: method_entry(method) for method in methods},
+        "metrics": {metric: metric_entry(metric) for metric in metrics},
+        "models": {model: network_entry() for model in models},
         "data": {
-            about["data"]: {
+            data: {
                 "ids": images,
                 "fingerprint": name("fingerprint"),
                 "notes": [name("data note")],
@@ -215,7 +262,7 @@ def manifest(
         },
         "seconds": {name("job"): {name("stage"): 1.0}},
         "failures": [{"job": name("failed"), "message": name("message")}],
-        "axes": {curve: {**axis, "better": "higher", "at": [0.0, 0.5, 1.0]}},
+        "axes": {curve: axis},
         "records": [RECORD],
         "runtime": ["runtime/one.parquet"],
         "gallery": ["gallery/one.parquet"],
@@ -225,23 +272,24 @@ def manifest(
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[str]]]:
-    """{"hostile", "plain": (a run folder with its page, tables and figures, all texts in it)}. Read
-    only.
+    """The hostile and the plain run folder, with page, tables and figures, and all their texts.
+
+    No test changes them.
     """
-    made = {}
+    folder_and_texts = {}
     for kind in ("plain", "hostile"):
         name = Names(kind == "hostile")
         folder = write(tmp_path_factory.mktemp(kind) / "run", name)
         run = RunFolder.read(folder)
-        text = page(
-            run, write_tables(run, folder / "tables"), save_figures(run), gallery.section(run)
-        )
+        tables = write_tables(run, folder / "tables")
+        figures = save_figures(run)
+        text = page(run, tables, figures, gallery.section(run))
         (folder / "report.html").write_text(text, encoding="utf-8")
-        made[kind] = (folder, name.given)
-    return made
+        folder_and_texts[kind] = (folder, name.texts)
+    return folder_and_texts
 
 
 @pytest.fixture
 def hostile_run(tmp_path: Path) -> Path:
-    """A run folder of attacks without a report, to be changed."""
-    return write(tmp_path / "run", Names(hostile=True))
+    """The folder of a hostile run without a report, which the test may change."""
+    return write(tmp_path / "run", Names(is_hostile=True))

@@ -1,4 +1,7 @@
-"""A stranger's run folder as files: names and links that lead out, texts that a terminal obeys."""
+"""Attacks by the files of a stranger's run folder.
+
+Names and links that lead out of the folder, damaged manifests, and texts that a terminal obeys.
+"""
 
 from __future__ import annotations
 
@@ -29,16 +32,20 @@ def plain_run(undrawn: None, make_run, make_records) -> Path:
 
 @pytest.mark.parametrize("name", ["tables", "figures", "report", "paper", "running"])
 def test_nothing_is_written_or_removed_through_a_link(plain_run, tmp_path, name):
-    """A summary names the files that a report removes first: the link would have pointed them at a
-    user's own.
+    """Check a link and a summary that together would delete a user's own file.
+
+    A report first removes the files that the previous report's summary lists.
     """
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "thesis.tex").write_text("mine")
-    (plain_run / name).symlink_to(tmp_path / "own")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "thesis.tex").write_text("mine")
+    (plain_run / name).symlink_to(own)
     files.write_json(plain_run / summary.FILE, {"files": [f"{name}/thesis.tex"]})
-    for command in (["report"], ["judge"], ["gate", "--baseline", "quick"]):
-        assert main([command[0], str(plain_run), *command[1:]]) == 2
-    assert [path.name for path in (tmp_path / "own").iterdir()] == ["thesis.tex"]
+    run = str(plain_run)
+    assert main(["report", run]) == 2
+    assert main(["judge", run]) == 2
+    assert main(["gate", run, "--baseline", "quick"]) == 2
+    assert [path.name for path in own.iterdir()] == ["thesis.tex"]
     with pytest.raises(BenchError, match=rf"run/{name} leads out of the run folder"):
         report.write(plain_run)
 
@@ -55,21 +62,17 @@ def test_nothing_is_read_through_a_link(plain_run, tmp_path, name):
 def test_a_link_inside_the_folder_and_to_the_folder_may_be(plain_run, tmp_path):
     (plain_run / "records").rename(plain_run / "kept")
     (plain_run / "records").symlink_to("kept")
-    (tmp_path / "link").symlink_to(plain_run)
-    assert (
-        len(reading.read_records(tmp_path / "link", reading.read_manifest(tmp_path / "link"))) == 8
-    )
+    link = tmp_path / "link"
+    link.symlink_to(plain_run)
+    assert len(reading.read_records(link, reading.read_manifest(link))) == 8
 
 
 def test_a_terminal_has_nothing_to_obey(hostile_run, capsys):
-    """Escapes, bells, changes of direction, whatever the command prints of the run."""
+    """Check that no command prints a run's escapes, bells and changes of direction."""
     run = str(hostile_run)
-    commands = (
-        ["judge", run],
-        ["gate", run, "--baseline", "quick"],
-        ["report", run, "report.compare=x"],
-    )
-    assert [main(command) for command in commands] == [0, 2, 2]
+    assert main(["judge", run]) == 0
+    assert main(["gate", run, "--baseline", "quick"]) == 2
+    assert main(["report", run, "report.compare=x"]) == 2
     printed = "".join(capsys.readouterr())
     assert "attacked" in printed
     assert all(letter == "\n" or printable(letter) == letter for letter in printed)
@@ -88,9 +91,8 @@ def test_a_name_stays_in_its_folder(name, tmp_path):
 
 
 def test_two_names_never_share_a_file_and_a_plain_one_is_its_own():
-    assert (
-        len({safe_name(name) for name in ("a/b", "a\\b", "a_b", "a b", "m" * 300, "m" * 301)}) == 6
-    )
+    names = ("a/b", "a\\b", "a_b", "a b", "m" * 300, "m" * 301)
+    assert len({safe_name(name) for name in names}) == 6
     for name in ("box_iou", "grad_cam@torchcam", "resnet18-layer4.1", "a=b"):
         assert safe_name(name) == name
 
@@ -123,9 +125,9 @@ def test_two_names_never_share_a_file_and_a_plain_one_is_its_own():
 )
 def test_a_manifest_that_does_not_hold_what_it_must(tmp_path, entry, sentence):
     write_entries(tmp_path, {"experiment": "quick", "run": "default", **entry})
-    with pytest.raises(BenchError, match="is damaged") as caught:
+    with pytest.raises(BenchError, match="is damaged") as error:
         reading.read_manifest(tmp_path)
-    assert sentence in str(caught.value)
+    assert sentence in str(error.value)
 
 
 COMMAND = """
@@ -148,9 +150,13 @@ def test_the_commands_import_no_torch(make_run, make_records, tmp_path, command,
     records = make_records(4)
     folder = make_run(records[records["metric"] == "box_iou"], pictures=False)
     write_baseline(folder, tmp_path / "baseline.csv")
+    name, *options = command
     process = subprocess.run(
-        [sys.executable, "-c", COMMAND, command[0], str(folder), *command[1:]],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", COMMAND, name, str(folder), *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert process.returncode == 0, process.stderr
     assert process.stdout.splitlines()[-1] == f"False False {draws}"

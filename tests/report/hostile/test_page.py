@@ -1,17 +1,18 @@
-"""The report of a run folder that a stranger wrote: its texts make no element, script, formula,
-command or markup.
+"""Attacks by the texts of a stranger's run folder.
+
+No text becomes an element or a script of the page, a formula, a LaTeX command, or markup.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
@@ -42,14 +43,12 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 COMMAND = re.compile(r"\\([A-Za-z]+\*?|.)", re.DOTALL)
 PDFLATEX = shutil.which("pdflatex")
 NAMES = (
-    "=1+1", "@SUM(A1)", "+1e5x", "-2+3", "\t=1", "\r=1", "'=1", "x|y", "`x`", "<b>x</b>", "<!-- x", "[x](y)", "![x](y)",
-    "**x**", "_x_", "~~x~~", "&lt;b&gt;", "https://x.invalid", "www.x.invalid", "<https://x.invalid>", "# x", "> x",
-    "- x", "1. x", "    x", "a\nb", "a\r\rb", "---", "===", "\\", "\\|", "x\\", "```", "$x$", "x" * 2000, "\x1b[2Jx",
-    "\u202ex",
+    "=1+1", "@SUM(A1)", "+1e5x", "-2+3", "\t=1", "\r=1", "'=1", "x|y", "`x`", "<b>x</b>",
+    "<!-- x", "[x](y)", "![x](y)", "**x**", "_x_", "~~x~~", "&lt;b&gt;", "https://x.invalid",
+    "www.x.invalid", "<https://x.invalid>", "# x", "> x", "- x", "1. x", "    x", "a\nb",
+    "a\r\rb", "---", "===", "\\", "\\|", "x\\", "```", "$x$", "x" * 2000, "\x1b[2Jx", "\u202ex",
 )  # fmt: skip
-
-
-DRAWN = ("g", "text", "path", "use", "defs")
+SVG_TAGS = ("g", "text", "path", "use", "defs")
 
 
 @pytest.fixture(scope="module")
@@ -61,41 +60,56 @@ def structures(runs: Runs) -> dict[str, Structure]:
 
 
 def test_names_make_no_element_and_no_attribute(structures):
-    """A page of attacks has the elements of the same page with plain names. Where a name is broken
-    into lines depends on it: so do the parts of drawings, which are of a few kinds.
+    """Check that the page of attacks has the same elements as the page with plain names.
+
+    The line breaks of a name depend on the name, and so do the parts of drawings. Drawings are
+    compared only by the attributes of their elements.
     """
-    elements = {
-        kind: [(tag, tuple(values)) for tag, values in own.elements if tag not in {"br", *DRAWN}]
-        for kind, own in structures.items()
-    }
-    attributes = {kind: {name for tag, values in own.elements if tag in DRAWN for name in values}
-                  for kind, own in structures.items()}  # fmt: skip
-    assert attributes["hostile"] <= attributes["plain"] | {"transform"}
-    assert len(elements["plain"]) > 500
-    assert elements["hostile"] == elements["plain"]
+
+    def html_elements(structure: Structure) -> list[tuple[str, tuple[str, ...]]]:
+        return [
+            (tag, tuple(attributes))
+            for tag, attributes in structure.elements
+            if tag != "br" and tag not in SVG_TAGS
+        ]
+
+    def svg_attributes(structure: Structure) -> set[str]:
+        names: set[str] = set()
+        for tag, attributes in structure.elements:
+            if tag in SVG_TAGS:
+                names.update(attributes)
+        return names
+
+    plain = structures["plain"]
+    hostile = structures["hostile"]
+    assert svg_attributes(hostile) <= svg_attributes(plain) | {"transform"}
+    assert len(html_elements(plain)) > 500
+    assert html_elements(hostile) == html_elements(plain)
 
 
 def test_no_code_runs_that_a_manifest_names(runs):
-    """Metadata of a metric once went through the loader of plug-ins, which the gate may not
-    import.
-    """
+    """Check a manifest whose metadata once went through the loader of plug-ins."""
     assert not WITNESS.exists()
 
 
 def test_addresses_lead_nowhere_else(structures):
-    """`http-equiv` could load another page, a link could be a script."""
-    attributes = [pair for _, values in structures["hostile"].elements for pair in values.items()]
-    assert len([value for _, value in attributes if value.startswith("default-src")]) == 1
-    others = [value for name, value in attributes if name in ("href", "src", "action")]
-    assert [value for value in others if not LINKS.fullmatch(value)] == []
-    assert ("http-equiv", "refresh") not in attributes
+    """Check links, which could be scripts, and `http-equiv`, which could load another page."""
+    pairs: list[tuple[str, str]] = []
+    for _, attributes in structures["hostile"].elements:
+        pairs += attributes.items()
+    assert len([value for _, value in pairs if value.startswith("default-src")]) == 1
+    addresses = [value for name, value in pairs if name in ("href", "src", "action")]
+    assert [address for address in addresses if not LINKS.fullmatch(address)] == []
+    assert ("http-equiv", "refresh") not in pairs
 
 
 def test_code_and_style_are_the_same(structures):
-    """Of script and style elements, the data alone differ; they are JSON, in which no text can end
-    the element.
+    """Check that script and style elements differ only in data.
+
+    The data are JSON, in which no text can end the element.
     """
-    plain, hostile = (structures[kind].data for kind in ("plain", "hostile"))
+    plain = structures["plain"].data
+    hostile = structures["hostile"].data
     assert plain.keys() == hostile.keys()
     assert {name for name in plain if plain[name] != hostile[name]} == {"gallery-data"}
     assert "attacker.invalid" in json.dumps(json.loads(hostile["gallery-data"]))
@@ -103,32 +117,31 @@ def test_code_and_style_are_the_same(structures):
 
 
 def test_every_text_that_is_shown_is_shown_whole(structures, runs):
-    """The page shows of the attacks what it shows of plain names: nothing was cut off where markup
-    would begin.
+    """Check that no attack was cut off where markup would begin.
+
+    The page of attacks shows every text whose plain counterpart the plain page shows.
     """
-    shown = {}
-    for kind, (_, texts) in runs.items():
-        values = [value for _, values in structures[kind].elements for value in values.values()]
-        text = letters("".join((*structures[kind].words, *values)))
-        shown[kind] = [place for place, name in enumerate(texts) if letters(name) in text]
-    assert len(shown["plain"]) > 60
-    missing = set(shown["plain"]) - set(shown["hostile"])
-    cut = {"sha256", "commit", "curve"}  # to 12 letters; to those of a file's name
-    # of the configuration, where texts have quotes and escapes
-    in_yaml = {
-        "key",
-        "value",
-        "target",
-        "number",
-    }
-    # which is a word
-    assert {runs["plain"][1][place][:-2] for place in missing} <= cut | in_yaml | {"status"}
+
+    def shown_texts(kind: str) -> set[int]:
+        structure = structures[kind]
+        words = list(structure.words)
+        for _, attributes in structure.elements:
+            words += attributes.values()
+        page_letters = letters("".join(words))
+        _, texts = runs[kind]
+        return {number for number, text in enumerate(texts) if letters(text) in page_letters}
+
+    plain = shown_texts("plain")
+    assert len(plain) > 60
+    _, plain_texts = runs["plain"]
+    missing = {plain_texts[number][:-2] for number in plain - shown_texts("hostile")}
+    shortened = {"sha256", "commit", "curve"}  # to 12 letters, or to the letters of a file's name
+    quoted_in_yaml = {"key", "value", "target", "number"}  # in the configuration
+    assert missing <= shortened | quoted_in_yaml | {"status"}  # a status is shown in words
 
 
 def test_a_browser_runs_and_asks_for_nothing(open_page, runs):
-    """Every menu opened, every choice made, every button pressed: `open_page` fails for an error or
-    a request.
-    """
+    """Open every menu and use the controls. `open_page` fails if there is an error or a request."""
     page = open_page(runs["hostile"][0] / "report.html")
     page.on("dialog", lambda dialog: pytest.fail(f"a dialog: {dialog.message}"))
     page.evaluate(
@@ -143,21 +156,19 @@ def test_a_browser_runs_and_asks_for_nothing(open_page, runs):
     page.locator(".gallery-next").click()
     page.keyboard.press("Escape")
     assert page.evaluate("window.attacked") is None
-    assert (
-        page.locator(
-            "[onload], [onerror], [href^='javascript:' i], iframe, object, embed, base"
-        ).count()
-        == 0
-    )
+    active = "[onload], [onerror], [href^='javascript:' i], iframe, object, embed, base"
+    assert page.locator(active).count() == 0
     assert page.locator("body script[src], link[href]").count() == 0
 
 
 def table(name: str) -> Table:
+    """Return a table of one row in which every text is `name`."""
+    cells = row(name, "1", name, bold=[0, 2])
     return Table(
         name,
         name,
         ("Method", name, "Why"),
-        (Group(name, (row(name, "1", name, bold=[0, 2]),)),),
+        (Group(name, (cells,)),),
         (name,),
         1,
         True,
@@ -165,18 +176,14 @@ def table(name: str) -> Table:
 
 
 def test_no_cell_of_a_csv_file_is_a_formula(runs):
-    """And every text is there: what was added is taken away by one rule."""
+    """Check also that `unquoted` gives back every text."""
     folder, _ = runs["hostile"]
     frame = RunFolder.read(folder).summary
     for path in sorted((folder / "tables").glob("*.csv")):
-        cells = [
-            cell
-            for line in csv.reader(io.StringIO(path.read_bytes().decode(), newline=""))
-            for cell in line
-        ]
-        assert [
-            cell for cell in cells if cell.startswith(FORMULA) and not NUMBER.fullmatch(cell)
-        ] == []
+        lines = csv.reader(io.StringIO(path.read_bytes().decode(), newline=""))
+        cells = list(itertools.chain.from_iterable(lines))
+        texts = [cell for cell in cells if not NUMBER.fullmatch(cell)]
+        assert [text for text in texts if text.startswith(FORMULA)] == []
         if path.name == "summary.csv":
             assert set(frame["metric"].astype(str)) <= set(map(unquoted, cells))
             assert any(cell.startswith("'=") for cell in cells)
@@ -198,28 +205,23 @@ def test_numbers_and_plain_texts_stay_as_they_are():
 
 
 def test_latex_has_no_command_but_its_own(runs):
-    """The commands of a table of attacks, of their labels too, are those that plain names have, and
-    escapes.
-    """
-    plain, hostile = (
-        {
-            found[1]
-            for path in (runs[kind][0] / "tables").glob("*.tex")
-            for found in COMMAND.finditer(path.read_text())
-        }
-        for kind in ("plain", "hostile")
-    )
+    """Check that tables of attacks add only escapes and the commands of long tables."""
+
+    def table_texts(kind: str) -> list[str]:
+        folder, _ = runs[kind]
+        return [path.read_text() for path in (folder / "tables").glob("*.tex")]
+
+    plain_commands = set(COMMAND.findall("\n".join(table_texts("plain"))))
+    hostile_commands = set(COMMAND.findall("\n".join(table_texts("hostile"))))
     escapes = set("&%$#_{}") | {"textbackslash", "textasciitilde", "textasciicircum", "allowbreak"}
-    longer = {"begingroup", "endgroup", "onecolumn", "resizebox", "tiny", "arraybackslash"}
-    longer |= {"endfirsthead", "endhead", "endfoot", "endlastfoot"}  # of tables over several pages
-    assert hostile - plain <= escapes | longer
-    for path in (runs["hostile"][0] / "tables").glob("*.tex"):
-        assert path.read_text().isascii() or not re.search(
-            "[\x00-\x09\x0b-\x1f\u2028\u202e]", path.read_text()
-        )
-        assert re.fullmatch(
-            r"[A-Za-z0-9@+=.:-]+", re.search(r"\\label\{(.*)\}", path.read_text())[1]
-        )  # type: ignore[index]
+    long_tables = {"begingroup", "endgroup", "onecolumn", "resizebox", "tiny", "arraybackslash"}
+    long_tables |= {"endfirsthead", "endhead", "endfoot", "endlastfoot"}
+    assert hostile_commands - plain_commands <= escapes | long_tables
+    for text in table_texts("hostile"):
+        assert text.isascii() or not re.search("[\x00-\x09\x0b-\x1f\u2028\u202e]", text)
+        label = re.search(r"\\label\{(.*)\}", text)
+        assert label is not None
+        assert re.fullmatch(r"[A-Za-z0-9@+=.:-]+", label[1])
 
 
 @pytest.mark.skipif(
@@ -232,9 +234,8 @@ def test_latex_compiles_with_any_text(runs, tmp_path):
         paths[-1].write_text(to_latex(table(name)))
     inputs = "\n".join(rf"\input{{{path.as_posix()}}}\clearpage" for path in paths)
     packages = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,longtable}"
-    (tmp_path / "all.tex").write_text(
-        packages + "\\begin{document}\n" + inputs + "\n\\end{document}\n"
-    )
+    document = packages + "\\begin{document}\n" + inputs + "\n\\end{document}\n"
+    (tmp_path / "all.tex").write_text(document)
     command = [
         str(PDFLATEX),
         "-interaction=nonstopmode",
@@ -243,51 +244,52 @@ def test_latex_compiles_with_any_text(runs, tmp_path):
         "-draftmode",
         "all.tex",
     ]
-    done = subprocess.run(
+    process = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False
     )
-    assert done.returncode == 0, done.stdout[-2000:]
-    opened = "".join(re.findall(r"\(/[^\s()]*", done.stdout))
-    assert "passwd" not in re.sub(r"\s", "", opened)
+    assert process.returncode == 0, process.stdout[-2000:]
+    opened_files = "".join(re.findall(r"\(/[^\s()]*", process.stdout))
+    assert "passwd" not in re.sub(r"\s", "", opened_files)
 
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_markdown_has_no_markup_but_its_own(name):
-    """As CommonMark with tables and deletions has it: the elements of a table of plain names, and
-    the text.
+    """Check that CommonMark sees the elements of a table with plain names, and the whole text.
+
+    The parser also knows tables and deletions.
     """
+    plain = to_markdown(table("x"))
 
-    def kinds(text: str) -> list[str]:
+    def element_types(text: str) -> list[str]:
         parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-        tokens = [
-            child for token in parser.parse(text) for child in (token, *(token.children or ()))
-        ]
+        tokens = []
+        for token in parser.parse(text):
+            tokens += [token, *(token.children or ())]
         shown = "".join(token.content for token in tokens if token.type in ("text", "text_special"))
-        assert letters(name) in letters(shown) or text == to_markdown(table("x"))
-        breaks = ("text", "text_special", "html_inline", "hardbreak", "softbreak")
+        assert letters(name) in letters(shown) or text == plain
         assert {token.content for token in tokens if token.type == "html_inline"} <= {"<br>"}
-        return [token.type for token in tokens if token.type not in breaks]
+        text_types = ("text", "text_special", "html_inline", "hardbreak", "softbreak")
+        return [token.type for token in tokens if token.type not in text_types]
 
-    assert kinds(to_markdown(table(name))) == kinds(to_markdown(table("x")))
-    assert not re.search(r"(?<!\\):(?=//)|www\.", to_markdown(table(name)))
-    assert "\x1b" not in to_markdown(table(name))
+    markdown = to_markdown(table(name))
+    assert element_types(markdown) == element_types(plain)
+    assert not re.search(r"(?<!\\):(?=//)|www\.", markdown)
+    assert "\x1b" not in markdown
 
 
 def test_a_figure_holds_text_alone(runs):
-    """SVG could hold scripts and links; matplotlib reads mathematics between dollar signs."""
+    """Check that no SVG file has scripts or links.
+
+    matplotlib also draws texts between dollar signs as mathematics.
+    """
     paths = list((runs["hostile"][0] / "figures").glob("*.svg"))
     assert {path.name[:7] for path in paths} >= {"axiom_p", "perturb", "by_meth"}
     for path in paths:
-        elements: list[Any] = list(ElementTree.parse(path).iter())
-        tags = {
-            element.tag.rpartition("}")[2] for element in elements if isinstance(element.tag, str)
-        }
-        assert not tags & {"script", "a", "foreignObject", "iframe", "animate", "set"}
-        assert not [key for element in elements for key in element.attrib if key.startswith("on")]
-        links = [
-            value
-            for element in elements
-            for key, value in element.attrib.items()
-            if key.endswith("href")
-        ]
-        assert all(value.startswith(("#", "data:image/png;base64,")) for value in links)
+        for element in ElementTree.parse(path).iter():
+            if isinstance(element.tag, str):
+                tag = element.tag.rpartition("}")[2]
+                assert tag not in {"script", "a", "foreignObject", "iframe", "animate", "set"}
+            for name, value in element.attrib.items():
+                assert not name.startswith("on")
+                if name.endswith("href"):
+                    assert value.startswith(("#", "data:image/png;base64,"))

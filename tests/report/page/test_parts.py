@@ -1,6 +1,4 @@
-"""The page's parts before a browser sees them: head, definitions, small charts, seconds and
-configuration.
-"""
+"""The HTML of the page's parts: head, definitions, small charts, seconds and configuration."""
 
 from __future__ import annotations
 
@@ -114,8 +112,9 @@ def test_places_on_a_linear_and_on_a_logarithmic_scale():
     assert re.findall(r'cx="([\d.]+)%"', html) == ["0.00", "50.00"]
     assert "logarithmic scale" in html
     assert "logarithmic scale" not in interval_chart("Drop", rows, SHARE)
-    # unknown: no line
-    assert "nan" not in interval_chart("Error", [row("a", 1.0, float("nan"), float("nan"))], RATIO)
+    assert "nan" not in interval_chart(
+        "Error", [row("a", 1.0, float("nan"), float("nan"))], RATIO
+    )  # unknown: no line
 
 
 def test_numbers_of_a_cell_are_named_after_the_heading():
@@ -129,7 +128,8 @@ def test_numbers_of_a_cell_are_named_after_the_heading():
         ("Images", 1): (),
         ("Value", 3): ("1", "2", "3"),
     }
-    assert {case: parts_of(*case) for case in names} == names
+    for (heading, count), expected in names.items():
+        assert parts_of(heading, count) == expected
 
 
 def test_what_is_to_be_said_of_the_images_stands_below_their_table(run):

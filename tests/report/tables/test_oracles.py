@@ -1,6 +1,4 @@
-"""One oracle for each table and chart: its numbers and labels are computed here from the rows of
-the records alone.
-"""
+"""An oracle for each table and chart, which computes its numbers from the records only."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ OVERVIEW = (
 )
 RANKED = ("sensitivity_error", "conservation_error", "confidence_drop", "box_iou")
 LAYER = "(layer alone)"
-# in the made records they differ by nothing in both errors
+# These methods have the same sensitivity and conservation errors in the records.
 TWINS = {"xgrad_cam": "xgrad_cam = hires_cam"}
 TITLES = {
     "sensitivity_error": "Sensitivity error [ratio], lower is better",
@@ -48,18 +46,18 @@ Rows = dict[tuple[str, str, str], pd.DataFrame]
 
 @pytest.fixture(scope="module")
 def rows(usual) -> Rows:
-    """{(model, method, metric): rows of the records}"""
+    """The rows of the records for each (model, method, metric)."""
     frame = usual.records.frame()
     return dict(iter(frame.groupby(["model", "method", "metric"], observed=True)))
 
 
 def statistic(values: pd.Series, metric: str) -> float:
-    """The median of a ratio, whose tails are heavy, and the mean of anything else."""
+    """Return the median of a ratio, whose tails are heavy, and the mean of other values."""
     return values.median() if METRICS[metric]["unit"] == "ratio" else values.mean()
 
 
 def names_in(metric: str) -> list[str]:
-    """The first cells of a metric's rows, in the order of the run."""
+    """Return the first cells of a metric's rows, in the order of the run."""
     return [LAYER] if METRICS[metric]["of"] == "layer" else list(METHODS)
 
 
@@ -68,23 +66,26 @@ def measured(rows: Rows, model: str, method: str, metric: str) -> pd.DataFrame:
 
 
 def values_of(rows: Rows, model: str, method: str, metric: str) -> pd.Series:
-    """The values with status ok by image."""
+    """Return the values with status ok, indexed by image."""
     own = measured(rows, model, method, metric)
     return own[own["status"] == "ok"].set_index("image_id")["value"]
 
 
 def common_values(rows: Rows, model: str, metric: str) -> pd.DataFrame:
-    """(images, methods) on the images that every method with a value has."""
-    columns = {method: values_of(rows, model, method, metric) for method in METHODS}
-    return pd.DataFrame(
-        {method: values for method, values in columns.items() if len(values)}
-    ).dropna()
+    """Return a table (images, methods) of the images for which every method has a value.
+
+    Methods without any value are left out.
+    """
+    columns = {}
+    for method in METHODS:
+        values = values_of(rows, model, method, metric)
+        if len(values):
+            columns[method] = values
+    return pd.DataFrame(columns).dropna()
 
 
 def check_value(cell: Cell, expected: float) -> None:
-    """The cell has this value, printed as numbers are, inside its interval; or a dash if there is
-    none.
-    """
+    """Check that the cell has this value inside an interval, or a dash if the value is missing."""
     if np.isnan(expected):
         assert cell.text == NOTHING
         return
@@ -95,9 +96,8 @@ def check_value(cell: Cell, expected: float) -> None:
 
 
 def check_groups(table: Table, metrics: tuple[str, ...]) -> None:
-    assert [(group.metric, group.title) for group in table.groups] == [
-        (name, TITLES[name]) for name in metrics
-    ]
+    expected = [(metric, TITLES[metric]) for metric in metrics]
+    assert [(group.metric, group.title) for group in table.groups] == expected
 
 
 def test_overview(usual, rows):
@@ -125,9 +125,15 @@ def test_metrics(usual, rows):
     for table, model in zip(summaries.metric_tables(usual), MODELS, strict=True):
         check_groups(table, tuple(TITLES))
         assert table.header == (
-            "Method", "Images", "Rows", "Median [95 %]", "Mean [95 %]", "Standard error", "In common",
+            "Method",
+            "Images",
+            "Rows",
+            "Median [95 %]",
+            "Mean [95 %]",
+            "Standard error",
+            "In common",
             "Rows without a value",
-        )  # fmt: skip
+        )
         for group in table.groups:
             assert [cells[0].text for cells in group.rows] == names_in(group.metric)
             for name, images, counted, median, mean, error, common, without in group.rows:
@@ -138,15 +144,10 @@ def test_metrics(usual, rows):
                 check_value(median, values.median())
                 check_value(mean, values.mean())
                 if len(values):
-                    assert error.numbers == pytest.approx(
-                        [values.std() / len(values) ** 0.5], rel=1e-9
-                    )
-                shared = (
-                    common_values(rows, model, group.metric)
-                    if name.text != LAYER
-                    else pd.DataFrame()
-                )
-                if group.metric == "confidence_drop":  # in which grad_cam lacks some
+                    standard_error = values.std() / len(values) ** 0.5
+                    assert error.numbers == pytest.approx([standard_error], rel=1e-9)
+                if group.metric == "confidence_drop":  # grad_cam lacks some of its values
+                    shared = common_values(rows, model, group.metric)
                     assert common.numbers == pytest.approx([shared[name.text].mean()], rel=1e-12)
                 else:
                     assert common.text == ""
@@ -167,10 +168,11 @@ def test_correctness(usual, rows):
             for name, *cells, without in group.rows:
                 own = measured(rows, model, name.text, group.metric)
                 is_right = own["target_class"] == own["predicted_class"]
-                for part, (count, value) in zip(
-                    (is_right, ~is_right), (cells[:2], cells[2:]), strict=True
+                for is_chosen, (count, value) in (
+                    (is_right, cells[:2]),
+                    (~is_right, cells[2:]),
                 ):
-                    values = own.loc[part & (own["status"] == "ok"), "value"]
+                    values = own.loc[is_chosen & (own["status"] == "ok"), "value"]
                     assert count.text == f"{len(values)}"
                     check_value(value, statistic(values, group.metric))
                 assert without.text == without_value(own)
@@ -212,20 +214,21 @@ def test_run_times(usual):
 
 
 def decided_pairs(usual, model: str, metric: str) -> set[tuple[str, str]]:
-    """The pairs (winner, loser) that the tests tell apart, from pairs.csv."""
-    pairs = comparisons.pair_frame(usual)
-    pairs = pairs[
-        (pairs["model"] == model) & (pairs["metric"] == metric) & (pairs["adjusted"] < 0.05)
-    ]
+    """Return the pairs (winner, loser) with a significant difference, from pairs.csv."""
+    frame = comparisons.pair_frame(usual)
+    frame = frame[(frame["model"] == model) & (frame["metric"] == metric)]
     sign = -1 if METRICS[metric]["better"] == "lower" else 1
-    return {
-        (pair.first, pair.second) if sign * pair.difference > 0 else (pair.second, pair.first)
-        for pair in pairs.itertuples()
-    }
+    pairs = set()
+    for pair in frame[frame["adjusted"] < 0.05].itertuples():
+        if sign * pair.difference > 0:
+            pairs.add((pair.first, pair.second))
+        else:
+            pairs.add((pair.second, pair.first))
+    return pairs
 
 
 def compared_methods(rows: Rows, model: str, metric: str) -> pd.DataFrame:
-    """The common values of the methods that are compared: of two that coincide the first."""
+    """Return the common values of the compared methods, with only the first of two twins."""
     shared = common_values(rows, model, metric)
     return shared.drop(columns="hires_cam") if metric in OVERVIEW[:2] else shared
 
@@ -242,9 +245,8 @@ def test_places(usual, rows):
             shared = compared_methods(rows, model, group.metric)
             values = {method: statistic(shared[method], metric) for method in shared}
             order = sorted(values, key=values.get, reverse=METRICS[metric]["better"] == "higher")
-            assert [cells[0].text for cells in group.rows] == [
-                title_of(method, metric) for method in order
-            ]
+            titles = [title_of(method, metric) for method in order]
+            assert [cells[0].text for cells in group.rows] == titles
             pairs = decided_pairs(usual, model, metric)
             for method, (_, value, place, unclear) in zip(order, group.rows, strict=True):
                 check_value(value, values[method])
@@ -258,10 +260,10 @@ def test_places(usual, rows):
                     if other != method and not {(method, other), (other, method)} & pairs
                 ]
                 assert unclear.text == (", ".join(others) or NOTHING)
-                beaten_before = order[
-                    : next((i for i, name in enumerate(order) if (order[0], name) in pairs), 0)
-                ]
-                assert value.bold == (method in beaten_before)
+                # The methods before the first one that is significantly worse are bold.
+                worse_places = [i for i, name in enumerate(order) if (order[0], name) in pairs]
+                bold_methods = order[: worse_places[0]] if worse_places else []
+                assert value.bold == (method in bold_methods)
 
 
 def test_pairs(usual, rows):
@@ -274,33 +276,28 @@ def test_pairs(usual, rows):
             shared = compared_methods(rows, model, group.metric)
             sign = -1 if METRICS[metric]["better"] == "lower" else 1
             for (first, second), cells in zip(combinations(shared, 2), group.rows, strict=True):
-                assert [cell.text for cell in cells[:2]] == [
-                    title_of(first, metric),
-                    title_of(second, metric),
-                ]
+                assert cells[0].text == title_of(first, metric)
+                assert cells[1].text == title_of(second, metric)
                 gain = sign * (shared[first] - shared[second])
                 counts = (len(gain), (gain > 0).sum(), 0, (gain < 0).sum())
                 assert [cell.text for cell in cells[2:6]] == [f"{count}" for count in counts]
-                check_value(
-                    cells[6], statistic(shared[first], metric) - statistic(shared[second], metric)
-                )
-                tests = frame.loc[
-                    (metric, first, second), ["adjusted", "by_images", "detectable"]
-                ].tolist()
+                first_value = statistic(shared[first], metric)
+                second_value = statistic(shared[second], metric)
+                check_value(cells[6], first_value - second_value)
+                pair = frame.loc[(metric, first, second)]
+                tests = pair[["adjusted", "by_images", "detectable"]].tolist()
                 assert [cell.numbers[0] for cell in cells[7:]] == tests
-                assert [cell.bold for cell in cells] == [False] * 7 + [
-                    tests[0] < 0.05,
-                    False,
-                    False,
-                ]
+                is_significant = tests[0] < 0.05
+                is_bold = [False] * 7 + [is_significant, False, False]
+                assert [cell.bold for cell in cells] == is_bold
 
 
 def charts(draw, run) -> Iterator[tuple[str, Figure]]:
-    """(metric, chart) of a kind of chart that each metric has."""
-    titles = {about["title"]: name for name, about in METRICS.items()}
+    """Yield each metric's chart of one kind, as pairs (metric, chart)."""
+    metric_by_title = {entry["title"]: name for name, entry in METRICS.items()}
     for figure in draw(run):
         if isinstance(figure, Figure):
-            yield titles[figure.label], figure
+            yield metric_by_title[figure.label], figure
 
 
 def test_box_charts(usual, rows):
@@ -310,8 +307,9 @@ def test_box_charts(usual, rows):
         drawn = figure.draw()
         assert drawn.get_supxlabel() == TITLES[metric]
         assert [axes.get_title(loc="left") for axes in drawn.axes] == list(MODELS)
-        # with two names of two lines: 0.7 + 6 * 0.286
-        height = {4: 1.608, 6: 2.416}[figure.frame["Name"].nunique()]
+        # Two of the six names have two lines: 0.7 + 6 * 0.286.
+        height_by_names = {4: 1.608, 6: 2.416}
+        height = height_by_names[figure.frame["Name"].nunique()]
         assert tuple(drawn.get_size_inches()) == pytest.approx((7, height))
         for entry in figure.frame.to_dict("records"):
             values = values_of(rows, entry["Network"], entry["Name"], metric)

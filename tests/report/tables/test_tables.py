@@ -1,4 +1,4 @@
-"""The tables of a run: what they say of each number, its n and what isn't ok."""
+"""The tables of a run: their numbers, the counts of images, and the rows without a value."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SUMMARY = (  # the columns of summary.csv, which programs read
 
 
 def texts(table: Table, group: int = 0) -> dict[str, list[str]]:
-    """method -> its cells, the bold ones in asterisks."""
+    """Return the texts of each method's cells, the bold ones in asterisks."""
     rows = table.groups[group].rows
     return {
         row[0].text: [f"*{cell.text}*" if cell.bold else cell.text for cell in row[1:]]
@@ -203,18 +203,21 @@ def test_trainings_stand_side_by_side_with_an_interval_over_them(trained):
     assert {"random", "guided_xgrad_cam"} & texts(table, 0).keys() == set()  # no value there
     for group, lead in ((0, "median"), (1, "mean")):
         row = next(cells for cells in table.groups[group].rows if cells[0].text == "xgrad_cam")
-        summary = run.summary[run.summary["metric"] == table.groups[group].metric].set_index(
-            ["method", "model"]
-        )[lead]
-        of_each = [summary["xgrad_cam", name] for name in SEEDS]
-        assert [cell.numbers[0] for cell in row[1:4]] == pytest.approx(of_each)
-        (mean, *of_all) = row[4].numbers
-        (same, *of_these) = row[5].numbers
-        assert mean == same == pytest.approx(sum(of_each) / 3)
-        assert of_all[0] < of_these[0] < mean < of_these[1] < of_all[1]
-        assert row[6].numbers == pytest.approx(
-            [sum(sorted(of_each)[part]) / 2 for part in (slice(2), slice(1, 3))]
-        )
+        summary = run.summary[run.summary["metric"] == table.groups[group].metric]
+        summary = summary[summary["method"] == "xgrad_cam"].set_index("model")
+        values = [summary.loc[name, lead] for name in SEEDS]
+        assert [cell.numbers[0] for cell in row[1:4]] == pytest.approx(values)
+
+        # The interval for all trainings is wider than the one for these networks.
+        mean, all_low, all_high = row[4].numbers
+        same_mean, these_low, these_high = row[5].numbers
+        assert mean == same_mean == pytest.approx(sum(values) / 3)
+        assert all_low < these_low < mean < these_high < all_high
+
+        # The lowest and the highest mean if one training is left out.
+        lowest, middle, highest = sorted(values)
+        without_one = [(lowest + middle) / 2, (middle + highest) / 2]
+        assert row[6].numbers == pytest.approx(without_one)
 
 
 def test_other_architectures_are_no_trainings(trained):

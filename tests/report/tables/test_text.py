@@ -1,6 +1,4 @@
-"""Numbers, Markdown, HTML and LaTeX as a reader gets them; where a TeX is installed, tables
-compile.
-"""
+"""Numbers and tables as Markdown, HTML and LaTeX. If a TeX is installed, the tables compile."""
 
 from __future__ import annotations
 
@@ -35,31 +33,40 @@ TABLE = Table(
 
 def test_number():
     texts = {
-        0.012345: "0.0123", 0.1: "0.100", 12.0: "12.0", 999.6: "1,000", 4321.5: "4,322", 0.00009996: "0.000100",
-        0.00009: "9.00e-5", 1.2e-7: "<1e-6", -1e-9: "<1e-6", 2.5e-6: "2.50e-6", -0.25: "-0.250", 2.5e9: "2.50e9",
-        0.0: "0", float("nan"): NOTHING, float("inf"): NOTHING,
-    }  # fmt: skip
-    assert {value: number(value) for value in texts} == texts
+        0.012345: "0.0123",
+        0.1: "0.100",
+        12.0: "12.0",
+        999.6: "1,000",
+        4321.5: "4,322",
+        0.00009996: "0.000100",
+        0.00009: "9.00e-5",
+        1.2e-7: "<1e-6",
+        -1e-9: "<1e-6",
+        2.5e-6: "2.50e-6",
+        -0.25: "-0.250",
+        2.5e9: "2.50e9",
+        0.0: "0",
+        float("nan"): NOTHING,
+        float("inf"): NOTHING,
+    }
+    for value, text in texts.items():
+        assert number(value) == text
 
 
 def test_share_never_rounds_to_nothing_or_all():
-    assert [share(*pair) for pair in ((0, 9), (1, 1000), (1, 2), (999, 1000), (9, 9), (0, 0))] == [
-        "0 %",
-        "<1 %",
-        "50 %",
-        ">99 %",
-        "100 %",
-        "0 %",
-    ]
+    assert share(0, 9) == "0 %"
+    assert share(1, 1000) == "<1 %"
+    assert share(1, 2) == "50 %"
+    assert share(999, 1000) == ">99 %"
+    assert share(9, 9) == "100 %"
+    assert share(0, 0) == "0 %"
 
 
 def test_a_heading_says_of_what_its_values_are():
     value = Value("e", "Error", better="lower", kind="ratio")
-    assert heading(value) == "Error\nmedian [95 %]\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}"
-    assert (
-        heading(value, whole_set=True)
-        == "Error\nwhole data set [95 %]\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}"
-    )
+    arrow = "\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}"
+    assert heading(value) == f"Error\nmedian [95 %]{arrow}"
+    assert heading(value, whole_set=True) == f"Error\nwhole data set [95 %]{arrow}"
 
 
 def test_markdown():
@@ -78,10 +85,12 @@ def test_html_text():
 
 
 def test_every_status_has_its_reason_in_words():
-    """A status of a plug-in that isn't ours is written with spaces; ours say what they mean."""
-    conditions = {status.status for status in (*PRECONDITIONS.values(), *ALWAYS, WRONG_CLASS)}
-    undefined = {plugins.load("metric", name).spec.undefined for name in plugins.names("metric")}
-    assert conditions | undefined | {NO_IMAGE, NOT_APPLICABLE, "bad_image"} <= set(REASONS)
+    """Check the statuses of this package. A user's plug-in may have statuses without a reason."""
+    preconditions = (*PRECONDITIONS.values(), *ALWAYS, WRONG_CLASS)
+    statuses = {condition.status for condition in preconditions}
+    statuses |= {plugins.load("metric", name).spec.undefined for name in plugins.names("metric")}
+    statuses |= {NO_IMAGE, NOT_APPLICABLE, "bad_image"}
+    assert statuses <= set(REASONS)
 
 
 NASTY = (
@@ -124,17 +133,18 @@ def test_a_table_is_a_float_or_a_longtable():
             "",
         ]
     )
+
     rows = tuple(row(f"m{i}", "1", "-") for i in range(60))
     text = to_latex(Table("t", "T", TABLE.header, (Group("", rows),), ("A note.",)))
-    order = (
+    parts = [
         r"\begin{longtable}{lrr}",
         r"\label{tab:t}",
         r"\endfirsthead",
         r"\endhead",
         r"\endlastfoot",
         "m0 ",
-    )
-    assert tuple(sorted(order, key=text.index)) == order
+    ]
+    assert sorted(parts, key=text.index) == parts
     assert text.endswith("\\end{longtable}\n{\\footnotesize A note.\\par}\n")
     assert text.count(r"\label") == 1
     assert r"\begin{table}" not in text
@@ -153,13 +163,8 @@ def test_a_headline_table_has_titles_networks_and_counts(usual):
     table = tables["headline_conservation_error"]
     assert table.header == ("Method", "scenes_fc", "scenes_residual")
     methods = [cells[0].text for cells in table.groups[0].rows]
-    # on the score's scale
-    assert methods == [
-        "grad_cam",
-        "xgrad_cam",
-        "hires_cam",
-        "ablation_cam_axiomatic",
-    ]
+    # Only these methods are on the score's scale.
+    assert methods == ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]
     values = usual.records.frame(["conservation_error"]).query("model == 'scenes_fc'")
     median = values.loc[values["method"] == "grad_cam", "value"].median()
     assert table.groups[0].rows[0][1].text.startswith(f"{median:.3f}")
@@ -168,6 +173,7 @@ def test_a_headline_table_has_titles_networks_and_counts(usual):
 
 
 def nasty_tables() -> list[Table]:
+    """Return long, wide and empty tables whose texts are hard for LaTeX."""
     rows = tuple(row(text, "<1e-6", "-1,234 (-2.50e-9)", text, bold=[0, 1, 2]) for text in NASTY)
     header = (
         "Method",
@@ -175,12 +181,13 @@ def nasty_tables() -> list[Table]:
         NASTY[0],
         "Why",
     )
-    parts = tuple(Group(text, rows) for text in NASTY)
-    wide = Group("", (row("a_b", *["0.5 ± 0.1"] * 25),))
+    groups = tuple(Group(text, rows) for text in NASTY)
+    wide_header = ("Method", *["Conservation error"] * 25)
+    wide_group = Group("", (row("a_b", *["0.5 ± 0.1"] * 25),))
     return [
-        Table("nasty", NASTY[0], header, parts[:1], NASTY, text_last=True),
-        Table("nasty_long", NASTY[1], header, parts * 2, NASTY, text_last=True),
-        Table("wide", "Wide", ("Method", *["Conservation error"] * 25), (wide,)),
+        Table("nasty", NASTY[0], header, groups[:1], NASTY, text_last=True),
+        Table("nasty_long", NASTY[1], header, groups * 2, NASTY, text_last=True),
+        Table("wide", "Wide", wide_header, (wide_group,)),
         Table("empty", "Empty", TABLE.header, (), ("Every row has status ok.",)),
     ]
 
@@ -202,7 +209,7 @@ def test_tables_compile(usual, tmp_path):
         "-no-shell-escape",
         "document.tex",
     ]
-    for _ in range(2):  # labels, and the widths of longtables
+    for _ in range(2):  # the second run knows the labels and the widths of longtables
         result = subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False
         )
