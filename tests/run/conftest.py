@@ -1,4 +1,7 @@
-"""Small runs of the embedded models with random weights, into a folder of their own."""
+"""Fixtures that run the embedded models with random weights on few images.
+
+Each run writes into a temporary folder of results.
+"""
 
 from __future__ import annotations
 
@@ -26,86 +29,82 @@ from tests.made_runs import undrawn  # noqa: F401
 from tests.made_suites import tiny_suite  # noqa: F401
 
 TINY = (
-    *(
-        "run=default",
-        "model=scenes_vgg",
-        "model.weights=null",
-        "data.size=5",
-        "data.batch_size=4",
-        "shard_size=2",
-        "device=cpu",
-    ),
-    *(
-        "method=[grad_cam,xgrad_cam]",
-        "metric=[sensitivity_error,confidence_drop,zeta]",
-        "runtime.repeats=0",
-    ),
-    *("pictures.rows=0", "pictures.gallery=0"),
+    "run=default",
+    "model=scenes_vgg",
+    "model.weights=null",
+    "data.size=5",
+    "data.batch_size=4",
+    "shard_size=2",
+    "device=cpu",
+    "method=[grad_cam,xgrad_cam]",
+    "metric=[sensitivity_error,confidence_drop,zeta]",
+    "runtime.repeats=0",
+    "pictures.rows=0",
+    "pictures.gallery=0",
 )
 ENGINES = {
     "processes": ("executor=processes", "executor.count=2"),
     "dask": ("executor=dask",),
     "ray": ("executor=ray",),
     "submitit": (
-        *("executor=submitit", "executor.cluster=local", "executor.tasks=2"),
-        *("executor.parameters.gpus_per_node=null", "executor.parameters.cpus_per_task=1"),
+        "executor=submitit",
+        "executor.cluster=local",
+        "executor.tasks=2",
+        "executor.parameters.gpus_per_node=null",
+        "executor.parameters.cpus_per_task=1",
     ),
 }
 PACKAGES = {"dask": "distributed", "ray": "ray", "submitit": "submitit"}
 Run = Callable[..., list[JobResult]]
 Rows = Callable[[list[JobResult]], pd.DataFrame]
-RUN = Path("quick", "default")  # of a tiny run, in its results
+RUN = Path("quick", "default")  # the run folder of a tiny run, relative to its folder of results
 
 
 def slow_engines(*names: str) -> list[Any]:
-    """Settings of these executors, or of all, as parameters: slow, as another process imports what
-    a run needs.
+    """Return the settings of the named executors, or of all executors, as slow parameters.
+
+    They are slow because each worker process imports torch and the methods again.
     """
 
     def is_absent(name: str) -> bool:
         return name in PACKAGES and find_spec(PACKAGES[name]) is None
 
-    return [
-        pytest.param(
-            ENGINES[name],
-            marks=[
-                pytest.mark.slow,
-                pytest.mark.skipif(is_absent(name), reason=f"{name} isn't installed"),
-            ],
-        )
-        for name in names or ENGINES
-    ]
+    parameters = []
+    for name in names or ENGINES:
+        skip_if_absent = pytest.mark.skipif(is_absent(name), reason=f"{name} isn't installed")
+        parameters.append(pytest.param(ENGINES[name], marks=[pytest.mark.slow, skip_if_absent]))
+    return parameters
 
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an executor's processes: sums of other numbers of threads differ in rounding."""
+    """Give an executor's processes one thread each: the number of threads changes the rounding."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def failure(outcomes: list[JobResult]) -> str:
-    """What a run of one job that failed says, which the user can mend."""
+    """Return the message of the only job, which failed in a way that the user can fix."""
     (outcome,) = outcomes
     assert outcome.failure is not None
     assert outcome.failure.mendable
     return outcome.failure.message
 
 
-def module_of(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user's own module, importable."""
+def write_module(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write a user's own module and make it importable."""
     (folder / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(folder)
 
 
-def pictures(folder: Path, *names: str) -> tuple[str, ...]:
-    """Writes random images of these names; the settings of a run on them. Names of folders are the
-    classes.
+def write_images(folder: Path, *names: str) -> tuple[str, ...]:
+    """Write random images with these names and return the settings of a run on them.
+
+    The names of the folders are the classes.
     """
     for number, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(number).integers(
-            0, 256, (96, 96 + number, 3), dtype=np.uint8
-        )
+        random = np.random.default_rng(number)
+        pixels = random.integers(0, 256, (96, 96 + number, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / name)
     return (
         "data=folder",
@@ -118,24 +117,31 @@ def pictures(folder: Path, *names: str) -> tuple[str, ...]:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
+    """The folder of results of this test."""
     return tmp_path / "results"
 
 
-def tiny(overrides: tuple[str, ...]) -> list[str]:
-    """These overrides, over those of a tiny run."""
+def tiny_overrides(overrides: tuple[str, ...]) -> list[str]:
+    """Return the overrides of a tiny run, replaced and completed by `overrides`."""
     keys = {override.partition("=")[0] for override in overrides}
-    return [*(override for override in TINY if override.partition("=")[0] not in keys), *overrides]
+    kept = [override for override in TINY if override.partition("=")[0] not in keys]
+    return [*kept, *overrides]
 
 
 @pytest.fixture
 def run(results: Path) -> Run:
-    """Runs a tiny sweep with further overrides; its outcomes."""
-    return lambda *overrides: run_jobs([*tiny(overrides), f"results={results}"])[1]
+    """A function that runs a tiny sweep with further overrides and returns its outcomes."""
+
+    def run_tiny(*overrides: str) -> list[JobResult]:
+        _, outcomes = run_jobs([*tiny_overrides(overrides), f"results={results}"])
+        return outcomes
+
+    return run_tiny
 
 
 @pytest.fixture
 def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command ends without writing its report."""
+    """A command that ends without writing its report."""
     monkeypatch.setattr("axiom_bench.report.write", lambda run, **_: run.path / "report.html")
 
 
@@ -143,59 +149,62 @@ def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
 def finished_run(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., tuple[Path, list[JobResult]]]:
-    """Runs a tiny sweep with further overrides, once for all tests, which only read it: its results
-    and outcomes.
+    """A function that runs a tiny sweep and returns its folder of results and its outcomes.
+
+    The same overrides run once for all tests, which only read the files.
     """
 
     @cache
     def run_once(*overrides: str) -> tuple[Path, list[JobResult]]:
         results = tmp_path_factory.mktemp("finished") / "results"
-        return results, run_jobs([*tiny(overrides), f"results={results}"])[1]
+        _, outcomes = run_jobs([*tiny_overrides(overrides), f"results={results}"])
+        return results, outcomes
 
     return run_once
 
 
 @pytest.fixture
-def ran(results: Path, finished_run: Callable[..., tuple[Path, list[JobResult]]]) -> Run:
-    """As `run`, but copies the files of a `finished_run` into `results`: for what is done with them
-    afterwards.
+def copied_run(results: Path, finished_run: Callable[..., tuple[Path, list[JobResult]]]) -> Run:
+    """A replacement for `run` that copies the files of a `finished_run` into `results`.
+
+    It is for tests that change the files or run again on them.
     """
 
     def copy(*overrides: str) -> list[JobResult]:
         finished, outcomes = finished_run(*overrides)
         shutil.copytree(finished, results, dirs_exist_ok=True)
-        moved = {"results": str(results)}
-        return [
-            replace(outcome, settings=outcome.settings.model_copy(update=moved))
-            for outcome in outcomes
-        ]
+        new_folder = {"results": str(results)}
+        moved_outcomes = []
+        for outcome in outcomes:
+            settings = outcome.settings.model_copy(update=new_folder)
+            moved_outcomes.append(replace(outcome, settings=settings))
+        return moved_outcomes
 
     return copy
 
 
 @pytest.fixture
 def job() -> Callable[..., Job]:
-    """A tiny job with further overrides, not run."""
-    return lambda *overrides: Job.of(Settings.of(configuration(tiny(overrides))))
+    """A function that returns a tiny job with further overrides, without running it."""
+    return lambda *overrides: Job.of(Settings.of(configuration(tiny_overrides(overrides))))
 
 
 @pytest.fixture
 def rows(results: Path) -> Callable[[list[JobResult]], pd.DataFrame]:
-    """The records of a run, sorted."""
+    """A function that returns the records of a run in `results`, sorted."""
     return partial(rows_of, results)
 
 
-def assembled(outcomes: list[JobResult]) -> dict[str, Any]:
-    """Return the manifest of these outcomes, of which at least one hasn't failed."""
-    return assemble(
-        outcomes, next(outcome.settings for outcome in outcomes if outcome.settings is not None)
-    )
+def manifest_of(outcomes: list[JobResult]) -> dict[str, Any]:
+    """Return the manifest of these outcomes; at least one of them must not have failed."""
+    all_settings = [outcome.settings for outcome in outcomes if outcome.settings is not None]
+    return assemble(outcomes, all_settings[0])
 
 
 def rows_of(results: Path, outcomes: list[JobResult]) -> pd.DataFrame:
-    """The records of a run in this folder of results, sorted."""
-    table = read_records(results / "quick" / "default", assembled(outcomes))
-    table = table.astype({name: str for name in table.columns if table[name].dtype == "category"})
-    return table.sort_values(
-        ["model", "layer", "image_id", "target_class", "method", "metric"], ignore_index=True
-    )
+    """Return the records of a run in this folder of results, sorted."""
+    table = read_records(results / RUN, manifest_of(outcomes))
+    categories = [name for name in table.columns if table[name].dtype == "category"]
+    table = table.astype(dict.fromkeys(categories, str))
+    keys = ["model", "layer", "image_id", "target_class", "method", "metric"]
+    return table.sort_values(keys, ignore_index=True)

@@ -1,9 +1,10 @@
-"""Every experiment composes; a command line's axes replace the file's; wrong words become one
-sentence.
+"""Tests that every experiment composes and that a command line's axes replace those of the file.
+
+Wrong words become one sentence.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, reduce
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,43 +22,41 @@ from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.settings import Settings, dotted
 from axiom_bench.run.result import JobResult
 
-# whose parts say the rest
+# The experiment `suite` is complete only with one of its parts.
 EXPERIMENTS = [name for name in plugins.names("experiment") if name != "suite"]
 QUICK = ("experiment=quick", "real_root=/somewhere")
-# where neither is the subject: it composes in half the time
-FEW = (
-    "method=[grad_cam]",
-    "metric=[zeta]",
-)
+ONE_METRIC = "metric=[zeta]"
+# For tests of other settings: one method and one metric compose in half the time.
+FEW = ("method=[grad_cam]", ONE_METRIC)
 Jobs = Callable[..., list[dict[str, Any]]]
-
-
-def _outcome(settings: Settings) -> JobResult:
-    """Of a job that isn't run."""
-    model = settings.model
-    return JobResult(f"{model['name']} at {model['layer']} on {settings.data['name']}", settings)
 
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory) -> Iterator[Jobs]:
-    """The configurations of a command line's jobs, none of them run."""
+    """A function that returns the configurations of a command line's jobs without running them."""
     results = tmp_path_factory.mktemp("results")
 
     @cache
     def compose(*overrides: str, config_folder: Path | None = None) -> list[dict[str, Any]]:
         with pytest.MonkeyPatch.context() as patch:
-            # nothing is read
+            # No file is read, so the paths needn't exist.
             patch.setattr("axiom_bench.run.composing.paths.check_paths", lambda *_: None)
-            return [
-                outcome.config
-                for outcome in run_jobs([*overrides, f"results={results}"], config_folder)[1]
-            ]
+            _, outcomes = run_jobs([*overrides, f"results={results}"], config_folder)
+            return [outcome.config for outcome in outcomes]
+
+    def skip_job(config: Any, *_: object) -> JobResult:
+        settings = Settings.of(composition.plain(config))
+        network = settings.model
+        name = f"{network['name']} at {network['layer']} on {settings.data['name']}"
+        return JobResult(name, settings)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            spine, "run_job", lambda config, *_: _outcome(Settings.of(composition.plain(config)))
-        )
+        patch.setattr(spine, "run_job", skip_job)
         yield compose
+
+
+def model_names(configs: list[dict[str, Any]]) -> list[str]:
+    return [config["model"]["name"] for config in configs]
 
 
 @pytest.mark.slow
@@ -68,26 +67,27 @@ def test_the_experiments_and_their_networks(jobs):
     )
     assert " ".join(EXPERIMENTS) == f"{names} shortcut truth truth_planted voc"
     assert spine.configuration([])["experiment"] == "quick"
-    configs = {name: jobs(f"experiment={name}", FEW[1]) for name in ("quick", "paper")}
-    networks = {
-        name: [config["model"]["name"] for config in each] for name, each in configs.items()
-    }
-    paper = ["alexnet", "vgg16", "vgg19", "inception_v3", "resnet101"]
-    assert networks == {"quick": ["scenes_vgg", "scenes_resnet"], "paper": paper}
-    chosen = {"grad_cam", "grad_cam_pp", "ablation_cam", "xgrad_cam", "guided_xgrad_cam"}
-    assert chosen < set(configs["paper"][0]["method"])
-    layers = jobs("experiment=layers", "model=resnet18", "model.layer=layer1,layer2", *FEW)
-    assert [config["model"]["layer"] for config in layers] == ["layer1", "layer2"]
+
+    quick_configs = jobs("experiment=quick", ONE_METRIC)
+    assert model_names(quick_configs) == ["scenes_vgg", "scenes_resnet"]
+    paper_configs = jobs("experiment=paper", ONE_METRIC)
+    paper_networks = ["alexnet", "vgg16", "vgg19", "inception_v3", "resnet101"]
+    assert model_names(paper_configs) == paper_networks
+    paper_methods = {"grad_cam", "grad_cam_pp", "ablation_cam", "xgrad_cam", "guided_xgrad_cam"}
+    assert paper_methods < set(paper_configs[0]["method"])
+
+    configs = jobs("experiment=layers", "model=resnet18", "model.layer=layer1,layer2", *FEW)
+    assert [config["model"]["layer"] for config in configs] == ["layer1", "layer2"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["quick", "truth"])
 def test_the_first_job_is_as_if_its_network_was_typed(experiment):
-    """It isn't composed again."""
+    """Check the first job of several, which isn't composed again."""
     words = (f"experiment={experiment}", "run=mine", *FEW)
-    with composed(words) as of_several, composed([*words, "model=scenes_vgg"]) as alone:
-        assert of_several.plain_job(0) == alone.plain_job()
-        assert of_several.plain_job(1)["model"]["name"] == "scenes_resnet"
+    with composed(words) as several, composed([*words, "model=scenes_vgg"]) as single:
+        assert several.plain_job(0) == single.plain_job()
+        assert several.plain_job(1)["model"]["name"] == "scenes_resnet"
 
 
 @pytest.mark.slow
@@ -109,42 +109,49 @@ def metrics_of(choice: str, *overrides: str) -> list[str]:
 
 @pytest.mark.slow
 def test_without_a_choice_the_folders_are_the_choice():
-    """All of them, or all with each metric in its fast form."""
-    config = spine.configuration(["experiment=methods", FEW[1]])
+    """Check `all`, and `all_fast`, which has each metric in its fast form."""
+    config = spine.configuration(["experiment=methods", ONE_METRIC])
     assert list(config["method"]) == methods.names()
-    metric_of = {name: metrics.get(name).spec.fast_form_of for name in metrics.names()}
-    slow, fast = metrics_of("all"), metrics_of("all_fast")
-    assert slow == [name for name in metrics.names() if not metric_of[name]]
-    assert sorted(metric_of[name] or name for name in fast) == slow
-    assert len(set(fast) - set(slow)) == sum(map(bool, metric_of.values())) == 6
+
+    slow_forms = {}
+    for name in metrics.names():
+        if slow_form := metrics.get(name).spec.fast_form_of:
+            slow_forms[name] = slow_form
+    slow = metrics_of("all")
+    fast = metrics_of("all_fast")
+    assert slow == [name for name in metrics.names() if name not in slow_forms]
+    assert sorted(slow_forms.get(name, name) for name in fast) == slow
+    assert len(set(fast) - set(slow)) == len(slow_forms) == 6
 
 
 @pytest.mark.slow
 def test_a_users_own_fast_form_stands_for_its_metric(tmp_path):
     (tmp_path / "metric").mkdir()
     for name, more in (("mine", ""), ("mine_fast", "  fast_form_of: mine\n")):
-        (tmp_path / "metric" / f"{name}.yaml").write_text(
-            f"{name}:\n  _target_: axiom_bench.metrics.gini.gini\n{more}"
-        )
+        text = f"{name}:\n  _target_: axiom_bench.metrics.gini.gini\n{more}"
+        (tmp_path / "metric" / f"{name}.yaml").write_text(text)
     folder = f"hydra.searchpath=[file://{tmp_path}]"
-    slow, fast = (set(metrics_of(choice, folder)) for choice in ("all", "all_fast"))
+    slow = set(metrics_of("all", folder))
+    fast = set(metrics_of("all_fast", folder))
     assert slow & {"mine", "mine_fast"} == {"mine"}
     assert fast & {"mine", "mine_fast"} == {"mine_fast"}
 
 
 @pytest.mark.slow
 def test_real_gives_the_own_model_its_own_photographs(jobs):
-    configs = {
-        config["model"]["name"]: config
-        for config in jobs("experiment=real", "real_root=/somewhere", *FEW)
-    }
-    assert len(configs) == 6
-    data, model = configs["resnet18"]["data"], configs["resnet18"]["model"]
-    assert (data["root"], data["classes"]) == ("/somewhere/data/imagenet", None)
-    assert model["weights_folder"] == "/somewhere/weights"
-    data, model = configs["own_model"]["data"], configs["own_model"]["model"]
-    assert (data["root"], data["name"]) == ("/somewhere/own_model/images", "own_images")
-    assert data["classes"] == model["classes"]
+    configs = jobs("experiment=real", "real_root=/somewhere", *FEW)
+    config_by_model = {config["model"]["name"]: config for config in configs}
+    assert len(config_by_model) == 6
+
+    resnet = config_by_model["resnet18"]
+    assert resnet["data"]["root"] == "/somewhere/data/imagenet"
+    assert resnet["data"]["classes"] is None
+    assert resnet["model"]["weights_folder"] == "/somewhere/weights"
+
+    own_model = config_by_model["own_model"]
+    assert own_model["data"]["root"] == "/somewhere/own_model/images"
+    assert own_model["data"]["name"] == "own_images"
+    assert own_model["data"]["classes"] == own_model["model"]["classes"]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +164,7 @@ def test_real_gives_the_own_model_its_own_photographs(jobs):
     ],
 )
 def test_the_command_line_replaces_a_swept_axis(jobs, overrides, models):
-    assert [config["model"]["name"] for config in jobs(*overrides, *FEW)] == models
+    assert model_names(jobs(*overrides, *FEW)) == models
 
 
 @pytest.mark.parametrize(
@@ -171,25 +178,49 @@ def test_the_command_line_replaces_a_swept_axis(jobs, overrides, models):
     ],
 )
 def test_each_value_of_an_axis_counts_once(jobs, overrides, count, tmp_path):
-    """As a job, not only in the report: a job that is run twice costs twice."""
+    """Check the jobs, in addition to the report: a job that runs twice costs twice."""
     with composed([*FEW, *overrides, f"results={tmp_path}"]) as composition:
         assert len(composition.jobs) == count
         assert len(spine.run(composition, Settings.of(composition.plain()))) == count
+
+
+CONF_FILES = {
+    "experiment/mine.yaml": """\
+# @package _global_
+defaults:
+  - override /method: [grad_cam, own_cam]
+experiment: mine
+data:
+  size: 3
+hydra:
+  sweeper:
+    params:
+      model: scenes_vgg,own_net
+""",
+    "experiment/every.yaml": """\
+# @package _global_
+defaults:
+  - override /method: all
+experiment: every
+""",
+    "method/own_cam.yaml": """\
+own_cam:
+  _target_: axiom_bench.methods.grad_cam.grad_cam
+  params: {}
+""",
+    "model/own_net.yaml": """\
+defaults:
+  - scenes_vgg
+name: own_net
+""",
+}
 
 
 @pytest.fixture
 def own_conf(tmp_path) -> Path:
     """A user's folder of YAML files: an experiment, a method that it uses, and a network."""
     folder = tmp_path / "my conf"
-    files = {
-        "experiment/mine.yaml": "# @package _global_\ndefaults:\n  - override /method: [grad_cam, own_cam]\n"
-        "experiment: mine\ndata:\n  size: 3\nhydra:\n  sweeper:\n    params:\n      model: "
-        "scenes_vgg,own_net\n",
-        "experiment/every.yaml": "# @package _global_\ndefaults:\n  - override /method: all\nexperiment: every\n",
-        "method/own_cam.yaml": "own_cam:\n  _target_: axiom_bench.methods.grad_cam.grad_cam\n  params: {}\n",
-        "model/own_net.yaml": "defaults:\n  - scenes_vgg\nname: own_net\n",
-    }
-    for name, text in files.items():
+    for name, text in CONF_FILES.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -198,19 +229,25 @@ def own_conf(tmp_path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "way", ["['{}']", "['file://{}']", None], ids=["searchpath", "url", "config_folder"]
+    "searchpath", ["['{}']", "['file://{}']", None], ids=["searchpath", "url", "config_folder"]
 )
-def test_a_folder_of_the_user_s_own(jobs, own_conf, way):
-    words = (FEW[1], f"hydra.searchpath={way.format(own_conf)}") if way else FEW[1:]
-    folder = {} if way else {"config_folder": own_conf}
-    configs = jobs("experiment=mine", *words, **folder)
-    assert [config["model"]["name"] for config in configs] == ["scenes_vgg", "own_net"]
+def test_a_folder_of_the_user_s_own(jobs, own_conf, searchpath):
+    words = [ONE_METRIC]
+    folder = own_conf
+    if searchpath:
+        words.append(f"hydra.searchpath={searchpath.format(own_conf)}")
+        folder = None
+
+    configs = jobs("experiment=mine", *words, config_folder=folder)
+    assert model_names(configs) == ["scenes_vgg", "own_net"]
     assert all(list(config["method"]) == ["grad_cam", "own_cam"] for config in configs)
     assert [config["data"]["size"] for config in configs] == [3, 3]
-    (config,) = jobs("model=own_net", "method=[own_cam]", *words, **folder)
+
+    (config,) = jobs("model=own_net", "method=[own_cam]", *words, config_folder=folder)
     assert list(config["method"]) == ["own_cam"]
-    if not way:  # which of the entries `all` are isn't a matter of the way
-        config = spine.configuration(["experiment=every", *words], **folder)
+
+    if not searchpath:  # one of the three cases is enough for the entry `all`
+        config = spine.configuration(["experiment=every", *words], folder)
         assert list(config["method"]) == sorted([*methods.names(), "own_cam"])
 
 
@@ -219,59 +256,66 @@ def test_mistakes_in_a_folder_of_the_user_s_own(jobs, own_conf):
     with pytest.raises(BenchError, match="There is no experiment 'mime'; did you mean 'mine'"):
         jobs("experiment=mime", config_folder=own_conf)
     (own_conf / "results").mkdir()
-    with pytest.raises(
-        BenchError, match="A folder results/ in your configuration folder hides the setting"
-    ):
+    sentence = "A folder results/ in your configuration folder hides the setting"
+    with pytest.raises(BenchError, match=sentence):
         jobs(config_folder=own_conf)
 
 
 def test_a_user_s_own_method_stands_beside_the_others(jobs, tmp_path, monkeypatch):
-    (tmp_path / "users_module.py").write_text(
-        "def my_cam(trace, power=1.0):\n    return trace.gradients**power\n"
-    )
+    code = "def my_cam(trace, power=1.0):\n    return trace.gradients**power\n"
+    (tmp_path / "users_module.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     own = ("+method.mine._target_=users_module.my_cam", "+method.mine.params.power=2.0")
-    config = jobs("model=scenes_vgg", FEW[1], *own)[0]
+    config = jobs("model=scenes_vgg", ONE_METRIC, *own)[0]
     assert {"xgrad_cam", "guided_xgrad_cam", "mine"} < set(config["method"])
-    (method,) = [
-        method for method in spine.chosen("method", config["method"]) if method.name == "mine"
-    ]
-    assert method.params == {"power": 2.0}
+    method_by_name = {method.name: method for method in spine.chosen("method", config["method"])}
+    assert method_by_name["mine"].params == {"power": 2.0}
 
 
-AS_TYPED = {text: text for text in (
-    *("Fotös", "/home/jürgen/r", "猫", "photos (1)", "photos [1]", "a=b", "#1; a&b!", "it's", "'a", " ü "),
-    *("a, ü", "choise(1)", "C:\\fotös\\", "\\'ü\\\\", 'it\'s "ü"', "a b", "a:b", "C:\\photos", "a@b.c", ""),
-)} | {"'a,b'": "a,b", "${real_root}/Fotös": "/somewhere/Fotös", "~/x": str(Path.home() / "x")}  # fmt: skip
+TEXTS = (
+    "Fotös", "/home/jürgen/r", "猫", "photos (1)", "photos [1]", "a=b", "#1; a&b!", "it's", "'a",
+    " ü ", "a, ü", "choise(1)", "C:\\fotös\\", "\\'ü\\\\", 'it\'s "ü"', "a b", "a:b",
+    "C:\\photos", "a@b.c", "",
+)  # fmt: skip
+ROOTS = {text: text for text in TEXTS} | {  # typed text: the value of data.root
+    "'a,b'": "a,b",
+    "${real_root}/Fotös": "/somewhere/Fotös",
+    "~/x": str(Path.home() / "x"),
+}
 
 
-@pytest.mark.parametrize("typed", AS_TYPED)
+@pytest.mark.parametrize("typed", ROOTS)
 def test_a_value_that_hydra_can_not_read_is_taken_as_typed(typed):
-    data = spine.configuration(["data=folder", f"data.root={typed}", *FEW, QUICK[1], "run=here"])[
-        "data"
-    ]
-    assert data["root"] == AS_TYPED[typed]
+    words = ["data=folder", f"data.root={typed}", *FEW, "real_root=/somewhere", "run=here"]
+    config = spine.configuration(words)
+    assert config["data"]["root"] == ROOTS[typed]
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file and the folder that it is in."""
+    """Write a file and create its folder."""
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
 
 
 def setting(config: Mapping[str, Any], key: str) -> object:
-    """The value of a dotted setting."""
-    return reduce(lambda node, name: node[name], key.split("."), config)
+    """Return the value of a dotted setting."""
+    node: Any = config
+    for name in key.split("."):
+        node = node[name]
+    return node
 
 
 @pytest.mark.parametrize(
     ("typed", "value"),
     [
-        *(
-            (f"run={name}", name)
-            for name in ("2024_11_28", "007", "1e5", "1.10", "true", "null", "12:30")
-        ),
-        ("run=5", 5),  # which is written like the text
+        ("run=2024_11_28", "2024_11_28"),
+        ("run=007", "007"),
+        ("run=1e5", "1e5"),
+        ("run=1.10", "1.10"),
+        ("run=true", "true"),
+        ("run=null", "null"),
+        ("run=12:30", "12:30"),
+        ("run=5", 5),  # its text is also 5
         ("results=2024_1", "2024_1"),
         ("model.layer=1", "1"),
         ("model.weights=123", "123"),
@@ -288,45 +332,50 @@ def setting(config: Mapping[str, Any], key: str) -> object:
     ],
 )
 def test_a_name_that_reads_as_a_number_stays_as_typed_and_a_number_a_number(typed, value):
-    others = ["data=imagenet", "data.root=/nowhere"]
-    assert setting(spine.configuration([*others, typed]), typed.partition("=")[0]) == value
+    key = typed.partition("=")[0]
+    config = spine.configuration(["data=imagenet", "data.root=/nowhere", typed])
+    assert setting(config, key) == value
 
 
 def test_layers_that_read_as_numbers_are_layers_of_jobs(jobs):
-    listed = [
-        job["model"]["layer"] for job in jobs("model=scenes_vgg", "model.layer=1,2_0,features.3")
-    ]
-    assert listed == ["1", "2_0", "features.3"]
+    configs = jobs("model=scenes_vgg", "model.layer=1,2_0,features.3")
+    assert [config["model"]["layer"] for config in configs] == ["1", "2_0", "features.3"]
+
+
+NAMES_LIKE_NUMBERS = """\
+# @package _global_
+defaults:
+  - override /data: folder
+run: 2024_11_28 # of the day
+data:
+  root: 2024_01
+  classes: [null, on, 1_000, 007, 'no']
+  cache: ~
+runtime:
+  repeats: 1_0
+model:
+  layer: [1, 1e5]
+"""
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_names_in_a_user_s_file_stay_as_written_in_any_encoding(tmp_path, encoding):
-    text = (
-        "# @package _global_\ndefaults:\n  - override /data: folder\nrun: 2024_11_28 # of the "
-        "day\ndata:\n  root: 2024_01\n  classes: [null, on, 1_000, 007, 'no']\n  cache: "
-        "~\nruntime:\n  repeats: 1_0\nmodel:\n  layer: [1, 1e5]\n"
-    )
-    write(tmp_path / "experiment/mine.yaml", text.encode(encoding))
+    write(tmp_path / "experiment/mine.yaml", NAMES_LIKE_NUMBERS.encode(encoding))
     with composed(["experiment=mine"], tmp_path) as composition:
+        configs = [composition.plain_job(number) for number in range(len(composition.jobs))]
         config = composition.plain_job()
-        assert {
-            composition.plain_job(number)["model"]["layer"]
-            for number in range(len(composition.jobs))
-        } == {
-            "1",
-            "1e5",
-        }
+    assert {config["model"]["layer"] for config in configs} == {"1", "1e5"}
     assert config["run"] == "2024_11_28"
     assert config["data"]["root"] == "2024_01"
     assert config["data"]["classes"] == ["null", "on", "1_000", "007", "no"]
-    assert (config["data"]["cache"], config["runtime"]["repeats"]) == (None, 10)
+    assert config["data"]["cache"] is None
+    assert config["runtime"]["repeats"] == 10
 
 
 def test_a_user_s_file_in_another_encoding_is_named(tmp_path):
     write(tmp_path / "experiment/mine.yaml", "run: é".encode("latin-1"))
-    with pytest.raises(
-        BenchError, match=r"mine\.yaml can't be read as text in UTF-8 .*; save it in UTF-8"
-    ):
+    sentence = r"mine\.yaml can't be read as text in UTF-8 .*; save it in UTF-8"
+    with pytest.raises(BenchError, match=sentence):
         spine.configuration(["experiment=mine"], tmp_path)
 
 
@@ -344,19 +393,15 @@ def test_a_home_folder_stands_for_its_sign_in_every_path(tmp_path, monkeypatch):
         "results=~",
         "data=own",
     ]
+
     config = spine.configuration(typed, tmp_path)
-    assert (config["results"], config["data"]["root"]) == (
-        "/home/me",
-        "/home/me/real/data/imagenet",
-    )
-    assert (config["data"]["labels"], config["data"]["leave_out"]) == (
-        "/home/me/own.csv",
-        ["/home/me/a.png", "~b"],
-    )
-    assert (config["model"]["architecture"], config["model"]["weights"]) == (
-        "/home/me/nets.py:build",
-        "/home/me/w.pth",
-    )
+
+    assert config["results"] == "/home/me"
+    assert config["data"]["root"] == "/home/me/real/data/imagenet"
+    assert config["data"]["labels"] == "/home/me/own.csv"
+    assert config["data"]["leave_out"] == ["/home/me/a.png", "~b"]
+    assert config["model"]["architecture"] == "/home/me/nets.py:build"
+    assert config["model"]["weights"] == "/home/me/w.pth"
 
 
 def test_entries_are_named_as_in_conf():
@@ -370,28 +415,35 @@ def test_entries_are_named_as_in_conf():
 
 def test_lists_and_commas_between_models_stay(jobs):
     own = ("+method.mine._target_=axiom_bench.methods.grad_cam.grad_cam", "+method.mine.note=zoë's")
-    configs = jobs("model=scenes_vgg,scenes_resnet", "data.only_classes=['ü',b]", FEW[1], *own)
-    assert [config["model"]["name"] for config in configs] == ["scenes_vgg", "scenes_resnet"]
+    configs = jobs("model=scenes_vgg,scenes_resnet", "data.only_classes=['ü',b]", ONE_METRIC, *own)
+    assert model_names(configs) == ["scenes_vgg", "scenes_resnet"]
     assert configs[1]["data"]["only_classes"] == ["ü", "b"]
     assert configs[1]["method"]["mine"]["note"] == "zoë's"
 
 
-G = "# @package _global_\n"
-OWN_FILES = {  # an experiment's text: the line, and what is said of it
+GLOBAL = "# @package _global_\n"
+WRONG_EXPERIMENTS = {  # the text of the file: (the wrong line, the sentence)
     "data:\n  size: 2\n": (1, "an experiment begins with the line `# @package _global_`"),
-    f"{G}# My study.\nmetric: [box_iou, zeta]\n": (3, "`metric: [box_iou, zeta]` is a choice; write it under "
-        "`defaults:`, as `- override /metric: [box_iou, zeta]`"),
-    f"{G}experiment: mine\nmodel: resnet18\n": (3, "as `- override /model: resnet18`"),
-    f"{G}defaults:\n  - override metric: [zeta]\n": (3, "the slash is missing; write `- override /metric: ...`"),
-    f"{G}data: {{size: 2\n": (3, "this is no YAML"),
-}  # fmt: skip
+    f"{GLOBAL}# My study.\nmetric: [box_iou, zeta]\n": (
+        3,
+        "`metric: [box_iou, zeta]` is a choice; write it under "
+        "`defaults:`, as `- override /metric: [box_iou, zeta]`",
+    ),
+    f"{GLOBAL}experiment: mine\nmodel: resnet18\n": (3, "as `- override /model: resnet18`"),
+    f"{GLOBAL}defaults:\n  - override metric: [zeta]\n": (
+        3,
+        "the slash is missing; write `- override /metric: ...`",
+    ),
+    f"{GLOBAL}data: {{size: 2\n": (3, "this is no YAML"),
+}
 
 
-@pytest.mark.parametrize("text", OWN_FILES)
+@pytest.mark.parametrize("text", WRONG_EXPERIMENTS)
 def test_a_wrong_experiment_of_a_user_is_named_with_its_line(tmp_path, text):
-    line, sentence = OWN_FILES[text]
+    line, sentence = WRONG_EXPERIMENTS[text]
     (tmp_path / "experiment").mkdir()
-    (file := tmp_path / "experiment/mine.yaml").write_text(text)
+    file = tmp_path / "experiment/mine.yaml"
+    file.write_text(text)
     with pytest.raises(BenchError) as error:
         spine.configuration(["experiment=mine"], tmp_path)
     assert str(error.value).startswith(f"{file}, line {line}: ")
@@ -400,20 +452,25 @@ def test_a_wrong_experiment_of_a_user_is_named_with_its_line(tmp_path, text):
 
 @pytest.mark.slow
 def test_a_user_s_files_may_leave_out_their_names(tmp_path):
-    """The key around a method's entry, and an experiment's name, also where that begins with
-    another's settings.
+    """Check an entry of a method without the key around it, and experiments without their names.
+
+    The second experiment begins with the settings of the first.
     """
-    for path, text in {
-        "experiment/mine.yaml": f"{G}defaults:\n- override /metric: [zeta]\n- override /method: [own, named]",
-        "experiment/more.yaml": f"{G}defaults:\n  - mine\n",
+    defaults = "defaults:\n- override /metric: [zeta]\n- override /method: [own, named]"
+    texts = {
+        "experiment/mine.yaml": f"{GLOBAL}{defaults}",
+        "experiment/more.yaml": f"{GLOBAL}defaults:\n  - mine\n",
         "method/own.yaml": "_target_: my.cam\nparams:\n  power: 2\n",
         "method/named.yaml": "named:\n  _target_: my.cam\n",
-    }.items():
+    }
+    for path, text in texts.items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
+
     for name in ("mine", "more"):
         config = spine.configuration([f"experiment={name}", "method.own.params.power=3"], tmp_path)
-        assert (config["experiment"], list(config["metric"])) == (name, ["zeta"])
+        assert config["experiment"] == name
+        assert list(config["metric"]) == ["zeta"]
         assert config["method"] == {
             "own": {"_target_": "my.cam", "params": {"power": 3}},
             "named": {"_target_": "my.cam"},
@@ -434,44 +491,44 @@ SWEEPS = (
 @pytest.mark.slow
 @pytest.mark.parametrize("text", SWEEPS)
 def test_a_sweep_in_a_user_s_file(tmp_path, text):
-    """As on the command line, which can set one model in its place."""
+    """Check that the sweep's jobs are those of the command line, which can set one model."""
     (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment/mine.yaml").write_text(G + text)
+    (tmp_path / "experiment/mine.yaml").write_text(GLOBAL + text)
     with composed(["experiment=mine", *FEW], tmp_path) as composition:
-        chosen = [
-            (config["model"]["name"], config["model"]["layer"])
-            for config in composition.job_configs()
-        ]
+        models = [config["model"] for config in composition.job_configs()]
+        chosen = [(model["name"], model["layer"]) for model in models]
     assert chosen == [
-        (name, layer)
-        for name in ("scenes_vgg", "scenes_resnet")
-        for layer in ("default", "last_relu")
+        ("scenes_vgg", "default"),
+        ("scenes_vgg", "last_relu"),
+        ("scenes_resnet", "default"),
+        ("scenes_resnet", "last_relu"),
     ]
     with composed(["experiment=mine", "model=scenes_vgg", *FEW], tmp_path) as composition:
         assert len(composition.jobs) == 2
 
 
-OF_EACH = "{resnet18: [layer3, layer4], vgg16: 'features.27,features.29'}"
+LAYERS_BY_NETWORK = "{resnet18: [layer3, layer4], vgg16: 'features.27,features.29'}"
 
 
 @pytest.mark.slow
 def test_layers_of_each_network(tmp_path):
-    """A network that isn't named keeps its default."""
+    """Check also that a network that isn't named keeps its default layer."""
     (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment/mine.yaml").write_text(f"{G}model: {{layer: {OF_EACH}}}\n")
-    with composed(
-        ["experiment=mine", "model=resnet18,vgg16,alexnet", *FEW], tmp_path
-    ) as composition:
-        chosen = " ".join(str(config.model.layer) for config in composition.job_configs())
-    assert chosen == "layer3 layer4 features.27 features.29 default"
-    with pytest.raises(
-        BenchError, match=r"in this run for model\.layer's 'vgg16'; did you mean 'vgg11'"
-    ):
+    text = f"{GLOBAL}model: {{layer: {LAYERS_BY_NETWORK}}}\n"
+    (tmp_path / "experiment/mine.yaml").write_text(text)
+    words = ["experiment=mine", "model=resnet18,vgg16,alexnet", *FEW]
+    with composed(words, tmp_path) as composition:
+        layers = [str(config.model.layer) for config in composition.job_configs()]
+    assert layers == ["layer3", "layer4", "features.27", "features.29", "default"]
+    sentence = r"in this run for model\.layer's 'vgg16'; did you mean 'vgg11'"
+    with pytest.raises(BenchError, match=sentence):
         spine.configuration(["experiment=mine", "model=vgg11,resnet18"], tmp_path)
 
 
 OWN = "model=user model.architecture=a/net.py:build"
-RUN_NAMES = {  # of a command that gives no name: what it chooses otherwise than its experiment
+# Commands, most of them without a name for the run, and the name: it consists of the data and
+# models that the command chooses differently from its experiment.
+RUN_NAMES = {
     "data.size=3": "default",
     "model=scenes_vgg,scenes_resnet data=scenes": "scenes",
     "model=resnet18 data=imagenet data.root=/data/imagenet": "imagenet-resnet18",
@@ -480,7 +537,7 @@ RUN_NAMES = {  # of a command that gives no name: what it chooses otherwise than
     "data=webdataset data.path=s3://bucket/val": "val",
     "data=mosaic data.of=imagenet data.size=4": "mosaic_imagenet",
     f"{OWN} model.weights=net.pth data=voc": "voc-net",
-    f"{OWN} model.weights=null": "net",  # whose function may load its weights
+    f"{OWN} model.weights=null": "net",  # its function may load its weights
     f"{OWN} model.weights=as_built model.name=mine": "mine",
     "model=resnet18 model.weights=null": "resnet18",
     "model=resnet18 model.weights=tuned.pth": "resnet18",

@@ -1,5 +1,6 @@
-"""What methods and metrics cost: passes that are shared, and what is loaded or said only where
-something needs it.
+"""Tests of the costs of methods and metrics.
+
+Forward passes are shared, and images are loaded or warnings printed only if something needs them.
 """
 
 import re
@@ -23,7 +24,7 @@ from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.methods.smoothed import smoothed as smoothing
+from axiom_bench.methods.smoothed import smoothed
 from axiom_bench.run import images, shards, spine
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.job import Job
@@ -38,49 +39,56 @@ def trace() -> Trace:
 
 
 def forwards(trace: Trace, work: Callable[[], object]) -> float:
-    """The forward passes that this takes, per image."""
+    """Return the number of forward passes per image during `work`."""
     before = trace.passes.trunk_forward
     work()
     return (trace.passes.trunk_forward - before) / len(trace)
 
 
-def measured(trace: Trace, chosen: list[Plugin], several: list[Plugin]) -> float:
-    """The forward passes of a run of these, per image."""
+def num_passes(trace: Trace, methods: list[Plugin], metrics: list[Plugin]) -> float:
+    """Return the number of forward passes per image that these methods and metrics need."""
     batch = Batch(trace.images, tuple(map(str, range(len(trace)))), trace.targets)
-    return forwards(trace, lambda: list(rows_of(replace(trace), batch, chosen, several)))
+    return forwards(trace, lambda: list(rows_of(replace(trace), batch, methods, metrics)))
 
 
-def named(kind: str, name: str, function) -> Plugin:
+def named_plugin(kind: str, name: str, function) -> Plugin:
     return replace(plugins.of(kind, function), name=name)
 
 
-def asking(name: str, count: int, key: str = "", of_image: bool = False) -> Plugin:
-    """A metric that asks about `count` copies of each image."""
+def asking_metric(name: str, count: int, of_image: bool = False) -> Plugin:
+    """Return a metric that asks for the scores of `count` copies of each image."""
 
     def metric(explanation):
         images = explanation.images
-        scores = yield PerturbedImages(
-            key or name, count, lambda rows, copies: images[rows, None].expand(-1, count, -1, -1, -1)[:, copies],
-            of_image=of_image,
-        )  # fmt: skip
+
+        def copies_of(rows, copies):
+            return images[rows, None].expand(-1, count, -1, -1, -1)[:, copies]
+
+        scores = yield PerturbedImages(name, count, copies_of, of_image=of_image)
         return scores.sum((1, 2))
 
-    return named("metric", name, metric)
+    return named_plugin("metric", name, metric)
 
 
-def reexplaining(name: str, key: str | None) -> Plugin:
-    """A metric that explains each image once more."""
+def reexplaining_metric(name: str, key: str | None) -> Plugin:
+    """Return a metric that explains each image once more.
+
+    Methods share the second trace if the metric has a key for it.
+    """
+
+    def map_sums(other):
+        return other.raw_map.sum((1, 2))
 
     def metric(explanation):
-        trace = explanation.trace
-        return (yield Reexplanation(trace.again, lambda other: other.raw_map.sum((1, 2)), key=key))
+        return (yield Reexplanation(explanation.trace.again, map_sums, key=key))
 
-    return named("metric", name, metric)
+    return named_plugin("metric", name, metric)
 
 
-def running(name: str, passes: int, shared: str = "") -> Plugin:
-    """A method that runs the whole model on each image; `shared`: what it keeps in the trace for
-    others.
+def running_method(name: str, passes: int, shared: str = "") -> Plugin:
+    """Return a method that runs the whole model `passes` times on each image.
+
+    If `shared` is a name, the method keeps the result in the trace under that name for others.
     """
 
     def run(trace):
@@ -90,87 +98,106 @@ def running(name: str, passes: int, shared: str = "") -> Plugin:
         _ = trace.once(shared, lambda: run(trace)) if shared else run(trace)
         return trace.gradients
 
-    return named("method", name, method)
+    # Without a score scale, a metric would need further passes to find it.
+    return with_score_scale(named_plugin("method", name, method))
 
 
-def three_methods() -> list[Plugin]:
-    return [running("one", 2), running("two", 3, "masks"), running("three", 3, "masks")]
+def with_score_scale(method: Plugin) -> Plugin:
+    return replace(method, spec=replace(method.spec, on_score_scale=True))
 
 
 def test_what_is_shared_is_computed_once(trace):
-    """Methods share masks, and metrics an image's copies and its other trace; `d` has a trace for
-    each method.
+    """Check methods that share masks, and metrics that share an image's copies and second trace.
+
+    The metric `d` has a second trace for each method.
     """
-    several = [
-        asking("a", 3),
-        asking("b", 2, of_image=True),
-        reexplaining("c", "noise"),
-        reexplaining("d", None),
+    chosen_methods = [
+        running_method("one", 2),
+        running_method("two", 3, "masks"),
+        running_method("three", 3, "masks"),
     ]
-    explaining = (2 + 3) + (2 + 3) + (2 + 3 + 3)  # on the trace, on that of c, and on those of d
-    asked = 3 * 3 + 2 + 1 + 3
-    assert (
-        measured(trace, [with_scale(method) for method in three_methods()], several)
-        == explaining + asked
-    )
+    chosen_metrics = [
+        asking_metric("a", 3),
+        asking_metric("b", 2, of_image=True),
+        reexplaining_metric("c", "noise"),
+        reexplaining_metric("d", None),
+    ]
+    # on the first trace, on the trace of c, and on the three traces of d
+    method_passes = (2 + 3) + (2 + 3) + (2 + 3 + 3)
+    # a per method, b once, c's trace, and d's trace per method
+    metric_passes = 3 * 3 + 2 + 1 + 3
+    assert num_passes(trace, chosen_methods, chosen_metrics) == method_passes + metric_passes
 
 
 def with_parts(trace: Trace, counts: list[int]) -> Trace:
-    """Each image has one part, with so many versions of the image without it."""
+    """Return a trace whose images have one part each, with `counts` versions without the part."""
     region = torch.ones(trace.images.shape[-2:], dtype=torch.bool)
-    versions = [trace.images[row].expand(count, -1, -1, -1) for row, count in enumerate(counts)]
-    parts = [(Part("ground", None, region, images),) for images in versions]
+    parts = []
+    for image, count in zip(trace.images, counts, strict=True):
+        versions = image.expand(count, -1, -1, -1)
+        parts.append((Part("ground", None, region, versions),))
     return trace.cut_model.trace(trace.images, trace.targets, interventions=parts)
 
 
-def reading_effects(kind: str, name: str) -> Plugin:
+def effects_method(name: str) -> Plugin:
+    """Return a method that reads the effects of parts."""
+
     def method(trace):
         _ = trace.part_effects
         return trace.gradients
 
-    def metric(explanation):
-        return torch.stack([effects.sum() for effects in explanation.trace.part_effects])
+    return with_score_scale(named_plugin("method", name, method))
 
-    return named(kind, name, method if kind == "method" else metric)
+
+def effects_metric(name: str) -> Plugin:
+    return named_plugin("metric", name, sum_of_effects)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_effects_of_parts_cost_each_version_once_for_all(trace, count):
-    """Images have different numbers of versions, three on average: once for each trace that has
-    them.
+    """Check images with different numbers of versions, three on average.
+
+    Each trace with these versions costs them once.
     """
-    readers = [reading_effects("method", f"reading {number}") for number in range(count)]
-    chosen = [with_scale(method) for method in (*readers, running("one", 2))]
-    several = [
-        *(reading_effects("metric", name) for name in "ab"),
-        reexplaining("c", "noise"),
-        reexplaining("d", None),
+    chosen_methods = [effects_method(f"reading {number}") for number in range(count)]
+    chosen_methods.append(running_method("one", 2))
+    chosen_metrics = [
+        effects_metric("a"),
+        effects_metric("b"),
+        reexplaining_metric("c", "noise"),
+        reexplaining_metric("d", None),
     ]
-    traced = with_parts(trace, [1, 5, 3])
-    of_trace = 3 + 2
-    of_c = 1 + (3 if count else 0) + 2
-    of_d = (1 + 3) * count + (1 + 2)
-    assert measured(traced, chosen, several) == of_trace + of_c + of_d
-
-
-def with_scale(method: Plugin) -> Plugin:
-    return replace(method, spec=replace(method.spec, on_score_scale=True))
+    first_trace = 3 + 2
+    trace_of_c = 1 + (3 if count else 0) + 2
+    traces_of_d = (1 + 3) * count + (1 + 2)
+    expected = first_trace + trace_of_c + traces_of_d
+    assert num_passes(with_parts(trace, [1, 5, 3]), chosen_methods, chosen_metrics) == expected
 
 
 @pytest.mark.parametrize(("wrapper", "expected"), [("refine_cam", 2), ("smoothed refine_cam", 6)])
 def test_traces_of_finer_layers_are_counted(wrapper, expected):
-    """Which layers a method explains beside the run's own only the network itself can tell."""
+    """Check a method that explains other layers in addition to the run's own.
+
+    Only the network tells which layers those are.
+    """
     torch.manual_seed(0)
-    stages = [
-        [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)],
-        [nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()],
-    ]
-    features = nn.Sequential(*stages[0], *stages[1], nn.MaxPool2d(2), nn.Conv2d(4, 4, 1), nn.ReLU())
+    features = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 4, 1),
+        nn.ReLU(),
+    )
     model = nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
     trace = cut(model, "0.7").trace(torch.rand(1, 3, 24, 16))
-    refine = methods.get("refine_cam")
-    smoothed = plugins.of("method", lambda trace: smoothing(trace, wrapped=refine, samples=2))
-    method = replace({"refine_cam": refine, "smoothed refine_cam": smoothed}[wrapper], name=wrapper)
+    method = methods.get("refine_cam")
+    if wrapper == "smoothed refine_cam":
+        refine_cam = method
+        method = plugins.of("method", lambda trace: smoothed(trace, wrapped=refine_cam, samples=2))
+    method = replace(method, name=wrapper)
     assert forwards(trace, lambda: method(trace[:])) == expected
 
 
@@ -193,37 +220,40 @@ def test_traces_of_finer_layers_are_counted(wrapper, expected):
 def test_equal_copies_of_several_metrics_are_classified_once(
     trace, changed, others, params, passes
 ):
-    """Also by a metric of other parameter names; what differs is not shared."""
-    same = {key: value for key, value in params.items() if key in ("fractions", "steps")}
-    values = {changed: params, **dict.fromkeys(others, same)}
-    chosen = [plugins.with_params("metric", name, changes) for name, changes in values.items()]
+    """Check also metrics whose parameters have other names; different copies are not shared."""
+    common = {key: value for key, value in params.items() if key in ("fractions", "steps")}
+    metrics = [plugins.with_params("metric", changed, params)]
+    metrics += [plugins.with_params("metric", name, common) for name in others]
     explanation = Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
-    counted = forwards(trace, lambda: [measure(entry, explanation, True) for entry in chosen])
-    assert counted == passes
+
+    def measure_all():
+        for metric in metrics:
+            measure(metric, explanation, True)
+
+    assert forwards(trace, measure_all) == passes
 
 
-def other_image(trace):
-    """The map of another image."""
+def map_of_other_image(trace):
+    """Return the map of another image."""
     return methods.get("grad_cam")(trace.again(images=trace.other_images))
 
 
-def reading(explanation):
+def sum_of_effects(explanation):
     return torch.stack([effects.sum() for effects in explanation.trace.part_effects])
 
 
 def method(requires=()):
-    about = {
-        "_target_": f"{__name__}.other_image",
+    settings = {
+        "_target_": f"{__name__}.map_of_other_image",
         "requires": list(requires),
         "on_score_scale": False,
     }
-    return plugins.from_config("method", "other", about)
+    return plugins.from_config("method", "other", settings)
 
 
 def metric():
-    return plugins.from_config(
-        "metric", "reading", {"_target_": f"{__name__}.reading", "needs": ["interventions"]}
-    )
+    settings = {"_target_": f"{__name__}.sum_of_effects", "needs": ["interventions"]}
+    return plugins.from_config("metric", "reading", settings)
 
 
 QUICK = ("experiment=quick", "model=scenes_vgg", "data.size=3")
@@ -248,29 +278,29 @@ def test_a_run_that_does_not_ask_draws_nothing_more(job, monkeypatch):
         raise AssertionError("drawn")
 
     monkeypatch.setattr(Scenes, "interventions", refuse)
-    assert all(
-        batch.interventions is None
-        for batch in images.rows(job, job.indices, required(job.methods))
-    )
+    for batch in images.rows(job, job.indices, required(job.methods)):
+        assert batch.interventions is None
     assert spread_rows(job, 2).interventions is None
 
 
 def test_the_key_of_a_method_covers_the_other_images(job):
     def key(job, *requires):
-        facts = Keys(
-            replace(job, methods=(method(requires),), metrics=(ab.metrics.get("box_iou"),))
-        )
-        return facts.values["other"]["box_iou"]
+        metrics = (ab.metrics.get("box_iou"),)
+        changed_job = replace(job, methods=(method(requires),), metrics=metrics)
+        return Keys(changed_job).values["other"]["box_iou"]
 
-    more = replace(job, data=Scenes(9))
-    assert key(job) == key(more)
+    job_of_nine = replace(job, data=Scenes(9))
+    assert key(job) == key(job_of_nine)
     assert key(job, "other_images") == key(job, "other_images")
-    assert len({key(job), key(job, "other_images"), key(more, "other_images")}) == 3
+    keys = {key(job), key(job, "other_images"), key(job_of_nine, "other_images")}
+    assert len(keys) == 3
 
 
 def test_own_batches_may_have_them():
     case = Case()
-    model, images, targets = case.model(), case.images(), torch.arange(3)
+    model = case.model()
+    images = case.images()
+    targets = torch.arange(3)
     region = torch.ones(case.size, dtype=torch.bool)
     parts = (ab.Part("ground", None, region, torch.zeros(1, 3, *case.size, dtype=torch.float64)),)
     batch = ab.Batch(
@@ -280,16 +310,21 @@ def test_own_batches_may_have_them():
         interventions=(parts, (), parts),
         other_images=images.flip(0),
     )
-    frame = ab.evaluate(model, case.layer, [batch], [method(["other_images"])], [metric()])
-    assert list(frame["status"]) == ["ok", "no_interventions", "ok"]
+
+    values = ab.evaluate(model, case.layer, [batch], [method(["other_images"])], [metric()])
+    assert list(values["status"]) == ["ok", "no_interventions", "ok"]
     drops = model(images)[targets, targets] - model(torch.zeros_like(images))[targets, targets]
-    assert frame["value"].tolist()[::2] == pytest.approx(drops[::2].tolist(), rel=1e-12)
-    bare = ab.evaluate(model, case.layer, [(images, targets)], ["grad_cam"], [metric()])
-    assert set(bare["status"]) == {"no_interventions"}
+    assert values["value"].tolist()[::2] == pytest.approx(drops[::2].tolist(), rel=1e-12)
+
+    values = ab.evaluate(model, case.layer, [(images, targets)], ["grad_cam"], [metric()])
+    assert set(values["status"]) == {"no_interventions"}
 
 
 class Deciding(nn.Module):
-    """Decides by its image before the layer, so that each of 24 drops is a whole pass."""
+    """A network with a condition on its image before the layer.
+
+    torch.fx can't trace it, so each of its 24 ablation drops costs a whole forward pass.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -305,11 +340,11 @@ def test_costly_drops_are_announced_with_what_needs_them() -> None:
     trace = cut(Deciding(), "maps").trace(torch.rand(1, 3, 8, 8))
     sentence = shards.costly_drops(trace, ["~method.ablation_cam", "~metric.sensitivity_error"])
     assert sentence is not None
-    start = (
+    beginning = (
         r"ablation drops cost about 2[5-9] forward passes for each image \(torch.fx can't follow "
         "the model, and each "
     )
-    assert re.match(start, sentence)
+    assert re.match(beginning, sentence)
     assert "~method.ablation_cam" in sentence
     assert "~metric.sensitivity_error" in sentence
     assert shards.costly_drops(trace, []) is None

@@ -1,7 +1,7 @@
-"""Every file of a run folder, each damaged in another way: readers refuse it, and the same command
-computes it again.
+"""Tests of damaged files in a run folder: each file has another kind of damage.
 
-Every way at every byte: tests/fuzzing/run_folders.py.
+Readers refuse a damaged file, and the same command computes it again.
+tests/fuzzing/run_folders.py tries every kind of damage at every byte.
 """
 
 import os
@@ -19,55 +19,92 @@ from axiom_bench.records import files, reading, record_files, store
 from axiom_bench.run.manifest import keep
 from axiom_bench.statistics.run_folder import RunFolder
 
-from .conftest import RUN, tiny
+from .conftest import RUN, tiny_overrides
 
 EVERY_KIND = (
-    "data.size=4", "metric=[zeta,max_box_acc,single_deletion]", "method=[grad_cam]", "model.weights=default",
-    "runtime.repeats=1", "pictures.rows=1", "pictures.gallery=2", "data.only_correct=true", "shard_size=4",
-)  # fmt: skip
-Damage = Callable[[Path], object]
+    "data.size=4",
+    "metric=[zeta,max_box_acc,single_deletion]",
+    "method=[grad_cam]",
+    "model.weights=default",
+    "runtime.repeats=1",
+    "pictures.rows=1",
+    "pictures.gallery=2",
+    "data.only_correct=true",
+    "shard_size=4",
+)
+Damage = Callable[[Path], None]
 
 
-def flipped(path: Path) -> None:
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
 
 
+def replace_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def replace_by_full_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "mine.txt").write_text("a user's")
+
+
+def replace_by_dangling_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def replace_by_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def replace_by_brackets(path: Path) -> None:
+    path.write_text("[" * 100_000)
+
+
 DAMAGES: dict[str, Damage] = {
-    "emptied": lambda path: path.write_bytes(b""),
-    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "flipped": flipped,
+    "emptied": empty,
+    "truncated": truncate,
+    "flipped": flip_bit,
     "deleted": Path.unlink,
-    "a folder": lambda path: (path.unlink(), path.mkdir()),
-    "a full folder": lambda path: (
-        path.unlink(),
-        path.mkdir(),
-        (path / "mine.txt").write_text("a user's"),
-    ),
-    "a dangling link": lambda path: (path.unlink(), path.symlink_to("nowhere")),
-    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
-    "unreadable text": lambda path: path.write_text("[" * 100_000),
+    "a folder": replace_by_folder,
+    "a full folder": replace_by_full_folder,
+    "a dangling link": replace_by_dangling_link,
+    "a pipe": replace_by_pipe,
+    "unreadable text": replace_by_brackets,
 }
 
 
-def run_again(results: Path) -> tuple[Path, list[str]]:
-    """The run folder, and the lines of a command without its report."""
-    settings, outcomes = run_jobs([*tiny(EVERY_KIND), f"results={results}"])
-    assert [outcome.failure for outcome in outcomes] == [None]
+def run_command(results: Path) -> tuple[Path, tuple[str, ...]]:
+    """Run the command without its report; return the run folder and the printed lines."""
+    settings, outcomes = run_jobs([*tiny_overrides(EVERY_KIND), f"results={results}"])
+    (outcome,) = outcomes
+    assert outcome.failure is None
     keep(settings, outcomes)
-    return results / "quick/default", [note for outcome in outcomes for note in outcome.lines]
+    return results / RUN, outcome.lines
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory) -> dict[str, bytes]:
-    """{file: content} of a finished run."""
-    folder, _ = run_again(tmp_path_factory.mktemp("original"))
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("[!.]*")
-        if path.is_file()
-    }
+    """The content of each file of a finished run."""
+    folder, _ = run_command(tmp_path_factory.mktemp("original"))
+    contents = {}
+    for path in folder.rglob("[!.]*"):
+        if path.is_file():
+            contents[path.relative_to(folder).as_posix()] = path.read_bytes()
+    return contents
 
 
 @pytest.fixture
@@ -81,30 +118,31 @@ def folder(original, results) -> Path:
 
 
 def values(folder: Path) -> list[pd.DataFrame]:
-    """All numbers that a run folder's readers see, but for measured seconds."""
+    """Return all numbers that a run folder's readers see, except measured seconds."""
     manifest = reading.read_manifest(folder)
-    runtime = reading.read_runtime(folder, manifest)[
-        ["model", "layer", "data", "method", "step", "batch_size"]
-    ]
-    return [
+    curves = [part.table.to_pandas() for part in reading.read_curves(folder, manifest)]
+    runtime = reading.read_runtime(folder, manifest)
+    tables = [
         reading.read_records(folder, manifest),
-        pd.concat([part.table.to_pandas() for part in reading.read_curves(folder, manifest)]),
+        pd.concat(curves),
         reading.read_whole_set(folder, manifest),
         pd.DataFrame(store.read_gallery(folder, manifest)),
-        runtime,
-        *(pd.DataFrame({"x": [each.tobytes()]}) for name in manifest.pictures
-          for each in store.read_arrays(folder / name).values()),
-    ]  # fmt: skip
+        runtime[["model", "layer", "data", "method", "step", "batch_size"]],
+    ]
+    for name in manifest.pictures:
+        arrays = store.read_arrays(folder / name).values()
+        tables += [pd.DataFrame({"x": [array.tobytes()]}) for array in arrays]
+    return tables
 
 
-def same(first: list[pd.DataFrame], second: list[pd.DataFrame]) -> bool:
-    return len(first) == len(second) and all(
-        a.equals(b) for a, b in zip(first, second, strict=True)
-    )
+def are_equal(first: list[pd.DataFrame], second: list[pd.DataFrame]) -> bool:
+    if len(first) != len(second):
+        return False
+    return all(table.equals(other) for table, other in zip(first, second, strict=True))
 
 
-def damages_of(names: Iterable[str]) -> dict[str, str]:
-    """{file: its damage}, each the next one of DAMAGES."""
+def damage_by_file(names: Iterable[str]) -> dict[str, str]:
+    """Return the damage of each file; the next file has the next one of DAMAGES."""
     return dict(zip(sorted(names), cycle(DAMAGES), strict=False))
 
 
@@ -118,39 +156,42 @@ def test_the_run_has_every_kind_of_file(original):
 
 def test_the_same_command_computes_what_is_damaged_again(folder, results, original):
     before = values(folder)
-    counted = 0
-    damaged = damages_of(original)
-    for name, kind in damaged.items():
-        DAMAGES[kind](folder / name)
-        # without which nothing knows of its curves
-        record = damaged.get(name.replace("curves", "records"))
-        counted += "deleted" not in (kind, record) and not name.startswith("manifest")
-    _, lines = run_again(results)
+    num_damaged = 0
+    damages = damage_by_file(original)
+    for name, damage in damages.items():
+        DAMAGES[damage](folder / name)
+        # If a file of records is deleted, nothing knows about its curves.
+        damage_of_records = damages.get(name.replace("curves", "records"))
+        is_deleted = "deleted" in (damage, damage_of_records)
+        num_damaged += not is_deleted and not name.startswith("manifest")
+
+    _, lines = run_command(results)
     (line,) = [line for line in lines if "damaged" in line]
-    assert line.startswith(f"{counted} damaged files are written anew: ")
-    assert same(values(folder), before)
-    _, lines = run_again(results)
-    # nothing is left to mend, or to be deleted by hand
-    assert not [line for line in lines if "damaged" in line]
-    kept = list(folder.rglob("mine.txt"))  # a folder that isn't ours is moved out of the way
-    assert all(".set-aside-" in path.parent.name for path in kept)
-    assert len(kept) == list(damaged.values()).count("a full folder")
+    assert line.startswith(f"{num_damaged} damaged files are written anew: ")
+    assert are_equal(values(folder), before)
+
+    _, lines = run_command(results)
+    # The first command left no damage that it or a person must fix.
+    assert not any("damaged" in line for line in lines)
+    user_files = list(folder.rglob("mine.txt"))  # a folder that isn't ours is moved out of the way
+    assert all(".set-aside-" in path.parent.name for path in user_files)
+    assert len(user_files) == list(damages.values()).count("a full folder")
 
 
 def test_readers_refuse_every_damaged_file(folder, original):
-    for name, kind in damages_of(original).items():
-        # which only the command itself reads
+    for name, file_damage in damage_by_file(original).items():
+        # Only the command itself reads these files.
         if name.startswith(("answers", "predictions", "examination")):
             continue
         path = folder / name
-        for damage in {kind, "flipped"}:
+        for damage in {file_damage, "flipped"}:
             DAMAGES[damage](path)
-            with pytest.raises(BenchError) as caught:  # as report and gate read it, and game
+            # report, gate and game read a run folder in this way.
+            with pytest.raises(BenchError) as error:
                 values(RunFolder.read(folder).path)
-            assert str(folder) in str(caught.value)
-            assert "run the same command again" in str(caught.value) or "is no run folder" in str(
-                caught.value
-            )
+            message = str(error.value)
+            assert str(folder) in message
+            assert "run the same command again" in message or "is no run folder" in message
             if path.is_dir():
                 shutil.rmtree(path)
             path.unlink(missing_ok=True)
@@ -159,16 +200,16 @@ def test_readers_refuse_every_damaged_file(folder, original):
 
 
 def test_an_intact_file_in_the_place_of_another_is_noticed(folder, original):
-    """As a link, or a slip of a hand, puts it there."""
-    of = {
-        kind: sorted(name for name in original if name.startswith(kind))
-        for kind in ("records", "gallery", "curves")
-    }
-    store.write(
-        folder / of["gallery"][0], store.read_table(folder / of["gallery"][0]).slice(1), schema=None
-    )
-    (folder / of["curves"][0]).unlink()
-    (folder / of["curves"][0]).symlink_to(folder / of["records"][0])
+    """Check files that a link or a user's mistake puts there."""
+
+    def first_file(kind: str) -> str:
+        return min(name for name in original if name.startswith(kind))
+
+    gallery = folder / first_file("gallery")
+    store.write(gallery, store.read_table(gallery).slice(1), schema=None)
+    curves = folder / first_file("curves")
+    curves.unlink()
+    curves.symlink_to(folder / first_file("records"))
     with pytest.raises(files.Damaged, match="checksum doesn't match"):
         list(store.read_gallery(folder, reading.read_manifest(folder)))
-    assert record_files.read(folder).damaged == (of["curves"][0],)
+    assert record_files.read(folder).damaged == (first_file("curves"),)

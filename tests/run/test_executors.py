@@ -1,5 +1,6 @@
-"""executor=...: every engine gives the values of one process, also where a worker is killed in the
-middle.
+"""Tests of `executor=...`: every executor gives the values of one process.
+
+That also holds if a worker is killed while it computes.
 """
 
 import json
@@ -36,18 +37,19 @@ from .conftest import (
     ENGINES,
     PACKAGES,
     RUN,
-    assembled,
     failure,
-    module_of,
+    manifest_of,
     rows_of,
     slow_engines,
-    tiny,
+    tiny_overrides,
+    write_module,
 )
 
 NAMES = sorted(path.stem for path in (conf_folder() / "executor").glob("*.yaml"))
 
 
 def node(name: str) -> dict[str, object]:
+    """Return the settings in the file of an executor."""
     return yaml.safe_load((conf_folder() / f"executor/{name}.yaml").read_text())
 
 
@@ -83,21 +85,22 @@ def test_a_setting_of_another_kind_and_a_target_that_is_not_there(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "axiom_bench.run.executors.ray", raising=False)
     for name, extra in (("dask", "executors"), ("ray", "ray")):
-        with pytest.raises(
-            BenchError, match=rf"needs the package {name}, .*pip install '\.\[{extra}\]'"
-        ):
+        sentence = rf"needs the package {name}, .*pip install '\.\[{extra}\]'"
+        with pytest.raises(BenchError, match=sentence):
             executors.checked(node(name))
 
 
 def test_here_a_task_is_done_when_its_result_is_asked_for():
-    done: list[int] = []
-    futures = [Local().submit(done.append, number) for number in range(3)]
+    finished_tasks: list[int] = []
+    futures = [Local().submit(finished_tasks.append, number) for number in range(3)]
     futures[2].cancel()
     futures[1].result()
-    assert done == [1]
+    assert finished_tasks == [1]
 
 
-class Breaks:
+class BrokenExecutor:
+    """An executor whose workers die when they compute a part."""
+
     def submit(self, function: Callable[..., object], *arguments: object) -> Future[object]:
         future = Future[object]()
         if compute_part in arguments:
@@ -108,7 +111,7 @@ class Breaks:
 
 
 def test_what_an_engine_can_t_end_is_a_sentence_and_status_tells_it(run, results, monkeypatch):
-    monkeypatch.setattr("axiom_bench.run.executors.Local", Breaks)
+    monkeypatch.setattr("axiom_bench.run.executors.Local", BrokenExecutor)
     message = failure(run())
     assert message == (
         "executor=local couldn't end a task (RuntimeError: The worker died). Finished shards are "
@@ -123,7 +126,7 @@ def test_what_an_engine_can_t_end_is_a_sentence_and_status_tells_it(run, results
 
 @pytest.mark.slow
 def test_a_worker_with_other_keys_computes_nothing(run, results):
-    """As one with other versions of packages does, whose values would stand under a wrong key."""
+    """Check a worker with other versions of packages: its values would get a wrong key."""
     (outcome,) = run()
     with pytest.raises(BenchError, match="has other versions of packages, code or images"):
         compute_part(Task("other", "", outcome.settings), "0" * 32)
@@ -143,9 +146,10 @@ def stops(explanation):
 
 
 def assert_same_bits(
-    rows: pd.DataFrame, finished_run: Callable[..., tuple[Path, list[JobResult]]]
+    rows: pd.DataFrame,
+    finished_run: Callable[..., tuple[Path, list[JobResult]]],
 ) -> None:
-    """Of the metrics of a tiny run, as one process has them."""
+    """Check the metrics of a tiny run against their values in one process."""
     expected = rows_of(*finished_run("shard_size=1"))
     rows = rows[rows["metric"].isin(expected["metric"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(rows, expected, check_exact=True)
@@ -155,27 +159,25 @@ def assert_same_bits(
 def test_a_worker_that_is_killed_in_the_middle_changes_no_bit(
     tmp_path, monkeypatch, finished_run, engine
 ):
-    """Its shard is done again. submitit's local jobs aren't queued again: there the same command
-    goes on.
+    """Check that the worker's shard is computed again.
+
+    submitit doesn't queue its local jobs again, so there the same command is run again.
     """
-    flag, records = tmp_path / "flag", tmp_path / RUN / "records"
-    module_of(
-        tmp_path,
-        "killed_once",
-        KILLED.replace("RECORDS", str(records)).replace("FLAG", str(flag)),
-        monkeypatch,
-    )
+    flag = tmp_path / "flag"
+    code = KILLED.replace("RECORDS", str(tmp_path / RUN / "records")).replace("FLAG", str(flag))
+    write_module(tmp_path, "killed_once", code, monkeypatch)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     if "executor=submitit" in engine:
         monkeypatch.setattr("axiom_bench.run.executors.submitit.LOOK", 0.1)
-    own = tiny(("+metric.stops._target_=killed_once.stops", "shard_size=1"))
-    run = partial(run_jobs, [*own, *engine, f"results={tmp_path}"])
-    (outcome,) = run()[1]
+    own_metric = tiny_overrides(("+metric.stops._target_=killed_once.stops", "shard_size=1"))
+    words = [*own_metric, *engine, f"results={tmp_path}"]
+
+    _, (outcome,) = run_jobs(words)
     assert flag.exists(), outcome.failure
     if "executor=submitit" in engine:
         assert outcome.failure is not None
         assert "executor=submitit couldn't end a task" in outcome.failure.message
-        (outcome,) = run()[1]
+        _, (outcome,) = run_jobs(words)
     assert outcome.failure is None
     assert_same_bits(rows_of(tmp_path, [outcome]), finished_run)
 
@@ -195,10 +197,10 @@ def test_a_command_that_is_killed_leaves_no_process_and_the_same_one_goes_on(
 ):
     flag = tmp_path / "flag"
     flag.touch()
-    module_of(tmp_path, "slow_metric", SLOW.replace("FLAG", str(flag)), monkeypatch)
+    write_module(tmp_path, "slow_metric", SLOW.replace("FLAG", str(flag)), monkeypatch)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     slow = ("+metric.slow._target_=slow_metric.slow", "+metric.slow.reuse=true", "shard_size=1")
-    words = [*tiny(slow), f"results={tmp_path}"]
+    words = [*tiny_overrides(slow), f"results={tmp_path}"]
     command = [sys.executable, "-m", "axiom_bench", *words, *engine]
     records = tmp_path / RUN / "records"
     with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as process:
@@ -207,9 +209,10 @@ def test_a_command_that_is_killed_leaves_no_process_and_the_same_one_goes_on(
         process.kill()
     wait_until(lambda: group_is_gone(process.pid), seconds=60)
     flag.unlink()
-    outcomes = run_jobs(words)[1]
-    assert 0 < outcomes[0].computed.shards < 5
-    assert_same_bits(rows_of(tmp_path, outcomes), finished_run)
+
+    _, (outcome,) = run_jobs(words)
+    assert 0 < outcome.computed.shards < 5
+    assert_same_bits(rows_of(tmp_path, [outcome]), finished_run)
 
 
 TAINTS = """
@@ -226,15 +229,13 @@ def test_what_other_tasks_wrote_beside_a_plug_in_that_is_refused_goes(
     run, results, tmp_path, monkeypatch
 ):
     records = results / RUN / "records"
-    module_of(tmp_path, "taints", TAINTS.replace("RECORDS", str(records)), monkeypatch)
-    message = failure(
-        run(
-            "+method.mine._target_=taints.mine",
-            "++method.mine.on_score_scale=false",
-            "shard_size=1",
-        )
+    write_module(tmp_path, "taints", TAINTS.replace("RECORDS", str(records)), monkeypatch)
+    outcomes = run(
+        "+method.mine._target_=taints.mine",
+        "++method.mine.on_score_scale=false",
+        "shard_size=1",
     )
-    assert message.startswith("The plug-in 'mine' (")
+    assert failure(outcomes).startswith("The plug-in 'mine' (")
     assert not list(records.glob("*.parquet"))
 
 
@@ -247,7 +248,7 @@ def test_what_other_tasks_wrote_beside_a_plug_in_that_is_refused_goes(
     ],
 )
 def test_every_gpu_has_a_process_that_sees_it_alone(monkeypatch, visible, names):
-    """Of five names, torch may be able to use four."""
+    """Check also five names of GPUs, of which torch can use four."""
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -272,18 +273,26 @@ def test_processes_see_their_variable_and_one_that_dies_again_and_again_is_a_sen
         assert executor.submit(json.loads, "5").result() == 5
 
 
-class Elsewhere:
-    """Tasks in threads. The first shard's task waits until another one's values are written."""
+class ThreadExecutor:
+    """An executor in threads.
+
+    The first shard's task waits until the values of another shard are written.
+    """
 
     def __init__(self, records: Path, threads: ThreadPoolExecutor) -> None:
-        self.records, self.threads, self.parts = records, threads, 0
+        self.records = records
+        self.threads = threads
+        self.num_parts = 0
 
     def submit(self, function: Callable[..., object], *arguments: object) -> Future[object]:
-        self.parts += compute_part in arguments
-        is_first = compute_part in arguments and self.parts == 1
-        return self.threads.submit(self.done, is_first, function, *arguments)
+        is_part = compute_part in arguments
+        self.num_parts += is_part
+        is_first = is_part and self.num_parts == 1
+        return self.threads.submit(self.perform, is_first, function, *arguments)
 
-    def done(self, is_first: bool, function: Callable[..., object], *arguments: object) -> object:
+    def perform(
+        self, is_first: bool, function: Callable[..., object], *arguments: object
+    ) -> object:
         if is_first:
             wait_until(lambda: bool(list(self.records.glob("*.parquet"))))
         with executors.ONE_AT_A_TIME:
@@ -291,45 +300,46 @@ class Elsewhere:
 
 
 @pytest.fixture
-def elsewhere(results, finished_run, monkeypatch) -> Iterator[None]:
-    """Tasks aren't the command's own."""
-    finished_run("shard_size=1")  # of one process
+def in_threads(results, finished_run, monkeypatch) -> Iterator[None]:
+    """A command whose tasks run in threads, not in the command's own process."""
+    finished_run("shard_size=1")  # still with the executor of one process
     with ThreadPoolExecutor(2) as threads:
-        monkeypatch.setattr(
-            "axiom_bench.run.executors.Local",
-            partial(Elsewhere, results / RUN / "records", threads),
-        )
+        executor = partial(ThreadExecutor, results / RUN / "records", threads)
+        monkeypatch.setattr("axiom_bench.run.executors.Local", executor)
         yield
 
 
-def test_what_workers_return_is_written_as_it_arrives(run, rows, finished_run, elsewhere):
-    """The same values, files and manifest, also of a second command, which computes one more
-    method.
+def test_what_workers_return_is_written_as_it_arrives(run, rows, finished_run, in_threads):
+    """Check that values, files and manifest are the same as without workers.
+
+    A second command computes one more method.
     """
-    first = run("shard_size=1")
-    assert first[0].failure is None
-    assert str(Path(tempfile.gettempdir(), "axiom-bench-")) not in json.dumps(
-        assembled(first).model_dump()
-    )
-    assert_same_bits(rows(first), finished_run)
-    assert run("shard_size=1")[0].computed.shards == 0
-    (more,) = run("shard_size=1", "method=[grad_cam,xgrad_cam,hires_cam]")
-    assert more.failure is None
-    assert more.computed.shards == 5
+    (outcome,) = run("shard_size=1")
+    assert outcome.failure is None
+    temporary_folder = str(Path(tempfile.gettempdir(), "axiom-bench-"))
+    assert temporary_folder not in json.dumps(manifest_of([outcome]).model_dump())
+    assert_same_bits(rows([outcome]), finished_run)
+
+    (outcome,) = run("shard_size=1")
+    assert outcome.computed.shards == 0
+
+    (outcome,) = run("shard_size=1", "method=[grad_cam,xgrad_cam,hires_cam]")
+    assert outcome.failure is None
+    assert outcome.computed.shards == 5
 
 
-def test_workers_return_the_answers_of_the_model(run, results, elsewhere):
-    """A method that is added later costs only its own passes."""
+def test_workers_return_the_answers_of_the_model(run, results, in_threads):
+    """Check that a method which is added later costs only its own passes."""
     run("method=[uniform]", "metric=[single_deletion]")
-    kept = {path: path.read_bytes() for path in (results / RUN / "answers").iterdir()}
-    assert len(kept) == 3  # one per shard
-    (added,) = run("method=[uniform,equal_shares]", "metric=[single_deletion]")
-    assert added.computed.images == 5
-    passes = added.computed.passes
-    assert passes["trunk_forward"] < 16 * added.computed.images
+    answers = list((results / RUN / "answers").iterdir())
+    assert len(answers) == 3  # one per shard
+    (outcome,) = run("method=[uniform,equal_shares]", "metric=[single_deletion]")
+    assert outcome.computed.images == 5
+    passes = outcome.computed.passes
+    assert passes["trunk_forward"] < 16 * outcome.computed.images
 
 
-def test_pictures_and_the_gallery_that_workers_return(run, results, elsewhere, monkeypatch):
+def test_pictures_and_the_gallery_that_workers_return(run, results, in_threads, monkeypatch):
     pictures = (
         "pictures.rows=2",
         "pictures.gallery=3",
@@ -338,28 +348,26 @@ def test_pictures_and_the_gallery_that_workers_return(run, results, elsewhere, m
     )
     (outcome,) = run(*pictures)
     assert outcome.failure is None
-    listed = {kind: outcome.files[kind] for kind in ("pictures", "gallery", "runtime")}
-    contents = {
-        name: (results / RUN / name).read_bytes() for names in listed.values() for name in names
-    }
-    assert len(contents) == 3
+    files = outcome.files
+    names = [*files["pictures"], *files["gallery"], *files["runtime"]]
+    assert len(names) == 3
+    contents = {name: (results / RUN / name).read_bytes() for name in names}
+
     run(*pictures)
-    assert {name: (results / RUN / name).read_bytes() for name in contents} == contents
+    assert {name: (results / RUN / name).read_bytes() for name in names} == contents
+
     monkeypatch.setattr(parcels, "MAX_ARRAYS", 1000)
     message = failure(run(*pictures, "data.size=4"))
-    assert re.search(
-        r"has 0 MB, .* returns at most 0; set pictures\.arrays=false or fewer pictures\.rows",
-        message,
-    )
+    sentence = r"has 0 MB, .* returns at most 0; set pictures\.arrays=false or fewer pictures\.rows"
+    assert re.search(sentence, message)
 
 
 def can_hide_folders() -> bool:
-    """Whether a process may have file systems of its own."""
-    hidden = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
-    return (
-        shutil.which("unshare") is not None
-        and subprocess.run(hidden, capture_output=True).returncode == 0
-    )
+    """Return True if a process may mount file systems of its own."""
+    if shutil.which("unshare") is None:
+        return False
+    mount = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return subprocess.run(mount, capture_output=True).returncode == 0
 
 
 @pytest.mark.slow
@@ -367,37 +375,36 @@ def can_hide_folders() -> bool:
 def test_a_dask_cluster_of_two_workers_without_a_common_folder_gives_the_same_records(
     tmp_path, finished_run
 ):
-    """Each worker has an empty file system in the place of the results."""
+    """Check workers whose file system is empty at the path of the results."""
     if not can_hide_folders():
         pytest.skip("this user may not mount a file system of its own")
-    results, about = tmp_path / "results", tmp_path / "scheduler.json"
+    results = tmp_path / "results"
     results.mkdir()
-    environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
+    scheduler_file = tmp_path / "scheduler.json"
     python = [sys.executable, "-m"]
-    scheduler = [*python, "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
-    worker = shlex.join(
-        [*python, "distributed.cli.dask_worker", "--nthreads", "1", "--scheduler-file", str(about)]
-    )
-    hidden = f"mount -t tmpfs none {shlex.quote(str(results))} && exec {worker} --no-dashboard"
-    commands = [
-        [*scheduler, "--scheduler-file", str(about)],
-        *[["unshare", "-rm", "sh", "-c", hidden]] * 2,
-    ]
+    options = ["--no-dashboard", "--scheduler-file", str(scheduler_file)]
+    scheduler = [*python, "distributed.cli.dask_scheduler", "--port", "0", *options]
+    worker = shlex.join([*python, "distributed.cli.dask_worker", "--nthreads", "1", *options])
+    hide_results = f"mount -t tmpfs none {shlex.quote(str(results))}"
+    hidden_worker = ["unshare", "-rm", "sh", "-c", f"{hide_results} && exec {worker}"]
+
     with ExitStack() as stack:
-        for command in commands:
-            started = subprocess.Popen(
+        for command in (scheduler, hidden_worker, hidden_worker):
+            process = subprocess.Popen(
                 command,
-                env=environment,
+                env={**os.environ, "DASK_DISTRIBUTED__WORKER__DAEMON": "False"},
                 cwd=tmp_path,
                 start_new_session=True,
                 stderr=subprocess.DEVNULL,
             )
-            stack.callback(started.wait)
-            stack.callback(os.killpg, started.pid, signal.SIGKILL)
-        wait_until(lambda: about.exists() and about.read_text() != "", seconds=60)
-        address = json.loads(about.read_text())["address"]
-        engine = ("executor=dask", f"executor.address={address}")
-        (outcome,) = run_jobs([*tiny(("shard_size=1",)), *engine, f"results={results}"])[1]
+            stack.callback(process.wait)
+            stack.callback(os.killpg, process.pid, signal.SIGKILL)
+        wait_until(lambda: scheduler_file.exists() and scheduler_file.read_text() != "", seconds=60)
+        address = json.loads(scheduler_file.read_text())["address"]
+        dask = ("executor=dask", f"executor.address={address}")
+        words = [*tiny_overrides(("shard_size=1",)), *dask, f"results={results}"]
+        _, (outcome,) = run_jobs(words)
+
     assert outcome.failure is None, outcome.failure
     assert outcome.computed.shards == 5
     assert_same_bits(rows_of(results, [outcome]), finished_run)

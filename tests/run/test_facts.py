@@ -1,4 +1,4 @@
-"""A value's key follows all that can change the value, and nothing else."""
+"""Tests that a value's key depends on everything that can change the value, and on nothing more."""
 
 import sys
 from collections.abc import Callable
@@ -18,43 +18,52 @@ from axiom_bench.run.job import Job
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.spine import configuration
 
-from .conftest import pictures, tiny
+from .conftest import tiny_overrides, write_images
 
 
 def keys(job: Job) -> set[tuple[str, str, str, str]]:
-    """(shard, method, metric, key) of all values of a job."""
-    facts = Keys(job)
-    return {
-        (facts.shard(shard), method, metric, key)
-        for shard in job.shards
-        for method, metrics in facts.values.items()
-        for metric, key in metrics.items()
-    }
+    """Return (shard, method, metric, key) of all values of a job."""
+    job_keys = Keys(job)
+    rows = set()
+    for shard in job.shards:
+        shard_key = job_keys.shard(shard)
+        for method, metrics in job_keys.values.items():
+            rows |= {(shard_key, method, metric, key) for metric, key in metrics.items()}
+    return rows
 
 
 @cache
 def plain_job(*overrides: str) -> Job:
-    """A tiny job, made once for all tests."""
-    return Job.of(Settings.of(configuration(tiny(overrides))))
+    """Return a tiny job that all tests share."""
+    return Job.of(Settings.of(configuration(tiny_overrides(overrides))))
 
 
 @cache
 def plain_keys(*overrides: str) -> set[tuple[str, str, str, str]]:
-    """Of a tiny job, computed once for all that is compared with it."""
+    """Return the keys of a tiny job, computed once for all tests that compare others with them."""
     return keys(plain_job(*overrides))
 
 
-ALL = 3 * (2 * 2 + 1)  # shards x (methods x metrics, and the layer's own)
+def age_library(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    """Pretend that version 99 of a library is installed."""
+
+    def changed_version(name: str) -> str:
+        return "99" if name == library else version_of(name)
+
+    monkeypatch.setattr(sources, "version_of", changed_version)
+
+
+ALL = 3 * (2 * 2 + 1)  # 3 shards of 2 methods x 2 metrics and a metric of the layer
 
 
 @pytest.mark.parametrize(
-    ("override", "fresh"),
+    ("override", "num_changed"),
     [
         ("model.seed=1", ALL),  # other weights
         ("model.layer=features.10", ALL),
         ("model.mean=[0.4,0.5,0.5]", ALL),  # preprocessing
         ("data.seed=1", ALL),  # other images
-        ("data.batch_size=3", ALL),  # the same values but for rounding
+        ("data.batch_size=3", ALL),  # the same values except for rounding
         ("target=label", ALL),
         ("normalise=minmax", ALL),
         ("device.head_precision=bf16", ALL),
@@ -72,7 +81,7 @@ ALL = 3 * (2 * 2 + 1)  # shards x (methods x metrics, and the layer's own)
         ("metric.zeta.unit=score", 0),
         ("+method.xgrad_cam.note=new", 0),
         ("data.size=4", 0),  # the first two shards are the same
-        ("data.batch_size=1000000", 0),  # as many rows as the largest shard has, at most
+        ("data.batch_size=1000000", 0),  # a batch has at most the rows of the largest shard
         ("data.workers=1", 0),
         ("device.ablation_memory=1MiB", 0),
         ("runtime.repeats=3", 0),
@@ -80,12 +89,12 @@ ALL = 3 * (2 * 2 + 1)  # shards x (methods x metrics, and the layer's own)
         ("run=mine", 0),
     ],
 )
-def test_what_counts(job, override, fresh):
+def test_what_counts(job, override, num_changed):
     name = override.partition("=")[0].removeprefix("+")
     plain = plain_keys("data.batch_size=64") if name == "data.batch_size" else plain_keys()
-    sign = "++" if name.startswith(("method.", "metric.")) else ""
-    changed = job(sign + override.removeprefix("+") if sign else override)
-    assert len(keys(changed) - plain) == fresh
+    if name.startswith(("method.", "metric.")):
+        override = "++" + override.removeprefix("+")
+    assert len(keys(job(override)) - plain) == num_changed
 
 
 def test_a_shards_content_is_in_its_key():
@@ -93,16 +102,18 @@ def test_a_shards_content_is_in_its_key():
     contents = {**original.contents, original.indices[0]: "another picture"}
     other = replace(original)
     other.__dict__["contents"] = contents
-    before, after = ([Keys(job).shard(shard) for shard in job.shards] for job in (original, other))
-    assert before[0] != after[0]
-    assert before[1:] == after[1:]
+    original_keys = [Keys(original).shard(shard) for shard in original.shards]
+    other_keys = [Keys(other).shard(shard) for shard in other.shards]
+    assert original_keys[0] != other_keys[0]
+    assert original_keys[1:] == other_keys[1:]
     assert original.data_fingerprint != other.data_fingerprint
 
 
 @pytest.mark.slow
 def test_the_content_of_files_that_a_method_reads_counts(run, rows, tmp_path, unreported):
-    """A changed map is measured anew, and nothing else is; a file that is written again as it was
-    changes nothing.
+    """Check that only a changed map is measured again.
+
+    A file that is written again with the same content changes nothing.
     """
     folder = tmp_path / "maps"
     settings = (
@@ -111,48 +122,52 @@ def test_the_content_of_files_that_a_method_reads_counts(run, rows, tmp_path, un
         "metric=[gini]",
     )
     (refused,) = run(*settings)
-    assert (
-        f"There is no file or folder {folder}; set method.from_maps.params.path=PATH."
-        in refused.failure.message
-    )
+    sentence = f"There is no file or folder {folder}; set method.from_maps.params.path=PATH."
+    assert sentence in refused.failure.message
     folder.mkdir()
 
-    def values(number: int, array: np.ndarray) -> tuple[pd.DataFrame, int]:
-        np.save(folder / f"evaluation-0-00000{number}.npy", array)
+    def run_with_map(number: int, heatmap: np.ndarray) -> tuple[pd.DataFrame, int]:
+        """Save the map of an image; return the values of `from_maps` and the record files."""
+        np.save(folder / f"evaluation-0-00000{number}.npy", heatmap)
         table = rows(run(*settings)).set_index(["method", "image_id", "target_class"])
-        return table.loc["from_maps"], len(list(tmp_path.rglob("records/*.parquet")))
+        num_files = len(list(tmp_path.rglob("records/*.parquet")))
+        return table.loc["from_maps"], num_files
 
-    first, files = values(1, np.eye(7))
-    assert set(first.loc["evaluation-0-000001", "status"]) == {"ok"}
-    assert set(first.drop(index="evaluation-0-000001")["status"]) == {"no_map"}
-    again, as_many = values(1, np.eye(7))
-    assert as_many == files
-    assert again.equals(first)
-    changed, more = values(1, np.arange(49.0).reshape(7, 7))
-    assert more == 2 * files
-    assert (
-        changed.loc["evaluation-0-000001", "value"] != first.loc["evaluation-0-000001", "value"]
-    ).all()
-    assert set(values(2, np.eye(7))[0].loc["evaluation-0-000002", "status"]) == {"ok"}
+    image = "evaluation-0-000001"
+    first, first_files = run_with_map(1, np.eye(7))
+    assert set(first.loc[image, "status"]) == {"ok"}
+    assert set(first.drop(index=image)["status"]) == {"no_map"}
+
+    repeated, num_files = run_with_map(1, np.eye(7))
+    assert num_files == first_files
+    assert repeated.equals(first)
+
+    changed, num_files = run_with_map(1, np.arange(49.0).reshape(7, 7))
+    assert num_files == 2 * first_files
+    assert (changed.loc[image, "value"] != first.loc[image, "value"]).all()
+
+    added, _ = run_with_map(2, np.eye(7))
+    assert set(added.loc["evaluation-0-000002", "status"]) == {"ok"}
 
 
 @pytest.mark.slow
 def test_another_order_of_the_classes_explains_other_classes(job, tmp_path):
-    folder, rest = (
-        pictures(tmp_path, "a/1.png", "b/2.png"),
-        ",".join(f"'{number}'" for number in range(2, 10)),
-    )
-    original, swapped, renamed = (
-        job(*folder, "target=label", f"data.classes=[{first},{rest}]")
-        for first in ("a,b", "b,a", "a,b")
-    )
-    assert keys(original) == keys(renamed)
+    folder = write_images(tmp_path, "a/1.png", "b/2.png")
+    other_classes = ",".join(f"'{number}'" for number in range(2, 10))
+
+    def job_with(first_classes: str) -> Job:
+        return job(*folder, "target=label", f"data.classes=[{first_classes},{other_classes}]")
+
+    original = job_with("a,b")
+    same = job_with("a,b")
+    swapped = job_with("b,a")
+    assert keys(original) == keys(same)
     assert keys(original).isdisjoint(keys(swapped))
     assert original.data_fingerprint != swapped.data_fingerprint
 
 
 EVERY = {"sensitivity_error", "box_iou", "zeta"}
-OF_EVERY = f"metric=[{','.join(EVERY)}]"
+EVERY_METRIC = f"metric=[{','.join(EVERY)}]"
 
 
 @pytest.mark.parametrize(
@@ -166,39 +181,42 @@ OF_EVERY = f"metric=[{','.join(EVERY)}]"
     ],
 )
 def test_another_version_of_a_library_computes_anew_what_runs_it(monkeypatch, library, expected):
-    before = plain_keys(OF_EVERY)
-    monkeypatch.setattr(
-        sources, "version_of", lambda name: "99" if name == library else version_of(name)
-    )
-    assert {metric for _, _, metric, _ in keys(plain_job(OF_EVERY)) - before} == expected
+    before = plain_keys(EVERY_METRIC)
+    age_library(monkeypatch, library)
+    changed = keys(plain_job(EVERY_METRIC)) - before
+    assert {metric for _, _, metric, _ in changed} == expected
 
 
 @pytest.mark.parametrize(
     ("module", "expected"),
     [
-        *(("axiom_bench.cutting.trace", EVERY), ("axiom_bench.evaluation.shard", EVERY)),
-        *(("axiom_bench.data.embedded", EVERY), ("axiom_bench.embedded.networks", EVERY)),
+        ("axiom_bench.cutting.trace", EVERY),
+        ("axiom_bench.evaluation.shard", EVERY),
+        ("axiom_bench.data.embedded", EVERY),
+        ("axiom_bench.embedded.networks", EVERY),
         ("axiom_bench.metrics.box_iou", {"box_iou"}),
         ("axiom_bench.metrics.sensitivity_error", {"sensitivity_error"}),
         ("axiom_bench.methods.xgrad_cam", {"xgrad_cam"}),
         ("axiom_bench.data.layouts.coco", set()),  # other images
         ("axiom_bench.evaluation.runtime", set()),  # times, not values
-        *(("axiom_bench.run.shards", set()), ("axiom_bench.records.store", set())),
-        ("axiom_bench.methods.cam", set()),  # isn't run
+        ("axiom_bench.run.shards", set()),
+        ("axiom_bench.records.store", set()),
+        ("axiom_bench.methods.cam", set()),  # the run doesn't use it
     ],
 )
 def test_changed_code_computes_anew_what_runs_it(monkeypatch, module, expected):
-    before, parsed = plain_keys(OF_EVERY), sources._parsed
+    before = plain_keys(EVERY_METRIC)
+    parsed = sources._parsed
 
-    def other(path: Path, state: tuple[int, int], name: str) -> tuple[str, tuple[str, ...]]:
+    def change_code(path: Path, state: tuple[int, int], name: str) -> tuple[str, tuple[str, ...]]:
         digest, imports = parsed(path, state, name)
         return (digest + "!" if name == module else digest), imports
 
-    monkeypatch.setattr(sources, "_parsed", other)
-    changed = keys(plain_job(OF_EVERY)) - before
-    assert {
-        method if "methods" in module else metric for _, method, metric, _ in changed
-    } == expected
+    monkeypatch.setattr(sources, "_parsed", change_code)
+    changed = keys(plain_job(EVERY_METRIC)) - before
+    changed_methods = {method for _, method, _, _ in changed}
+    changed_metrics = {metric for _, _, metric, _ in changed}
+    assert (changed_methods if "methods" in module else changed_metrics) == expected
 
 
 NETWORK = """
@@ -223,8 +241,9 @@ def other(power=1.0):
 
 @pytest.fixture
 def network(job, tmp_path) -> Callable[..., Job]:
-    """A job of a network of the user's own, which prints alike and has the same weights whatever
-    its arguments.
+    """A function that returns a job of a user's own network.
+
+    The network's text and weights are the same for all its arguments.
     """
 
     def build(*overrides: str, file: str = "mine.py", function: str = "network") -> Job:
@@ -232,22 +251,25 @@ def network(job, tmp_path) -> Callable[..., Job]:
         path.parent.mkdir(exist_ok=True)
         if not path.exists():
             path.write_text(NETWORK)
-        user = (
+        return job(
             "model=user",
             f"model.architecture={path}:{function}",
             "model.name=mine",
             "model.weights=null",
+            "model.layer='1'",
+            "model.resize=96",
+            "target=predicted",
+            *overrides,
         )
-        return job(*user, "model.layer='1'", "model.resize=96", "target=predicted", *overrides)
 
     return build
 
 
 @pytest.mark.slow
 def test_a_networks_builder_and_its_arguments_count(network):
-    original, same, other = (
-        keys(network(f"+model.kwargs.power={power}")) for power in (1.0, 1.0, 2.0)
-    )
+    original = keys(network("+model.kwargs.power=1.0"))
+    same = keys(network("+model.kwargs.power=1.0"))
+    other = keys(network("+model.kwargs.power=2.0"))
     assert original == same
     assert original.isdisjoint(other)
     assert keys(network()).isdisjoint(keys(network(function="other")))
@@ -260,18 +282,16 @@ def test_where_a_networks_file_lies_doesnt_count_and_two_of_one_stem_are_two_net
     original = network(file="a/mine.py")
     assert keys(original) == keys(network(file="b/mine.py"))
     (tmp_path / "c").mkdir()
-    (tmp_path / "c/mine.py").write_text(
-        NETWORK.replace("scores * self.power", "scores + self.power")
-    )
+    other_text = NETWORK.replace("scores * self.power", "scores + self.power")
+    (tmp_path / "c/mine.py").write_text(other_text)
     assert keys(original).isdisjoint(keys(network(file="c/mine.py")))
-    assert sys.modules[type(original.model.module[-1]).__module__].__file__ == str(
-        tmp_path / "a/mine.py"
-    )
+    module = sys.modules[type(original.model.module[-1]).__module__]
+    assert module.__file__ == str(tmp_path / "a/mine.py")
 
 
 @pytest.mark.slow
 def test_whether_a_torchvision_network_transforms_its_input_counts(job):
-    net = (
+    googlenet = (
         "model=googlenet",
         "model.weights=null",
         "target=predicted",
@@ -279,34 +299,36 @@ def test_whether_a_torchvision_network_transforms_its_input_counts(job):
         "model.resize=[96,96]",
         "model.crop=96",
     )
-    with_and_without = (
-        keys(job(*net, f"+model.kwargs.transform_input={value}")) for value in ("true", "false")
-    )
-    assert set.isdisjoint(*with_and_without)
+    transformed = keys(job(*googlenet, "+model.kwargs.transform_input=true"))
+    untransformed = keys(job(*googlenet, "+model.kwargs.transform_input=false"))
+    assert transformed.isdisjoint(untransformed)
 
 
 def test_another_version_of_timm_computes_its_networks_anew(job, monkeypatch):
     pytest.importorskip("timm", reason="the extra `timm` is not installed")
-    net = (
+    timm_job = job(
         "model=timm",
         "model.architecture=mobilenetv3_small_050",
         "model.weights=null",
         "model.crop=64",
+        "target=predicted",
+        "data.size=1",
     )
-    timms, ours = job(*net, "target=predicted", "data.size=1"), plain_job()
-    before = {one.model.name: keys(one) for one in (timms, ours)}
-    monkeypatch.setattr(
-        sources, "version_of", lambda name: "99" if name == "timm" else version_of(name)
-    )
-    assert keys(timms).isdisjoint(before[timms.model.name])
-    assert keys(ours) == before[ours.model.name]
+    other_job = plain_job()
+    timm_keys = keys(timm_job)
+    other_keys = keys(other_job)
+
+    age_library(monkeypatch, "timm")
+
+    assert keys(timm_job).isdisjoint(timm_keys)
+    assert keys(other_job) == other_keys
 
 
 def test_a_network_with_the_same_weights_but_another_slope_is_another():
     original = plain_job()
-    module = torch.nn.Sequential(torch.nn.LeakyReLU(0.1))
-    other = torch.nn.Sequential(torch.nn.LeakyReLU(0.2))
-    leaky, steeper = (
-        replace(original, model=replace(original.model, module=net)) for net in (module, other)
-    )
-    assert keys(leaky).isdisjoint(keys(steeper))
+
+    def job_with_slope(slope: float) -> Job:
+        module = torch.nn.Sequential(torch.nn.LeakyReLU(slope))
+        return replace(original, model=replace(original.model, module=module))
+
+    assert keys(job_with_slope(0.1)).isdisjoint(keys(job_with_slope(0.2)))

@@ -1,4 +1,7 @@
-"""data.cache: decoded images on disk, shared by networks and runs; damage costs time, no value."""
+"""Tests of `data.cache`: decoded images on disk, which networks and runs share.
+
+A damaged file costs time, but changes no value.
+"""
 
 import os
 import shutil
@@ -27,8 +30,8 @@ from axiom_bench.run.images import SUFFIX, ImageCache
 from axiom_bench.run.job import HASHES, Job, keep_hashes, read_hashes
 from axiom_bench.run.spine import configuration
 
-from .conftest import failure, pictures, tiny
-from .test_damage import DAMAGES, flipped
+from .conftest import failure, tiny_overrides, write_images
+from .test_damage import flip_bit, replace_by_pipe
 
 COMMON = ("target=predicted", "metric=[zeta]", "method=[grad_cam]")
 PLAIN = Preprocessing(24, 20, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
@@ -36,7 +39,8 @@ PLAIN = Preprocessing(24, 20, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
 
 def cache_of(dataset, folder, preprocessing=PLAIN, skipped=()):
     contents = {index: str(index) for index in range(len(dataset)) if index not in skipped}
-    return ImageCache(folder, images.common_key(preprocessing, dataset.classes, ()), contents)
+    key = images.common_key(preprocessing, dataset.classes, ())
+    return ImageCache(folder, key, contents)
 
 
 def entries(folder):
@@ -44,26 +48,26 @@ def entries(folder):
 
 
 @pytest.fixture
-def of_folder(tmp_path):
-    """Five photographs of two classes, and one that is damaged."""
+def folder_data(tmp_path):
+    """The settings of a run on five photographs of two classes and a damaged photograph."""
     names = [f"class{number % 2}/{number}.jpg" for number in range(6)]
-    settings = pictures(tmp_path / "photographs", *names)
+    settings = write_images(tmp_path / "photographs", *names)
     path = tmp_path / "photographs" / names[-1]
     path.write_bytes(path.read_bytes()[:500])
     return (*settings, *COMMON)
 
 
 @pytest.fixture
-def decoded(monkeypatch):
-    """The ids of the images that were decoded."""
+def decoded_ids(monkeypatch):
+    """The ids of the images that the run has decoded so far."""
     ids = []
-    plain = image_files.open_scaled
+    open_scaled = image_files.open_scaled
 
-    def counting(source, image_id, *settings):
+    def record_id(source, image_id, *settings):
         ids.append(image_id)
-        return plain(source, image_id, *settings)
+        return open_scaled(source, image_id, *settings)
 
-    monkeypatch.setattr(image_files, "open_scaled", counting)
+    monkeypatch.setattr(image_files, "open_scaled", record_id)
     return ids
 
 
@@ -83,7 +87,7 @@ def read(dataset, cache, workers=0, preprocessing=PLAIN, extras=()):
 
 
 def plain(item):
-    """Batches, annotations and parts as lists of their numbers and texts."""
+    """Return batches, annotations and parts as lists of their numbers and texts."""
     if isinstance(item, torch.Tensor):
         return item.tolist()
     if isinstance(item, (list, tuple)):
@@ -95,38 +99,43 @@ def plain(item):
 
 @pytest.mark.slow
 def test_a_second_network_and_a_second_run_decode_nothing(
-    of_folder, decoded, run, results, tmp_path, capsys
+    folder_data, decoded_ids, run, results, tmp_path, capsys
 ):
-    both = "model=scenes_vgg,scenes_resnet"
-    jobs = {"plain": run(*of_folder, both, "run=plain")}
-    decoded.clear()
-    cached = (*of_folder, f"data.cache={tmp_path / 'cache'}")
-    jobs["default"] = run(*cached, both)
+    def records_of(name, outcomes):
+        tables = []
+        for outcome in outcomes:
+            for path in sorted(outcome.files["records"]):
+                tables.append(pd.read_parquet(results / "quick" / name / path))
+        return pd.concat(tables)
+
+    networks = "model=scenes_vgg,scenes_resnet"
+    cached = (*folder_data, f"data.cache={tmp_path / 'cache'}")
+    expected = records_of("plain", run(*folder_data, networks, "run=plain"))
+
+    decoded_ids.clear()
+    first_outcomes = run(*cached, networks)
     printed = capsys.readouterr().out
     assert "0 of 6 images are in data.cache=" in printed
     assert "the others will take about 0.2 MB, and " in printed
-    assert decoded.count("class0/0.jpg") == 2  # first to tell the size
-    assert [decoded.count(f"class{number % 2}/{number}.jpg") for number in range(1, 5)] == [1] * 4
+    assert decoded_ids.count("class0/0.jpg") == 2  # once to estimate the size of all images
+    for number in range(1, 5):
+        assert decoded_ids.count(f"class{number % 2}/{number}.jpg") == 1
     assert len(entries(tmp_path / "cache")) == 5
-    decoded.clear()
-    jobs["again"] = run(*cached, both, "run=again")
-    assert set(decoded) == {"class1/5.jpg"}
-    files = {
-        name: [path for job in each for path in sorted(job.files["records"])]
-        for name, each in jobs.items()
-    }
-    plain, *others = (
-        pd.concat(pd.read_parquet(results / "quick" / name / path) for path in paths)
-        for name, paths in files.items()
-    )
-    assert all(frame.equals(plain) for frame in others)
+
+    decoded_ids.clear()
+    second_outcomes = run(*cached, networks, "run=again")
+    assert set(decoded_ids) == {"class1/5.jpg"}
+
+    assert records_of("default", first_outcomes).equals(expected)
+    assert records_of("again", second_outcomes).equals(expected)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_boxes_masks_and_extras_are_the_same(tmp_path, workers):
-    """Scenes have all: several objects, masks, versions without an object, other images; one has no
-    entry.
+    """Check scenes, which have objects, masks, versions without an object, and other images.
+
+    One scene has no entry in the cache.
     """
     dataset = Scenes(size=20, seed=1)
     cache = cache_of(dataset, tmp_path, skipped=(7,))
@@ -143,14 +152,11 @@ def test_problems_of_annotations_are_told_again(tmp_path):
             return replace(super().read(index), problems=("the file caf\xe9.xml is malformed",))
 
     dataset = Problematic(size=2, seed=1)
-    told = []
+    expected = [f"{name}: the file caf\xe9.xml is malformed" for name in dataset.ids]
     for _ in range(2):
         with warnings.catch_warnings(record=True, action="always") as caught:
             read(dataset, cache_of(dataset, tmp_path))
-        told.append([str(warning.message) for warning in caught])
-    assert (
-        told[0] == told[1] == [f"{name}: the file caf\xe9.xml is malformed" for name in dataset.ids]
-    )
+        assert [str(warning.message) for warning in caught] == expected
 
 
 def test_colours_don_t_matter_and_all_else_does(tmp_path):
@@ -161,20 +167,36 @@ def test_colours_don_t_matter_and_all_else_does(tmp_path):
     cached = read(dataset, cache_of(dataset, tmp_path, other_colours), preprocessing=other_colours)
     assert plain(cached) == plain(read(dataset, None, preprocessing=other_colours))
     assert entries(tmp_path) == before
-    others = [
+
+    keys = {images.common_key(PLAIN, ("a", "b"), ())}
+    for preprocessing in (
+        PLAIN,
         replace(PLAIN, crop=19),
         replace(PLAIN, resize=25),
         replace(PLAIN, interpolation="bicubic"),
-    ]
-    others += [replace(PLAIN, mean=(0.5,), std=(0.5,)), replace(PLAIN, scaled_decoding=True)]
-    keys = {images.common_key(each, dataset.classes, ()) for each in (PLAIN, *others)}
-    assert len(keys | {images.common_key(PLAIN, ("a", "b"), ())}) == 7
+        replace(PLAIN, mean=(0.5,), std=(0.5,)),
+        replace(PLAIN, scaled_decoding=True),
+    ):
+        keys.add(images.common_key(preprocessing, dataset.classes, ()))
+    assert len(keys) == 7
 
 
-DAMAGE = {  # of the first entry: the second is intact
-    "flipped": lambda path, other: flipped(path),
-    "a pipe": lambda path, other: DAMAGES["a pipe"](path),
-    "another entry": lambda path, other: path.write_bytes(other.read_bytes()),
+def flip_bit_of_first(path, other):
+    flip_bit(path)
+
+
+def replace_first_by_pipe(path, other):
+    replace_by_pipe(path)
+
+
+def copy_second_to_first(path, other):
+    path.write_bytes(other.read_bytes())
+
+
+DAMAGE = {  # functions that damage the first entry, given both entries
+    "flipped": flip_bit_of_first,
+    "a pipe": replace_first_by_pipe,
+    "another entry": copy_second_to_first,
 }
 
 
@@ -194,19 +216,18 @@ def test_damaged_entries_are_told_and_made_anew(tmp_path, damage):
 
 
 @pytest.mark.slow
-def test_too_little_space_is_a_sentence(of_folder, run, tmp_path, monkeypatch):
+def test_too_little_space_is_a_sentence(folder_data, run, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=20_000))
-    message = failure(run(*of_folder, f"data.cache={tmp_path / 'cache'}"))
-    assert (
-        "the others would take about 0.2 MB, and 0.0 MB are free there. Free some space" in message
-    )
+    message = failure(run(*folder_data, f"data.cache={tmp_path / 'cache'}"))
+    sentence = "the others would take about 0.2 MB, and 0.0 MB are free there. Free some space"
+    assert sentence in message
     assert not (tmp_path / "cache").exists()
 
 
 @pytest.fixture
 def images_folder(tmp_path) -> Path:
-    """Three images that were written a while ago."""
+    """The folder of three images that were written a long time ago."""
     for number in range(3):
         path = tmp_path / f"images/{number}/a.png"
         path.parent.mkdir(parents=True)
@@ -217,55 +238,60 @@ def images_folder(tmp_path) -> Path:
 
 @pytest.fixture
 def contents(images_folder, tmp_path, monkeypatch):
-    """() -> (hashes of the images as a new run finds them, how many were read)."""
-    counted = Mock(wraps=image_files.sha256)
-    monkeypatch.setattr(image_files, "sha256", counted)
+    """A function that returns the images' hashes in a new run, and the number of images it read."""
+    sha256 = Mock(wraps=image_files.sha256)
+    monkeypatch.setattr(image_files, "sha256", sha256)
     settings = (
         "data=folder",
         f"data.root={images_folder}",
         "data.size=null",
         "data.workers=0",
         "target=label",
+        f"data.classes={list(map(str, range(10)))}",
     )
-    config = configuration(tiny((*settings, f"data.classes={list(map(str, range(10)))}")))
+    config = configuration(tiny_overrides(settings))
 
-    def run() -> tuple[dict[int, str], int]:
-        counted.reset_mock()
+    def hashes_and_reads() -> tuple[dict[int, str], int]:
+        sha256.reset_mock()
         fresh_job = replace(Job.of(Settings.of(config)), hashes=read_hashes(tmp_path))
         keep_hashes(fresh_job, tmp_path)
-        return fresh_job.contents, counted.call_count
+        return fresh_job.contents, sha256.call_count
 
-    return run
+    return hashes_and_reads
 
 
 def test_images_are_read_once_and_a_changed_one_again(contents, images_folder):
     first, reads = contents()
     assert reads == 3
     assert contents() == (first, 0)
+
     path = images_folder / "1/a.png"
     size = path.stat().st_size
     Image.new("RGB", (96, 96), (9, 0, 0)).save(path)
-    assert path.stat().st_size == size  # its time alone tells
+    assert path.stat().st_size == size  # so that only the time shows the change
     os.utime(path, (1e9 + 1, 1e9 + 1))
     second, reads = contents()
     assert reads == 1
     assert [first[index] == second[index] for index in range(3)] == [True, False, True]
-    just_now = time.time() + 60  # and so it is however slow the machine
+
+    # A file that was written just now is read each time. It is a minute newer than now, so that it
+    # still counts as new on a slow machine.
+    just_now = time.time() + 60
     os.utime(path, (just_now, just_now))
-    assert [contents()[1] for _ in range(2)] == [1, 1]  # each time
+    for _ in range(2):
+        _, reads = contents()
+        assert reads == 1
 
 
 def test_a_damaged_file_of_hashes_is_as_none(contents, tmp_path):
     first, _ = contents()
-    flipped(tmp_path / HASHES)
+    flip_bit(tmp_path / HASHES)
     assert contents() == (first, 3)
     assert contents() == (first, 0)
 
 
-class Together(DataSet):
-    """Images whose fingerprints are asked for by several threads at once: the first alone, then two
-    at a time.
-    """
+class ThreadedImages(DataSet):
+    """Images whose fingerprints two threads must read at once, except that of the first image."""
 
     name = "together"
     classes = ("0",)
@@ -290,22 +316,24 @@ class Together(DataSet):
 
 
 def test_several_images_are_hashed_at_once_in_their_order():
-    data = Together(7)
-    assert list(fingerprints(data, range(7), FileHashes())) == [f"of {index}" for index in range(7)]
+    data = ThreadedImages(7)
+    expected = [f"of {index}" for index in range(7)]
+    assert list(fingerprints(data, range(7), FileHashes())) == expected
     assert threading.current_thread().name in data.threads
     assert len(data.threads) > 2
+
+    # An image that can't be hashed ends the threads.
     data.barrier.abort()
-    # an image that can't be hashed ends the threads
     with pytest.raises(threading.BrokenBarrierError):
         list(fingerprints(data, range(3), FileHashes()))
-    assert not [thread for thread in threading.enumerate() if "axiom-bench hashes" in thread.name]
+    assert not any("axiom-bench hashes" in thread.name for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize(("threads_may_read", "hashes"), [(False, {}), (True, {"a": "b"})])
 def test_one_after_the_other_where_threads_may_not_read_or_hashes_are_there(
     threads_may_read, hashes
 ):
-    data = Together(3)
+    data = ThreadedImages(3)
     data.threads_may_read = threads_may_read
     data.barrier = threading.Barrier(1)
     assert list(fingerprints(data, range(3), FileHashes(hashes))) == ["of 0", "of 1", "of 2"]
@@ -313,13 +341,12 @@ def test_one_after_the_other_where_threads_may_not_read_or_hashes_are_there(
 
 
 def test_an_image_that_is_replaced_after_it_was_hashed_is_not_kept_for_the_old_one(
-    job, of_folder, tmp_path
+    job, folder_data, tmp_path
 ):
-    cached_job = job(*of_folder, f"data.cache={tmp_path / 'cache'}")
+    cached_job = job(*folder_data, f"data.cache={tmp_path / 'cache'}")
     assert len(cached_job.contents) == 6
     Image.new("RGB", (200, 96)).save(tmp_path / "photographs/class0/0.jpg")
-    with pytest.raises(
-        BenchError, match=r"The image 'class0/0\.jpg', or its annotation, was changed"
-    ):
+    sentence = r"The image 'class0/0\.jpg', or its annotation, was changed"
+    with pytest.raises(BenchError, match=sentence):
         list(images.rows(cached_job, cached_job.indices))
     assert not images.of_job(cached_job).path(0).exists()

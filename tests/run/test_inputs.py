@@ -1,5 +1,6 @@
-"""A run of a user's own network that takes more than images: rows of a file, the same values as in
-Python.
+"""Tests of a run of a user's own network that takes other inputs in addition to images.
+
+The inputs are rows of a file. The values are the same as in Python.
 """
 
 import re
@@ -21,7 +22,7 @@ from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.spine import configuration
 from axiom_bench.run.verification import recomputed
 
-from .conftest import failure, module_of
+from .conftest import failure, write_module
 
 pytestmark = pytest.mark.slow  # whole runs
 
@@ -33,12 +34,13 @@ class Joined(nn.Module):
     def __init__(self):
         super().__init__()
         self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU())
-        self.site, self.fc = nn.Embedding(6, 2), nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 2))
+        self.site = nn.Embedding(6, 2)
+        self.fc = nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 2))
 
     def forward(self, image, patient, site):
         return self.fc(torch.cat([self.features(image).mean((2, 3)), patient, self.site(site)], 1))
 
-class OfDict(Joined):
+class JoinedDict(Joined):
     def forward(self, batch):
         return super().forward(batch["image"], batch["patient"], batch["site"])
 
@@ -58,43 +60,40 @@ METRICS = [
     "model_parameter_randomisation_efficient",
 ]
 COLUMNS = ["image_id", "method", "metric"]
-PATIENTS, SITES = [[0.5, 1], [0.3, 0], [0.9, 1], [0.1, 0]], [5, 0, 3, 3]
-LIST = "image,patient.age,patient.sex,site,ward\n" + "".join(
-    f"{name},{age},{sex},{site},north\n"
-    for name, (age, sex), site in zip(
-        ("a/0.png", "1.png", "2", "b/3.png"), PATIENTS, SITES, strict=True
-    )
-)
+PHOTOGRAPHS = ("a/0.png", "a/1.png", "b/2.png", "b/3.png")
+PATIENTS = [[0.5, 1], [0.3, 0], [0.9, 1], [0.1, 0]]
+SITES = [5, 0, 3, 3]
+LIST = """\
+image,patient.age,patient.sex,site,ward
+a/0.png,0.5,1,5,north
+1.png,0.3,0,0,north
+2,0.9,1,3,north
+b/3.png,0.1,0,3,north
+"""
 
 
 @pytest.fixture
 def words(tmp_path, monkeypatch):
-    """The settings of a run on four photographs, without what else the network takes."""
-    module_of(tmp_path, "nets", NETWORK, monkeypatch)
-    for place, name in enumerate(("a/0", "a/1", "b/2", "b/3")):
-        path = tmp_path / f"photos/{name}.png"
+    """The settings of a run on four photographs, without the network's other inputs."""
+    write_module(tmp_path, "nets", NETWORK, monkeypatch)
+    for number, name in enumerate(PHOTOGRAPHS):
+        path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        values = np.random.default_rng(place).integers(0, 256, (14, 14, 3), dtype=np.uint8)
+        values = np.random.default_rng(number).integers(0, 256, (14, 14, 3), dtype=np.uint8)
         Image.fromarray(values).save(path)
     (tmp_path / "patients.csv").write_text(LIST, encoding="utf-8")
     np.savez(tmp_path / "patients.npz", patient=PATIENTS, site=SITES, other=PATIENTS)
-    network = (
+    return (
         "model=user",
         "model.architecture=nets:Joined",
         "model.resize=12",
         "model.crop=12",
         "model.weights=null",
-    )
-    data = (
         "data=folder",
         f"data.root={tmp_path}/photos",
         "data.workers=0",
         "data.size=null",
         "shard_size=2",
-    )
-    return (
-        *network,
-        *data,
         "target=predicted",
         f"metric={METRICS}",
         f"method={METHODS}",
@@ -102,20 +101,19 @@ def words(tmp_path, monkeypatch):
     )
 
 
-def in_python(tmp_path):
+def network_and_inputs(tmp_path):
+    """Return the network of the run and its three inputs as tensors."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = import_function("nets:Joined")().eval()
-    mean, std = (
-        torch.tensor(each).view(3, 1, 1) for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    )
-    files = sorted((tmp_path / "photos").rglob("*.png"))
-    arrays = [
-        torch.from_numpy(np.array(Image.open(file).resize((12, 12), Image.Resampling.BILINEAR)))
-        for file in files
-    ]
-    images = torch.stack([(array.permute(2, 0, 1) / 255 - mean) / std for array in arrays])
-    inputs = images, torch.tensor(PATIENTS), torch.tensor(SITES)
+    mean = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
+    std = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
+    images = []
+    for file in sorted((tmp_path / "photos").rglob("*.png")):
+        photograph = Image.open(file).resize((12, 12), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(photograph)).permute(2, 0, 1)
+        images.append((pixels / 255 - mean) / std)
+    inputs = torch.stack(images), torch.tensor(PATIENTS), torch.tensor(SITES)
     return network, inputs
 
 
@@ -126,33 +124,37 @@ OWN = "+method.mine._target_=nets.mine"
     ("ending", "network", "more"),
     [
         ("csv", "Joined", ()),
-        ("npz", "OfDict", ("model.explained=image",)),
-        pytest.param("npz", "Joined", (OWN,)),  # its own process imports what a run needs
+        ("npz", "JoinedDict", ("model.explained=image",)),
+        ("npz", "Joined", (OWN,)),
     ],
 )
 def test_the_values_are_those_of_python(run, rows, words, tmp_path, ending, network, more):
-    inputs = (
+    (outcome,) = run(
+        *words,
         f"model.inputs={tmp_path}/patients.{ending}",
         f"model.architecture=nets:{network}",
         *more,
     )
-    (outcome,) = run(*words, *inputs)
-    values = rows([outcome]).query("method != 'mine'").reset_index(drop=True)
-    network, tensors = in_python(tmp_path)
-    python = ab.evaluate(network, "features.3", [(tensors, None)], METHODS, METRICS)
-    assert len(values) == len(python) == 4 * len(METHODS) * len(METRICS)
-    order = [f"{name}.png" for name in ("a/0", "a/1", "b/2", "b/3")]
-    python["image_id"] = [order[int(place)] for place in python["image_id"]]
-    both = values.astype(dict.fromkeys(COLUMNS, str)).merge(
-        python.astype(dict.fromkeys(COLUMNS, str)), on=COLUMNS
+
+    run_values = rows([outcome]).query("method != 'mine'").reset_index(drop=True)
+    network, inputs = network_and_inputs(tmp_path)
+    python_values = ab.evaluate(network, "features.3", [(inputs, None)], METHODS, METRICS)
+    assert len(run_values) == len(python_values) == 4 * len(METHODS) * len(METRICS)
+    python_values["image_id"] = [PHOTOGRAPHS[int(index)] for index in python_values["image_id"]]
+    text = dict.fromkeys(COLUMNS, str)
+    both = run_values.astype(text).merge(
+        python_values.astype(text), on=COLUMNS, suffixes=("_run", "_python")
     )
-    assert both["status_x"].tolist() == both["status_y"].tolist()
-    assert both.query("status_x == 'ok'")["metric"].nunique() == len(METRICS)
-    assert np.allclose(both["value_x"], both["value_y"], rtol=1e-4, atol=1e-5, equal_nan=True)
+    assert both["status_run"].tolist() == both["status_python"].tolist()
+    assert both.query("status_run == 'ok'")["metric"].nunique() == len(METRICS)
+    assert np.allclose(
+        both["value_run"], both["value_python"], rtol=1e-4, atol=1e-5, equal_nan=True
+    )
+
     if OWN in more:
-        again = rows([outcome]).merge(recomputed(outcome.settings, 0), on=COLUMNS)
-        assert "mine" in set(again["method"])
-        assert np.array_equal(again["value_x"], again["value_y"], equal_nan=True)
+        both = rows([outcome]).merge(recomputed(outcome.settings, 0), on=COLUMNS)
+        assert "mine" in set(both["method"])
+        assert np.array_equal(both["value_x"], both["value_y"], equal_nan=True)
 
 
 @pytest.mark.parametrize(
@@ -175,19 +177,20 @@ def test_a_table_is_read_as_spreadsheets_write_it(tmp_path, text, encoding):
 def test_a_decimal_comma_behind_tabs_may_be_of_thousands_and_is_refused(tmp_path):
     (tmp_path / "patients.csv").write_text("id\tage\n0\t1,234\n")
     _, columns = other_inputs._read(tmp_path / "patients.csv")
-    with pytest.raises(
-        BenchError,
-        match=r"'1,234' in its column 'age'; give a number for each image, such as 61\.5",
-    ):
+    sentence = r"'1,234' in its column 'age'; give a number for each image, such as 61\.5"
+    with pytest.raises(BenchError, match=sentence):
         other_inputs._tensor("patients.csv", columns)
 
 
 def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
-    inputs = (*words, f"model.inputs={tmp_path}/patients.csv", "method=[grad_cam]")
-    assert run(*inputs)[0].computed.shards == 2
+    command = (*words, f"model.inputs={tmp_path}/patients.csv", "method=[grad_cam]")
+    (outcome,) = run(*command)
+    assert outcome.computed.shards == 2
     (tmp_path / "patients.csv").write_text(LIST.replace("0.9,1,3", "0.8,1,3"), encoding="utf-8")
-    assert run(*inputs)[0].computed.shards == 1
-    assert run(*inputs)[0].computed.shards == 0
+    (outcome,) = run(*command)
+    assert outcome.computed.shards == 1
+    (outcome,) = run(*command)
+    assert outcome.computed.shards == 0
 
 
 @pytest.mark.parametrize(
@@ -212,7 +215,8 @@ def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
         (LIST.replace(",north", "", 1), r"patients.csv haven't one number of cells"),
         (
             LIST.replace(",5,", ",5.5,"),
-            r"can't run on .* \(.*[Ii]nt.*gets patient, float32 \(B, 2\), and site, float32 \(B, 1\), of",
+            r"can't run on .* \(.*[Ii]nt.*gets patient, float32 \(B, 2\), "
+            r"and site, float32 \(B, 1\), of",
         ),
         ("", r"patients.csv haven't one number of cells"),
     ],
@@ -223,58 +227,62 @@ def test_a_mistake_is_told(run, words, tmp_path, content, message):
 
 
 def test_words_beside_images_and_a_file_that_is_none(run, words, tmp_path):
-    """Arguments with defaults, as transformers has them: the images are the one that is named."""
+    """Check arguments with defaults, as in transformers: `model.explained` names the images."""
     ids = np.array([*"0123"])
     np.savez(tmp_path / "words.npz", site=SITES, patient=PATIENTS, ids=ids)
-    optional = [*words, "model.architecture=nets:Optional", "method=[grad_cam]"]
-    message = failure(run(*optional, f"model.inputs={tmp_path}/words.npz"))
-    assert re.search(
-        r"images are its argument 'mask' \(another: model.explained=NAME\), and beside them",
-        message,
-    )
-    (outcome,) = run(*optional, f"model.inputs={tmp_path}/words.npz", "model.explained=image")
+    command = [
+        *words,
+        "model.architecture=nets:Optional",
+        "method=[grad_cam]",
+        f"model.inputs={tmp_path}/words.npz",
+    ]
+
+    sentence = r"images are its argument 'mask' \(another: model.explained=NAME\), and beside them"
+    assert re.search(sentence, failure(run(*command)))
+
+    (outcome,) = run(*command, "model.explained=image")
     assert outcome.failure is None
+
     np.savez(tmp_path / "words.npz", site=np.array([{}] * 4), patient=PATIENTS, ids=ids)
-    message = failure(run(*optional, f"model.inputs={tmp_path}/words.npz", "model.explained=image"))
-    assert (
+    sentence = (
         "words.npz can't be read: it is damaged, or holds Python objects, which are never loaded."
-        in message
     )
+    assert sentence in failure(run(*command, "model.explained=image"))
 
 
 def test_explain_has_the_row_of_the_photograph_s_name(words, tmp_path, capsys):
-    """Two classes of it, whose maps are those of Python; an error of either pass without the row
-    would end it.
+    """Check that the maps of two classes of a photograph are those of Python.
+
+    Either forward pass would fail without the row.
     """
     network = [word for word in words if word.startswith("model")]
-    config = configuration([*network, f"model.inputs={tmp_path}/patients.csv"])
-    explainer = Explainer(
-        load_model(config["model"]), Settings.of(config), [methods.get("xgrad_cam")]
-    )
+    inputs = f"model.inputs={tmp_path}/patients.csv"
+    config = configuration([*network, inputs])
+    model = load_model(config["model"])
+    explainer = Explainer(model, Settings.of(config), [methods.get("xgrad_cam")])
     path = tmp_path / "photos/b/2.png"
-    shown = explainer.explain(path, Image.open(path), [0, 1], 1)
-    _, (images, patient, site) = in_python(tmp_path)
+
+    explanation = explainer.explain(path, Image.open(path), [0, 1], 1)
+
+    _, (images, patient, site) = network_and_inputs(tmp_path)
     rows = images[[2, 2]], patient[[2, 2]], site[[2, 2]]
-    maps = ab.explain(explainer.model.module, "features.3", rows, ["xgrad_cam"], [0, 1])[
-        "xgrad_cam"
-    ]
-    assert np.allclose(shown.maps["xgrad_cam"], maps, atol=1e-4)
+    maps = ab.explain(explainer.model.module, "features.3", rows, ["xgrad_cam"], [0, 1])
+    assert np.allclose(explanation.maps["xgrad_cam"], maps["xgrad_cam"], atol=1e-4)
+
     assert main(["explain", str(path), *network, f"model.inputs={tmp_path}/photos/b/2.png"]) == 2
     path.rename(tmp_path / "new.png")
-    assert (
-        main(["explain", f"{tmp_path}/new.png", *network, f"model.inputs={tmp_path}/patients.csv"])
-        == 2
-    )
+    assert main(["explain", f"{tmp_path}/new.png", *network, inputs]) == 2
     assert "has no row for 1 of 1 images, as 'new.png'" in capsys.readouterr().err
 
 
 def test_mosaics_are_refused(run, words, tmp_path):
-    data = (
+    words_without_data = [word for word in words if not word.startswith(("data", "target"))]
+    outcomes = run(
+        *words_without_data,
         "data=mosaic",
         "data@data.of=folder",
         f"data.of.root={tmp_path}/photos",
         "data.of.size=null",
+        f"model.inputs={tmp_path}/patients.csv",
     )
-    network = [word for word in words if not word.startswith(("data", "target"))]
-    (outcome,) = run(*network, *data, f"model.inputs={tmp_path}/patients.csv")
-    assert "A mosaic shows several images, and" in failure([outcome])
+    assert "A mosaic shows several images, and" in failure(outcomes)

@@ -1,5 +1,6 @@
-"""Networks other than image -> logits of the data's classes, from the command line to the
-records.
+"""Tests of runs of networks that don't return one logit per class of the data.
+
+They go from the command line to the records.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from axiom_bench.run.composing.composition import plain
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.spine import configuration
 
-from .conftest import failure, pictures
+from .conftest import failure, write_images
 
 pytestmark = pytest.mark.slow  # whole runs
 
@@ -25,7 +26,8 @@ from torch import nn
 class Dense(nn.Module):
     def __init__(self):
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 8, 5, 4), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU())
+        convolutions = nn.Conv2d(3, 8, 5, 4), nn.Conv2d(8, 8, 3, 2)
+        self.body = nn.Sequential(convolutions[0], nn.ReLU(), convolutions[1], nn.ReLU())
         self.classes = nn.Conv2d(8, 10, 1)
 
     def forward(self, images):
@@ -71,8 +73,11 @@ POOLED = """
 from torch import nn
 
 def build():
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, {classes}))
+    pool = nn.AdaptiveAvgPool2d(1)
+    linear = nn.Linear(4, {classes})
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), pool, nn.Flatten(), linear)
 """
+POOLED_WITH_SOFTMAX = POOLED.replace("linear)", "linear, nn.Softmax(1))")
 RANDOM = """
 from torch import nn
 
@@ -90,7 +95,7 @@ PLANTED = ("model.weights=default", "data.size=3", "method=[hires_cam,xgrad_cam,
 
 @pytest.fixture
 def dense(tmp_path) -> tuple[str, ...]:
-    """A network that returns a dict of maps."""
+    """The settings of a network that returns a dict of maps."""
     (tmp_path / "dense.py").write_text(DENSE)
     (tmp_path / "own.py").write_text(FUNCTION.replace("FACTOR", "1"))
     return (
@@ -102,74 +107,89 @@ def dense(tmp_path) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
-    ("more", "name", "layer"),
+    ("overrides", "name", "layer"),
     [
-        ("", "user", "body.3"),  # what comes before the layer of the classes
+        ("", "user", "body.3"),  # the last layer before the layer of the classes
         (" model.output=FOLDER/own.py:left_half model.layer=body", "user+left_half", "body"),
     ],
 )
-def test_a_run_of_a_network_that_returns_a_dict(run, rows, dense, tmp_path, more, name, layer):
-    table = rows(run(*dense, *more.replace("FOLDER", str(tmp_path)).split()))
-    assert (set(table["model"]), set(table["layer"])) == ({name}, {layer})
+def test_a_run_of_a_network_that_returns_a_dict(run, rows, dense, tmp_path, overrides, name, layer):
+    table = rows(run(*dense, *overrides.replace("FOLDER", str(tmp_path)).split()))
+    assert set(table["model"]) == {name}
+    assert set(table["layer"]) == {layer}
     assert set(table[table["metric"] == "sensitivity_error"]["status"]) == {"ok"}
 
 
 def test_metrics_of_the_score_of_a_named_output(run, rows, dense):
-    deletion = ("metric=[deletion_auc,average_drop]", "metric.deletion_auc.params.output=logit")
-    table = rows(run(*dense, *deletion, "model.output=multi_label", "method=[hires_cam]"))
+    table = rows(
+        run(
+            *dense,
+            "metric=[deletion_auc,average_drop]",
+            "metric.deletion_auc.params.output=logit",
+            "model.output=multi_label",
+            "method=[hires_cam]",
+        )
+    )
     assert set(table["model"]) == {"user+multi_label"}
-    of = dict(table.groupby("metric")["status"].agg(set))
-    assert {"ok"} <= of["deletion_auc"] <= {"ok", "zero_map"}
-    assert of["average_drop"] <= {"no_probability", "zero_map"}
+    statuses = statuses_by_metric(table)
+    assert {"ok"} <= statuses["deletion_auc"] <= {"ok", "zero_map"}
+    assert statuses["average_drop"] <= {"no_probability", "zero_map"}
 
 
 def test_a_network_that_ends_in_a_softmax_has_the_values_of_its_logits(run, rows, job, tmp_path):
-    """It is recognised by the network alone, so that all shards agree; logits that are recognised
-    have no other key.
+    """Check that the run recognises probabilities.
+
+    It recognises them by the network only, so that all shards agree. Recognised logits have the
+    same key as logits that `model.output=logits` declares.
     """
-    (tmp_path / "plain.py").write_text(POOLED.format(classes=10))
-    (tmp_path / "ends.py").write_text(f"{POOLED.format(classes=10)[:-2]}, nn.Softmax(1))\n")
-    sizes = (
-        "model.resize=96",
-        "model.crop=96",
-        "metric=[deletion_auc_fast,sensitivity_error,average_drop]",
-    )
-    settings = [
-        ("model=user", f"model.architecture={tmp_path}/{name}.py:build", *sizes)
-        for name in ("plain", "ends")
-    ]
-    (first,), (second,) = (run(*each) for each in settings)
-    assert [each.facts.models["user"].model_dump().get("returns") for each in (first, second)] == [
-        None,
-        "probabilities",
-    ]
-    assert "The network returns probabilities" in second.facts.models["user"].note
-    plain, ends = (rows([each]) for each in (first, second))
-    assert ends[["value", "status"]].equals(plain[["value", "status"]])
-    keys = [
-        Keys(job(*settings[place], *more)).common
-        for place in (0, 1)
-        for more in ([], ["model.output=logits"])
-    ]
-    assert keys[0] == keys[1] != keys[2] != keys[3]
+
+    def settings(file: str, text: str) -> tuple[str, ...]:
+        (tmp_path / file).write_text(text.format(classes=10))
+        return (
+            "model=user",
+            f"model.architecture={tmp_path}/{file}:build",
+            "model.resize=96",
+            "model.crop=96",
+            "metric=[deletion_auc_fast,sensitivity_error,average_drop]",
+        )
+
+    logits_settings = settings("plain.py", POOLED)
+    softmax_settings = settings("ends.py", POOLED_WITH_SOFTMAX)
+
+    (logits_outcome,) = run(*logits_settings)
+    (softmax_outcome,) = run(*softmax_settings)
+
+    facts = logits_outcome.facts.models["user"]
+    assert facts.model_dump().get("returns") is None
+    facts = softmax_outcome.facts.models["user"]
+    assert facts.model_dump().get("returns") == "probabilities"
+    assert "The network returns probabilities" in facts.note
+    columns = ["value", "status"]
+    assert rows([softmax_outcome])[columns].equals(rows([logits_outcome])[columns])
+
+    logits_key = Keys(job(*logits_settings)).common
+    declared_logits_key = Keys(job(*logits_settings, "model.output=logits")).common
+    softmax_key = Keys(job(*softmax_settings)).common
+    declared_softmax_key = Keys(job(*softmax_settings, "model.output=logits")).common
+    assert logits_key == declared_logits_key != softmax_key != declared_softmax_key
 
 
 @pytest.mark.parametrize("name", ["left_half", "Weighted", "module", "preset"])
 def test_the_functions_source_and_tensors_are_facts(job, dense, tmp_path, name):
-    """The same file with another constant gives other values, so it has another key."""
+    """Check a file with another constant: its values are different, so its key must be, too."""
     (tmp_path / "other.py").write_text(FUNCTION.replace("FACTOR", "2"))
-    outputs = [
-        [],
-        *([f"model.output={tmp_path}/{file}.py:{name}"] for file in ("own", "other", "own")),
-    ]
-    plain, first, other, again = (
-        Keys(job(*dense, "model.layer=body", *output)) for output in outputs
-    )
-    assert len({plain.common, first.common, other.common}) == 3
-    assert again.common == first.common
+    settings = (*dense, "model.layer=body")
+
+    plain_keys = Keys(job(*settings))
+    own_keys = Keys(job(*settings, f"model.output={tmp_path}/own.py:{name}"))
+    other_keys = Keys(job(*settings, f"model.output={tmp_path}/other.py:{name}"))
+    same_keys = Keys(job(*settings, f"model.output={tmp_path}/own.py:{name}"))
+
+    assert len({plain_keys.common, own_keys.common, other_keys.common}) == 3
+    assert same_keys.common == own_keys.common
     if name == "module":
-        again.job.model.output.function.weight.mul_(2)
-        assert Keys(again.job).common != first.common
+        same_keys.job.model.output.function.weight.mul_(2)
+        assert Keys(same_keys.job).common != own_keys.common
 
 
 @pytest.mark.parametrize(
@@ -190,7 +210,8 @@ def test_a_wrong_output_function_is_one_sentence(job, dense, tmp_path, output, m
 
 RESHAPES = {
     "[6]": r"model.reshape must be tokens, \[rows, columns\] or a class or null, not \[6\]",
-    "nowhere:Mine": "model.reshape='nowhere:Mine' can't be imported .*; give module:class or path/to/file.py:cl",
+    "nowhere:Mine": "model.reshape='nowhere:Mine' can't be imported .*; "
+    "give module:class or path/to/file.py:cl",
 }
 
 
@@ -202,155 +223,176 @@ def test_a_wrong_reshape_is_one_sentence(job, transformer, reshape):
 
 @pytest.fixture
 def transformer(tmp_path) -> tuple[str, ...]:
+    """The settings of a small vision transformer."""
     (tmp_path / "small_vit.py").write_text(TRANSFORMER)
-    network = (
+    return (
         "model=user",
         f"model.architecture={tmp_path}/small_vit.py:build",
         "model.resize=96",
         "model.crop=96",
+        "model.layer=encoder.layers.encoder_layer_1.ln_1",
     )
-    return (*network, "model.layer=encoder.layers.encoder_layer_1.ln_1")
 
 
 def test_a_run_of_a_small_transformer(run, rows, job, transformer, tmp_path):
-    table = rows(
-        run(*transformer, "model.reshape=tokens", "method=[grad_cam,ablation_cam_axiomatic]")
-    )
-    of = table[
-        (table["method"] == "ablation_cam_axiomatic") & (table["metric"] == "sensitivity_error")
-    ]
-    assert set(of["status"]) == {"ok"}
-    assert (of["value"] < 1e-3).all()  # its contributions are the drops; float32
+    outcomes = run(*transformer, "model.reshape=tokens", "method=[grad_cam,ablation_cam_axiomatic]")
+    table = rows(outcomes)
+    table = table[table["method"] == "ablation_cam_axiomatic"]
+    errors = table[table["metric"] == "sensitivity_error"]
+    assert set(errors["status"]) == {"ok"}
+    assert (errors["value"] < 1e-3).all()  # the contributions are the drops, in float32
+
     assert "set model.reshape=tokens" in failure(run(*transformer))
-    # each gives records another name
-    reshapes = (
-        "tokens",
-        "[6,6]",
-        f"{tmp_path}/small_vit.py:Mine",
-    )
-    assert (
-        len({Keys(job(*transformer, f"model.reshape={reshape}")).common for reshape in reshapes})
-        == 3
-    )
+
+    # Each reshape gives the records another name.
+    keys = set()
+    for reshape in ("tokens", "[6,6]", f"{tmp_path}/small_vit.py:Mine"):
+        keys.add(Keys(job(*transformer, f"model.reshape={reshape}")).common)
+    assert len(keys) == 3
 
 
 @pytest.fixture
-def net(tmp_path) -> Callable[[int], tuple[str, ...]]:
-    """The settings of a network of so many classes, on the scenes of ten."""
+def network_of_classes(tmp_path) -> Callable[[int], tuple[str, ...]]:
+    """A function that returns the settings of a network with a number of classes.
+
+    The network explains the scenes, which have ten classes.
+    """
 
     def settings(classes: int) -> tuple[str, ...]:
-        # each its own: Python takes the bytecode of a file as old and as long
+        # Each network has its own file: Python would reuse the bytecode of a file of the same age
+        # and length.
         path = tmp_path / f"net{classes}.py"
         path.write_text(POOLED.format(classes=classes))
-        metrics = "metric=[zeta,box_iou,mask_iou,class_correlation,class_discriminability]"
-        network = ("model=user", f"model.architecture={path}:build", "model.layer='1'")
-        return (*network, "target=predicted", metrics, "method=[grad_cam]")
+        return (
+            "model=user",
+            f"model.architecture={path}:build",
+            "model.layer='1'",
+            "target=predicted",
+            "metric=[zeta,box_iou,mask_iou,class_correlation,class_discriminability]",
+            "method=[grad_cam]",
+        )
 
     return settings
 
 
-def statuses(rows: pd.DataFrame) -> dict[str, set[str]]:
+def statuses_by_metric(rows: pd.DataFrame) -> dict[str, set[str]]:
     return {name: set(part["status"]) for name, part in rows.groupby("metric")}
 
 
 def test_no_label_box_or_mask_is_read_as_a_class_of_another_number_of_classes(
-    net, run, rows, results
+    network_of_classes, run, rows, results
 ):
-    """target=predicted; and a picture names the model's class by its index."""
-    (outcome,) = run(*net(7), "pictures.rows=2")
-    by_metric = statuses(rows([outcome]))
-    assert (by_metric["zeta"], by_metric["box_iou"], by_metric["mask_iou"]) == (
-        {"ok"},
-        {"no_annotation"},
-        {"no_mask"},
-    )
-    assert [name for name in by_metric if "ok" in by_metric[name]] == ["zeta"]
+    """Check target=predicted; a picture calls the model's class by its index."""
+    (outcome,) = run(*network_of_classes(7), "pictures.rows=2")
+    statuses = statuses_by_metric(rows([outcome]))
+    assert statuses["zeta"] == {"ok"}
+    assert statuses["box_iou"] == {"no_annotation"}
+    assert statuses["mask_iou"] == {"no_mask"}
+    assert [metric for metric in statuses if "ok" in statuses[metric]] == ["zeta"]
     (note,) = outcome.lines
     assert "the 10 classes of 'scenes' aren't the 7 of user" in note
     assert "boxes and masks aren't used" in note
     (file,) = results.glob("*/*/pictures/*.npz")
     assert all(name.isdecimal() for name in np.load(file)["class_names"])
-    assert "data.only_correct=false" in failure(run(*net(7), "data.only_correct=true"))
-    assert "has 12 classes and the data set scenes 10" in failure(
-        run(*net(12), "target=each_label")
-    )
-    (as_many,) = run(*net(10), "data.size=12")
-    assert "ok" in statuses(rows([as_many]))["class_correlation"]
-    assert as_many.lines == ()
+
+    message = failure(run(*network_of_classes(7), "data.only_correct=true"))
+    assert "data.only_correct=false" in message
+
+    message = failure(run(*network_of_classes(12), "target=each_label"))
+    assert "has 12 classes and the data set scenes 10" in message
+
+    (outcome,) = run(*network_of_classes(10), "data.size=12")
+    assert "ok" in statuses_by_metric(rows([outcome]))["class_correlation"]
+    assert outcome.lines == ()
 
 
 def test_a_planted_network_is_measured_against_its_truth(run, rows):
-    """In the region network HiResCAM is right, XGrad-CAM's totals are and its places aren't, a map
-    has no totals.
+    """Check the region network.
+
+    HiResCAM is right. XGrad-CAM has the right totals at the wrong places. Saliency has no totals.
     """
     table = rows(run("model=planted_region", *PLANTED)).set_index(["metric", "method"]).sort_index()
     assert set(table["image_id"]) == {f"evaluation-0-{number:06d}" for number in range(3)}
     assert set(table["data"]) == {"planted"}
-    value, status = table["value"], table["status"]
+    value = table["value"]
     assert value["truth_channel_error"][["hires_cam", "xgrad_cam"]].max() < 1e-5
     assert value["truth_correlation", "hires_cam"].min() > 1 - 1e-6
     assert value["truth_rank_agreement", "hires_cam"].min() == 1
     assert value["truth_mass_outside", "hires_cam"].max() < 1e-6
     assert value["truth_mass_outside", "xgrad_cam"].min() > 0.1
+    status = table["status"]
     assert set(status["truth_channel_error", "saliency"]) == {"no_contributions"}
     assert set(status["truth_correlation", "saliency"]) == {"ok"}
 
 
 def test_other_networks_outputs_and_classes_have_no_truth_or_their_own(run, rows):
-    assert set(rows(run("data.size=2", "method=[hires_cam]", TRUTH))["status"]) == {"no_truth"}
-    planted = ("model=planted_and", *PLANTED[:2], "method=[hires_cam]", TRUTH)
-    other = rows(run(*planted, "data.target=each_label"))
-    assert set(other["target_class"].astype(int)) == {0, 1}
-    of_the_other = other[
-        (other["target_class"].astype(int) == 1) & (other["metric"] == "truth_channel_error")
-    ]
-    assert of_the_other["value"].max() < 1e-5  # its logit is linear in cyan
-    probability = rows(run(*planted, "model.output=probability"))
-    assert set(probability[probability["model"] == "planted_and+probability"]["status"]) == {
-        "no_truth"
-    }
+    table = rows(run("data.size=2", "method=[hires_cam]", TRUTH))
+    assert set(table["status"]) == {"no_truth"}
+
+    planted = (
+        "model=planted_and",
+        "model.weights=default",
+        "data.size=3",
+        "method=[hires_cam]",
+        TRUTH,
+    )
+    table = rows(run(*planted, "data.target=each_label"))
+    target_class = table["target_class"].astype(int)
+    assert set(target_class) == {0, 1}
+    errors = table[(target_class == 1) & (table["metric"] == "truth_channel_error")]
+    assert errors["value"].max() < 1e-5  # the logit of class 1 is linear in cyan
+
+    table = rows(run(*planted, "model.output=probability"))
+    probability_rows = table[table["model"] == "planted_and+probability"]
+    assert set(probability_rows["status"]) == {"no_truth"}
 
 
 def test_a_planted_network_takes_its_own_images_where_no_others_are_chosen(run):
     config = plain(configuration(["model=planted_and", "data.size=7"]))
-    assert (config["data"]["kind"], config["data"]["size"], config["target"]) == (
-        "planted",
-        7,
-        "label",
-    )
+    assert config["data"]["kind"] == "planted"
+    assert config["data"]["size"] == 7
+    assert config["target"] == "label"
     for name in BUILDERS:
         file = conf_folder() / "data_model" / f"scenes_{name}.yaml"
         assert file.read_text() == "# @package _global_\ndefaults:\n  - planted_images\n"
     with pytest.raises(BenchError, match="There is no folder /nowhere"):
-        run("model=planted_and", "data=folder", "data.root=/nowhere", *PLANTED[:2])
+        run(
+            "model=planted_and",
+            "data=folder",
+            "data.root=/nowhere",
+            "model.weights=default",
+            "data.size=3",
+        )
 
 
 def test_photographs_without_labels_are_explained_by_what_is_predicted(
     run, rows, job, tmp_path, results
 ):
-    """And are called by the network's own names, where they go by `model.classes` too."""
-    photos = pictures(tmp_path / "photos", "a.jpg", "2020/b.jpg")
+    """Check also the names of their classes: the network's own, or those of `model.classes`."""
+    photos = write_images(tmp_path / "photos", "a.jpg", "2020/b.jpg")
     (outcome,) = run(*photos, "pictures.gallery=null", "pictures.rows=2")
     assert outcome.failure is None
-    assert (outcome.config["target"], len(rows([outcome])["image_id"].unique())) == ("predicted", 2)
+    assert outcome.config["target"] == "predicted"
+    assert rows([outcome])["image_id"].nunique() == 2
     assert "the images of 'folder' have no labels (a.jpg lies in no folder" in outcome.lines[0]
     assert outcome.facts.models["scenes_vgg"].classes[3] == "digit 3"
     assert outcome.facts.data["folder"].notes == [outcome.lines[0], "EXIF orientations are applied"]
     (gallery,) = results.glob("*/*/gallery/*.parquet")
     assert set(pd.read_parquet(gallery)["target_name"]) <= {f"digit {digit}" for digit in range(10)}
-    assert "have no labels (a.jpg lies in no folder); set target=predicted, or" in failure(
-        run(*photos, "target=label")
-    )
-    labelled = job(*pictures(tmp_path / "more", "digit 3/a.jpg", "7/b.jpg"))
-    assert (labelled.target, labelled.labels, labelled.shares_classes) == (
-        "label",
-        {0: (7,), 1: (3,)},
-        True,
-    )
+
+    message = failure(run(*photos, "target=label"))
+    assert "have no labels (a.jpg lies in no folder); set target=predicted, or" in message
+
+    labelled_job = job(*write_images(tmp_path / "more", "digit 3/a.jpg", "7/b.jpg"))
+    assert labelled_job.target == "label"
+    assert labelled_job.labels == {0: (7,), 1: (3,)}
+    assert labelled_job.shares_classes is True
+
     (tmp_path / "names.txt").write_text("\n".join(f"number {digit}" for digit in range(10)))
-    named = job(*photos, f"model.classes={tmp_path}/names.txt")
-    assert named.class_names[3] == "number 3"
-    assert Keys(named).common == Keys(job(*photos)).common  # names decide no value
+    named_job = job(*photos, f"model.classes={tmp_path}/names.txt")
+    assert named_job.class_names[3] == "number 3"
+    # Names of classes don't change values.
+    assert Keys(named_job).common == Keys(job(*photos)).common
 
 
 def test_a_network_that_draws_runs_by_fixed_draws(run, rows, tmp_path):
@@ -360,8 +402,9 @@ def test_a_network_that_draws_runs_by_fixed_draws(run, rows, tmp_path):
         f"model.architecture={tmp_path}/drawing.py:build",
         "model.resize=32",
         "model.crop=32",
+        "method=[grad_cam]",
+        "metric=[sensitivity_error]",
     )
-    network += ("method=[grad_cam]", "metric=[sensitivity_error]")
     assert "model.draw=0,1,2" in failure(run(*network))
     table = rows(run(*network, "model.draw=range(0,3)"))
     assert {*table["model"]} == {"user+draw0", "user+draw1", "user+draw2"}

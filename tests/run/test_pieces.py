@@ -1,5 +1,6 @@
-"""The runner's small parts, each alone: shards, sizes, devices, files, padding, and the memory that
-a run keeps.
+"""Unit tests of the runner's small parts.
+
+They are shards, sizes, devices, padding, and the memory that a run keeps.
 """
 
 import os
@@ -33,7 +34,8 @@ def test_shards_keep_the_order_and_lose_nothing():
 
 def test_sizes():
     sizes = {"1GiB": 2**30, "512 MiB": 2**29, "2GB": 2 * 10**9, 4096: 4096, "1.5KiB": 1536}
-    assert {text: bytes_of(text) for text in sizes} == sizes
+    for text, size in sizes.items():
+        assert bytes_of(text) == size
     for text in ("much", "1XB", "-1GiB", "0", "1..5GiB"):
         with pytest.raises(BenchError, match="Invalid size"):
             bytes_of(text)
@@ -55,51 +57,51 @@ DEVICES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "gpus", "meant"), DEVICES)
-def test_the_device_that_a_name_means(monkeypatch, name, gpus, meant):
-    """On a machine with as many GPUs: a device, or one sentence."""
+@pytest.mark.parametrize(("name", "gpus", "expected"), DEVICES)
+def test_the_device_that_a_name_means(monkeypatch, name, gpus, expected):
+    """Check the device, or the message, on a machine with the given number of GPUs."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    if meant.startswith(("cpu", "cuda")):
-        assert str(Device.of(DeviceSettings(name=name, **DEVICE)).device) == meant
+    settings = DeviceSettings(name=name, **DEVICE)
+    wrong_precision = DEVICE | {"precision": "fp31"}
+    if expected.startswith(("cpu", "cuda")):
+        assert str(Device.of(settings).device) == expected
         with pytest.raises(BenchError, match="fp32"):
-            Device.of(DeviceSettings(**{**DEVICE, "name": name, "precision": "fp31"}))
+            Device.of(DeviceSettings(name=name, **wrong_precision))
     else:
-        with pytest.raises(BenchError, match=meant):
-            Device.of(DeviceSettings(name=name, **DEVICE))
+        with pytest.raises(BenchError, match=expected):
+            Device.of(settings)
 
 
 def test_another_gpu_becomes_the_current_one(monkeypatch):
-    """Events and streams that no device is named for are the current device's."""
-    made: list[torch.device] = []
-    monkeypatch.setattr(torch.cuda, "set_device", made.append)
+    """Check the current device: events and streams without a device belong to it."""
+    current_devices: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", current_devices.append)
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *_, **__: None)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for device in (torch.device("cuda", 1), torch.device("cpu")):
         Device(device, "fp32", "fp32", 1, None, deterministic=True).prepare()
-    assert made == [torch.device("cuda", 1)]
+    assert current_devices == [torch.device("cuda", 1)]
 
 
 def test_padding_repeats_the_last_row_and_trimming_takes_it_off_again():
-    notes = tuple(Annotation(torch.tensor([row]), torch.zeros(1, 4)) for row in range(3))
-    batch = Batch(
-        torch.arange(3.0).view(3, 1, 1, 1), ("a", "b", "c"), torch.tensor([4, 5, 6]), notes
-    )
-    full = batch.repeated(5)
-    assert full.images.flatten().tolist() == [0, 1, 2, 2, 2]
-    assert full.image_ids == ("a", "b", "c", "c", "c")
-    assert full.targets.tolist() == [4, 5, 6, 6, 6]
-    assert [int(note.labels) for note in full.annotations] == [0, 1, 2, 2, 2]
-    # two values of five rows
-    part = {
-        "image_id": np.array([*"abccc"] * 2),
-        "value": np.arange(10.0),
-    }
+    annotations = tuple(Annotation(torch.tensor([row]), torch.zeros(1, 4)) for row in range(3))
+    images = torch.arange(3.0).view(3, 1, 1, 1)
+    batch = Batch(images, ("a", "b", "c"), torch.tensor([4, 5, 6]), annotations)
+
+    padded = batch.repeated(5)
+    assert padded.images.flatten().tolist() == [0, 1, 2, 2, 2]
+    assert padded.image_ids == ("a", "b", "c", "c", "c")
+    assert padded.targets.tolist() == [4, 5, 6, 6, 6]
+    assert [int(annotation.labels) for annotation in padded.annotations] == [0, 1, 2, 2, 2]
+
+    # two values of each of five rows
+    part = {"image_id": np.array([*"abccc"] * 2), "value": np.arange(10.0)}
     assert trimmed(part, 5, 3)["value"].tolist() == [0, 1, 2, 5, 6, 7]
 
 
 MIB = 2**20
-FEW = 16  # pages; 64 MiB are 16,384, or 32 where the system hands out large ones
+FEW = 16  # page faults; 64 MiB are 16,384 pages, or 32 on a system with large pages
 SCRIPT = f"""
 import resource, sys
 {{before}}
@@ -109,35 +111,41 @@ def fault():
     torch.ones({64 * MIB // 4})
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 fault()
-print(min(fault() for _ in range(20)))  # a small object may lie in the first freed blocks, which then are too small
+# If a small object lies in a freed block, the block is too small for the next tensor.
+print(min(fault() for _ in range(20)))
 """
-# as a run
+# A run begins with this call.
 KEEP = "import torch; from axiom_bench import environment; environment.keep_freed_memory()"
-glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone is set")
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is set")
 
 
-def faults(before: str) -> int:
-    """Pages that a block of 64 MiB asks the system for although one like it was freed just
-    before.
+def page_faults(before: str) -> int:
+    """Return the pages that a block of 64 MiB needs from the system after `before`.
+
+    A block of the same size was freed just before.
     """
-    clean = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("MALLOC_", "GLIBC_"))
-    }
-    command = [sys.executable, "-c", SCRIPT.format(before=before)]
-    return int(
-        subprocess.run(command, env=clean, capture_output=True, text=True, check=True).stdout
+    environment = {}
+    for name, value in os.environ.items():
+        if not name.startswith(("MALLOC_", "GLIBC_")):
+            environment[name] = value
+    process = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(before=before)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
+    return int(process.stdout)
 
 
 @glibc
 @pytest.mark.slow
 def test_a_run_takes_freed_memory_again_and_a_notebook_is_left_alone():
-    assert faults("") > FEW
-    assert faults("import axiom_bench") > FEW
-    assert faults(KEEP) <= FEW
-    assert faults(f"{KEEP}; environment.return_freed_memory()") > FEW  # as its report
+    assert page_faults("") > FEW
+    assert page_faults("import axiom_bench") > FEW
+    assert page_faults(KEEP) <= FEW
+    # A run ends with this call, before its report.
+    assert page_faults(f"{KEEP}; environment.return_freed_memory()") > FEW
 
 
 @glibc

@@ -1,5 +1,6 @@
-"""protocol=NAME: what it fixes, what wins over what, what the run says of differences, and that
-keys stay.
+"""Tests of `protocol=NAME`: the settings that it fixes, and those that win over it.
+
+A run lists its differences from the protocol. A protocol doesn't change the keys of values.
 """
 
 import json
@@ -36,23 +37,25 @@ def differences(*overrides):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_names_its_paper_code_and_every_parameter(name):
-    """Every parameter, so that another default of a metric changes no protocol."""
-    config, file = config_of(f"protocol={name}"), read_yaml(conf_folder() / f"protocol/{name}.yaml")
-    about = config["protocol"]
-    assert (about["name"], about["differences"], config["run"]) == (name, [], "default")
-    assert about["reference"] in bibliography()
-    assert {"title", "code", "paper_vs_code", "not_covered"} < set(about)
-    params = {
-        metric: entry["params"] for metric, entry in config["metric"].items() if entry["params"]
-    }
-    assert {metric: entry["params"] for metric, entry in file["metric"].items()} == params
+    """Check every parameter, so that a new default of a metric changes no protocol."""
+    config = config_of(f"protocol={name}")
+    file = read_yaml(conf_folder() / f"protocol/{name}.yaml")
+    protocol = config["protocol"]
+    assert protocol["name"] == name
+    assert protocol["differences"] == []
+    assert config["run"] == "default"
+    assert protocol["reference"] in bibliography()
+    assert {"title", "code", "paper_vs_code", "not_covered"} < set(protocol)
+    params_in_file = {metric: entry["params"] for metric, entry in file["metric"].items()}
+    params = {metric: entry["params"] for metric, entry in config["metric"].items()}
+    assert params_in_file == {metric: values for metric, values in params.items() if values}
     assert {"target", "normalise"} < set(file)
     assert file["model"]["output"] == config["model"]["output"] == "logits"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_protocol_runs_on_the_embedded_default(name, tmp_path):
-    """Offline, whatever size and layers its paper's networks have."""
+    """Check a run without a download, whatever size and layers the paper's networks have."""
     code, lines = benchmark([f"protocol={name}", "model=scenes_vgg", *FEW, f"results={tmp_path}"])
     assert code == 0, lines
     assert (tmp_path / "quick/scenes_vgg/report.html").is_file()
@@ -62,26 +65,23 @@ def test_the_command_line_wins_and_the_run_says_what_differs():
     assert differences(
         "metric.box_iou.params.fraction=0.2", "target=each_label", "metric=[box_iou,zeta]"
     ) == [
-        *(
-            "metric.top1_loc isn't computed",
-            "metric.top5_loc isn't computed",
-            "target is each_label, not label",
-        ),
+        "metric.top1_loc isn't computed",
+        "metric.top5_loc isn't computed",
+        "target is each_label, not label",
         "metric.box_iou.params.fraction is 0.2, not 0.15",
     ]
     assert differences(*PHOTOGRAPHS, "model.layer=features.20", "model.resize=null") == [
-        *("model.layer is features.20, not features.29", "model.resize is null, not [224, 224]"),
+        "model.layer is features.20, not features.29",
+        "model.resize is null, not [224, 224]",
     ]
 
 
 def test_it_wins_over_the_experiment_and_leaves_methods_and_networks():
-    config, plain = (
-        config_of("protocol=gradcam2017", "experiment=truth"),
-        config_of("experiment=truth"),
-    )
+    config = config_of("protocol=gradcam2017", "experiment=truth")
+    config_without_protocol = config_of("experiment=truth")
     assert [*config["metric"]] == ["box_iou", "top1_loc", "top5_loc"]
-    assert (config["method"], config["data"]) == (plain["method"], plain["data"])
-    assert config["model"] == plain["model"]
+    for key in ("method", "data", "model"):
+        assert config[key] == config_without_protocol[key]
 
 
 def test_a_named_network_has_the_papers_layer_and_size():
@@ -91,7 +91,8 @@ def test_a_named_network_has_the_papers_layer_and_size():
         ("resnet18", "default"),
     ):
         model = config_of("protocol=gradcam2017", f"model={name}", *PHOTOGRAPHS[1:])["model"]
-        assert (model["layer"], model["resize"]) == (layer, [224, 224])
+        assert model["layer"] == layer
+        assert model["resize"] == [224, 224]
 
 
 def test_a_protocol_of_ones_own(tmp_path):
@@ -103,21 +104,31 @@ def test_a_protocol_of_ones_own(tmp_path):
 
 
 def test_values_are_those_of_the_same_parameters_without_it(tmp_path, capsys):
-    """And the page says whose protocol it is, and what differs."""
+    """Check also that the page contains the protocol's paper and the differences."""
     shared = (*FEW, "model=scenes_vgg", f"results={tmp_path}", "run=one")
-    changed = ("metric.top5_loc.params.iou=0.3",)
-    assert benchmark(["protocol=gradcam2017", *changed, *shared])[0] == 0
+    changed = "metric.top5_loc.params.iou=0.3"
+
+    code, _ = benchmark(["protocol=gradcam2017", changed, *shared])
+
+    assert code == 0
     page = unescape((tmp_path / "quick/one/report.html").read_text())
     assert "gradcam2017 (Selvaraju et al. 2017, arXiv:1610.02391): 1 setting differs" in page
     assert "metric.top5_loc.params.iou is 0.3, not 0.5" in page
     assert "ramprs/grad-cam" in page
     manifest = json.loads((tmp_path / "quick/one/manifest.json").read_text())
     assert manifest["protocol"]["differences"] == ["metric.top5_loc.params.iou is 0.3, not 0.5"]
-    of_metrics = read_yaml(conf_folder() / "protocol/gradcam2017.yaml")["metric"]
-    params = [f"metric.{name}.params.{key}={value}" for name, entry in of_metrics.items()
-              for key, value in entry["params"].items() if f"{name}.params.{key}" not in changed[0]]  # fmt: skip
+
+    metrics = read_yaml(conf_folder() / "protocol/gradcam2017.yaml")["metric"]
+    params = []
+    for name, entry in metrics.items():
+        for key, value in entry["params"].items():
+            if f"{name}.params.{key}" not in changed:
+                params.append(f"metric.{name}.params.{key}={value}")
+    chosen = f"metric=[{','.join(metrics)}]"
     capsys.readouterr()
-    chosen = f"metric=[{','.join(of_metrics)}]"
-    assert benchmark([chosen, "target=label", *params, *changed, *shared])[0] == 0
+
+    code, _ = benchmark([chosen, "target=label", *params, changed, *shared])
+
+    assert code == 0
     assert "nothing was computed" in capsys.readouterr().out
     assert "Protocol" not in (tmp_path / "quick/one/report.html").read_text()

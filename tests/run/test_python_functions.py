@@ -1,5 +1,6 @@
-"""`explain`, `evaluate`, `check` and `trace` in Python: which images and classes they take, and
-what they warn of.
+"""Tests of the images and classes that `explain`, `evaluate`, `check` and `trace` take in Python.
+
+They also check the warnings about images and maps.
 """
 
 import warnings
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench.notes import ZeroMaps
 
-METHODS, METRICS = ["grad_cam"], ["sensitivity_error"]
+METHODS = ["grad_cam"]
+METRICS = ["sensitivity_error"]
 SIDE = 96
 
 
@@ -26,21 +28,21 @@ def network() -> nn.Module:
 @pytest.fixture(autouse=True)
 def photo(tmp_path, monkeypatch) -> Image.Image:
     monkeypatch.chdir(tmp_path)
-    image = Image.fromarray(
-        np.random.default_rng(0).integers(0, 256, (80, SIDE, 3), dtype=np.uint8)
-    )
+    values = np.random.default_rng(0).integers(0, 256, (80, SIDE, 3), dtype=np.uint8)
+    image = Image.fromarray(values)
     image.save("photo.png")
     return image
 
 
 def pixels(*shape: int) -> Tensor:
-    """In 0 to 1."""
+    """Return random pixels of 0 to 1, without a shape two images."""
     return torch.rand(shape or (2, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(0))
 
 
 class Classifier(nn.Module):
-    """Two convolved maps, of which the scores depend on the mean alone. sign: of all weights of its
-    last layer.
+    """A network whose scores depend only on the means of its activations.
+
+    All weights of its last layer have the given sign.
     """
 
     def __init__(self, outputs: int = 3, more: int = 0, sign: float = 1.0) -> None:
@@ -64,12 +66,10 @@ class Probability(Classifier):
         return super().forward(image).sigmoid()[:, 0]
 
 
-# `evaluate` takes batches of tensors
-ALL, PHOTOGRAPHS = (
-    ("explain", "check", "evaluate"),
-    ("explain", "check"),
-)
-TAKEN = {  # the functions that take it, the model or None for the network, images and targets
+ALL = ("explain", "check", "evaluate")
+PHOTOGRAPHS = ("explain", "check")  # `evaluate` takes only batches of tensors
+# The functions that take the images, the model (or None for `network`), images and targets.
+CASES = {
     "a tensor": (ALL, None, pixels(), None),
     "a name, and a list of classes": (ALL, "scenes_resnet", pixels(), [1, 2]),
     "a tensor of classes": (ALL, None, pixels(), torch.tensor([1, 2])),
@@ -89,21 +89,17 @@ TAKEN = {  # the functions that take it, the model or None for the network, imag
 }
 
 
-@pytest.mark.parametrize("name", TAKEN)
+@pytest.mark.parametrize("name", CASES)
 def test_check_takes_what_explain_and_evaluate_take(network, name):
-    functions, model, images, targets = TAKEN[name]
+    functions, model, images, targets = CASES[name]
     model = model or network
     with warnings.catch_warnings(action="ignore"):
         maps = ab.explain(model, None, images, METHODS, targets)
         for layer in (None, maps.layer):
             answers = ab.check(model, layer, images, targets)
-            assert {answer.question for answer in answers} >= {
-                "deterministic",
-                "outputs",
-                "layer",
-                "input",
-            }
-            assert ("labels" in {answer.question for answer in answers}) == (targets is not None)
+            questions = {answer.question for answer in answers}
+            assert questions >= {"deterministic", "outputs", "layer", "input"}
+            assert ("labels" in questions) == (targets is not None)
         if "evaluate" in functions:
             values = ab.evaluate(model, None, [(images, targets)], METHODS, METRICS)
             assert len(values) == len(maps["grad_cam"])
@@ -111,18 +107,21 @@ def test_check_takes_what_explain_and_evaluate_take(network, name):
 
 def test_check_preprocesses_a_photograph_as_explain_does(network, photo):
     for form in (photo, "photo.png"):
-        (of_input,) = (each for each in ab.check(network, None, form) if each.question == "input")
-        assert of_input.level == "ok"
-        assert "values from -1.9" in of_input.sentence
-    halves = ab.check(
-        network, None, photo, preprocessing=lambda image: network.loaded.preprocessing(image) / 2
-    )
-    assert any("values from -0.9" in each.sentence for each in halves)
+        answers = [answer for answer in ab.check(network, None, form) if answer.question == "input"]
+        (answer,) = answers
+        assert answer.level == "ok"
+        assert "values from -1.9" in answer.sentence
+
+    def halve(image: Image.Image) -> Tensor:
+        return network.loaded.preprocessing(image) / 2
+
+    answers = ab.check(network, None, photo, preprocessing=halve)
+    assert any("values from -0.9" in answer.sentence for answer in answers)
 
 
-def sentences(network: nn.Module, images: Tensor) -> list[list[str]]:
-    """Of each function, those about pixels."""
-    found = []
+def sentences_about_pixels(network: nn.Module, images: Tensor) -> list[list[str]]:
+    """Return the warnings about pixels of each of four functions, and the notes of `check`."""
+    sentences = []
     for function in (
         lambda: ab.explain(network, None, images, METHODS),
         lambda: ab.trace(network, "layer4", images),
@@ -131,52 +130,57 @@ def sentences(network: nn.Module, images: Tensor) -> list[list[str]]:
     ):
         with warnings.catch_warnings(record=True, action="always") as caught:
             function()
-        found.append(
-            [str(warning.message) for warning in caught if "pixels" in str(warning.message)]
-        )
+        messages = [str(warning.message) for warning in caught]
+        sentences.append([message for message in messages if "pixels" in message])
     with warnings.catch_warnings(action="error"):
         answers = ab.check(network, None, images)
-    found.append(
-        [each.sentence for each in answers if each.question == "input" and each.level == "note"]
-    )
-    return found
+    answers = [answer for answer in answers if answer.question == "input"]
+    sentences.append([answer.sentence for answer in answers if answer.level == "note"])
+    return sentences
 
 
-@pytest.mark.parametrize(("images", "scale"), [
-    (pixels(), "0 to 1 "),
-    (pixels() * 0.4, "0 to 1 "),  # dark
-    (pixels() * 1.1 - 0.05, "0 to 1 "),  # beyond black and white, as a bicubic resize leaves them
-    (pixels()[:, :1].expand(-1, 3, -1, -1), "0 to 1 "),
-    ((pixels() * 255).round(), "0 to 255 "),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("images", "scale"),
+    [
+        (pixels(), "0 to 1 "),
+        (pixels() * 0.4, "0 to 1 "),  # dark
+        # darker than black and brighter than white, which a bicubic resize can produce
+        (pixels() * 1.1 - 0.05, "0 to 1 "),
+        (pixels()[:, :1].expand(-1, 3, -1, -1), "0 to 1 "),
+        ((pixels() * 255).round(), "0 to 255 "),
+    ],
+)
 def test_pixels_without_the_known_normalisation_are_noted_once_and_the_advice_works(
     network, images, scale
 ):
-    for listed in sentences(network, images):
-        (sentence,) = listed
+    white = 1 if scale == "0 to 1 " else 255
+    expected = (images / white - 0.5) / 0.25
+    for sentences in sentences_about_pixels(network, images):
+        (sentence,) = sentences
         assert f"as pixels of {scale}do" in sentence
         assert "normalised by its mean and standard deviation" in sentence
         advice = sentence.partition("; give ")[2].removesuffix(".")
         before = images.clone()
-        mended = eval(advice, {"model": network, "images": images})
-        torch.testing.assert_close(
-            mended, (images / (1 if scale == "0 to 1 " else 255) - 0.5) / 0.25
-        )
+        normalised = eval(advice, {"model": network, "images": images})
+        torch.testing.assert_close(normalised, expected)
         assert torch.equal(images, before)
-    assert sentences(network, mended) == [[]] * 5
+    assert sentences_about_pixels(network, normalised) == [[]] * 5
 
 
-@pytest.mark.parametrize(("settings", "images"), [
-    ({}, (pixels() - 0.5) / 0.25),
-    ({}, ((140 + 40 * pixels()).round() / 255 - 0.5) / 0.25),  # a pale picture
-    ({}, torch.zeros(2, 3, SIDE, SIDE)),
-    ({}, torch.full((2, 3, SIDE, SIDE), 0.7)),
-    ({}, pixels() * 0.09),  # a normalised picture of little contrast
-    ({"mean": [0, 0, 0], "std": [1, 1, 1]}, pixels()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "images"),
+    [
+        ({}, (pixels() - 0.5) / 0.25),
+        ({}, ((140 + 40 * pixels()).round() / 255 - 0.5) / 0.25),  # a pale picture
+        ({}, torch.zeros(2, 3, SIDE, SIDE)),
+        ({}, torch.full((2, 3, SIDE, SIDE), 0.7)),
+        ({}, pixels() * 0.09),  # a normalised picture of little contrast
+        ({"mean": [0, 0, 0], "std": [1, 1, 1]}, pixels()),
+    ],
+)
 def test_normalised_images_are_not_noted(settings, images):
     network = ab.load_model("scenes_resnet", **settings)
-    assert sentences(network, images) == [[]] * 5
+    assert sentences_about_pixels(network, images) == [[]] * 5
 
 
 def test_a_network_of_bytes_takes_them_and_no_pixels_of_0_to_1():
@@ -195,24 +199,23 @@ def test_pixels_of_a_network_whose_normalisation_nobody_knows_are_not_noted(netw
         ab.explain(network, None, Image.new("RGB", (SIDE, SIDE), (150, 160, 170)), METHODS)
 
 
-def both(logits: Tensor) -> Tensor:
-    return torch.stack([-logits, logits], 1).flatten(1)
-
-
 @pytest.mark.parametrize("network", [Classifier(1, sign=-1.0), Probability(1, sign=-1.0)])
 def test_maps_of_one_logit_that_are_zero_name_the_output_that_has_two_classes(network):
     with pytest.warns(ZeroMaps, match="output=both.*def both.*class 0") as caught:
         assert not ab.explain(network, None, pixels(), METHODS)["grad_cam"].any()
-    source = next(str(each.message) for each in caught if "def both" in str(each.message))
+
+    messages = [str(warning.message) for warning in caught]
+    message = next(message for message in messages if "def both" in message)
+    source = message[message.index("def both") : message.index(", and explain")]
     names = {"torch": torch}
-    exec(source[source.index("def both") : source.index(", and explain")], names)
+    exec(source, names)
     maps = ab.explain(network, None, pixels(), METHODS, targets=0, output=names["both"])
     assert maps["grad_cam"].flatten(1).any(1).all()
     with pytest.raises(ab.BenchError, match=r"Invalid target 1; .*def both"):
         ab.explain(network, None, pixels(), METHODS, targets=1)
 
 
-OF_ONE_LOGIT = """
+NETWORK_OF_ONE_LOGIT = """
 import torch
 from torch import nn
 
@@ -227,40 +230,44 @@ def both(logits):
 
 
 def test_names_of_two_classes_of_one_logit_are_answered_with_the_output_that_has_them():
-    Path("net.py").write_text(OF_ONE_LOGIT)
+    Path("net.py").write_text(NETWORK_OF_ONE_LOGIT)
     settings = {
         "architecture": "net.py:build",
         "weights": "as_built",
         "resize": [32, 32],
         "layer": "0",
     }
-    with pytest.raises(
-        ab.BenchError, match=r"names 2 classes, and .* 1 logits. To explain both .*def both"
-    ):
+
+    sentence = r"names 2 classes, and .* 1 logits. To explain both .*def both"
+    with pytest.raises(ab.BenchError, match=sentence):
         ab.load_model("user", **settings, classes=["cat", "dog"])
+
     network = ab.load_model("user", **settings)
-    with pytest.raises(
-        ab.BenchError, match=r"no class 'dog' .*its one class is 0. To explain both"
-    ):
+    sentence = r"no class 'dog' .*its one class is 0. To explain both"
+    with pytest.raises(ab.BenchError, match=sentence):
         ab.explain(network, "0", pixels(), METHODS, targets="dog")
+
     network = ab.load_model("user", **settings, classes=["cat", "dog"], output="net.py:both")
     assert ab.explain(network, "0", pixels(), METHODS, targets="dog").classes == ("cat", "dog")
 
 
 def test_all_maps_zero_is_a_warning_in_python():
-    with pytest.warns(
-        UserWarning,
-        match="All maps at the layer 'features.1' are zero; choose another layer or class",
-    ):
+    sentence = "All maps at the layer 'features.1' are zero; choose another layer or class"
+    with pytest.warns(UserWarning, match=sentence):
         ab.explain(Classifier(2, sign=-1.0), None, pixels(), METHODS)
 
 
-@pytest.mark.parametrize("function", [
-    lambda network: ab.explain(network, None, pixels(), METHODS),
-    lambda network: ab.evaluate(network, None, [(pixels(), None)], METHODS, METRICS),
-])  # fmt: skip
+def explain(network: nn.Module) -> None:
+    ab.explain(network, None, pixels(), METHODS)
+
+
+def evaluate(network: nn.Module) -> None:
+    ab.evaluate(network, None, [(pixels(), None)], METHODS, METRICS)
+
+
+@pytest.mark.parametrize("function", [explain, evaluate])
 def test_a_last_layer_of_zeros_is_named(function):
-    """As torchvision builds its vision transformers."""
+    """Check a last layer of zeros, which torchvision's vision transformers have at first."""
     network = Classifier()
     nn.init.zeros_(network.head.weight)
     with pytest.warns(UserWarning, match="all weights of 'head' are zero, .*weights='default'"):

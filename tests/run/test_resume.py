@@ -1,4 +1,7 @@
-"""What is done stays done: a repeated run, changed inputs, several commands on one run folder."""
+"""Tests that a run computes nothing again that is already stored.
+
+They repeat a run, change its inputs, and start several commands on one run folder.
+"""
 
 import io
 import json
@@ -16,33 +19,33 @@ from axiom_bench.records import artefacts, record_files, running
 from axiom_bench.run import shards
 from tests.faults.runs import wait_until
 
-from .conftest import failure, module_of
-
-RECORDS = "quick/default/records"
+from .conftest import RUN, failure, write_module
 
 
-def written(results: Path) -> dict[str, int]:
-    """Every record file with the moment it was written."""
-    return {
-        path.name: path.stat().st_mtime_ns
-        for path in (results / "quick/default/records").glob("*.parquet")
-    }
+def record_paths(results: Path) -> list[Path]:
+    return sorted((results / RUN / "records").glob("*.parquet"))
 
 
-def computed(results: Path, before: dict[str, int]) -> list[dict[str, set[str]]]:
-    """What was computed since: {method: metrics} of each new record file. The others are as they
-    were.
+def record_times(results: Path) -> dict[str, int]:
+    """Return the time at which each record file was written."""
+    return {path.name: path.stat().st_mtime_ns for path in record_paths(results)}
+
+
+def computed_since(results: Path, before: dict[str, int]) -> list[dict[str, set[str]]]:
+    """Return `{method: metrics}` of each record file that is new since `before`.
+
+    Check also that the earlier files are unchanged.
     """
-    after = written(results)
-    assert {name: when for name, when in after.items() if name in before} == before
-    folder = results / "quick/default"
-    files = (
-        record_files.open_file(folder, f"records/{name}")[0] for name in after if name not in before
-    )
-    return [{method: set(metrics) for method, metrics in file.values.items()} for file in files]
+    after = record_times(results)
+    assert {name: time for name, time in after.items() if name in before} == before
+    computed = []
+    for name in after:
+        if name not in before:
+            file, *_ = record_files.open_file(results / RUN, f"records/{name}")
+            computed.append({method: set(metrics) for method, metrics in file.values.items()})
+    return computed
 
 
-BOTH = ("grad_cam", "xgrad_cam")
 ERRORS = {"sensitivity_error", "confidence_drop"}
 
 
@@ -53,49 +56,56 @@ ERRORS = {"sensitivity_error", "confidence_drop"}
         ("method=[grad_cam,xgrad_cam,uniform]", {"uniform": ERRORS}),
         (
             "metric=[sensitivity_error,confidence_drop,zeta,box_iou]",
-            {name: {"box_iou"} for name in BOTH},
+            {"grad_cam": {"box_iou"}, "xgrad_cam": {"box_iou"}},
         ),
         ("metric=[sensitivity_error,confidence_drop,zeta,epsilon]", {"-": {"epsilon"}}),
-        ("++metric.confidence_drop.params.fill=zero", {name: {"confidence_drop"} for name in BOTH}),
+        (
+            "++metric.confidence_drop.params.fill=zero",
+            {"grad_cam": {"confidence_drop"}, "xgrad_cam": {"confidence_drop"}},
+        ),
         (
             "method=[grad_cam,uniform] metric=[sensitivity_error,zeta,box_iou]",
             {"grad_cam": {"box_iou"}, "uniform": {"sensitivity_error", "box_iou"}},
         ),
     ],
 )
-def test_what_is_missing_is_computed_and_nothing_else(run, ran, rows, results, overrides, missing):
-    ran()
-    before = written(results)
-    outcomes = run(*overrides.split())
-    assert computed(results, before) == [missing] * 3
-    later = rows(outcomes)
+def test_what_is_missing_is_computed_and_nothing_else(
+    run, copied_run, rows, results, overrides, missing
+):
+    copied_run()
+    before = record_times(results)
+
+    resumed = run(*overrides.split())
+
+    assert computed_since(results, before) == [missing] * 3
+    resumed_rows = rows(resumed)
     shutil.rmtree(results)
-    pd.testing.assert_frame_equal(later, rows(run(*overrides.split())), check_exact=True)
+    fresh_rows = rows(run(*overrides.split()))
+    pd.testing.assert_frame_equal(resumed_rows, fresh_rows, check_exact=True)
 
 
-# both ask for the same 16 passes of each image
-DELETIONS = ("metric=[single_deletion,non_sensitivity]",)
+# Both metrics need the same 16 forward passes of each image.
+DELETIONS = "metric=[single_deletion,non_sensitivity]"
 
 
 def passes_per_row(outcomes):
-    """The forward passes that a run of one job has computed, for each row of its batches."""
+    """Return the forward passes of a run of one job, per row of its batches."""
     (outcome,) = outcomes
     return outcome.computed.passes["trunk_forward"] / outcome.computed.passes["head_backward"]
 
 
 @pytest.mark.slow
 def test_an_added_method_or_metric_repeats_no_pass_that_depends_on_no_method(
-    run, ran, rows, results
+    run, copied_run, rows, results
 ):
-    first = ran("method=[grad_cam]", *DELETIONS)
+    first = copied_run("method=[grad_cam]", DELETIONS)
     assert passes_per_row(first) > 2
-    added = run("method=[grad_cam,xgrad_cam]", *DELETIONS)
-    assert passes_per_row(added) == 1  # the traces
-    later = rows(added)
+    resumed = run("method=[grad_cam,xgrad_cam]", DELETIONS)
+    assert passes_per_row(resumed) == 1  # the traces
+    resumed_rows = rows(resumed)
     shutil.rmtree(results)
-    pd.testing.assert_frame_equal(
-        later, rows(run("method=[grad_cam,xgrad_cam]", *DELETIONS)), check_exact=True
-    )
+    fresh_rows = rows(run("method=[grad_cam,xgrad_cam]", DELETIONS))
+    pd.testing.assert_frame_equal(resumed_rows, fresh_rows, check_exact=True)
 
 
 @pytest.mark.slow
@@ -109,8 +119,8 @@ def test_an_added_method_or_metric_repeats_no_pass_that_depends_on_no_method(
         ("report.compare=grad_cam", False),
     ],
 )
-def test_kept_answers_are_those_of_the_same_passes(run, ran, change, repeats):
-    ran("method=[grad_cam]", "metric=[single_deletion]")
+def test_kept_answers_are_those_of_the_same_passes(run, copied_run, change, repeats):
+    copied_run("method=[grad_cam]", "metric=[single_deletion]")
     added = run("method=[grad_cam,xgrad_cam]", "metric=[single_deletion]", change)
     assert (passes_per_row(added) > 2) == repeats
 
@@ -119,40 +129,41 @@ def test_kept_answers_are_those_of_the_same_passes(run, ran, change, repeats):
 def test_answers_are_kept_by_commands_without_users_own_code_only(
     run, results, tmp_path, monkeypatch
 ):
-    module_of(
-        tmp_path, "users_only_cam", "def cam(trace):\n    return trace.gradients\n", monkeypatch
-    )
-    chosen = ("method=[grad_cam]", "metric=[single_deletion]")
-    run(*chosen, "+method.mine._target_=users_only_cam.cam")
-    assert not (results / "quick/default/answers").exists()
+    code = "def cam(trace):\n    return trace.gradients\n"
+    write_module(tmp_path, "users_only_cam", code, monkeypatch)
+    command = ("method=[grad_cam]", "metric=[single_deletion]")
+
+    run(*command, "+method.mine._target_=users_only_cam.cam")
+    assert not (results / RUN / "answers").exists()
     assert passes_per_row(run("method=[xgrad_cam]", "metric=[single_deletion]")) > 2
-    (outcome,) = run(*chosen, "+method.another._target_=users_only_cam.cam")
+
+    (outcome,) = run(*command, "+method.another._target_=users_only_cam.cam")
     passes = outcome.computed.passes
-    # an image of each shard again
+    # One image of each of the 3 shards needs its 16 passes again.
     assert passes["trunk_forward"] == passes["head_backward"] + 3 * 16
 
 
 @pytest.mark.slow
-def test_a_file_that_vanishes_under_a_run_is_missed(run, ran, rows, results, monkeypatch):
-    chosen = ("metric=[max_box_acc,zeta]",)
-    before = rows(ran(*chosen))
+def test_a_file_that_vanishes_under_a_run_is_missed(run, copied_run, rows, results, monkeypatch):
+    metrics = "metric=[max_box_acc,zeta]"
+    before = rows(copied_run(metrics))
     shutil.rmtree(results)
     compute_shard = shards.compute
 
-    def and_deletes(keys, shard, *rest):
+    def compute_and_delete_first(keys, shard, *rest):
         file = compute_shard(keys, shard, *rest)
         if shard == keys.job.shards[-1]:
-            min((results / "quick/default/records").glob("*.parquet")).unlink()
+            record_paths(results)[0].unlink()
         return file
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "compute", and_deletes)
-        assert "1 of 3 shards that were computed are gone" in failure(run(*chosen))
-    pd.testing.assert_frame_equal(rows(run(*chosen)), before, check_exact=True)
+        patch.setattr(shards, "compute", compute_and_delete_first)
+        assert "1 of 3 shards that were computed are gone" in failure(run(metrics))
+    pd.testing.assert_frame_equal(rows(run(metrics)), before, check_exact=True)
 
 
 COMMIT = "0123456789" * 4
-WRITERS = [  # entries of a manifest: what the refusal has, and hasn't
+WRITERS = [  # entries of a manifest, a pattern in the refusal, and a text that isn't in it
     (
         {"versions": {"axiom-bench": "0.0.7"}},
         r"'0\.0\.7', format 1.*run git checkout v0\.0\.7 && pip",
@@ -172,14 +183,14 @@ WRITERS = [  # entries of a manifest: what the refusal has, and hasn't
 ]
 
 
-@pytest.mark.parametrize(("about", "words", "absent"), WRITERS)
+@pytest.mark.parametrize(("entries", "pattern", "absent"), WRITERS)
 def test_the_version_that_wrote_a_run_and_how_it_is_installed_are_told(
-    tmp_path, about, words, absent
+    tmp_path, entries, pattern, absent
 ):
-    content = {"experiment": "quick", "run": "default", "format": 1, **about}
+    content = {"experiment": "quick", "run": "default", "format": 1, **entries}
     (tmp_path / artefacts.NAME).write_text(json.dumps(content))
     for read in (artefacts.read, ab.read_run):
-        with pytest.raises(BenchError, match=words) as refusal:
+        with pytest.raises(BenchError, match=pattern) as refusal:
             read(tmp_path)
         assert absent not in str(refusal.value)
 
@@ -200,39 +211,35 @@ def mine(trace):
 def test_nothing_is_kept_of_the_company_of_a_plug_in_that_is_refused(
     run, results, tmp_path, monkeypatch
 ):
-    """What earlier commands computed without it stays."""
-    (tmp_path / "interferes.py").write_text(INTERFERES)
-    monkeypatch.syspath_prepend(tmp_path)
+    """Check also that the values of earlier commands without the plug-in stay."""
+    write_module(tmp_path, "interferes", INTERFERES, monkeypatch)
     run()
-    before = written(results)
-    (outcome,) = run("+method.mine._target_=interferes.mine", "++method.mine.on_score_scale=false")
-    assert outcome.failure is not None
-    assert outcome.failure.mendable
-    assert outcome.failure.message.startswith("The plug-in 'mine' (")
-    assert written(results) == before
+    before = record_times(results)
+    outcomes = run("+method.mine._target_=interferes.mine", "++method.mine.on_score_scale=false")
+    assert failure(outcomes).startswith("The plug-in 'mine' (")
+    assert record_times(results) == before
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("copied", [1, 3])
-def test_record_files_of_another_machine_count(run, ran, rows, results, copied):
-    """Copied into a folder, whatever it holds."""
-    before = rows(ran())
-    paths = sorted((results / RECORDS).glob("*.parquet"))
-    for path in paths[copied:]:
+@pytest.mark.parametrize("num_copied", [1, 3])
+def test_record_files_of_another_machine_count(run, copied_run, rows, results, num_copied):
+    """Check record files that are copied into a run folder, some or all of them."""
+    before = rows(copied_run())
+    for path in record_paths(results)[num_copied:]:
         path.unlink()
     outcomes = run()
-    assert outcomes[0].computed.shards == 3 - copied
+    assert outcomes[0].computed.shards == 3 - num_copied
     pd.testing.assert_frame_equal(rows(outcomes), before)
 
 
 @pytest.mark.slow
 def test_a_second_command_on_a_folder_waits_and_finds_what_the_first_has_computed(
-    run, ran, results
+    run, copied_run, results
 ):
-    ran()
-    with redirect_stderr(io.StringIO()) as told, ThreadPoolExecutor(1) as pool:
-        with running.held(results / "quick/default"):
+    copied_run()
+    with redirect_stderr(io.StringIO()) as errors, ThreadPoolExecutor(1) as pool:
+        with running.held(results / RUN):
             second = pool.submit(run)
-            wait_until(lambda: "waiting for" in told.getvalue())
+            wait_until(lambda: "waiting for" in errors.getvalue())
             assert not second.done()
         assert second.result()[0].computed.shards == 0

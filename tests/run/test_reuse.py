@@ -1,4 +1,7 @@
-"""Which values of a user's own plug-in a later command takes, and that no other is ever stale."""
+"""Tests of the stored values of a user's own plug-in that a later command reuses.
+
+No reused value is ever stale.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ import py_compile
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +27,7 @@ from axiom_bench.run.job import Job
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.spine import configuration
 
-from .conftest import RUN, tiny
+from .conftest import RUN, tiny_overrides
 
 PLUGIN = """
 import json
@@ -32,7 +37,8 @@ from axiom_bench.kinds import File
 from users_help import FACTOR
 
 def cam(trace, scale=1.0):
-    return trace.gradients * scale * FACTOR * json.loads((Path(__file__).parent / "w.json").read_text())
+    weight = json.loads((Path(__file__).parent / "w.json").read_text())
+    return trace.gradients * scale * FACTOR * weight
 
 def of_file(trace, path: File = ""):
     return trace.gradients
@@ -55,7 +61,7 @@ MINE = ("+method.mine._target_=users_cam.cam", "method=[grad_cam]", "metric=[gin
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current folder, with a module of plug-ins, what it imports, and a file that it reads."""
+    """The current folder, with a module of plug-ins, its import, and a file that it reads."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     Path("users_cam.py").write_text(PLUGIN)
@@ -66,7 +72,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget() -> None:
-    """What a new process doesn't know."""
+    """Forget the user's modules, as a new process doesn't know them."""
     for name in [name for name in sys.modules if name.startswith("users_")]:
         del sys.modules[name]
     importlib.invalidate_caches()
@@ -74,54 +80,65 @@ def forget() -> None:
 
 @pytest.fixture
 def command(results: Path, folder: Path) -> Callable[..., tuple[set[str], list[float]]]:
-    """Runs a command as a new process would: the (method, metric)s that it computed, and the values
-    of `mine`.
+    """A function that runs a command as a new process would.
+
+    It returns the methods that the command computed, and the values of the method `mine`.
     """
-    seen: set[str] = set()
+    seen_files: set[str] = set()
 
     def run(*overrides: str, goes_on: bool = False) -> tuple[set[str], list[float]]:
         forget()
-        code, lines, path = compute([*tiny(overrides), f"results={results}"], goes_on=goes_on)
+        words = [*tiny_overrides(overrides), f"results={results}"]
+        code, lines, path = compute(words, goes_on=goes_on)
         assert code == 0, lines
-        files = [
-            file
-            for files in record_files.read(path).files.values()
-            for file in files
-            if file.name not in seen
-        ]
-        seen.update(file.name for file in files)
+        computed_methods = set()
+        for file in files_in(path):
+            if file.name not in seen_files:
+                computed_methods |= set(file.values)
+                seen_files.add(file.name)
         table = reading.read_records(path, reading.read_manifest(path)).sort_values("image_id")
-        of_mine = table.loc[table["method"].astype(str) == "mine", "value"]
-        return {method for file in files for method in file.values}, of_mine.tolist()
+        values = table.loc[table["method"].astype(str) == "mine", "value"]
+        return computed_methods, values.tolist()
 
     return run
 
 
+def files_in(run_folder: Path) -> list[Any]:
+    """Return all record files of a run."""
+    return list(chain.from_iterable(record_files.read(run_folder).files.values()))
+
+
 @pytest.mark.slow
 def test_a_users_own_is_computed_again_by_every_command_and_the_suites_own_is_not(command):
-    """So nothing that it reads can make its values stale."""
-    assert command(*MINE)[0] == {"grad_cam", "mine"}
+    """Check that a file which the plug-in reads can't make its values stale."""
+    computed_methods, _ = command(*MINE)
+    assert computed_methods == {"grad_cam", "mine"}
     Path("w.json").write_text("-1")
-    computed, values = command(*MINE)
-    assert computed == {"mine"}
-    assert command(*MINE, "+method.mine.reuse=true", "run=other")[1] == values
+    computed_methods, values = command(*MINE)
+    assert computed_methods == {"mine"}
+    _, values_of_other_run = command(*MINE, "+method.mine.reuse=true", "run=other")
+    assert values_of_other_run == values
 
 
 @pytest.mark.slow
 def test_reuse_takes_what_follows_from_source_parameters_and_declared_files(command):
-    reused = (*MINE, "+method.mine.reuse=true", "+method.mine.files=[w.json]")
-    assert command(*reused)[0] == {"grad_cam", "mine"}
-    assert command(*reused)[0] == set()
+    def computed_methods(*overrides: str) -> set[str]:
+        reuse = ("+method.mine.reuse=true", "+method.mine.files=[w.json]")
+        methods, _ = command(*MINE, *reuse, *overrides)
+        return methods
+
+    assert computed_methods() == {"grad_cam", "mine"}
+    assert computed_methods() == set()
     Path("users_cam.py").write_text(f'"""A docstring."""{PLUGIN}')
-    assert command(*reused)[0] == set()
-    for change in (
-        lambda: Path("w.json").write_text("2"),
-        lambda: Path("users_help.py").write_text("FACTOR = 2\n"),
-        lambda: Path("users_cam.py").write_text(PLUGIN + "\nX = 1\n"),
+    assert computed_methods() == set()
+    for path, text in (
+        ("w.json", "2"),
+        ("users_help.py", "FACTOR = 2\n"),
+        ("users_cam.py", PLUGIN + "\nX = 1\n"),
     ):
-        change()
-        assert command(*reused)[0] == {"mine"}
-    assert command(*reused, "+method.mine.params.scale=2")[0] == {"mine"}
+        Path(path).write_text(text)
+        assert computed_methods() == {"mine"}
+    assert computed_methods("+method.mine.params.scale=2") == {"mine"}
 
 
 @pytest.mark.slow
@@ -130,14 +147,16 @@ def test_a_stored_run_takes_what_was_said_of_a_plug_in_and_doesnt_call_it(comman
     for _ in range(2):
         command(*drawing)
         calls = Path("calls").read_text()
-        assert "draws from a global random state" in str(
-            reading.read_manifest(results / RUN).methods["mine"]
-        )
+        entry = reading.read_manifest(results / RUN).methods["mine"]
+        assert "draws from a global random state" in str(entry)
+    assert calls
+
     Path("calls").write_text("")
     command(*drawing)
-    assert calls
     assert not Path("calls").read_text()
-    assert command(*drawing, "data.size=6")[0] == {"grad_cam", "mine"}
+
+    computed_methods, _ = command(*drawing, "data.size=6")
+    assert computed_methods == {"grad_cam", "mine"}
     assert Path("calls").read_text()
 
 
@@ -148,44 +167,49 @@ def test_a_killed_command_goes_on_with_what_it_computed(command, results):
         "method=[grad_cam]",
         "metric=[gini]",
         "shard_size=1",
+        "data.workers=0",
     )
     Path("stop").touch()
     with pytest.raises(KeyboardInterrupt):
-        command(*overrides, "data.workers=0")
+        command(*overrides)
     Path("stop").unlink()
-    before = sum(map(len, record_files.read(results / RUN).files.values()))
-    assert before
-    command(*overrides, "data.workers=0")
-    files = [file for files in record_files.read(results / RUN).files.values() for file in files]
-    assert len(files) == 5
-    command(*overrides, "data.workers=0")  # which that one wasn't killed before
-    by_shard = record_files.read(results / RUN).files
-    assert sum("mine" in file.values for files in by_shard.values() for file in files) == 10
+    assert files_in(results / RUN)
+
+    command(*overrides)
+    assert len(files_in(results / RUN)) == 5
+
+    # The command before was not killed, so that this command computes `mine` again.
+    command(*overrides)
+    assert sum("mine" in file.values for file in files_in(results / RUN)) == 10
 
 
 @pytest.mark.slow
 def test_a_command_that_goes_on_takes_those_of_the_one_before(command):
-    """As `submit` after `rank`: also with other run times."""
-    first = command(*MINE)[1]
-    assert command(*MINE, "runtime.repeats=1", goes_on=True) == (set(), first)
+    """Check a command that continues another, such as `submit` after `rank`.
+
+    It may measure run times that the first command didn't measure.
+    """
+    _, first_values = command(*MINE)
+    assert command(*MINE, "runtime.repeats=1", goes_on=True) == (set(), first_values)
     Path("users_help.py").write_text("FACTOR = 2\n")
-    assert command(*MINE, goes_on=True)[0] == {"mine"}
+    computed_methods, _ = command(*MINE, goes_on=True)
+    assert computed_methods == {"mine"}
 
 
 @pytest.fixture
 def keys() -> Callable[..., dict[str, dict[str, str]]]:
-    """The keys of a job's values, by a command of this name."""
+    """A function that returns the keys of a job's values, given the name of the command."""
 
-    def of(name: str, *overrides: str) -> dict[str, dict[str, str]]:
+    def keys_of_command(name: str, *overrides: str) -> dict[str, dict[str, str]]:
         forget()
-        return Keys(
-            Job.of(Settings.of(configuration(tiny(("data.size=2", *overrides))))), name
-        ).values
+        config = configuration(tiny_overrides(("data.size=2", *overrides)))
+        return Keys(Job.of(Settings.of(config)), name).values
 
-    return of
+    return keys_of_command
 
 
-CHANGING = {  # {what: (settings, whether another command computes it anew)}
+# The plug-in: (its settings, the methods and metrics that another command computes again).
+RECOMPUTED = {
     "a method": (("+method.mine._target_=users_cam.cam",), {("mine", "confidence_drop")}),
     "a method that is reused": (
         ("+method.mine._target_=users_cam.cam", "+method.mine.reuse=true"),
@@ -215,24 +239,29 @@ CHANGING = {  # {what: (settings, whether another command computes it anew)}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("overrides", "anew"), CHANGING.values(), ids=CHANGING)
-def test_what_another_command_computes_anew(keys, overrides, anew):
-    chosen = ("method=[grad_cam]", "metric=[confidence_drop]", *overrides)
-    one, same, other = keys("one", *chosen), keys("one", *chosen), keys("other", *chosen)
-    assert one == same
-    assert {
-        (of, name) for of in one for name in one[of] if one[of][name] != other[of][name]
-    } == anew
+@pytest.mark.parametrize(("overrides", "recomputed"), RECOMPUTED.values(), ids=RECOMPUTED)
+def test_what_another_command_computes_anew(keys, overrides, recomputed):
+    words = ("method=[grad_cam]", "metric=[confidence_drop]", *overrides)
+    first = keys("one", *words)
+    same = keys("one", *words)
+    other = keys("other", *words)
+    assert first == same
+    different = set()
+    for method, key_by_metric in first.items():
+        for metric, key in key_by_metric.items():
+            if key != other[method][metric]:
+                different.add((method, metric))
+    assert different == recomputed
 
 
 @pytest.mark.slow
 def test_a_plug_in_of_an_installed_distribution_counts_by_its_version(keys, monkeypatch):
-    found = Sources.distributions
-    monkeypatch.setattr(
-        Sources,
-        "distributions",
-        lambda self, top: ("mine",) if top == "users_cam" else found(self, top),
-    )
+    installed_distributions = Sources.distributions
+
+    def distributions(self: Sources, top: str) -> tuple[str, ...]:
+        return ("mine",) if top == "users_cam" else installed_distributions(self, top)
+
+    monkeypatch.setattr(Sources, "distributions", distributions)
     chosen = ("method=[grad_cam]", "metric=[gini]", "+method.mine._target_=users_cam.cam")
     first = keys("one", *chosen)
     assert first == keys("other", *chosen)
@@ -241,11 +270,16 @@ def test_a_plug_in_of_an_installed_distribution_counts_by_its_version(keys, monk
 
 
 def test_a_file_that_a_parameter_names_is_declared(keys):
-    chosen = ("metric=[gini]", "+method.mine._target_=users_cam.of_file", "+method.mine.reuse=true")
-    chosen = (*chosen, "+method.mine.params.path=w.json")
+    chosen = (
+        "metric=[gini]",
+        "+method.mine._target_=users_cam.of_file",
+        "+method.mine.reuse=true",
+        "+method.mine.params.path=w.json",
+    )
     before = keys("one", *chosen)
     Path("w.json").write_text("5")
-    assert {name for name, of in keys("one", *chosen).items() if of != before[name]} == {"mine"}
+    after = keys("one", *chosen)
+    assert {method for method in after if after[method] != before[method]} == {"mine"}
 
 
 def test_tensors_that_are_not_among_the_weights_are_in_the_common_key(job):
@@ -263,22 +297,25 @@ def test_tensors_that_are_not_among_the_weights_are_in_the_common_key(job):
 
 
 def test_a_networks_file_is_compiled_from_the_text_that_is_hashed(folder):
-    """Python takes bytecode of the same second and length for that of the file: here also of
-    another text.
+    """Check a file that changes within a second and keeps its length.
+
+    Python itself would take the bytecode of the first text for that of the second.
     """
     file = folder / "users_scores.py"
-    answers = []
+    common_keys = []
+    scores = []
     for factor in (1, 2):
         file.write_text(f"def scores(logits):\n    return {factor} * logits\n")
         os.utime(file, (1_000_000_000, 1_000_000_000))
-        words = tiny(("data.size=2", f"model.output={file}:scores", "target=predicted"))
+        words = tiny_overrides(("data.size=2", f"model.output={file}:scores", "target=predicted"))
         job = Job.of(Settings.of(configuration(words)))
         (module,) = (module for name, module in sys.modules.items() if "users_scores" in name)
-        answers.append((Keys(job).common, module.scores(1)))
+        common_keys.append(Keys(job).common)
+        scores.append(module.scores(1))
         py_compile.compile(str(file))
         del sys.modules[module.__name__]
-    assert [scores for _, scores in answers] == [1, 2]
-    assert answers[0][0] != answers[1][0]
+    assert scores == [1, 2]
+    assert common_keys[0] != common_keys[1]
 
 
 @pytest.mark.slow
@@ -286,5 +323,6 @@ def test_the_manifest_names_the_command_and_no_run_goes_on_where_it_ended(comman
     names = []
     for _ in range(2):
         command(*MINE)
-        names.append(json.loads((results / RUN / "manifest.json").read_text())["command"])
+        manifest = json.loads((results / RUN / "manifest.json").read_text())
+        names.append(manifest["command"])
     assert names[0] != names[1]

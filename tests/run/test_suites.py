@@ -1,5 +1,6 @@
-"""Suites: what they fix, what may be chosen, and that networks, images and metrics are those that
-were frozen.
+"""Tests of suites: the settings that they fix, and the choices that they leave.
+
+A suite also checks that networks, images and metrics are those that it froze.
 """
 
 import re
@@ -42,46 +43,39 @@ UNLABELLED = [
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs the suite's parts with one method: (exit code, what failed, the manifests that there
-    are).
+    """A function that runs the suite's parts with one method.
+
+    It returns the highest exit code, the failures, and the manifests of all runs so far.
     """
 
-    def started(*words, suite="tiny"):
-        codes, lines = [], []
-        for line in each_part(
-            [
-                f"suite={suite}",
-                "method=[grad_cam]",
-                f"results={tmp_path}",
-                "runtime.repeats=0",
-                *QUIET,
-                *words,
-            ]
-        ):
-            code, failures, _ = compute(line)
+    def run_suite(*words, suite="tiny"):
+        command = [
+            f"suite={suite}",
+            "method=[grad_cam]",
+            f"results={tmp_path}",
+            "runtime.repeats=0",
+            *QUIET,
+            *words,
+        ]
+        codes = []
+        failures = []
+        for part_command in each_part(command):
+            code, part_failures, _ = compute(part_command)
             codes.append(code)
-            lines += failures
-        return (
-            max(codes),
-            lines,
-            [
-                artefacts.read(path.parent)
-                for path in sorted(tmp_path.glob("suite/*/manifest.json"))
-            ],
-        )
+            failures += part_failures
+        paths = sorted(tmp_path.glob("suite/*/manifest.json"))
+        manifests = [artefacts.read(path.parent) for path in paths]
+        return max(codes), failures, manifests
 
-    return started
+    return run_suite
 
 
 def frozen_part(manifest):
-    """As the file of a suite has a part."""
-    return {
-        "models": {
-            name: [each.layer, each.weights_sha256] for name, each in manifest.models.items()
-        },
-        "data": {name: each.fingerprint for name, each in manifest.data.items()},
-        "metrics": calls_of(manifest.config.metric),
-    }
+    """Return the frozen networks, images and metrics of a run, in the form of a suite's file."""
+    models = {name: [model.layer, model.weights_sha256] for name, model in manifest.models.items()}
+    fingerprints = {name: data.fingerprint for name, data in manifest.data.items()}
+    metrics = calls_of(manifest.config.metric)
+    return {"models": models, "data": fingerprints, "metrics": metrics}
 
 
 def frozen(manifests):
@@ -100,59 +94,61 @@ def test_a_suite_stays_as_it_is(suite):
     ids=lambda folder: f"{folder.parent.name}/{folder.name}",
 )
 def test_published_values_are_those_of_the_suite(folder):
-    suite, part = folder.parent.name, folder.name
+    suite = folder.parent.name
+    part = folder.name
     manifest = reading.read_manifest(folder)
     assert manifest.config.suite_part == f"{suite}/{part}@{PUBLISHED[suite][:12]}"
     assert frozen_part(manifest) == Suite.of(suite).part(part).frozen
     assert not manifest.failures
+
     rows = reading.read_records(folder, manifest)
     assert {*rows["method"].astype(str)} - {"-"} == {*manifest.methods}
-    assert len(rows) == len(
-        rows.drop_duplicates(["model", "image_id", "target_class", "method", "metric"])
-    )
-    if listed := images_of(suite).get(part):
+    assert not rows.duplicated(["model", "image_id", "target_class", "method", "metric"]).any()
+
+    if sources := images_of(suite).get(part):
+        ids = set()
+        for source in sources:
+            ids |= {str(image) for image in source["ids"]}
         # YAML reads 2007_002268 as 2007002268
-        ids = {str(image) for source in listed for image in source["ids"]}
-        assert {*rows["image_id"].astype(str)} in (
-            ids,
-            {f"{image[:4]}_{image[4:]}" for image in ids},
-        )
+        ids_with_year = {f"{image[:4]}_{image[4:]}" for image in ids}
+        assert {*rows["image_id"].astype(str)} in (ids, ids_with_year)
 
 
 def test_published_values_are_small():
-    size = {
-        path.name: sum(file.stat().st_size for file in path.rglob("*.*"))
-        for path in REFERENCE.iterdir()
-    }
-    assert size["scenes-1"] < 4e6
-    assert sum(size.values()) < 20e6
+    bytes_by_suite = {}
+    for folder in REFERENCE.iterdir():
+        bytes_by_suite[folder.name] = sum(file.stat().st_size for file in folder.rglob("*.*"))
+    assert bytes_by_suite["scenes-1"] < 4e6
+    assert sum(bytes_by_suite.values()) < 20e6
 
 
 def images_of(suite):
-    """{part: [{source, change, ids}]}, of a suite whose images come from elsewhere."""
+    """Return `{part: [{source, change, ids}]}` of a suite with images from public sources."""
     return read_yaml(conf_folder() / "suite" / f"{suite}.yaml").get("images") or {}
 
 
 @pytest.mark.parametrize("suite", ["photographs-1", "photographs-2"])
 def test_every_photograph_has_its_source_and_each_part_says_what_was_changed(suite):
     for part, sources in images_of(suite).items():
-        ids = [image for source in sources for image in source["ids"]]
         origin = r"^the wheel \w+ [\d.]+" if part == "slices" else r"commit [0-9a-f]{40}"
+        ids = []
+        for source in sources:
+            assert re.search(origin, source["source"])
+            assert source["change"]
+            ids += source["ids"]
         assert len(ids) == len({*ids})
-        assert all(re.search(origin, source["source"]) and source["change"] for source in sources)
-        assert re.search(
-            rf"(ubset of )?{len(ids)} (photographs|slices)", Suite.of(suite).part(part).note
-        )
+        count = rf"(ubset of )?{len(ids)} (photographs|slices)"
+        assert re.search(count, Suite.of(suite).part(part).note)
 
 
 @pytest.mark.parametrize("part", Suite.of("photographs-1").parts)
 def test_photographs_2_has_the_parts_of_photographs_1_and_their_values_bit_for_bit(part):
     assert Suite.of("photographs-2").part(part) == Suite.of("photographs-1").part(part)
-    old, new = (
-        {path.name: path.read_bytes() for path in (REFERENCE / suite / part / "records").iterdir()}
-        for suite in ("photographs-1", "photographs-2")
-    )
-    assert old == new
+    bytes_by_suite = {}
+    for suite in ("photographs-1", "photographs-2"):
+        folder = REFERENCE / suite / part / "records"
+        bytes_by_suite[suite] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert bytes_by_suite["photographs-1"] == bytes_by_suite["photographs-2"]
 
 
 @pytest.mark.slow
@@ -172,48 +168,54 @@ def test_photographs_2_has_the_parts_of_photographs_1_and_their_values_bit_for_b
     ],
 )
 def test_a_sample_of_the_published_values_is_computed_again(part, network, request):
-    """Three images, all methods, within what rounding and another machine change."""
+    """Compute three images with all methods.
+
+    The tolerance is the effect of rounding and of another machine.
+    """
     folder = REFERENCE / part
     manifest = reading.read_manifest(folder)
-    real = [f"real_root={request.getfixturevalue('real_root')}"] if "photographs" in part else []
-    with composed(
-        [f"suite={part}", f"method=[{','.join(manifest.methods)}]", *real]
-    ) as composition:
-        number = next(
+    words = [f"suite={part}", f"method=[{','.join(manifest.methods)}]"]
+    if "photographs" in part:
+        words.append(f"real_root={request.getfixturevalue('real_root')}")
+
+    with composed(words) as composition:
+        numbers = [
             number for number, job in enumerate(composition.jobs) if f"model={network}" in job
-        )
-        now = computed_alone([composition.job_settings(number)], seed=0, share=0)
+        ]
+        computed = computed_alone([composition.job_settings(numbers[0])], seed=0, share=0)
+
     key = ["model", "image_id", "target_class", "method", "metric"]
     text = dict.fromkeys(("model", "image_id", "method", "metric", "status"), str)
-    both = now.astype(text).merge(
-        reading.read_records(folder, manifest).astype(text), "left", key, suffixes=("", "_then")
-    )
+    published = reading.read_records(folder, manifest).astype(text)
+    both = computed.astype(text).merge(published, "left", key, suffixes=("", "_published"))
     assert len(both) > 3 * 44
-    assert (both["status"] == both["status_then"]).all()
+    assert (both["status"] == both["status_published"]).all()
     ok = both[both["status"] == "ok"]
-    # Weights of channels whose sum nearly cancels are large and rounding moves them; this control
-    # puts them on others.
+    # If the sum of the channels' weights nearly cancels, the weights are large and rounding moves
+    # them. The control `shuffled_channels` gives them to other channels.
     limit = ok["method"].map({"shuffled_channels": 5e-4}).fillna(1e-4)
-    apart = (ok["value"] - ok["value_then"]).abs() > limit * (1 + ok["value"].abs())
-    # a threshold may fall on another side elsewhere: box IoU's patch
-    assert apart.mean() < 0.005, ok[apart]
+    difference = (ok["value"] - ok["value_published"]).abs()
+    differs = difference > limit * (1 + ok["value"].abs())
+    # On another machine a pixel may fall on the other side of a threshold, as in box IoU's patch.
+    assert differs.mean() < 0.005, ok[differs]
+
+
+PART_COMMANDS = []
+for suite_name in entry_names("suite"):
+    PART_COMMANDS += each_part([f"suite={suite_name}"])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "line",
-    [line for suite in entry_names("suite") for line in each_part([f"suite={suite}"])],
-    ids=str,
-)
-def test_each_part_composes(line):
-    with composed([*line, "real_root=/somewhere"]) as composition:
+@pytest.mark.parametrize("command", PART_COMMANDS, ids=str)
+def test_each_part_composes(command):
+    with composed([*command, "real_root=/somewhere"]) as composition:
         config = composition.plain_job()
-    suite, part = line[0].removeprefix("suite=").split("/")
+    suite, part = command[0].removeprefix("suite=").split("/")
     assert config["suite_part"] == f"{suite}/{part}@{Suite.of(suite).sha256[:12]}"
     assert config["run"] == f"{suite}-{part}"
     assert config["experiment"] == "suite"
-    # a network would choose what it is asked by its prediction, except where images have no labels
-    # for it
+    # With target=predicted a network's prediction would choose the explained class. Only images
+    # without labels for the network need that.
     assert (config["target"] == "predicted") == (f"{suite}/{part}" in UNLABELLED)
 
 
@@ -228,10 +230,14 @@ def test_a_suite_is_its_parts_and_each_has_its_own_command_line(tiny_suite):
         ["suite=tiny/second", "method=[cam]"],
     ]
     assert each_part(["method=[cam]"]) == [["method=[cam]"]]
-    which = f"suite_part='tiny/second@{Suite.of('tiny').sha256[:12]}'"
     assert expanded(["suite=tiny/second", "method=[cam]", "data.workers=2"]) == [
-        *("experiment=suite", "run=tiny-second", which, *TINY["shared"], *TINY["parts"]["second"]),
-        *("method=[cam]", "data.workers=2"),
+        "experiment=suite",
+        "run=tiny-second",
+        f"suite_part='tiny/second@{Suite.of('tiny').sha256[:12]}'",
+        *TINY["shared"],
+        *TINY["parts"]["second"],
+        "method=[cam]",
+        "data.workers=2",
     ]
 
 
@@ -266,62 +272,65 @@ def test_a_suite_or_part_that_is_not_there(tiny_suite):
 @pytest.mark.slow
 def test_a_run_writes_each_part_and_goes_on_where_it_is_frozen_as_it_was(tiny_suite, run):
     code, _, manifests = run()
-    assert (code, [manifest.run for manifest in manifests]) == (0, ["tiny-first", "tiny-second"])
-    tiny_suite(frozen=frozen(manifests))
-    code, _, again = run("method=[grad_cam,hires_cam]")
     assert code == 0
-    assert [[*manifest.methods] for manifest in again] == [["grad_cam", "hires_cam"]] * 2
+    assert [manifest.run for manifest in manifests] == ["tiny-first", "tiny-second"]
+
+    tiny_suite(frozen=frozen(manifests))
+    code, _, manifests = run("method=[grad_cam,hires_cam]")
+    assert code == 0
+    assert [[*manifest.methods] for manifest in manifests] == [["grad_cam", "hires_cam"]] * 2
+
+
+OTHER_NETWORK = r"the network planted_or \(its layer or weights\)"
+OTHER_IMAGES = r"the images of planted \(their ids, content or labels\)"
+OTHER_FUNCTION = ["other.function", {}]
 
 
 @pytest.mark.slow
 def test_what_differs_from_what_was_frozen_is_named_and_nothing_is_computed(
     tiny_suite, run, tmp_path
 ):
+    def record_times():
+        paths = tmp_path.glob("suite/tiny-second/records/*")
+        return {path: path.stat().st_mtime_ns for path in paths}
+
     _, _, manifests = run(suite="tiny/second")
-    before = {
-        path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")
-    }
+    times_before = record_times()
     for kind, name, value, message in (
-        (
-            "models",
-            "planted_or",
-            ["features", "0" * 64],
-            r"the network planted_or \(its layer or weights\)",
-        ),
-        ("models", "planted_or", None, r"the network planted_or \(its layer or weights\)"),
-        ("data", "planted", "0" * 64, r"the images of planted \(their ids, content or labels\)"),
-        ("metrics", "sensitivity_error", ["other.function", {}], "the metrics sensitivity_error"),
-        ("metrics", "zeta", ["other.function", {}], "the metrics zeta"),
+        ("models", "planted_or", ["features", "0" * 64], OTHER_NETWORK),
+        ("models", "planted_or", None, OTHER_NETWORK),
+        ("data", "planted", "0" * 64, OTHER_IMAGES),
+        ("metrics", "sensitivity_error", OTHER_FUNCTION, "the metrics sensitivity_error"),
+        ("metrics", "zeta", OTHER_FUNCTION, "the metrics zeta"),
     ):
         changed = frozen(manifests)
         changed["second"][kind][name] = value
         tiny_suite(frozen=changed)
-        code, lines, _ = run("method=[hires_cam]", suite="tiny/second")
+
+        code, failures, _ = run("method=[hires_cam]", suite="tiny/second")
+
         assert code == 2
-        assert re.search(
-            f"What planted_or at features on planted has isn't .* tiny froze: {message}",
-            "".join(lines),
-        )
-        assert {
-            path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")
-        } == before
+        sentence = f"What planted_or at features on planted has isn't .* tiny froze: {message}"
+        assert re.search(sentence, "".join(failures))
+        assert record_times() == times_before
 
 
 def imagenet_files(root):
-    """Three validation images with boxes, and one that isn't chosen."""
+    """Write three validation images with boxes, and a fourth that isn't chosen."""
     synsets = imagenet_synsets()
     for number, stem in enumerate(first_by_hash(4)):
-        save(root / f"val/{synsets[9 - number]}/{stem}.JPEG", seed=number)
-        xml(root / f"Annotations/CLS-LOC/val/{stem}.xml", [(synsets[9 - number], 2, 3, 11, 12)])
-    (root / "LOC_synset_mapping.txt").write_text(
-        "\n".join(f"{synset} its name" for synset in synsets)
-    )
+        synset = synsets[9 - number]
+        save(root / f"val/{synset}/{stem}.JPEG", seed=number)
+        xml(root / f"Annotations/CLS-LOC/val/{stem}.xml", [(synset, 2, 3, 11, 12)])
+    mapping = "\n".join(f"{synset} its name" for synset in synsets)
+    (root / "LOC_synset_mapping.txt").write_text(mapping)
     return root
 
 
 def voc_files(root):
-    """An image of two classes with boxes and a mask, and one that isn't in the list of
-    segmentation.
+    """Write an image of two classes with boxes and a mask.
+
+    A second image isn't in the list of images for segmentation.
     """
     for name in ("2007_000033", "2007_000034"):
         save(root / f"JPEGImages/{name}.jpg")
@@ -348,55 +357,60 @@ VOC = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("make", "settings", "rows"), [(imagenet_files, IMAGENET, 3), (voc_files, VOC, 2)]
+    ("write_files", "settings", "rows"), [(imagenet_files, IMAGENET, 3), (voc_files, VOC, 2)]
 )
 def test_images_that_were_not_at_hand_are_compared_by_their_names(
-    tiny_suite, run, tmp_path, make, settings, rows
+    tiny_suite, run, tmp_path, write_files, settings, rows
 ):
-    """A run says so, with its images' fingerprint; and of weights the first digits of their SHA-256
-    are compared.
+    """Check that the run's manifest says so and contains the images' fingerprint.
+
+    For weights, the first digits of their SHA-256 are compared.
     """
-    root = f"data.root={make(tmp_path / 'images')}"
+    root = f"data.root={write_files(tmp_path / 'images')}"
 
     def run_frozen(**part):
-        suite = {
-            "shared": ["data.workers=0"],
-            "parts": {"first": [*settings, *NETWORK]},
-            "notes": {"first": NOTE},
-        }
-        tiny_suite(**suite, frozen={"first": part} if part else {})
+        tiny_suite(
+            shared=["data.workers=0"],
+            parts={"first": [*settings, *NETWORK]},
+            notes={"first": NOTE},
+            frozen={"first": part} if part else {},
+        )
         return run(root)
 
-    (before,) = run_frozen()[2]
-    part = frozen_part(before)
-    ((data, about),) = before.data.items()
+    _, _, (manifest_before,) = run_frozen()
+    part = frozen_part(manifest_before)
+    ((data, data_before),) = manifest_before.data.items()
     ((network, (_, weights)),) = part["models"].items()
-    names = sorted(each.rpartition("/")[2].removesuffix(".JPEG") for each in about.ids)
-    counted = [len(names), sha256("\n".join(names).encode()).hexdigest()]
+    names = sorted(path.rpartition("/")[2].removesuffix(".JPEG") for path in data_before.ids)
+    names_hash = sha256("\n".join(names).encode()).hexdigest()
     part = {
         "metrics": part["metrics"],
         "models": {network: ["features.12", weights[:8]]},
-        "names": {data: counted},
+        "names": {data: [len(names), names_hash]},
     }
+
     code, _, (manifest,) = run_frozen(**part)
+
+    assert code == 0
     *notes, note = manifest.data[data].notes
-    assert (code, notes) == (0, about.notes)
+    assert notes == data_before.notes
     assert NOTE.removesuffix(".") in notes
     assert note.startswith(
         f"the suite tiny has the names of {data}'s images, not their content and labels"
     )
-    assert note.endswith(f"the same, here {about.fingerprint[:12]}")
+    assert note.endswith(f"the same, here {data_before.fingerprint[:12]}")
     values = reading.read_records(tmp_path / "suite/tiny-first", manifest)
     assert (values["metric"] == "box_iou").sum() == rows
     assert not {*values["status"]} & {"no_annotation", "bad_image"}
 
-    code, lines, _ = run_frozen(**part | {"names": {data: [500, counted[1]]}})
-    assert (
-        code,
-        f"froze: the names of {data}'s {len(names)} images (the suite has 500)." in lines[0],
-    ) == (2, True)
-    code, lines, _ = run_frozen(**part | {"models": {network: ["features.12", "0" * 8]}})
-    assert (code, f"froze: the network {network} (its layer or weights)." in lines[0]) == (2, True)
+    code, failures, _ = run_frozen(**part | {"names": {data: [500, names_hash]}})
+    assert code == 2
+    sentence = f"froze: the names of {data}'s {len(names)} images (the suite has 500)."
+    assert sentence in failures[0]
+
+    code, failures, _ = run_frozen(**part | {"models": {network: ["features.12", "0" * 8]}})
+    assert code == 2
+    assert f"froze: the network {network} (its layer or weights)." in failures[0]
 
 
 @pytest.mark.slow
@@ -405,8 +419,7 @@ def test_layers_are_the_frozen_ones_without_images_and_weights(part):
     with composed([f"suite={part}", "real_root=/nowhere", "method=[grad_cam]"]) as composition:
         configs = [composition.plain_job(number) for number in range(len(composition.jobs))]
     models = [load_model({**config["model"], "weights": None}) for config in configs]
-    suite, _, name = part.partition("/")
-    assert {model.name: model.layer for model in models} == {
-        network: layer
-        for network, (layer, _) in Suite.of(suite).part(name).frozen["models"].items()
-    }
+    suite, _, part_name = part.partition("/")
+    frozen_models = Suite.of(suite).part(part_name).frozen["models"]
+    frozen_layers = {network: layer for network, (layer, _) in frozen_models.items()}
+    assert {model.name: model.layer for model in models} == frozen_layers

@@ -17,45 +17,46 @@ from axiom_bench.kinds import expected
 from axiom_bench.run import job, spine
 from axiom_bench.run.composing.composition import composed
 
-from .conftest import failure, module_of
+from .conftest import failure, write_module
 
-# where neither is the subject: it composes in half the time
-FEW = (
-    "method=[grad_cam]",
-    "metric=[zeta]",
-)
-LONG, DEEP = "a" * 10_000, [[[[[[[[[[[[]]]]]]]]]]]]
+# For tests of other settings: one method and one metric compose in half the time.
+FEW = ("method=[grad_cam]", "metric=[zeta]")
+LONG = "a" * 10_000
+DEEP = [[[[[[[[[[[[]]]]]]]]]]]]
 NO_NAMES = ["", " ", "a\nb", "a\0b", "\ud800", LONG, 0, 2024, 1.5, True, [], ["a"], {"a": 1}, DEEP]
 NO_COUNTS = ["", "abc", "1", -1, 1.5, 1e9, float("nan"), float("inf"), True, [1], {"a": 1}, DEEP]
 NO_GROUPS = [None, True, 5, 1.5, "text", "", [], ["a"], [[1]], {5: 1}]
 NAMES = (
-    "model.name", "model.source", "model.layer", "model.output", "model.weights", "model.architecture", "data.name",
-    "data.kind", "data.split", "data.objects", "target", "normalise", "device.name", "device.precision",
-    "device.head_precision", "pictures.perturbation", "metric.zeta.title",
-    "metric.zeta.undefined", "metric.zeta.better", "metric.zeta.of", "metric.zeta.tolerance", "metric.zeta._target_",
-    "metric.zeta.aggregate", "method.cam._target_", "method.cam.title", "method.cam.library",
-    "report.figures.perturbed",
+    "model.name", "model.source", "model.layer", "model.output", "model.weights",
+    "model.architecture", "data.name", "data.kind", "data.split", "data.objects", "target",
+    "normalise", "device.name", "device.precision", "device.head_precision",
+    "pictures.perturbation", "metric.zeta.title", "metric.zeta.undefined", "metric.zeta.better",
+    "metric.zeta.of", "metric.zeta.tolerance", "metric.zeta._target_", "metric.zeta.aggregate",
+    "method.cam._target_", "method.cam.title", "method.cam.library", "report.figures.perturbed",
 )  # fmt: skip
 COUNTS = (
-    "shard_size", "data.batch_size", "data.workers", "data.seed", "data.size", "runtime.repeats", "runtime.batch_size",
-    "pictures.rows", "pictures.gallery",
+    "shard_size", "data.batch_size", "data.workers", "data.seed", "data.size", "runtime.repeats",
+    "runtime.batch_size", "pictures.rows", "pictures.gallery",
 )  # fmt: skip
 GROUPS = (
-    "model", "data", "device", "runtime", "report", "report.figures", "metric.zeta", "method", "method.cam.params",
+    "model", "data", "device", "runtime", "report", "report.figures", "metric.zeta", "method",
+    "method.cam.params",
 )  # fmt: skip
-OPTIONAL_GROUPS = ("report.figures", "method.cam.params")  # null: nothing set
+OPTIONAL_GROUPS = ("report.figures", "method.cam.params")  # null is allowed: nothing is set
 
 
 @pytest.fixture(scope="module")
 def composed_config() -> dict[str, Any]:
+    """The complete settings of a run with two methods and two metrics."""
     words = [
         "model=scenes_vgg",
         "model.weights=null",
         "data.size=2",
         "method=[cam,ablation_cam]",
         "metric=[zeta,srg]",
+        "device=cpu",
     ]
-    with composed([*words, "device=cpu"]) as composition:
+    with composed(words) as composition:
         return composition.plain()
 
 
@@ -64,14 +65,14 @@ Check = Callable[[str, object], None]
 
 @pytest.fixture
 def check(composed_config, monkeypatch) -> Check:
-    """All that a run with this setting checks before it loads a model."""
+    """A function that makes all checks of a run with a changed setting before it loads a model."""
 
-    def loaded(_: object) -> None:
+    def refuse_to_load(_: object) -> None:
         raise LookupError("a model was loaded")
 
-    monkeypatch.setattr(job, "load_model", loaded)
+    monkeypatch.setattr(job, "load_model", refuse_to_load)
 
-    def with_setting(key: str, value: object) -> None:
+    def check_setting(key: str, value: object) -> None:
         config = deepcopy(composed_config)
         *groups, name = key.split(".")
         node = config
@@ -82,7 +83,7 @@ def check(composed_config, monkeypatch) -> Check:
         check_report(settings.report, methods, metrics)
         job.Job.of(settings)
 
-    return with_setting
+    return check_setting
 
 
 WRONG = {  # setting: values that it can't have
@@ -133,8 +134,14 @@ WRONG = {  # setting: values that it can't have
 
 
 def is_plain(message: str, *names: str) -> bool:
-    """Whether the message is one line, short enough to be read, with one of these names."""
-    return any(name in message for name in names) and "\n" not in message and len(message) < 1200
+    """Return True if the message is one short line that contains one of these names."""
+    has_name = any(name in message for name in names)
+    return has_name and "\n" not in message and len(message) < 1200
+
+
+WRONG_PAIRS = []
+for wrong_key, wrong_values in WRONG.items():
+    WRONG_PAIRS += [(wrong_key, wrong_value) for wrong_value in wrong_values]
 
 
 @pytest.mark.parametrize(
@@ -143,21 +150,19 @@ def is_plain(message: str, *names: str) -> bool:
         pytest.param([*product(NAMES, NO_NAMES)], marks=pytest.mark.slow, id="names"),
         pytest.param([*product(COUNTS, NO_COUNTS)], marks=pytest.mark.slow, id="counts"),
         pytest.param([*product(GROUPS, NO_GROUPS)], marks=pytest.mark.slow, id="groups"),
-        pytest.param(
-            [(key, value) for key, values in WRONG.items() for value in values], id="others"
-        ),
+        pytest.param(WRONG_PAIRS, id="others"),
     ],
 )
 def test_a_value_that_cannot_be_is_one_message_with_the_setting(check, cases):
-    wrong = []
+    unclear = []
     for key, value in cases:
         if value is None and key in OPTIONAL_GROUPS:
             continue
         with pytest.raises(BenchError) as error:
             check(key, value)
         if not is_plain(str(error.value), key.rpartition(".")[2]):
-            wrong.append((key, value, str(error.value)[:150]))
-    assert not wrong
+            unclear.append((key, value, str(error.value)[:150]))
+    assert not unclear
 
 
 TYPED = [
@@ -239,7 +244,7 @@ TYPED = [
 
 
 def check_typed(words: str) -> None:
-    """All that a run with these words checks before its jobs."""
+    """Make all checks of a run with these words before its jobs."""
     with composed([*FEW, *words.split()]) as composition:
         settings, methods, metrics = spine.checked(composition.plain())
         check_report(settings.report, methods, metrics)
@@ -251,10 +256,11 @@ def check_typed(words: str) -> None:
 def test_a_wrong_word_is_one_message_with_the_setting(words):
     with pytest.raises(BenchError) as error:
         check_typed(words)
-    setting, _, value = words.split()[-1].lstrip("+~").partition("=")
+    last_word = words.split()[-1].lstrip("+~")
+    setting, _, value = last_word.partition("=")
     *groups, name = setting.split(".")
     names = [name, *(group for group in groups if group not in ("data", "method", "params"))]
-    if len(value) > 2:  # a digit is in other messages too
+    if len(value) > 2:  # other messages contain the digit too
         names.append(value)
     assert is_plain(str(error.value), *names), str(error.value)
 
@@ -262,7 +268,7 @@ def test_a_wrong_word_is_one_message_with_the_setting(words):
 @pytest.mark.parametrize("line", ["1 / 0", "def f(:", "import no_such_library"])
 def test_a_user_s_module_that_cannot_be_imported(tmp_path, monkeypatch, line):
     name = f"broken_{abs(hash(line))}"
-    module_of(tmp_path, name, line, monkeypatch)
+    write_module(tmp_path, name, line, monkeypatch)
     with pytest.raises(BenchError, match="can't be imported"):
         spine.checked(spine.configuration([*FEW, f"+method.mine._target_={name}.my_cam"]))
 
@@ -270,7 +276,7 @@ def test_a_user_s_module_that_cannot_be_imported(tmp_path, monkeypatch, line):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("model.name", "../../../evil"),  # encoded where it becomes a file's name
+        ("model.name", "../../../evil"),  # encoded before it becomes a file's name
         ("model.name", "größe 2"),
         ("model.layer", "default"),
         ("data.seed", 10**30),
@@ -301,20 +307,22 @@ def test_what_can_be_is_let_through(check, key, value):
     ],
 )
 def test_a_tolerance_is_what_the_gate_can_read(text):
-    with nullcontext() if not expected(Tolerance, text) else pytest.raises(BenchError):
+    is_valid = not expected(Tolerance, text)
+    with nullcontext() if is_valid else pytest.raises(BenchError):
         assert tolerance(text, "zeta")
 
 
 def test_a_mosaic_s_images_are_checked_as_any():
     settings = {"size": 2, "seed": 0, "batch_size": 2, "workers": 0}
     scenes = {"kind": "scenes", **settings}
+    mosaic = {"kind": "mosaic", "of": scenes, **settings}
     for key, value, name in (
         ("of", {**scenes, "size": 1.5}, "data.of.size"),
         ("of", 5, "data.of"),
         ("grid", 1, "grid"),
     ):
         with pytest.raises(BenchError, match=name):
-            registry.load_dataset({"kind": "mosaic", "of": scenes, **settings, key: value})
+            registry.load_dataset({**mosaic, key: value})
 
 
 def test_a_value_out_of_range_names_its_metric(run):
