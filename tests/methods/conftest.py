@@ -1,5 +1,5 @@
-"""Networks small enough to be worked by hand: the layer is the identity, so that the image is the
-activations.
+"""A fixture of networks small enough to be worked by hand. Their target layer is the identity, so
+the image equals the activations.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from axiom_bench.cutting.trace import Trace
 
 
 class Readout(nn.Module):
-    """Images -> layer (the identity) -> head -> logits."""
+    """A network of an identity as the target layer, and a head that returns logits."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -26,8 +26,8 @@ class Readout(nn.Module):
 
 @pytest.fixture
 def readout() -> Callable[..., Trace]:
-    """(head, activations (B, 3, H, W), target) -> the float64 Trace whose activations are exactly
-    these.
+    """A function of a head, activations (B, 3, H, W) and a target. It returns a float64 trace that
+    has exactly these activations.
     """
 
     def make(head: nn.Module, activations: Tensor, target: int = 0) -> Trace:

@@ -1,5 +1,5 @@
-"""Tiny networks of boxes and of masks, whose score reads a part of the layer, for methods and
-metrics of objects.
+"""Tiny networks of boxes and of masks, for methods and metrics of objects. Their score reads only a
+part of the layer.
 """
 
 from dataclasses import dataclass, replace
@@ -13,14 +13,18 @@ from axiom_bench.testing.cases import CLASSES, Case, TinyNetwork, own_cut
 
 
 class Dense(TinyNetwork):
-    """A head that reads 3 x 3 positions for the logits at each: maps of classes, or with `boxes` a
-    box of each position, whose sides the image changes.
+    """A network whose head reads 3 x 3 positions for the logits at each position.
+
+    It returns maps of classes. With `boxes`, it returns one box per position, whose sides depend on
+    the image.
     """
 
     def __init__(self, case: "ObjectCase") -> None:
         super().__init__("pooled", case.channels, case.size)
         self.head = nn.Sequential(
-            nn.Conv2d(case.channels, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, CLASSES, 1)
+            nn.Conv2d(case.channels, 6, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(6, CLASSES, 1),
         )
         self.boxes = case.boxes
 
@@ -32,32 +36,34 @@ class Dense(TinyNetwork):
         maps = self.head(self.features(images))
         if not self.boxes:
             return maps
-        y, x = (
-            (torch.arange(side, device=maps.device) * 2.0 + 1).to(maps) for side in maps.shape[2:]
-        )
-        middle = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], -1).flatten(
-            0, 1
-        )
+        height, width = maps.shape[2:]
+        y = (torch.arange(height, device=maps.device) * 2.0 + 1).to(maps)
+        x = (torch.arange(width, device=maps.device) * 2.0 + 1).to(maps)
+        columns = x.expand(height, -1)
+        lines = y[:, None].expand(-1, width)
+        middle = torch.stack([columns, lines], -1).flatten(0, 1)
         half = 2 + maps.detach()[:, :2].sigmoid().flatten(2).mT
         return torch.cat([middle - half, middle + half], 2), maps.flatten(2).mT
 
 
 @dataclass(frozen=True)
 class ObjectCase(Case):
-    """boxes: whether it is a network of boxes, else of masks. Row i explains the object at position
-    3 i + 2, or the region of all positions from there on.
+    """A case of one explained object per image.
+
+    Row i explains the object at position 3 i + 2, or the region of all positions from 3 i + 2 on.
     """
 
     boxes: bool = True
+    """True for a network of boxes, False for a network of masks."""
 
     def model(self) -> ObjectScores:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             network = Dense(self).to(self.dtype).eval()
-        at = (BoxScores if self.boxes else RegionScores)(network)
-        for name in ("features", "filters", "readout", "head"):  # which the checks change
-            object.__setattr__(at, name, getattr(network, name))
-        return at
+        model = BoxScores(network) if self.boxes else RegionScores(network)
+        for name in ("features", "filters", "readout", "head"):  # the checks change these
+            object.__setattr__(model, name, getattr(network, name))
+        return model
 
     def places(self, model: ObjectScores) -> Tensor:
         sides = [-(-side // 2) for side in self.size]
@@ -70,11 +76,9 @@ class ObjectCase(Case):
         return torch.cat([first[:, None], boxes[torch.arange(self.rows), first]], 1)
 
     def trace(self, model=None, device=None) -> Trace:
-        images, others, targets = (
-            self.images(),
-            self.other_images(),
-            torch.arange(self.rows) % CLASSES,
-        )
+        images = self.images()
+        others = self.other_images()
+        targets = torch.arange(self.rows) % CLASSES
         cut_model = None if model is not None or device is not None else own_cut(self)
         model = model or self.model()
         places = self.places(model)
@@ -84,4 +88,5 @@ class ObjectCase(Case):
         return replace(traced, other_images=others)
 
 
-BOXES, MASKS = ObjectCase(), ObjectCase(boxes=False)
+BOXES = ObjectCase()
+MASKS = ObjectCase(boxes=False)

@@ -1,4 +1,4 @@
-"""Every method of conf/method: the common suite, inner layers, and what its YAML claims."""
+"""Tests of every method of conf/method: the common suite, inner layers, and its YAML's claims."""
 
 import copy
 from dataclasses import replace
@@ -20,31 +20,32 @@ from axiom_bench.models.spec import model_config
 from axiom_bench.testing import CASES, METHOD_CHECKS, accepted_cases, exemptions
 from axiom_bench.testing.cases import Case, Check
 from tests import copies
-from tests.methods.plain import OF_ANY_NETWORK, run_each, with_fewer
+from tests.methods.plain import CHECKS_OF_ANY_NETWORK, run_each, with_fewer
 
 ROOT = Path(__file__).parents[2]
 
 
 @cache
 def accepted_by(name: str) -> dict[str, Case]:
-    """The networks that the method takes: tried once for all checks."""
+    """Return the networks that the method accepts. They are tried once for all checks."""
     return accepted_cases(with_fewer(name))
 
 
 def quick_cases(name: str, check: Check[Case]) -> dict[str, Case]:
-    """The hardest network, with signed maps before an in-place ReLU; what depends on the head also
-    on the first one, since the second has the last one's head. Of a check that must fail, all: it
-    may fail on any.
+    """Return the networks that catch most.
+
+    The last network is the hardest: it has signed maps before an in-place ReLU. Checks that depend
+    on the head also get the first network, because the second has the last one's head. A check that
+    must fail gets all networks, because it may fail on any of them.
     """
     networks = accepted_by(name)
     if check.__name__ in exemptions(with_fewer(name)):
         return networks
-    chosen = (
-        list(networks)[-1:]
-        if check in OF_ANY_NETWORK
-        else (next(iter(networks)), list(networks)[-1])
-    )
-    return {each: networks[each] for each in chosen}
+    first = next(iter(networks))
+    last = list(networks)[-1]
+    if check in CHECKS_OF_ANY_NETWORK:
+        return {last: networks[last]}
+    return {first: networks[first], last: networks[last]}
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -58,10 +59,9 @@ def test_method(name):
 @pytest.mark.parametrize("name", methods.names())
 def test_method_on_the_other_networks(name):
     def others(check: Check[Case]) -> dict[str, Case]:
+        quick = quick_cases(name, check)
         return {
-            each: case
-            for each, case in accepted_by(name).items()
-            if each not in quick_cases(name, check)
+            network: case for network, case in accepted_by(name).items() if network not in quick
         }
 
     run_each(with_fewer(name), METHOD_CHECKS, others)
@@ -69,44 +69,45 @@ def test_method_on_the_other_networks(name):
 
 @pytest.mark.parametrize("name", sorted({*methods.names()} - {"other_image"}))
 def test_a_shift_of_images_that_the_first_layer_takes_back_changes_few_methods_maps(name):
-    """Kindermans et al. 2017; behind a convolution without padding, whose border a bias can't take
-    back.
+    """Check the input shift of Kindermans et al. 2017.
+
+    The first convolution has no padding, because a bias can't compensate for the shift at a padded
+    border.
     """
     torch.manual_seed(0)
     net = nn.Sequential(
-        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5),
-    ).double()  # fmt: skip
+        nn.Conv2d(3, 6, 3),
+        nn.ReLU(),
+        nn.Conv2d(6, 6, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 5),
+    ).double()
     shifted = copy.deepcopy(net)
     with torch.no_grad():
         shifted[0].bias -= shifted[0].weight.sum((1, 2, 3))
-    trace, method = (
-        ab.trace(net, "3", torch.randn(3, 3, 16, 16, dtype=torch.float64)),
-        with_fewer(name),
-    )
-    after = trace.again(images=trace.images + 1, model=shifted)
-    first, second = (Explanation.of(each, method(each)).raw_map for each in (trace, after))
-    difference, largest = float((first - second).abs().max()), float(first.abs().max())
+    trace = ab.trace(net, "3", torch.randn(3, 3, 16, 16, dtype=torch.float64))
+    shifted_trace = trace.again(images=trace.images + 1, model=shifted)
+    method = with_fewer(name)
+
+    before = Explanation.of(trace, method(trace)).raw_map
+    after = Explanation.of(shifted_trace, method(shifted_trace)).raw_map
+
+    difference = float((before - after).abs().max())
+    largest = float(before.abs().max())
+    has_changed = not difference <= 1e-9 * largest  # True also for NaN
     claims_a_change = "input_shift" in method.spec.changes_under
-    has_changed = not difference <= 1e-9 * largest  # also if it isn't a number
+    write_claim = 'Write `changes_under: {input_shift: "the reason"}`.'
+    fix = "Remove `changes_under`." if claims_a_change else write_claim
     assert has_changed == claims_a_change, (
         f"conf/method/{name}.yaml: the map changes by {difference:.3g} of {largest:.3g} if a "
-        "constant is added to all pixels and the first layer takes it back. "
-        + (
-            "Remove `changes_under`."
-            if claims_a_change
-            else 'Write `changes_under: {input_shift: "the reason"}`.'
-        )
+        f"constant is added to all pixels and the first layer takes it back. {fix}"
     )
 
 
-# and, except of controls, `reference`
-REQUIRED_KEYS = (
-    "_target_",
-    "params",
-    "title",
-    "on_score_scale",
-)
+# Methods other than controls also need `reference`.
+REQUIRED_KEYS = ("_target_", "params", "title", "on_score_scale")
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -121,7 +122,7 @@ def test_yaml_metadata_is_complete(name):
         f"{place}: {method.target} isn't in methods/"
     )
     assert method.description, (
-        f"{method.target} has no docstring; its first line stands in docs/methods.md"
+        f"{method.target} has no docstring; its first line is shown in docs/methods.md"
     )
     reference = method.spec.reference
     listed = (ROOT / "conf" / "references.bib").read_text()
@@ -137,8 +138,8 @@ def test_unknown_method(library):
 
 
 def test_assumptions_about_the_tiny_networks():
-    """Without dead channels or zero scores, with both signs where the layer is signed, and with
-    hidden units off.
+    """Check that the networks have no dead channels, zero scores or unused channels. Only the
+    signed layer has negative values.
     """
     for name, case in CASES.items():
         trace = case.trace()
@@ -153,11 +154,13 @@ def test_assumptions_about_the_tiny_networks():
     "name", [name for name in methods.names() if "rows" not in methods.get(name).spec.differs_on]
 )
 def test_a_row_s_place_in_the_batch_changes_no_bit(name):
-    """So that neither do shards. With as many runs as the method has by default: they are summed
-    up.
+    """Check that copies of an image in one batch have the same bits, so that shards can't change
+    them. The method has its default number of runs, because runs are summed up.
     """
-    answer = methods.get(name)(copies.of_first_image(replace(CASES["pooled"], channels=5)))
-    assert copies.rows_apart(answer.raw if isinstance(answer, ab.Map) else answer) == []
+    trace = copies.of_first_image(replace(CASES["pooled"], channels=5))
+    answer = methods.get(name)(trace)
+    values = answer.raw if isinstance(answer, ab.Map) else answer
+    assert copies.rows_apart(values) == []
 
 
 LAYERS = (
@@ -169,8 +172,8 @@ LAYERS = (
 
 @pytest.fixture(scope="module", params=LAYERS, ids="-".join)
 def trace(request) -> ab.Trace:
-    """One scene at an inner layer, the last one a convolution inside a residual block, in
-    float32.
+    """A trace of one scene at an inner layer, in float32. The last layer is a convolution inside a
+    residual block.
     """
     network, layer = request.param
     loaded = load_model({**model_config(network), "layer": layer})
@@ -181,8 +184,8 @@ def trace(request) -> ab.Trace:
 
 @pytest.mark.parametrize("name", methods.names())
 def test_method_at_an_inner_layer(name, trace):
-    # behind an inner layer there is more than pooling and one linear layer
     if "dense" not in accepted_by(name):
+        # The method needs a head of only pooling and one linear layer.
         with pytest.raises(BenchError):
             methods.get(name)(trace)
         return
@@ -201,12 +204,16 @@ CLAIMS = [
 
 @pytest.mark.parametrize(("name", "metric"), CLAIMS)
 def test_wins_by_construction(name, metric):
-    """The value is rounding, behind a ReLU, where other methods have errors."""
+    """Check that the value is only rounding on a head with a ReLU, where other methods have
+    errors.
+    """
     head = (nn.Flatten(), nn.Linear(6 * 16, 12), nn.ReLU(), nn.Linear(12, 4))
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), *head).eval()
     batch = (torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 2]))
+
     table = ab.evaluate(model, "2", [batch], methods=[name, "grad_cam"], metrics=[metric])
+
     values = table[table["metric"] == metric].set_index("method")["value"]
     assert (values[name].abs() < 1e-5).all()
     assert (values["grad_cam"] > 1e-3).all()

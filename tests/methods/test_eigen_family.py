@@ -1,4 +1,4 @@
-"""The Eigen-CAM family against a full SVD and scikit-learn's kernel PCA; sign, ties, zero maps."""
+"""Tests of the Eigen-CAM family: a full SVD, scikit-learn's kernel PCA, signs, ties, zero maps."""
 
 from dataclasses import replace
 from functools import partial
@@ -16,10 +16,10 @@ from axiom_bench.methods.kpca_cam import KERNELS, kpca_cam
 from axiom_bench.testing import CASES, Case
 from tests.methods.plain import Row, assert_formula, linear, normal
 
-# 30 channels at 12 positions: the Gram matrix is that of the positions
+# 30 channels at 12 positions: the Gram matrix is that of the positions.
 WIDE = Case(channels=30, size=(6, 8))
 ALL = {**CASES, "wide": WIDE, "wide and signed": replace(WIDE, layer="features.2")}
-# an eigenvector's rounding is that of its matrix, 1e-15, over the relative gap of its eigenvalue
+# An eigenvector's rounding is that of its matrix, 1e-15, over the relative gap of its eigenvalue.
 ROUNDING = 1e-10
 
 
@@ -29,7 +29,7 @@ def case(request) -> Case:
 
 
 def direction(maps: Tensor) -> Tensor:
-    """The first right singular vector of maps (K, H, W) as an H W x K matrix, by a full SVD."""
+    """Return the first right singular vector of maps (K, H, W) as an H W x K matrix."""
     v = np.linalg.svd(maps.flatten(1).T.numpy(), full_matrices=True)[2][0]
     return torch.from_numpy(v if v.sum() > 0 else -v)
 
@@ -52,7 +52,7 @@ def test_weights_are_of_the_first_right_singular_vector(formula, case):
 
 
 def kernel_pca(row: Row, kernel: str, gamma: float | None) -> Tensor:
-    """Of the positions, by scikit-learn."""
+    """Return scikit-learn's first kernel principal component of the positions."""
     x = row.F.flatten(1).T.numpy()
     x = x - x.mean(0)
     name = {"polynomial": "poly"}.get(kernel, kernel)
@@ -64,9 +64,9 @@ def kernel_pca(row: Row, kernel: str, gamma: float | None) -> Tensor:
 @pytest.mark.parametrize("gamma", [None, 0.3])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_kpca_cam_is_kernel_pca(kernel, gamma, case):
-    options = {"kernel": kernel, "gamma": gamma}
-    tolerance = {"rtol": 0, "atol": 1e-9}  # the root of an eigenvalue
-    assert_formula(case, partial(kpca_cam, **options), partial(kernel_pca, **options), **tolerance)
+    method = partial(kpca_cam, kernel=kernel, gamma=gamma)
+    formula = partial(kernel_pca, kernel=kernel, gamma=gamma)
+    assert_formula(case, method, formula, rtol=0, atol=1e-9)  # the root of an eigenvalue
 
 
 def raw_map(name: str, trace) -> Tensor:
@@ -76,25 +76,29 @@ def raw_map(name: str, trace) -> Tensor:
 @pytest.mark.parametrize(
     ("maps", "expected"),
     [
-        # F_k = a_k P has v = a / |a|, on either side of the choice between the two Gram matrices
-        *(
-            ([[3.0 * p, -p, 2 * p] for p in range(1, n + 1)], [a / 14**0.5 for a in (3, -1, 2)])
-            for n in (2, 5)
+        # F_k = a_k P has v = a / |a|. Two and five positions choose different Gram matrices.
+        (
+            [[3.0, -1, 2], [6.0, -2, 4]],
+            [3 / 14**0.5, -1 / 14**0.5, 2 / 14**0.5],
         ),
-        # two maps of one size that don't overlap: every mixture is an eigenvector, and the even one
-        # is nearest the sum
-        ([[1.0, 0.0], [0.0, 1.0]], [0.5**0.5] * 2),
-        ([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], [0.5**0.5] * 2),
-        # F_1 = -F_2: v and -v are the same explanation with the channels renamed
-        *(([[1.0 * p, -p] for p in range(1, n + 1)], [0, 0]) for n in (1, 4)),
+        (
+            [[3.0, -1, 2], [6.0, -2, 4], [9.0, -3, 6], [12.0, -4, 8], [15.0, -5, 10]],
+            [3 / 14**0.5, -1 / 14**0.5, 2 / 14**0.5],
+        ),
+        # Two maps have the same norm and don't overlap. Every mixture of them is an eigenvector,
+        # and the even mixture is nearest to the sum.
+        ([[1.0, 0.0], [0.0, 1.0]], [0.5**0.5, 0.5**0.5]),
+        ([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], [0.5**0.5, 0.5**0.5]),
+        # F_1 = -F_2: v and -v are the same explanation with the channels renamed.
+        ([[1.0, -1]], [0, 0]),
+        ([[1.0, -1], [2.0, -2], [3.0, -3], [4.0, -4]], [0, 0]),
     ],
 )
 def test_principal_direction_by_hand(maps, expected):
-    """maps: at each position the channels' values."""
+    """Check maps by hand. `maps` has the channels' values at each position."""
     actual = principal_direction(torch.tensor(maps, dtype=torch.float64).T[None, :, None])
-    torch.testing.assert_close(
-        actual[0], torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-14
-    )
+    expected = torch.tensor(expected, dtype=torch.float64)
+    torch.testing.assert_close(actual[0], expected, rtol=0, atol=1e-14)
 
 
 def test_non_finite_image_does_not_affect_the_others():
@@ -103,23 +107,23 @@ def test_non_finite_image_does_not_affect_the_others():
     with_nan[1, 0, 0, 0] = torch.nan
     actual = principal_direction(with_nan)
     assert actual[1].isnan().all()
-    torch.testing.assert_close(
-        actual[[0, 2]], principal_direction(maps)[[0, 2]], rtol=0, atol=ROUNDING
-    )
+    expected = principal_direction(maps)
+    torch.testing.assert_close(actual[[0, 2]], expected[[0, 2]], rtol=0, atol=ROUNDING)
 
 
 def test_no_positive_eigenvalue_gives_zero():
-    """The kernel matrix of the sigmoid isn't positive, so this may happen."""
+    """Check a matrix without a positive eigenvalue. The sigmoid's kernel matrix may be such."""
     negative = -torch.eye(3, dtype=torch.float64)[None]
     assert not leading_vector(negative, torch.ones(1, 3, dtype=torch.float64)).any()
 
 
 def test_threads_and_batches_move_no_bit(request):
-    """LAPACK's own threads do, from some 50 rows on, and so does the place of an odd number of rows
-    in memory.
+    """Check an odd number of rows. LAPACK's own threads change bits from about 50 rows on, and so
+    does the position of an odd number of rows in memory.
     """
     maps = normal(3, 101, 104)
-    symmetric, towards = maps @ maps.mT, torch.ones(3, 101, dtype=torch.float64)
+    symmetric = maps @ maps.mT
+    towards = torch.ones(3, 101, dtype=torch.float64)
     expected = leading_vector(symmetric, towards)
     request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
     torch.set_num_threads(2)
@@ -130,11 +134,11 @@ def test_threads_and_batches_move_no_bit(request):
 
 @pytest.mark.parametrize("name", ["eigen_cam", "eigen_grad_cam", "seg_eigen_cam"])
 def test_float32_matches_float64(name, case):
-    """Products and eigenvectors are taken in float64; what is left is the trace's own rounding,
-    1e-6 or so.
+    """Check a float32 trace. Products and eigenvectors are computed in float64, so only the trace's
+    own rounding of about 1e-6 remains.
     """
-    trace, rounded = case.trace(), replace(case, dtype=torch.float32).trace()
-    expected = raw_map(name, trace)
+    expected = raw_map(name, case.trace())
+    rounded = replace(case, dtype=torch.float32).trace()
     actual = raw_map(name, rounded).double()
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
 

@@ -1,8 +1,9 @@
-"""Maps made elsewhere: found by the image's id, measured as a method's own, and never taken for a
-re-explanation.
+"""Tests of maps read from files: they are found by the image's id, measured like a method's own
+maps, and never used as an explanation of a changed image.
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,8 @@ EXPLAIN_AGAIN = [
 ]
 
 
-def written(folder: Path, form: str) -> str:
-    """The arrays in one of the forms: its path."""
+def write_maps(folder: Path, form: str) -> str:
+    """Write the arrays in one of the file formats and return the path."""
     if form == "one .safetensors":
         save_file(ARRAYS, folder / "maps.safetensors")
         return str(folder / "maps.safetensors")
@@ -49,7 +50,8 @@ def written(folder: Path, form: str) -> str:
 
 @pytest.mark.parametrize("form", [".npy", ".npz", "one .npz", "one .safetensors"])
 def test_the_map_of_the_image_and_class_in_each_form(form, tmp_path):
-    path, trace = written(tmp_path, form), replace(CASE.trace(), image_ids=IDS)
+    path = write_maps(tmp_path, form)
+    trace = replace(CASE.trace(), image_ids=IDS)
     answer = from_maps(trace, path)
     assert answer.missing.tolist() == [False, False, True]
     assert torch.equal(answer.raw[:2], torch.from_numpy(DRAWN[:2]).double())
@@ -68,9 +70,13 @@ def test_the_map_of_the_image_and_class_in_each_form(form, tmp_path):
     ],
 )
 def test_a_wrong_file_is_one_sentence_whatever_the_batch(array, sentence, tmp_path):
-    path, trace = written(tmp_path, ".npy"), replace(CASE.trace(CASE.model()), image_ids=IDS)
+    path = write_maps(tmp_path, ".npy")
+    trace = replace(CASE.trace(CASE.model()), image_ids=IDS)
     file = tmp_path / "cats" / "3.npy"
-    file.write_bytes(array) if isinstance(array, bytes) else np.save(file, array)
+    if isinstance(array, bytes):
+        file.write_bytes(array)
+    else:
+        np.save(file, array)
     for rows in (trace, trace[:1]):
         with pytest.raises(BenchError, match=sentence):
             from_maps(rows, path)
@@ -81,14 +87,16 @@ def test_nothing_to_read_is_one_sentence(tmp_path):
     with pytest.raises(BenchError, match="There are no maps in"):
         from_maps(trace, str(tmp_path))
     with pytest.raises(BenchError, match="this trace has none"):
-        from_maps(CASE.trace(), written(tmp_path, ".npy"))
+        from_maps(CASE.trace(), write_maps(tmp_path, ".npy"))
 
 
-def rows_of(path: str, chosen: list, **of_batch) -> dict[str, list[str]]:
-    """{value: the statuses of the three images}."""
-    batch = ab.Batch(
-        **{"images": CASE.images(), "image_ids": IDS, "targets": torch.arange(3), **of_batch}
-    )
+def statuses_by_metric(
+    path: str, chosen: list, annotations: tuple[ab.Annotation, ...] | None = None
+) -> dict[str, list[str]]:
+    """Return the statuses of the three images by metric."""
+    batch = ab.Batch(images=CASE.images(), image_ids=IDS, targets=torch.arange(3))
+    if annotations is not None:
+        batch = replace(batch, annotations=annotations)
     reader = plugins.with_params("method", "from_maps", {"path": path})
     table = ab.evaluate(CASE.model(), CASE.layer, [batch], methods=[reader], metrics=chosen)
     assert (table["value"].isna() == (table["status"] != "ok")).all()
@@ -96,50 +104,52 @@ def rows_of(path: str, chosen: list, **of_batch) -> dict[str, list[str]]:
 
 
 def again_at_once(explanation: Explanation) -> torch.Tensor:
-    """A user's own, which would call each map that it has twice stable."""
-    return (explanation.again(images=explanation.images + 1).heatmap > 0.5).flatten(1).sum(1)
+    """Return a user's own metric of the explanation of changed images."""
+    changed = explanation.again(images=explanation.images + 1)
+    return (changed.heatmap > 0.5).flatten(1).sum(1)
 
 
 def test_what_explains_again_has_a_status_and_no_value(tmp_path):
-    path = written(tmp_path, ".npy")
+    path = write_maps(tmp_path, ".npy")
     explain_again = map(with_fewer, EXPLAIN_AGAIN)
-    statuses = rows_of(
-        path, [*explain_again, again_at_once, "gini", "confidence_drop", "sensitivity_error"]
-    )
-    assert statuses.pop("gini") == statuses.pop("confidence_drop") == ["ok", "ok", "no_map"]
+    chosen = [*explain_again, again_at_once, "gini", "confidence_drop", "sensitivity_error"]
+
+    statuses = statuses_by_metric(path, chosen)
+
+    assert statuses.pop("gini") == ["ok", "ok", "no_map"]
+    assert statuses.pop("confidence_drop") == ["ok", "ok", "no_map"]
     assert statuses.pop("sensitivity_error") == ["no_contributions", "no_contributions", "no_map"]
-    no_map = {name for name, of_images in statuses.items() if set(of_images) == {"no_map"}}
-    assert no_map >= {
+    without_map = {name for name in statuses if set(statuses[name]) == {"no_map"}}
+    assert without_map >= {
         "again_at_once",
         "random_logit",
         "max_sensitivity",
         "model_parameter_randomisation",
         "adcc",
     }
-    assert not [name for name, of_images in statuses.items() if "ok" in of_images]
-    others = ab.evaluate(
-        CASE.model(), CASE.layer, [(CASE.images(), None)], ["xgrad_cam"], [again_at_once]
-    )
+    assert not [name for name in statuses if "ok" in statuses[name]]
+
+    batch = (CASE.images(), None)
+    others = ab.evaluate(CASE.model(), CASE.layer, [batch], ["xgrad_cam"], [again_at_once])
     assert set(others["status"]) == {"ok"}
 
 
 def test_a_metric_by_itself_says_why(tmp_path):
-    trace, method = (
-        replace(CASE.trace(), image_ids=IDS),
-        plugins.with_params("method", "from_maps", {"path": "x"}),
-    )
-    method = replace(method, call=lambda trace: from_maps(trace, written(tmp_path, ".npy")))
+    trace = replace(CASE.trace(), image_ids=IDS)
+    path = write_maps(tmp_path, ".npy")
+    method = plugins.with_params("method", "from_maps", {"path": "x"})
+    method = replace(method, call=partial(from_maps, path=path))
+    explanation = Explanation.of(trace, method(trace), method=method)
     with pytest.raises(NoMap, match="changed"):
-        metrics.get("random_logit")(Explanation.of(trace, method(trace), method=method))
+        metrics.get("random_logit")(explanation)
 
 
 def test_nan_and_no_map_are_told_apart_also_where_a_map_may_be_anything(tmp_path):
-    path = written(tmp_path, ".npy")
+    path = write_maps(tmp_path, ".npy")
     np.save(tmp_path / f"{IDS[0]}.npy", np.full((3, 5), np.nan))
-    notes = tuple(
-        ab.Annotation(torch.tensor([row]), torch.tensor([[1.0, 1, 5, 5]])) for row in range(3)
-    )
-    statuses = rows_of(path, ["gini", "gt_known_loc"], annotations=notes)
+    box = torch.tensor([[1.0, 1, 5, 5]])
+    annotations = tuple(ab.Annotation(torch.tensor([label]), box) for label in range(3))
+    statuses = statuses_by_metric(path, ["gini", "gt_known_loc"], annotations)
     assert statuses == {
         "gini": ["not_finite", "ok", "no_map"],
         "gt_known_loc": ["ok", "ok", "no_map"],

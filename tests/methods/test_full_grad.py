@@ -1,4 +1,4 @@
-"""FullGrad against hooks on a plain network, and the completeness of its decomposition."""
+"""Tests of FullGrad: hooks on a plain network, and the completeness of its decomposition."""
 
 import pytest
 import torch
@@ -12,8 +12,8 @@ from tests.methods.plain import linear, normal, scaled, seeded, upsampled
 
 
 class Block(nn.Module):
-    """Everything that is piecewise linear and has a bias: a residual branch, batch norms,
-    transposed convolution.
+    """A network of all kinds of piecewise linear layers with a bias: a residual branch, batch norms
+    and a transposed convolution.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Block(nn.Module):
 
 
 class OneByOne(Block):
-    """torch.fx can't follow it: it looks at its data, so the engine runs one image at a time."""
+    """A block that looks at its data. torch.fx can't trace it, so images run one at a time."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images if images.sum() < 1e9 else -images)
@@ -59,8 +59,8 @@ def images() -> Tensor:
 
 
 def terms_by_hand(model: nn.Module, image: Tensor, target: int) -> list[Tensor]:
-    """x dS/dx and each layer's b dS/dz for one image, by forward hooks that return a copy of z and
-    keep z.
+    """Return x dS/dx and each layer's b dS/dz for one image. Forward hooks keep the layer outputs z
+    and return copies.
     """
     outputs = []
 
@@ -83,7 +83,7 @@ def terms_by_hand(model: nn.Module, image: Tensor, target: int) -> list[Tensor]:
     for (module, output), g in zip(outputs, rest, strict=True):
         zero = torch.zeros_like(output[:, :, :1, :1] if output.ndim == 4 else output)
         if isinstance(module, nn.BatchNorm2d):
-            # what it makes of nothing
+            # A batch norm's bias is its output for a zero input.
             bias = module(torch.zeros(1, output.shape[1], 1, 1, dtype=output.dtype))
         else:
             bias = module.bias.detach().reshape(zero.shape)
@@ -92,8 +92,12 @@ def terms_by_hand(model: nn.Module, image: Tensor, target: int) -> list[Tensor]:
 
 
 def map_by_hand(terms: list[Tensor], size: tuple[int, int]) -> Tensor:
-    """Each layer with a place: |.|, scaled over all its channels, each resized, and summed."""
-    return sum(upsampled(scaled(term.abs())[0], size).sum(0) for term in terms if term.ndim == 4)
+    """Return the sum over layers of maps: absolute values, scaled over all channels and resized."""
+    total = torch.zeros(size, dtype=torch.float64)
+    for term in terms:
+        if term.ndim == 4:  # linear layers have no positions
+            total += upsampled(scaled(term.abs())[0], size).sum(0)
+    return total
 
 
 def total_of(term: Tensor) -> Tensor:
@@ -103,29 +107,28 @@ def total_of(term: Tensor) -> Tensor:
 @pytest.mark.parametrize("kind", [Block, OneByOne])
 @pytest.mark.parametrize("layer", ["layer", "first"])
 def test_map_equals_the_definition(kind, layer, images):
-    """And a row's map doesn't depend on the batch."""
-    model, targets = network(kind), [2, 0, 1]
-    expected = [
-        map_by_hand(terms_by_hand(model, *each), (8, 10))
-        for each in zip(images, targets, strict=True)
-    ]
+    """Check also that a row's map doesn't depend on the batch."""
+    model = network(kind)
+    targets = [2, 0, 1]
+    expected = []
+    for image, target in zip(images, targets, strict=True):
+        terms = terms_by_hand(model, image, target)
+        expected.append(map_by_hand(terms, (8, 10)))
     for rows in (slice(0, 3), slice(1, 2)):
-        actual = methods.get("full_grad")(
-            ab.trace(model, layer, images[rows], torch.tensor(targets[rows]))
-        ).raw
+        trace = ab.trace(model, layer, images[rows], torch.tensor(targets[rows]))
+        actual = methods.get("full_grad")(trace).raw
         torch.testing.assert_close(actual, torch.stack(expected[rows]), rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("kind", [Block, OneByOne])
 def test_completeness(kind, images):
-    """S = sum x dS/dx + sum of all b dS/dz, since all else is piecewise linear through 0."""
+    """Check S = sum x dS/dx + sum of all b dS/dz. The rest is piecewise linear through 0."""
     trace = ab.trace(network(kind), "layer", images)
     actual = full_gradients(trace, total_of)
     torch.testing.assert_close(actual, trace.scores, rtol=0, atol=1e-11)
     gradient_part = (trace.gradients * trace.activations).sum((1, 2, 3))
-    assert (
-        (trace.scores - gradient_part).abs() > 1e-3
-    ).all()  # biases matter, so that equal says something
+    # The biases matter, so the equality isn't trivial.
+    assert ((trace.scores - gradient_part).abs() > 1e-3).all()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +137,7 @@ def test_completeness(kind, images):
     ids=["ReLU6", "ReLU6_in_place", "Hardtanh", "relu6"],
 )
 def test_completeness_with_clipped_activations(clip, images):
-    """Where ReLU6 clips, its output doesn't depend on its input: 6 is a bias."""
+    """Check clipped activations. If ReLU6 clips, its output is constant, so 6 is a bias."""
 
     class Clipped(Block):
         def forward(self, images: Tensor) -> Tensor:
@@ -146,17 +149,19 @@ def test_completeness_with_clipped_activations(clip, images):
 
 
 def test_zero_terms_give_a_zero_map(readout):
-    """The only bias is that of a linear layer, and the image is black: an all-zero map, not NaN."""
+    """Check that a black image has a zero map, not NaN, if only a linear layer has a bias."""
     trace = readout(linear([1.0] * 12, bias=1.0), torch.zeros(2, 3, 2, 2))
     assert not methods.get("full_grad")(trace).raw.any()
 
 
 class LinearOverPositions(nn.Module):
-    """As a block of ConvNeXt: channels last, a linear layer over each position; no transformer."""
+    """A network like a block of ConvNeXt: channels last, a linear layer over each position."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer, self.mix, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.layer = nn.Conv2d(3, 4, 3)
+        self.mix = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 3)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.mix(self.layer(images).permute(0, 2, 3, 1)).relu().mean((1, 2)))
@@ -164,7 +169,6 @@ class LinearOverPositions(nn.Module):
 
 def test_linear_layer_over_positions_error_message():
     trace = ab.trace(LinearOverPositions().eval(), "layer", torch.randn(2, 3, 8, 8))
-    with pytest.raises(
-        ab.BenchError, match="linear layers over tokens or positions; leave full_grad out here"
-    ):
+    message = "linear layers over tokens or positions; leave full_grad out here"
+    with pytest.raises(ab.BenchError, match=message):
         methods.get("full_grad")(trace)

@@ -1,4 +1,4 @@
-"""Guided backpropagation equals modules swapped by hand, for all ways to call a ReLU."""
+"""Tests of guided backpropagation against modules swapped by hand, for all ways to call a ReLU."""
 
 import copy
 from dataclasses import replace
@@ -16,7 +16,7 @@ from tests.methods.plain import normal, seeded
 
 
 class GuidedReLU(nn.Module):
-    """The replica: ReLU or ReLU6 by hand, with its guided derivative by hand."""
+    """A replica of ReLU or ReLU6, with its guided derivative written by hand."""
 
     class Function(torch.autograd.Function):
         @staticmethod
@@ -71,17 +71,17 @@ RECTIFIERS = {
 
 
 def network(first: nn.Module, second: nn.Module) -> nn.Sequential:
-    """Large weights, so that a ReLU6 saturates too."""
+    """Return a network with weights so large that also a ReLU6 saturates."""
 
     def build() -> nn.Module:
-        layers = (
+        return nn.Sequential(
             nn.Conv2d(3, 6, 3, padding=1),
             first,
             nn.Conv2d(6, 4, 3, padding=1),
             second,
             nn.Flatten(),
+            nn.Linear(48, 3),
         )
-        return nn.Sequential(*layers, nn.Linear(48, 3))
 
     model = seeded(build, 5)
     with torch.no_grad():
@@ -108,25 +108,28 @@ def test_all_rectifiers_are_guided(name, images):
     ceiling = 6.0 if "6" in name else float("inf")
     model = network(RECTIFIERS[name], copy.deepcopy(RECTIFIERS[name]))
     replica = network(GuidedReLU(ceiling), GuidedReLU(ceiling))
-    guided, plain = (gradient_by_hand(each, images, [2, 0]) for each in (replica, model))
+    guided = gradient_by_hand(replica, images, [2, 0])
+    plain = gradient_by_hand(model, images, [2, 0])
     assert (guided - plain).abs().max() > 0.1 * plain.abs().max()  # guiding makes a difference here
+
     assert_guided(model, "3", images, replica)
-    # it doesn't outlast the call
+
+    # The model is unguided again after the call.
     assert torch.equal(gradient_by_hand(model, images, [2, 0]), plain)
 
 
 def assert_guided(model: nn.Module, layer: str, images: Tensor, replica: nn.Module) -> None:
     expected = gradient_by_hand(replica, images.clone(), [2, 0])
-    trace = replace(ab.trace(model, layer, images.clone(), torch.tensor([2, 0])), images=images)
+    trace = ab.trace(model, layer, images.clone(), torch.tensor([2, 0]))
+    trace = replace(trace, images=images)
     atol = 1e-12 * expected.abs().max().item()
     torch.testing.assert_close(guided_gradient(trace), expected, rtol=0, atol=atol)
 
 
 def test_other_activation_functions_keep_their_gradient(images):
-    """Hardtanh clips at -1 here: no rectifier. The one ReLU beside it is guided."""
-    assert_guided(
-        network(nn.Hardtanh(), nn.ReLU()), "3", images, network(nn.Hardtanh(), GuidedReLU())
-    )
+    """Check a Hardtanh that clips at -1, so it is no rectifier. Only the ReLU is guided."""
+    replica = network(nn.Hardtanh(), GuidedReLU())
+    assert_guided(network(nn.Hardtanh(), nn.ReLU()), "3", images, replica)
 
 
 def test_network_without_relu_is_refused(images):
@@ -136,10 +139,9 @@ def test_network_without_relu_is_refused(images):
 
 
 def test_in_place_first_layer_does_not_modify_images(images):
-    """Its first step may not overwrite the image that the gradient is taken at."""
+    """Check that the first layer doesn't overwrite the image at which the gradient is computed."""
     before = images.clone()
+    model = nn.Sequential(nn.ReLU(inplace=True), *network(nn.ReLU(), nn.ReLU()))
     replica = nn.Sequential(GuidedReLU(), *network(GuidedReLU(), GuidedReLU()))
-    assert_guided(
-        nn.Sequential(nn.ReLU(inplace=True), *network(nn.ReLU(), nn.ReLU())), "4", images, replica
-    )
+    assert_guided(model, "4", images, replica)
     assert torch.equal(images, before)

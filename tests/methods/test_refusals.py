@@ -1,5 +1,5 @@
-"""Parameters out of range, unknown names, and scores that an output doesn't have: one sentence for
-each.
+"""Tests of one-sentence errors for parameters out of range, unknown names, and scores that an
+output doesn't have.
 """
 
 import math
@@ -23,7 +23,7 @@ from axiom_bench.testing import CASES
 TRACE = CASES["dense"].trace()
 
 
-# Methods by module, of a function of the module's name if no other is given.
+# A method is given by its module. If no function is given, it has the module's name.
 WRONG = [
     ("augmented", {"scales": []}, "Invalid scales="),
     ("augmented", {"scales": [0.5, 0]}, "Invalid scales="),
@@ -100,10 +100,9 @@ A_CALLABLE = r"Invalid wrapped='grad_cam'; give a callable, such as methods\.get
 @pytest.mark.parametrize(
     ("method", "params", "message"),
     [
-        *(
-            (wrapper, {"wrapped": "grad_cam"}, A_CALLABLE)
-            for wrapper in (guided, negated, shuffled_channels)
-        ),
+        (guided, {"wrapped": "grad_cam"}, A_CALLABLE),
+        (negated, {"wrapped": "grad_cam"}, A_CALLABLE),
+        (shuffled_channels, {"wrapped": "grad_cam"}, A_CALLABLE),
         (axiom_cam, {"t": math.nan}, r"Invalid t=nan of axiom_cam; give 0"),
         (fused, {"layers": "features.1"}, "needs a list of layers"),
     ],
@@ -115,19 +114,19 @@ def test_invalid_arguments_in_python(method, params, message):
 
 def trace(output: str | Output = "logits", columns: int = 3) -> ab.Trace:
     torch.manual_seed(0)
-    body = [
+    model = nn.Sequential(
         nn.Conv2d(3, 4, 3),
         nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(4, columns),
-    ]
-    return ab.trace(nn.Sequential(*body).eval(), "1", torch.rand(2, 3, 8, 8), [0, 0], output=output)
+    )
+    return ab.trace(model.eval(), "1", torch.rand(2, 3, 8, 8), [0, 0], output=output)
 
 
 NAMES = ["group_cam", "gscore_cam", "is_cam", "recipro_cam", "score_cam", "score_cam_top", "ss_cam"]
-BY_DEFAULT = ["group_cam", "recipro_cam"]
-WITHOUT = {
+PROBABILITY_BY_DEFAULT = ["group_cam", "recipro_cam"]
+TRACES_WITHOUT_PROBABILITY = {
     "regression": trace(ab.outputs.regression()),
     "multi_label": trace(ab.outputs.multi_label()),
     "similarity": trace(ab.outputs.similarity(torch.eye(3)[:2])),
@@ -136,12 +135,15 @@ WITHOUT = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("output", WITHOUT)
+@pytest.mark.parametrize("output", TRACES_WITHOUT_PROBABILITY)
 def test_probability_is_refused_where_there_is_none(name, output):
-    for params in ({"score": "probability"}, *([{}] if name in BY_DEFAULT else [])):
+    probability_params = [{"score": "probability"}]
+    if name in PROBABILITY_BY_DEFAULT:
+        probability_params.append({})
+    for params in probability_params:
         with pytest.raises(BenchError, match=rf"score=probability.*{output}.*set score=logit"):
-            with_params("method", name, params)(WITHOUT[output])
-    with_params("method", name, {"score": "logit"})(WITHOUT[output])
+            with_params("method", name, params)(TRACES_WITHOUT_PROBABILITY[output])
+    with_params("method", name, {"score": "logit"})(TRACES_WITHOUT_PROBABILITY[output])
 
 
 CLIP = ab.outputs.similarity(torch.eye(3)[:2], scale=100.0)
@@ -149,5 +151,5 @@ CLIP = ab.outputs.similarity(torch.eye(3)[:2], scale=100.0)
 
 @pytest.mark.parametrize("output", ["logits", "probability", "margin", CLIP])
 def test_classifiers_have_one(output):
-    """With a CLIP's own scale, a softmax over the scores is its probability of each caption."""
+    """Check CLIP too. With its scale, the softmax of its scores is the probability per caption."""
     with_params("method", "score_cam", {"score": "probability"})(trace(output))

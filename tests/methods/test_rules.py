@@ -1,4 +1,4 @@
-"""LIFT-CAM and Relevance-CAM: rules by hand, what each conserves, captum's DeepLIFT, and refused
+"""Tests of LIFT-CAM and Relevance-CAM: rules by hand, conservation, captum's DeepLIFT, and refused
 heads.
 """
 
@@ -22,7 +22,8 @@ from axiom_bench.methods.relevance_cam import relevances
 from axiom_bench.testing import CASES
 from tests.methods.plain import linear, normal, seeded, uniform
 
-ROUNDING = 1e-10  # of all that is summed: float64, ratios of differences that may be small
+# Relative to the sum of all magnitudes: float64, ratios of differences that may be small.
+ROUNDING = 1e-10
 
 
 class Calls(nn.Module):
@@ -30,11 +31,13 @@ class Calls(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second = nn.Linear(48, 10), nn.Linear(10, 2)
+        self.first = nn.Linear(48, 10)
+        self.second = nn.Linear(10, 2)
 
     def forward(self, maps: Tensor) -> Tensor:
-        pooled = functional.max_pool2d(maps * 2 - 1, 3, stride=1, padding=1)
-        joined = torch.cat([pooled, functional.avg_pool2d(maps, 3, 1, 1)], 1)[:, 1:5] / 3
+        maxima = functional.max_pool2d(maps * 2 - 1, 3, stride=1, padding=1)
+        means = functional.avg_pool2d(maps, 3, stride=1, padding=1)
+        joined = torch.cat([maxima, means], 1)[:, 1:5] / 3
         hidden = self.first(functional.relu(joined.reshape(len(maps), -1)))
         hidden = torch.tanh(hidden) - 0.5 * hidden.sigmoid()
         hidden.clamp_(-0.4, 0.6)
@@ -42,7 +45,7 @@ class Calls(nn.Module):
 
 
 class Residual(nn.Module):
-    """Batch norm, an in-place ReLU and an in-place sum, twice."""
+    """A head of two blocks, each with batch norm, an in-place ReLU and an in-place sum."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,62 +69,68 @@ class Residual(nn.Module):
 
 
 def dense(activation: nn.Module) -> nn.Sequential:
-    """captum needs each module to be called once."""
-    layers = (
+    """Return a head of linear layers. captum needs each module to be called once."""
+    return nn.Sequential(
         nn.Flatten(),
         nn.Linear(36, 8),
         copy.deepcopy(activation),
         nn.Linear(8, 5),
         copy.deepcopy(activation),
+        nn.Linear(5, 2),
     )
-    return nn.Sequential(*layers, nn.Linear(5, 2))
 
 
-ACTIVATIONS = (
-    *(
-        nn.ReLU(),
-        nn.ReLU(inplace=True),
-        nn.ReLU6(),
-        nn.LeakyReLU(0.1),
-        nn.PReLU(1),
-        nn.ELU(inplace=True),
-        nn.SELU(),
-    ),
-    *(
-        nn.CELU(),
-        nn.GELU(),
-        nn.SiLU(),
-        nn.Mish(),
-        nn.Softplus(),
-        nn.Sigmoid(),
-        nn.Tanh(),
-        nn.Hardswish(inplace=True),
-    ),
-    *(nn.Hardsigmoid(), nn.Hardtanh()),
-)
-HEADS: dict[str, Callable[[], nn.Module]] = {
-    **{
-        str(activation): lambda activation=activation: dense(activation)
-        for activation in ACTIVATIONS
-    },
-    "calls": Calls,
-    "residual": Residual,
-    "max pooling": lambda: nn.Sequential(
+def head_with_max_pooling() -> nn.Sequential:
+    return nn.Sequential(
         nn.MaxPool2d(2, stride=1),
         nn.Conv2d(3, 4, 1),
         nn.MaxPool2d((2, 3), 1),
         nn.Flatten(),
         nn.Linear(4, 2),
-    ),
-    "adaptive max pooling": lambda: nn.Sequential(
-        nn.Conv2d(3, 4, 2), nn.ReLU(), nn.AdaptiveMaxPool2d((1, 2)), nn.Flatten(), nn.Linear(8, 2)
-    ),
+    )
+
+
+def head_with_adaptive_max_pooling() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 2),
+        nn.ReLU(),
+        nn.AdaptiveMaxPool2d((1, 2)),
+        nn.Flatten(),
+        nn.Linear(8, 2),
+    )
+
+
+ACTIVATIONS = (
+    nn.ReLU(),
+    nn.ReLU(inplace=True),
+    nn.ReLU6(),
+    nn.LeakyReLU(0.1),
+    nn.PReLU(1),
+    nn.ELU(inplace=True),
+    nn.SELU(),
+    nn.CELU(),
+    nn.GELU(),
+    nn.SiLU(),
+    nn.Mish(),
+    nn.Softplus(),
+    nn.Sigmoid(),
+    nn.Tanh(),
+    nn.Hardswish(inplace=True),
+    nn.Hardsigmoid(),
+    nn.Hardtanh(),
+)
+HEADS: dict[str, Callable[[], nn.Module]] = {
+    **{str(activation): partial(dense, activation) for activation in ACTIVATIONS},
+    "calls": Calls,
+    "residual": Residual,
+    "max pooling": head_with_max_pooling,
+    "adaptive max pooling": head_with_adaptive_max_pooling,
 }
 
 
 @pytest.fixture
 def maps() -> Tensor:
-    """Of both signs; the second image's are positive, the third's zero in one channel."""
+    """Maps of both signs. The second image's are positive, the third's are zero in one channel."""
     maps = 4 * normal(3, 3, 3, 4, seed=11)
     maps[1] = maps[1].abs()
     maps[2, 1] = 0
@@ -129,23 +138,22 @@ def maps() -> Tensor:
 
 
 def assert_complete(trace: ab.Trace, rounding: float = ROUNDING) -> None:
-    """sum of attributions = S(F) - S(0), for every image."""
+    """Check that the attributions of every image sum to S(F) - S(0)."""
     actual = attributions(trace)
-    empty = trace.head(torch.zeros_like(trace.activations)).gather(1, trace.targets[:, None])[:, 0]
-    error = (actual.sum((1, 2, 3)) - (trace.scores - empty)).abs()
-    assert (
-        error <= rounding * (actual.abs().sum((1, 2, 3)) + trace.scores.abs() + empty.abs())
-    ).all(), error
+    empty_logits = trace.head(torch.zeros_like(trace.activations))
+    empty_scores = empty_logits.gather(1, trace.targets[:, None])[:, 0]
+    error = (actual.sum((1, 2, 3)) - (trace.scores - empty_scores)).abs()
+    magnitude = actual.abs().sum((1, 2, 3)) + trace.scores.abs() + empty_scores.abs()
+    assert (error <= rounding * magnitude).all(), error
 
 
 @pytest.mark.parametrize("build", HEADS.values(), ids=HEADS)
 def test_attributions_are_complete(build, maps, readout):
     trace = readout(seeded(build), maps, target=1)
     assert_complete(trace)
-    gradients = trace.gradients * trace.activations
-    assert (
-        attributions(trace) - gradients
-    ).abs().max() > 1e-3 * gradients.abs().max()  # the rule makes a difference
+    gradient_parts = trace.gradients * trace.activations
+    difference = (attributions(trace) - gradient_parts).abs().max()
+    assert difference > 1e-3 * gradient_parts.abs().max()  # the rule makes a difference
 
 
 REAL_HEADS = {
@@ -159,18 +167,14 @@ REAL_HEADS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "layer"),
-    [
-        pytest.param(
-            name,
-            layer,
-            id=name,
-            marks=[] if name in ("resnet18", "shufflenet_v2_x0_5") else pytest.mark.slow,
-        )
-        for name, layer in REAL_HEADS.items()
-    ],
-)
+QUICK = ("resnet18", "shufflenet_v2_x0_5")
+REAL_HEAD_PARAMS = [
+    pytest.param(name, layer, id=name, marks=[] if name in QUICK else pytest.mark.slow)
+    for name, layer in REAL_HEADS.items()
+]
+
+
+@pytest.mark.parametrize(("name", "layer"), REAL_HEAD_PARAMS)
 def test_attributions_are_complete_on_real_networks(name, layer):
     extra = {"init_weights": False} if name == "googlenet" else {}
     model = seeded(lambda: getattr(torchvision.models, name)(weights=None, **extra), 13)
@@ -181,7 +185,7 @@ def test_attributions_are_complete_on_real_networks(name, layer):
 
 
 class Shift(nn.Module):
-    """max(F_1, F_2 + 2) of two pixels."""
+    """A head that computes max(F_1, F_2 + 2) of two pixels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -192,8 +196,10 @@ class Shift(nn.Module):
 
 
 def test_max_pooling_by_hand(readout):
-    """Of (5, 1), zero's maximum 2 at the second: 3 more to the first, which wins now. At (1, -4):
-    from 2 to 1, a fall, which is the second's, who lost the maximum.
+    """Check two images by hand. With zero maps, the maximum is 2, at the second pixel.
+
+    At (5, 1), the maximum rises by 3. The first pixel has won the maximum and gets the rise. At
+    (1, -4), the maximum falls by 1. The second pixel has lost the maximum and gets the fall.
     """
     images = torch.zeros(2, 3, 1, 2)
     images[:, 0, 0] = torch.tensor([[5.0, 1.0], [1.0, -4.0]])
@@ -202,19 +208,21 @@ def test_max_pooling_by_hand(readout):
     assert trace.scores.tolist() == [5, 1]
 
 
-OF_CAPTUM = {
+def pooled_head() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2, 2), nn.Flatten(), nn.Linear(8, 2))
+
+
+CAPTUM_HEADS = {
     **{
         str(activation): partial(dense, activation)
         for activation in (nn.ReLU(), nn.Sigmoid(), nn.Softplus())
     },
-    "max pooling": lambda: nn.Sequential(
-        nn.Conv2d(3, 4, 1), nn.MaxPool2d(2, 2), nn.Flatten(), nn.Linear(8, 2)
-    ),
+    "max pooling": pooled_head,
 }
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("build", OF_CAPTUM.values(), ids=OF_CAPTUM)
+@pytest.mark.parametrize("build", CAPTUM_HEADS.values(), ids=CAPTUM_HEADS)
 def test_attributions_equal_captum(build, maps, readout):
     attr = pytest.importorskip("captum.attr", reason="make peers")
     head = seeded(build)
@@ -228,7 +236,8 @@ class Function(nn.Module):
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.function, self.classes = function, nn.Linear(36, 2)
+        self.function = function
+        self.classes = nn.Linear(36, 2)
 
     def forward(self, maps: Tensor) -> Tensor:
         return self.classes(self.function(maps).flatten(1))
@@ -255,45 +264,44 @@ def test_operation_without_a_rule_is_refused(word, function, maps, readout):
 
 
 def test_the_baseline_is_kept_while_nobody_writes_to_the_weights(maps):
-    model = seeded(
-        lambda: nn.Sequential(
-            nn.Identity(), nn.Flatten(), nn.Linear(36, 6), nn.ReLU(), nn.Linear(6, 2)
-        )
-    )
+    def build() -> nn.Module:
+        hidden = nn.Linear(36, 6)
+        return nn.Sequential(nn.Identity(), nn.Flatten(), hidden, nn.ReLU(), nn.Linear(6, 2))
+
+    model = seeded(build)
     cut_model = ab.cut(model, "0")
     trace = cut_model.trace(maps, torch.tensor([0, 1, 1]))
-    expected, before = lift_cam(trace), trace.passes.head_forward
+    expected = lift_cam(trace)
+    before = trace.passes.head_forward
     assert torch.equal(lift_cam(trace), expected)
     assert trace.passes.head_forward == before + 3
+
     with torch.no_grad():
         model[2].bias += 0.5
-    other, fresh = (
-        lift_cam(cut.trace(maps, trace.targets)) for cut in (cut_model, ab.cut(model, "0"))
-    )
+    other = lift_cam(cut_model.trace(maps, trace.targets))
+    fresh = lift_cam(ab.cut(model, "0").trace(maps, trace.targets))
     assert torch.equal(other, fresh)
     assert not torch.allclose(other, expected, rtol=1e-3)
 
 
 class Deciding(nn.Module):
-    """Takes another way where the layer is empty, so that hooks must cut it."""
+    """A network that makes other calls if the layer is zero, so that only hooks can cut it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer, self.linear, self.classes = (
-            nn.Conv2d(3, 3, 1),
-            nn.Linear(36, 5),
-            nn.Linear(5, 2),
-        )
+        self.layer = nn.Conv2d(3, 3, 1)
+        self.linear = nn.Linear(36, 5)
+        self.classes = nn.Linear(5, 2)
         self.decides = True
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.layer(images)
         hidden = self.linear(maps.flatten(1))
-        if maps.sum() > 1e9:  # what torch.fx can't trace
+        if maps.sum() > 1e9:  # torch.fx can't trace this branch
             return self.classes(hidden)
-        return self.classes(
-            torch.tanh(hidden) if self.decides and not maps.any() else hidden.relu()
-        )
+        if self.decides and not maps.any():
+            return self.classes(torch.tanh(hidden))
+        return self.classes(hidden.relu())
 
 
 def test_untraceable_model(maps):
@@ -301,10 +309,10 @@ def test_untraceable_model(maps):
     model.decides = False
     trace = ab.trace(model, "layer", maps, torch.tensor([0, 1, 1]))
     assert_complete(trace)
-    rows = [
-        lift_cam(ab.trace(model, "layer", maps[i : i + 1], torch.tensor([min(i, 1)])))
-        for i in range(3)
-    ]
+    rows = []
+    for i in range(3):
+        row = ab.trace(model, "layer", maps[i : i + 1], trace.targets[i : i + 1])
+        rows.append(lift_cam(row))
     torch.testing.assert_close(lift_cam(trace), torch.cat(rows), rtol=0, atol=1e-14)
 
 
@@ -314,16 +322,15 @@ def test_data_dependent_branch_is_refused(maps):
 
 
 def test_tiny_input_differences_use_the_derivative():
-    """A hidden unit that hardly moves has a ratio of two tiny differences: there the derivative is
-    taken.
+    """Check hidden units that hardly change. The ratio of two tiny differences is replaced by the
+    derivative.
     """
     trace = replace(CASES["dense"], dtype=torch.float32).trace()
     small = replace(trace, activations=trace.activations * 1e-6)
     double = CASES["dense"].trace()
     expected = attributions(replace(double, activations=double.activations * 1e-6))
-    torch.testing.assert_close(
-        attributions(small).double(), expected, rtol=0, atol=1e-5 * expected.abs().max().item()
-    )
+    atol = 1e-5 * expected.abs().max().item()
+    torch.testing.assert_close(attributions(small).double(), expected, rtol=0, atol=atol)
 
 
 @pytest.fixture
@@ -333,11 +340,11 @@ def positive() -> Tensor:
 
 
 def test_z_plus_rule_with_signed_inputs(readout):
-    """x w = (-2)(-3), 1 (-1), 2 (1) = 6, -1, 2: shares 6/8, 0, 2/8. A bias takes no relevance."""
-    trace = readout(
-        linear([-3.0, -1.0, 1.0], bias=100.0), torch.tensor([-2.0, 1.0, 2.0]).view(1, 3, 1, 1)
-    )
-    assert relevances(trace, torch.ones(1, 1)).flatten().tolist() == pytest.approx([0.75, 0, 0.25])
+    """Check x w = (-2)(-3), 1 (-1), 2 (1) = 6, -1, 2: shares 6/8, 0, 2/8. A bias gets nothing."""
+    head = linear([-3.0, -1.0, 1.0], bias=100.0)
+    trace = readout(head, torch.tensor([-2.0, 1.0, 2.0]).view(1, 3, 1, 1))
+    actual = relevances(trace, torch.ones(1, 1)).flatten().tolist()
+    assert actual == pytest.approx([0.75, 0, 0.25])
 
 
 def test_convolution_equals_a_sparse_linear_layer(positive, readout):
@@ -345,9 +352,8 @@ def test_convolution_equals_a_sparse_linear_layer(positive, readout):
     basis = torch.eye(72, dtype=torch.float64).view(72, 3, 4, 6)
     linear = nn.Linear(72, 12).double()
     with torch.no_grad():
-        linear.weight.copy_(
-            functional.conv2d(basis, convolution.weight, stride=2, padding=1).flatten(1).T
-        )
+        responses = functional.conv2d(basis, convolution.weight, stride=2, padding=1)
+        linear.weight.copy_(responses.flatten(1).T)
         linear.bias.copy_(convolution.bias.repeat_interleave(6))
     last = seeded(lambda: nn.Linear(12, 2))
     sparse = readout(nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), last), positive)
@@ -358,8 +364,8 @@ def test_convolution_equals_a_sparse_linear_layer(positive, readout):
 
 
 class Mixed(nn.Module):
-    """Every kind of rule: residual sum, batch norm, concatenation, pooling, clipped and curved
-    activations.
+    """A head with every kind of rule: residual sum, batch norm, concatenation, pooling, clipped and
+    curved activations.
     """
 
     def __init__(self) -> None:
@@ -380,8 +386,8 @@ class Mixed(nn.Module):
 
 
 def test_relevance_is_conserved(positive, readout):
-    """What one class starts with arrives at the layer, through every rule, where each unit has a
-    positive input.
+    """Check that the relevance of each class arrives at the layer through every rule. Each unit has
+    a positive input.
     """
     head = seeded(Mixed)
     with torch.no_grad():
@@ -389,9 +395,8 @@ def test_relevance_is_conserved(positive, readout):
             parameter.abs_()
     trace = readout(head, positive)
     start = torch.tensor([[1.0, 0.0, 0.0], [0.0, -2.0, 0.5]], dtype=torch.float64)
-    torch.testing.assert_close(
-        relevances(trace, start).sum((1, 2, 3)), start.sum(1), rtol=0, atol=1e-12
-    )
+    totals = relevances(trace, start).sum((1, 2, 3))
+    torch.testing.assert_close(totals, start.sum(1), rtol=0, atol=1e-12)
 
 
 def test_unit_without_positive_input_passes_no_relevance(readout):
@@ -400,7 +405,7 @@ def test_unit_without_positive_input_passes_no_relevance(readout):
 
 
 def test_operation_without_a_rule_error_message(maps, readout):
+    head = seeded(lambda: Function(lambda x: x * x.sigmoid()))
+    trace = readout(head, maps)
     with pytest.raises(BenchError, match="no rule for 'sigmoid'"):
-        methods.get("relevance_cam")(
-            readout(seeded(lambda: Function(lambda x: x * x.sigmoid())), maps)
-        )
+        methods.get("relevance_cam")(trace)

@@ -1,4 +1,4 @@
-"""The check that decides to which methods the axioms apply."""
+"""Tests of the check that decides whether the axioms apply to a method."""
 
 from dataclasses import replace
 
@@ -19,12 +19,12 @@ CALLABLES = {
         lambda trace: trace.gradients / trace.gradients.abs().amax(1, keepdim=True),
         False,
     ),
-    # ignores the input's unit, and the output's too
+    # Ignores the units of the input and of the output.
     "shares of the score": (
         lambda trace: trace.gradients / trace.scores[:, None, None, None],
         False,
     ),
-    # follows the output, and the input's unit too: the activations enter twice
+    # Follows the output, but also the input's unit, because the activations enter twice.
     "gradient times input": (lambda trace: trace.gradients * trace.activations, False),
     "silent": (lambda trace: torch.zeros_like(trace.gradients), False),
     "undefined": (lambda trace: torch.full_like(trace.gradients, float("nan")), False),
@@ -46,11 +46,12 @@ def test_check_in_float32(name):
 
 
 def test_single_image_off_the_scale_is_detected():
-    """Also where its contributions are a billionth of the others'."""
+    """Check images whose contributions are only a billionth of the first image's."""
 
     def only_the_first(trace):
-        followed = torch.arange(len(trace))[:, None, None, None] == 0
-        return torch.where(followed, trace.gradients, 1e-9 * trace.gradients.sign())
+        is_first = torch.arange(len(trace))[:, None, None, None] == 0
+        return torch.where(is_first, trace.gradients, 1e-9 * trace.gradients.sign())
 
-    assert not on_score_scale(only_the_first, CASES["dense"].trace())
-    assert on_score_scale(only_the_first, CASES["dense"].trace()[:1])
+    trace = CASES["dense"].trace()
+    assert not on_score_scale(only_the_first, trace)
+    assert on_score_scale(only_the_first, trace[:1])

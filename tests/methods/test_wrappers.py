@@ -1,4 +1,4 @@
-"""Methods and controls that take another method: compositions of them, their keys, passes and
+"""Tests of methods and controls that wrap another method: their compositions, keys, passes and
 layers.
 """
 
@@ -33,7 +33,7 @@ from axiom_bench.run.keys import method_key
 from axiom_bench.testing import CASES, check_method
 from tests.methods.plain import normal, seeded, upsampled
 
-ROUNDING = 1e-12  # of maps whose maximum is about 1: float64, over sums of some hundred terms
+ROUNDING = 1e-12  # maps with a maximum of about 1: float64, sums of a few hundred terms
 POOLED = CASES["pooled"]  # takes images of any size
 
 
@@ -50,87 +50,84 @@ def test_single_copy_equals_the_wrapped_method():
     before = asdict(trace.passes)
     assert torch.equal(augmented(trace, mirrored=False).raw, heatmap_of(xgrad_cam, trace))
     assert asdict(trace.passes) == before
-    torch.testing.assert_close(
-        smoothed(trace, samples=2, sigma=0).raw, raw_map_of(xgrad_cam, trace), rtol=0, atol=ROUNDING
-    )
+    unsmoothed = smoothed(trace, samples=2, sigma=0).raw
+    torch.testing.assert_close(unsmoothed, raw_map_of(xgrad_cam, trace), rtol=0, atol=ROUNDING)
 
 
 def test_copies_explain_the_target_of_the_image():
-    """Also where the copy's prediction is another one."""
-    seen = []
+    """Check that copies keep the image's target, even if their prediction is another class."""
+    explained_targets = []
 
     def spy(trace):
-        seen.append(trace.targets.tolist())
+        explained_targets.append(trace.targets.tolist())
         return trace.gradients
 
     trace = POOLED.trace()
     smoothed(trace, spy, samples=2, sigma=5.0)
     augmented(trace, spy, scales=(0.5,))
     fused(trace, ["features.1"], spy)
-    assert seen == [[0, 1, 2]] * 6
+    assert explained_targets == [[0, 1, 2]] * 6
 
 
 def test_drops_of_a_resized_copy_are_exact():
-    """The cut has looked at the head with maps of one size; copies bring others."""
+    """Check copies whose maps have another size than those for which the model was cut."""
     trace = POOLED.trace()
     _ = trace.ablation_drops
-    smaller = torch.nn.functional.interpolate(
-        trace.images, size=(4, 6), mode="bilinear", align_corners=False
-    )
-    single = ab.trace(POOLED.model(), POOLED.layer, smaller, trace.targets)
+    smaller = upsampled(trace.images.flatten(0, 1), (4, 6)).unflatten(0, (-1, 3))
+    smaller_trace = ab.trace(POOLED.model(), POOLED.layer, smaller, trace.targets)
     actual = augmented(trace, ablation_cam, mirrored=False, scales=(0.5,)).raw
-    expected = upsampled(heatmap_of(ablation_cam, single), (8, 12))
-    # drops are differences of scores
+    expected = upsampled(heatmap_of(ablation_cam, smaller_trace), (8, 12))
+    # Drops are differences of scores.
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-11)
 
 
 OVER_LAYERS = partial(fused, layers=["features.1"])
-PARTIALS = {  # and the traces of each
-    "fused": (partial(OVER_LAYERS, wrapped=xgrad_cam), 1),
-    "augmented": (partial(augmented, wrapped=hires_cam, scales=(1.0, 2.0)), 3),
-    "guided over augmented": (partial(guided, wrapped=augmented), None),
-    "augmented over smoothed": (partial(augmented, wrapped=partial(smoothed, samples=2)), 5),
-    "smoothed over fused": (
-        partial(smoothed, wrapped=partial(OVER_LAYERS, wrapped=grad_cam), samples=2),
-        4,
+COMPOSITIONS = {
+    "fused": partial(OVER_LAYERS, wrapped=xgrad_cam),
+    "augmented": partial(augmented, wrapped=hires_cam, scales=(1.0, 2.0)),
+    "guided over augmented": partial(guided, wrapped=augmented),
+    "augmented over smoothed": partial(augmented, wrapped=partial(smoothed, samples=2)),
+    "smoothed over fused": partial(
+        smoothed, wrapped=partial(OVER_LAYERS, wrapped=grad_cam), samples=2
     ),
 }
+# The number of further traces that a composition needs.
+NUM_TRACES = {
+    "fused": 1,
+    "augmented": 3,
+    "augmented over smoothed": 5,
+    "smoothed over fused": 4,
+}
+COMMON_SUITE_PARAMS = [
+    pytest.param(name, marks=[] if name == "augmented" else pytest.mark.slow)
+    for name in COMPOSITIONS
+]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[] if name == "augmented" else pytest.mark.slow)
-        for name in PARTIALS
-    ],
-)
+@pytest.mark.parametrize("name", COMMON_SUITE_PARAMS)
 def test_wrappers_pass_the_common_suite(name):
-    check_method(PARTIALS[name][0])
+    check_method(COMPOSITIONS[name])
 
 
 def test_nested_wrappers():
     trace = POOLED.trace()
     product = guided_gradient(trace).abs().sum(1) * ab.heatmap(augmented(trace).raw, (8, 12))
     assert torch.equal(guided(trace, augmented).raw, product)
-    # in conf/, or a path to a function
-    for wrapped in (
-        "grad_cam",
-        "axiom_bench.methods.grad_cam.grad_cam",
-    ):
+    # A method can be named by its name in conf/, or by the path of its function.
+    for wrapped in ("grad_cam", "axiom_bench.methods.grad_cam.grad_cam"):
         assert torch.equal(entry(wrapped=wrapped)(trace).raw, guided(trace, grad_cam).raw)
 
 
-@pytest.mark.parametrize(("method", "traces"), [each for each in PARTIALS.values() if each[1]])
-def test_passes_of_compositions(method, traces):
-    """Each further trace is a trunk pass, a head pass and the head's gradient; the trace itself is
-    there already.
+@pytest.mark.parametrize(("name", "traces"), NUM_TRACES.items())
+def test_passes_of_compositions(name, traces):
+    """Check that each further trace costs a trunk pass, a head pass and the head's gradient. The
+    original trace costs nothing.
     """
     trace = POOLED.trace()
     before = asdict(trace.passes)
-    method(trace)
-    actual = {
-        key: (count - before[key]) / len(trace) for key, count in asdict(trace.passes).items()
-    }
+    COMPOSITIONS[name](trace)
+    after = asdict(trace.passes)
+    actual = {kind: (after[kind] - before[kind]) / len(trace) for kind in after}
     assert actual == {
         "trunk_forward": traces,
         "trunk_backward": 0,
@@ -162,8 +159,9 @@ def test_key_depends_on_the_wrapped_method():
 
 @pytest.mark.parametrize("wrapped", ["random", "smoothed_random"])
 def test_key_depends_on_the_parameters_of_the_wrapped_method(wrapped, monkeypatch):
-    """Directly, and through another wrapper."""
-    load, changed = plugins.load, False
+    """Check a method that is wrapped directly, and through another wrapper."""
+    load = plugins.load
+    is_changed = False
     smoothed_random = {
         "_target_": "axiom_bench.methods.smoothed.smoothed",
         "params": {"wrapped": "random"},
@@ -173,16 +171,14 @@ def test_key_depends_on_the_parameters_of_the_wrapped_method(wrapped, monkeypatc
         if name == "smoothed_random":
             return plugins.from_config(kind, name, smoothed_random)
         plugin = load(kind, name)
-        return (
-            replace(plugin, params={**plugin.params, "seed": 1})
-            if changed and name == "random"
-            else plugin
-        )
+        if is_changed and name == "random":
+            return replace(plugin, params={**plugin.params, "seed": 1})
+        return plugin
 
     monkeypatch.setattr(plugins, "load", loaded)
     before = method_key(entry(wrapped=wrapped), Sources())
     assert method_key(entry(wrapped=wrapped), Sources()) == before
-    changed = True
+    is_changed = True
     assert method_key(entry(wrapped=wrapped), Sources()) != before
 
 
@@ -190,13 +186,18 @@ def test_key_depends_on_the_parameters_of_the_wrapped_method(wrapped, monkeypatc
     ("module", "same"), [("grad_cam", False), ("guided", False), ("cam", True)]
 )
 def test_key_depends_on_the_source_of_the_wrapped_method(module, same, monkeypatch):
-    """Of its module and of all that this imports; another module's change doesn't change it."""
+    """Check that the key depends on the method's module and on the modules that it imports, but not
+    on other modules.
+    """
     plugin = entry("axiom_bench.methods.smoothed.smoothed", wrapped="guided_grad_cam")
-    before, parsed = method_key(plugin, Sources()), sources._parsed
+    before = method_key(plugin, Sources())
+    parsed = sources._parsed
 
     def changed(path, state, name):
         digest, imports = parsed(path, state, name)
-        return digest + "!" * (name == f"axiom_bench.methods.{module}"), imports
+        if name == f"axiom_bench.methods.{module}":
+            digest += "!"
+        return digest, imports
 
     monkeypatch.setattr(sources, "_parsed", changed)
     assert (method_key(plugin, Sources()) == before) == same
@@ -206,33 +207,32 @@ TRACE = CASES["dense"].trace()
 
 
 def test_controls_are_marked_as_such():
-    assert all(
-        methods.get(name).spec.control for name in ("negated", "other_image", "shuffled_channels")
-    )
+    for name in ("negated", "other_image", "shuffled_channels"):
+        assert methods.get(name).spec.control
 
 
 def test_other_image_is_the_map_of_another_image():
-    """Of the class that the plain network predicts there."""
-    model, others = CASES["dense"].model(), CASES["dense"].other_images()
+    """Check that the other image's map explains the class that the network predicts for it."""
+    model = CASES["dense"].model()
+    others = CASES["dense"].other_images()
     other = TRACE.again(images=others, targets=model(others).argmax(1))
     assert torch.equal(other_image(TRACE).raw, (xgrad_cam(other) * other.activations).sum(1))
     assert torch.equal(other_image(TRACE, wrapped=saliency).raw, saliency(other).raw)
-    with pytest.raises(
-        BenchError, match="explains another image of the data set, and there is none"
-    ):
-        other_image(replace(TRACE, other_images=None))
+    single = replace(TRACE, other_images=None)
+    message = "explains another image of the data set, and there is none"
+    with pytest.raises(BenchError, match=message):
+        other_image(single)
 
 
 def three_resolutions() -> ab.Trace:
-    """Maps of 16, 8 and 4 pixels; a convolution and a ReLU at each."""
+    """Return a trace of a network with a convolution and a ReLU at each of 16, 8 and 4 pixels."""
     layers: list[nn.Module] = []
     for inputs, outputs in ((3, 4), (4, 5), (5, 6)):
-        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
-    model = (
-        nn.Sequential(nn.Sequential(*layers), nn.Sequential(nn.Flatten(), nn.Linear(24, 3)))
-        .double()
-        .eval()
-    )
+        layers.append(nn.Conv2d(inputs, outputs, 3, padding=1))
+        layers.append(nn.ReLU(inplace=True))
+        layers.append(nn.MaxPool2d(2))
+    head = nn.Sequential(nn.Flatten(), nn.Linear(24, 3))
+    model = nn.Sequential(nn.Sequential(*layers), head).double().eval()
     return ab.trace(model, "0.8", normal(2, 3, 16, 16), [0, 2])
 
 
@@ -246,31 +246,29 @@ def test_last_module_of_each_finer_resolution():
 
 def test_stages_of_a_resnet_are_the_authors_layers():
     model = seeded(torchvision.models.resnet18)
-    assert finer_layers(ab.trace(model, "layer4", normal(1, 3, 64, 64))) == (
-        "layer3",
-        "layer2",
-        "layer1",
-    )
+    trace = ab.trace(model, "layer4", normal(1, 3, 64, 64))
+    assert finer_layers(trace) == ("layer3", "layer2", "layer1")
 
 
 @pytest.mark.parametrize("wrapped", [grad_cam_pp, grad_cam])
 def test_product_of_heatmaps_of_the_layers(wrapped):
-    trace, expected = three_resolutions(), torch.ones(2, 16, 16, dtype=torch.float64)
-    for other in map(trace.at, ("0.8", "0.7", "0.4", "0.1")):
-        expected *= ab.heatmap((wrapped(other) * other.activations).sum(1), (16, 16))
+    trace = three_resolutions()
+    expected = torch.ones(2, 16, 16, dtype=torch.float64)
+    for layer in ("0.8", "0.7", "0.4", "0.1"):
+        layer_trace = trace.at(layer)
+        raw_map = (wrapped(layer_trace) * layer_trace.activations).sum(1)
+        expected *= ab.heatmap(raw_map, (16, 16))
     for layers in (None, ["0.1", "0.4", "0.7"]):
-        torch.testing.assert_close(
-            refine_cam(trace, layers, wrapped).raw, expected, rtol=0, atol=1e-12
-        )
-    # there is one resolution
+        actual = refine_cam(trace, layers, wrapped).raw
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
+    # A network of one resolution has only the heatmap itself.
     assert torch.equal(refine_cam(TRACE, None, wrapped).raw, heatmap_of(wrapped, TRACE))
 
 
 def test_a_transformers_layers_are_set_by_hand():
     model = seeded(lambda: torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=3))
-    trace = ab.trace(
-        model, "encoder.layers.encoder_layer_1.ln_1", normal(1, 3, 32, 32), reshape="tokens"
-    )
+    layer = "encoder.layers.encoder_layer_1.ln_1"
+    trace = ab.trace(model, layer, normal(1, 3, 32, 32), reshape="tokens")
     with pytest.raises(BenchError, match="set the layers of refine_cam"):
         refine_cam(trace)
     assert refine_cam(trace, ["encoder.layers.encoder_layer_0.ln_1"]).raw.shape == (1, 32, 32)
