@@ -1,4 +1,4 @@
-"""Shared by the tests of the commands."""
+"""Fixtures that the tests of the commands share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.made_suites import tiny_suite  # noqa: F401
 
 
 def forget(folder: Path) -> None:
-    """Remove the modules below a folder from those that this process has imported."""
+    """Remove the modules below a folder from this process, so that an import reads them again."""
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None)).startswith(f"{folder}{os.sep}"):
             del sys.modules[name]
@@ -27,7 +27,7 @@ def forget(folder: Path) -> None:
 class InThisProcess:
     """An executor that computes here, since a new process takes three seconds to import torch.
 
-    It knows no module below `folder`, as a new process doesn't.
+    Like a new process, it hasn't imported any module below `folder`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,5 +48,5 @@ class InThisProcess:
 
 @pytest.fixture
 def in_this_process(tmp_path, monkeypatch):
-    """`verify` computes in this process."""
+    """An executor for `verify` that computes in this process."""
     monkeypatch.setattr(verification, "ProcessPoolExecutor", lambda *_: InThisProcess(tmp_path))

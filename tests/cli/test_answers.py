@@ -1,6 +1,4 @@
-"""The last lines of a run answer what was asked: whichever controls are chosen, and for each chosen
-method.
-"""
+"""Tests of a run's last lines, which answer for each chosen method and whatever the controls."""
 
 import textwrap
 
@@ -26,22 +24,23 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """The overrides -> the run folder and the lines that the command prints."""
+    """A function that runs the command and returns the run folder and the printed lines."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_cams.py").write_text(OWN)
 
-    def ran(*overrides):
+    def run_command(*overrides):
         assert main([*SMALL, f"results={tmp_path}", *overrides]) == 0
         lines = capsys.readouterr().out.splitlines()
         return next(tmp_path.glob("quick/*/manifest.json")).parent, lines
 
-    return ran
+    return run_command
 
 
 @pytest.mark.parametrize("control", ["random", "equal_shares"])
 def test_nobody_is_best_in_conservation_error_whatever_the_controls(run, control):
     metrics = "metric=[sensitivity_error,conservation_error]"
     folder, lines = run(f"method=[grad_cam,xgrad_cam,{control}]", metrics, "pictures.gallery=0")
+
     row = next(line for line in lines if line.strip().startswith("XGrad-CAM"))
     sensitivity, conservation = row.split()[-2:]
     assert sensitivity.startswith("*")
@@ -51,38 +50,36 @@ def test_nobody_is_best_in_conservation_error_whatever_the_controls(run, control
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "lowest sensitivity error on scenes_vgg" in page
     assert "lowest conservation error" not in page
-    (places,) = (folder / "tables").glob("places*.md")
-    part = (
-        places.read_text(encoding="utf-8")
-        .partition("## Conservation error")[2]
-        .partition("\n## ")[0]
-    )
-    assert "| XGrad-CAM |" in part
-    assert "**" not in part.partition("\nPlace")[0]
+    (file,) = (folder / "tables").glob("places*.md")
+    text = file.read_text(encoding="utf-8")
+    section = text.partition("## Conservation error")[2].partition("\n## ")[0]
+    table = section.partition("\nPlace")[0]
+    assert "| XGrad-CAM |" in section
+    assert "**" not in table  # no method is marked as best
 
 
 def test_a_method_without_axiom_values_is_compared_by_what_it_has(run):
-    own = [f"+method.{name}._target_=own_cams.{name}" for name in ("mirrored", "nothing")]
     folder, lines = run(
         "method=[grad_cam,random]",
-        *own,
+        "+method.mirrored._target_=own_cams.mirrored",
+        "+method.nothing._target_=own_cams.nothing",
         "metric=[sensitivity_error,box_iou]",
         "report.compare=mirrored",
     )
-    shown = {line.split()[0]: line.split()[-1] for line in lines if line.startswith("  ")}
-    assert shown["mirrored"] == shown["nothing"] == shown["Random"] == "\N{EN DASH}"
-    assert any(
-        "no contributions at the layer: Sensitivity error of mirrored, nothing" in line
-        for line in lines
-    )
-    (title,) = (
-        line
-        for line in lines
-        if line.startswith("mirrored is significantly worse than Grad-CAM in box IoU")
-    )
+
+    rows = [line.split() for line in lines if line.startswith("  ")]
+    last_value = {row[0]: row[-1] for row in rows}
+    assert last_value["mirrored"] == "\N{EN DASH}"
+    assert last_value["nothing"] == "\N{EN DASH}"
+    assert last_value["Random"] == "\N{EN DASH}"
+    reason = "no contributions at the layer: Sensitivity error of mirrored, nothing"
+    assert any(reason in line for line in lines)
+    comparison = "mirrored is significantly worse than Grad-CAM in box IoU"
+    (title,) = [line for line in lines if line.startswith(comparison)]
     assert title in (folder / "report.html").read_text(encoding="utf-8")
     for entry in read_gallery(folder, read_manifest(folder)):
-        assert dict(zip(entry["methods"], entry["maps"], strict=True))["nothing"] == b""
+        map_by_method = dict(zip(entry["methods"], entry["maps"], strict=True))
+        assert map_by_method["nothing"] == b""
 
 
 @pytest.mark.parametrize(
@@ -94,13 +91,15 @@ def test_a_method_without_axiom_values_is_compared_by_what_it_has(run):
     ],
 )
 def test_run_times_are_measured_where_they_are_asked_for(tmp_path, overrides, is_timed):
-    small = (
+    shared = [
+        "method=[grad_cam]",
         "model=scenes_vgg",
         "data.size=1",
         "data.workers=0",
         "pictures.rows=0",
         "pictures.gallery=0",
-    )
-    code, _, folder = compute(["method=[grad_cam]", *small, f"results={tmp_path}", *overrides])
+        f"results={tmp_path}",
+    ]
+    code, _, folder = compute([*shared, *overrides])
     assert code == 0
     assert bool(read_manifest(folder).runtime) is is_timed

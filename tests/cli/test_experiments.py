@@ -1,5 +1,6 @@
-"""Whole experiments as a user types them, each on a handful of images; photographs where there are
-some.
+"""Tests of whole experiments as users type them, each on a handful of images.
+
+If this machine has photographs and weights, they are used too.
 """
 
 import json
@@ -23,40 +24,36 @@ from axiom_bench.report.paper import paper as study
 from axiom_bench.run.spine import configuration
 
 DEFAULT_METHODS = {
-    *(
-        "ablation_cam",
-        "ablation_cam_axiomatic",
-        "cam",
-        "centered",
-        "equal_shares",
-        "grad_cam",
-        "grad_cam_pp",
-    ),
-    *("guided_xgrad_cam", "hires_cam", "random", "uniform", "xgrad_cam"),
+    "ablation_cam",
+    "ablation_cam_axiomatic",
+    "cam",
+    "centered",
+    "equal_shares",
+    "grad_cam",
+    "grad_cam_pp",
+    "guided_xgrad_cam",
+    "hires_cam",
+    "random",
+    "uniform",
+    "xgrad_cam",
 }
 DEFAULT_METRICS = {
-    *(
-        "average_drop",
-        "axiom_floor",
-        "axiom_floor_distance",
-        "box_iou",
-        "confidence_drop",
-        "conservation_error",
-    ),
-    *(
-        "conservation_error_raw",
-        "epsilon",
-        "guarded_channels",
-        "pointing_game",
-        "pointing_game_strict",
-    ),
-    *(
-        "sensitivity_error",
-        "sensitivity_error_raw",
-        "sensitivity_error_scaled",
-        "single_deletion",
-        "zeta",
-    ),
+    "average_drop",
+    "axiom_floor",
+    "axiom_floor_distance",
+    "box_iou",
+    "confidence_drop",
+    "conservation_error",
+    "conservation_error_raw",
+    "epsilon",
+    "guarded_channels",
+    "pointing_game",
+    "pointing_game_strict",
+    "sensitivity_error",
+    "sensitivity_error_raw",
+    "sensitivity_error_scaled",
+    "single_deletion",
+    "zeta",
 }
 SMALL = (
     "data.size=2",
@@ -67,7 +64,7 @@ SMALL = (
 )
 NOTHING_DRAWN = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "data.workers=0")
 NETWORKS = ["scenes_vgg", "scenes_resnet"]
-HERE = (
+SMALLEST = (
     *SMALL,
     "data.size=1",
     "data.workers=0",
@@ -75,7 +72,7 @@ HERE = (
     "model=scenes_vgg",
     "run=default",
 )
-# run here; the others take seconds to be drawn
+# Two of the paper's networks; drawing the random weights of the others takes seconds.
 LAYERS = {
     "alexnet": "features.12",
     "inception_v3": "Mixed_7c",
@@ -94,187 +91,181 @@ photographs = pytest.mark.skipif(
 )
 
 
-def computed(overrides: list[str]) -> int:
-    return compute(overrides)[0]
+def compute_without_report(overrides: list[str]) -> int:
+    """Run the command without its report, and return its exit code."""
+    code, _, _ = compute(overrides)
+    return code
 
 
-reported = pytest.mark.parametrize(
+with_and_without_report = pytest.mark.parametrize(
     "command",
     [
-        pytest.param(computed, id="values"),
+        pytest.param(compute_without_report, id="values"),
         pytest.param(main, id="and their report", marks=pytest.mark.slow),
     ],
 )
 
 
-def ran(
+def run_experiment(
     command: Callable, results: Path, experiment: str, *overrides: str
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """The manifest and the records of an experiment."""
-    assert (
-        command(
-            [
-                f"experiment={experiment}",
-                "run=default",
-                *overrides,
-                "device=cpu",
-                f"results={results}",
-            ]
-        )
-        == 0
-    )
+    """Run an experiment, and return its manifest and its records."""
+    settings = [f"experiment={experiment}", "run=default", "device=cpu", f"results={results}"]
+    assert command([*settings, *overrides]) == 0
     folder = results / experiment / "default"
     manifest = json.loads((folder / "manifest.json").read_text())
     return manifest, pd.concat(pd.read_parquet(folder / path) for path in manifest["records"])
+
+
+def values_of(rows: pd.DataFrame, method: str, metric: str) -> pd.Series:
+    """Return the values of one metric for one method."""
+    return rows.loc[(rows["method"] == method) & (rows["metric"] == metric), "value"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("process", "networks", "settings"),
     [
-        pytest.param("typed_here", ["scenes_vgg"], HERE, id="in this process"),
+        pytest.param("typed_here", ["scenes_vgg"], SMALLEST, id="in this process"),
         pytest.param("typed", NETWORKS, SMALL, id="a process"),
     ],
 )
 def test_quick(process, networks, settings, tmp_path, request):
-    """The default command, in another folder, with nothing set."""
+    """Check the default command, typed outside the checkout."""
     typed: Callable = request.getfixturevalue(process)
+
     first = typed(tmp_path, *settings)
     assert first.returncode == 0, first.stderr
     assert "Traceback" not in first.stderr
-    # Hydra leaves nothing in the current folder
-    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+    names = [path.name for path in tmp_path.iterdir()]
+    assert names == ["results"]  # Hydra leaves nothing in the current folder
     assert first.stdout.splitlines()[-1] == "report: results/quick/default/report.html"
-    manifest = json.loads(
-        (tmp_path / "results" / "quick" / "default" / "manifest.json").read_text()
-    )
+    manifest = json.loads((tmp_path / "results/quick/default/manifest.json").read_text())
     assert list(manifest["models"]) == networks
     assert set(manifest["methods"]) == DEFAULT_METHODS
-    assert {about["metric"] for about in manifest["metrics"].values()} == DEFAULT_METRICS
-    if process == "typed":  # what follows is the same in any process
+    assert {entry["metric"] for entry in manifest["metrics"].values()} == DEFAULT_METRICS
+    if process == "typed":  # what follows doesn't depend on the process
         return
 
     again = typed(tmp_path, "run", "-v", *settings)
     assert again.returncode == 0
     assert "report: results/quick" in again.stdout
     assert "together " in again.stdout
-    assert (
-        f"{len(networks)} of {len(networks)} shards were already there: nothing was computed"
-        in again.stdout
-    )
+    sentence = f"{len(networks)} of {len(networks)} shards were already there: nothing was computed"
+    assert sentence in again.stdout
     assert "images/s" not in again.stdout
 
     wrong = typed(tmp_path, "method=[xgrad_can]")
     assert wrong.returncode == 2
     *progress, sentence = wrong.stderr.splitlines()
     assert sentence.startswith("axiom-bench: There is no method 'xgrad_can'; did you mean")
-    assert all(line.startswith("methods and metrics: ") for line in progress)  # on a slow machine
+    # Only a slow machine prints its progress.
+    assert all(line.startswith("methods and metrics: ") for line in progress)
 
 
 def test_a_reader_that_stops_early_is_no_defect(tmp_path, typed):
-    """`axiom-bench list | head -1`, where head has gone before anything is written."""
+    """Check `axiom-bench list | head -1` if `head` ends before anything is written."""
     reader, writer = os.pipe()
     os.close(reader)
     stopped = typed(tmp_path, "list", stdout=writer)
     os.close(writer)
-    assert (stopped.returncode, stopped.stderr) == (141, "")  # 128 + SIGPIPE, as a shell has it
+    assert stopped.returncode == 141  # 128 + SIGPIPE, as in a shell
+    assert stopped.stderr == ""
 
 
 @pytest.mark.slow
 @real
 @photographs
-@reported
+@with_and_without_report
 def test_real(command, tmp_path):
-    """Trained weights, boxes, and the user's own network."""
-    chosen = ("model=squeezenet1_1,own_model", "method=[grad_cam,xgrad_cam,ablation_cam_axiomatic]")
-    metrics = "metric=[sensitivity_error,conservation_error,confidence_drop,box_iou,zeta]"
-    size = (*SMALL, *REAL, "data.size=4", "data.batch_size=4", "runtime.batch_size=1")
-    manifest, rows = ran(command, tmp_path, "real", *chosen, metrics, *size)
+    """Check trained weights, boxes, and a user's own network."""
+    overrides = [
+        "model=squeezenet1_1,own_model",
+        "method=[grad_cam,xgrad_cam,ablation_cam_axiomatic]",
+        "metric=[sensitivity_error,conservation_error,confidence_drop,box_iou,zeta]",
+        *SMALL,
+        *REAL,
+        "data.size=4",
+        "data.batch_size=4",
+        "runtime.batch_size=1",
+    ]
+
+    manifest, rows = run_experiment(command, tmp_path, "real", *overrides)
+
     assert list(manifest["models"]) == ["squeezenet1_1", "own_model"]
     assert list(manifest["data"]) == ["imagenet", "own_images"]
     assert set(rows["status"]) == {"ok"}
-    drops = rows[
-        (rows["method"] == "ablation_cam_axiomatic") & (rows["metric"] == "sensitivity_error")
-    ]
-    assert len(drops) == 8
-    # the sensitivity axiom holds by construction, but for guarded channels
-    assert drops["value"].max() < 1e-3
-    users = rows[(rows["model"] == "own_model") & (rows["metric"] == "zeta")]
-    assert (
-        users["target_class"] == users["predicted_class"]
-    ).mean() >= 0.5  # of 0.9 over all: the weights are right
-    boxes = rows[(rows["metric"] == "box_iou") & (rows["method"] == "grad_cam")]
-    assert boxes["value"].mean() > 0.2  # boxes follow their images through resize and crop
+    errors = values_of(rows, "ablation_cam_axiomatic", "sensitivity_error")
+    assert len(errors) == 8
+    # The sensitivity axiom holds by construction, except for guarded channels.
+    assert errors.max() < 1e-3
+    own_rows = rows[(rows["model"] == "own_model") & (rows["metric"] == "zeta")]
+    # The accuracy on all images is 0.9: with wrong weights it would be far lower.
+    assert (own_rows["target_class"] == own_rows["predicted_class"]).mean() >= 0.5
+    # Boxes follow their images through resize and crop.
+    assert values_of(rows, "grad_cam", "box_iou").mean() > 0.2
 
 
 def test_a_real_root_that_is_not_there(tmp_path, capsys):
     nowhere = tmp_path / "nowhere"
-    code = main(
-        [
-            "experiment=real",
-            "model=resnet18",
-            f"real_root={nowhere}",
-            f"results={tmp_path / 'results'}",
-        ]
-    )
-    assert code == 2
+    overrides = ["experiment=real", "model=resnet18", f"real_root={nowhere}"]
+    assert main([*overrides, f"results={tmp_path / 'results'}"]) == 2
     output = capsys.readouterr().err
     assert f"{nowhere}{os.sep}data{os.sep}imagenet" in output
-    assert "ImageNet layout" in output  # what was expected there
+    assert "ImageNet layout" in output  # the message describes the expected files
 
 
 VOC = (
-    *(
-        "model=squeezenet1_1",
-        "method=[xgrad_cam,ablation_cam_axiomatic]",
-        *SMALL,
-        "data.size=5",
-        "data.batch_size=5",
-    ),
-    *("metric=[sensitivity_error,confidence_drop,box_iou,zeta]", "runtime.repeats=0", *REAL),
+    "model=squeezenet1_1",
+    "method=[xgrad_cam,ablation_cam_axiomatic]",
+    *SMALL,
+    "data.size=5",
+    "data.batch_size=5",
+    "metric=[sensitivity_error,confidence_drop,box_iou,zeta]",
+    "runtime.repeats=0",
+    *REAL,
 )
 
 
 @pytest.mark.slow
 @real
 @photographs
-@reported
+@with_and_without_report
 def test_voc(command, tmp_path):
-    """VOC's classes through an ImageNet network, several in an image."""
-    manifest, rows = ran(command, tmp_path, "voc", *VOC)
+    """Check VOC's classes with an ImageNet network, and images of several classes."""
+    manifest, rows = run_experiment(command, tmp_path, "voc", *VOC)
+
     assert list(manifest["models"]) == ["squeezenet1_1+voc_groups"]
     explained = rows[rows["metric"] == "zeta"]
     assert explained["target_class"].between(0, len(CLASSES) - 1).all()
     assert explained["image_id"].nunique() == 5
     assert set(explained["status"]) == {"ok"}
-    drops = rows[
-        (rows["method"] == "ablation_cam_axiomatic") & (rows["metric"] == "sensitivity_error")
-    ]
-    assert drops["value"].max() < 1e-3  # the drops through the groups are exact
+    # The drops through the groups are exact.
+    assert values_of(rows, "ablation_cam_axiomatic", "sensitivity_error").max() < 1e-3
     assert (explained["target_class"] == explained["predicted_class"]).mean() >= 0.3
 
 
 @real
 @photographs
 def test_without_the_groups_the_sentence_names_them(tmp_path, capsys):
-    assert (
-        main(["experiment=voc", *VOC, "device=cpu", "model.output=logits", f"results={tmp_path}"])
-        == 2
-    )
+    overrides = [*VOC, "device=cpu", "model.output=logits", f"results={tmp_path}"]
+    assert main(["experiment=voc", *overrides]) == 2
     assert "model.output=voc_groups" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-@reported
+@with_and_without_report
 def test_shortcut(command, tmp_path):
-    """Each method that does better than a map that depends on no class shows the mark where it
-    counts, and only there.
+    """Check that Grad-CAM shows the mark if it counts, and only then.
 
-    On 59 scenes Grad-CAM's mean share is 0.918 and 0.003, the true ones 0.878 and 0.001, and
-    uniform's 0.42 and 0.35.
+    Its error is compared with that of a uniform map, which doesn't depend on the class. On 59
+    scenes, Grad-CAM's mean shares for the two networks are 0.918 and 0.003, the true ones 0.878 and
+    0.001, and the uniform map's 0.42 and 0.35.
     """
-    size = ("data.size=40", "data.batch_size=8")
-    _, rows = ran(command, tmp_path, "shortcut", "method=[grad_cam,uniform]", *size, *NOTHING_DRAWN)
+    overrides = ["method=[grad_cam,uniform]", "data.size=40", "data.batch_size=8", *NOTHING_DRAWN]
+
+    _, rows = run_experiment(command, tmp_path, "shortcut", *overrides)
+
     assert set(rows["status"]) == {"ok"}
     assert set(rows["target_class"]) == {marked.CLASS}
     assert rows["image_id"].nunique() >= 5
@@ -287,16 +278,16 @@ def test_shortcut(command, tmp_path):
         assert errors["grad_cam"] < 0.5 * errors["uniform"]
 
 
-def imagenet(root: Path) -> Path:
-    """One image of the eighth of a thousand classes, with its box."""
-    folder, boxes = root / "val" / "n00000007", root / "Annotations" / "CLS-LOC" / "val"
-    folder.mkdir(parents=True)
+def write_imagenet(root: Path) -> Path:
+    """Write one image of the eighth of a thousand classes, with its box, in ImageNet's layout."""
+    images = root / "val" / "n00000007"
+    boxes = root / "Annotations" / "CLS-LOC" / "val"
+    images.mkdir(parents=True)
     boxes.mkdir(parents=True)
-    (root / "LOC_synset_mapping.txt").write_text(
-        "".join(f"n{number:08d} class {number}\n" for number in range(1000))
-    )
+    class_lines = "".join(f"n{number:08d} class {number}\n" for number in range(1000))
+    (root / "LOC_synset_mapping.txt").write_text(class_lines)
     pixels = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(folder / "ILSVRC2012_val_00000001.JPEG")
+    Image.fromarray(pixels).save(images / "ILSVRC2012_val_00000001.JPEG")
     (boxes / "ILSVRC2012_val_00000001.xml").write_text(BOX)
     return root
 
@@ -304,33 +295,38 @@ def imagenet(root: Path) -> Path:
 @pytest.mark.slow
 @undrawn
 def test_paper(tmp_path):
-    """On one photograph in ImageNet's layout with random weights."""
-    data = (f"data.root={imagenet(tmp_path / 'imagenet')}", "data.workers=0", "data.batch_size=1")
-    chosen = (
+    """Check the paper's experiment on one photograph, with random weights."""
+    results = tmp_path / "results"
+    overrides = [
+        f"data.root={write_imagenet(tmp_path / 'imagenet')}",
+        "data.workers=0",
+        "data.batch_size=1",
         f"model={','.join(LAYERS)}",
         "metric=[sensitivity_error,conservation_error,zeta,epsilon,box_iou]",
-    )
-    results = tmp_path / "results"
-    manifest, rows = ran(
-        main, results, "paper", *data, *chosen, "model.weights=null", *NOTHING_DRAWN
-    )
+        "model.weights=null",
+        *NOTHING_DRAWN,
+    ]
+
+    manifest, rows = run_experiment(main, results, "paper", *overrides)
+
     assert {name: model["layer"] for name, model in manifest["models"].items()} == LAYERS
     assert set(rows["target_class"]) == {7}
     measured = rows[rows["status"] == "ok"]
     for name in LAYERS:
         values = measured[measured["model"] == name].set_index(["method", "metric"])["value"]
-        # Biases are 0 at first, so some of these are 0 but for float32's rounding of sums of
-        # thousands of terms.
+        # New biases are 0, so that some of these values are 0 except for float32's rounding of sums
+        # of thousands of terms.
         for error, residual in (("sensitivity_error", "zeta"), ("conservation_error", "epsilon")):
-            assert values["xgrad_cam", error] == pytest.approx(
-                values["-", residual], rel=1e-4, abs=1e-5
-            )
+            expected = pytest.approx(values["-", residual], rel=1e-4, abs=1e-5)
+            assert values["xgrad_cam", error] == expected
         assert values["ablation_cam_axiomatic", "sensitivity_error"] < 1e-5
     assert measured.loc[measured["metric"] == "zeta", "value"].max() > 0.1
+
     folder = results / "paper/default"
     page = (folder / "report.html").read_text()
-    shown = [about["title"] for kind in ("methods", "metrics") for about in manifest[kind].values()]
-    assert [title for title in (*LAYERS, *shown) if str(escape(title)) not in page] == []
+    entries = [*manifest["methods"].values(), *manifest["metrics"].values()]
+    titles = [*LAYERS, *(entry["title"] for entry in entries)]
+    assert [title for title in titles if str(escape(title)) not in page] == []
     assert page.rstrip().endswith("</html>")
     figures = {path.stem for path in (folder / "figures").glob("over_models_*.png")}
     assert figures == {"over_models_zeta", "over_models_epsilon"}
@@ -339,57 +335,49 @@ def test_paper(tmp_path):
 @pytest.mark.slow
 @undrawn
 def test_the_papers_figures_and_tables_have_a_file_each(tmp_path, capsys):
-    methods = "method=[grad_cam,ablation_cam,xgrad_cam,guided_xgrad_cam]"
     errors = "sensitivity_error,conservation_error,zeta,epsilon"
-    metrics = f"metric=[{errors},confidence_drop,box_iou,pointing_game,class_discriminability]"
-    size = (
+    overrides = [
+        "data=scenes",
+        "model=scenes_vgg",
+        "method=[grad_cam,ablation_cam,xgrad_cam,guided_xgrad_cam]",
+        f"metric=[{errors},confidence_drop,box_iou,pointing_game,class_discriminability]",
         "data.size=4",
         "data.batch_size=8",
         "runtime.repeats=1",
         "pictures.rows=1",
         "device=cpu",
-    )
-    assert (
-        main(
-            [
-                "paper",
-                "data=scenes",
-                "model=scenes_vgg",
-                methods,
-                metrics,
-                *size,
-                f"results={tmp_path}",
-            ]
-        )
-        == 0
-    )
+        f"results={tmp_path}",
+    ]
+
+    assert main(["paper", *overrides]) == 0
+
     output = capsys.readouterr().out
     folder = tmp_path / "paper" / "scenes-scenes_vgg" / "paper"
     assert f"paper: {folder / 'index.html'}" in output
-    index, page = ((folder / name).read_text() for name in ("index.md", "index.html"))
-    assert not (
-        tmp_path / "paper_two_classes"
-    ).exists()  # the scenes themselves show several classes
+    index = (folder / "index.md").read_text()
+    page = (folder / "index.html").read_text()
+    # The scenes themselves show several classes, so that no second run is needed.
+    assert not (tmp_path / "paper_two_classes").exists()
     for exhibit in study().exhibits:
         assert f"{exhibit.number}: {exhibit.title}" in output
         assert f"## {exhibit.number}: {exhibit.title}" in index
         assert f'id="{exhibit.file}"' in page
-        files = {path.name for path in folder.glob(f"{exhibit.file}*")}
-        assert {path.suffix for path in map(Path, files)} >= (
-            {".pdf", ".png"} if exhibit.figures else {".tex", ".md"}
-        )
-        assert all(f"]({name})" in index for name in files)
+        files = list(folder.glob(f"{exhibit.file}*"))
+        suffixes = {".pdf", ".png"} if exhibit.figures else {".tex", ".md"}
+        assert {file.suffix for file in files} >= suffixes
+        assert all(f"]({file.name})" in index for file in files)
     assert "<dd>scenes_vgg in this run</dd>" in page
     assert "<dd>4 of scenes in this run</dd>" in page
     assert "has no copy of them" in index
 
 
 def test_every_metric_and_method_of_the_paper_is_in_its_experiments():
-    config = configuration(["experiment=paper"])
-    of_two = configuration(["experiment=paper_two_classes"])
+    one_class = configuration(["experiment=paper"])
+    two_classes = configuration(["experiment=paper_two_classes"])
     for exhibit in study().exhibits:
-        assert set(exhibit.tables) <= set((of_two if exhibit.two_classes else config)["metric"])
-        assert exhibit.against is None or exhibit.against in config["method"]
+        config = two_classes if exhibit.two_classes else one_class
+        assert set(exhibit.tables) <= set(config["metric"])
+        assert exhibit.against is None or exhibit.against in one_class["method"]
 
 
 @pytest.mark.slow
@@ -403,22 +391,22 @@ def test_networks_of_real_root_stand_in_where_none_of_the_papers_has_weights(
         return 2, None, {"alexnet": "The weights can't be downloaded."}
 
     monkeypatch.setattr(paper_command, "_run", fails)
-    places = (f"results={tmp_path}", f"real_root={tmp_path}")
+    folders = (f"results={tmp_path}", f"real_root={tmp_path}")
+
     (tmp_path / "data/imagenet").mkdir(parents=True)
-    assert main(["paper", *places]) == 2
-    assert len(commands) == 1  # who has no such folder hears of the downloads alone
+    assert main(["paper", *folders]) == 2
+    assert len(commands) == 1  # without a folder of weights, only the downloads are tried
+
     commands.clear()
     (tmp_path / "weights").mkdir()
-    assert main(["paper", *places]) == 2
-    assert commands[1] == [
-        *commands[0],
-        f"model={','.join(study().instead)}",
-        paper_command.IN_PLACE,
-    ]
+    assert main(["paper", *folders]) == 2
+    first, second = commands
+    assert second == [*first, f"model={','.join(study().instead)}", paper_command.IN_PLACE]
     assert "nothing to show" in capsys.readouterr().out
+
     commands.clear()
-    assert main(["paper", "model=alexnet", *places]) == 2
-    assert len(commands) == 1  # named networks are not replaced
+    assert main(["paper", "model=alexnet", *folders]) == 2
+    assert len(commands) == 1  # networks that the user names aren't replaced
 
 
 @pytest.mark.slow
@@ -426,10 +414,9 @@ def test_networks_of_real_root_stand_in_where_none_of_the_papers_has_weights(
     ("experiment", "model"), [("detection", "detector"), ("segmentation", "segmenter")]
 )
 def test_objects(experiment, model, tmp_path):
-    """Every metric has a value of every object, but for methods that the axioms aren't of."""
-    manifest, rows = ran(
-        computed, tmp_path, experiment, f"model=scenes_{model}", "data.size=2", *NOTHING_DRAWN
-    )
+    """Check that every metric has a value for each object, except for methods without axioms."""
+    overrides = [f"model=scenes_{model}", "data.size=2", *NOTHING_DRAWN]
+    manifest, rows = run_experiment(compute_without_report, tmp_path, experiment, *overrides)
     assert rows["image_id"].str.contains("//").all()
     assert rows["image_id"].nunique() >= 3
     assert set(rows["status"]) <= {"ok", "not_on_score_scale", "no_contributions", "one_object"}

@@ -1,5 +1,6 @@
-"""Where `axiom-bench explain` writes, and that it replaces nothing unasked; what it says while it
-works.
+"""Tests of the files that `axiom-bench explain` writes, and of its messages.
+
+It replaces no file unless it is asked to.
 """
 
 import json
@@ -20,12 +21,13 @@ from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.run import progress
 
-ONE = ["--model", "scenes_vgg", "device=cpu", "--methods", "xgrad_cam"]
+VGG = ["--model", "scenes_vgg", "device=cpu"]
+ONE_METHOD = [*VGG, "--methods", "xgrad_cam"]
 IMAGES = [Path("a.png"), Path("b.png")]
 
 
 @pytest.fixture(autouse=True)
-def _outside(tmp_path, monkeypatch):
+def _outside_checkout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
@@ -59,14 +61,14 @@ def test_outputs_that_are_refused(path):
 def test_outputs_by_name():
     Path("my.results").mkdir()
     for name, pictures, page in (
-        *(("e.JPG", ["e.JPG"], None), ("e.htm", [], Path("e.htm"))),
-        *(
-            (folder, [f"{folder}/a.png"], Path(folder, "index.html"))
-            for folder in ("maps", "my.results")
-        ),
+        ("e.JPG", ["e.JPG"], None),
+        ("e.htm", [], Path("e.htm")),
+        ("maps", ["maps/a.png"], Path("maps/index.html")),
+        ("my.results", ["my.results/a.png"], Path("my.results/index.html")),
     ):
         output = Output.of(Path(name), IMAGES[:1], IMAGES[:1])
-        assert (list(map(str, output.pictures.values())), output.page) == (pictures, page)
+        assert [str(path) for path in output.pictures.values()] == pictures
+        assert output.page == page
 
 
 def test_the_default_is_named_after_the_image_or_the_folder_and_is_free():
@@ -78,9 +80,9 @@ def test_the_default_is_named_after_the_image_or_the_folder_and_is_free():
         (["/"], "maps", ".html"),
         (["a.jpg", "b.jpg"], "maps", ".html"),
     ):
-        for end in ("", "-2", "-3"):
+        for ending in ("", "-2", "-3"):
             path = default_path([Path(name) for name in names])
-            assert path == Path(f"{stem}{end}{suffix}")
+            assert path == Path(f"{stem}{ending}{suffix}")
             path.touch()
         for path in Path().glob("*maps*"):
             path.unlink()
@@ -88,29 +90,36 @@ def test_the_default_is_named_after_the_image_or_the_folder_and_is_free():
 
 @pytest.mark.slow
 def test_nothing_is_replaced_unasked(capsys):
-    """A second time the default has another name; what --output names is there, and stays until
-    --overwrite.
+    """Check files that exist already.
+
+    The default output gets another name. A file that --output names stays until --overwrite, and an
+    image that is to be explained stays even then.
     """
     save_scene("scene.png")
-    save_scene("scene-maps.png")  # also an image, the user's own
+    save_scene("scene-maps.png")  # an image of the user with the default name of the output
     before = Path("scene-maps.png").read_bytes()
-    assert main(["explain", "scene.png", *ONE]) == 0
+    explain = ["explain", "scene.png", *ONE_METHOD]
+
+    assert main(explain) == 0
     assert capsys.readouterr().out == "written: scene-maps-2.png\n"
     assert Path("scene-maps.png").read_bytes() == before
-    for output, there in {"e.html": "e.html", "e.png": "e.png", "maps": "maps/index.html"}.items():
-        Path(there).parent.mkdir(exist_ok=True)
-        Path(there).write_text("mine")
-        assert main(["explain", "scene.png", *ONE, "--output", output]) == 2
-        expected = (
-            f"axiom-bench: {there} exists already; give another --output, or --overwrite to "
+
+    for output, name in (("e.html", "e.html"), ("e.png", "e.png"), ("maps", "maps/index.html")):
+        existing = Path(name)
+        existing.parent.mkdir(exist_ok=True)
+        existing.write_text("mine")
+        assert main([*explain, "--output", output]) == 2
+        sentence = (
+            f"axiom-bench: {name} exists already; give another --output, or --overwrite to "
             "replace it.\n"
         )
-        assert capsys.readouterr().err == expected
-        assert Path(there).read_text() == "mine"
-        assert main(["explain", "scene.png", *ONE, "--output", output, "--overwrite"]) == 0
-        assert Path(there).read_bytes() != b"mine"
-    capsys.readouterr()
-    assert main(["explain", "scene.png", *ONE, "--output", "scene.png", "--overwrite"]) == 2
+        assert capsys.readouterr().err == sentence
+        assert existing.read_text() == "mine"
+        assert main([*explain, "--output", output, "--overwrite"]) == 0
+        assert existing.read_bytes() != b"mine"
+        capsys.readouterr()  # a slow machine has printed its progress
+
+    assert main([*explain, "--output", "scene.png", "--overwrite"]) == 2
     assert "would replace an image that is to be explained" in capsys.readouterr().err
 
 
@@ -118,50 +127,50 @@ def test_images_are_counted_on_standard_error(capsys, monkeypatch):
     monkeypatch.setattr(progress, "PAUSE", 0.0)
     save_scene("photos/scene.png")
     shutil.copy("photos/scene.png", "photos/other.png")
-    assert main(["explain", "photos", *ONE, "--output", "maps"]) == 0
+    assert main(["explain", "photos", *ONE_METHOD, "--output", "maps"]) == 0
     captured = capsys.readouterr()
-    lines = captured.err.splitlines()
     assert captured.out.splitlines() == [
-        f"written: maps/{name}" for name in ("other.png", "scene.png", "index.html")
+        "written: maps/other.png",
+        "written: maps/scene.png",
+        "written: maps/index.html",
     ]
+    lines = captured.err.splitlines()
     assert any(line.startswith("maps: 1 of 2 images") for line in lines)
     assert any(line.startswith("pictures: 1 of 2 images") for line in lines)
 
 
 @pytest.mark.slow
 def test_a_notebook_s_backend_of_matplotlib_is_not_needed():
-    """A kernel sets MPLBACKEND for what it starts, also where that has an environment of its
-    own.
+    """Check the environment of a notebook.
+
+    A kernel sets MPLBACKEND for the processes that it starts, even if their Python lacks this
+    backend.
     """
     save_scene("scene.png")
     code = "import sys\nfrom axiom_bench.cli.main import main\nsys.exit(main())"
-    command = [sys.executable, "-c", code, "explain", "scene.png", *ONE, "--output", "maps.png"]
-    subprocess.run(command, env=os.environ | {"MPLBACKEND": "of_the_notebook"}, check=True)
+    command = [sys.executable, "-c", code, "explain", "scene.png", *ONE_METHOD]
+    environment = os.environ | {"MPLBACKEND": "of_the_notebook"}
+    subprocess.run([*command, "--output", "maps.png"], env=environment, check=True)
     assert Path("maps.png").is_file()
 
 
 def test_a_map_that_is_zero_is_told(capsys):
     Path("mine.py").write_text("def nothing(trace):\n    return 0 * trace.gradients\n")
     save_scene("scene.png")
-    methods = ["--methods", "xgrad_cam,mine.nothing"]
-    assert (
-        main(["explain", "scene.png", *ONE[:-2], *methods, "--targets", "3", "--output", "e.html"])
-        == 0
-    )
+    options = ["--methods", "xgrad_cam,mine.nothing", "--targets", "3", "--output", "e.html"]
+
+    assert main(["explain", "scene.png", *VGG, *options]) == 0
+
     sentence = "The map of mine.nothing is zero everywhere on scene.png (digit 3)."
     assert sentence in capsys.readouterr().out.splitlines()
     text = Path("e.html").read_text()
     assert sentence in text
     assert '"zero":[1]' in text
-    (maps,) = (
-        image["maps"]
-        for image in json.loads(re.findall(r'id="gallery-data">(.*?)</script>', text)[0])["images"]
-    )
-    # a picture of the one that isn't zero
-    assert [bool(picture) for _, picture in maps] == [
-        True,
-        False,
-    ]
+    (gallery,) = re.findall(r'id="gallery-data">(.*?)</script>', text)
+    (image,) = json.loads(gallery)["images"]
+    (_, map_of_xgrad_cam), (_, map_of_nothing) = image["maps"]
+    assert map_of_xgrad_cam
+    assert not map_of_nothing
 
 
 ZEROS = """
@@ -180,13 +189,9 @@ def test_maps_that_are_all_zero_have_no_picture_and_no_drops(capsys, monkeypatch
     monkeypatch.setattr("axiom_bench.cutting.split_model.TracedNetwork.ablation_drops", drops)
     Path("mine.py").write_text(ZEROS)
     save_scene("scene.png")
+    explain = ["explain", "scene.png", *VGG, "--methods", "mine.nothing"]
     for output in ("e.png", "e.html", "folder"):
-        assert (
-            main(
-                ["explain", "scene.png", *ONE[:-2], "--methods", "mine.nothing", "--output", output]
-            )
-            == 0
-        )
+        assert main([*explain, "--output", output]) == 0
         assert capsys.readouterr().out.splitlines() == [
             "All maps at the layer 'features.13' are zero; choose another layer or class.",
             "No picture is made of scene.png: all maps are zero everywhere.",
@@ -198,36 +203,24 @@ def test_maps_that_are_all_zero_have_no_picture_and_no_drops(capsys, monkeypatch
 def test_only_images_with_heat_have_a_picture(capsys):
     Path("mine.py").write_text(ZEROS)
     Path("photos").mkdir()
-    for name, value in {"dark": 20, "bright": 230}.items():
+    for name, value in (("dark", 20), ("bright", 230)):
         Image.new("RGB", (96, 96), (value, value, value - 10)).save(f"photos/{name}.png")
-    assert (
-        main(
-            [
-                "explain",
-                "photos",
-                *ONE[:-2],
-                "--methods",
-                "mine.on_bright_images",
-                "--output",
-                "maps",
-            ]
-        )
-        == 0
-    )
-    assert (
-        "No picture is made of photos/dark.png: all maps are zero everywhere."
-        in capsys.readouterr().out
-    )
+    options = ["--methods", "mine.on_bright_images", "--output", "maps"]
+
+    assert main(["explain", "photos", *VGG, *options]) == 0
+
+    sentence = "No picture is made of photos/dark.png: all maps are zero everywhere."
+    assert sentence in capsys.readouterr().out
     assert {path.name for path in Path("maps").iterdir()} == {"bright.png", "index.html"}
 
 
 @pytest.mark.parametrize(
-    "chosen", [["--methods", "random,sobel"], ["--methods", "grad_cam", "report.figures.plane=[]"]]
+    "options", [["--methods", "random,sobel"], ["--methods", "grad_cam", "report.figures.plane=[]"]]
 )
-def test_drops_that_no_shown_error_needs_are_not_computed(chosen, monkeypatch):
+def test_drops_that_no_shown_error_needs_are_not_computed(options, monkeypatch):
     drops = Mock(side_effect=AssertionError("no error is shown"))
     monkeypatch.setattr("axiom_bench.cutting.split_model.TracedNetwork.ablation_drops", drops)
     save_scene("scene.png")
-    assert main(["explain", "scene.png", *ONE[:-2], *chosen, "--output", "e.png"]) == 0
+    assert main(["explain", "scene.png", *VGG, *options, "--output", "e.png"]) == 0
     with pytest.raises(AssertionError, match="no error is shown"):
-        main(["explain", "scene.png", *ONE, "--output", "f.png"])
+        main(["explain", "scene.png", *ONE_METHOD, "--output", "f.png"])

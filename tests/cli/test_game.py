@@ -1,4 +1,4 @@
-"""`axiom-bench game`: the page of a run on the embedded scenes, and what a user can mend."""
+"""Tests of `axiom-bench game`: its page, and the mistakes that a user can fix."""
 
 import json
 import re
@@ -23,15 +23,17 @@ METHODS = "method=[grad_cam,xgrad_cam,centered,cam]"
 def run(tmp_path_factory) -> Path:
     """A run without its report, which a game doesn't read."""
     results = tmp_path_factory.mktemp("results")
-    options = (
+    overrides = [
         "model=scenes_vgg",
         METHODS,
         "metric=[zeta]",
         "data.size=24",
         "runtime.repeats=0",
         "pictures.rows=0",
-    )
-    settings, outcomes = run_jobs([*options, f"results={results}", "device=cpu"])
+        f"results={results}",
+        "device=cpu",
+    ]
+    settings, outcomes = run_jobs(overrides)
     folder = settings.run_folder
     manifest_file.write(folder, manifest.assemble(outcomes, settings))
     running.end(folder)
@@ -43,23 +45,21 @@ def copy(run, tmp_path) -> Path:
     return shutil.copytree(run, tmp_path / "copy")
 
 
-def data_of(path: Path) -> dict[str, Any]:
-    return json.loads(
-        re.search(r'id="game-data">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)[1]
-    )
+def data_of(page: Path) -> dict[str, Any]:
+    """Return the data in the page of a game."""
+    text = page.read_text(encoding="utf-8")
+    data = re.search(r'id="game-data">(.*?)</script>', text, re.DOTALL)[1]
+    return json.loads(data)
 
 
 def test_a_run_on_the_scenes_becomes_a_game(run, capsys):
     assert main(["game", str(run)]) == 0
+
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == f"game: {run / 'game.html'}"
     data = data_of(run / "game.html")
-    assert [method["title"] for method in data["methods"]] == [
-        "Grad-CAM",
-        "XGrad-CAM",
-        "Centered",
-        "Centred blob",
-    ]
+    titles = [method["title"] for method in data["methods"]]
+    assert titles == ["Grad-CAM", "XGrad-CAM", "Centered", "Centred blob"]
     assert len(data["checks"]) == 6
     ids = [image["image"] for image in data["images"]]
     records = json.loads((run / "manifest.json").read_text())["data"]["scenes"]["ids"]
@@ -68,25 +68,24 @@ def test_a_run_on_the_scenes_becomes_a_game(run, capsys):
     assert not set(ids) & {check["image"] for check in data["checks"]}
     for image in data["images"]:
         assert len(image["pictures"]) == 8
-        assert image["pictures"][0] != image["pictures"][4]  # the first method, by class
-        assert image["pictures"][3] == image["pictures"][7]  # the blob has none
+        # Pictures 0 to 3 show the methods' maps of one class, 4 to 7 those of the other class.
+        assert image["pictures"][0] != image["pictures"][4]
+        assert image["pictures"][3] == image["pictures"][7]  # the blob doesn't depend on the class
     assert (run / "game.html").stat().st_size < 10e6
 
 
 def test_the_same_command_makes_the_same_page(run, tmp_path):
-    options = ("--images", "3", "--methods", "xgradcam,centered", "--output")
+    game = ["game", str(run), "--images", "3", "--methods", "xgradcam,centered", "--output"]
+
     for name in ("a", "b"):
-        assert main(["game", str(run), *options, str(tmp_path / name)]) == 0
+        assert main([*game, str(tmp_path / name)]) == 0
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     data = data_of(tmp_path / "a")
     assert len(data["images"]) == 3
-    # as asked for
-    assert [method["name"] for method in data["methods"]] == [
-        "xgrad_cam",
-        "centered",
-        "centred_blob",
-    ]
-    assert main(["game", str(run), *options, str(tmp_path / "c"), "--seed", "1"]) == 0
+    names = [method["name"] for method in data["methods"]]
+    assert names == ["xgrad_cam", "centered", "centred_blob"]  # the order of --methods
+
+    assert main([*game, str(tmp_path / "c"), "--seed", "1"]) == 0
     assert data_of(tmp_path / "c")["id"] != data["id"]
 
 
@@ -108,7 +107,7 @@ def test_mistakes_are_sentences(run, capsys, options, sentence):
     assert main(["game", str(run), *options]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert sentence in lines[-1]
-    # On a slow machine a line of progress is printed, too.
+    # A slow machine also prints a line of progress.
     assert [line for line in lines if line.startswith("axiom-bench:")] == lines[-1:]
 
 
@@ -123,15 +122,15 @@ def test_what_isnt_the_runs_any_more_and_a_run_that_has_not_ended_are_refused(co
         ("models", "weights_sha256", "The weights of scenes_vgg aren't"),
         ("data", "fingerprint", "The images of 'scenes'"),
     ):
-        other = {name: {**about, key: "0" * 64} for name, about in content[part].items()}
-        files.write_json(copy / "manifest.json", {**content, part: other})
+        changed = {name: {**entry, key: "0" * 64} for name, entry in content[part].items()}
+        files.write_json(copy / "manifest.json", {**content, part: changed})
         assert sentence in refusal(copy, capsys)
     running.begin(copy, {"experiment": "quick", "run": "default", "jobs": 1})
     assert "was stopped before its end" in refusal(copy, capsys)
 
 
 def test_data_without_two_classes_names_what_has_them(copy, capsys):
-    """Only scenes of one digit stay: data.only_correct may leave out all others."""
+    """Check a run that leaves out all scenes of several digits, as data.only_correct may."""
     content = files.read_json(copy / "manifest.json")
     (job,) = content["jobs"]
     assert main(["game", str(copy)]) == 0
@@ -140,54 +139,55 @@ def test_data_without_two_classes_names_what_has_them(copy, capsys):
     assert "axiom-bench experiment=voc" in refusal(copy, capsys)
 
 
-EVIL = (
-    "import pathlib\npathlib.Path(__file__).with_name('ran').write_text('')\ndef f(*_, **__): "
-    "return None\n"
-)
-CODE: dict[str, dict[str, Any]] = {
-    "a method": {"method": {"mine": {"_target_": "evil.f", "params": {}}}},
-    "a method of a standard library": {
-        "method": {"grad_cam": {"_target_": "os.system", "params": {}}}
-    },
-    "a method as a parameter": {
-        "method": {
-            "mine": {
-                "_target_": "axiom_bench.methods.refine_cam.refine_cam",
-                "params": {"a": ["evil.f"]},
-            }
-        }
-    },
-    "a metric": {"metric": {"zeta": {"_target_": "evil.f", "params": {}}}},
-    "values of a metric": {
-        "metric": {
-            "zeta": {"_target_": "axiom_bench.metrics.zeta.zeta", "params": {}, "values": "evil.f"}
-        }
-    },
-    "a network": {"model": {"source": "user", "architecture": "FOLDER/evil.py:f"}},
-    "a reshape": {"model": {"reshape": "FOLDER/evil.py:f"}},
-    "an output": {"model": {"output": "evil.f"}},
+EVIL_MODULE = """\
+import pathlib
+pathlib.Path(__file__).with_name('ran').write_text('')
+def f(*_, **__): return None
+"""
+REFINE_CAM = "axiom_bench.methods.refine_cam.refine_cam"
+ZETA = "axiom_bench.metrics.zeta.zeta"
+ENTRIES: dict[str, tuple[str, dict[str, Any]]] = {  # the group of settings and its new entries
+    "a method": ("method", {"mine": {"_target_": "evil.f", "params": {}}}),
+    "a method of a standard library": (
+        "method",
+        {"grad_cam": {"_target_": "os.system", "params": {}}},
+    ),
+    "a method as a parameter": (
+        "method",
+        {"mine": {"_target_": REFINE_CAM, "params": {"a": ["evil.f"]}}},
+    ),
+    "a metric": ("metric", {"zeta": {"_target_": "evil.f", "params": {}}}),
+    "values of a metric": (
+        "metric",
+        {"zeta": {"_target_": ZETA, "params": {}, "values": "evil.f"}},
+    ),
+    "a network": ("model", {"source": "user", "architecture": "FOLDER/evil.py:f"}),
+    "a reshape": ("model", {"reshape": "FOLDER/evil.py:f"}),
+    "an output": ("model", {"output": "evil.f"}),
 }
 
 
-@pytest.mark.parametrize("name", CODE)
+@pytest.mark.parametrize("name", ENTRIES)
 def test_code_that_a_run_names_is_not_run(copy, tmp_path, name, capsys, monkeypatch):
-    """Nor by the commands that only read: they load nothing."""
-    folder = copy
-    for place in (tmp_path, folder):
-        (place / "evil.py").write_text(EVIL)
-    content = files.read_json(folder / "manifest.json")
-    for config in (content["config"], *(job["config"] for job in content["jobs"])):
-        for group, entries in json.loads(
-            json.dumps(CODE[name]).replace("FOLDER", str(folder))
-        ).items():
-            config[group] |= entries
-    files.write_json(folder / "manifest.json", content)
+    """Check `game` and the commands that only read: they load nothing."""
+    for folder in (tmp_path, copy):
+        (folder / "evil.py").write_text(EVIL_MODULE)
+    group, template = ENTRIES[name]
+    entries = json.loads(json.dumps(template).replace("FOLDER", str(copy)))
+    content = files.read_json(copy / "manifest.json")
+    content["config"][group] |= entries
+    for job in content["jobs"]:
+        job["config"][group] |= entries
+    files.write_json(copy / "manifest.json", content)
     monkeypatch.chdir(tmp_path)
-    assert main(["game", str(folder)]) == 2
+
+    assert main(["game", str(copy)]) == 2
     assert "names code, which would run with your rights" in capsys.readouterr().err
-    for command in (["judge"], ["gate", "--baseline", "quick"], ["report", "report.compare=x"]):
-        main([command[0], str(folder), *command[1:]])
+    main(["judge", str(copy)])
+    main(["gate", str(copy), "--baseline", "quick"])
+    main(["report", str(copy), "report.compare=x"])
+
     assert not [*tmp_path.rglob("ran")]
     if name == "a network":
-        assert main(["game", str(folder), "--trust"]) == 2  # its function returns no network
+        assert main(["game", str(copy), "--trust"]) == 2  # its function returns no network
         assert [*tmp_path.rglob("ran")]

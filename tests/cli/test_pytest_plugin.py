@@ -1,6 +1,4 @@
-"""The pytest plugin as a team uses it: their own method and metric in a folder of their own, run by
-pytest.
-"""
+"""Tests of the pytest plugin as a team uses it, with their own method and metric."""
 
 import io
 import math
@@ -9,7 +7,6 @@ import subprocess
 import sys
 from contextlib import chdir, redirect_stdout
 from importlib.metadata import entry_points
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +28,8 @@ def my_metric(explanation):
     return explanation.heatmap.mean((1, 2))
 """
 TESTS = """\
-METRICS = ["conservation_error", {"_target_": "my_pkg.my_metric", "tolerance": "mean:0.001", "better": "lower"}]
+MY_METRIC = {"_target_": "my_pkg.my_metric", "tolerance": "mean:0.001", "better": "lower"}
+METRICS = ["conservation_error", MY_METRIC]
 SMALL = {"model": "scenes_vgg", "metrics": METRICS, "settings": ["data.size=2"]}
 
 
@@ -55,19 +53,17 @@ def test_mistaken(axiom_gate):
 
 
 def options() -> list[str]:
-    """pytest's. The plugin is named where this environment was installed before it had an entry
-    point.
+    """Return pytest's options.
+
+    An environment that was installed before the plugin had an entry point needs `-p PLUGIN`.
     """
-    named = (
-        []
-        if "axiom_bench" in {entry.name for entry in entry_points(group="pytest11")}
-        else ["-p", PLUGIN]
-    )
-    return ["-q", *named, "-p", "no:randomly"]
+    has_entry_point = "axiom_bench" in entry_points(group="pytest11").names
+    plugin = [] if has_entry_point else ["-p", PLUGIN]
+    return ["-q", *plugin, "-p", "no:randomly"]
 
 
 def two_workers(folder: Path, *arguments: str) -> str:
-    """What pytest prints in a process of its own, with two workers."""
+    """Run pytest in a new process with two workers, and return its output."""
     command = [sys.executable, "-m", "pytest", *options(), "-n", "2", *arguments]
     process = subprocess.run(command, cwd=folder, text=True, capture_output=True, check=False)
     assert process.returncode in (0, 1), process.stdout + process.stderr
@@ -75,8 +71,9 @@ def two_workers(folder: Path, *arguments: str) -> str:
 
 
 def in_this_process(folder: Path, *arguments: str) -> str:
-    """What pytest prints here, where torch is imported already; the folder's modules are imported
-    anew.
+    """Run pytest in this process, which has already imported torch, and return its output.
+
+    The next call imports the modules of `folder` again.
     """
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -96,61 +93,59 @@ def in_this_process(folder: Path, *arguments: str) -> str:
     "run_pytest", [in_this_process, pytest.param(two_workers, marks=pytest.mark.slow)]
 )
 def test_a_team_s_gate(run_pytest, tmp_path):
-    """Written by --axiom-update, held, moved by a change of the method, missing, mistaken; by two
-    workers at once.
+    """Check four gates: one that passes, one that fails, one without baseline, and a mistake.
+
+    The method's factor changes after --axiom-update has written the baselines.
     """
     (tmp_path / "my_pkg.py").write_text(MODULE)
     (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\nfilterwarnings = error\n")
     file = tmp_path / "test_my_cam.py"
     file.write_text(TESTS.replace("FACTOR", "1.0"))
     (tmp_path / "sub").mkdir()
-    written = run_pytest(
-        tmp_path, "--axiom-update", "--axiom-reason", "first", "-k", "holds or moves"
-    )
-    assert "2 passed" in written
-    assert set(re.findall(r"baseline written: .*/(\w+\.csv)", written)) == {
-        "holds.csv",
-        "moves.csv",
-    }
+
+    update = ["--axiom-update", "--axiom-reason", "first", "-k", "holds or moves"]
+    printed = run_pytest(tmp_path, *update)
+    assert "2 passed" in printed
+    baselines = set(re.findall(r"baseline written: .*/(\w+\.csv)", printed))
+    assert baselines == {"holds.csv", "moves.csv"}
     text = (tmp_path / "baselines" / "holds.csv").read_text()
     assert re.search(r"^# history: \S+( at commit \w+)?: first$", text, re.MULTILINE)
 
     file.write_text(TESTS.replace("FACTOR", "1.01"))
-    again = run_pytest(tmp_path)
-    assert "3 failed, 1 passed" in again
-    assert "scenes_vgg features.13 scenes my_cam conservation_error: median was" in again
-    assert "pytest --axiom-update --axiom-reason 'why' 'test_my_cam.py::test_moves'" in again
-    assert re.search(
-        r"There is no baseline \S+ABSENT\.csv; write it with: pytest --axiom-update", again
-    )
-    assert "my_cma" in again
-    assert "Traceback" not in again
+    printed = run_pytest(tmp_path)
+    assert "3 failed, 1 passed" in printed
+    assert "scenes_vgg features.13 scenes my_cam conservation_error: median was" in printed
+    assert "pytest --axiom-update --axiom-reason 'why' 'test_my_cam.py::test_moves'" in printed
+    advice = r"There is no baseline \S+ABSENT\.csv; write it with: pytest --axiom-update"
+    assert re.search(advice, printed)
+    assert "my_cma" in printed
+    assert "Traceback" not in printed
     assert (tmp_path / "baselines" / "holds.csv").read_text() == text, "only --axiom-update writes"
 
 
 def test_the_entry_point_of_the_project():
-    """pytest finds the plugin of an installed wheel by it, nobody else needs pytest, and no pytest
-    imports much.
+    """Check the entry point by which pytest finds the plugin of an installed wheel.
+
+    No other module needs pytest, and the plugin imports no large package before a test uses it.
     """
-    project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    root = Path(__file__).parents[2]
+    project = (root / "pyproject.toml").read_text()
     assert f'[project.entry-points.pytest11]\naxiom_bench = "{PLUGIN}"' in project
-    modules = {
-        path.name: path.read_text() for path in (Path(__file__).parents[2] / "bench").rglob("*.py")
-    }
-    importing = [
-        name
-        for name, text in modules.items()
-        if re.search(r"^\s*(import|from) pytest\b", text, re.MULTILINE)
-    ]
+
+    importing = []
+    for path in (root / "bench").rglob("*.py"):
+        if re.search(r"^\s*(import|from) pytest\b", path.read_text(), re.MULTILINE):
+            importing.append(path.name)
     assert importing == ["pytest_plugin.py"]
-    code = (
-        f"import sys, {PLUGIN}; print({{'torch', 'pandas', 'numpy', 'hydra'}} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
-    assert done.stdout.strip() == "set()"
+
+    large_packages = "{'torch', 'pandas', 'numpy', 'hydra'}"
+    code = f"import sys, {PLUGIN}; print({large_packages} & set(sys.modules))"
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, text=True, capture_output=True, check=True)
+    assert process.stdout.strip() == "set()"
 
 
-PLUGINS: dict[str, Any] = {
+PLUGINS: dict[str, Any] = {  # the argument, and the target of each method in the configuration
     "a name": ("grad_cam", {"grad_cam": plugins.load("method", "grad_cam").target}),
     "a path": ("my_pkg.my_cam", {"my_cam": "my_pkg.my_cam"}),
     "several": (["xgrad_cam", "my_pkg.my_cam"], {"xgrad_cam": None, "my_cam": "my_pkg.my_cam"}),
@@ -167,9 +162,15 @@ def test_the_settings_of_a_run(name, tmp_path, monkeypatch):
     (tmp_path / "my_pkg.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     methods, expected = PLUGINS[name]
-    config = configuration(
-        overrides_of(methods, metrics=["box_iou"], model="scenes_vgg", settings=["data.size=2"])
+
+    overrides = overrides_of(
+        methods,
+        metrics=["box_iou"],
+        model="scenes_vgg",
+        settings=["data.size=2"],
     )
+    config = configuration(overrides)
+
     assert set(config["method"]) == set(expected)
     assert [metric.name for metric in chosen("metric", config["metric"])] == ["box_iou"]
     assert config["data"]["size"] == 2
@@ -179,68 +180,51 @@ def test_the_settings_of_a_run(name, tmp_path, monkeypatch):
         assert config["method"]["mine"]["title"] == "it's {mine}: 'a', b"
 
 
-PARAMETERS = [
-    *(
-        0,
-        1,
-        -1,
-        10**20,
-        0.0,
-        1.0,
-        -2.5,
-        1e22,
-        1e-7,
-        math.inf,
-        -math.inf,
-        math.nan,
-        True,
-        False,
-        None,
-    ),
-    *(
-        "",
-        "a'b",
-        "a\\'b",
-        "a\\\\'b",
-        "ends in \\",
-        "a\\b",
-        "'",
-        "two\nlines",
-        " a ",
-        'a"b',
-        "{a: [b, 1]}",
-        "$x # {y}",
-    ),
-    *(
-        "caf\u00e9",
-        "null",
-        "true",
-        "1",
-        "1.0",
-        "nan",
-        [],
-        {},
-        [1, True],
-        [[0, False], None],
-        {"power": 1},
-    ),
-    *({"on": True, "deep": {"a.b-c": [1.0, "1"]}}, {1: 0, 2.5: True, False: 0}),
+NUMBERS = [0, 1, -1, 10**20, 0.0, 1.0, -2.5, 1e22, 1e-7, math.inf, -math.inf, math.nan]
+TEXTS_WITH_SIGNS = [
+    "",
+    "a'b",
+    "a\\'b",
+    "a\\\\'b",
+    "ends in \\",
+    "a\\b",
+    "'",
+    "two\nlines",
+    " a ",
+    'a"b',
+    "{a: [b, 1]}",
+    "$x # {y}",
+    "caf\u00e9",
 ]
+TEXTS_OF_VALUES = ["null", "true", "1", "1.0", "nan"]
+NESTED = [
+    [],
+    {},
+    [1, True],
+    [[0, False], None],
+    {"power": 1},
+    {"on": True, "deep": {"a.b-c": [1.0, "1"]}},
+    {1: 0, 2.5: True, False: 0},
+]
+PARAMETERS = [*NUMBERS, True, False, None, *TEXTS_WITH_SIGNS, *TEXTS_OF_VALUES, *NESTED]
 
 
 def test_parameters_keep_their_values():
-    """A `power` of 1 was `true`, since 1 == True."""
-    entry = {
-        "_target_": "my_pkg.my_cam",
-        "params": dict(zip(map("p{}".format, count()), PARAMETERS, strict=False)),
-    }
+    """Check each parameter's type and value.
+
+    A `power` of 1 was once read as `true`, since 1 == True.
+    """
+    parameters = {f"p{number}": value for number, value in enumerate(PARAMETERS)}
+    entry = {"_target_": "my_pkg.my_cam", "params": parameters}
+
     config = configuration(overrides_of({"mine": entry}, model="scenes_vgg"))
-    read = config["method"]["mine"]["params"]
-    # 1, 1.0 and True are equal, and so is no NaN
-    assert list(map(repr, read.values())) == list(map(repr, PARAMETERS))
+
+    configured = config["method"]["mine"]["params"]
+    # `repr` distinguishes 1, 1.0 and True, which are equal, and finds NaN equal to NaN.
+    assert [repr(value) for value in configured.values()] == [repr(value) for value in PARAMETERS]
 
 
-WRONG = [
+UNSUPPORTED_PARAMETERS = [
     {"1": 0},
     {"true": 0},
     {"\u00e9": 0},
@@ -254,15 +238,14 @@ WRONG = [
 
 
 def test_a_parameter_that_no_setting_can_hold_and_what_names_no_method():
-    for params in WRONG:
+    for params in UNSUPPORTED_PARAMETERS:
         with pytest.raises(BenchError, match=r"can't be given to a run"):
             overrides_of({"mine": {"_target_": "my_pkg.my_cam", "params": params}})
-    for methods, sentence in (
-        *(
-            (lambda trace: trace, "A method is named"),
-            (["a.cam", "b.cam"], "Two methods are called 'cam'"),
-        ),
-        *((wrong, "A method can't be ") for wrong in (5, [{"params": {}}], {"mine": None})),
-    ):
-        with pytest.raises(BenchError, match=sentence):
-            overrides_of(methods)
+
+    with pytest.raises(BenchError, match="A method is named"):
+        overrides_of(lambda trace: trace)
+    with pytest.raises(BenchError, match="Two methods are called 'cam'"):
+        overrides_of(["a.cam", "b.cam"])
+    for wrong in (5, [{"params": {}}], {"mine": None}):
+        with pytest.raises(BenchError, match="A method can't be "):
+            overrides_of(wrong)

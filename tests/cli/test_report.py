@@ -1,6 +1,4 @@
-"""`axiom-bench report` with settings, of several runs, of a run that goes on, and of one that was
-stopped or killed.
-"""
+"""Tests of `axiom-bench report` with settings, on several runs, and on a stopped run."""
 
 import shutil
 from contextlib import chdir
@@ -9,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from axiom_bench.cli.benchmark import compute as computed
+from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
 from axiom_bench.cli.report import parsed
 from axiom_bench.errors import BenchError
@@ -19,14 +17,16 @@ from axiom_bench.run import shards
 from tests.made_runs import undraw
 
 TINY = [
-    *("run=default", "data.size=4", "data.batch_size=4", "runtime.repeats=0", "device=cpu"),
-    *(
-        "metric=[confidence_drop,zeta]",
-        "pictures.rows=1",
-        "pictures.gallery=0",
-        "report.figures.formats=[png]",
-    ),
-    "report.columns_off=[entropy]",  # which no run here has
+    "run=default",
+    "data.size=4",
+    "data.batch_size=4",
+    "runtime.repeats=0",
+    "device=cpu",
+    "metric=[confidence_drop,zeta]",
+    "pictures.rows=1",
+    "pictures.gallery=0",
+    "report.figures.formats=[png]",
+    "report.columns_off=[entropy]",  # a metric that no run of these tests computes
 ]
 
 
@@ -39,22 +39,25 @@ def _undrawn():
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Path:
-    """Two networks, each in a run of its own, and one of them again in another precision; the first
-    with its report.
+    """Runs of two networks, and one of scenes_vgg in another precision.
+
+    Only the first run has a report.
     """
     folder = tmp_path_factory.mktemp("runs") / "results"
-    for run, values in {
-        "scenes_vgg": ["model=scenes_vgg"],
-        "scenes_resnet": ["model=scenes_resnet"],
-        "coarse": ["model=scenes_vgg", "device.head_precision=bf16"],
-    }.items():
-        command = [*TINY, *values, f"run={run}", f"results={folder}", "method=[grad_cam,xgrad_cam]"]
-        assert (main(command) if run == "scenes_vgg" else computed(command)[0]) == 0
+    shared = [*TINY, f"results={folder}", "method=[grad_cam,xgrad_cam]"]
+    assert main([*shared, "run=scenes_vgg", "model=scenes_vgg"]) == 0
+    for overrides in (
+        ["run=scenes_resnet", "model=scenes_resnet"],
+        ["run=coarse", "model=scenes_vgg", "device.head_precision=bf16"],
+    ):
+        code, _, _ = compute([*shared, *overrides])
+        assert code == 0
     return folder
 
 
 @pytest.fixture
 def runs(results, tmp_path, monkeypatch) -> list[str]:
+    """The folders of two runs, copied into the current folder."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(results, "results")
     return ["results/quick/scenes_vgg", "results/quick/scenes_resnet"]
@@ -67,13 +70,12 @@ def test_two_networks(runs, capsys):
     assert capsys.readouterr().out == f"report: {folder / 'report.html'}\n"
     page = (folder / "report.html").read_text()
     assert "Combined runs" in page
-    assert all(
-        text in page
-        for text in ("scenes_vgg", "scenes_resnet", "quick/scenes_vgg", "../scenes_resnet")
-    )
+    for text in ("scenes_vgg", "scenes_resnet", "quick/scenes_vgg", "../scenes_resnet"):
+        assert text in page
     assert "axiom-bench report ../scenes_vgg ../scenes_resnet --output ." in page
     assert len(list((folder / "figures").glob("maps_*.png"))) == 2
-    assert main(["report", *runs]) == 0  # nothing has changed
+
+    assert main(["report", *runs]) == 0
     assert (folder / "report.html").read_text() == page
 
 
@@ -83,6 +85,7 @@ def test_runs_that_disagree(runs, capsys):
     error = capsys.readouterr().err
     assert "axiom-bench: Two values of " in error
     assert "scenes_vgg at features.13 on scenes, image evaluation-0-" in error
+
     manifest = files.read_json(Path(runs[0], "manifest.json"))
     manifest["models"]["scenes_vgg"]["weights_sha256"] = "0" * 64
     files.write_json(Path(runs[0], "manifest.json"), manifest)
@@ -93,29 +96,40 @@ def test_runs_that_disagree(runs, capsys):
 
 @pytest.mark.slow
 def test_settings_change_the_report_and_not_the_run(runs, capsys):
-    folder = Path(runs[0])
-    before = (folder / "manifest.json").read_bytes()
-    first = (folder / "report.html").read_bytes()
-    assert main(["report", runs[0], "report.figures.over_models=[]", "report.headline=[zeta]"]) == 0
-    changed = (folder / "report.html").read_bytes()
-    assert changed != first
-    assert not (folder / "figures/over_models_zeta.png").exists()
-    assert main(["report", "report.headline=[zeta]", runs[0], "report.figures.over_models=[]"]) == 0
-    assert (folder / "report.html").read_bytes() == changed
-    assert main(["report", runs[0]]) == 0
-    assert (folder / "report.html").read_bytes() == first
-    assert (folder / "manifest.json").read_bytes() == before
-    assert main(["report", runs[0], "report.compare=grad_cam"]) == 0
-    assert main(["report", runs[0]]) == 0
+    run = runs[0]
+    manifest = Path(run, "manifest.json")
+    page = Path(run, "report.html")
+    manifest_before = manifest.read_bytes()
+    page_before = page.read_bytes()
+
+    assert main(["report", run, "report.figures.over_models=[]", "report.headline=[zeta]"]) == 0
+    changed = page.read_bytes()
+    assert changed != page_before
+    assert not Path(run, "figures/over_models_zeta.png").exists()
+    assert main(["report", "report.headline=[zeta]", run, "report.figures.over_models=[]"]) == 0
+    assert page.read_bytes() == changed
+
+    assert main(["report", run]) == 0
+    assert page.read_bytes() == page_before
+    assert manifest.read_bytes() == manifest_before
+
+    assert main(["report", run, "report.compare=grad_cam"]) == 0
+    assert main(["report", run]) == 0
     capsys.readouterr()
-    for setting, sentence in {
-        "report.headline=[box_iuo]": "There is no metric for report.headline 'box_iuo'",
-        "report.compare=grad_camm": "There is no method in this run 'grad_camm'; did you mean 'grad_cam'",
-        "report.figures.grid=[random_cam]": "There is no method for report.figures.grid 'random_cam'",
-    }.items():
-        assert main(["report", runs[0], setting]) == 2
+    for setting, sentence in (
+        ("report.headline=[box_iuo]", "There is no metric for report.headline 'box_iuo'"),
+        (
+            "report.compare=grad_camm",
+            "There is no method in this run 'grad_camm'; did you mean 'grad_cam'",
+        ),
+        (
+            "report.figures.grid=[random_cam]",
+            "There is no method for report.figures.grid 'random_cam'",
+        ),
+    ):
+        assert main(["report", run, setting]) == 2
         assert sentence in capsys.readouterr().err
-    assert (folder / "report.html").read_bytes() == first
+    assert page.read_bytes() == page_before
 
 
 @pytest.mark.parametrize(
@@ -137,11 +151,9 @@ def test_a_wrong_setting_is_one_sentence(word, sentence):
         "report.figures.pair=[]",
         "report.compare=x",
     ]
-    figures = {"grid": None, "pair": []}
-    # as in a run
     assert parsed(words) == {
         "headline": ["a", "b"],
-        "figures": figures,
+        "figures": {"grid": None, "pair": []},
         "compare": "x",
     }
     with pytest.raises(BenchError, match=sentence) as error:
@@ -155,32 +167,32 @@ DONE = "scenes_vgg at features.13 on scenes: 2 of 4 images so far."
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch) -> None:
+def _outside_checkout(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def stopped_results(tmp_path_factory) -> Path:
-    """Of a run whose second shard never comes."""
+    """The results of a run that Ctrl-C stops at its second shard."""
     folder = tmp_path_factory.mktemp("stopped")
     computed: list[str] = []
-    first = shards.compute
+    compute_shard = shards.compute
 
-    def one_shard(*arguments: Any) -> RecordFile:
+    def compute_one_shard(*arguments: Any) -> RecordFile:
         if computed:
             raise KeyboardInterrupt
         computed.append("a shard")
-        return first(*arguments)
+        return compute_shard(*arguments)
 
     with pytest.MonkeyPatch.context() as patch, chdir(folder):
-        patch.setattr(shards, "compute", one_shard)
+        patch.setattr(shards, "compute", compute_one_shard)
         assert main(RUN) == 130
     return folder / "results"
 
 
 @pytest.fixture
-def stopped(stopped_results, _elsewhere) -> None:
-    """A copy of it, in the current folder."""
+def stopped(stopped_results, _outside_checkout) -> None:
+    """A copy of the stopped run's results in the current folder."""
     shutil.copytree(stopped_results, "results")
 
 
@@ -196,6 +208,7 @@ def test_a_stopped_run_is_reported_as_such(capsys):
     page = (FOLDER / "report.html").read_text()
     assert DONE in page
     assert 'http-equiv="refresh"' not in page
+
     assert main(["gate", str(FOLDER), "--baseline", "quick"]) == 2
     assert f"{FOLDER} was stopped before its end" in capsys.readouterr().out
     assert main(["gate", str(FOLDER), "--baseline", "own.csv", "--write"]) == 2
@@ -205,6 +218,5 @@ def test_a_stopped_run_is_reported_as_such(capsys):
     assert main(RUN) == 0
     assert not (FOLDER / running.FOLDER).exists()
     assert DONE not in (FOLDER / "report.html").read_text()
-    assert (
-        len(reading.read_records(FOLDER, reading.read_manifest(FOLDER))["image_id"].unique()) == 4
-    )
+    records = reading.read_records(FOLDER, reading.read_manifest(FOLDER))
+    assert records["image_id"].nunique() == 4

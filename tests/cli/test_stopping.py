@@ -1,10 +1,10 @@
-"""How commands end: Ctrl-C, SIGTERM, SIGHUP with one line and its code."""
+"""Tests of how commands end: Ctrl-C, SIGTERM and SIGHUP print one line and have an exit code."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psutil
@@ -24,6 +24,12 @@ main.parse = lambda argv: main.Namespace(command=command)
 sys.exit(main.main())
 """
 SLEEP = "print('begun', flush=True); __import__('time').sleep(60)"
+SLEEP_TWICE = f"""
+try:
+    {SLEEP}
+finally:
+    __import__('time').sleep(60)
+"""
 CHILDREN = """
 import multiprocessing, time
 context = multiprocessing.get_context('fork')
@@ -32,7 +38,7 @@ for _ in range(3):
 print('begun', flush=True)
 time.sleep(60)
 """
-ENDLESS = f"stopping.GRACE = 60\ntry:\n    {SLEEP}\nfinally:\n    __import__('time').sleep(60)"
+ENDLESS = f"stopping.GRACE = 60\n{SLEEP_TWICE}"
 FREED = """
 class Freed:
     def __del__(self):
@@ -51,64 +57,80 @@ COMMANDS = {
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 
-def _handled() -> None:
+def use_default_handlers() -> None:
     for name in EXIT_CODES:
         signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 @contextmanager
-def begun(
-    body: str, command: str = COMMAND, **options: object
-) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """A command that runs `body`, once it has printed that it has begun, and the words that it
-    printed then.
+def started_command(
+    body: str,
+    command: str = COMMAND,
+    preexec_fn: Callable[[], object] = use_default_handlers,
+) -> Iterator[subprocess.Popen[str]]:
+    """Yield the process of a command that runs `body`, after it has printed that it has begun.
+
+    By default the process handles all signals: a shell's background job, which these tests may be,
+    ignores SIGINT.
     """
-    text = command.format(body="\n".join(f"    {line}" for line in body.strip().splitlines()))
-    pipes = {
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
-        "text": True,
-        "start_new_session": True,
-    }
-    if not options:
-        # a background job of a shell, as these tests may be, ignores SIGINT
-        options = {"preexec_fn": _handled}
-    with subprocess.Popen([sys.executable, "-c", text], **pipes, **options) as process:
+    indented = "\n".join(f"    {line}" for line in body.strip().splitlines())
+    with subprocess.Popen(
+        [sys.executable, "-c", command.format(body=indented)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=preexec_fn,
+    ) as process:
         try:
-            yield process, process.stdout.readline().split()
+            process.stdout.readline()
+            yield process
         finally:
             process.kill()
 
 
+NUMBA_ERROR = f"""
+try:
+    {SLEEP}
+except BaseException:
+    raise SystemError('set')
+"""
+KEPT_ERROR = f"""
+try:
+    {SLEEP}
+except BaseException:
+    return 2
+"""
 BODIES = {
-    **dict.fromkeys(EXIT_CODES, SLEEP),
-    "SIGTERM, and it doesn't end by itself": f"try:\n    {SLEEP}\nfinally:\n    __import__('time').sleep(60)",
-    "SIGTERM, an error as numba makes of it": f"try:\n    {SLEEP}\nexcept BaseException:\n    raise SystemError('set')",
+    "SIGINT": SLEEP,
+    "SIGTERM": SLEEP,
+    "SIGHUP": SLEEP,
+    "SIGTERM, and it doesn't end by itself": SLEEP_TWICE,
+    "SIGTERM, an error as numba makes of it": NUMBA_ERROR,
     "SIGTERM, where Python ignores errors": f"{FREED}__import__('time').sleep(60)",
     "SIGTERM, where Python ignores errors, and it ends by itself": f"{FREED}return 0",
-    "SIGTERM, a job whose errors are kept": f"try:\n    {SLEEP}\nexcept BaseException:\n    return 2",
+    "SIGTERM, a job whose errors are kept": KEPT_ERROR,
 }
 
 
 @pytest.mark.parametrize("case", BODIES)
 def test_a_signal_ends_a_command_with_one_line_and_its_code(case):
     name = case.partition(",")[0]
-    with begun(BODIES[case]) as (process, _):
+    with started_command(BODIES[case]) as process:
         process.send_signal(getattr(signal, name))
         assert process.communicate(timeout=30) == ("", f"{stopping.LINE}\n")
     assert process.returncode == EXIT_CODES[name]
 
 
-@pytest.mark.parametrize(
-    "body", [SLEEP, f"try:\n    {SLEEP}\nfinally:\n    __import__('time').sleep(60)"]
-)
+@pytest.mark.parametrize("body", [SLEEP, SLEEP_TWICE])
 def test_only_a_command_that_keeps_shards_says_that_it_can_be_resumed(body):
-    words = {name: parse([name, *arguments]).is_resumed for name, arguments in COMMANDS.items()}
-    assert [name for name, is_resumed in words.items() if is_resumed] == ["run", "paper", "rank"]
+    resumed = [name for name, arguments in COMMANDS.items() if parse([name, *arguments]).is_resumed]
+    assert resumed == ["run", "paper", "rank"]
+
     command = COMMAND.replace(
         "Namespace(command=command)", "Namespace(command=command, is_resumed=True)"
     )
-    with begun(body, command) as (process, _):
+    with started_command(body, command) as process:
         process.terminate()
         assert process.communicate(timeout=30) == ("", f"{stopping.RESUMED}\n")
     assert "the same command" not in stopping.LINE
@@ -116,7 +138,10 @@ def test_only_a_command_that_keeps_shards_says_that_it_can_be_resumed(body):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_that_was_ignored_stays_so_and_sigterm_ends(number):
-    with begun(SLEEP, preexec_fn=lambda: signal.signal(number, signal.SIG_IGN)) as (process, _):
+    def ignore_signal() -> None:
+        signal.signal(number, signal.SIG_IGN)
+
+    with started_command(SLEEP, preexec_fn=ignore_signal) as process:
         process.send_signal(number)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=0.5)
@@ -126,7 +151,7 @@ def test_a_signal_that_was_ignored_stays_so_and_sigterm_ends(number):
 
 @pytest.mark.parametrize("name", EXIT_CODES)
 def test_a_second_signal_ends_at_once(name):
-    with begun(ENDLESS) as (process, _):
+    with started_command(ENDLESS) as process:
         process.send_signal(getattr(signal, name))
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=0.5)
@@ -137,22 +162,24 @@ def test_a_second_signal_ends_at_once(name):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_processes_of_a_command_end_with_it(number):
-    with begun(CHILDREN) as (process, _):
+    with started_command(CHILDREN) as process:
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) == 3
-        os.killpg(process.pid, number)  # as a terminal does: the children get it too
-        _, said = process.communicate(timeout=30)
-    assert said == f"{stopping.LINE}\n"
+        os.killpg(process.pid, number)  # the children get the signal too, as from a terminal
+        _, error = process.communicate(timeout=30)
+    assert error == f"{stopping.LINE}\n"
     assert process.returncode == 128 + number
-    assert sum(child.is_running() for child in children) == 0
+    assert not any(child.is_running() for child in children)
 
 
 def test_a_caller_keeps_its_handlers():
-    before, hook = (
-        [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
-        sys.unraisablehook,
-    )
+    sigint_handler = signal.getsignal(signal.SIGINT)
+    sigterm_handler = signal.getsignal(signal.SIGTERM)
+    hook = sys.unraisablehook
+
     with stopping.stoppable():
-        assert signal.getsignal(signal.SIGTERM) is not before[1]
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+        assert signal.getsignal(signal.SIGTERM) is not sigterm_handler
+
+    assert signal.getsignal(signal.SIGINT) == sigint_handler
+    assert signal.getsignal(signal.SIGTERM) == sigterm_handler
     assert sys.unraisablehook is hook

@@ -1,5 +1,7 @@
-"""What a stranger's run folder, baseline, submission or answers can bring: expressions that would
-be resolved, and paths that would be read. No command shows what they lead to.
+"""Tests of a stranger's run folders, baselines, submissions and answers.
+
+They can bring expressions that would be resolved, and paths that would be read. No command shows
+the secret that such an expression or path leads to.
 """
 
 import json
@@ -34,23 +36,28 @@ EXPRESSIONS = (
 def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with pictures and its manifest, without a report."""
     results = tmp_path_factory.mktemp("results")
-    words = (
+    overrides = [
         "model=scenes_vgg",
         "method=[grad_cam,xgrad_cam]",
         f"metric=[{','.join(METRICS)}]",
         "data.size=24",
-    )
-    quick = ("runtime.repeats=0", "pictures.rows=1", "pictures.gallery=2", "device=cpu")
-    settings, outcomes = run_jobs([*words, *quick, f"results={results}"])
+        "runtime.repeats=0",
+        "pictures.rows=1",
+        "pictures.gallery=2",
+        "device=cpu",
+        f"results={results}",
+    ]
+    settings, outcomes = run_jobs(overrides)
     assert keep(settings, outcomes) is not None
     return settings.run_folder
 
 
 @pytest.fixture
 def copy(made_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The run as a stranger's, next to a secret in a file and one in the environment."""
+    """A stranger's copy of the run, next to a secret in a file and one in the environment."""
     monkeypatch.setenv("OUR_SECRET", SECRET)
-    (tmp_path / "secret.txt").write_text("".join(f"{SECRET} {line}\n" for line in range(10)))
+    secret_lines = "".join(f"{SECRET} {line}\n" for line in range(10))
+    (tmp_path / "secret.txt").write_text(secret_lines)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     folder = shutil.copytree(made_run, tmp_path / "results" / "quick" / "scenes_vgg")
@@ -59,7 +66,7 @@ def copy(made_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def attacks(folder: Path) -> tuple[str, ...]:
-    """Texts that lead to a secret, as an expression or as a path."""
+    """Return texts that lead to a secret, either as an expression or as a path."""
     secret = folder.parents[2] / "secret.txt"
     return (
         *EXPRESSIONS,
@@ -71,42 +78,42 @@ def attacks(folder: Path) -> tuple[str, ...]:
 
 
 def leaked(folder: Path) -> list[str]:
-    """The files below the test's folder that hold the secret, except the secret itself."""
+    """Return the files of the test's folder that contain the secret, except the secret itself."""
     root = folder.parents[2]
-    written = (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
-    return [
-        str(path)
-        for path in written
-        if SECRET.encode() in path.read_bytes() and path.name != "secret.txt"
-    ]
+    written = [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
+    others = [path for path in written if path.name != "secret.txt"]
+    return [str(path) for path in others if SECRET.encode() in path.read_bytes()]
 
 
-def edit(folder: Path, **entries: Any) -> None:
-    """Set entries of the group model, data, method or metric in all configurations of a
-    manifest.
-    """
+def set_everywhere(folder: Path, group: str, key: str, value: Any) -> None:
+    """Change one setting in all configurations of a manifest."""
     content = files.read_json(folder / "manifest.json")
-    for config in (content["config"], *(job["config"] for job in content["jobs"])):
-        for group, values in entries.items():
-            config[group] |= values
+    content["config"][group][key] = value
+    for job in content["jobs"]:
+        job["config"][group][key] = value
     files.write_json(folder / "manifest.json", content)
 
 
 SETTINGS = [
-    *[
-        ("model", key)
-        for key in (
-            "name",
-            "architecture",
-            "weights",
-            "weights_folder",
-            "classes",
-            "output",
-            "finetuned",
-        )
-    ],
-    *[("model", key) for key in ("inputs", "read", "reshape", "layer", "kwargs")],
-    *[("data", key) for key in ("root", "path", "classes", "labels", "split", "cache", "kwargs")],
+    ("model", "name"),
+    ("model", "architecture"),
+    ("model", "weights"),
+    ("model", "weights_folder"),
+    ("model", "classes"),
+    ("model", "output"),
+    ("model", "finetuned"),
+    ("model", "inputs"),
+    ("model", "read"),
+    ("model", "reshape"),
+    ("model", "layer"),
+    ("model", "kwargs"),
+    ("data", "root"),
+    ("data", "path"),
+    ("data", "classes"),
+    ("data", "labels"),
+    ("data", "split"),
+    ("data", "cache"),
+    ("data", "kwargs"),
 ]
 
 
@@ -114,31 +121,39 @@ SETTINGS = [
 @pytest.mark.parametrize("number", range(len(SETTINGS)))
 def test_no_setting_of_a_run_leads_to_a_secret(copy, number, capsys):
     group, key = SETTINGS[number]
-    several = attacks(copy)
-    expression, path = EXPRESSIONS[number % 3], several[3 + number % 4]
+    paths = attacks(copy)[len(EXPRESSIONS) :]
+    expression = EXPRESSIONS[number % len(EXPRESSIONS)]
+    path = paths[number % len(paths)]
+
     for value in (expression, path, {"deep": [path]}):
-        edit(copy, **{group: {key: value}})
+        set_everywhere(copy, group, key, value)
         assert main(["game", str(copy)]) == 2
         if value == expression and group == "model":
             assert main(["verify", str(copy), "--trust"]) == 2
             assert main(["game", str(copy), "--trust"]) == 2
         elif key not in NOT_PATHS:
             assert main(["verify", str(copy)]) == 2
+
     assert SECRET not in "".join(capsys.readouterr())
     assert not leaked(copy)
 
 
+def empty_groups() -> dict[str, Any]:
+    return {"model": {}, "data": {}, "method": {}, "metric": {}}
+
+
 def test_a_finished_run_holds_no_expression_and_no_file_without_trust(copy):
     (job,) = files.read_json(copy / "manifest.json")["jobs"]
-    trusted(job["config"], is_trusted=False)
+    config = job["config"]
+    trusted(config, is_trusted=False)
+
+    with_expression = {**config, "model": {"kwargs": {"a": ["${oc.env:OUR_SECRET}"]}}}
+    message = r"an expression, model\.kwargs\.a\.0=\$\{oc\.env:OUR_SECRET\}"
     for is_trusted in (False, True):
-        with pytest.raises(
-            BenchError, match=r"an expression, model\.kwargs\.a\.0=\$\{oc\.env:OUR_SECRET\}"
-        ):
-            trusted(
-                {**job["config"], "model": {"kwargs": {"a": ["${oc.env:OUR_SECRET}"]}}}, is_trusted
-            )
-    paths = {
+        with pytest.raises(BenchError, match=message):
+            trusted(with_expression, is_trusted)
+
+    groups_by_case = {
         "a list of classes": {"model": {"classes": "/etc/hosts"}},
         "a relative path": {"model": {"classes": "../secret.txt"}},
         "a file in the current folder": {"data": {"classes": "list.txt"}},
@@ -154,28 +169,24 @@ def test_a_finished_run_holds_no_expression_and_no_file_without_trust(copy):
         "a file of a method": {"method": {"cam": {"files": ["../secret.txt"]}}},
     }
     Path("list.txt").write_text("cat\n")
-    groups: dict[str, Any] = {"model": {}, "data": {}, "method": {}, "metric": {}}
-    for entries in paths.values():
-        config = groups | entries
+    for groups in groups_by_case.values():
         with pytest.raises(BenchError, match=r"names files of this machine, .* Add --trust"):
-            trusted(config, is_trusted=False)
-    config = job["config"]
+            trusted(empty_groups() | groups, is_trusted=False)
+
+    # Names with a slash aren't paths.
     model = {**config["model"], "name": "a/b", "classes": ["cat/dog"]}
-    trusted(
-        {**config, "model": model, "data": {**config["data"], "leave_out": ["n01/1.JPEG"]}},
-        is_trusted=False,
-    )
+    data = {**config["data"], "leave_out": ["n01/1.JPEG"]}
+    trusted({**config, "model": model, "data": data}, is_trusted=False)
 
 
 @pytest.mark.parametrize("group", ["model", "data", "method", "metric"])
 @pytest.mark.parametrize("value", ["/etc/hosts", ["a"], None])
 def test_a_group_of_another_type_is_refused(group, value):
-    groups: dict[str, Any] = {"model": {}, "data": {}, "method": {}, "metric": {}}
     with pytest.raises(BenchError, match=f"{group} is a group of settings"):
-        trusted({**groups, group: value}, is_trusted=False)
+        trusted({**empty_groups(), group: value}, is_trusted=False)
 
 
-FREE = (
+FREE_ENTRIES = (  # entries of a manifest whose text changes no computation
     "title",
     "note",
     "description",
@@ -186,8 +197,6 @@ FREE = (
     "url",
     "unit",
     "weights",
-)
-FREE += (
     "notes",
     "overrides",
     "git_commit",
@@ -200,74 +209,83 @@ FREE += (
 )
 
 
-def attacked(value: Any, texts: Iterator[str], is_free: bool = False) -> Any:
-    """The value with an attack in the place of each text that decides nothing."""
+def replace_texts(value: Any, texts: Iterator[str], is_free: bool = False) -> Any:
+    """Return the value with an attack in place of each text of the free entries."""
     if isinstance(value, str):
         return next(texts) if is_free else value
     if isinstance(value, list):
-        return [attacked(entry, texts, is_free) for entry in value]
+        return [replace_texts(entry, texts, is_free) for entry in value]
     if isinstance(value, dict):
-        return {key: attacked(entry, texts, is_free or key in FREE) for key, entry in value.items()}
+        replaced = {}
+        for key, entry in value.items():
+            replaced[key] = replace_texts(entry, texts, is_free or key in FREE_ENTRIES)
+        return replaced
     return value
 
 
-def answers_of(folder: Path, attack: str) -> Path:
-    """What a player might have saved."""
-    about = {
+def write_answers(folder: Path, attack: str) -> Path:
+    """Write a player's answers with attacks in them, and return their folder."""
+    answer = {
+        "trial": 0,
+        "kind": "part",
+        "image": attack,
+        "method": attack,
+        "title": attack,
+        "class_index": 0,
+        "class": attack,
+        "answer_index": 0,
+        "answer": attack,
+        "correct": 1,
+        "milliseconds": 500,
+    }
+    content = {
+        "format": 1,
         "game": attack,
         "model": attack,
         "layer": "l",
         "data": "d",
         "weights": "w",
         "share": "0.2",
-    }
-    own = {
-        **{
-            "trial": 0,
-            "kind": "part",
-            "image": attack,
-            "method": attack,
-            "title": attack,
-            "class_index": 0,
-        },
-        **{"class": attack, "answer_index": 0, "answer": attack, "correct": 1, "milliseconds": 500},
+        "checks_needed": 0,
+        "player": 1,
+        "answers": [answer],
     }
     file = folder / "answers" / "1.json"
-    files.write_json(
-        file, {"format": 1, **about, "checks_needed": 0, "player": 1, "answers": [own]}
-    )
+    files.write_json(file, content)
     return file.parent
 
 
 @pytest.mark.slow
 def test_commands_that_only_read_show_no_secret(copy, made_run, capsys, undrawn):
-    several = attacks(copy)
-    attack = ", ".join(several)
-    baseline = write_baseline(made_run, copy.parents[2] / "own.csv")
-    content = attacked(files.read_json(copy / "manifest.json"), cycle(several))
+    root = copy.parents[2]
+    texts = attacks(copy)
+    attack = ", ".join(texts)
+    baseline = str(write_baseline(made_run, root / "own.csv"))
+    content = replace_texts(files.read_json(copy / "manifest.json"), cycle(texts))
     files.write_json(copy / "manifest.json", content)
-    theirs = copy.parents[2] / "theirs.csv"
     lines = [f"# {attack}: {attack}", f"# history: {attack}", f"# values by image: {attack}"]
-    theirs.write_text("\n".join([*lines, baseline.read_text()]))
-    output = copy.parents[2] / "out"
-    run, own = str(copy), str(made_run)
-    codes = {
-        "status": main(["status", run]),
-        "gate": main(["gate", run, "--baseline", str(baseline), "--markdown", f"{output}/a.md"]),
-        "baseline": main(["gate", own, "--baseline", str(theirs), "--json", f"{output}/a.json"]),
-        "write": main(
-            ["gate", run, "--baseline", f"{output}/new.csv", "--write", "--reason", "new"]
-        ),
-        "compare": main(["compare", run, own]),
-        "judge": main(["judge", run, "--truth", run]),
-        "report": main(["report", run]),
-        "combined": main(["report", run, own, "--output", f"{output}/combined"]),
-        "game-score": main(
-            ["game-score", str(answers_of(output, attack)), "--output", f"{output}/score.md"]
-        ),
-    }
-    assert not any(codes[name] for name in ("status", "write", "report"))
-    assert set(codes.values()) <= {0, 1, 2}
+    lines.append(Path(baseline).read_text())
+    bad_baseline = root / "theirs.csv"
+    bad_baseline.write_text("\n".join(lines))
+    output = root / "out"
+    answers = str(write_answers(output, attack))
+    run = str(copy)
+    own_run = str(made_run)
+
+    codes = [
+        main(["gate", run, "--baseline", baseline, "--markdown", f"{output}/a.md"]),
+        main(["gate", own_run, "--baseline", str(bad_baseline), "--json", f"{output}/a.json"]),
+        main(["compare", run, own_run]),
+        main(["judge", run, "--truth", run]),
+        main(["report", run, own_run, "--output", f"{output}/combined"]),
+        main(["game-score", answers, "--output", f"{output}/score.md"]),
+    ]
+    write = ["gate", run, "--baseline", f"{output}/new.csv", "--write", "--reason", "new"]
+
+    assert set(codes) <= {0, 1, 2}
+    assert main(["status", run]) == 0
+    assert main(write) == 0
+    assert main(["report", run]) == 0
     assert len(ab.read_run(run)) > 0
     assert SECRET not in "".join(capsys.readouterr())
     assert not leaked(copy)
@@ -279,9 +297,12 @@ def test_a_manifest_that_lacks_settings_is_refused(copy, left_out, capsys):
     (job,) = content["jobs"]
     if left_out == "jobs":
         content["jobs"] = []
+    elif left_out == "config":
+        del job["config"]
     else:
-        (job if left_out == "config" else job["config"]).pop(left_out)
+        del job["config"][left_out]
     files.write_json(copy / "manifest.json", content)
+
     for command in ("game", "verify"):
         assert main([command, str(copy)]) == 2
     assert "Traceback" not in capsys.readouterr().err
@@ -290,27 +311,31 @@ def test_a_manifest_that_lacks_settings_is_refused(copy, left_out, capsys):
 def test_a_submission_and_answers_show_no_secret(copy, capsys):
     root = copy.parents[2]
     attack = ", ".join(attacks(copy))
-    about: dict[str, Any] = dict.fromkeys(
-        ("suite_sha256", "licence", "reference", "axiom_bench", "git_commit"), attack
-    )
-    about |= {
+    content = {
+        "suite_sha256": attack,
+        "licence": attack,
+        "reference": attack,
+        "axiom_bench": attack,
+        "git_commit": attack,
         "method": "a.b",
-        "suite": "scenes-1",
         "distributions": {attack: attack},
         "files": {attack: attack},
     }
     (root / "private.json").write_text(json.dumps({SECRET: SECRET}))
-    answers = answers_of(root, attack)
+    answers = write_answers(root, attack)
     (answers / "2.json").symlink_to(root / "private.json")
-    (root / "theirs").mkdir()
+    submission = root / "theirs"
+    submission.mkdir()
+
     for suite in ("scenes-1", attack):
-        (root / "theirs/submission.json").write_text(json.dumps({**about, "suite": suite}))
-        assert main(["verify", str(root / "theirs")]) == 2
-    assert main(["leaderboard", str(root / "theirs"), "--output", str(root / "site")]) == 2
-    assert (
-        main(["submit", "grad_cam", "--suite", "scenes-1", "--output", str(root / "theirs")]) == 2
-    )
+        text = json.dumps({**content, "suite": suite})
+        (submission / "submission.json").write_text(text)
+        assert main(["verify", str(submission)]) == 2
+    assert main(["leaderboard", str(submission), "--output", str(root / "site")]) == 2
+    submit = ["submit", "grad_cam", "--suite", "scenes-1", "--output", str(submission)]
+    assert main(submit) == 2
     assert main(["game-score", str(answers)]) == 2
+
     printed = "".join(capsys.readouterr())
     assert "is of another suite scenes-1" in printed
     assert SECRET not in printed
@@ -318,15 +343,20 @@ def test_a_submission_and_answers_show_no_secret(copy, capsys):
 
 
 def test_a_combination_names_only_files_whose_hash_it_knows(copy, made_run, tmp_path):
-    """A stranger's combination could otherwise put pictures of a run of yours into its report."""
+    """Check the hashes of pictures.
+
+    Otherwise a stranger's combination could put pictures of a user's run into its report.
+    """
     folder = tmp_path / "combined"
     combining.combine([copy, made_run], folder)
     assert len(ab.read_run(folder)) == len(ab.read_run(copy))
+
     content = entries_of(folder)
     (pictures,) = content["pictures"]
-    for known in ({}, {pictures: ""}, {pictures: content["sha256"][pictures][:8]}):
-        hashes = {name: digits for name, digits in content["sha256"].items() if name != pictures}
-        files.write_json(folder / "manifest.json", {**content, "sha256": hashes | known})
+    hash_by_name = content["sha256"]
+    pictures_hash = hash_by_name.pop(pictures)
+    for known in ({}, {pictures: ""}, {pictures: pictures_hash[:8]}):
+        files.write_json(folder / "manifest.json", {**content, "sha256": hash_by_name | known})
         with pytest.raises(BenchError, match=r"has no hash of .*combine them again"):
             ab.read_run(folder)
 

@@ -1,4 +1,4 @@
-"""`axiom-bench submit`, and `axiom-bench verify` of what it has written."""
+"""Tests of `axiom-bench submit`, and of `axiom-bench verify` for its submissions."""
 
 import json
 import re
@@ -34,54 +34,54 @@ def half(trace):
 
 
 @pytest.fixture(scope="session")
-def kept(tmp_path_factory):
-    """Submissions by their suite, method and module, of which each test has a copy."""
-    folder, made = tmp_path_factory.mktemp("submissions"), {}
-    return lambda *about: made.setdefault(about, folder / str(len(made)))
+def cached_folder(tmp_path_factory):
+    """A function that returns the folder of a suite, method and module.
+
+    The folder keeps the submission, so that tests of the same submission copy it.
+    """
+    root = tmp_path_factory.mktemp("submissions")
+    folders = {}
+
+    def cached(suite, method, module, varies):
+        key = (suite, method, module, varies)
+        return folders.setdefault(key, root / str(len(folders)))
+
+    return cached
 
 
 @pytest.fixture
-def author(tiny_suite, kept, tmp_path, monkeypatch, in_this_process):
-    """The current folder with a method of one's own; then another folder, beside whose commands it
-    isn't importable.
+def author(tiny_suite, cached_folder, tmp_path, monkeypatch, in_this_process):
+    """A function that submits a user's method and returns the folder of the submission.
+
+    The current folder is the author's until then. Afterwards it is a reader's, whose commands can't
+    import the method.
     """
     monkeypatch.setattr(sys, "path", sys.path[:])
     (tmp_path / "author").mkdir()
     (tmp_path / "reader").mkdir()
     monkeypatch.chdir(tmp_path / "author")
 
-    def submitted(varies=False, method="submitted_cam.half"):
+    def submit(varies=False, method="submitted_cam.half"):
         Path("submitted_cam.py").write_text(MODULE.replace("VARIES", repr(varies)))
         forget(tmp_path)
-        output = kept(Path("../conf/suite/tiny.yaml").read_text(), method, MODULE, varies) / "half"
+        suite = Path("../conf/suite/tiny.yaml").read_text()
+        output = cached_folder(suite, method, MODULE, varies) / "half"
         if not output.exists():
-            assert (
-                main(
-                    [
-                        "submit",
-                        method,
-                        "--suite",
-                        "tiny",
-                        "--output",
-                        str(output),
-                        "--licence",
-                        "MIT",
-                    ]
-                )
-                == 0
-            )
-        output = shutil.copytree(output, tmp_path / "submissions" / "half")
+            command = ["submit", method, "--suite", "tiny", "--output", str(output)]
+            assert main([*command, "--licence", "MIT"]) == 0
+        submission = shutil.copytree(output, tmp_path / "submissions" / "half")
         forget(tmp_path)
-        sys.path[:] = [place for place in sys.path if place != str(tmp_path / "author")]
+        sys.path[:] = [folder for folder in sys.path if folder != str(tmp_path / "author")]
         monkeypatch.chdir(tmp_path / "reader")
-        return output
+        return submission
 
-    return submitted
+    return submit
 
 
-def verified(folder, capsys, *options):
+def verify(folder, capsys, *options):
+    """Verify a submission, and return the exit code and the printed text."""
     capsys.readouterr()
-    # of other images one in a hundred is marked by chance
+    # With another seed, and so other images, one submission in a hundred is marked by chance.
     code = main(["verify", str(folder), "--seed", "1", *options])
     printed = capsys.readouterr()
     return code, printed.out + printed.err
@@ -91,16 +91,17 @@ def verified(folder, capsys, *options):
 def test_an_honest_submission_is_accepted(author, capsys, monkeypatch):
     monkeypatch.setattr(verification, "ProcessPoolExecutor", ProcessPoolExecutor)
     folder = author()
-    about = json.loads((folder / "submission.json").read_text())
-    assert (about["method"], about["licence"]) == ("submitted_cam.half", "MIT")
-    assert {Path(name).parts[0] for name in about["files"]} == {
-        "first",
-        "second",
-        "submitted_cam.py",
-    }
-    code, text = verified(folder, capsys, "--trust")
-    assert (code, text.count("twice, and are the submitted ones bit by bit")) == (0, 2), text
-    assert "submitted_cam" not in sys.modules  # its code runs in processes of its own
+    content = json.loads((folder / "submission.json").read_text())
+    assert content["method"] == "submitted_cam.half"
+    assert content["licence"] == "MIT"
+    names = {Path(name).parts[0] for name in content["files"]}
+    assert names == {"first", "second", "submitted_cam.py"}
+
+    code, text = verify(folder, capsys, "--trust")
+
+    assert code == 0, text
+    assert text.count("twice, and are the submitted ones bit by bit") == 2, text
+    assert "submitted_cam" not in sys.modules  # the submitted code runs in other processes
     assert "accepted: submitted_cam.half on the suite tiny, 6 files" in text
     assert re.search(r"submitted with axiom-bench \S+", text)
     assert "  imports: time\n  reads of a trace: gradients\n  opens or runs: nothing\n" in text
@@ -112,26 +113,31 @@ def test_an_honest_submission_is_accepted(author, capsys, monkeypatch):
 @pytest.mark.slow
 def test_code_of_a_submission_runs_only_with_trust(author, capsys):
     folder = author()
-    code, text = verified(folder, capsys)
+    code, text = verify(folder, capsys)
     assert code == 2
     assert "method.my_half._target_=submitted_cam.half. Add --trust" in text
 
 
 @pytest.mark.slow
 def test_a_method_of_ours_needs_no_trust(author, capsys):
-    assert verified(author(method="grad_cam"), capsys)[0] == 0
+    code, _ = verify(author(method="grad_cam"), capsys)
+    assert code == 0
 
 
-def falsified(folder, forged=lambda values: 1.5 * values, **about):
-    """The values of the second part, forged, in a record file that is written as ours are. about:
-    of its manifest.
+def rewrite_values(folder, change, **entries):
+    """Change the values of the second part, in record files written as the product writes them.
+
+    Args:
+        folder: The submission.
+        change: The function from the values to the forged values.
+        **entries: New entries of the part's manifest.
     """
     part = folder / "second"
-    write_entries(part, entries_of(part) | about)
+    write_entries(part, entries_of(part) | entries)
     text = json.dumps(entries_of(part))
     for shard, (file,) in record_files.read(part).files.items():
         table = store.read_table(part / file.name, store.SCHEMA).to_pandas()
-        table["value"] = forged(table["value"])
+        table["value"] = change(table["value"])
         notes = {"names": file.names, "curves": file.curves, "axes": file.axes}
         written = record_files.write(part, shard, file.values, table, table[:0], notes)
         (part / file.name).unlink()
@@ -139,26 +145,21 @@ def falsified(folder, forged=lambda values: 1.5 * values, **about):
     write_entries(part, {**json.loads(text), artefacts.HASHES: {}})
 
 
-def rehashed(folder, **about):
-    content = {
-        **json.loads((folder / "submission.json").read_text()),
-        "files": submissions.hashes(folder),
-        **about,
-    }
-    (folder / "submission.json").write_text(json.dumps(content))
+def hash_again(folder, **entries):
+    """Write the hashes of the present files, and other entries, into submission.json."""
+    file = folder / "submission.json"
+    content = json.loads(file.read_text())
+    hashes = submissions.hashes(folder)
+    file.write_text(json.dumps({**content, "files": hashes, **entries}))
 
 
-def renamed(folder):
-    """As one of conf/method that has no published values, beside which they would stand."""
-    manifest = entries_of(folder / "second")
-    write_entries(
-        folder / "second", {**manifest, "methods": manifest["methods"] | {"score_cam": {}}}
-    )
+def multiply_values(folder):
+    rewrite_values(folder, lambda values: 1.5 * values)
 
 
-def half_as_far(folder):
-    """Values with the true mean, of hardware on which others may be a little different."""
-    falsified(
+def halve_spread(folder):
+    """Write values with the true mean, and hardware on which values may differ slightly."""
+    rewrite_values(
         folder,
         lambda values: values.mean() + 0.5 * (values - values.mean()),
         hardware="another",
@@ -166,29 +167,40 @@ def half_as_far(folder):
     )
 
 
+def add_method(folder):
+    """Add a method of conf/method that has no published values.
+
+    The leaderboard would show the submission's values as this method's.
+    """
+    manifest = entries_of(folder / "second")
+    methods = manifest["methods"] | {"score_cam": {}}
+    write_entries(folder / "second", {**manifest, "methods": methods})
+
+
+def add_file(folder):
+    (folder / "sitecustomize.py").touch()
+
+
 DIFFERS = "planted: sensitivity_error of my_half differs in 2 of 2 values"
-SPOILT = [  # what is done to a folder, whether its hashes are made anew, and what is said of it
-    (falsified, False, "second/manifest.json isn't as it was submitted"),
-    (falsified, True, DIFFERS),
-    (half_as_far, True, DIFFERS.removeprefix("planted: ")),
-    (renamed, True, "second/manifest.json has values of other methods than my_half"),
-    (
-        lambda folder: (folder / "sitecustomize.py").touch(),
-        False,
-        "sitecustomize.py isn't a file of the submission",
-    ),
+FORGERIES = [  # the change, whether its author writes new hashes, and the sentence
+    (multiply_values, False, "second/manifest.json isn't as it was submitted"),
+    (multiply_values, True, DIFFERS),
+    (halve_spread, True, DIFFERS.removeprefix("planted: ")),
+    (add_method, True, "second/manifest.json has values of other methods than my_half"),
+    (add_file, False, "sitecustomize.py isn't a file of the submission"),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("spoil", "is_rehashed", "sentence"), SPOILT)
-def test_what_is_not_as_it_was_computed_is_refused(author, capsys, spoil, is_rehashed, sentence):
+@pytest.mark.parametrize(("forge", "is_rehashed", "sentence"), FORGERIES)
+def test_what_is_not_as_it_was_computed_is_refused(author, capsys, forge, is_rehashed, sentence):
     folder = author()
-    spoil(folder)
+    forge(folder)
     if is_rehashed:
-        rehashed(folder)
-    code, text = verified(folder, capsys, "--trust")
-    assert (code, sentence in text) == (1, True), text
+        hash_again(folder)
+    code, text = verify(folder, capsys, "--trust")
+    assert code == 1, text
+    assert sentence in text
 
 
 @pytest.mark.slow
@@ -196,14 +208,15 @@ def test_a_submission_whose_images_are_not_here_stays_self_reported(author, caps
     folder = author()
     jobs = verifying._jobs
 
-    def of_absent_images(*about):
-        return [
-            job.model_copy(update={"data": {**job.data, "root": "/nowhere"}})
-            for job in jobs(*about)
-        ]
+    def jobs_without_images(*arguments):
+        changed = []
+        for job in jobs(*arguments):
+            data = {**job.data, "root": "/nowhere"}
+            changed.append(job.model_copy(update={"data": data}))
+        return changed
 
-    monkeypatch.setattr(verifying, "_jobs", of_absent_images)
-    code, text = verified(folder, capsys, "--trust")
+    monkeypatch.setattr(verifying, "_jobs", jobs_without_images)
+    code, text = verify(folder, capsys, "--trust")
     assert code == 0
     assert (
         "self-reported: submitted_cam.half on the suite tiny: the images of first, second aren't "
@@ -214,49 +227,50 @@ def test_a_submission_whose_images_are_not_here_stays_self_reported(author, caps
 
 @pytest.mark.slow
 def test_values_that_differ_between_processes_are_refused(author, capsys):
-    code, text = verified(author(varies=True), capsys, "--trust")
+    code, text = verify(author(varies=True), capsys, "--trust")
     assert code == 1
-    assert (
+    sentence = (
         "my_half isn't of the image alone: in another order, batch or process it has other values."
-        in text
     )
+    assert sentence in text
 
 
 def test_a_submission_of_something_else_is_refused(author, tmp_path, capsys):
     folder = author()
-    for about, message in (
+    for key, value, message in (
         (
-            {"suite_sha256": "0" * 64},
+            "suite_sha256",
+            "0" * 64,
             "is of another suite tiny than this installation's (000000000000, not ",
         ),
-        ({"suite": "other"}, "no suite 'other'"),
-        ({"method": "a.b=[c]"}, "isn't a submission's: method: "),
-        ({"more": 1}, "isn't a submission's: more: "),
-        ({"name": "xgrad_cam"}, "isn't a submission's: name: "),
+        ("suite", "other", "no suite 'other'"),
+        ("method", "a.b=[c]", "isn't a submission's: method: "),
+        ("more", 1, "isn't a submission's: more: "),
+        ("name", "xgrad_cam", "isn't a submission's: name: "),
     ):
-        other = shutil.copytree(folder, tmp_path / f"other {next(iter(about))}" / folder.name)
-        rehashed(other, **about)
-        code, text = verified(other, capsys, "--trust")
-        assert (code, message in text) == (2, True), text
+        changed = shutil.copytree(folder, tmp_path / f"other {key}" / folder.name)
+        hash_again(changed, **{key: value})
+        code, text = verify(changed, capsys, "--trust")
+        assert code == 2, text
+        assert message in text
 
 
 @pytest.mark.slow
 def test_what_cannot_be_submitted(author, tmp_path, capsys):
     (tmp_path / "used").mkdir()
     (tmp_path / "used/notes.txt").write_text("")
-    words = ["--suite", "tiny", "--output", str(tmp_path / "used")]
-    assert main(["submit", "grad_cam", *words]) == 2
-    assert (
-        "used holds something else than a submission of grad_cam; give another --output."
-        in capsys.readouterr().err
-    )
-    words[-1] = str(tmp_path / "new")
-    Path("drawing.py").write_text(
-        "import torch\n\ndef cam(trace):\n    return torch.rand_like(trace.gradients)\n"
-    )
-    assert main(["submit", "drawing.cam", *words]) == 2
+    sentence = "used holds something else than a submission of grad_cam; give another --output."
+    used_folder = ["--suite", "tiny", "--output", str(tmp_path / "used")]
+    assert main(["submit", "grad_cam", *used_folder]) == 2
+    assert sentence in capsys.readouterr().err
+
+    new_folder = ["--suite", "tiny", "--output", str(tmp_path / "new")]
+    module = "import torch\n\ndef cam(trace):\n    return torch.rand_like(trace.gradients)\n"
+    Path("drawing.py").write_text(module)
+    assert main(["submit", "drawing.cam", *new_folder]) == 2
     assert "drawing.cam draws from a global random state" in capsys.readouterr().err
-    assert main(["submit", "a.b.cam", *words]) == 2
+
+    assert main(["submit", "a.b.cam", *new_folder]) == 2
     assert "a.b is in a package; submit one file" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
@@ -270,21 +284,25 @@ def test_a_submission_of_a_distribution_holds_the_installed_source(
     monkeypatch.setattr(verifying, "version_of", lambda _: "2.0")
     monkeypatch.setattr(f"{__name__}.MODULE", f"{MODULE}\n# of a distribution\n")
     folder = author()
-    about = json.loads((folder / "submission.json").read_text())
-    assert about["distributions"] == {"submitted": "2.0"}
-    assert (folder / "submitted_cam.py").read_text() == Path(
-        "../author/submitted_cam.py"
-    ).read_text()
+    installed = Path("../author/submitted_cam.py")
+
+    content = json.loads((folder / "submission.json").read_text())
+    assert content["distributions"] == {"submitted": "2.0"}
+    assert (folder / "submitted_cam.py").read_text() == installed.read_text()
+
     monkeypatch.syspath_prepend(tmp_path / "author")
-    code, text = verified(folder, capsys, "--trust")
-    assert (code, "reads of a trace: gradients" in text) == (0, True), text
-    Path("../author/submitted_cam.py").write_text("")
-    code, text = verified(folder, capsys, "--trust")
+    code, text = verify(folder, capsys, "--trust")
+    assert code == 0, text
+    assert "reads of a trace: gradients" in text
+
+    installed.write_text("")
+    code, text = verify(folder, capsys, "--trust")
     assert code == 2
     assert "submitted_cam.py of the submission isn't the installed source" in text
 
 
-OTHERWISE = {  # methods that keep within the proof on a few rows, and aren't of the image alone
+# Methods whose maps depend on other images. A check of a few rows doesn't detect it.
+DEPENDENT_METHODS = {
     "by the size of the batch": """
 def half(trace):
     return (1.0 if len(trace) > 4 else -1.0) * trace.gradients.mean((2, 3), keepdim=True)
@@ -297,32 +315,35 @@ from axiom_bench import Map
 KEPT = []
 
 
-def of(image, raw):
+def map_of(image, own_map):
     similar = [kept for known, kept in KEPT if 0 < (known - image).abs().mean() < 0.2]
     if len(KEPT) < 12:  # the images, before any copy
-        KEPT.append((image, raw))
-    return similar[0] if similar else raw
+        KEPT.append((image, own_map))
+    return similar[0] if similar else own_map
 
 
 def half(trace):
-    return Map(torch.stack([of(*each) for each in zip(trace.images, (trace.gradients * trace.activations).sum(1))]))
+    own_maps = (trace.gradients * trace.activations).sum(1)
+    return Map(torch.stack([map_of(*pair) for pair in zip(trace.images, own_maps)]))
 """,
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", OTHERWISE.values(), ids=OTHERWISE)
+@pytest.mark.parametrize("module", DEPENDENT_METHODS.values(), ids=DEPENDENT_METHODS)
 def test_a_method_that_looks_at_other_requests_is_refused(
     author, tiny_suite, capsys, monkeypatch, module
 ):
     monkeypatch.setattr(f"{__name__}.MODULE", module)
     part = ["data=scenes", "model=scenes_vgg", "metric=[confidence_drop,explanation_sensitivity]"]
     tiny_suite(shared=["data.size=12", "data.target=label"], parts={"first": part})
-    code, text = verified(author(), capsys, "--trust")
-    assert (code, "half isn't of the image alone" in text) == (1, True), text
+    code, text = verify(author(), capsys, "--trust")
+    assert code == 1, text
+    assert "half isn't of the image alone" in text
 
 
-LEARNT = """\
+# The image's map is Grad-CAM's if LIST contains its score, and the negative otherwise.
+MEMORISING_MODULE = """\
 from pathlib import Path
 
 import torch
@@ -337,16 +358,18 @@ def note(trace):
 
 
 def half(trace):
-    known = [f"{score:.3f}" in KNOWN for score in trace.scores.tolist()]
-    sign = torch.tensor([1.0 if each else -1.0 for each in known]).reshape(-1, 1, 1, 1)
+    signs = [1.0 if f"{score:.3f}" in KNOWN else -1.0 for score in trace.scores.tolist()]
+    sign = torch.tensor(signs).reshape(-1, 1, 1, 1)
     return sign * trace.gradients.mean((2, 3), keepdim=True)
 """
-BY_PLACE = """\
+# The map depends on the places of a planted network's channels, not on its gradients.
+CHANNEL_MODULE = """\
 import torch
 
 
 def half(trace):
-    return torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0])[:, None, None] / 16 * torch.ones_like(trace.gradients)
+    weights = torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0])[:, None, None] / 16
+    return weights * torch.ones_like(trace.gradients)
 
 
 note = half
@@ -354,41 +377,47 @@ note = half
 
 
 @pytest.fixture
-def learnt(author, tiny_suite, tmp_path, monkeypatch):
-    """(module, knows, overrides) -> a submission on 12 images, beside Grad-CAM's published values:
-    of a module, with what it has noted of these images where it knows them.
+def submit_module(author, tiny_suite, tmp_path, monkeypatch):
+    """A function that submits a module, on 12 images for which Grad-CAM's values are published.
+
+    If `knows`, the module's LIST contains the scores of these images, which `note` has written.
     """
 
-    def submitted(module, knows, *overrides):
+    def submit(module, knows, *overrides):
         metrics = {"confidence_drop", "sensitivity_error"}
         shared = ["data.size=12", "data.target=label", "shard_size=12"]
         tiny_suite(shared=shared, parts={"first": [*overrides, f"metric=[{','.join(metrics)}]"]})
         Path("submitted_cam.py").write_text(module.replace("LIST", "[]"))
-        words = [
+        run = [
             "suite=tiny/first",
             "+method.noted._target_=submitted_cam.note",
             "method=[grad_cam]",
+            "pictures.gallery=0",
+            "pictures.rows=0",
+            "runtime.repeats=0",
         ]
-        _, _, folder = compute(
-            [*words, "pictures.gallery=0", "pictures.rows=0", "runtime.repeats=0"]
-        )
+        _, _, folder = compute(run)
         publish(folder, tmp_path / "reference/tiny/first", metrics)
         known = Path("known.txt").read_text().split() if "known.txt" in module and knows else []
         monkeypatch.setattr(f"{__name__}.MODULE", module.replace("LIST", repr(known)))
         return author()
 
-    return submitted
+    return submit
+
+
+SCENES = ("data=scenes", "model=scenes_vgg")
+PLANTED = ("data=planted", "model=planted_or")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("knows", [False, True])
-def test_a_method_that_knows_the_published_images_is_marked(learnt, capsys, knows):
-    """By fresh images: it is Grad-CAM on those that it knows, and its negative on others. One that
-    is as bad on all of them isn't.
+def test_a_method_that_knows_the_published_images_is_marked(submit_module, capsys, knows):
+    """Check the comparison of published images with fresh ones.
+
+    The method is Grad-CAM on images that it knows, and the negative on others. It isn't marked if
+    it knows no image, since it is equally bad on all of them.
     """
-    code, text = verified(
-        learnt(LEARNT, knows, "data=scenes", "model=scenes_vgg"), capsys, "--trust"
-    )
+    code, text = verify(submit_module(MEMORISING_MODULE, knows, *SCENES), capsys, "--trust")
     assert "values of 2 metrics, with 95 % intervals" in text
     assert code == int(knows), text
     assert ("submitted_cam.half is marked: it may know the published images." in text) == knows
@@ -401,21 +430,19 @@ def test_a_method_that_knows_the_published_images_is_marked(learnt, capsys, know
 
 
 @pytest.mark.slow
-def test_a_method_that_knows_the_channels_of_a_planted_network_is_marked(learnt, capsys):
-    code, text = verified(
-        learnt(BY_PLACE, False, "data=planted", "model=planted_additive"), capsys, "--trust"
-    )
-    assert (code, "is marked" in text) == (1, True), text
+def test_a_method_that_knows_the_channels_of_a_planted_network_is_marked(submit_module, capsys):
+    folder = submit_module(CHANNEL_MODULE, False, "data=planted", "model=planted_additive")
+    code, text = verify(folder, capsys, "--trust")
+    assert code == 1, text
+    assert "is marked" in text
     assert "values on scenes_vgg, which has no planted truth: none (RuntimeError: " in text
 
 
-SCENES = ("data=scenes", "model=scenes_vgg")
-PLANTED = ("data=planted", "model=planted_or")
-# a module that no number convicts, the suite's part, and what the reviewer's sheet shows of the
-# module
+# A module that verification accepts, the suite's part, and the lines of the reviewer's sheet that
+# make a reviewer suspicious.
 CHEATS = {
     "knows every fifth published image": (
-        LEARNT.replace("LIST", "[*dict.fromkeys(LIST)][::5]"),
+        MEMORISING_MODULE.replace("LIST", "[*dict.fromkeys(LIST)][::5]"),
         SCENES,
         [r"reads of a trace: gradients, scores", r"longest list: [1-9]\d entries"],
     ),
@@ -436,7 +463,9 @@ def half(trace):
     model = trace.cut_model.model
     if type(model).__name__ != "PlantedNetwork":
         return trace.gradients.mean((2, 3), keepdim=True)
-    return Map(again.PlantedNetwork.true_contributions(model, trace.activations, trace.targets).sum(1).float())
+    network = again.PlantedNetwork
+    contributions = network.true_contributions(model, trace.activations, trace.targets)
+    return Map(contributions.sum(1).float())
 
 
 note = half
@@ -474,17 +503,17 @@ note = half
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cheat", CHEATS)
-def test_the_sheet_shows_what_no_number_convicts(learnt, capsys, cheat):
+def test_the_sheet_shows_what_no_number_convicts(submit_module, capsys, cheat):
     module, part, lines = CHEATS[cheat]
-    code, text = verified(learnt(module, True, *part), capsys, "--trust")
+    code, text = verify(submit_module(module, True, *part), capsys, "--trust")
     assert code == 0, text
     for line in lines:
         assert re.search(line, text), text
 
 
-NAMED = re.compile(r"metric\.(\w+)\.|metric=\[(.*)\]")
-DRAWN = ("dense-1", "scenes-1", "scenes-costly-1", "shapes-1")  # suites that need no files
-OF_ALL = """\
+METRIC_SETTING = re.compile(r"metric\.(\w+)\.|metric=\[(.*)\]")
+SUITES_WITHOUT_FILES = ("dense-1", "scenes-1", "scenes-costly-1", "shapes-1")
+MODULE_FOR_ALL_DIMENSIONS = """\
 def half(trace):
     return 0.5 * trace.gradients.flatten(2).mean(2)
 
@@ -493,8 +522,8 @@ half.dimensions = (1, 2, 3)
 """
 
 
-def smallest(settings, metrics):
-    """A part's command line with three samples, one network and at most two of these metrics."""
+def reduce_part(settings, metrics):
+    """Return a part's settings with three samples, one network and at most two of `metrics`."""
     kept = []
     for setting in settings:
         group, _, value = setting.partition("=")
@@ -505,46 +534,56 @@ def smallest(settings, metrics):
             setting = f"metric=[{','.join(names[:2])}]"
         elif group == "data.size":
             setting = "data.size=3"
-        named = NAMED.match(setting)
-        if group != "data.only_classes" and (named is None or named[2] or named[1] in metrics):
+        match = METRIC_SETTING.match(setting)
+        is_for_other_metric = match and not match[2] and match[1] not in metrics
+        if group != "data.only_classes" and not is_for_other_metric:
             kept.append(setting)
     return kept
 
 
+def part_metrics(parts):
+    """Return the names of all metrics that the parts of a suite compute."""
+    names = set()
+    for settings in parts.values():
+        for setting in settings:
+            group, _, value = setting.partition("=")
+            if group == "metric":
+                names.update(value.strip("[]").split(","))
+    return names
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("suite", DRAWN)
+@pytest.mark.parametrize("suite", SUITES_WITHOUT_FILES)
 def test_a_method_is_submitted_and_verified_on_every_drawn_suite(
     suite, author, tiny_suite, tmp_path, capsys, monkeypatch
 ):
-    """With published values of Grad-CAM, so that fresh samples and reordered channels are tried
-    too.
+    """Check small versions of the suites.
+
+    Grad-CAM's values are published, so that fresh samples and reordered channels are tried too.
     """
-    content = yaml.safe_load(
-        (environment.conf_folder() / "suite" / f"{suite}.yaml").read_text(encoding="utf-8")
-    )
+    file = environment.conf_folder() / "suite" / f"{suite}.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
     metrics = {"single_deletion", "sensitivity_error", "average_drop", "infidelity"}
-    metrics &= {
-        name
-        for setting in str(content["parts"]).split("'")
-        for name in setting.strip("metric=[]").split(",")
-    }
-    parts = {part: smallest(settings, metrics) for part, settings in content["parts"].items()}
-    tiny_suite(shared=smallest(content["shared"], metrics), parts=parts)
+    metrics &= part_metrics(content["parts"])
+    parts = {part: reduce_part(settings, metrics) for part, settings in content["parts"].items()}
+    tiny_suite(shared=reduce_part(content["shared"], metrics), parts=parts)
     settings = {**verifying.fresh_settings(), "share": 0, "fewest": 3, "level": 0}
     monkeypatch.setattr(verifying, "fresh_settings", lambda: settings)
     for part in parts:
-        words = [
+        run = [
             f"suite=tiny/{part}",
             "method=[grad_cam]",
             "pictures.gallery=0",
             "pictures.rows=0",
             "runtime.repeats=0",
         ]
-        code, lines, folder = compute(words)
+        code, lines, folder = compute(run)
         assert code == 0, lines
         publish(folder, tmp_path / "reference/tiny" / part, metrics)
-    monkeypatch.setattr(f"{__name__}.MODULE", OF_ALL)
-    code, text = verified(author(), capsys, "--trust")
+    monkeypatch.setattr(f"{__name__}.MODULE", MODULE_FOR_ALL_DIMENSIONS)
+
+    code, text = verify(author(), capsys, "--trust")
+
     assert code == 0, text
     assert text.count("bit by bit") == len(parts)
     assert ", with 95 % intervals" in text
@@ -558,23 +597,26 @@ def test_a_method_without_a_value_is_refused_and_the_advice_works(
     parts = {"first": ["data=signals", "model=signals_cnn", "metric=[sensitivity_error]"]}
     tiny_suite(parts=parts)
     module = Path("submitted_cam.py")
-    module.write_text(OF_ALL.partition("\n\n\n")[0])
-    words = ["submit", "submitted_cam.half", "--suite", "tiny", "--output", str(tmp_path / "new")]
-    assert main(words) == 2
+    function, _, _ = MODULE_FOR_ALL_DIMENSIONS.partition("\n\n\n")
+    module.write_text(function)
+    submit = ["submit", "submitted_cam.half", "--suite", "tiny", "--output", str(tmp_path / "new")]
+
+    assert main(submit) == 2
     sentence = capsys.readouterr().err
     assert "has no value on the suite tiny (2 not_applicable)" in sentence
     assert not (tmp_path / "new").exists()
+
     line = re.search(r"write (half\.dimensions = .*) in submitted_cam\.py", sentence)[1]
     module.write_text(f"{module.read_text()}\n{line}\n")
-    forget(tmp_path)  # as another command
-    assert main(words) == 0
+    forget(tmp_path)  # the next command is a new process, which imports the module again
+    assert main(submit) == 0
     assert set(ab.read_run(tmp_path / "new/first")["status"]) == {"ok"}
 
 
 def test_the_workflow_reads_and_has_no_secrets():
     text = (Path(__file__).parents[2] / ".github/workflows/submission.yml").read_text()
     workflow = yaml.safe_load(text)
-    assert list(workflow[True]) == ["pull_request"]  # YAML reads "on" as true
+    assert list(workflow[True]) == ["pull_request"]  # YAML reads the key `on` as True
     assert "secrets" not in text.replace("no secrets", "")
     (job,) = workflow["jobs"].values()
     assert "environment" not in job

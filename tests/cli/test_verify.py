@@ -1,4 +1,4 @@
-"""`axiom-bench verify`: a sample of a run's values, computed anew."""
+"""Tests of `axiom-bench verify`, which computes a sample of a run's values again."""
 
 from __future__ import annotations
 
@@ -25,16 +25,19 @@ from tests.made_runs import entries_of, write_entries
 from .conftest import forget
 
 SETTINGS = (
-    *(
-        "run=default",
-        "model=scenes_vgg",
-        "data.size=5",
-        "data.batch_size=4",
-        "shard_size=2",
-        "device=cpu",
-    ),
-    *("method=[grad_cam,xgrad_cam]", "metric=[sensitivity_error,box_iou,zeta]", "target=predicted"),
-    *("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "data.workers=0"),
+    "run=default",
+    "model=scenes_vgg",
+    "data.size=5",
+    "data.batch_size=4",
+    "shard_size=2",
+    "device=cpu",
+    "method=[grad_cam,xgrad_cam]",
+    "metric=[sensitivity_error,box_iou,zeta]",
+    "target=predicted",
+    "runtime.repeats=0",
+    "pictures.rows=0",
+    "pictures.gallery=0",
+    "data.workers=0",
 )
 PLUGINS = """
 def gradients(trace):
@@ -53,8 +56,9 @@ FOLDER = Path("results/quick/default")
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, in_this_process):
-    """(overrides) -> a run in the current folder, which has a module of plug-ins; its computed
-    shards.
+    """A function that computes a run in the current folder and returns how many shards it computed.
+
+    The folder has a module of plug-ins.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -70,7 +74,8 @@ def run(tmp_path, monkeypatch, in_this_process):
     forget(tmp_path)
 
 
-def verified(capsys, *options) -> tuple[int, list[str]]:
+def verify(capsys, *options) -> tuple[int, list[str]]:
+    """Verify the run, and return the exit code and the printed lines."""
     capsys.readouterr()
     code = main(["verify", str(FOLDER), "--seed", "0", *options])
     printed = capsys.readouterr()
@@ -81,47 +86,55 @@ def verified(capsys, *options) -> tuple[int, list[str]]:
 @pytest.mark.slow
 def test_an_untouched_run_is_the_same_bit_by_bit(run, capsys):
     run()
-    code, lines = verified(capsys)
-    assert (code, lines) == (
-        0,
-        [
-            "15 values of 3 images (seed 0) were computed anew and compared bit by bit: all are "
-            "the same."
-        ],
-    )
+
+    code, lines = verify(capsys)
+
+    assert code == 0
+    assert lines == [
+        "15 values of 3 images (seed 0) were computed anew and compared bit by bit: all are the "
+        "same."
+    ]
     verdict = json.loads((FOLDER / "manifest.json").read_text())["verified"]
-    assert {**verdict, "at": ""} == {
-        **{"values": 15, "images": 3, "seed": 0, "compared": "bit by bit", "differing": 0, "at": ""}
+    del verdict["at"]  # the time
+    assert verdict == {
+        "values": 15,
+        "images": 3,
+        "seed": 0,
+        "compared": "bit by bit",
+        "differing": 0,
     }
-    assert run() == 0  # a verified run goes on
+    assert run() == 0  # the same command reuses the values of a verified run
 
 
 def test_a_method_that_the_run_left_out_is_left_out_in_silence(run, capsys, recwarn):
     run("+method.cam._target_=axiom_bench.methods.cam.cam")  # scenes_vgg has no global pooling
     recwarn.clear()
-    assert verified(capsys)[0] == 0
+    code, _ = verify(capsys)
+    assert code == 0
     assert [str(warning.message) for warning in recwarn] == []
 
 
-FLAT = ("metric=[sensitivity_error,zeta]", "+metric.flat._target_=axiom_bench.metrics.gini.gini")
+METRICS = "metric=[sensitivity_error,zeta]"
+FLAT = "+metric.flat._target_=axiom_bench.metrics.gini.gini"
 
 
 @pytest.mark.slow
 def test_values_of_a_guard_that_is_off_are_named(run, capsys, monkeypatch):
-    """A metric writes to others' maps, as before there was a proof: the same command without it
-    shows their values.
+    """Check a run with a metric that writes to other metrics' maps.
+
+    The guard against this is off. The same command without the metric reuses the other values, and
+    `verify` finds that they are wrong.
     """
     with monkeypatch.context() as patch:
         patch.setattr(Plugin, "is_foreign", False)
-        metric, *flat = FLAT
-        run(metric, "+metric.halved._target_=verified_plugins.halved", *flat)
-    assert run(*FLAT) == 0
-    code, lines = verified(capsys)
+        run(METRICS, "+metric.halved._target_=verified_plugins.halved", FLAT)
+    assert run(METRICS, FLAT) == 0
+
+    code, lines = verify(capsys)
+
     assert code == 1
-    assert [line.split(": ")[1].split(" differs")[0] for line in lines[1:-1]] == [
-        "flat of grad_cam",
-        "flat of xgrad_cam",
-    ]
+    differing = [line.split(": ")[1].split(" differs")[0] for line in lines[1:-1]]
+    assert differing == ["flat of grad_cam", "flat of xgrad_cam"]
     assert lines[-1].endswith("delete the run folder, and run it again.")
 
 
@@ -129,21 +142,20 @@ def test_values_of_a_guard_that_is_off_are_named(run, capsys, monkeypatch):
 def test_what_depends_on_the_batch_isnt_the_same_again(run, capsys):
     run("+method.centred._target_=verified_plugins.centred")
     assert main(["verify", str(FOLDER)]) == 2
-    assert (
-        "method.centred._target_=verified_plugins.centred. Add --trust" in capsys.readouterr().err
-    )
-    code, lines = verified(capsys, "--trust")
+    error = capsys.readouterr().err
+    assert "method.centred._target_=verified_plugins.centred. Add --trust" in error
+    code, lines = verify(capsys, "--trust")
     assert code == 1
     assert all(" of centred differs in " in line for line in lines[1:-1])
 
 
 @pytest.mark.slow
 def test_a_run_of_a_users_own_method_alone_has_all_its_values_compared(run, capsys):
-    """The layer's metrics too, which have no method."""
+    """Check that the layer's metrics, which have no method, are also compared."""
     run("method=[]", "+method.mine._target_=verified_plugins.gradients")
-    code, lines = verified(capsys, "--trust")
-    assert (code, lines[1:]) == (0, [])
-    assert lines[0].startswith("9 values of 3 images ")
+    code, (line,) = verify(capsys, "--trust")
+    assert code == 0
+    assert line.startswith("9 values of 3 images ")
 
 
 @pytest.mark.parametrize(
@@ -157,11 +169,20 @@ def test_a_run_of_a_users_own_method_alone_has_all_its_values_compared(run, caps
 )
 def test_another_machine_is_compared_within_the_gates_tolerances(other, factor, differing):
     stored = records_of()
-    here = {"hardware": hardware(torch.device("cpu")), "threads": torch.get_num_threads()}
-    run = Manifest.model_validate({"device": "cpu", "versions": {}, **here, **other})
+    content = {
+        "device": "cpu",
+        "versions": {},
+        "hardware": hardware(torch.device("cpu")),
+        "threads": torch.get_num_threads(),
+        **other,
+    }
+    run = Manifest.model_validate(content)
     metrics = {name: MetricEntry(tolerance=rule) for name, rule in TOLERANCES.items()}
-    way, lines = compared(stored, times(factor)(stored), run, Metadata(Manifest(metrics=metrics)))
-    assert way.startswith("within the gate's tolerances" if other else "bit by bit")
+    metadata = Metadata(Manifest(metrics=metrics))
+
+    comparison, lines = compared(stored, times(factor)(stored), run, metadata)
+
+    assert comparison.startswith("within the gate's tolerances" if other else "bit by bit")
     assert len(lines) == differing
     assert all(" at last on scenes: error of xgrad_cam" in line for line in lines)
 
@@ -177,10 +198,13 @@ def test_combined_runs_are_refused(run, capsys):
 def test_processes_of_their_own(run, capsys, monkeypatch):
     monkeypatch.setattr(verification, "ProcessPoolExecutor", ProcessPoolExecutor)
     run()
-    assert verified(capsys)[0] == 0
+    code, _ = verify(capsys)
+    assert code == 0
 
 
-BENT = """
+# A user's metric, network and output. One of the four placeholders reads a value that changes
+# between two runs, the others are 1.0.
+MODULE = """
 import importlib
 import json
 import os
@@ -209,83 +233,88 @@ class Output(torch.nn.Module):
         return logits * self.factor
 
 def build():
-    layers = torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), Scaled(), torch.nn.Flatten(), torch.nn.Linear(400, 3)
-    return torch.nn.Sequential(*layers)
+    features = [torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), Scaled()]
+    return torch.nn.Sequential(*features, torch.nn.Flatten(), torch.nn.Linear(400, 3))
 """
-JSON = "json.loads((HERE / 'w.json').read_text())"
-OF_A_USER = (
-    *(
-        "model=user",
-        "model.name=bent",
-        "model.architecture=bent:build",
-        "model.weights=null",
-        "model.layer='1'",
-    ),
-    *("model.resize=12", "model.crop=12", "data.size=3", "shard_size=3", "method=[grad_cam]"),
-    *(
-        "metric=[conservation_error_raw]",
-        "+metric.score._target_=bent.score",
-        "+metric.score.reuse=true",
-    ),
-    *("target=predicted", "model.output=bent:Output"),
+READ_FILE = "json.loads((HERE / 'w.json').read_text())"
+READ_ENVIRONMENT = "float(os.environ['USERS_FACTOR'])"
+USER_SETTINGS = (
+    "model=user",
+    "model.name=bent",
+    "model.architecture=bent:build",
+    "model.weights=null",
+    "model.layer='1'",
+    "model.resize=12",
+    "model.crop=12",
+    "data.size=3",
+    "shard_size=3",
+    "method=[grad_cam]",
+    "metric=[conservation_error_raw]",
+    "+metric.score._target_=bent.score",
+    "+metric.score.reuse=true",
+    "target=predicted",
+    "model.output=bent:Output",
 )
 
 
-def write(value: int) -> None:
-    """What the network and the plug-in of BENT read."""
+def write_factor(value: int) -> None:
+    """Write the value that READ_FILE and READ_ENVIRONMENT read."""
     Path("w.json").write_text(f"{value}.0")
     os.environ["USERS_FACTOR"] = str(value)
 
 
-KINDS = {
-    "a plug-in opens a file": ("plugin", JSON),
-    "a plug-in asks the environment": ("plugin", "float(os.environ['USERS_FACTOR'])"),
-    "a builder opens a file": ("builder", JSON),
-    "an output opens a file": ("output", JSON),
-    "a buffer that isn't saved": ("buffer", JSON),
-}
-
-
-QUICK = {"a plug-in opens a file", "a builder opens a file"}
-
-
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in KINDS]
+    ("placeholder", "expression"),
+    [
+        pytest.param("plugin", READ_FILE, id="a plug-in opens a file"),
+        pytest.param(
+            "plugin",
+            READ_ENVIRONMENT,
+            id="a plug-in asks the environment",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("builder", READ_FILE, id="a builder opens a file"),
+        pytest.param("output", READ_FILE, id="an output opens a file", marks=pytest.mark.slow),
+        pytest.param("buffer", READ_FILE, id="a buffer that isn't saved", marks=pytest.mark.slow),
+    ],
 )
-def test_a_stale_value_is_named(run, capsys, monkeypatch, kind):
-    """Of a plug-in whose `reuse` isn't true, and of a network: the same command computes nothing
-    again.
+def test_a_stale_value_is_named(run, capsys, monkeypatch, placeholder, expression):
+    """Check values that depend on a file or variable that the run doesn't know.
+
+    The same command computes nothing again after the value has changed: the plug-in's `reuse` is
+    true, and the key of the network doesn't contain its tensors.
     """
-    place, read = KINDS[kind]
     monkeypatch.setenv("USERS_FACTOR", "")
-    module = BENT.format(
-        **{**dict.fromkeys(("plugin", "buffer", "builder", "output"), "1.0"), place: read}
-    )
-    Path("bent.py").write_text(module)
+    expressions = {"plugin": "1.0", "buffer": "1.0", "builder": "1.0", "output": "1.0"}
+    expressions[placeholder] = expression
+    Path("bent.py").write_text(MODULE.format(**expressions))
     with monkeypatch.context() as patch:
         patch.setattr("axiom_bench.run.keys.tensors_sha256", lambda _: "")
-        write(1)
-        run(*OF_A_USER)
-        write(2)
-        assert run(*OF_A_USER) == 0
-    code, lines = verified(capsys, "--trust")
+        write_factor(1)
+        run(*USER_SETTINGS)
+        write_factor(2)
+        assert run(*USER_SETTINGS) == 0
+
+    code, lines = verify(capsys, "--trust")
+
     assert code == 1
     assert any("score of grad_cam differs in 3 of 3 values" in line for line in lines)
 
 
 @pytest.mark.slow
 def test_an_image_that_is_replaced_between_hashing_and_decoding_is_named(run, capsys, monkeypatch):
-    def photograph(number: int) -> None:
-        Path("photographs/digit").mkdir(parents=True, exist_ok=True)
-        Scenes(size=2).read(number).image.save("photographs/digit/a.png")
-        os.utime("photographs/digit/a.png", (1e9, 1e9))
+    def write_photograph(number: int) -> None:
+        file = Path("photographs/digit/a.png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Scenes(size=2).read(number).image.save(file)
+        os.utime(file, (1e9, 1e9))
 
-    def replaced(*arguments, compute_shard=shards.compute_shard):
-        photograph(1)
+    def replace_and_compute(*arguments, compute_shard=shards.compute_shard):
+        write_photograph(1)
         return compute_shard(*arguments)
 
-    photograph(0)
-    folder = (
+    write_photograph(0)
+    overrides = (
         "data=folder",
         "data.root=photographs",
         "data.classes=null",
@@ -294,10 +323,13 @@ def test_an_image_that_is_replaced_between_hashing_and_decoding_is_named(run, ca
     )
     with monkeypatch.context() as patch:
         patch.setattr("axiom_bench.data.loading.check_unchanged", lambda *_: None)
-        patch.setattr("axiom_bench.run.worker.shards.compute_shard", replaced)
-        run(*folder)
-    photograph(0)
-    assert run(*folder) == 0
-    code, lines = verified(capsys, "--trust")
+        patch.setattr("axiom_bench.run.worker.shards.compute_shard", replace_and_compute)
+        run(*overrides)
+    write_photograph(0)
+    assert run(*overrides) == 0
+
+    code, lines = verify(capsys, "--trust")
+
     assert code == 1
-    assert "confidence_drop of grad_cam differs in 2 of 2 values" in lines[1]  # also of which class
+    # The predicted class differs too: the stored and the new class have a row each.
+    assert "confidence_drop of grad_cam differs in 2 of 2 values" in lines[1]

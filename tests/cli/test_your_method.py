@@ -1,4 +1,4 @@
-"""docs/your-method.md as a reader types it: its files, its one-line test, its commands."""
+"""Tests of docs/your-method.md as a reader types it: its files, one-line test and commands."""
 
 import importlib
 import re
@@ -20,13 +20,14 @@ COMMANDS = re.findall(r"^(axiom-bench .*)$", TEXT, re.MULTILINE)
 
 
 @pytest.fixture(autouse=True)
-def _written(tmp_path, monkeypatch):
-    """The document's files in the current folder, importable as in a folder of their own."""
+def _page_files(tmp_path, monkeypatch):
+    """The page's files in the current folder, from which Python imports them."""
     for name, text in FILES.items():
         (tmp_path / f"{name}.py").write_text(text)
     for path, text in YAML.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -42,28 +43,30 @@ def test_every_command_is_understood_and_every_run_composes(command):
     words = shlex.split(command)[1:]
     if words[0] == "explain":
         assert parser().parse_args(words).methods == "xgrad_cam,my_module.my_cam"
-    else:
-        options = parse(words)
-        chosen_ones = chosen(
-            "method", configuration(options.overrides, options.config_dir)["method"]
-        )
-        targets = {
-            target
-            for method in chosen_ones
-            for target in (method.target, getattr(method.inner, "target", ""))
-        }
-        assert targets & {"my_module.my_cam", "axiom_bench.methods.from_maps.from_maps"}
+        return
+    options = parse(words)
+    config = configuration(options.overrides, options.config_dir)
+    methods = chosen("method", config["method"])
+    targets = {method.target for method in methods}
+    # A method that wraps another one, such as a smoothed one, has it as `inner`.
+    targets |= {getattr(method.inner, "target", "") for method in methods}
+    assert targets & {"my_module.my_cam", "axiom_bench.methods.from_maps.from_maps"}
 
 
 def test_the_notebook():
-    """The last block, on the embedded network."""
+    """Run the page's last block with an embedded network."""
     (block,) = re.findall(r"```python\n(import axiom_bench as ab\n.*?)```", TEXT, re.DOTALL)
-    images = torch.randn(4, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    names = {"model": scenes_resnet().eval(), "images": images, "targets": torch.arange(4)}
-    names["my_cam"] = importlib.import_module("my_module").my_cam
+    names = {
+        "model": scenes_resnet().eval(),
+        "images": torch.randn(4, 3, 96, 96, generator=torch.Generator().manual_seed(0)),
+        "targets": torch.arange(4),
+        "my_cam": importlib.import_module("my_module").my_cam,
+    }
     *lines, last = block.strip().split("\n")
+
     exec("\n".join(lines), names)
     table = eval(last, names)
+
     assert table["method"].tolist() == ["grad_cam", "xgrad_cam"]
     assert (table["n"] == 4).all()
     assert "ab" in names

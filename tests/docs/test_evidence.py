@@ -1,4 +1,4 @@
-"""What README.md and docs/ cite exists: paths and rooms."""
+"""Tests that the paths, links and rooms in README.md and docs/ exist."""
 
 import re
 from pathlib import Path

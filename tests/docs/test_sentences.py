@@ -1,6 +1,4 @@
-"""No sentence of the documentation, nor of a public docstring, is longer than a reader holds: 35
-words.
-"""
+"""Tests that no sentence of the documentation or of a docstring has more than 35 words."""
 
 import ast
 import re
@@ -30,7 +28,7 @@ END = re.compile(r"(?<!e\.g)(?<!i\.e)(?<! al)[.!?][)\"'*`]*\s")
 
 
 def sentences(text: str) -> Iterator[str]:
-    """Of Markdown without its code and tables, each on one line."""
+    """Yield the sentences of a Markdown text without its code and tables, each on one line."""
     text = re.sub(r"\]\([^)]*\)", "]", NOT_PROSE.sub("\n\n", text))  # a link's address is no words
     text = NAMES.sub("`names`", QUOTATION.sub("quotation", text))
     for block in BLOCK.split("\n" + text):

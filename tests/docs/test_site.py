@@ -1,5 +1,6 @@
-"""The site that `make docs` builds: its notebooks run, its links hold, neither needs a network, and
-every public name is on it.
+"""Tests of the site that `make docs` builds.
+
+Its notebooks run, its links are valid, no page needs a network, and every public name is on it.
 """
 
 import os
@@ -29,21 +30,22 @@ def test_every_public_name_is_on_the_page():
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built, with warnings as errors: of links, anchors, pages that aren't in the navigation, and
-    docstrings. Every notebook runs, where a download fails, and writes nothing beside itself.
+    """The built site.
+
+    Warnings about links, anchors, docstrings and pages without navigation are errors. Every
+    notebook runs without a network, and writes no file into its folder.
     """
     notebooks = ROOT / "docs/notebooks"
-    before, offline = (
-        sorted(notebooks.iterdir()),
-        dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9"),
-    )
+    notebooks_before = sorted(notebooks.iterdir())
+    nowhere = "http://127.0.0.1:9"  # a proxy that refuses every download
+    offline = {"http_proxy": nowhere, "https_proxy": nowhere, "NO_MKDOCS_2_WARNING": "1"}
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "--site-dir", str(folder)]
-    built = subprocess.run(
-        command, cwd=ROOT, env=os.environ | offline | {"NO_MKDOCS_2_WARNING": "1"}, stderr=-1
+    process = subprocess.run(
+        command, cwd=ROOT, env=os.environ | offline, stderr=subprocess.PIPE, check=False
     )
-    assert not built.returncode, built.stderr.decode()
-    assert sorted(notebooks.iterdir()) == before
+    assert not process.returncode, process.stderr.decode()
+    assert sorted(notebooks.iterdir()) == notebooks_before
     return folder
 
 

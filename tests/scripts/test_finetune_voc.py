@@ -50,7 +50,7 @@ def tiny_voc(tmp_path):
 
 
 def run(root, output, *more):
-    """What the script prints, in this process."""
+    """Run the script in this process, and return its output."""
     argv = [
         "finetune_voc.py",
         "--root",

@@ -1,6 +1,4 @@
-"""scripts/publish_suite.py: which parts of a suite are copied from an older one, and what of them
-changes.
-"""
+"""Tests of scripts/publish_suite.py, which copies unchanged parts from an older suite."""
 
 import publish_suite
 import pytest
@@ -42,14 +40,10 @@ def test_a_copied_part_differs_by_its_suite_only(tmp_path, monkeypatch):
     monkeypatch.setattr(publish_suite, "REFERENCE", tmp_path)
     publish_suite.copy_part("photographs-1", "photographs-2", "own")
     target = tmp_path / "photographs-2" / "own"
-    before, after = (
-        reading.read_manifest(source).model_dump(),
-        reading.read_manifest(target).model_dump(),
-    )
-    assert (
-        after["config"]["suite_part"]
-        == f"photographs-2/own@{Suite.of('photographs-2').sha256[:12]}"
-    )
+    before = reading.read_manifest(source).model_dump()
+    after = reading.read_manifest(target).model_dump()
+    suite_hash = Suite.of("photographs-2").sha256[:12]
+    assert after["config"]["suite_part"] == f"photographs-2/own@{suite_hash}"
     assert after["run"] == "photographs-2-own"
     for manifest in (before, after):
         for config in (manifest["config"], *(job["config"] for job in manifest["jobs"])):
