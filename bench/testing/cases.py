@@ -366,10 +366,17 @@ def _message(
     try:
         check(plugin, case)
     except mistakes as error:
-        expected = " ".join((check.__doc__ or "").split())
+        expected = _expectation(check)
         measured = " ".join(str(error).split())
         return f"{plugin.name} fails {check.__name__} on {name}: {expected} {measured}".rstrip()
     except Exception as error:
         error.add_note(f"in {check.__name__}, on {name}")
         raise
     return None
+
+
+def _expectation(check: Check[SomeCase]) -> str:
+    """Return a check's docstring as a statement: without "Check that", on one line."""
+    docstring = " ".join((check.__doc__ or "").split())
+    statement = docstring.removeprefix("Check that ")
+    return statement[:1].upper() + statement[1:]

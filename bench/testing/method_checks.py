@@ -1,7 +1,8 @@
 """The common suite of CAM methods, the project's own and a user's: `check_method(my_cam)`.
 
 Each check is a function of a method and a Case, a tiny network with images. A check raises
-AssertionError if it fails. Its docstring says what holds, and is part of the failure's message.
+AssertionError if it fails. The message repeats the check's docstring without its first words,
+"Check that".
 """
 
 from __future__ import annotations
@@ -47,41 +48,45 @@ def _answer(method: Method, case: Case) -> Tensor | Map:
 
 
 def finite(method: Method, case: Case) -> None:
-    """Weights, map and heatmap hold no NaN and no infinity."""
+    """Check that weights, map and heatmap hold no NaN and no infinity."""
     answer = _answer(method, case)
     _assert_finite(_values(answer), "of the result")
     _assert_finite(heatmap(_raw_map(answer, case.trace()), case.size), "of the heatmap")
 
 
 def shape_is_declared(method: Method, case: Case) -> None:
-    """Weights are (B, K), (B, K, 1, 1) or (B, K, H, W); a Map is (B, h, w)."""
+    """Check that weights are (B, K), (B, K, 1, 1) or (B, K, H, W), and that a Map is (B, h, w)."""
     _assert_shape(_answer(method, case), case.trace())
 
 
 def dtype_follows(method: Method, case: Case) -> None:
-    """float64 in, float64 out; float32 in, float32 out."""
+    """Check that float64 activations give a float64 result, and float32 ones a float32 result."""
     for dtype in (torch.float64, torch.float32):
         actual = _values(_answer(method, replace(case, dtype=dtype))).dtype
         assert actual == dtype, f"{dtype} activations gave {actual}"
 
 
 def is_detached(method: Method, case: Case) -> None:
-    """The result needs no gradient: it would keep its autograd graph in memory."""
+    """Check that the result needs no gradient, which would keep its autograd graph in memory."""
     assert not _values(_answer(method, case)).requires_grad, (
         "the result requires a gradient; call .detach()"
     )
 
 
 def follows_the_device(method: Method, case: Case) -> None:
-    """All that is computed stays on the trace's device, as a GPU demands it; see OtherDevice."""
+    """Check that everything computed stays on the trace's device, as a GPU demands.
+
+    See OtherDevice.
+    """
     with OtherDevice() as device:
         answer = _values(method(case.trace(device=device)))
     assert device.holds(answer), "the result is on the CPU"
 
 
 def leaves_trace_alone(method: Method, case: Case) -> None:
-    """The trace's tensors, which the next method reads, are not written to, not even to be restored
-    afterwards.
+    """Check that the trace's tensors aren't written to, not even to be restored afterwards.
+
+    The next method reads the same tensors.
     """
     trace = case.trace()
     with unchanged({f"trace.{name}": getattr(trace, name) for name in TRACE_TENSORS}):
@@ -89,8 +94,9 @@ def leaves_trace_alone(method: Method, case: Case) -> None:
 
 
 def leaves_model_alone(method: Method, case: Case) -> None:
-    """Parameters, gradients, requires_grad flags, modes and hooks of the model, and of the copy
-    that is cut, stay as they are; so do torch's settings.
+    """Check that the model, the copy that is cut, and torch's settings stay as they are.
+
+    This covers parameters, gradients, requires_grad flags, modes and hooks.
     """
     model = case.model().train()
     model.filters[0].requires_grad_(False)
@@ -101,9 +107,7 @@ def leaves_model_alone(method: Method, case: Case) -> None:
 
 
 def deterministic(method: Method, case: Case) -> None:
-    """A second call gives the same bits, and the global random state is neither read nor
-    changed.
-    """
+    """Check that a second call gives the same bits and doesn't use the global random state."""
     trace = case.trace()
     first = _values(_answer(method, case))
     with torch.random.fork_rng(devices=[]):
@@ -120,14 +124,14 @@ def deterministic(method: Method, case: Case) -> None:
 
 
 def batch_invariant(method: Method, case: Case) -> None:
-    """The result for an image doesn't depend on the other images of its batch."""
+    """Check that the result for an image doesn't depend on the other images of its batch."""
     trace = case.trace()
     rows = [_values(method(trace[i : i + 1])) for i in range(len(trace))]
     _assert_equal(torch.cat(rows), _values(_answer(method, case)))
 
 
 def order_invariant(method: Method, case: Case) -> None:
-    """Images in another order give the same results in that order."""
+    """Check that images in another order give the same results in that order."""
     forward = case.trace()
     other_inputs = tuple(tensor.flip(0) for tensor in forward.other_inputs)
     backward = trace_of(
@@ -139,8 +143,10 @@ def order_invariant(method: Method, case: Case) -> None:
 
 
 def follows_the_image(method: Method, case: Case) -> None:
-    """An image that moves by rounding moves the result by no more than that: what is drawn belongs
-    to the image as first traced (`trace.generators(seed)`), not to the bits of its perturbed copy.
+    """Check that an image that moves by rounding moves the result by no more than that.
+
+    Random draws must belong to the image as first traced (`trace.generators(seed)`), not to the
+    bits of its perturbed copy.
     """
     trace = case.trace()
     moved = trace.images.clone()
@@ -153,8 +159,9 @@ def follows_the_image(method: Method, case: Case) -> None:
 
 
 def channel_equivariant(method: Method, case: Case) -> None:
-    """A network with its channels in another order gets the same map, from the same weights in that
-    order.
+    """Check that a network with its channels in another order gets the same map.
+
+    The weights must be the same, in that order.
     """
     order = torch.arange(case.channels).roll(1)
     model = case.model()
@@ -174,8 +181,9 @@ def channel_equivariant(method: Method, case: Case) -> None:
 
 
 def dead_channel_is_silent(method: Method, case: Case) -> None:
-    """The head's weights for a channel that is zero everywhere don't change the map, which stays
-    finite.
+    """Check that the head's weights for a channel that is zero everywhere don't change the map.
+
+    The map must stay finite.
     """
     maps = []
     for factor in (1.0, -3.0):
@@ -191,8 +199,9 @@ def dead_channel_is_silent(method: Method, case: Case) -> None:
 
 
 def takes_zero_activations(method: Method, case: Case) -> None:
-    """Where the layer is zero everywhere, weights are finite and their map is zero; a Map is
-    finite.
+    """Check that a layer that is zero everywhere gives finite weights and a zero map.
+
+    A Map must only be finite.
     """
     model = case.model()
     for parameter in model.filters:
@@ -206,7 +215,7 @@ def takes_zero_activations(method: Method, case: Case) -> None:
 
 
 def takes_negative_scores(method: Method, case: Case) -> None:
-    """Scores far below zero give finite values of the same shape."""
+    """Check that scores far below zero give finite values of the same shape."""
     model = case.model()
     nn.init.constant_(model.head[-1].bias, -100)  # type: ignore[arg-type]
     trace = case.trace(model)
@@ -217,19 +226,22 @@ def takes_negative_scores(method: Method, case: Case) -> None:
 
 
 def takes_one_channel(method: Method, case: Case) -> None:
-    """A layer of one channel, K = 1."""
+    """Check that a layer of one channel, K = 1, gives a finite result of the declared shape."""
     for check in (shape_is_declared, finite):
         check(method, replace(case, channels=1))
 
 
 def takes_one_pixel(method: Method, case: Case) -> None:
-    """Maps of one pixel, H = W = 1, and a single image."""
+    """Check that a single image with maps of one pixel, H = W = 1, gives a finite result.
+
+    The result must have the declared shape.
+    """
     for check in (shape_is_declared, finite):
         check(method, replace(case, size=(2,) * len(case.size), rows=1))
 
 
 def works_without_autograd(method: Method, case: Case) -> None:
-    """A caller in torch.no_grad or torch.inference_mode gets the same result."""
+    """Check that a caller in torch.no_grad or torch.inference_mode gets the same result."""
     expected = _values(_answer(method, case))
     for mode in (torch.no_grad, torch.inference_mode):
         trace = case.trace(case.model())  # a new one, on which nothing is computed yet
@@ -239,7 +251,7 @@ def works_without_autograd(method: Method, case: Case) -> None:
 
 
 def score_scale_claim_holds(method: Method, case: Case) -> None:
-    """The YAML's `on_score_scale` is what the check of the scale measures."""
+    """Check that the YAML's `on_score_scale` is what the check of the scale measures."""
     spec = _claims(method)
     if spec is not None and spec.on_score_scale is not None:
         measured = on_score_scale(method, case.trace())
@@ -247,7 +259,7 @@ def score_scale_claim_holds(method: Method, case: Case) -> None:
 
 
 def needs_drops_claim_holds(method: Method, case: Case) -> None:
-    """The YAML's `needs_drops` says whether the method reads `trace.ablation_drops`."""
+    """Check that the YAML's `needs_drops` says if the method reads `trace.ablation_drops`."""
     spec = _claims(method)
     if spec is not None:
         trace = case.trace()
@@ -256,8 +268,9 @@ def needs_drops_claim_holds(method: Method, case: Case) -> None:
 
 
 def passes_claim_holds(method: Method, case: Case) -> None:
-    """The YAML's `passes` is the number that explaining an image takes, on a layer of CHANNELS
-    channels.
+    """Check that the YAML's `passes` is the number of passes that explaining an image takes.
+
+    The layer has CHANNELS channels.
     """
     spec = _claims(method)
     if spec is None or spec.passes is None:
@@ -274,7 +287,7 @@ def passes_claim_holds(method: Method, case: Case) -> None:
 
 
 def dimensions_claim_holds(method: Method, case: Case) -> None:
-    """The method takes signals, images and volumes as far as the YAML's `dimensions` lists them."""
+    """Check that the method takes the signals, images and volumes that `dimensions` lists."""
     spec = _claims(method)
     if spec is None:
         return

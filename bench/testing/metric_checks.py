@@ -1,8 +1,8 @@
 """The common suite of metrics, the project's own and a user's: `check_metric(my_metric)`.
 
 Each check is a function of a metric and a MetricCase, a tiny network with an explanation and
-annotations. A check raises AssertionError if it fails. Its docstring says what holds, and is part
-of the failure's message.
+annotations. A check raises AssertionError if it fails. The message repeats the check's docstring
+without its first words, "Check that".
 """
 
 from __future__ import annotations
@@ -202,9 +202,7 @@ def _expected(metric: Plugin, case: MetricCase) -> Measured:
 
 
 def returns_declared_values(metric: Plugin, case: MetricCase) -> None:
-    """The result is a tensor (B,), or a dict of them, one for each name that a YAML file
-    declares.
-    """
+    """Check that the result is a tensor (B,), or a dict of one per name that the YAML declares."""
     answers = _expected(metric, case)
     # The values of more dimensions are curves.
     returned = {name for name, (values, _) in answers.items() if values.ndim == 1}
@@ -214,7 +212,10 @@ def returns_declared_values(metric: Plugin, case: MetricCase) -> None:
 
 
 def values_are_finite(metric: Plugin, case: MetricCase) -> None:
-    """Each value is finite, or NaN with the status of a need that isn't met or of `undefined`."""
+    """Check that each value is finite, or NaN with a status.
+
+    The status is that of a need that isn't met, or `undefined`.
+    """
     answers = _expected(metric, case)
     for name, (_, statuses) in answers.items():
         assert "not_finite" not in statuses, (
@@ -224,9 +225,7 @@ def values_are_finite(metric: Plugin, case: MetricCase) -> None:
 
 
 def deterministic(metric: Plugin, case: MetricCase) -> None:
-    """A second call gives the same bits, and the global random state is neither read nor
-    changed.
-    """
+    """Check that a second call gives the same bits and doesn't use the global random state."""
     first = _values(_expected(metric, case))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -241,7 +240,7 @@ def deterministic(metric: Plugin, case: MetricCase) -> None:
 
 
 def batch_invariant(metric: Plugin, case: MetricCase) -> None:
-    """The value of an image doesn't depend on the other images of its batch."""
+    """Check that the value of an image doesn't depend on the other images of its batch."""
     trace = case.case.trace()
     batch_values = _values(_expected(metric, case))
     for row in range(len(trace)):
@@ -251,7 +250,7 @@ def batch_invariant(metric: Plugin, case: MetricCase) -> None:
 
 
 def order_invariant(metric: Plugin, case: MetricCase) -> None:
-    """Images in another order have the same values in that order."""
+    """Check that images in another order have the same values in that order."""
     trace = case.case.trace()
     reordered = trace_of(trace.cut_model, trace.images.flip(0), trace.targets.flip(0))
     expected = {name: values.flip(0) for name, values in _values(_expected(metric, case)).items()}
@@ -259,7 +258,10 @@ def order_invariant(metric: Plugin, case: MetricCase) -> None:
 
 
 def leaves_explanation_alone(metric: Plugin, case: MetricCase) -> None:
-    """The tensors of explanation and trace, which the next metric reads, are not written to."""
+    """Check that the tensors of explanation and trace aren't written to.
+
+    The next metric reads the same tensors.
+    """
     explanation = case.explanation()
     tensors = {f"explanation.{name}": getattr(explanation, name) for name in FIELDS}
     for name in TRACE_TENSORS:
@@ -269,8 +271,9 @@ def leaves_explanation_alone(metric: Plugin, case: MetricCase) -> None:
 
 
 def leaves_model_alone(metric: Plugin, case: MetricCase) -> None:
-    """Parameters, gradients, requires_grad flags, modes and hooks of the model, and of the copy
-    that is cut, stay as they are; so do torch's settings.
+    """Check that the model, the copy that is cut, and torch's settings stay as they are.
+
+    This covers parameters, gradients, requires_grad flags, modes and hooks.
     """
     model = case.case.model()
     with leaves_alone(model):
@@ -280,7 +283,7 @@ def leaves_model_alone(metric: Plugin, case: MetricCase) -> None:
 
 
 def works_without_autograd(metric: Plugin, case: MetricCase) -> None:
-    """A caller in torch.no_grad or torch.inference_mode gets the same values."""
+    """Check that a caller in torch.no_grad or torch.inference_mode gets the same values."""
     expected = _values(_expected(metric, case))
     for mode in (torch.no_grad, torch.inference_mode):
         explanation = case.explanation_of_new_model()
@@ -290,15 +293,19 @@ def works_without_autograd(metric: Plugin, case: MetricCase) -> None:
 
 
 def follows_the_device(metric: Plugin, case: MetricCase) -> None:
-    """All that is computed of the model's tensors stays on their device, as a GPU demands it; see
-    OtherDevice.
+    """Check that everything computed stays on the model's device, as a GPU demands.
+
+    See OtherDevice.
     """
     with OtherDevice() as device:
         measure(metric, case.explain(case.case.trace(device=device)), True)
 
 
 def reads_what_it_says(metric: Plugin, case: MetricCase) -> None:
-    """A metric with `reads: maps` has the same values without trace, contributions and images."""
+    """Check that a metric with `reads: maps` has the same values when it is given only maps.
+
+    The explanation has no trace, no contributions and no images.
+    """
     if reads_maps(metric):
         expected = _values(_expected(metric, case))
         actual = _values(measure(metric, maps_alone(case.explanation()), True))
@@ -306,8 +313,9 @@ def reads_what_it_says(metric: Plugin, case: MetricCase) -> None:
 
 
 def takes_half_precision_maps(metric: Plugin, case: MetricCase) -> None:
-    """A map in float16 or bfloat16 has the values of the same map in float32: compute with
-    `heatmap.double()`.
+    """Check that a map in float16 or bfloat16 has the values of the same map in float32.
+
+    To achieve this, compute with `heatmap.double()`.
     """
     explanation = case.explanation()
     for dtype in (torch.float16, torch.bfloat16):
@@ -319,8 +327,9 @@ def takes_half_precision_maps(metric: Plugin, case: MetricCase) -> None:
 
 
 def broken_row_changes_no_other(metric: Plugin, case: MetricCase) -> None:
-    """A row of zeros, NaN or infinities has a value or a status, and changes no value of another
-    row.
+    """Check that a row of zeros, NaN or infinities changes no value of another row.
+
+    The row itself must have a value or a status.
     """
     explanation = case.explanation()
     expected = _expected(metric, case)
@@ -336,8 +345,9 @@ def broken_row_changes_no_other(metric: Plugin, case: MetricCase) -> None:
 
 
 def passes_claim_holds(metric: Plugin, case: MetricCase) -> None:
-    """The YAML's `passes` is the number that an image takes, on images in which no two perturbed
-    copies are equal.
+    """Check that the YAML's `passes` is the number of passes that an image takes.
+
+    The images are such that no two perturbed copies are equal.
     """
     claim = metric.spec.passes
     if claim is None:
@@ -356,8 +366,9 @@ def passes_claim_holds(metric: Plugin, case: MetricCase) -> None:
 
 
 def values_lie_in_bounds(metric: Plugin, case: MetricCase) -> None:
-    """Values lie within the YAML's `bounds`; shares, probabilities and correlations have bounds
-    within -1 and 1.
+    """Check that values lie within the YAML's `bounds`.
+
+    Shares, probabilities and correlations must have bounds within -1 and 1.
     """
     for name, values in _values(_expected(metric, case)).items():
         if not metric.bare and name in (*value_names(metric), *whole_set_value_names(metric)):
@@ -396,8 +407,9 @@ def _text(bound: float | None) -> str:
 
 
 def ignores_the_maps_scale(metric: Plugin, case: MetricCase) -> None:
-    """A map times 3 has the same values, unless the metric `needs` contributions on the score's
-    scale.
+    """Check that a map times 3 has the same values.
+
+    This doesn't apply to metrics that need contributions on the score's scale.
     """
     if metric.bare or metric.spec.of == "layer" or SCORE_SCALE in needs_of(metric):
         return
@@ -407,7 +419,7 @@ def ignores_the_maps_scale(metric: Plugin, case: MetricCase) -> None:
 
 
 def prefers_an_exact_map(metric: Plugin, case: MetricCase) -> None:
-    """The exact map of `testing.exact_map` has a better value than a map of the other class."""
+    """Check that the exact map of `testing.exact_map` is better than a map of the other class."""
     if not metric.bare and metric.spec.of == "method" and metric.spec.better != "none":
         gains = exact_map.gains(metric, exact_map.exact_weights, exact_map.wrong_weights)
         assert exact_map.is_better(gains), (
@@ -417,8 +429,9 @@ def prefers_an_exact_map(metric: Plugin, case: MetricCase) -> None:
 
 
 def takes_missing_annotations(metric: Plugin, case: MetricCase) -> None:
-    """Without boxes and masks the metric has values, statuses of its `needs`, or raises
-    BenchError.
+    """Check that the metric has values, or statuses of its `needs`, without boxes and masks.
+
+    It may also raise BenchError.
     """
     explanation = replace(case.explanation(), boxes=None, cells=None, masks=None, others=None)
     with suppress(BenchError):

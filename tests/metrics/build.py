@@ -1,4 +1,4 @@
-"""Explanations to measure, and short forms of calls and comparisons, for the tests of this room."""
+"""Explanations to measure, and short forms of calls and comparisons, for the tests of metrics."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -28,9 +28,10 @@ Box = tuple[int, int, int, int]
 
 @cache
 def with_fewer(name: str) -> Plugin:
-    """The metric of conf/metric, with FEWER where it has such parameters."""
-    params = metrics.get(name).params
-    return plugins.with_params("metric", name, {key: FEWER[key] for key in FEWER.keys() & params})
+    """Return the metric of conf/metric, with FEWER if it has such parameters."""
+    own_params = metrics.get(name).params
+    fewer = {key: FEWER[key] for key in FEWER.keys() & own_params}
+    return plugins.with_params("metric", name, fewer)
 
 
 def run_each(
@@ -45,37 +46,46 @@ def run_each(
 
 
 def functions(*names: str) -> list[Callable[..., Any]]:
-    """The functions of metrics, with what they ask the model answered; curves as points."""
+    """Return the functions of metrics, whose requests to the model are answered at once.
+
+    A curve is returned as its points.
+    """
     return [answered(metrics.get(name).call.func) for name in names]
 
 
 def values_of(answer: Any) -> list[Tensor]:
-    """The values that a metric returned, curves as points."""
+    """Return the values that a metric returned, and a curve as its points."""
     values = answer.values() if isinstance(answer, dict) else [answer]
     return [getattr(value, "points", value) for value in values]
 
 
 def statuses(name: str, explanation: Explanation, **params: Any) -> dict[str, tuple[str, ...]]:
-    """Why each image has a value or none, for each value; there is a number exactly where the
-    status is "ok".
+    """Return the images' statuses for each value of a metric.
+
+    A value is a number exactly if its status is "ok".
     """
     measured = measure(plugins.with_params("metric", name, params), explanation, True)
-    for values, why in measured.values():
-        assert all(row.isfinite().all() if status == "ok" else row.isnan().all()
-                   for row, status in zip(values, why, strict=True))  # fmt: skip
-    return {value: why for value, (_, why) in measured.items()}
+    for values, row_statuses in measured.values():
+        for row, row_status in zip(values, row_statuses, strict=True):
+            if row_status == "ok":
+                assert row.isfinite().all()
+            else:
+                assert row.isnan().all()
+    return {value: row_statuses for value, (_, row_statuses) in measured.items()}
 
 
 def status(name: str, explanation: Explanation, **params: Any) -> set[str]:
-    """The statuses of all values and images."""
-    return {why for row in statuses(name, explanation, **params).values() for why in row}
+    """Return the set of the statuses of all values and images."""
+    return set().union(*statuses(name, explanation, **params).values())
 
 
 def close(actual: Any, expected: Any, atol: float = 1e-12, rtol: float = 1e-12) -> None:
-    """Numbers, lists or tensors that are equal but for rounding; a single expected number stands
-    for all.
+    """Check that numbers, lists or tensors are equal except for rounding.
+
+    A single expected number applies to all.
     """
-    actual, expected = (torch.as_tensor(each, dtype=torch.float64) for each in (actual, expected))
+    actual = torch.as_tensor(actual, dtype=torch.float64)
+    expected = torch.as_tensor(expected, dtype=torch.float64)
     torch.testing.assert_close(actual, expected.expand_as(actual), rtol=rtol, atol=atol)
 
 
@@ -84,7 +94,7 @@ def tensor(*values: Any) -> Tensor:
 
 
 def with_copy(cut_model: ab.CutModel) -> ab.CutModel:
-    """The same, which is its own fine-tuned copy."""
+    """Return the same cut model, which is now its own fine-tuned copy."""
     cut_model.finetuned = cut_model.model
     return cut_model
 
@@ -94,15 +104,18 @@ def explained(trace: ab.Trace, method: Callable[[ab.Trace], Any]) -> Explanation
 
 
 def of_map(trace: ab.Trace, raw_map: Tensor) -> Explanation:
-    """The same map (h, w) or (B, h, w) for every image, whatever the model."""
-    return explained(
-        trace, lambda trace: ab.Map(raw_map.double().expand(len(trace), *raw_map.shape[-2:]))
-    )
+    """Explain every image by the same map (h, w), or by maps (B, h, w), whatever the model."""
+
+    def method(trace: ab.Trace) -> ab.Map:
+        return ab.Map(raw_map.double().expand(len(trace), *raw_map.shape[-2:]))
+
+    return explained(trace, method)
 
 
 def pooled_network(classes: int, *first: nn.Module) -> nn.Module:
-    """A convolution, ReLU, global average pooling and a linear layer, behind other modules, from
-    seed 0.
+    """Build a convolution, ReLU, global average pooling and a linear layer after other modules.
+
+    The weights are drawn from seed 0.
     """
     torch.manual_seed(0)
     return nn.Sequential(
@@ -116,10 +129,12 @@ def pooled_network(classes: int, *first: nn.Module) -> nn.Module:
 
 
 def additive(red: Tensor) -> ab.Trace:
-    """Of an image of these red pixels (8, 8), whose sum is S: each pixel's share is what removing
-    it takes away.
+    """Trace an image with these red pixels (8, 8), whose sum is the score S.
+
+    A pixel's share is the drop in S when the pixel is removed.
     """
-    net = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), nn.Flatten(), nn.Linear(64, 2, bias=False))
+    convolution = nn.Conv2d(3, 1, 1, bias=False)
+    net = nn.Sequential(convolution, nn.Flatten(), nn.Linear(64, 2, bias=False))
     with torch.no_grad():
         net[0].weight.copy_(torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1))
         net[2].weight.copy_(torch.tensor([[1.0], [0.0]]).expand(2, 64))
@@ -129,20 +144,21 @@ def additive(red: Tensor) -> ab.Trace:
 
 
 def resized(raw_map: Tensor) -> Tensor:
-    """Maps at the 12 x 12 pixels of the `trace` fixture's images."""
-    return functional.interpolate(raw_map[:, None], (12, 12), mode="bilinear", align_corners=False)[
-        :, 0
-    ]
+    """Resize maps to the 12 x 12 pixels of the `trace` fixture's images."""
+    with_channel = raw_map[:, None]
+    at_pixels = functional.interpolate(with_channel, (12, 12), mode="bilinear", align_corners=False)
+    return at_pixels[:, 0]
 
 
 def confidence_of(trace: ab.Trace, row: int, image: Tensor, output: str = "probability") -> float:
-    """The probability, or the logit, of a row's class in another image (3, H', W')."""
+    """Return the probability, or the logit, of a row's class in another image (3, H', W')."""
     logits = trace.forward(image[None])[0]
-    return float((logits if output == "logit" else logits.softmax(0))[trace.targets[row]])
+    confidences = logits if output == "logit" else logits.softmax(0)
+    return float(confidences[trace.targets[row]])
 
 
 def picture(*rectangles: tuple[float, ...], size: tuple[int, int] = (10, 12)) -> Tensor:
-    """A map with x0 y0 x1 y1 value drawn into it."""
+    """Draw rectangles, (x0, y0, x1, y1, value), into a map of zeros."""
     canvas = torch.zeros(size, dtype=torch.float64)
     for x0, y0, x1, y1, value in rectangles:
         canvas[int(y0) : int(y1), int(x0) : int(x1)] = value
@@ -150,33 +166,42 @@ def picture(*rectangles: tuple[float, ...], size: tuple[int, int] = (10, 12)) ->
 
 
 def boxed(heatmap: Tensor, *boxes: tuple[float, ...]) -> Explanation:
-    """One image, with boxes of its class."""
+    """Return the explanation of one image with boxes of its class."""
     return Explanation(heatmap=heatmap[None], boxes=(tensor(*boxes).reshape(-1, 4),))
 
 
 def overlap(box: Sequence[float], other: Sequence[float]) -> float:
-    """Intersection over union."""
-    (x0, y0, x1, y1), (a0, b0, a1, b1) = box, other
-    shared = max(0, min(x1, a1) - max(x0, a0)) * max(0, min(y1, b1) - max(y0, b0))
-    return shared / ((x1 - x0) * (y1 - y0) + (a1 - a0) * (b1 - b0) - shared)
+    """Return the intersection over union of two boxes."""
+    x0, y0, x1, y1 = box
+    a0, b0, a1, b1 = other
+    shared_width = max(0, min(x1, a1) - max(x0, a0))
+    shared_height = max(0, min(y1, b1) - max(y0, b0))
+    shared = shared_width * shared_height
+    area = (x1 - x0) * (y1 - y0)
+    other_area = (a1 - a0) * (b1 - b0)
+    return shared / (area + other_area - shared)
 
 
 def labelled(above: np.ndarray, connectivity: int) -> tuple[Box | None, list[Box]]:
-    """(box of the largest component, boxes of all), the first of equals in reading order, by
-    scipy.
+    """Return the box of the largest component and the boxes of all components, by scipy.
+
+    The largest one is the first of equals in reading order, or None if there is no component.
     """
-    labels, count = ndimage.label(above, ndimage.generate_binary_structure(2, connectivity // 4))
-    slices = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)]
-    return (slices[int(np.bincount(labels.ravel())[1:].argmax())] if count else None), slices
+    structure = ndimage.generate_binary_structure(2, connectivity // 4)
+    labels, count = ndimage.label(above, structure)
+    component_boxes = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)]
+    if not count:
+        return None, component_boxes
+    sizes = np.bincount(labels.ravel())[1:]  # without the background
+    return component_boxes[int(sizes.argmax())], component_boxes
 
 
 def all_boxed(maps: list[Tensor], boxes: list[list[tuple[float, ...]]]) -> Explanation:
-    """Several images, each with boxes of its class."""
-    return Explanation(
-        heatmap=torch.stack(maps), boxes=tuple(tensor(*each).reshape(-1, 4) for each in boxes)
-    )
+    """Return the explanation of several images, each with boxes of its class."""
+    boxes_per_image = tuple(tensor(*image_boxes).reshape(-1, 4) for image_boxes in boxes)
+    return Explanation(heatmap=torch.stack(maps), boxes=boxes_per_image)
 
 
 def masked(maps: list[Tensor], masks: list[Tensor]) -> Explanation:
-    """Images whose class is where their mask is positive."""
+    """Return the explanation of images whose class is at the positive pixels of their mask."""
     return Explanation(heatmap=torch.stack(maps), masks=torch.stack(masks) > 0)

@@ -1,5 +1,7 @@
-"""Cells and random subsets of the image: closed forms, float64 loops, and values that the authors'
-code printed, on a case without randomness.
+"""The metrics of cells and random subsets of the image.
+
+They are checked against closed forms, float64 loops, and values that the authors' code printed on a
+case without randomness. The authors' code and its settings:
 
 visinf/idsds, single_deletion.py at commit 8e84200, `--grid_rows_and_cols 4 --sd_baseline zeros`,
 one image at a time. adreamwu/SaCo, compute_SaCo.py at commit b293527, with the groups' salience and
@@ -57,7 +59,8 @@ def ramp() -> ab.Trace:
 
 
 def test_what_varies_nowhere_has_no_value(ramp):
-    constant, black = torch.ones(2, 2), ramp.again(images=torch.zeros_like(ramp.images))
+    constant = torch.ones(2, 2)
+    black = ramp.again(images=torch.zeros_like(ramp.images))
     assert status("single_deletion", of_map(ramp, constant)) == {"no_variation"}
     assert status("single_deletion", of_map(black, RED)) == {"no_variation"}
     for name in ("srg", "saco"):
@@ -65,12 +68,12 @@ def test_what_varies_nowhere_has_no_value(ramp):
 
 
 def test_an_order_that_says_nothing_gains_nothing(ramp):
-    """Cells of equal mean go in the same order in both curves; the map isn't constant, so there is
-    a value.
+    """Check cells of equal mean, which have the same order in both curves.
+
+    The map isn't constant, so there is a value.
     """
-    checked = (
-        torch.arange(8)[:, None] + torch.arange(8)
-    ) % 2  # every cell of 4 x 4 has as many ones as zeros
+    # Every cell of 4 x 4 has as many ones as zeros.
+    checked = (torch.arange(8)[:, None] + torch.arange(8)) % 2
     assert srg(of_map(ramp, checked), grid=2)["srg"].item() == 0
 
 
@@ -84,7 +87,9 @@ def test_drops_that_are_equal_to_a_millionth_are_in_order():
     st.floats(-5, 5),
 )
 def test_coefficient_is_the_algorithm_whatever_the_maps_scale_and_offset(pairs, factor, offset):
-    salience, drops = (list(each) for each in zip(*sorted(pairs, reverse=True), strict=True))
+    pairs = sorted(pairs, reverse=True)
+    salience = [first for first, _ in pairs]
+    drops = [second for _, second in pairs]
     actual = coefficient(tensor(salience), tensor(drops))
     if len(set(salience)) == 1:
         assert actual.isnan().all()
@@ -101,16 +106,15 @@ PRINTED = {
 
 
 def wave(*shape: int, step: float) -> Tensor:
-    """sin(step), sin(2 step), ... in reading order."""
-    return torch.sin(step * torch.arange(1, math.prod(shape) + 1, dtype=torch.float64)).view(shape)
+    """Return sin(step), sin(2 step), ... in reading order."""
+    places = torch.arange(1, math.prod(shape) + 1, dtype=torch.float64)
+    return torch.sin(step * places).view(shape)
 
 
 def smooth_case() -> Explanation:
-    """Three images of 20 x 20 pixels, of which no two pixels of a resized map are equal to 1e-6."""
-    net = nn.Sequential(
-        nn.Conv2d(3, 4, 3, stride=5, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
-    )
-    net = net.double().eval()
+    """Explain three images of 20 x 20 pixels by maps without two pixels that are equal to 1e-6."""
+    convolution = nn.Conv2d(3, 4, 3, stride=5, padding=1)
+    net = nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).double().eval()
     steps = {net[0].weight: 1.3, net[0].bias: 0.7, net[3].weight: 2.1, net[3].bias: 0.0}
     with torch.no_grad():
         for parameter, step in steps.items():
@@ -131,14 +135,15 @@ sensitivity_n, faithfulness_correlation, mu_fidelity, infidelity, local_complete
 
 @pytest.fixture(scope="module")
 def linear() -> tuple[ab.Trace, torch.Tensor]:
-    """A linear model of 8 x 8 pixels, and what each pixel adds to the score: (2, 8, 8)."""
+    """A linear model of 8 x 8 pixels, and each pixel's share of the score (2, 8, 8)."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.Flatten(), nn.Linear(128, 4)).double()
     images = torch.randn(2, 3, 8, 8, dtype=torch.float64).requires_grad_()
     targets = torch.tensor([1, 3])
     scores = net(images).gather(1, targets[:, None])
     (gradients,) = torch.autograd.grad(scores.sum(), images)
-    return ab.trace(net.eval(), "0", images.detach(), targets), (gradients * images).sum(1).detach()
+    added = (gradients * images).sum(1).detach()
+    return ab.trace(net.eval(), "0", images.detach(), targets), added
 
 
 @given(st.floats(1e-3, 1e3), st.floats(-5, 5))
@@ -153,111 +158,129 @@ def test_what_pixels_add_to_a_linear_model_is_perfect_at_any_scale(linear, facto
     close(local_completeness(scaled, (0.25, 0.5), 6), 0, atol=1e-18)
     # Subsets of n pixels add n times a shift, which no correlation sees; a map upside down turns
     # its sign.
-    close(
-        faithfulness_correlation(of_map(trace, shift - factor * added), 0.2, 9),
-        -1,
-        atol=1e-7,
-        rtol=0,
-    )
+    inverted = of_map(trace, shift - factor * added)
+    close(faithfulness_correlation(inverted, 0.2, 9), -1, atol=1e-7, rtol=0)
 
 
 def test_a_constant_map_has_no_correlation_and_a_zero_map_no_infidelity(linear):
-    """Nor does what rounding leaves of a constant map correlate."""
+    """Check a constant map also with rounding, which doesn't correlate either."""
     trace, added = linear
-    flat = Explanation.of(trace, ab.Map(torch.where(added > 0, 1 + 3e-7, 1.0).float()))
-    assert flat.raw_map.std() > 0
+    constant = of_map(trace, torch.full((4, 4), 0.1))
+    with_rounding = Explanation.of(trace, ab.Map(torch.where(added > 0, 1 + 3e-7, 1.0).float()))
+    assert with_rounding.raw_map.std() > 0
     for name in ("sensitivity_n", "faithfulness_correlation", "mu_fidelity"):
-        assert status(name, of_map(trace, torch.full((4, 4), 0.1))) <= {
-            "no_variation",
-            "not_finite",
-        }
-        assert status(name, flat) == {"no_variation"}
+        assert status(name, constant) <= {"no_variation", "not_finite"}
+        assert status(name, with_rounding) == {"no_variation"}
     assert status("infidelity", of_map(trace, torch.zeros(4, 4))) == {"zero_raw_map"}
 
 
 def test_squares_follow_from_the_generators_own_numbers():
-    """Those of MT19937, which numpy has too: no draw of another version of torch comes out
-    differently.
+    """Check the squares against the numbers of MT19937, which numpy has, too.
+
+    So no version of torch draws other squares.
     """
-    raw = np.random.RandomState(7).randint(0, 2**32, 50, dtype=np.uint64)
-    draw, subset = torch.Generator().manual_seed(7), square_at_random([1, 3])
-    for number in (raw % 26).tolist():
-        side, number, across = (1, number, 5) if number < 20 else (3, number - 20, 3)
+    numbers = np.random.RandomState(7).randint(0, 2**32, 50, dtype=np.uint64) % 26
+    generator = torch.Generator().manual_seed(7)
+    draw_square = square_at_random([1, 3])
+    for number in numbers.tolist():
+        # There are 4 x 5 squares of 1 pixel, and then 2 x 3 squares of 3 x 3 pixels.
+        if number < 20:
+            side = 1
+            top, left = divmod(number, 5)
+        else:
+            side = 3
+            top, left = divmod(number - 20, 3)
         expected = torch.zeros(4, 5, dtype=torch.bool)
-        expected[
-            number // across : number // across + side, number % across : number % across + side
-        ] = True
-        assert torch.equal(subset(draw, (4, 5)), expected)
+        expected[top : top + side, left : left + side] = True
+        assert torch.equal(draw_square(generator, (4, 5)), expected)
 
 
 def test_infidelity_of_a_map_that_no_square_meets_is_the_mean_squared_drop(linear):
-    """One draw of a single pixel, and a map that is zero there: no factor changes the sum of 0."""
+    """Check one draw of a single pixel at which the map is zero: no factor changes the sum of 0."""
     trace, added = linear
-    squares = torch.stack(
-        [square_at_random([1])(draw, (8, 8)) for draw in generators(trace.images, 0)]
-    )
+    draw_pixel = square_at_random([1])
+    pixels = [draw_pixel(generator, (8, 8)) for generator in generators(trace.images, 0)]
+    squares = torch.stack(pixels)
     explanation = of_map(trace, ~squares)
     assert status("infidelity", explanation, sides=[0.125], squares=1) == {"ok"}
-    close(infidelity(explanation, (0.125,), 1), (added * squares).sum((1, 2)).square(), rtol=1e-7)
+    squared_drops = (added * squares).sum((1, 2)).square()
+    close(infidelity(explanation, (0.125,), 1), squared_drops, rtol=1e-7)
 
 
 FEW = {"fractions": (0.1, 0.5), "subsets": 9}
-BY_IMAGE = ("deletion_auc", "insertion_auc", "road_combined", "sensitivity_n", "infidelity", "local_completeness",
-            "effective_complexity")  # fmt: skip
+BY_IMAGE = (
+    "deletion_auc",
+    "insertion_auc",
+    "road_combined",
+    "sensitivity_n",
+    "infidelity",
+    "local_completeness",
+    "effective_complexity",
+)
 
 
 @pytest.fixture
 def filled_up(trace) -> tuple[ab.Trace, ab.Trace]:
-    """A trace of five rows, the last three of which repeat the second: as padding, and as
-    images.
+    """Two traces of five rows, the last three of which repeat the second row.
+
+    The repeats are padding in the first trace, and images in the second.
     """
     index = [0, 1, 1, 1, 1]
-    # a pass for each image's copies
-    cut = ab.cut(trace.cut_model.model, trace.layer, ablation_memory=2**18)
-    unpadded = cut.trace(trace.images[index], trace.targets[index])
+    # The memory is for one image's copies per pass.
+    cut_model = ab.cut(trace.cut_model.model, trace.layer, ablation_memory=2**18)
+    unpadded = cut_model.trace(trace.images[index], trace.targets[index])
     return replace(unpadded, num_padding=3), unpadded
 
 
 @pytest.mark.parametrize("name", BY_IMAGE)
 def test_repeats_cost_no_pass_and_change_no_value(filled_up, name):
-    costs, answers = [], []
+    costs = []
+    answers = []
     for trace in filled_up:
         before = trace.passes.trunk_forward
         with every_copy_is_classified():
-            answers.append(values_of(with_fewer(name)(explained(trace, methods.get("grad_cam")))))
+            explanation = explained(trace, methods.get("grad_cam"))
+            answers.append(values_of(with_fewer(name)(explanation)))
         costs.append(trace.passes.trunk_forward - before)
-    assert costs[0] == 2 / 5 * costs[1] > 0
+    padded_cost, unpadded_cost = costs
+    assert padded_cost == 2 / 5 * unpadded_cost > 0
     assert all(torch.equal(padded, unpadded) for padded, unpadded in zip(*answers, strict=True))
 
 
 @pytest.mark.parametrize("method", ["score_cam", "group_cam", "ss_cam", "recipro_cam"])
 def test_methods_that_mask_image_by_image_leave_repeats_out_too(filled_up, method):
-    assert torch.equal(*(explained(trace, methods.get(method)).raw_map for trace in filled_up))
+    padded, unpadded = (explained(trace, methods.get(method)) for trace in filled_up)
+    assert torch.equal(padded.raw_map, unpadded.raw_map)
 
 
 def test_sums_over_subsets_are_those_of_the_resized_map(filled_up, monkeypatch):
     monkeypatch.setattr(random_subsets, "KEPT_PIXELS", 12)
     small = torch.randn(5, 3, 4, dtype=torch.float64)[[0, 1, 1, 1, 1]]
     large = resized(small)
-    subsets = Subsets(
-        "test", [pixels_at_random(count) for count in (1, 40, 140)], Perturbation(output="logit"), 0
-    )
-    close(
-        *(answered(subset_drops)(of_map(filled_up[0], maps), subsets)[0] for maps in (small, large))
-    )
+    padded, _ = filled_up
+    draws = [pixels_at_random(count) for count in (1, 40, 140)]
+    subsets = Subsets("test", draws, Perturbation(output="logit"), 0)
+
+    small_sums, _ = answered(subset_drops)(of_map(padded, small), subsets)
+    large_sums, _ = answered(subset_drops)(of_map(padded, large), subsets)
+
+    close(small_sums, large_sums)
 
 
 def test_subsets_are_drawn_once_for_all_rows_of_an_image(filled_up):
-    drawn, maps = [], torch.randn(5, 3, 4, dtype=torch.float64)[[0, 1, 2, 2, 2]]
+    subsets_drawn = []
+    maps = torch.randn(5, 3, 4, dtype=torch.float64)[[0, 1, 2, 2, 2]]
 
     def draw(generator: torch.Generator, size: tuple[int, int]) -> Tensor:
-        drawn.append(pixels_at_random(40)(generator, size))
-        return drawn[-1]
+        subset = pixels_at_random(40)(generator, size)
+        subsets_drawn.append(subset)
+        return subset
 
-    sums, _ = answered(subset_drops)(
-        of_map(filled_up[1], maps), Subsets("test", [draw] * 3, Perturbation(output="logit"), 0)
-    )
-    assert len(drawn) == 2 * 3
-    large = resized(maps)
-    of_rows = torch.stack(drawn).view(2, 3, 12, 12)[[0, 1, 1, 1, 1]]
-    close(sums, (of_rows * large[:, None]).sum((2, 3)))
+    _, unpadded = filled_up
+    subsets = Subsets("test", [draw] * 3, Perturbation(output="logit"), 0)
+    sums, _ = answered(subset_drops)(of_map(unpadded, maps), subsets)
+
+    assert len(subsets_drawn) == 2 * 3
+    subsets_by_image = torch.stack(subsets_drawn).view(2, 3, 12, 12)
+    subsets_by_row = subsets_by_image[[0, 1, 1, 1, 1]]
+    close(sums, (subsets_by_row * resized(maps)[:, None]).sum((2, 3)))

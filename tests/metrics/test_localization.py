@@ -1,5 +1,6 @@
-"""Localization by hand-made rectangles: which boxes and pixels count, of which objects, classes and
-thresholds.
+"""Localization on hand-made rectangles.
+
+The tests check which boxes and pixels count, for which objects, classes and thresholds.
 """
 
 import math
@@ -38,13 +39,16 @@ APART = picture((0, 0, 4, 4, 1.0), (6, 6, 9, 9, 1.0))
 EQUAL_MAXIMA = picture((7, 2, 8, 3, 1.0 - 1e-7), (3, 5, 4, 6, 1.0))  # equal once rounded to 1e-6
 POINT = picture((7, 2, 8, 3, 1.0))  # the nearest pixel of NEAR, (4, 6), is a 3-4-5 triangle away
 NEAR = (0.0, 6.2, 4.6, 10.0)
-FOUND, MISSED = (2.0, 2.0, 8.0, 8.0), (8.0, 0.0, 12.0, 4.0)
+FOUND = (2.0, 2.0, 8.0, 8.0)
+MISSED = (8.0, 0.0, 12.0, 4.0)
 LOCATED = picture((*FOUND, 1))
-# at a fifth of the maximum isn't above it
+# The row of pixels at a fifth of the maximum isn't above a fifth.
 FAINT = picture((*FOUND, 0.21), (0, 0, 2, 1, 1.0), (0, 9, 12, 10, 0.2))
-ENERGY = picture((0, 0, 4, 5, 1.0), (6, 5, 8, 10, 0.5))  # 20 and 5
+ENERGY = picture((0, 0, 4, 5, 1.0), (6, 5, 8, 10, 0.5))  # masses of 20 and 5
+TWO_EQUAL = picture((8, 0, 10, 2, 0.5), (0, 5, 2, 7, 1.0))
 
-BY_HAND = {  # metric: (heatmap, boxes, parameters, value)
+# The heatmap, boxes, parameters and expected value, per metric.
+BY_HAND = {
     "box_iou": [
         (REGION, [(2, 1, 6, 4)], {}, 1),  # x1 and y1 exclusive: the region itself
         (REGION, [(4, 1, 8, 4)], {}, 6 / 18),  # shifted by half its width
@@ -55,12 +59,7 @@ BY_HAND = {  # metric: (heatmap, boxes, parameters, value)
         (REGION, [(9, 9, 10, 10), (2, 1, 6, 4), (0, 0, 9, 9)], {}, 1),  # the best of several
         (TWO_REGIONS, [(4, 4, 9, 9)], {}, 1),  # the largest region, not the brightest
         (TWO_REGIONS, [(4, 4, 9, 9)], {"fraction": 0.6}, 0),  # now only the bright one is left
-        (
-            picture((8, 0, 10, 2, 0.5), (0, 5, 2, 7, 1.0)),
-            [(8, 0, 10, 2)],
-            {},
-            1,
-        ),  # the first of equals
+        (TWO_EQUAL, [(8, 0, 10, 2)], {}, 1),  # the first of equals
         (PLATEAU, [(0, 0, 2, 2)], {}, 1),  # above, not at
         (PLATEAU, [(0, 0, 4, 4)], {"fraction": 0.1499}, 1),
         (AT_A_CORNER, [(0, 0, 4, 4)], {}, 1),
@@ -70,12 +69,8 @@ BY_HAND = {  # metric: (heatmap, boxes, parameters, value)
         (NESTED, [(0, 0, 2, 2)], {"fraction": "best"}, 1),
         (APART, [(6, 6, 9, 9)], {}, 0),
         (APART, [(6, 6, 9, 9)], {"regions": "all"}, 1),
-        (
-            picture((0, 0, 12, 10, 1.0)),
-            [(-12, 0, 12, 10)],
-            {},
-            0.5,
-        ),  # boxes by hand aren't clipped to the image
+        # Boxes by hand aren't clipped to the image.
+        (picture((0, 0, 12, 10, 1.0)), [(-12, 0, 12, 10)], {}, 0.5),
         (NESTED, [], {"fraction": "best"}, math.nan),
     ],
     "pointing_game": [
@@ -86,12 +81,8 @@ BY_HAND = {  # metric: (heatmap, boxes, parameters, value)
         (POINT, [(5, 0, 7, 3)], {"tolerance": 0.0}, 0),  # far edges are exclusive
         (POINT, [NEAR], {"tolerance": 5.01}, 1),
         (POINT, [NEAR], {"tolerance": 5.0}, 0),  # a distance that isn't reached
-        (
-            POINT,
-            [(7.6, 0.0, 8.4, 10.0)],
-            {"tolerance": 15.0},
-            0,
-        ),  # no pixel's centre lies in this box
+        # No pixel's centre lies in this box.
+        (POINT, [(7.6, 0.0, 8.4, 10.0)], {"tolerance": 15.0}, 0),
     ],
     "gt_known_loc": [
         (LOCATED, [(2.0, 2.0, 14.0, 8.0)], {}, 1),  # an IoU of exactly a half
@@ -121,34 +112,29 @@ BY_HAND = {  # metric: (heatmap, boxes, parameters, value)
     [(name, *row) for name, rows in BY_HAND.items() for row in rows],
 )
 def test_boxes_by_hand(name, heatmap, boxes, params, expected):
-    actual = values_of(plugins.with_params("metric", name, params)(boxed(heatmap, *boxes)))[0]
-    torch.testing.assert_close(
-        actual.double(), torch.full_like(actual.double(), expected), equal_nan=True
-    )
+    metric = plugins.with_params("metric", name, params)
+    actual = values_of(metric(boxed(heatmap, *boxes)))[0].double()
+    torch.testing.assert_close(actual, torch.full_like(actual, expected), equal_nan=True)
 
 
 def own(name, explanation):
-    """Each image's value alone, in the protocol of heatmaps, whose closed forms are simple."""
-    return values_of(plugins.with_params("metric", name, {"protocol": "heatmap"})(explanation))[
-        0
-    ].tolist()
-
-
-def over_images(name, *explanations):
-    """The value of the data set of these explanations, through the metric's YAML, in the protocol
-    of heatmaps.
-    """
+    """Return each image's own value in the protocol of heatmaps, whose closed forms are simple."""
     metric = plugins.with_params("metric", name, {"protocol": "heatmap"})
-    answers = [metric(explanation) for explanation in explanations]
-    return aggregate(metric)(
-        {
-            curve: torch.cat([answer[curve].points for answer in answers]).numpy()
-            for curve in metric.spec.curves
-        }
-    )
+    return values_of(metric(explanation))[0].tolist()
 
 
-LARGE, SMALL = [(0, 0, 8, 8)], [(0, 0, 2, 2)]
+def over_images(name, explanation):
+    """Return the values of the whole data set in the protocol of heatmaps, by the metric's YAML."""
+    metric = plugins.with_params("metric", name, {"protocol": "heatmap"})
+    answer = metric(explanation)
+    return aggregate(metric)({curve: answer[curve].points.numpy() for curve in metric.spec.curves})
+
+
+LARGE = [(0, 0, 8, 8)]
+SMALL = [(0, 0, 2, 2)]
+TO_36_PERCENT = [(0, 0, 4.8, 4.8)]  # NESTED's large square has an IoU of 0.36 with this box
+HALF = picture((0, 0, 2, 3, 1))
+HALF_FOUND = [(0, 0, 4, 3)]  # an IoU of exactly 0.5
 UNEQUAL = picture((0, 0, 4, 4, 1.0), (6, 6, 9, 9, 0.5))
 THIRDS = {
     "max_box_acc_v2": 2 / 3,
@@ -161,37 +147,53 @@ THIRDS = {
 @pytest.mark.parametrize(
     ("name", "maps", "boxes", "expected", "alone"),
     [
-        # one threshold for all images, though each is found at thresholds of its own
-        ("max_box_acc", [NESTED] * 2, [SMALL, LARGE], {"max_box_acc": 0.5, "max_box_acc_threshold": 0.0}, [1, 1]),
-        ("max_box_acc", [NESTED] * 3, [SMALL, SMALL, LARGE],
-         {"max_box_acc": 2 / 3, "max_box_acc_threshold": 0.4}, [1, 1, 1]),
-        # an IoU of 2/4, exactly 0.5, counts
-        ("max_box_acc", [picture((0, 0, 2, 3, 1))], [[(0, 0, 4, 3)]], {"max_box_acc": 1}, [1]),
-        ("max_box_acc", [picture((0, 0, 2, 3, 1))], [[(0, 0, 5, 3)]], {"max_box_acc": 0}, [0]),
-        ("max_box_acc_v2", [picture((0, 0, 2, 3, 1))], [[(0, 0, 4, 3)]], THIRDS, [2 / 3]),
-        # every region
+        # There is one threshold for all images, though each is found at thresholds of its own.
+        (
+            "max_box_acc",
+            [NESTED] * 2,
+            [SMALL, LARGE],
+            {"max_box_acc": 0.5, "max_box_acc_threshold": 0.0},
+            [1, 1],
+        ),
+        (
+            "max_box_acc",
+            [NESTED] * 3,
+            [SMALL, SMALL, LARGE],
+            {"max_box_acc": 2 / 3, "max_box_acc_threshold": 0.4},
+            [1, 1, 1],
+        ),
+        # An IoU of 2/4, exactly 0.5, counts.
+        ("max_box_acc", [HALF], [HALF_FOUND], {"max_box_acc": 1}, [1]),
+        ("max_box_acc", [HALF], [[(0, 0, 5, 3)]], {"max_box_acc": 0}, [0]),
+        ("max_box_acc_v2", [HALF], [HALF_FOUND], THIRDS, [2 / 3]),
+        # Only V2 counts every region.
         ("max_box_acc", [UNEQUAL], [[(6, 6, 9, 9)]], {"max_box_acc": 0}, [0]),
         ("max_box_acc_v2", [UNEQUAL], [[(6, 6, 9, 9)]], {"max_box_acc_v2": 1}, [1]),
-        # a low threshold finds the first two boxes to 0.36, a high one the third to 1: each IoU
-        # takes its own threshold
-        ("max_box_acc_v2", [NESTED] * 3, [[(0, 0, 4.8, 4.8)], [(0, 0, 4.8, 4.8)], SMALL],
-         {"max_box_acc_v2_30": 2 / 3, "max_box_acc_v2_50": 1 / 3, "max_box_acc_v2_70": 1 / 3}, [1 / 3, 1 / 3, 1]),
-        # any of several boxes
+        # A low threshold finds the first two boxes to 0.36, a high one the third to 1: each IoU
+        # takes its own threshold.
+        (
+            "max_box_acc_v2",
+            [NESTED] * 3,
+            [TO_36_PERCENT, TO_36_PERCENT, SMALL],
+            {"max_box_acc_v2_30": 2 / 3, "max_box_acc_v2_50": 1 / 3, "max_box_acc_v2_70": 1 / 3},
+            [1 / 3, 1 / 3, 1],
+        ),
+        # Any of several boxes counts.
         ("max_box_acc", [NESTED], [[(9, 9, 12, 10), *LARGE]], {"max_box_acc": 1}, [1]),
         ("max_box_acc_v2", [NESTED], [[(9, 9, 12, 10), *LARGE]], {"max_box_acc_v2": 1}, [1]),
     ],
-)  # fmt: skip
+)
 def test_box_accuracies_by_hand(name, maps, boxes, expected, alone):
     explanation = all_boxed(maps, boxes)
     actual = over_images(name, explanation)
     assert {key: actual[key] for key in expected} == pytest.approx(expected)
     assert own(name, explanation) == pytest.approx(alone)
-    if expected is THIRDS:  # the parts of an image's value have their IoUs
+    if expected is THIRDS:  # an image's value has a part per IoU
         answer = plugins.with_params("metric", name, {"protocol": "heatmap"})(explanation)
-        parts = {
-            key.replace("box_acc_v2_own_threshold", name): value for key, value in answer.items()
-        }
-        assert {key: float(parts[key]) for key in THIRDS} == pytest.approx(THIRDS)
+        parts = {}
+        for key in THIRDS:
+            parts[key] = float(answer[key.replace(name, "box_acc_v2_own_threshold")])
+        assert parts == pytest.approx(THIRDS)
 
 
 def test_max_box_acc_v2_names_its_values_by_its_ious():
@@ -201,8 +203,9 @@ def test_max_box_acc_v2_names_its_values_by_its_ious():
         "max_box_acc_v2_50": {"title": "MaxBoxAccV2, IoU 0.5"},
         "max_box_acc_v2_75": {"title": "MaxBoxAccV2, IoU 0.75"},
     }
-    own = metric.spec.values["box_acc_v2_own_threshold_75"]
-    assert (own.title, own.better) == ("Box accuracy V2, own best threshold, IoU 0.75", "none")
+    own_value = metric.spec.values["box_acc_v2_own_threshold_75"]
+    assert own_value.title == "Box accuracy V2, own best threshold, IoU 0.75"
+    assert own_value.better == "none"
     curves = {"max_box_acc_v2_iou": np.array([[0.6, 0.8], [0.5, 0.2]])}
     expected = {"max_box_acc_v2": 0.75, "max_box_acc_v2_50": 1, "max_box_acc_v2_75": 0.5}
     assert dict(aggregate(metric)(curves)) == pytest.approx(expected)
@@ -214,18 +217,17 @@ def test_the_published_name_is_of_the_published_protocol_alone():
         ("max_box_acc_v2", "MaxBoxAccV2"),
         ("pxap", "PxAP"),
     ):
-        published, ours = (
-            plugins.with_params("metric", name, {"protocol": protocol}).spec
-            for protocol in ("wsol", "heatmap")
-        )
+        published = plugins.with_params("metric", name, {"protocol": "wsol"}).spec
+        ours = plugins.with_params("metric", name, {"protocol": "heatmap"}).spec
         assert published.aggregate_values[name].title == title
+        other_values = [
+            *published.values.values(),
+            *ours.values.values(),
+            *ours.aggregate_values.values(),
+        ]
+        assert not any(title in value.title for value in other_values)
         for spec in (published, ours):
             assert {value.better for value in spec.values.values()} == {"none"}  # never bold
-            titles = {value.title for value in spec.values.values()}
-            titles |= (
-                {value.title for value in spec.aggregate_values.values()} if spec is ours else set()
-            )
-            assert not any(title in each for each in titles)
 
 
 SIZE = (10, 12)
@@ -234,7 +236,7 @@ SIZE = (10, 12)
 @pytest.mark.parametrize("protocol", ["wsol", "heatmap"])
 @pytest.mark.parametrize("number", [0.0, float("nan")])
 def test_a_method_without_a_map_misses(protocol, number):
-    """8 images are right and 12 have no map: 8 of 20, not 8 of 8."""
+    """Check that 8 images that are right and 12 without a map count as 8 of 20, not 8 of 8."""
     right = picture((2, 2, 6, 7, 1.0))
     maps = torch.stack([right] * 8 + [torch.full(SIZE, number, dtype=torch.float64)] * 12)
     boxes = (torch.tensor([[2.0, 2.0, 6.0, 7.0]]),) * 20
@@ -242,26 +244,23 @@ def test_a_method_without_a_map_misses(protocol, number):
     explanation = Explanation(raw_map=maps, heatmap=maps, boxes=boxes, masks=masks)
     # wsol's boxes are a pixel too wide and too high: 20 of 30 pixels, below an IoU of 0.7
     expected = {"max_box_acc": 0.4, "max_box_acc_v2": 0.4 if protocol == "heatmap" else 0.4 * 2 / 3}
-    # of the first 8 * 20 pixels all hit, then all others at once: 400 of 20 * 120
+    # All of the first 8 * 20 pixels hit, then all others at once: 400 of 20 * 120.
     expected["pxap"] = 0.4 + 0.6 * 400 / 2400
     for name, value in expected.items():
         metric = plugins.with_params("metric", name, {"protocol": protocol})
-        points = {curve: measure(metric, explanation, True)[curve] for curve in metric.spec.curves}
-        assert {status for _, statuses in points.values() for status in statuses} == {"ok"}
-        whole_set = aggregate(metric)(
-            {curve: values.numpy() for curve, (values, _) in points.items()}
-        )
-        assert whole_set[name] == pytest.approx(value)
+        measured = measure(metric, explanation, True)
+        points = {}
+        for curve in metric.spec.curves:
+            values, statuses = measured[curve]
+            assert set(statuses) == {"ok"}
+            points[curve] = values.numpy()
+        assert aggregate(metric)(points)[name] == pytest.approx(value)
 
 
 def test_the_tolerance_doesnt_depend_on_the_size_that_the_network_takes():
     sample = Sample(Image.new("RGB", (300, 240)), "a", 0, ((0, (0.0, 0.0, 60.0, 240.0)),))
-    # the highest pixel's centre is 24 pixels of the photograph right of the box
-    for size in (
-        60,
-        120,
-        240,
-    ):
+    # The highest pixel's centre is 24 pixels of the photograph right of the box.
+    for size in (60, 120, 240):
         _, note = Preprocessing((size, size), None, (0,) * 3, (1,) * 3)(sample)
         heatmap = torch.zeros(1, size, size)
         heatmap[0, 0, size * 84 // 300] = 1
@@ -271,20 +270,22 @@ def test_the_tolerance_doesnt_depend_on_the_size_that_the_network_takes():
         assert [float(pointing_game(explanation, tolerance)) for tolerance in (20, 32)] == [0, 1]
 
 
-# the middle 20 columns of 40
+# The crop keeps the middle 20 of 40 columns.
 CROP = Preprocessing(resize=20, crop=20, mean=(0, 0, 0), std=(1, 1, 1))
 
 
 def cropped(objects, heatmap, mask=None, crowd=()):
-    """Class 0 of an image of 40 x 20 pixels, explained by a map of the 20 x 20 that the crop
-    leaves.
-    """
+    """Explain class 0 of an image of 40 x 20 pixels by a map of the 20 x 20 that the crop keeps."""
     sample = Sample(Image.new("RGB", (40, 20)), "a", 0, objects, mask, crowd=crowd)
     image, annotation = CROP(sample)
-    batch = ab.Batch(image[None], ("a",), torch.tensor([0]), (annotation,))
     targets = torch.tensor([0])
-    masks = {"masks": batch.masks(targets), "ignored": batch.ignored()}
-    return ab.Explanation(heatmap=heatmap[None], boxes=batch.boxes(targets), **masks)
+    batch = ab.Batch(image[None], ("a",), targets, (annotation,))
+    return ab.Explanation(
+        heatmap=heatmap[None],
+        boxes=batch.boxes(targets),
+        masks=batch.masks(targets),
+        ignored=batch.ignored(),
+    )
 
 
 def square(*corners):
@@ -293,35 +294,37 @@ def square(*corners):
 
 def test_a_crowd_is_no_box_and_counts_neither_as_object_nor_as_background():
     mask = np.full((20, 40), BACKGROUND)
-    # an object on the left, a crowd on the upper right
-    mask[:, 10:20], mask[:10, 20:30] = (
-        0,
-        NO_VERDICT,
-    )
-    objects, crowd = ((0, (10.0, 0.0, 20.0, 20.0)),), ((0, (20.0, 0.0, 30.0, 10.0)),)
+    mask[:, 10:20] = 0  # an object on the left
+    mask[:10, 20:30] = NO_VERDICT  # a crowd on the upper right
+    objects = ((0, (10.0, 0.0, 20.0, 20.0)),)
+    crowd = ((0, (20.0, 0.0, 30.0, 10.0)),)
     explanation = cropped(objects, square(0, 0, 20, 20), mask, crowd)
+    accuracy = float(mass_accuracy(explanation)["mass_accuracy"])
     assert float(energy_pointing_game(explanation)) == 0.5
-    # of three quarters
-    assert float(mass_accuracy(explanation)["mass_accuracy"]) == pytest.approx(2 / 3)
+    assert accuracy == pytest.approx(2 / 3)  # the object has two of the three quarters that count
 
 
 @pytest.mark.parametrize(
     ("name", "params"),
     [
-        ("mask_iou", {}), ("mask_iou", {"fraction": "best"}), ("mask_iou", {"fraction": 0.1234}), ("pxap", {}),
-        ("pxap", {"protocol": "heatmap"}), ("mass_accuracy", {}), ("top_k_intersection", {"k": 30}),
+        ("mask_iou", {}),
+        ("mask_iou", {"fraction": "best"}),
+        ("mask_iou", {"fraction": 0.1234}),
+        ("pxap", {}),
+        ("pxap", {"protocol": "heatmap"}),
+        ("mass_accuracy", {}),
+        ("top_k_intersection", {"k": 30}),
         ("localization_auc", {}),
     ],
-)  # fmt: skip
+)
 def test_ignored_columns_are_as_good_as_cut_off(name, params):
-    """Of a map whose minimum and maximum stay, so that its thresholds do."""
+    """Check a map whose minimum and maximum stay, so that its thresholds do."""
     generator = torch.Generator().manual_seed(8)
     heatmap = torch.rand(3, 12, 16, generator=generator, dtype=torch.float64)
-    heatmap[:, 0, 0], heatmap[:, 0, 1] = 0, 1
-    masks, ignored = (
-        torch.rand(3, 12, 16, generator=generator) < 0.4,
-        torch.zeros(3, 12, 16, dtype=torch.bool),
-    )
+    heatmap[:, 0, 0] = 0
+    heatmap[:, 0, 1] = 1
+    masks = torch.rand(3, 12, 16, generator=generator) < 0.4
+    ignored = torch.zeros(3, 12, 16, dtype=torch.bool)
     ignored[:, :, 10:] = True
     masks &= ~ignored
     metric = plugins.with_params("metric", name, params)
@@ -332,10 +335,9 @@ def test_ignored_columns_are_as_good_as_cut_off(name, params):
 
 
 def explanation(logits, targets, boxes, heatmap=LOCATED):
-    """A map that is high in FOUND, of rows with these logits (B, C), explained classes and
-    boxes.
-    """
-    logits, targets = tensor(*logits), torch.tensor(targets)
+    """Explain rows with these logits (B, C), classes and boxes by a map that is high in FOUND."""
+    logits = tensor(*logits)
+    targets = torch.tensor(targets)
     scores = logits.gather(1, targets[:, None])[:, 0]
     trace = SimpleNamespace(logits=logits, targets=targets, scores=scores)
     boxes = tuple(torch.tensor(rows).reshape(-1, 4) for rows in boxes)
@@ -344,7 +346,7 @@ def explanation(logits, targets, boxes, heatmap=LOCATED):
 
 
 def ranked(place, classes=8):
-    """Logits whose class 0 has `place` classes before it."""
+    """Return logits with `place` classes before class 0."""
     return [float(classes - place) + 0.5, *(float(classes - i) for i in range(classes - 1))]
 
 
@@ -367,36 +369,40 @@ def test_of_equal_logits_the_lower_index_is_predicted():
 @pytest.mark.parametrize("name", ["gt_known_loc", "top1_loc", "top5_loc"])
 def test_a_method_without_a_map_locates_nothing(name, number):
     row = explanation([ranked(0)], [0], [[FOUND]], torch.full_like(LOCATED, number))
-    values, why = measure(metrics.get(name), row, True)[name]
-    assert (values.tolist(), why) == ([0], ("ok",))
+    values, statuses = measure(metrics.get(name), row, True)[name]
+    assert values.tolist() == [0]
+    assert statuses == ("ok",)
 
 
 def always_class_1() -> nn.Module:
-    """By a bias far above what the maps add."""
+    """Build a network that predicts class 1, by a bias far above what the maps add."""
     torch.manual_seed(0)
     last = nn.Linear(2, 3)
     last.bias.data = torch.tensor([0.0, 1e3, 0.0])
-    return nn.Sequential(
-        nn.Conv2d(3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), last
-    ).eval()
+    convolution = nn.Conv2d(3, 2, 1)
+    return nn.Sequential(convolution, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), last).eval()
 
 
 def test_a_wrongly_classified_image_is_no_image_without_annotation():
-    """target=predicted, three images: of the predicted class, of another one, and without any
-    object.
+    """Check target=predicted on three images.
+
+    They are of the predicted class, of another class, and without any object.
     """
     plain = Preprocessing(resize=None, crop=None, mean=(0, 0, 0), std=(1, 1, 1))
-    objects = (((1, (0.0, 0.0, 12.0, 10.0)),), ((2, (0.0, 0.0, 12.0, 10.0)),), ())
+    whole_image = (0.0, 0.0, 12.0, 10.0)
+    red = Image.new("RGB", (12, 10), "red")
     samples = [
-        Sample(Image.new("RGB", (12, 10), "red"), str(i), None, each)
-        for i, each in enumerate(objects)
+        Sample(red, "0", None, ((1, whole_image),)),
+        Sample(red, "1", None, ((2, whole_image),)),
+        Sample(red, "2", None, ()),
     ]
     images, annotations = zip(*map(plain, samples), strict=True)
     batch = ab.Batch(torch.stack(images), ("right", "wrong", "empty"), None, annotations)
     names = ["box_iou", "top1_loc", "top5_loc", "gt_known_loc"]
-    rows = ab.evaluate(always_class_1(), "1", [batch], ["uniform"], names).set_index(
-        ["metric", "image_id"]
-    )
+
+    table = ab.evaluate(always_class_1(), "1", [batch], ["uniform"], names)
+    rows = table.set_index(["metric", "image_id"])
+
     for name in names:
         expected = {
             "right": "ok",
@@ -407,15 +413,17 @@ def test_a_wrongly_classified_image_is_no_image_without_annotation():
     assert rows["value"]["top1_loc", "wrong"] == 0
 
 
-def test_a_class_that_the_crop_cuts_away_is_not_wrong():
-    # the middle of 30 columns
+@pytest.fixture
+def cropped_batch():
+    """A batch of one image whose crop, the middle of 30 columns, keeps the object of class 1."""
     crop = Preprocessing(resize=None, crop=10, mean=(0, 0, 0), std=(1, 1, 1))
     objects = ((0, (0.0, 0.0, 5.0, 10.0)), (1, (12.0, 0.0, 18.0, 10.0)))
     image, annotation = crop(Sample(Image.new("RGB", (30, 10)), "a", 0, objects))
-    batch = ab.Batch(image[None], ("a",), None, (annotation,))
-    assert [len(batch.boxes(torch.tensor([target]))[0]) for target in (0, 1, 2)] == [0, 1, 0]
-    assert [batch.wrong_class(torch.tensor([target])).tolist() for target in (0, 1, 2)] == [
-        [False],
-        [False],
-        [True],
-    ]
+    return ab.Batch(image[None], ("a",), None, (annotation,))
+
+
+def test_a_class_that_the_crop_cuts_away_is_not_wrong(cropped_batch):
+    for target, num_boxes, is_wrong in ((0, 0, False), (1, 1, False), (2, 0, True)):
+        targets = torch.tensor([target])
+        assert len(cropped_batch.boxes(targets)[0]) == num_boxes
+        assert cropped_batch.wrong_class(targets).tolist() == [is_wrong]

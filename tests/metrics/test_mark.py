@@ -1,5 +1,7 @@
-"""Metrics of parts: mass on a spurious mark and its share beside that of the true effects, by hand;
-effects and their order on a linear network, by hand and against SciPy in float64.
+"""The metrics of parts.
+
+The mass on a spurious mark, and its share compared with that of the true effects, are checked by
+hand. Effects and their order are checked on a linear network, by hand and against SciPy in float64.
 """
 
 from dataclasses import replace
@@ -26,7 +28,8 @@ def box(top: int, left: int, height: int, width: int) -> Tensor:
     return picture((left, top, left + width, top + height, 1), size=(SIDE, SIDE)) > 0
 
 
-OBJECT, MARK = box(0, 0, 4, 4), box(4, 4, 2, 4)
+OBJECT = box(0, 0, 4, 4)
+MARK = box(4, 4, 2, 4)
 NO_IMAGES = torch.zeros(1, 3, SIDE, SIDE)
 PARTS = (
     Part("digit 3", 3, OBJECT, NO_IMAGES),
@@ -38,8 +41,9 @@ PARTS = (
 def with_effects(
     raw_map: Tensor, effects: list[float], parts: tuple[Part, ...] = PARTS
 ) -> Explanation:
-    """One image with these parts and effects, explained by a raw map (h, w). The mark has 8 pixels,
-    the object 16.
+    """Explain one image with these parts and effects by a raw map (h, w).
+
+    The mark has 8 pixels, and the object 16.
     """
     trace = SimpleNamespace(
         images=NO_IMAGES,
@@ -52,34 +56,32 @@ def with_effects(
 
 
 def value(name: str, explanation: Explanation) -> tuple[float, ...]:
-    return tuple(float(each) for each in values_of(metrics.get(name)(explanation)))
+    return tuple(float(values) for values in values_of(metrics.get(name)(explanation)))
 
 
-EVERYWHERE, OUTSIDE = torch.ones(SIDE, SIDE), (~(OBJECT | MARK)).float()
+EVERYWHERE = torch.ones(SIDE, SIDE)
+OUTSIDE = (~(OBJECT | MARK)).float()
 
 
 @pytest.mark.parametrize(
     ("name", "raw_map", "effects", "expected"),
     [
-        ("mark_mass", EVERYWHERE, [1, 1, 1], (8 / 64,)),  # of the whole map
+        # mark_mass is the share of the whole map.
+        ("mark_mass", EVERYWHERE, [1, 1, 1], (8 / 64,)),
         ("mark_mass", MARK.float(), [1, 1, 1], (1,)),
         ("mark_mass", 0.5 * OBJECT + MARK.float() - 9 * OUTSIDE, [1, 1, 1], (1 / 2,)),
-        # of the mass on mark and objects: a constant map has 8 of the 24 pixels, whatever lies on
-        # the ground
+        # mark_share is the share of the mass on mark and objects: a constant map has 8 of the 24
+        # pixels, whatever lies on the ground.
         ("mark_share", EVERYWHERE, [3, 1, 0], (1 / 3, 1 / 3 - 1 / 4)),
         ("mark_share", EVERYWHERE + 5 * OUTSIDE, [3, 1, 9], (1 / 3, 1 / 3 - 1 / 4)),
-        (
-            "mark_share",
-            3 * OBJECT / 16 + 1 * MARK / 8,
-            [3, 1, -2],
-            (1 / 4, 0),
-        ),  # in proportion to the true effects
-        # hiding a mark that counts and showing one that doesn't are the worst
+        # A map in proportion to the true effects has no error.
+        ("mark_share", 3 * OBJECT / 16 + 1 * MARK / 8, [3, 1, -2], (1 / 4, 0)),
+        # The worst maps hide a mark that counts, or show one that doesn't.
         ("mark_share", OBJECT.float(), [0, 2, 0], (0, 1)),
         ("mark_share", MARK.float(), [2, 0, 0], (1, 1)),
         ("mark_share", MARK.float(), [-1, 2, 0], (1, 0)),
         ("mark_share", MARK.float(), [2, -1, 0], (1, 1)),
-        # in the score's units, and as a share without the ground
+        # mark_effect is in the score's units, and a share without the ground.
         ("mark_effect", MARK.float(), [3, 1.5, 7], (1.5, 1 / 3)),
         ("mark_effect", MARK.float(), [3, -1.5, 1], (-1.5, 0)),
     ],
@@ -90,15 +92,19 @@ def test_marks_by_hand(name, raw_map, effects, expected):
 
 def test_two_marks_count_together():
     marks = [Part(f"mark {left}", None, box(4, left, 2, 2), NO_IMAGES) for left in (4, 6)]
-    two = with_effects(EVERYWHERE, [2.0, 1.5, 0.5, 0.0], (PARTS[0], *marks, PARTS[-1]))
-    expected = {"mark_effect": (2, 1 / 2), "mark_share": (1 / 3, 1 / 6), "mark_mass": (8 / 64,)}
-    assert {name: value(name, two) for name in expected} == {
-        key: pytest.approx(each) for key, each in expected.items()
-    }
+    parts = (PARTS[0], *marks, PARTS[-1])
+    explanation = with_effects(EVERYWHERE, [2.0, 1.5, 0.5, 0.0], parts)
+    assert value("mark_effect", explanation) == pytest.approx((2, 1 / 2))
+    assert value("mark_share", explanation) == pytest.approx((1 / 3, 1 / 6))
+    assert value("mark_mass", explanation) == pytest.approx((8 / 64,))
 
 
 NO_MARK = (PARTS[0], Part("ground", None, ~OBJECT, NO_IMAGES))
-NO_SHARE = {"mark_share": "no_positive_effect", "mark_share_error": "no_positive_effect"}
+NO_SHARE = {
+    "mark_share": "no_positive_effect",
+    "mark_share_error": "no_positive_effect",
+    "mark_effect_share": "no_positive_effect",
+}
 OFF_OBJECTS = {"mark_share": "off_objects", "mark_share_error": "off_objects"}
 ZERO_MAP = {"mark_mass": "zero_map", "mark_share": "zero_map", "mark_share_error": "zero_map"}
 
@@ -108,34 +114,28 @@ ZERO_MAP = {"mark_mass": "zero_map", "mark_share": "zero_map", "mark_share_error
     [
         (EVERYWHERE, [1.0, 1.0], NO_MARK, "no_mark", {}),
         (EVERYWHERE, [], (), "no_interventions", {}),
-        (
-            EVERYWHERE,
-            [-1.0, -1.0, 5.0],
-            PARTS,
-            "ok",
-            {**NO_SHARE, "mark_effect_share": "no_positive_effect"},
-        ),
+        (EVERYWHERE, [-1.0, -1.0, 5.0], PARTS, "ok", NO_SHARE),
         (OUTSIDE, [1.0, 1.0, 0.0], PARTS, "ok", OFF_OBJECTS),
         (0 * EVERYWHERE, [1.0, 1.0, 0.0], PARTS, "ok", ZERO_MAP),
     ],
 )
 def test_statuses_of_marks(raw_map, effects, parts, others, expected):
     explanation = with_effects(raw_map, effects, parts)
-    names = ("mark_mass", "mark_share", "mark_effect")
-    actual = {value: why[0] for name in names for value, why in statuses(name, explanation).items()}
-    assert actual == {**dict.fromkeys(actual, others), **expected}
+    actual = {}
+    for name in ("mark_mass", "mark_share", "mark_effect"):
+        for value_name, (first_status, *_) in statuses(name, explanation).items():
+            actual[value_name] = first_status
+    assert actual == dict.fromkeys(actual, others) | expected
 
 
-QUARTERS = tuple(
-    (slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4))
-    for row in (0, 1)
-    for column in (0, 1)
-)
+FIRST = slice(0, 4)
+SECOND = slice(4, 8)
+QUARTERS = ((FIRST, FIRST), (FIRST, SECOND), (SECOND, FIRST), (SECOND, SECOND))
 NAMES = (("digit 0", 0), ("digit 1", 1), ("mark", None), ("ground", None))
 
 
 def network(classes=3):
-    """S_c = (c + 1) times the mean over all pixels of channel 0, less that of channel 1."""
+    """Build a network with S_c = (c + 1) * (mean of channel 0 - mean of channel 1)."""
     model = nn.Sequential(
         nn.Conv2d(3, 3, 1, bias=False),
         nn.AdaptiveAvgPool2d(1),
@@ -148,7 +148,7 @@ def network(classes=3):
 
 
 def image(values):
-    """Channel 0 of each quarter."""
+    """Return the image whose channel 0 has these values, one per quarter."""
     pixels = torch.zeros(3, SIDE, SIDE, dtype=torch.float64)
     for number, quarter in zip(values, QUARTERS, strict=True):
         pixels[0][quarter] = number
@@ -162,23 +162,26 @@ def region(place):
 
 
 def parts(values, versions, names=NAMES):
-    """A part per quarter; versions[place]: the values of channel 0 that the quarter has without
-    it.
+    """Return one part per quarter.
+
+    Without the part, channel 0 of the quarter has the values versions[place], one per version.
     """
-    return tuple(
-        ab.Part(name, label, region(place),
-                torch.stack([image([*values[:place], value, *values[place + 1 :]]) for value in versions[place]]))
-        for place, (name, label) in enumerate(names)
-    )  # fmt: skip
+    quarter_parts = []
+    for place, (name, label) in enumerate(names):
+        images = []
+        for new_value in versions[place]:
+            new_values = [*values[:place], new_value, *values[place + 1 :]]
+            images.append(image(new_values))
+        quarter_parts.append(ab.Part(name, label, region(place), torch.stack(images)))
+    return tuple(quarter_parts)
 
 
 def traced(*rows, targets=None, classes=3):
-    """rows: (values, versions) or (values, versions, names) of each image."""
+    """Trace images, each given by (values, versions) or (values, versions, names) of its parts."""
     images = torch.stack([image(values) for values, *_ in rows])
     targets = torch.zeros(len(rows), dtype=torch.long) if targets is None else torch.tensor(targets)
-    return ab.cut(network(classes), "0").trace(
-        images, targets, interventions=[parts(*row) for row in rows]
-    )
+    interventions = [parts(*row) for row in rows]
+    return ab.cut(network(classes), "0").trace(images, targets, interventions=interventions)
 
 
 def mapped(trace, raw_map):
@@ -186,25 +189,23 @@ def mapped(trace, raw_map):
 
 
 def quarters(*values):
-    """A raw map (1, 8, 8) whose mass on each quarter is the value."""
+    """Return a raw map (1, 8, 8) whose mass on each quarter is the value."""
     return image(values)[0][None] / 16
 
 
 # Quarters count a quarter of a mean, so effects are (c + 1) / 4 times the change of a value.
-# effects 8, -1, 0 and -1 of class 0, in quarters
-EXAMPLE = (
-    [8.0, 4.0, 2.0, 1.0],
-    [[0.0], [5.0], [2.0], [5.0, -1.0]],
-)
+# The effects on class 0 are 8, -1, 0 and -1, in quarters.
+EXAMPLE = ([8.0, 4.0, 2.0, 1.0], [[0.0], [5.0], [2.0], [5.0, -1.0]])
 
 
 def test_object_effects_are_shares_of_all_effects():
-    """Of every class: 8 of 10 parts of its effects are the first object's; objects of a class count
-    together.
+    """Check the shares: 8 of 10 parts of the effects are the first object's, for every class.
+
+    Objects of one class count together.
     """
     names = (("digit 0", 0), ("digit 0 (2)", 0), ("digit 2", 2), ("ground", None))
-    still = ([1.0] * 4, [[1.0], [1.0], [3.0], [1.0]])
-    trace = traced(EXAMPLE, EXAMPLE, still, (*EXAMPLE, names), targets=[0, 2, 0, 0])
+    only_mark = ([1.0] * 4, [[1.0], [1.0], [3.0], [1.0]])
+    trace = traced(EXAMPLE, EXAMPLE, only_mark, (*EXAMPLE, names), targets=[0, 2, 0, 0])
     values = metrics.get("object_effects")(Explanation(trace=trace))
     expected = {
         "object_effects": [0.8, 0.0, 0.0, 0.9],  # class 2 has no object in the second image
@@ -212,11 +213,12 @@ def test_object_effects_are_shares_of_all_effects():
         "object_effects_marks": [0.0, 0.0, 1.0, 0.0],
         "object_effects_ground": [0.1, 0.1, 0.0, 0.1],
     }
-    assert {
-        name: pytest.approx(value.tolist(), abs=1e-12) for name, value in values.items()
-    } == expected
-    of_nothing = traced(([1.0] * 4, [[1.0], [1.0], [1.0], [1.0, 1.0]]), EXAMPLE)
-    actual = statuses("object_effects", Explanation(trace=of_nothing))
+    assert values.keys() == expected.keys()
+    for name, numbers in expected.items():
+        assert values[name].tolist() == pytest.approx(numbers, abs=1e-12)
+
+    without_effect = traced(([1.0] * 4, [[1.0], [1.0], [1.0], [1.0, 1.0]]), EXAMPLE)
+    actual = statuses("object_effects", Explanation(trace=without_effect))
     assert actual == dict.fromkeys(actual, ("no_effect", OK))
 
 
@@ -241,23 +243,21 @@ def test_object_deletion_by_hand(masses, correlation, first):
 
 def test_the_largest_effects_may_be_equal():
     trace = traced(([8.0, 8.0, 2.0, 1.0], [[0.0], [0.0], [2.0], [1.0]]))
-    for masses, first in (
+    for masses, expected in (
         ((1, 3, 2, 0), 1.0),
         ((1, 2, 3, 0), 0.0),
         ((3, 3, 2, 0), 1.0),
         ((2, 3, 3, 0), 0.5),
     ):
-        assert (
-            metrics.get("object_deletion")(mapped(trace, quarters(*masses)))["object_deletion_top1"]
-            == first
-        )
+        values = metrics.get("object_deletion")(mapped(trace, quarters(*masses)))
+        assert values["object_deletion_top1"] == expected
 
 
 def test_what_has_no_order_has_a_status():
-    lone = (("digit 0", 0), ("ground", None), ("ground", None), ("ground", None))
-    same = ([1.0] * 4, [[0.0], [0.0], [0.0], [0.0]])
+    one_object = (("digit 0", 0), ("ground", None), ("ground", None), ("ground", None))
+    equal_effects = ([1.0] * 4, [[0.0], [0.0], [0.0], [0.0]])
     maps = torch.cat([quarters(1, 1, 1, 5), quarters(1, 2, 3, 4), quarters(1, 2, 3, 4)])
-    explanation = mapped(traced(EXAMPLE, (*EXAMPLE, lone), same), maps)
+    explanation = mapped(traced(EXAMPLE, (*EXAMPLE, one_object), equal_effects), maps)
     expected = {
         "object_deletion": ("no_variation",) * 3,
         "object_deletion_top1": (OK, "no_variation", OK),
@@ -270,16 +270,21 @@ def test_what_has_no_order_has_a_status():
 @pytest.mark.parametrize(
     ("masses", "threshold", "expected"),
     [
-        ((4, 3, 2, 1), 0.1, 0.5), ((4, 3, 2, 1), 0.0, 0.2), ((4, 3, 2, 1), 0.05, 0.2), ((4, 3, 2, 1), 0.2, 0.6),
-        ((1, 1, 1, 1), 0.1, 0.5),  # of the image's area
-        ((4, -3, -2, 0), 0.1, 0),  # no negative evidence
+        ((4, 3, 2, 1), 0.1, 0.5),
+        ((4, 3, 2, 1), 0.0, 0.2),
+        ((4, 3, 2, 1), 0.05, 0.2),
+        ((4, 3, 2, 1), 0.2, 0.6),
+        ((1, 1, 1, 1), 0.1, 0.5),  # the share of the image's area
+        ((4, -3, -2, 0), 0.1, 0),  # negative evidence doesn't count
     ],
-)  # fmt: skip
+)
 def test_ground_reliance_is_the_share_on_what_has_no_effect(masses, threshold, expected):
-    """Effects 8, 0.8, 0 and 1: at a tenth of the largest, the default, the second is still none."""
-    explanation = mapped(
-        traced(([8.0, 4.0, 2.0, 1.0], [[0.0], [3.2], [2.0], [0.0]])), quarters(*masses)
-    )
+    """Check the share for effects 8, 0.8, 0 and 1.
+
+    At a tenth of the largest effect, the default threshold, the second one counts as none.
+    """
+    trace = traced(([8.0, 4.0, 2.0, 1.0], [[0.0], [3.2], [2.0], [0.0]]))
+    explanation = mapped(trace, quarters(*masses))
     assert metrics.get("ground_reliance").params["threshold"] == 0.1
     reliance = plugins.with_params("metric", "ground_reliance", {"threshold": threshold})
     assert reliance(explanation).item() == pytest.approx(expected)
@@ -288,15 +293,15 @@ def test_ground_reliance_is_the_share_on_what_has_no_effect(masses, threshold, e
 
 
 def test_where_every_part_has_an_effect_there_is_no_reliance():
-    every = ([8.0, 4.0, 2.0, 1.0], [[0.0], [0.0], [0.0], [0.0]])
-    none = ([1.0] * 4, [[1.0], [1.0], [1.0], [1.0]])
-    explanation = mapped(traced(every, none), quarters(4, 3, 2, 1))
+    with_effects_everywhere = ([8.0, 4.0, 2.0, 1.0], [[0.0], [0.0], [0.0], [0.0]])
+    without_effect = ([1.0] * 4, [[1.0], [1.0], [1.0], [1.0]])
+    explanation = mapped(traced(with_effects_everywhere, without_effect), quarters(4, 3, 2, 1))
     assert statuses("ground_reliance", explanation) == {"ground_reliance": ("no_idle_part", OK)}
     assert metrics.get("ground_reliance")(explanation)[1] == 1  # nothing has an effect
 
 
 def by_class(*masses):
-    """A method whose map of class c has these masses."""
+    """Return a method whose map of class c has these masses."""
 
     def method(trace):
         return ab.Map(torch.cat([quarters(*masses[target]) for target in trace.targets.tolist()]))
@@ -327,50 +332,61 @@ def test_target_shift_by_hand(masses, shift, objects):
 
 
 def test_the_other_class_is_that_of_the_largest_other_object():
-    """Of the quarters of class 2, the second and third; both count. And of equals the first."""
+    """Check that both objects of class 2 count, and that the first of equal classes is taken.
+
+    Class 2 has the second and third quarter.
+    """
     names = (("digit 1", 1), ("digit 2", 2), ("digit 2 (2)", 2), ("digit 0", 0))
     method = by_class((0, 0, 0, 1), (1, 0, 0, 0), (0, 1, 1, 0))
-    # to class 1, the first of equals
-    assert shifts(method, [(*EXAMPLE, names)])["target_shift"][0].item() == 1
-    values = parts(*EXAMPLE, names)
-    merged = ab.Part("digit 2", 2, region(1) | region(2), values[1].images)
-    trace = traced(EXAMPLE)
-    trace = replace(trace, interventions=((values[0], merged, values[3]),))
+    shift, _ = shifts(method, [(*EXAMPLE, names)])["target_shift"]
+    assert shift.item() == 1  # to class 1, the first of equals
+
+    first, second, _, last = parts(*EXAMPLE, names)
+    merged = ab.Part("digit 2", 2, region(1) | region(2), second.images)
+    trace = replace(traced(EXAMPLE), interventions=((first, merged, last),))
     measured = measure(metrics.get("target_shift"), explained(trace, method), True)
     assert measured["target_shift"][0].item() == 1
 
 
 def test_images_without_two_classes_have_a_status():
-    """Classes that the model doesn't have aren't explained; a broken other map is told."""
-    lone = (("digit 0", 0), ("mark", None), ("mark 2", None), ("ground", None))
-    beyond = (("digit 0", 0), ("digit 7", 7), ("mark", None), ("ground", None))
-    absent = (("digit 1", 1), ("digit 1 (2)", 1), ("mark", None), ("ground", None))
-    rows = [(*EXAMPLE, names) for names in (lone, beyond, absent)]
+    """Check that classes that the model doesn't have aren't explained.
+
+    A map of the other class that isn't finite has a status, too.
+    """
+    one_object = (("digit 0", 0), ("mark", None), ("mark 2", None), ("ground", None))
+    unknown_class = (("digit 0", 0), ("digit 7", 7), ("mark", None), ("ground", None))
+    without_target = (("digit 1", 1), ("digit 1 (2)", 1), ("mark", None), ("ground", None))
+    rows = [(*EXAMPLE, names) for names in (one_object, unknown_class, without_target)]
+
     answers = shifts(by_class((1, 1, 0, 0), (1, 0, 0, 0)), rows, (0, 0, 0))
-    assert {name: why for name, (_, why) in answers.items()} == {
+    broken = shifts(by_class((1, 1, 0, 0), (float("nan"),) * 4))
+
+    assert {name: row_statuses for name, (_, row_statuses) in answers.items()} == {
         "target_shift": ("one_class", "one_class", OK),
         "target_shift_objects": ("one_class",) * 3,
     }
-    broken = shifts(by_class((1, 1, 0, 0), (float("nan"),) * 4))
-    assert {why for _, why in broken.values()} == {("not_finite",)}
+    assert {row_statuses for _, row_statuses in broken.values()} == {("not_finite",)}
 
 
 @pytest.mark.parametrize(
     "name", ["object_effects", "object_deletion", "ground_reliance", "target_shift"]
 )
 def test_images_without_interventions_have_the_status(name):
-    bare = replace(traced(EXAMPLE), interventions=None)
-    assert status(name, mapped(bare, quarters(1, 2, 3, 4))) == {"no_interventions"}
-    empty = replace(traced(EXAMPLE, EXAMPLE), interventions=(traced(EXAMPLE).interventions[0], ()))
-    actual = statuses(name, explained(empty, by_class((1, 0, 0, 0), (0, 1, 0, 0))))
+    without_parts = replace(traced(EXAMPLE), interventions=None)
+    assert status(name, mapped(without_parts, quarters(1, 2, 3, 4))) == {"no_interventions"}
+
+    (first_parts,) = traced(EXAMPLE).interventions
+    second_empty = replace(traced(EXAMPLE, EXAMPLE), interventions=(first_parts, ()))
+    actual = statuses(name, explained(second_empty, by_class((1, 0, 0, 0), (0, 1, 0, 0))))
     assert actual == dict.fromkeys(actual, (OK, "no_interventions"))
 
 
 def test_a_part_that_a_crop_cut_away_changes_nothing_else():
-    """The ground may have no pixel."""
+    """Check a ground without pixels."""
     trace = traced(EXAMPLE)
     *others, ground = trace.interventions[0]
     cut_away = replace(ground, region=torch.zeros(SIDE, SIDE, dtype=torch.bool))
-    explanation = mapped(replace(trace, interventions=((*others, cut_away),)), quarters(3, 1, 2, 0))
+    trace = replace(trace, interventions=((*others, cut_away),))
+    explanation = mapped(trace, quarters(3, 1, 2, 0))
     assert status("object_deletion", explanation) == {OK}
     assert metrics.get("ground_reliance")(explanation).item() == pytest.approx(1 / 3)

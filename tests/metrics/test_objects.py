@@ -1,7 +1,7 @@
-"""Metrics of one object of a network of boxes: loops over pixels and plain passes, in float64."""
+"""The metrics of one object of a network of boxes, against loops over pixels and plain passes."""
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -13,8 +13,10 @@ from tests.methods.made_objects import BOXES, MASKS
 from tests.metrics.build import close, overlap
 
 H, W = BOXES.size
-OWN, SAME, OTHER = (1.0, 1.0, 5.0, 4.0), (3.6, 2.0, 9.0, 6.0), (8.0, 0.0, 12.0, 3.0)
-WITH_LOGIT = ["deletion_auc", "insertion_auc", "confidence_drop"]
+OWN = (1.0, 1.0, 5.0, 4.0)
+SAME = (3.6, 2.0, 9.0, 6.0)
+OTHER = (8.0, 0.0, 12.0, 3.0)
+
 PLACES = ["energy_pointing_game", "leakage_to_class", "leakage_to_others"]
 OTHERS = [
     "pointing_game",
@@ -27,48 +29,64 @@ OTHERS = [
 
 
 def a_map(trace: ab.Trace) -> ab.Map:
-    """Positive, without equal values, the same for an image in any batch."""
-    return ab.Map(
-        torch.stack([torch.rand(H, W, generator=draw).double() for draw in trace.generators(1)])
-    )
+    """Draw positive maps without equal values, the same for an image in any batch."""
+    maps = [torch.rand(H, W, generator=generator).double() for generator in trace.generators(1)]
+    return ab.Map(torch.stack(maps))
 
 
 def measured(case) -> dict[str, Tensor]:
-    """The values of the three images by metric; all of them have one."""
-    model, images = case.model(), case.images()
-    pixels = torch.arange(W).expand(H, -1)
-    notes = tuple(
-        ab.Annotation(torch.tensor([row, row, (row + 1) % 3]), torch.tensor([OWN, SAME, OTHER]),
-                      torch.where(pixels < 9, row, -1), explained=0)
-        for row in range(3)
-    )  # fmt: skip
-    halves = [pixels < 6, pixels >= 6]
-    parts = [[ab.Part(f"object {at}", at, half, image.masked_fill(half, 0)[None]) for at, half in enumerate(halves)]
-             for image in images]  # fmt: skip
-    batch = ab.Batch((images, case.places(model)), ("a", "b", "c"), torch.arange(3), notes, parts)
+    """Return the values of the three images by metric, all of which have one."""
+    model = case.model()
+    images = case.images()
+    columns = torch.arange(W).expand(H, -1)
+    boxes = torch.tensor([OWN, SAME, OTHER])
+    annotations = []
+    for row in range(3):
+        labels = torch.tensor([row, row, (row + 1) % 3])
+        mask = torch.where(columns < 9, row, -1)
+        annotations.append(ab.Annotation(labels, boxes, mask, explained=0))
+    left = columns < 6
+    right = columns >= 6
+    parts = []
+    for image in images:
+        left_object = ab.Part("object 0", 0, left, image.masked_fill(left, 0)[None])
+        right_object = ab.Part("object 1", 1, right, image.masked_fill(right, 0)[None])
+        parts.append([left_object, right_object])
+    batch = ab.Batch(
+        (images, case.places(model)),
+        ("a", "b", "c"),
+        torch.arange(3),
+        tuple(annotations),
+        parts,
+    )
     params = {"steps": 4, "fill": "zero", "output": "logit"}
-    metrics = [with_params("metric", name, params) for name in WITH_LOGIT[:2]]
-    metrics += [
+    metrics = [
+        with_params("metric", "deletion_auc", params),
+        with_params("metric", "insertion_auc", params),
         with_params("metric", "confidence_drop", {"output": "logit"}),
         "drop_outside_map",
         *PLACES,
         *OTHERS,
     ]
+
     table = ab.evaluate(model, "features.3", [batch], [a_map], metrics)
+
     assert set(table.status) == {"ok"}, table[table.status != "ok"]
-    return {
-        name: torch.tensor(rows.value.to_list(), dtype=torch.float64)
-        for name, rows in table.groupby("metric")
-    }
+    values_by_metric = {}
+    for name, rows in table.groupby("metric"):
+        values_by_metric[name] = torch.tensor(rows.value.to_list(), dtype=torch.float64)
+    return values_by_metric
 
 
 @torch.no_grad()
 def score(case, image: Tensor, row: int) -> float:
-    """The class's logit where a box has the highest IoU with the explained one, by a loop; of a
-    region the sum.
+    """Return the class's logit at the box of the highest IoU with the explained box, by a loop.
+
+    If the case explains a region, the logits of the region are summed.
     """
     model = case.model()
-    place, output = case.places(model)[row], model.module(image[None])
+    place = case.places(model)[row]
+    output = model.module(image[None])
     if not case.boxes:
         return float((output[0, row] * place).sum())
     overlaps = [overlap(box, place[1:].tolist()) for box in output[0][0].tolist()]
@@ -77,7 +95,8 @@ def score(case, image: Tensor, row: int) -> float:
 
 @pytest.mark.parametrize("case", [BOXES, MASKS], ids=["boxes", "masks"])
 def test_metrics_of_one_object_by_hand(case):
-    values, heatmaps = measured(case), a_map(case.trace()).raw
+    values = measured(case)
+    heatmaps = a_map(case.trace()).raw
     for row, (image, heatmap) in enumerate(zip(case.images(), heatmaps, strict=True)):
         heatmap = heatmap / heatmap.max()
         order = heatmap.flatten().argsort(descending=True).tolist()
@@ -89,86 +108,103 @@ def test_metrics_of_one_object_by_hand(case):
                 filled = first if name == "deletion_auc" else ~first
                 curve.append(score(case, image.masked_fill(filled.view(H, W), 0), row))
         for name, curve in curves.items():
-            close(values[name][row], sum(a + b for a, b in pairwise(curve)) / 8, 1e-12, 1e-10)
+            area = sum(a + b for a, b in pairwise(curve)) / 8
+            close(values[name][row], area, 1e-12, 1e-10)
+
+        before = score(case, image, row)
         mean = image.mean((1, 2), keepdim=True)
         blended = score(case, image + heatmap * (mean - image), row)
-        close(values["confidence_drop"][row], score(case, image, row) - blended, 1e-12, 1e-9)
-        own = torch.tensor(
-            [[1 <= x < 5 and 1 <= y < 4 for x in range(W)] for y in range(H)]
-        ).flatten()
-        left = own.clone()
-        left[order[: round(int(own.sum()) / 2)]] = False
-        before, after = (
-            score(case, image, row),
-            score(case, image.masked_fill(left.view(H, W), 0), row),
-        )
+        close(values["confidence_drop"][row], before - blended, 1e-12, 1e-9)
+
+        object_pixels = torch.zeros(H, W, dtype=torch.bool)
+        object_pixels[1:4, 1:5] = True
+        removed = object_pixels.flatten()
+        removed[order[: round(int(object_pixels.sum()) / 2)]] = False
+        after = score(case, image.masked_fill(removed.view(H, W), 0), row)
         close(values["drop_outside_map"][row], (before - after) / abs(before), 1e-12, 1e-9)
-        sums = dict.fromkeys((*PLACES, "all"), 0.0)
-        for y in range(H):
-            for x in range(W):
-                own, same, other = (
-                    x0 <= x + 0.5 < x1 and y0 <= y + 0.5 < y1
-                    for x0, y0, x1, y1 in (OWN, SAME, OTHER)
-                )
-                for name, counts in zip(
-                    sums, (own, same and not own, (same or other) and not own, True), strict=True
-                ):
-                    sums[name] += float(heatmap[y, x]) * counts
-        close([values[name][row] for name in PLACES], [sums[name] / sums["all"] for name in PLACES])
+
+        sums = dict.fromkeys(PLACES, 0.0)
+        total = 0.0
+        for y, x in product(range(H), range(W)):
+            number = float(heatmap[y, x])
+            total += number
+            if is_inside(OWN, y, x):
+                sums["energy_pointing_game"] += number
+                continue
+            if is_inside(SAME, y, x):
+                sums["leakage_to_class"] += number
+            if is_inside(SAME, y, x) or is_inside(OTHER, y, x):
+                sums["leakage_to_others"] += number
+        for name in PLACES:
+            close(values[name][row], sums[name] / total)
+
+
+def is_inside(box, y, x):
+    x0, y0, x1, y1 = box
+    return x0 <= x + 0.5 < x1 and y0 <= y + 0.5 < y1
 
 
 def test_leakage_of_a_class_and_of_a_lone_object():
     case = BOXES
     trace = case.trace()
-    note = ab.Annotation(torch.tensor([0, 0, 1]), torch.tensor([OWN, SAME, OTHER]))
+    labels = torch.tensor([0, 0, 1])
+    boxes = torch.tensor([OWN, SAME, OTHER])
+    whole_class = ab.Annotation(labels, boxes)  # both objects of class 0 are explained
+    one_of_two = replace(whole_class, explained=0)
+    one_of_its_class = ab.Annotation(labels[::2], boxes[::2], explained=0)
+    only_object = ab.Annotation(labels[:1], boxes[:1], explained=0)
+    inputs = (trace[:1].images, *trace[:1].other_inputs)
     for annotation, expected in (
-        (note, ["one_object", "ok"]),  # of both objects of a class, others are of another
-        (replace(note, explained=0), ["ok", "ok"]),
-        (ab.Annotation(note.labels[::2], note.boxes[::2], explained=0), ["one_object", "ok"]),
-        (ab.Annotation(note.labels[:1], note.boxes[:1], explained=0), ["one_object", "one_object"]),
+        (whole_class, ["one_object", "ok"]),
+        (one_of_two, ["ok", "ok"]),
+        (one_of_its_class, ["one_object", "ok"]),
+        (only_object, ["one_object", "one_object"]),
     ):
-        batch = ab.Batch(
-            (trace[:1].images, *trace[:1].other_inputs), ("a",), torch.tensor([0]), (annotation,)
-        )
+        batch = ab.Batch(inputs, ("a",), torch.tensor([0]), (annotation,))
         table = ab.evaluate(case.model(), "features.3", [batch], [a_map], PLACES[1:])
         assert table.status.to_list() == expected
 
 
 @pytest.mark.parametrize("case", [BOXES, MASKS], ids=["boxes", "masks"])
 def test_object_correlation_is_that_with_the_map_at_the_largest_other_box(case):
-    model, images = case.model(), case.images()
-    small, large = (9.0, 5.0, 11.0, 7.0), SAME
-    note = ab.Annotation(torch.tensor([1, 1, 1]), torch.tensor([OWN, small, large]), explained=0)
-    batch = ab.Batch(
-        (images, case.places(model)), ("a", "b", "c"), torch.tensor([1] * 3), (note,) * 3
-    )
+    model = case.model()
+    images = case.images()
+    places = case.places(model)
+    small = (9.0, 5.0, 11.0, 7.0)
+    large = SAME
+    labels = torch.tensor([1, 1, 1])
+    note = ab.Annotation(labels, torch.tensor([OWN, small, large]), explained=0)
+    batch = ab.Batch((images, places), ("a", "b", "c"), labels, (note,) * 3)
+
     table = ab.evaluate(
         model, "features.3", [batch], ["hires_cam", "uniform"], ["object_correlation"]
     )
-    inside = torch.tensor(
-        [[3.6 <= 2 * x + 1 < 9 and 2 <= 2 * y + 1 < 6 for x in range(6)] for y in range(4)]
-    )
-    for row, (image, place) in enumerate(zip(images, case.places(model), strict=True)):
+
+    # The layer's positions, which are 2 x 2 pixels, with their centre in the large box.
+    inside = torch.zeros(4, 6, dtype=torch.bool)
+    for y, x in product(range(4), range(6)):
+        inside[y, x] = 3.6 <= 2 * x + 1 < 9 and 2 <= 2 * y + 1 < 6
+    for row, (image, place) in enumerate(zip(images, places, strict=True)):
         activations = model.module.features(image[None]).detach().requires_grad_()
         logits = model.module.head(activations)[0]
         if case.boxes:
-            overlaps = [overlap(each, large) for each in model.module(image[None])[0][0].tolist()]
-            at = [
-                torch.arange(24).view(4, 6) == each
-                for each in (int(place[0]), overlaps.index(max(overlaps)))
-            ]
+            overlaps = [overlap(box, large) for box in model.module(image[None])[0][0].tolist()]
+            positions = torch.arange(24).view(4, 6)
+            explained_region = positions == int(place[0])
+            other_region = positions == overlaps.index(max(overlaps))
         else:
-            of_class = inside & (logits.argmax(0) == 1)
-            at = [place > 0, of_class if of_class.any() else inside]
-        gradients = [
-            torch.autograd.grad(logits[1][each].sum(), activations, retain_graph=True)[0]
-            for each in at
-        ]
-        maps = [(each * activations).sum(1).detach().flatten() for each in gradients]
+            explained_region = place > 0
+            other_region = inside & (logits.argmax(0) == 1)
+            if not other_region.any():
+                other_region = inside
+        maps = []
+        for region in (explained_region, other_region):
+            region_score = logits[1][region].sum()
+            (gradient,) = torch.autograd.grad(region_score, activations, retain_graph=True)
+            maps.append((gradient * activations).sum(1).detach().flatten())
         expected = torch.corrcoef(torch.stack(maps))[0, 1]
         close(table[table.method == "hires_cam"].value.iloc[row], expected, 1e-9, 1e-9)
-    uniform = table[
-        (table.method == "uniform") & (table.status == "ok")
-    ].value  # a map that no object changes
+    # No object changes a uniform map.
+    uniform = table[(table.method == "uniform") & (table.status == "ok")].value
     close(torch.tensor(uniform.to_list()), torch.ones(len(uniform)))
     assert len(uniform)

@@ -1,4 +1,4 @@
-"""Perturbed images by hand, the confidence they leave, and ADCC and ARCC against their parts."""
+"""The perturbed images by hand, the confidence they leave, and ADCC and ARCC from their parts."""
 
 import math
 from dataclasses import replace
@@ -34,20 +34,15 @@ from tests.metrics.build import (
     tensor,
 )
 
-average_drop, average_gain, confidence_drop, increase_in_confidence, adcc, arcc, road_combined = (
-    functions(
-        "average_drop",
-        "average_gain",
-        "confidence_drop",
-        "increase_in_confidence",
-        "adcc",
-        "arcc",
-        "road_combined",
-    )
+average_drop, average_gain, increase_in_confidence = functions(
+    "average_drop", "average_gain", "increase_in_confidence"
 )
-IMAGE = torch.tensor(
-    [[[[1.0, 2.0], [3.0, 6.0]]] * 2 + [[[0.0, 0.0], [0.0, 4.0]]]]
-).double()  # (1, 3, 2, 2)
+confidence_drop, adcc, arcc, road_combined = functions(
+    "confidence_drop", "adcc", "arcc", "road_combined"
+)
+FIRST_CHANNELS = [[1.0, 2.0], [3.0, 6.0]]
+LAST_CHANNEL = [[0.0, 0.0], [0.0, 4.0]]
+IMAGE = tensor([FIRST_CHANNELS, FIRST_CHANNELS, LAST_CHANNEL])  # (1, 3, 2, 2)
 MAP = tensor([[1.0, 0.25], [0.0, 0.5]])
 
 
@@ -57,30 +52,26 @@ def test_soft_blends_each_pixel_with_its_channels_mean_or_zero():
     close(actual[0, 2], [[1.0, 0.25], [0.0, 2.5]])  # mean 1
     close(Filling("zero").blended(IMAGE, MAP), IMAGE * (1 - MAP[:, None]))
     colour = [-2.0, 0.5, 1.0]
-    close(
-        Filling(colour).blended(IMAGE, torch.ones(1, 2, 2).double()),
-        tensor(colour)[..., None, None],
-    )
+    everywhere = torch.ones(1, 2, 2).double()
+    close(Filling(colour).blended(IMAGE, everywhere), tensor(colour)[..., None, None])
 
 
 @pytest.mark.parametrize(
     ("heatmap", "fraction", "kept"),
-    [  # that share of the pixels, and at least one; the highest pixel is the first to go
+    [
+        # The fraction is the share of the pixels that are replaced, the highest first, but at
+        # least one is.
         (MAP, 0.0, [[0, 2], [3, 6]]),
         (MAP, 0.25, [[0, 2], [3, 6]]),
         (MAP, 0.5, [[0, 2], [3, 0]]),
         (MAP, 1.0, [[0, 0], [0, 0]]),
-        (
-            tensor([[0.5, 1.0], [1.0 - 1e-8, 1.0]]),
-            0.5,
-            [[1, 0], [0, 6]],
-        ),  # ties go to the first pixel after rounding
+        # Of pixels that are equal after rounding, the first is replaced first.
+        (tensor([[0.5, 1.0], [1.0 - 1e-8, 1.0]]), 0.5, [[1, 0], [0, 6]]),
     ],
 )
 def test_hard_replaces_a_share_of_the_pixels(heatmap, fraction, kept):
-    actual = Filling("zero").blended(
-        IMAGE, highlighted(Explanation(heatmap=heatmap), "hard", fraction)
-    )
+    mask = highlighted(Explanation(heatmap=heatmap), "hard", fraction)
+    actual = Filling("zero").blended(IMAGE, mask)
     close(actual[0, 0], kept)
 
 
@@ -88,12 +79,12 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 
 def gaussian(image):
-    """Of sigma 2 pixels, with repeated borders."""
+    """Blur by a Gaussian with sigma 2 pixels, with repeated borders."""
     return ndimage.gaussian_filter(image, (0, 2, 2), mode="nearest", radius=6)
 
 
-def of_rises_evaluation(image):
-    """Under the kernel of RISE's evaluation.py, with zeros outside."""
+def rise_blur(image):
+    """Blur by the kernel of RISE's evaluation.py, with zeros outside."""
     impulse = np.zeros((1, 11, 11))
     impulse[0, 5, 5] = 1
     return ndimage.convolve(image, ndimage.gaussian_filter(impulse, (0, 5, 5)), mode="constant")
@@ -101,14 +92,13 @@ def of_rises_evaluation(image):
 
 @pytest.mark.parametrize(
     ("filling", "blurred"),
-    [(Filling("blur", 0.1), gaussian), (Filling("rise"), of_rises_evaluation)],
+    [(Filling("blur", 0.1), gaussian), (Filling("rise"), rise_blur)],
 )
 def test_blurs_are_scipys(filling, blurred):
     images = torch.randn(2, 3, 20, 30, generator=torch.Generator().manual_seed(0)).double()
+    expected = np.stack([blurred(image) for image in images.numpy()])
     actual = filling.blended(images, torch.ones(2, 20, 30).double())
-    torch.testing.assert_close(
-        actual, torch.from_numpy(np.stack([*map(blurred, images.numpy())])), **EXACT
-    )
+    torch.testing.assert_close(actual, torch.from_numpy(expected), **EXACT)
 
 
 def test_confidence_is_the_softmax_in_float64_or_whether_the_class_is_predicted():
@@ -123,40 +113,44 @@ def test_confidence_is_the_softmax_in_float64_or_whether_the_class_is_predicted(
 @pytest.mark.parametrize("relative", [False, True])
 def test_confidence_drop_is_before_minus_after(trace, explanation, output, relative):
     actual = confidence_drop(explanation, fill="zero", output=output, relative=relative)
-    both = (trace.images, trace.images * (1 - explanation.heatmap[:, None]))
+    perturbed = trace.images * (1 - explanation.heatmap[:, None])
     for row in range(len(trace)):
-        before, after = (confidence_of(trace, row, images[row], output) for images in both)
+        before = confidence_of(trace, row, trace.images[row], output)
+        after = confidence_of(trace, row, perturbed[row], output)
         expected = (before - after) / abs(before) if relative else before - after
         assert float(actual[row]) == pytest.approx(expected, rel=1e-9)
 
 
 def test_drop_gain_and_increase_of_what_is_highlighted(trace, explanation):
     kept = trace.images * explanation.heatmap[:, None]
-    drop, gain, rises = (
-        metric(explanation) for metric in (average_drop, average_gain, increase_in_confidence)
-    )
+    drop = average_drop(explanation)
+    gain = average_gain(explanation)
+    rises = increase_in_confidence(explanation)
     for row in range(len(trace)):
-        p, seen = (confidence_of(trace, row, images[row]) for images in (trace.images, kept))
-        close(drop[row], max(0, 1 - seen / p))
-        close(gain[row], max(0, seen - p) / (1 - p))
-        assert float(rises[row]) == (seen > p)
-    assert set(rises.tolist()) == {0, 1}  # else the clipping isn't seen
-    assert not increase_in_confidence(
-        of_map(trace, torch.ones(6, 6))
-    ).any()  # of an image that stays as it is
+        before = confidence_of(trace, row, trace.images[row])
+        after = confidence_of(trace, row, kept[row])
+        close(drop[row], max(0, 1 - after / before))
+        close(gain[row], max(0, after - before) / (1 - before))
+        assert float(rises[row]) == (after > before)
+    assert set(rises.tolist()) == {0, 1}  # otherwise the clipping has no effect
+
+    all_highlighted = of_map(trace, torch.ones(6, 6))  # the image stays as it is
+    assert not increase_in_confidence(all_highlighted).any()
 
 
 def test_gain_keeps_its_digits_where_the_class_is_nearly_certain():
-    """By hand: p = 1 - 3e-20, p' = 1 - 1e-20, which float64 can't tell from 1: the gain is 2/3."""
-    logits, seen = (
-        torch.tensor([[0.0, math.log(rest)]], dtype=torch.float64) for rest in (3e-20, 1e-20)
-    )
+    """Check p = 1 - 3e-20 and p' = 1 - 1e-20, whose gain is 2/3.
+
+    float64 can't tell either from 1.
+    """
+    logits = tensor([0.0, math.log(3e-20)])
+    new_logits = tensor([0.0, math.log(1e-20)])
     trace = SimpleNamespace(logits=logits, targets=torch.zeros(1, dtype=torch.long))
     explanation = Explanation(trace=trace, heatmap=MAP, images=IMAGE)
     asking = metrics.get("average_gain").call(explanation)
     assert next(asking).count == 1
     with pytest.raises(StopIteration) as end:
-        asking.send(seen[:, None])
+        asking.send(new_logits[:, None])
     assert float(end.value.value) == pytest.approx(2 / 3, rel=1e-9)
 
 
@@ -171,10 +165,9 @@ def test_one_pass_over_what_is_kept_serves_three_metrics(trace, explanation):
 
 
 def test_of_another_output_logit_is_the_score_and_probability_stays(trace, explain):
-    """A trace of margins: S is a margin, and probabilities are still those of the logits."""
-    margins = ab.cut(trace.cut_model.model, trace.layer, output="margin").trace(
-        trace.images, trace.targets
-    )
+    """Check a trace of margins: S is a margin, and probabilities are still those of the logits."""
+    cut_model = ab.cut(trace.cut_model.model, trace.layer, output="margin")
+    margins = cut_model.trace(trace.images, trace.targets)
     explanation = explain(margins)
     blank = trace.images * (1 - explanation.heatmap[:, None])
     S = margins.forward(blank).gather(1, trace.targets[:, None])[:, 0]
@@ -182,17 +175,17 @@ def test_of_another_output_logit_is_the_score_and_probability_stays(trace, expla
     torch.testing.assert_close(actual, margins.scores - S, **EXACT)
 
     def metric(_):
-        return (
-            yield PerturbedImages(
-                "blank", 1, lambda rows, copies: blank[rows, None], scoring(margins, "logit")
-            )
+        request = PerturbedImages(
+            "blank", 1, lambda rows, copies: blank[rows, None], scoring(margins, "logit")
         )
+        return (yield request)
 
     torch.testing.assert_close(plugins.of("metric", metric)(explanation)[:, 0], S, **EXACT)
-    p = probabilities(trace.logits, trace.targets) - probabilities(
-        trace.forward(blank), trace.targets
-    )
-    torch.testing.assert_close(confidence_drop(explanation, fill="zero"), p, **EXACT)
+
+    before = probabilities(trace.logits, trace.targets)
+    after = probabilities(trace.forward(blank), trace.targets)
+    actual = confidence_drop(explanation, fill="zero")
+    torch.testing.assert_close(actual, before - after, **EXACT)
 
 
 def grad_cam(trace: ab.Trace) -> torch.Tensor:
@@ -216,39 +209,42 @@ BOTH = [metrics.get("adcc"), metrics.get("arcc")]
     "name", ["random", "shuffled_channels", "smooth_grad", "smoothed_xgrad_cam"]
 )
 def test_coherency_compares_a_method_with_itself_and_not_two_draws(trace, name, monkeypatch):
-    """Rounding of what a map keeps moves its coherency by rounding; seeded by the pixels' bits,
-    random's by 0.3.
+    """Check that a rounding error of the kept images moves the coherency only by rounding.
+
+    If draws were seeded by the pixels' bits, the coherency of `random` would move by 0.3.
     """
-    explanation = Explanation.of(trace, methods.get(name)(trace), method=methods.get(name))
+    explanation = explained(trace, methods.get(name))
     before = adcc(explanation)["coherency"]
-    kept = perturbation.kept_images
-    monkeypatch.setattr(
-        perturbation, "kept_images", lambda *arguments: kept(*arguments) * (1 + 1e-7)
-    )
+    kept_images = perturbation.kept_images
+
+    def nearly_kept_images(*arguments):
+        return kept_images(*arguments) * (1 + 1e-7)
+
+    monkeypatch.setattr(perturbation, "kept_images", nearly_kept_images)
     close(adcc(replace(explanation))["coherency"], before, atol=1e-5)
 
 
 def test_arcc_is_the_harmonic_mean_of_its_parts(trace):
     explanation = explained(trace, grad_cam)
-    actual, parts, road = (
-        arcc(explanation),
-        adcc(explanation),
-        road_combined(explanation, (0.2, 0.4, 0.6, 0.8)),
-    )
+    actual = arcc(explanation)
+    parts = adcc(explanation)
+    road = road_combined(explanation, (0.2, 0.4, 0.6, 0.8))
     assert (road > 0).any()
     assert (road < 0).any()
     for row in range(len(trace)):
-        of_row = [
-            parts["coherency"][row],
-            1 - parts["complexity"][row],
-            max(0, min(1, 2 * road[row])),
-        ]
-        close(actual[row], 3 / sum(1 / part for part in of_row) if of_row[2] > 0 else 0)
+        coherency = parts["coherency"][row]
+        simplicity = 1 - parts["complexity"][row]
+        clipped_road = max(0, min(1, 2 * road[row]))
+        expected = 0
+        if clipped_road > 0:
+            expected = 3 / (1 / coherency + 1 / simplicity + 1 / clipped_road)
+        close(actual[row], expected)
 
 
 def test_beside_adcc_an_image_is_explained_again_once(trace):
-    """Of two explanations of the same map the 8 copies of ROAD are classified once, and each is
-    explained again.
+    """Check two explanations of the same map.
+
+    The 8 copies of ROAD are classified once, and each explanation is computed again once.
     """
     calls: list[int] = []
 
@@ -257,7 +253,7 @@ def test_beside_adcc_an_image_is_explained_again_once(trace):
         return grad_cam(trace)
 
     expected = [measure(metric, explained(trace, grad_cam), True) for metric in BOTH]
-    trace = replace(trace)  # which keeps no scores of copies
+    trace = replace(trace)  # a new trace, which keeps no scores of copies
     explanations = [(replace(explained(trace, grad_cam), method=counted), True) for _ in range(2)]
     before = trace.passes.trunk_forward
     for measured in measure_all(BOTH, explanations):

@@ -1,5 +1,6 @@
-"""Properties of every metric that conf/metric names, over drawn maps: bounds, order, scale,
-statuses, direction.
+"""The properties of every metric that conf/metric names, over drawn maps.
+
+The properties are bounds, independence of order and scale, statuses, and direction.
 """
 
 import math
@@ -24,8 +25,10 @@ from axiom_bench.evaluation.whole_set import aggregate
 from axiom_bench.explanation.explanation import Explanation, Map
 from axiom_bench.testing import exact_map, metric_checks
 
-SIDE, CLASSES, CHANNELS = 12, 5, 6
-# Fewer passes, and less than the object.
+SIDE = 12
+CLASSES = 5
+CHANNELS = 6
+# Parameters for fewer passes, and for fewer pixels than the object has.
 LIGHT = {
     "steps": 6,
     "samples": 2,
@@ -42,53 +45,44 @@ OF_MAPS = [name for name in metrics.names() if metrics.get(name).spec.of == "met
 
 @cache
 def light(name: str, **changed: object) -> Plugin:
-    """A metric with LIGHT parameters, where it has such, and changed ones."""
+    """Return a metric with the LIGHT parameters that it has, and with changed ones."""
     metric = metrics.get(name)
-    params = {
-        **metric.params,
-        **{key: value for key, value in LIGHT.items() if key in metric.params},
-        **changed,
-    }
-    return plugins.with_params("metric", name, params)
+    lighter = {key: value for key, value in LIGHT.items() if key in metric.params}
+    return plugins.with_params("metric", name, metric.params | lighter | changed)
 
 
 def of_images(
     metric: Plugin, explanation: Explanation
 ) -> Mapping[str, tuple[Tensor, tuple[str, ...]]]:
-    """Its values and their statuses, without curves."""
+    """Return a metric's values and their statuses, without curves."""
     curves = metric.spec.curves
-    actual = measure(metric, explanation, True)
-    return {
-        name: (values.reshape(len(explanation)), why)
-        for name, (values, why) in actual.items()
-        if name not in curves
-    }
+    values_and_statuses = {}
+    for name, (values, statuses) in measure(metric, explanation, True).items():
+        if name not in curves:
+            values_and_statuses[name] = (values.reshape(len(explanation)), statuses)
+    return values_and_statuses
 
 
 def of_one_image(
     metric: Plugin, explanation: Explanation
 ) -> Mapping[str, tuple[Tensor, tuple[str, ...]]]:
-    """The values of one image, and those of the data set of that image alone."""
-    values = of_images(metric, explanation)
+    """Return the values of one image, and those of the data set of only that image."""
+    values = dict(of_images(metric, explanation))
     if metric.spec.aggregate is None:
         return values
-    curves = {
-        name: points.numpy()
-        for name, (points, _) in measure(metric, explanation, True).items()
-        if points.ndim == 2
-    }
-    return {
-        **values,
-        **{
-            name: (torch.tensor([value]), (OK,))
-            for name, value in aggregate(metric)(curves).items()
-        },
-    }
+    curves = {}
+    for name, (points, _) in measure(metric, explanation, True).items():
+        if points.ndim == 2:
+            curves[name] = points.numpy()
+    for name, value in aggregate(metric)(curves).items():
+        values[name] = (torch.tensor([value]), (OK,))
+    return values
 
 
 def depends_on_no_scale(metric: Plugin) -> bool:
-    """Return whether a map times a factor has the same values: not of the axioms, nor of what its
-    YAML exempts.
+    """Return whether a map times a factor has the same values.
+
+    It hasn't for metrics of the axioms, and for those that their YAML exempts.
     """
     is_exempt = metric_checks.ignores_the_maps_scale.__name__ in metric.spec.exempt
     return not is_exempt and metric_checks.SCORE_SCALE not in plugins.needs_of(metric)
@@ -96,22 +90,24 @@ def depends_on_no_scale(metric: Plugin) -> bool:
 
 @st.composite
 def methods(draw: st.DrawFn) -> Callable[[ab.Trace], Tensor | Map]:
-    """Few levels of both signs, many of them 0: weights on gradients or activations, or a map of 3
-    x 2 pixels.
+    """Draw a method: weights on gradients or activations, or a map of 3 x 2 pixels.
+
+    The numbers have few levels of both signs, and many of them are 0.
     """
-    levels = st.lists(
-        st.sampled_from([-2.0, -1.0, 0.0, 0.0, 0.5, 1.0]), min_size=CHANNELS, max_size=CHANNELS
-    )
-    drawn, kind = (
-        torch.tensor(draw(levels), dtype=torch.float64),
-        draw(st.sampled_from(["g", "F", "map"])),
-    )
-    if kind == "map":
-        return lambda trace: Map(drawn.view(3, 2).expand(len(trace), 3, 2))
-    weights = drawn[:, None, None]
-    return lambda trace: (
-        weights * (trace.gradients if kind == "g" else torch.ones_like(trace.activations))
-    )
+    level = st.sampled_from([-2.0, -1.0, 0.0, 0.0, 0.5, 1.0])
+    levels = draw(st.lists(level, min_size=CHANNELS, max_size=CHANNELS))
+    kind = draw(st.sampled_from(["gradients", "activations", "map"]))
+    numbers = torch.tensor(levels, dtype=torch.float64)
+    weights = numbers[:, None, None]
+
+    def method(trace: ab.Trace) -> Tensor | Map:
+        if kind == "map":
+            return Map(numbers.view(3, 2).expand(len(trace), 3, 2))
+        if kind == "gradients":
+            return weights * trace.gradients
+        return weights * torch.ones_like(trace.activations)
+
+    return method
 
 
 def times(factor: float, answer: Tensor | Map) -> Tensor | Map:
@@ -124,20 +120,15 @@ def annotated(trace: ab.Trace, method: Callable, notes: tuple[ab.Annotation, ...
 
 
 def notes_of(trace: ab.Trace) -> tuple[ab.Annotation, ...]:
-    """For each row an object of its class, an object of the next class, and a third object without
-    a mask.
-    """
+    """Annotate three objects for each row: of its class, of the next class, and without a mask."""
     boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0], [4.5, 1.2, 12.0, 4.0]])
     mask = torch.full((SIDE, SIDE), -1)
-    mask[3:11, 2:9] = 0  # plus the class
-    return tuple(
-        ab.Annotation(
-            torch.stack([target, (target + 1) % CLASSES, target]),
-            boxes,
-            mask.where(mask < 0, target),
-        )
-        for target in trace.targets
-    )
+    mask[3:11, 2:9] = 0  # replaced by the row's class below
+    annotations = []
+    for target in trace.targets:
+        labels = torch.stack([target, (target + 1) % CLASSES, target])
+        annotations.append(ab.Annotation(labels, boxes, mask.where(mask < 0, target)))
+    return tuple(annotations)
 
 
 @pytest.mark.parametrize("name", OF_MAPS)
@@ -150,30 +141,39 @@ def notes_of(trace: ab.Trace) -> tuple[ab.Annotation, ...]:
 def test_values_have_bounds_and_change_with_neither_order_nor_unit(
     name, method, order, factor, trace
 ):
-    """Within their unit's bounds; the same in a batch of another order, and for a map times a
-    positive factor.
+    """Check that values lie within their unit's bounds.
+
+    They are the same in a batch of another order, and for a map times a positive factor.
     """
-    metric, notes = light(name), notes_of(trace)
+    metric = light(name)
+    notes = notes_of(trace)
     before = of_images(metric, annotated(trace, method, notes))
+
     parts = [trace.interventions[row] for row in order]
     shuffled = trace.cut_model.trace(trace.images[order], trace.targets[order], interventions=parts)
-    reordered = of_images(metric, annotated(shuffled, method, tuple(notes[row] for row in order)))
+    shuffled_notes = tuple(notes[row] for row in order)
+    reordered = of_images(metric, annotated(shuffled, method, shuffled_notes))
+
+    def scaled_method(trace):
+        return times(factor, method(trace))
+
     scaled = before
     if depends_on_no_scale(metric):
-        scaled = of_images(
-            metric, annotated(trace, lambda trace: times(factor, method(trace)), notes)
-        )
-    for value, (actual, why) in before.items():
+        scaled = of_images(metric, annotated(trace, scaled_method, notes))
+
+    for value, (actual, statuses) in before.items():
         metric_checks.assert_within_bounds(metric, value, actual)
-        torch.testing.assert_close(reordered[value][0], actual[order], **NEAR)
-        assert reordered[value][1] == tuple(why[row] for row in order)
-        torch.testing.assert_close(scaled[value][0], actual, **NEAR)
-        assert scaled[value][1] == why
+        reordered_values, reordered_statuses = reordered[value]
+        torch.testing.assert_close(reordered_values, actual[order], **NEAR)
+        assert reordered_statuses == tuple(statuses[row] for row in order)
+        scaled_values, scaled_statuses = scaled[value]
+        torch.testing.assert_close(scaled_values, actual, **NEAR)
+        assert scaled_statuses == statuses
 
 
 @st.composite
 def spoilt(draw: st.DrawFn) -> Callable[[Explanation], Explanation]:
-    """A change of an explanation that spoils each row in a drawn way."""
+    """Draw a change of an explanation that spoils each row in some way."""
     kinds = draw(st.lists(st.sampled_from(list(SPOILS)), min_size=4, max_size=4))
 
     def spoil(explanation: Explanation) -> Explanation:
@@ -185,20 +185,19 @@ def spoilt(draw: st.DrawFn) -> Callable[[Explanation], Explanation]:
 
 
 def _with(explanation: Explanation, row: int, number: float) -> Explanation:
-    def put(maps: Tensor) -> Tensor:
-        return maps.index_fill(0, torch.tensor([row]), number)
-
-    keys = [
-        key
-        for key in ("contributions", "raw_map", "heatmap")
-        if getattr(explanation, key) is not None
-    ]
-    return replace(explanation, **{key: put(getattr(explanation, key)) for key in keys})
+    fields = {}
+    for key in ("contributions", "raw_map", "heatmap"):
+        maps = getattr(explanation, key)
+        if maps is not None:
+            fields[key] = maps.index_fill(0, torch.tensor([row]), number)
+    return replace(explanation, **fields)
 
 
 def _without_objects(explanation: Explanation, row: int) -> Explanation:
-    boxes, others = list(explanation.boxes), list(explanation.others)
-    boxes[row], others[row] = torch.zeros(0, 4), ab.Annotation.none()
+    boxes = list(explanation.boxes)
+    boxes[row] = torch.zeros(0, 4)
+    others = list(explanation.others)
+    others[row] = ab.Annotation.none()
     masks = explanation.masks.index_fill(0, torch.tensor([row]), False)
     return replace(explanation, boxes=tuple(boxes), others=tuple(others), masks=masks)
 
@@ -218,21 +217,20 @@ SPOILS = {
 @given(method=methods(), spoil=spoilt())
 def test_every_image_has_a_value_or_a_named_status(name, method, spoil, trace):
     metric = light(name)
-    statuses = {
-        *(need.status for need in (*ALWAYS, *PRECONDITIONS.values())),
-        metric.spec.undefined,
-    }
-    for actual, why in of_images(metric, spoil(annotated(trace, method, notes_of(trace)))).values():
-        for number, status in zip(actual.tolist(), why, strict=True):
-            assert (
-                math.isfinite(number)
-                if status == OK
-                else (math.isnan(number) and status in statuses)
-            )
+    known_statuses = {need.status for need in (*ALWAYS, *PRECONDITIONS.values())}
+    known_statuses.add(metric.spec.undefined)
+    explanation = spoil(annotated(trace, method, notes_of(trace)))
+    for values, statuses in of_images(metric, explanation).values():
+        for number, status in zip(values.tolist(), statuses, strict=True):
+            if status == OK:
+                assert math.isfinite(number)
+            else:
+                assert math.isnan(number)
+                assert status in known_statuses
 
 
 def unmoved(trace: ab.Trace) -> Map:
-    """A map that no image changes."""
+    """Return a map that no image changes."""
     return Map(torch.eye(exact_map.SIDE, dtype=torch.float64).expand(len(trace), -1, -1))
 
 
@@ -244,8 +242,8 @@ def test_a_map_that_no_image_changes_is_the_most_stable(name):
     assert exact_map.is_better(exact_map.gains(light(name), unmoved, exact_map.exact_weights))
 
 
-# Parameters at which a metric that prefers the exact map by nothing at its defaults, or by little,
-# prefers it.
+# The parameters at which a metric prefers the exact map. At its defaults, the metric prefers the
+# exact map by little or nothing.
 OTHER_PARAMETERS = {
     "effective_complexity": {"fill": "zero"},
     "f_fidelity": {"output": "probability"},
@@ -257,31 +255,23 @@ OTHER_PARAMETERS = {
 @pytest.mark.parametrize(("name", "params"), OTHER_PARAMETERS.items())
 def test_an_exact_map_is_better_at_other_parameters(name, params):
     metric = plugins.with_params("metric", name, {**metrics.get(name).params, **params})
-    assert exact_map.is_better(
-        exact_map.gains(metric, exact_map.exact_weights, exact_map.wrong_weights)
-    )
+    gains = exact_map.gains(metric, exact_map.exact_weights, exact_map.wrong_weights)
+    assert exact_map.is_better(gains)
 
 
 def test_energies_are_the_same_on_any_number_of_threads():
-    heatmap = torch.rand(
-        2, 224, 224, generator=torch.Generator().manual_seed(6), dtype=torch.float64
-    )
-    explanation = {
-        "heatmap": heatmap,
-        "boxes": (torch.tensor([[9.0, 9, 200, 180]]),) * 2,
-        "masks": heatmap < 0.9,
-    }
-    before, energies = torch.get_num_threads(), []
+    generator = torch.Generator().manual_seed(6)
+    heatmap = torch.rand(2, 224, 224, generator=generator, dtype=torch.float64)
+    boxes = (torch.tensor([[9.0, 9, 200, 180]]),) * 2
+    threads_before = torch.get_num_threads()
+    energies = []
+    accuracies = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        values = Explanation(**explanation)
-        energies.append(
-            [
-                metrics.get("energy_pointing_game")(values),
-                metrics.get("mass_accuracy")(values)["mass_accuracy"],
-            ]
-        )
+        explanation = Explanation(heatmap=heatmap, boxes=boxes, masks=heatmap < 0.9)
+        energies.append(metrics.get("energy_pointing_game")(explanation))
+        accuracies.append(metrics.get("mass_accuracy")(explanation)["mass_accuracy"])
         assert torch.get_num_threads() == threads
-    torch.set_num_threads(before)
-    for first, second in zip(*energies, strict=True):
-        assert torch.equal(first, second)
+    torch.set_num_threads(threads_before)
+    assert torch.equal(*energies)
+    assert torch.equal(*accuracies)

@@ -1,7 +1,8 @@
-"""Protocols against their authors' definitions, written out in float64 from the published code, on
-the embedded network and scenes. Each test makes the authors' maps by itself, from activations and
-gradients, in the authors' order of ReLU, scaling and enlarging. docs/protocols.md has the largest
-differences; parameters are those of conf/protocol/.
+"""Protocols against their authors' definitions, on the embedded network and scenes.
+
+The definitions are written in float64 from the published code. Each test computes the authors' maps
+by itself from activations and gradients, in the authors' order of ReLU, scaling and enlarging.
+docs/protocols.md lists the largest differences. The parameters are those of conf/protocol/.
 """
 
 from dataclasses import dataclass, replace
@@ -31,23 +32,25 @@ SIDES = (56, 64)  # of images that are cut so that RISE's 224 steps have a whole
 
 @dataclass
 class Measured:
-    """A protocol's values of some scenes, {name: (B,) or a curve}, and what they were computed of.
-
-    method: the name of the formula in `raw_of` that makes the authors' map.
-    """
+    """The values of a protocol on some scenes, with the explanation that they belong to."""
 
     config: dict
+    """The job's settings."""
     explanation: Explanation
+    """The explanation of the scenes."""
     metrics: tuple
+    """The protocol's metrics."""
     values: dict[str, np.ndarray]
+    """The values by name: (B,), or a curve."""
     method: str
+    """The name of the formula in `raw_of` that computes the authors' map."""
 
     def params(self, metric):
         return self.config["metric"][metric]["params"]
 
     @property
     def raw(self):
-        """The signed map that the authors' formula makes of the trace: (B, h, w)."""
+        """The signed map (B, h, w) that the authors' formula computes from the trace."""
         return raw_of(self.explanation.trace, self.method)
 
     @property
@@ -55,32 +58,34 @@ class Measured:
         return self.explanation.images.numpy()
 
     def probabilities(self, images):
-        """Of the explained class: (B, 3, H', W') -> (B,)."""
-        logits = self.explanation.trace.forward(
-            torch.from_numpy(np.ascontiguousarray(images))
-        ).numpy()
+        """Return the probabilities (B,) of the explained class in images (B, 3, H', W')."""
+        trace = self.explanation.trace
+        logits = trace.forward(torch.from_numpy(np.ascontiguousarray(images))).numpy()
         exponentials = np.exp(logits - logits.max(1, keepdims=True))
-        return (exponentials / exponentials.sum(1, keepdims=True))[
-            range(len(images)), self.explanation.trace.targets
-        ]
+        probabilities = exponentials / exponentials.sum(1, keepdims=True)
+        return probabilities[range(len(images)), trace.targets]
 
 
 def raw_of(trace, method):
-    """Grad-CAM's, Grad-CAM++'s or XGrad-CAM's weighted sum of activations, from their papers: (B,
-    h, w).
-    """
-    F, g = trace.activations, trace.gradients
+    """Return the method's weighted sum of activations (B, h, w), from the method's paper."""
+    F = trace.activations
+    g = trace.gradients
     sums = F.sum((2, 3))
-    weights = {
-        "grad_cam": lambda: g.mean((2, 3)),
-        "grad_cam_pp": lambda: (alphas(g, sums) * g.clamp(min=0)).sum((2, 3)),
-        "xgrad_cam": lambda: (g * F).sum((2, 3)) / sums.where(sums != 0, 1),
-    }
-    return (weights[method]()[..., None, None] * F).sum(1)
+    if method == "grad_cam":
+        weights = g.mean((2, 3))
+    elif method == "grad_cam_pp":
+        weights = (alphas(g, sums) * g.clamp(min=0)).sum((2, 3))
+    else:
+        assert method == "xgrad_cam"
+        weights = (g * F).sum((2, 3)) / sums.where(sums != 0, 1)
+    return (weights[..., None, None] * F).sum(1)
 
 
 def alphas(g, sums):
-    """Grad-CAM++'s, with the exponential's factor left out, which is the same for all channels."""
+    """Return Grad-CAM++'s alphas without the exponential's factor.
+
+    The factor is the same for all channels.
+    """
     below = 2 * g**2 + g**3 * sums[..., None, None]
     return torch.where(below == 0, 0, g**2 / below.where(below != 0, 1))
 
@@ -90,9 +95,8 @@ def relu(maps):
 
 
 def enlarged(maps, run, mode="bilinear"):
-    return torch.nn.functional.interpolate(
-        maps[:, None], run.explanation.images.shape[2:], mode=mode
-    )[:, 0]
+    size = run.explanation.images.shape[2:]
+    return torch.nn.functional.interpolate(maps[:, None], size, mode=mode)[:, 0]
 
 
 def by_maximum(maps):
@@ -104,10 +108,10 @@ def by_range(maps):
 
 
 def ranked(maps):
-    """Ranks of the map's pixels in the place of its values: no two are equal.
+    """Replace the map's values by their ranks, of which no two are equal.
 
-    Two ways to the same map differ in the last bit, and so would the order of pixels that are equal
-    but for that.
+    Two ways to compute the same map differ in the last bit. Without ranks, so would the order of
+    pixels that are equal except for that bit.
     """
     pixels = (by_maximum(maps) * 1e9).round().flatten(1)
     ranks = pixels.argsort(stable=True, dim=1).argsort(1).double() / (pixels.shape[1] - 1)
@@ -124,34 +128,40 @@ def as_it_is(explanation):
 
 @cache
 def measured(name, method="xgrad_cam", model="scenes_vgg", change=as_it_is, *overrides):
-    """overrides: of the protocol, where a draw is left out."""
+    """Run a protocol with one method on some scenes, and apply `change` to the explanation.
+
+    The overrides are settings that differ from the protocol's, such as a draw that is left out.
+    """
     line = [f"protocol={name}", f"model={model}", "data.size=6", "method=[xgrad_cam]", *overrides]
     with composed(line) as composition:
         config = composition.plain_job()
     job = Job.of(Settings.of(config))
     batch = next(iter(rows(job, job.shards[0])))
-    images = (
-        batch.images.double()[..., : SIDES[0], : SIDES[1]]
-        if name == "rise2018"
-        else batch.images.double()
-    )
+    images = batch.images.double()
+    annotated_batch = batch
+    if name == "rise2018":
+        images = images[..., : SIDES[0], : SIDES[1]]
+        annotated_batch = None
     trace = ab.cut(job.model.module.double(), job.model.layer).trace(images, batch.targets)
     function = ab.methods.get(method)
-    notes = None if name == "rise2018" else batch
-    explanation = change(
-        Explanation.of(trace, function(trace), notes, function, config["normalise"])
+    explanation = Explanation.of(
+        trace, function(trace), annotated_batch, function, config["normalise"]
     )
+    explanation = change(explanation)
     values = {}
     for metric in job.metrics:
-        answer = measure(metric, explanation, True)
-        values |= {
-            key: np.asarray(getattr(each, "points", each)) for key, (each, _) in answer.items()
-        }
+        for key, (answer, _) in measure(metric, explanation, True).items():
+            values[key] = np.asarray(getattr(answer, "points", answer))
     return Measured(config, explanation, job.metrics, values, method)
 
 
+def relative_drop(before, after):
+    """Return the share of the probability that is lost, or 0 if it rises."""
+    return np.maximum(before - after, 0) / before
+
+
 def differ(ours, theirs):
-    """The largest difference, which `pytest -rP` shows; both have values."""
+    """Return the largest difference, which `pytest -rP` prints, and check that it is finite."""
     assert np.isfinite(theirs).all()
     largest = np.abs(np.asarray(ours, float) - theirs).max()
     print(f"{largest:.2g}")
@@ -164,55 +174,52 @@ def test_gradcam2017_is_the_papers_text():
     ious = []
     for heatmap, boxes in zip(maps, run.explanation.boxes, strict=True):
         box, _ = labelled(heatmap > 0.15 * heatmap.max(), 8)
-        ious.append(max(overlap(box, true.tolist()) for true in boxes))
+        ious.append(max(overlap(box, true_box.tolist()) for true_box in boxes))
+    ious = np.array(ious)
     order = np.argsort(-run.explanation.trace.logits.numpy(), axis=1)
     targets = run.explanation.trace.targets.numpy()
-    assert differ(run.values["box_iou"], np.array(ious)) < ROUNDING
+
+    assert differ(run.values["box_iou"], ious) < ROUNDING
     for name, count in (("top1_loc", 1), ("top5_loc", 5)):
-        right = [target in guesses[:count] for target, guesses in zip(targets, order, strict=True)]
-        assert differ(run.values[name], np.logical_and(right, np.array(ious) >= 0.5)) == 0
-    assert set(run.values["top1_loc"]) == {0, 1}  # else the comparison says little
+        is_predicted = (order[:, :count] == targets[:, None]).any(1)
+        assert differ(run.values[name], is_predicted & (ious >= 0.5)) == 0
+    assert set(run.values["top1_loc"]) == {0, 1}  # otherwise the comparison says little
 
 
 def test_gradcampp2018_is_the_papers_formula():
     run = measured("gradcampp2018", "grad_cam_pp")
     maps = enlarged(by_maximum(relu(run.raw)), run).numpy()  # the code scales at the layer
-    before, after = run.probabilities(run.images), run.probabilities(run.images * maps[:, None])
-    assert differ(run.values["average_drop"], np.maximum(before - after, 0) / before) < ROUNDING
+    before = run.probabilities(run.images)
+    after = run.probabilities(run.images * maps[:, None])
+    assert differ(run.values["average_drop"], relative_drop(before, after)) < ROUNDING
     assert differ(run.values["increase_in_confidence"], after > before) == 0
     other = measured("gradcampp2018", "grad_cam_pp", "scenes_vgg", as_it_is, "normalise=maximum")
     assert 1e-3 < differ(other.values["average_drop"], run.values["average_drop"]) < 0.1
 
 
 def test_scorecam2020_keeps_half_of_the_pixels():
-    """As the paper says; and the code's energy_point_game with all boxes."""
+    """Check the drop as the paper defines it, and the code's energy_point_game with all boxes."""
     run = measured("scorecam2020", "xgrad_cam", "scenes_vgg", without_ties)
     maps = ranked(by_range(enlarged(relu(run.raw), run))).numpy()
-    kept = run.images * (maps > np.median(maps, (1, 2), keepdims=True))[:, None]
-    before, after = run.probabilities(run.images), run.probabilities(kept)
-    assert (
-        differ(run.values["average_drop_of_half"], np.maximum(before - after, 0) / before)
-        < ROUNDING
-    )
+    is_kept = maps > np.median(maps, (1, 2), keepdims=True)
+    before = run.probabilities(run.images)
+    after = run.probabilities(run.images * is_kept[:, None])
+    assert differ(run.values["average_drop_of_half"], relative_drop(before, after)) < ROUNDING
     assert differ(run.values["increase_of_half"], after > before) == 0
     assert differ(run.values["energy_pointing_game"], energies(run, maps)) < ROUNDING
+
     cam = measured("scorecam2020")
-    assert (
-        differ(
-            cam.values["energy_pointing_game"], energies(cam, enlarged(relu(cam.raw), cam).numpy())
-        )
-        < ROUNDING
-    )
-    # The code's ReLU is behind the enlarging, which is the same for maps that are nowhere negative,
-    # as Score-CAM's.
-    found = differ(
-        cam.values["energy_pointing_game"], energies(cam, relu(enlarged(cam.raw, cam)).numpy())
-    )
-    assert 0 < found < 0.1
+    ours = cam.values["energy_pointing_game"]
+    relu_first = enlarged(relu(cam.raw), cam).numpy()
+    assert differ(ours, energies(cam, relu_first)) < ROUNDING
+    # The code applies the ReLU after the enlarging. This makes no difference for maps that are
+    # nowhere negative, such as Score-CAM's.
+    relu_last = relu(enlarged(cam.raw, cam)).numpy()
+    assert 0 < differ(ours, energies(cam, relu_last)) < 0.1
 
 
 def energies(run, maps):
-    """The share of a map that is inside of the boxes."""
+    """Return the share of each map that is inside of the boxes."""
     shares = []
     for heatmap, boxes in zip(maps, run.explanation.boxes, strict=True):
         inside = np.zeros(heatmap.shape, bool)
@@ -223,21 +230,22 @@ def energies(run, maps):
 
 
 def causal_metric(run, maps, mode):
-    """RISE's CausalMetric: flipped argsort, as many pixels a step as 224 steps need."""
+    """Compute RISE's CausalMetric: a flipped argsort, and 224 steps of equal numbers of pixels."""
     pixels = SIDES[0] * SIDES[1]
-    impulse = np.zeros((11, 11))
-    impulse[5, 5] = 1
-    kernel = ndimage.gaussian_filter(impulse, 5)
-    blurred = np.stack(
-        [
-            [ndimage.convolve(channel, kernel, mode="constant") for channel in image]
-            for image in run.images
-        ]
-    )
-    start, finish = (run.images, 0 * run.images) if mode == "del" else (blurred, run.images)
-    start, finish = start.reshape(-1, 3, pixels).copy(), finish.reshape(-1, 3, pixels)
+    if mode == "del":
+        start = run.images
+        finish = 0 * run.images
+    else:
+        impulse = np.zeros((11, 11))
+        impulse[5, 5] = 1
+        kernel = ndimage.gaussian_filter(impulse, 5)
+        start = ndimage.convolve(run.images, kernel[None, None], mode="constant")
+        finish = run.images
+    start = start.reshape(-1, 3, pixels).copy()
+    finish = finish.reshape(-1, 3, pixels)
     order = np.flip(np.argsort(maps.numpy().reshape(-1, pixels), axis=1), axis=1)
-    step, scores = pixels // 224, []
+    step = pixels // 224
+    scores = []
     for i in range(225):
         scores.append(run.probabilities(start.reshape(run.images.shape)))
         for row, places in enumerate(order[:, step * i : step * (i + 1)]):
@@ -252,115 +260,120 @@ def test_rise2018_is_causal_metric_where_no_pixels_are_equal():
     for name, mode in MODES:
         assert differ(run.values[name], causal_metric(run, ranked(maps), mode)) < ROUNDING
     cam = measured("rise2018", "xgrad_cam", "scenes_resnet", as_it_is, FEW)
-    found = [differ(cam.values[name], causal_metric(cam, maps, mode)) for name, mode in MODES]
-    assert 0 < max(found) < 0.05  # by the order of pixels that ReLU makes 0
+    differences = [differ(cam.values[name], causal_metric(cam, maps, mode)) for name, mode in MODES]
+    assert 0 < max(differences) < 0.05  # from the order of pixels that ReLU makes 0
 
 
-def coherency_of(maps, again):
-    """Pearson's correlation of two maps, moved to [0, 1]."""
-    correlations = [
-        stats.pearsonr(a.ravel(), b.ravel())[0] for a, b in zip(maps, again, strict=True)
-    ]
+def coherency_of(maps, other_maps):
+    """Return Pearson's correlation of two maps, moved to [0, 1]."""
+    correlations = []
+    for first, second in zip(maps, other_maps, strict=True):
+        correlations.append(stats.pearsonr(first.ravel(), second.ravel())[0])
     return (np.array(correlations) + 1) / 2
 
 
 def raw_of_kept(run, maps):
-    """The raw map of image x map."""
+    """Return the raw map of image x map."""
     trace = run.explanation.trace
-    return raw_of(
-        trace.again(images=torch.from_numpy(run.images * maps[:, None]), targets=trace.targets),
-        run.method,
-    )
+    images = torch.from_numpy(run.images * maps[:, None])
+    return raw_of(trace.again(images=images, targets=trace.targets), run.method)
 
 
 def test_adcc2021_is_the_authors_code():
-    """torch-cam scales a map by its range in the layer's size, and the code enlarges it."""
+    """Check the values for maps that are scaled at the layer's size and enlarged then.
+
+    torch-cam scales a map by its range, and the authors' code enlarges it.
+    """
     run = measured("adcc2021")
     maps = enlarged(by_range(relu(run.raw)), run).numpy()
-    before, after = run.probabilities(run.images), run.probabilities(run.images * maps[:, None])
-    drop, complexity = np.maximum(before - after, 0) / before, np.abs(maps).mean((1, 2))
-    coherency = coherency_of(maps, enlarged(by_range(relu(raw_of_kept(run, maps))), run).numpy())
-    for name, theirs in (
-        ("average_drop", drop),
-        ("complexity", complexity),
-        ("coherency", coherency),
-    ):
-        assert differ(run.values[name], theirs) < ROUNDING
-    assert (
-        differ(run.values["adcc"], 3 / (1 / coherency + 1 / (1 - complexity) + 1 / (1 - drop)))
-        < ROUNDING
-    )
+    maps_of_kept = enlarged(by_range(relu(raw_of_kept(run, maps))), run).numpy()
+    before = run.probabilities(run.images)
+    after = run.probabilities(run.images * maps[:, None])
+    drop = relative_drop(before, after)
+    complexity = np.abs(maps).mean((1, 2))
+    coherency = coherency_of(maps, maps_of_kept)
+    adcc = 3 / (1 / coherency + 1 / (1 - complexity) + 1 / (1 - drop))
+
+    assert differ(run.values["average_drop"], drop) < ROUNDING
+    assert differ(run.values["complexity"], complexity) < ROUNDING
+    assert differ(run.values["coherency"], coherency) < ROUNDING
+    assert differ(run.values["adcc"], adcc) < ROUNDING
     other = measured("adcc2021", "xgrad_cam", "scenes_vgg", as_it_is, "normalise=minmax")
     assert 1e-3 < differ(other.values["adcc"], run.values["adcc"]) < 0.1
 
 
 def imputed(run, holes):
-    return np.stack([direct(image, hole) for image, hole in zip(run.images, holes, strict=True)])
+    filled_images = [direct(image, hole) for image, hole in zip(run.images, holes, strict=True)]
+    return np.stack(filled_images)
 
 
 @pytest.mark.slow
 def test_road2022_removes_what_the_code_removes():
-    """Without noise, which both draw."""
-    zero = tuple(f"metric.{name}.params.noise=0" for name in ("road_morf", "road_lerf"))
-    run = measured("road2022", "xgrad_cam", "scenes_resnet", without_ties, "data.size=4", *zero)
+    """Check the curves without noise, which both draw."""
+    run = measured(
+        "road2022",
+        "xgrad_cam",
+        "scenes_resnet",
+        without_ties,
+        "data.size=4",
+        "metric.road_morf.params.noise=0",
+        "metric.road_lerf.params.noise=0",
+    )
+    trace = run.explanation.trace
     maps = ranked(enlarged(relu(run.raw), run)).numpy()
     pixels = maps[0].size
     order = np.argsort(-maps.reshape(-1, pixels), axis=1)
-    targets, curves = run.explanation.trace.targets.numpy(), {"morf": [], "lerf": []}
-    for p in run.params("road_morf")["fractions"]:
-        for name, places in (
-            ("morf", order[:, : int(pixels * p)]),
-            ("lerf", order[:, int(pixels * p) :]),
-        ):
+    curves = {"morf": [], "lerf": []}
+    for fraction in run.params("road_morf")["fractions"]:
+        count = int(pixels * fraction)
+        for name, places in (("morf", order[:, :count]), ("lerf", order[:, count:])):
             holes = np.zeros((len(order), pixels), bool)
             np.put_along_axis(holes, places, True, 1)
-            logits = run.explanation.trace.forward(
-                torch.from_numpy(imputed(run, holes.reshape(maps.shape)))
-            )
-            curves[name].append(logits.argmax(1).numpy() == targets)
+            filled_images = imputed(run, holes.reshape(maps.shape))
+            predictions = trace.forward(torch.from_numpy(filled_images)).argmax(1)
+            curves[name].append((predictions == trace.targets).numpy())
     for name, points in curves.items():
         assert differ(run.values[f"road_{name}"], np.mean(points, 0)) < ROUNDING
     assert len({*run.values["road_morf"], *run.values["road_lerf"]}) > 2
 
 
 def idsds(run, attributions):
-    """single_deletion.py: the sums of 4 x 4 cells and what the label's logit loses, ranked."""
-    side, targets = run.images.shape[2] // 4, run.explanation.trace.targets
-    score = run.explanation.trace.logits.gather(1, targets[:, None])[:, 0].numpy()
-    sums, drops = [], []
+    """Compute single_deletion.py's rank correlation.
+
+    The correlation is of the sums of 4 x 4 cells and the drops in the label's logit.
+    """
+    side = run.images.shape[2] // 4
+    trace = run.explanation.trace
+    labels = trace.targets[:, None]
+    scores = trace.logits.gather(1, labels)[:, 0].numpy()
+    sums = []
+    drops = []
     for y, x in np.ndindex(4, 4):
         cell = np.s_[..., y * side : (y + 1) * side, x * side : (x + 1) * side]
         deleted = run.images.copy()
         deleted[cell] = 0
-        logits = (
-            run.explanation.trace.forward(torch.from_numpy(deleted))
-            .gather(1, targets[:, None])[:, 0]
-            .numpy()
-        )
+        logits = trace.forward(torch.from_numpy(deleted))
         sums.append(attributions[cell].sum((1, 2)))
-        drops.append(score - logits)
-    return np.array(
-        [
-            stats.spearmanr(*each)[0]
-            for each in zip(np.transpose(sums), np.transpose(drops), strict=True)
-        ]
-    )
+        drops.append(scores - logits.gather(1, labels)[:, 0].numpy())
+    correlations = []
+    for image_sums, image_drops in zip(np.transpose(sums), np.transpose(drops), strict=True):
+        correlations.append(stats.spearmanr(image_sums, image_drops)[0])
+    return np.array(correlations)
 
 
 def test_idsds2024_is_the_code_on_the_signed_map():
     run = measured("idsds2024")
-    assert (
-        differ(run.values["single_deletion"], idsds(run, enlarged(run.raw, run).numpy())) < ROUNDING
-    )
-    found = differ(
-        run.values["single_deletion"], idsds(run, enlarged(relu(run.raw), run, "nearest").numpy())
-    )
-    assert 0 < found < 0.5  # cells that ReLU makes 0 have one rank
+    signed = enlarged(run.raw, run).numpy()
+    positive = enlarged(relu(run.raw), run, "nearest").numpy()
+    assert differ(run.values["single_deletion"], idsds(run, signed)) < ROUNDING
+    difference = differ(run.values["single_deletion"], idsds(run, positive))
+    assert 0 < difference < 0.5  # cells that ReLU makes 0 have one rank
 
 
 def road_combined(run, heatmaps, percentiles):
-    """pytorch-grad-cam's: pixels at the percentile or above it are removed, of the map, and of 1 -
-    map.
+    """Compute pytorch-grad-cam's ROAD, which removes pixels at the percentile or above it.
+
+    The pixels are those of the map, and those of 1 - map.
     """
     shares = []
     for percentile in percentiles:
@@ -372,57 +385,59 @@ def road_combined(run, heatmaps, percentiles):
 
 @pytest.mark.slow
 def test_arcc2026_is_the_libraries_class_but_for_a_pixel():
-    """Without noise. A percentile's pixels may be one more than the rounded fraction. The library
-    scales a map at the layer, enlarges it and scales it again.
+    """Check the values without noise.
+
+    A percentile's pixels may be one more than the rounded fraction. The library scales a map at the
+    layer, enlarges it and scales it again.
     """
-    zero, found = "metric.arcc.params.noise=0", []
-    for change, same in ((without_ties, ranked), (as_it_is, by_range)):
-        run = measured("arcc2026", "grad_cam", "scenes_resnet", change, FEW, zero)
-        maps = same(enlarged(by_range(relu(run.raw)), run)).numpy()
-        again = by_range(enlarged(by_range(relu(raw_of_kept(run, maps))), run)).numpy()
-        coherency, complexity = coherency_of(maps, again), maps.mean((1, 2))
-        road = np.clip(
-            2 * road_combined(run, maps, [100 * each for each in run.params("arcc")["fractions"]]),
-            0,
-            1,
-        )
+    without_noise = "metric.arcc.params.noise=0"
+    differences = []
+    for change, scale in ((without_ties, ranked), (as_it_is, by_range)):
+        run = measured("arcc2026", "grad_cam", "scenes_resnet", change, FEW, without_noise)
+        maps = scale(enlarged(by_range(relu(run.raw)), run)).numpy()
+        maps_of_kept = by_range(enlarged(by_range(relu(raw_of_kept(run, maps))), run)).numpy()
+        coherency = coherency_of(maps, maps_of_kept)
+        complexity = maps.mean((1, 2))
+        percentiles = [100 * fraction for fraction in run.params("arcc")["fractions"]]
+        road = np.clip(2 * road_combined(run, maps, percentiles), 0, 1)
         theirs = 3 / (1 / (coherency + 1e-8) + 1 / (1 - complexity + 1e-8) + 1 / (road + 1e-8))
-        found.append(differ(run.values["arcc"], theirs))
-    assert found[0] < 1e-3
-    # where ReLU makes many pixels 0, a percentile removes all of them
-    assert 1e-3 < found[1] < 0.02
+        differences.append(differ(run.values["arcc"], theirs))
+    of_ranks, of_maps = differences
+    assert of_ranks < 1e-3
+    assert 1e-3 < of_maps < 0.02  # a percentile removes all of the pixels that ReLU makes 0
 
 
 def test_latec2024s_sparseness_and_complexity_are_quantuss():
-    """Quantus adds 1e-7 to each pixel before it takes the Gini index: 1e-7 n over the map's sum.
-    LATEC scales the enlarged map by its range.
+    """Check the values of a map that is enlarged and then scaled by its range, as by LATEC.
+
+    Quantus adds 1e-7 to each pixel before it computes the Gini index: 1e-7 n over the map's sum.
     """
     run = measured("latec2024", "xgrad_cam", "scenes_vgg", as_it_is, "metric=[entropy,gini]")
     maps = by_range(enlarged(relu(run.raw), run)).flatten(1).numpy()
     values = np.sort(maps + 1e-7, 1)
-    ranks = 2 * np.arange(1, values.shape[1] + 1) - values.shape[1] - 1
-    assert (
-        differ(run.values["gini"], (ranks * values).sum(1) / (values.shape[1] * values.sum(1)))
-        < 1e-5
-    )
-    assert (
-        differ(run.values["entropy"], stats.entropy(maps / maps.sum(1, keepdims=True), axis=1))
-        < ROUNDING
-    )
+    pixels = values.shape[1]
+    ranks = 2 * np.arange(1, pixels + 1) - pixels - 1
+    gini = (ranks * values).sum(1) / (pixels * values.sum(1))
+    entropy = stats.entropy(maps / maps.sum(1, keepdims=True), axis=1)
+    assert differ(run.values["gini"], gini) < 1e-5
+    assert differ(run.values["entropy"], entropy) < ROUNDING
 
 
 def test_wsol2020_counts_boxes_and_pixels_as_the_code():
-    """On 8 bits and OpenCV's contours: test_localization_loops.py has what wsolevaluation itself
-    printed.
+    """Check the area of pixels.
+
+    test_localization_loops.py checks boxes, on 8 bits and OpenCV's contours, against the values
+    that wsolevaluation itself printed.
     """
     run = measured("wsol2020")
     assert run.params("max_box_acc_v2") == ab.metrics.get("max_box_acc_v2").params
     scores = by_range(enlarged(run.raw, run, "bicubic")).numpy()
     masks = run.explanation.masks.numpy()
     edges = np.append(np.arange(0, 1, 0.001), [1.0, 2.0, 3.0])
-    histograms = [np.histogram(scores[mask], edges)[0][::-1].cumsum() for mask in (masks, ~masks)]
-    precision = histograms[0] / np.maximum(sum(histograms), 1)
-    recall = histograms[0] / masks.sum()
+    num_hit = np.histogram(scores[masks], edges)[0][::-1].cumsum()
+    num_missed = np.histogram(scores[~masks], edges)[0][::-1].cumsum()
+    precision = num_hit / np.maximum(num_hit + num_missed, 1)
+    recall = num_hit / masks.sum()
     area = np.sum(precision[1:] * np.diff(recall))
     pxap = next(metric for metric in run.metrics if metric.name == "pxap")
     curves = {curve: run.values[curve] for curve in pxap.spec.curves}
@@ -430,21 +445,23 @@ def test_wsol2020_counts_boxes_and_pixels_as_the_code():
 
 
 def test_xgradcam2020_has_the_axioms_of_brute_force():
-    """Each channel set to zero, at the layer of the embedded network; the authors' weights with
-    their 1e-6.
+    """Check the errors by setting each channel to zero, at the layer of the embedded network.
+
+    The authors' weights have their 1e-6.
     """
     run = measured("xgradcam2020")
     trace = run.explanation.trace
-    F, g = trace.activations, trace.gradients
+    F = trace.activations
+    g = trace.gradients
     weights = (g * F).sum((2, 3)) / (F.sum((2, 3)) + 1e-6)
     totals = (weights[..., None, None] * F).sum((2, 3))
-    without = [F * (torch.arange(F.shape[1]) != k)[:, None, None] for k in range(F.shape[1])]
-    scores = [trace.head(each).gather(1, trace.targets[:, None])[:, 0] for each in without]
+    scores = []
+    for k in range(F.shape[1]):
+        ablated = F * (torch.arange(F.shape[1]) != k)[:, None, None]
+        logits = trace.head(ablated)
+        scores.append(logits.gather(1, trace.targets[:, None])[:, 0])
     drops = trace.scores[:, None] - torch.stack(scores, 1)
     sensitivity = ((drops - totals).abs().sum(1) / drops.abs().sum(1)).numpy()
     conservation = ((trace.scores - totals.sum(1)).abs() / trace.scores.abs()).numpy()
-    found = (
-        differ(run.values["sensitivity_error"], sensitivity),
-        differ(run.values["conservation_error"], conservation),
-    )
-    assert max(found) < 1e-6
+    assert differ(run.values["sensitivity_error"], sensitivity) < 1e-6
+    assert differ(run.values["conservation_error"], conservation) < 1e-6

@@ -22,7 +22,7 @@ from axiom_bench.testing.other_device import OtherDevice
 from tests.metrics.build import close, functions, picture
 
 road_combined, road_lerf, road_morf = functions("road_combined", "road_lerf", "road_morf")
-# by how many axes they differ on
+# A neighbour's weight per number of dimensions and number of axes on which the neighbour differs.
 NEIGHBOURS = {
     2: {1: 1 / 6, 2: 1 / 12},
     3: {1: 1 / 14, 2: 1 / 28, 3: 1 / 56},
@@ -30,30 +30,31 @@ NEIGHBOURS = {
 
 
 def direct(image: NDArray[np.float64], hole: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """ROAD's sparse system, solved by LU: (C, *space), (*space) -> (C, *space)."""
+    """Solve ROAD's sparse system by LU, for an image (C, *space) and a hole (*space)."""
     missing = np.argwhere(hole)
-    number = {tuple(place): i for i, place in enumerate(missing.tolist())}
+    number_by_place = {tuple(place): i for i, place in enumerate(missing.tolist())}
     steps = [step for step in product((-1, 0, 1), repeat=hole.ndim) if any(step)]
-    rows, columns, weights, right = [], [], [], np.zeros((len(missing), len(image)))
+    rows = []
+    columns = []
+    weights = []
+    right = np.zeros((len(missing), len(image)))
     for i, place in enumerate(missing.tolist()):
-        around = [
-            (tuple(np.add(place, step).tolist()), NEIGHBOURS[hole.ndim][np.abs(step).sum()])
-            for step in steps
-        ]
-        inside = [
-            (at, weight)
-            for at, weight in around
-            if all(map(range.__contains__, map(range, hole.shape), at))
-        ]
-        entries = [(i, sum(weight for _, weight in inside))]
-        for at, weight in inside:
-            if at in number:
-                entries.append((number[at], -weight))
+        total = 0.0
+        for step in steps:
+            neighbour = tuple(np.add(place, step).tolist())
+            if not all(map(range.__contains__, map(range, hole.shape), neighbour)):
+                continue
+            weight = NEIGHBOURS[hole.ndim][np.abs(step).sum()]
+            total += weight
+            if neighbour in number_by_place:
+                rows.append(i)
+                columns.append(number_by_place[neighbour])
+                weights.append(-weight)
             else:
-                right[i] += weight * image[:, *at]
-        rows += [i] * len(entries)
-        columns += [column for column, _ in entries]
-        weights += [weight for _, weight in entries]
+                right[i] += weight * image[:, *neighbour]
+        rows.append(i)
+        columns.append(i)
+        weights.append(total)
     solution = splu(csc_matrix((weights, (rows, columns)))).solve(right)
     filled = image.copy()
     filled[:, hole] = solution.T
@@ -65,16 +66,15 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def ordered(kind: str, height: int, width: int) -> torch.Tensor:
-    """A map to order pixels by: smooth, as a CAM's, noise, or a ramp from one side."""
-    draw = torch.Generator().manual_seed(3)
+    """Return a map that orders pixels: smooth like a CAM's, noise, or a ramp from one side."""
+    generator = torch.Generator().manual_seed(3)
     if kind == "noise":
-        return torch.rand(1, height, width, generator=draw)
+        return torch.rand(1, height, width, generator=generator)
     if kind == "ramp":
         return torch.linspace(0, 1, height * width).view(1, height, width)
-    coarse = torch.rand(1, 1, 5, 5, generator=draw)
-    return functional.interpolate(
-        coarse, size=(height, width), mode="bilinear", align_corners=False
-    )[0]
+    coarse = torch.rand(1, 1, 5, 5, generator=generator)
+    smooth = functional.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
+    return smooth[0]
 
 
 @pytest.mark.parametrize("kind", ["smooth", "noise", "ramp"])
@@ -82,12 +82,11 @@ def ordered(kind: str, height: int, width: int) -> torch.Tensor:
 @pytest.mark.parametrize("size", [(48, 48), (31, 65)])
 def test_imputation_equals_a_direct_solve(kind, first, size):
     images = noise(1, 3, *size, seed=1).cumsum(2).cumsum(3)
-    images = (images - images.mean()) / images.std()  # smooth on a large scale, as photographs
+    images = (images - images.mean()) / images.std()  # smooth on a large scale, like photographs
     images = images + noise(1, 3, *size, seed=2)
     ranks = pixel_ranks(Explanation(heatmap=ordered(kind, *size)), first)
-    holes = torch.cat(
-        [ranks < round(fraction * ranks.numel()) for fraction in (0.1, 0.5, 0.9, 0.99)]
-    )
+    counts = [round(fraction * ranks.numel()) for fraction in (0.1, 0.5, 0.9, 0.99)]
+    holes = torch.cat([ranks < count for count in counts])
     for filled, hole in zip(impute(images.expand(4, -1, -1, -1), holes), holes, strict=True):
         close(filled, direct(images[0].double().numpy(), hole.numpy()), atol=1e-3, rtol=0)
 
@@ -97,11 +96,14 @@ def test_imputation_equals_a_direct_solve(kind, first, size):
 def test_any_hole_is_filled_as_directly_and_within_the_range_of_observed_pixels(
     seed, height, width, share
 ):
-    draw = torch.Generator().manual_seed(seed)
-    image = torch.randn(1, 3, height, width, generator=draw, dtype=torch.float64)
-    hole = torch.rand(1, height, width, generator=draw) < share
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randn(1, 3, height, width, generator=generator, dtype=torch.float64)
+    hole = torch.rand(1, height, width, generator=generator) < share
     hole[0, height // 2, width // 2] = False
-    filled, observed = impute(image, hole, tolerance=1e-8)[0], image[0][:, ~hole[0]]
+    observed = image[0][:, ~hole[0]]
+
+    filled = impute(image, hole, tolerance=1e-8)[0]
+
     assert torch.equal(filled[:, ~hole[0]], observed)
     if hole.any():
         close(filled, direct(image[0].numpy(), hole[0].numpy()), atol=1e-6, rtol=0)
@@ -111,21 +113,17 @@ def test_any_hole_is_filled_as_directly_and_within_the_range_of_observed_pixels(
 
 @pytest.mark.parametrize("share", [0.9, pytest.param(0.7, marks=pytest.mark.slow)])
 def test_a_hole_observed_in_one_corner_only_equals_a_direct_solve(share):
-    """No norm of the error bounds a single pixel there: the hardest of ROAD's holes, at ROAD's
-    image size.
+    """Check the hardest of ROAD's holes, at ROAD's image size.
+
+    No norm of the error bounds a single pixel there.
     """
     image = functional.interpolate(noise(1, 3, 4, 4), (224, 224), mode="bicubic")
     image = (image - image.mean()) / image.std()
     diagonal = torch.arange(224.0)[:, None] + torch.arange(224.0)
-    hole = pixel_ranks(Explanation(heatmap=diagonal[None] / 446), "lowest") < round(
-        share * 224 * 224
-    )
-    close(
-        impute(image, hole)[0],
-        direct(image[0].double().numpy(), hole[0].numpy()),
-        atol=1e-3,
-        rtol=0,
-    )
+    ranks = pixel_ranks(Explanation(heatmap=diagonal[None] / 446), "lowest")
+    hole = ranks < round(share * 224 * 224)
+    expected = direct(image[0].double().numpy(), hole[0].numpy())
+    close(impute(image, hole)[0], expected, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
@@ -134,16 +132,15 @@ def test_a_volume_equals_a_direct_solve(share):
     volume = (volume - volume.mean()) / volume.std()
     hole = ordered("noise", 9 * 12, 14).view(1, 9, 12, 14) < share
     if share == 0.9:
-        hole = torch.ones_like(hole)  # observed in one corner alone
+        hole = torch.ones_like(hole)  # observed only in one corner
         hole[..., :3, :4, :5] = False
     filled = impute(volume, hole)[0]
     close(filled, direct(volume[0].double().numpy(), hole[0].numpy()), atol=1e-4, rtol=0)
+
+    # A broken voxel that isn't next to the hole is still in the mean of the observed ones.
     broken = volume.clone()
-    # not beside the hole, and in its mean all the same
-    broken[0, 0, 0, 0, 0], hole[..., :2, :2, :2] = (
-        torch.nan,
-        False,
-    )
+    broken[0, 0, 0, 0, 0] = torch.nan
+    hole[..., :2, :2, :2] = False
     refilled = impute(broken, hole)[0]
     assert torch.equal(refilled[1], impute(volume, hole)[0, 1])
     assert refilled[0][hole[0]].isnan().all()
@@ -162,8 +159,9 @@ def rectangle(top: int, bottom: int, left: int, right: int, size: tuple[int, int
 
 
 def test_an_image_is_filled_the_same_in_any_batch():
-    """One is done after a few iterations, the other's hole of all pixels but one takes many
-    more.
+    """Check two images: one is done after a few iterations, the other takes many more.
+
+    The second image's hole has all pixels except one.
     """
     images = noise(2, 3, 64, 64).cumsum(3) / 8
     holes = torch.zeros(2, 64, 64, dtype=torch.bool)
@@ -175,7 +173,8 @@ def test_an_image_is_filled_the_same_in_any_batch():
 
 
 def test_a_channel_that_is_not_finite_changes_no_other():
-    image, hole = noise(1, 3, 24, 30), rectangle(5, 20, 6, 25, size=(24, 30))
+    image = noise(1, 3, 24, 30)
+    hole = rectangle(5, 20, 6, 25, size=(24, 30))
     broken = image.clone()
     broken[0, 0, 0, 0] = torch.nan
     assert torch.equal(impute(broken, hole)[0, 1:], impute(image, hole)[0, 1:])
@@ -203,18 +202,20 @@ def test_images_of_a_gpu_come_back_to_it():
 @pytest.mark.parametrize("output", ["accuracy", "probability", "logit"])
 def test_road_is_the_mean_over_fractions_of_imputed_images(trace, explanation, output):
     options = {"fractions": (0.2, 0.5, 0.8), "noise": 0.3, "output": output, "seed": 4}
-    actual = {**road_morf(explanation, **options), **road_lerf(explanation, **options)}
+    actual = road_morf(explanation, **options) | road_lerf(explanation, **options)
     for curve, first in (("morf", "highest"), ("lerf", "lowest")):
-        ranks, rows = pixel_ranks(explanation, first), []
+        ranks = pixel_ranks(explanation, first)
+        rows = []
         for row, (image, target) in enumerate(zip(trace.images, trace.targets, strict=True)):
-            (draw,) = generators(image[None], 4)
-            noise = 0.3 * torch.randn(image.shape, generator=draw, dtype=torch.float64)
-            holes = [ranks[row] < round(share * 144) for share in (0.2, 0.5, 0.8)]
-            filled = [
-                torch.from_numpy(direct(image.numpy(), hole.numpy())) + noise * hole
-                for hole in holes
-            ]
-            rows.append(confidence(trace.forward(torch.stack(filled)), target.expand(3), output))
+            (generator,) = generators(image[None], 4)
+            noise = 0.3 * torch.randn(image.shape, generator=generator, dtype=torch.float64)
+            filled_images = []
+            for share in (0.2, 0.5, 0.8):
+                hole = ranks[row] < round(share * 144)
+                filled = torch.from_numpy(direct(image.numpy(), hole.numpy()))
+                filled_images.append(filled + noise * hole)
+            logits = trace.forward(torch.stack(filled_images))
+            rows.append(confidence(logits, target.expand(3), output))
         close(actual[curve], torch.stack(rows), 1e-5, 1e-5)
         close(actual[f"road_{curve}"], torch.stack(rows).mean(1), 1e-5, 1e-5)
     before = replace(trace.passes)

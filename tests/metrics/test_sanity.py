@@ -1,5 +1,7 @@
-"""Sanity checks: similarities against scipy and by hand, randomised copies, maps that fail by
-design, and noise.
+"""Sanity checks.
+
+Similarities are checked against scipy and by hand. The other tests check randomised copies, maps
+that fail by design, and noise.
 """
 
 import copy
@@ -47,22 +49,22 @@ from tests.metrics.build import close, explained, functions, status, statuses, t
 
 def maps(seed: int, shape: tuple[int, ...] = (3, 9, 7)) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    first, second = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
-    return first, second + first
+    first = torch.randn(shape, generator=generator, dtype=torch.float64)
+    difference = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return first, first + difference
 
 
 def test_correlations_are_scipys():
     first, second = maps(0)
     second[1] = second[1].round()  # ties
     for row in range(3):
-        a, b = first[row].flatten().numpy(), second[row].flatten().numpy()
-        assert float(pearson(first, second)[row]) == pytest.approx(
-            stats.pearsonr(a, b).statistic, abs=1e-14
-        )
+        a = first[row].flatten().numpy()
+        b = second[row].flatten().numpy()
         scaled = np.round(a / np.abs(a).max(), 6)
-        assert float(spearman(first, second)[row]) == pytest.approx(
-            stats.spearmanr(scaled, b).statistic, abs=1e-14
-        )
+        expected_pearson = stats.pearsonr(a, b).statistic
+        expected_spearman = stats.spearmanr(scaled, b).statistic
+        assert float(pearson(first, second)[row]) == pytest.approx(expected_pearson, abs=1e-14)
+        assert float(spearman(first, second)[row]) == pytest.approx(expected_spearman, abs=1e-14)
 
 
 def test_ssim_is_a_loop_over_windows():
@@ -70,23 +72,33 @@ def test_ssim_is_a_loop_over_windows():
         raw.abs() / raw.abs().amax((1, 2), keepdim=True) for raw in maps(1, (2, 15, 13))
     )
     line = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
-    window, C1, C2 = np.outer(line, line) / np.outer(line, line).sum(), 0.01**2, 0.03**2
+    square = np.outer(line, line)
+    window = square / square.sum()
+    C1 = 0.01**2
+    C2 = 0.03**2
     for row in range(2):
         values = []
         for y, x in itertools.product(range(5), range(3)):
-            a, b = (plane[row, y : y + 11, x : x + 11].numpy() for plane in (first, second))
-            ma, mb = (window * a).sum(), (window * b).sum()
-            va, vb = (window * (a - ma) ** 2).sum(), (window * (b - mb) ** 2).sum()
-            cov = (window * (a - ma) * (b - mb)).sum()
-            values.append(
-                (2 * ma * mb + C1) * (2 * cov + C2) / ((ma**2 + mb**2 + C1) * (va + vb + C2))
-            )
+            a = first[row, y : y + 11, x : x + 11].numpy()
+            b = second[row, y : y + 11, x : x + 11].numpy()
+            mean_a = (window * a).sum()
+            mean_b = (window * b).sum()
+            var_a = (window * (a - mean_a) ** 2).sum()
+            var_b = (window * (b - mean_b) ** 2).sum()
+            cov = (window * (a - mean_a) * (b - mean_b)).sum()
+            numerator = (2 * mean_a * mean_b + C1) * (2 * cov + C2)
+            denominator = (mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2)
+            values.append(numerator / denominator)
         assert float(ssim(first, second)[row]) == pytest.approx(np.mean(values), abs=1e-13)
 
 
 def test_ssim_of_constant_maps_by_hand():
-    """No spread: (2 a b + C1) / (a^2 + b^2 + C1); two empty maps are the same map."""
-    low, high = torch.full((1, 12, 12), 0.25), torch.full((1, 12, 12), 0.75)
+    """Check (2 a b + C1) / (a^2 + b^2 + C1), the SSIM of maps a and b without spread.
+
+    Two empty maps are the same map.
+    """
+    low = torch.full((1, 12, 12), 0.25)
+    high = torch.full((1, 12, 12), 0.75)
     close(ssim(low, high), (2 * 0.25 * 0.75 + 1e-4) / (0.25**2 + 0.75**2 + 1e-4))
     assert float(ssim(0 * low, 0 * low)) == 1
     assert float(ssim(0 * low, high)) < 1e-3
@@ -109,8 +121,9 @@ def test_what_rounding_leaves_of_a_constant_map_correlates_with_nothing():
 
 
 class Crossed(nn.Module):
-    """Layers registered in another order than they are run in, one that holds a parameter of its
-    own, one unused.
+    """A network whose layers are registered in another order than they are run in.
+
+    The network has a parameter of its own, and a layer that isn't used.
     """
 
     def __init__(self) -> None:
@@ -122,9 +135,8 @@ class Crossed(nn.Module):
         self.unused = nn.Linear(2, 2)
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.last(
-            torch.relu(self.second(self.first(images + self.offset))).flatten(1)
-        )
+        activations = torch.relu(self.second(self.first(images + self.offset)))
+        logits: Tensor = self.last(activations.flatten(1))
         return logits
 
 
@@ -168,15 +180,14 @@ def test_cascading_goes_on_where_independent_starts_anew(crossed):
         assert changed(before, independent[stage]) == {layers[stage]}
         for model in (cascading[stage], independent[stage]):
             assert not model.training
-            drawn = cascading[-1].get_submodule(layers[stage])._parameters
-            torch.testing.assert_close(
-                model.get_submodule(layers[stage])._parameters, drawn, rtol=0, atol=0
-            )
+            expected = cascading[-1].get_submodule(layers[stage])._parameters
+            actual = model.get_submodule(layers[stage])._parameters
+            torch.testing.assert_close(actual, expected, rtol=0, atol=0)
     assert changed(before, crossed) == set()
     assert crossed.training
-    assert all(
-        parameter.requires_grad and parameter.grad is None for parameter in crossed.parameters()
-    )
+    for parameter in crossed.parameters():
+        assert parameter.requires_grad
+        assert parameter.grad is None
     assert not any(module._forward_pre_hooks for module in crossed.modules())
 
 
@@ -188,13 +199,14 @@ def test_groups_of_nearly_equal_count_and_at_most_one_for_each_layer(crossed):
 
 
 def test_copies_share_what_was_not_drawn_and_each_other_draws(crossed):
+    def shares(parameter, other):
+        return parameter.data_ptr() == other.data_ptr()
+
     first, second = randomised(crossed, IMAGE, "cascading", 2, seed=0)
-    assert first.offset.data_ptr() == crossed.offset.data_ptr() != second.offset.data_ptr()
-    assert (
-        first.last.weight.data_ptr()
-        == second.last.weight.data_ptr()
-        != crossed.last.weight.data_ptr()
-    )
+    assert shares(first.offset, crossed.offset)
+    assert not shares(second.offset, crossed.offset)
+    assert shares(first.last.weight, second.last.weight)
+    assert not shares(second.last.weight, crossed.last.weight)
 
 
 def test_a_draw_depends_on_seed_and_name_alone(crossed):
@@ -202,22 +214,25 @@ def test_a_draw_depends_on_seed_and_name_alone(crossed):
     state = torch.get_rng_state()
     all_layers = reinitialised(crossed, names, seed=0)
     assert torch.equal(torch.get_rng_state(), state)
-    alone = reinitialised(copy.deepcopy(crossed).float(), ["first"], seed=0)
-    assert all_layers.first.weight.dtype == torch.float64
-    torch.testing.assert_close(all_layers.first.weight, alone.first.weight.double(), rtol=0, atol=0)
-    assert not torch.equal(
-        reinitialised(crossed, ["first"], seed=1).first.weight, all_layers.first.weight
-    )
-    reach = 1 / np.sqrt(27)  # of torch's own initialisation: uniform, kaiming with a = sqrt(5)
-    assert float(all_layers.first.weight.abs().max()) <= reach
+
+    one_layer = reinitialised(copy.deepcopy(crossed).float(), ["first"], seed=0)
+    other_seed = reinitialised(crossed, ["first"], seed=1)
+    weight = all_layers.first.weight
+    assert weight.dtype == torch.float64
+    torch.testing.assert_close(weight, one_layer.first.weight.double(), rtol=0, atol=0)
+    assert not torch.equal(other_seed.first.weight, weight)
+
+    # torch's own initialisation: uniform, kaiming with a = sqrt(5)
+    largest_possible = 1 / np.sqrt(27)
+    assert float(weight.abs().max()) <= largest_possible
     assert torch.equal(all_layers.second.running_mean, torch.zeros(4, dtype=torch.float64))
-    assert float(all_layers.offset.std(correction=0)) < 10 * float(
-        crossed.offset.detach().std(correction=0)
-    )
+    spread = float(all_layers.offset.std(correction=0))
+    spread_before = float(crossed.offset.detach().std(correction=0))
+    assert spread < 10 * spread_before
 
 
 class Gained(nn.Conv2d):
-    """A parameter that the inherited reset doesn't know."""
+    """A convolution with a parameter that the inherited reset doesn't know."""
 
     def __init__(self, *args: int) -> None:
         super().__init__(*args)
@@ -229,23 +244,27 @@ class Gained(nn.Conv2d):
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("layer", [
-    lambda: nn.utils.weight_norm(nn.Conv2d(3, 4, 3)),
-    lambda: nn.utils.spectral_norm(nn.Conv2d(3, 4, 3)),
-    lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)),
-    lambda: Gained(3, 4, 3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: nn.utils.weight_norm(nn.Conv2d(3, 4, 3)),
+        lambda: nn.utils.spectral_norm(nn.Conv2d(3, 4, 3)),
+        lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)),
+        lambda: Gained(3, 4, 3),
+    ],
+)
 def test_a_reset_that_leaves_a_parameter_in_place_is_not_all(layer, dtype):
     torch.manual_seed(0)
     model = nn.Sequential(layer(), nn.Flatten()).to(dtype).eval()
     names = [
         name for name, module in model.named_modules() if list(module.parameters(recurse=False))
     ]
-    before, drawn = dict(model.named_parameters()), reinitialised(model, names, seed=0)
+    before = dict(model.named_parameters())
+    drawn = reinitialised(model, names, seed=0)
     for name, parameter in drawn.named_parameters():
         assert not torch.equal(parameter, before[name]), name
         assert parameter.dtype == dtype
-        if name.endswith(("weight_g", "gain")):  # no reset: its own mean and spread
+        if name.endswith(("weight_g", "gain")):  # without a reset: drawn by its mean and spread
             assert (parameter - before[name].mean()).abs().amax() < 5 * before[name].std()
     image = IMAGE.to(dtype)
     (copied,) = randomised(model, image, "cascading", 1, seed=0)
@@ -264,10 +283,9 @@ def test_what_a_reset_makes_constant_stays_so():
 
 
 def edges(trace: ab.Trace) -> ab.Map:
-    """A map of the image alone, which no model changes."""
-    return ab.Map(
-        torch.from_numpy(ndimage.laplace(trace.images.mean(1).cpu().numpy(), axes=(1, 2)))
-    )
+    """Compute a map only from the image, so that no model changes it."""
+    brightness = trace.images.mean(1).cpu().numpy()
+    return ab.Map(torch.from_numpy(ndimage.laplace(brightness, axes=(1, 2))))
 
 
 def test_a_map_of_the_image_alone_fails_every_sanity_check(trace):
@@ -312,31 +330,29 @@ def test_models_are_made_once_for_a_cut(trace, explanation, monkeypatch):
 
 
 def test_two_empty_pictures_are_not_alike(trace, explanation):
-    """Their SSIM is 1, which would say that a map that shows nothing doesn't depend on the
-    class.
+    """Check that empty heatmaps have no similarity.
+
+    Their SSIM is 1, which would say that a map that shows nothing doesn't depend on the class.
     """
 
-    def shown(*empty: int) -> Explanation:
+    def explanation_with_empty(*empty_classes: int) -> Explanation:
         def method(trace: ab.Trace) -> ab.Map:
             raw = 1 + trace.activations.sum(1)
-            is_empty = torch.tensor([int(target) in empty for target in trace.targets])
+            is_empty = torch.tensor([int(target) in empty_classes for target in trace.targets])
             return ab.Map(torch.where(is_empty[:, None, None], -raw, raw))
 
         return replace(explained(trace, method), others=explanation.others)
 
+    one_empty = explanation_with_empty(0)
+    three_empty = explanation_with_empty(0, 1, 4)
     for name in ("random_logit", "model_parameter_randomisation", "class_correlation"):
-        first = {
-            kind: statuses(name, shown(0), similarity=kind)[name][0]
-            for kind in ("ssim", "spearman")
-        }
-        assert first == {"ssim": "zero_map", "spearman": "ok"}  # the latter of signed raw maps
-    for kind, expected in (
-        ("ssim", ("zero_map", "zero_map", "ok", "constant_map")),
-        ("pearson", ("ok",) * 4),
-    ):
-        assert statuses("class_correlation", shown(0, 1, 4), similarity=kind) == {
-            "class_correlation": expected
-        }
+        # Spearman compares signed raw maps, which aren't empty.
+        assert statuses(name, one_empty, similarity="ssim")[name][0] == "zero_map"
+        assert statuses(name, one_empty, similarity="spearman")[name][0] == "ok"
+    by_ssim = statuses("class_correlation", three_empty, similarity="ssim")
+    by_pearson = statuses("class_correlation", three_empty, similarity="pearson")
+    assert by_ssim == {"class_correlation": ("zero_map", "zero_map", "ok", "constant_map")}
+    assert by_pearson == {"class_correlation": ("ok",) * 4}
 
 
 def test_random_logit_explains_another_class_of_the_images_own_choice(trace, explanation):
@@ -353,18 +369,14 @@ def test_random_logit_explains_another_class_of_the_images_own_choice(trace, exp
     close(actual, ssim(explanation.heatmap, ab.heatmap(raw, (12, 12))), atol=1e-10)
     for seed in range(30):
         random_logit(replace(explanation, method=watched), seed=seed)
-    # every class but the explained one, 0
-    assert {int(targets[0]) for targets in chosen} == {
-        1,
-        2,
-        3,
-        4,
-    }
+    all_except_the_explained = {1, 2, 3, 4}
+    assert {int(targets[0]) for targets in chosen} == all_except_the_explained
 
 
 def test_entropy_by_hand():
-    """Four values in three bins of [0, 3]: counts 2, 1, 1. A constant map has none; one that isn't
-    finite, infinity.
+    """Check four values in three bins of [0, 3], whose counts are 2, 1 and 1.
+
+    A constant map has an entropy of 0, and a map that isn't finite has infinity.
     """
     raw = tensor([[0.0, 0.5], [1.5, 3.0]], [[2, 2], [2, 2]], [[0, 1], [2, np.inf]])
     actual = histogram_entropy(Explanation(raw_map=raw, heatmap=torch.zeros(3, 2, 2)), bins=3)
@@ -373,9 +385,10 @@ def test_entropy_by_hand():
 
 @pytest.mark.parametrize("factor", [3, 0.1, 1e6])
 def test_entropy_of_values_on_the_bins_edges_is_free_of_scale(factor):
-    """Eleven values, a tenth of the range apart: one in each of ten bins, two in the last."""
+    """Check eleven values a tenth of the range apart: one in each of nine bins, two in the last."""
     raw = factor * (torch.arange(11).double()[None, None] / 10)
-    actual = histogram_entropy(Explanation(raw_map=raw, heatmap=torch.zeros(1, 1, 11)), bins=10)
+    explanation = Explanation(raw_map=raw, heatmap=torch.zeros(1, 1, 11))
+    actual = histogram_entropy(explanation, bins=10)
     assert actual.item() == pytest.approx(stats.entropy([1] * 9 + [2]))
 
 
@@ -383,10 +396,11 @@ def test_efficient_is_the_rise_of_the_histograms_entropy(trace, explanation):
     (model,) = randomised(trace.cut_model.model, trace.images[:1], "cascading", 1, seed=0)
     other = Explanation.of(trace, ab.Map(maps_of(model, trace, trace.images)))
     actual = efficient(explanation)
-    for row, both in enumerate(
-        zip(enlarged(explanation).numpy(), enlarged(other).numpy(), strict=True)
-    ):
-        H, H_random = (stats.entropy(np.histogram(each, 100)[0]) for each in both)
+    maps = enlarged(explanation).numpy()
+    random_maps = enlarged(other).numpy()
+    for row in range(len(maps)):
+        H = stats.entropy(np.histogram(maps[row], 100)[0])
+        H_random = stats.entropy(np.histogram(random_maps[row], 100)[0])
         close(actual[row], (H_random - H) / H)
 
 
@@ -397,35 +411,43 @@ def test_a_map_that_becomes_constant_has_no_value(trace):
         raw = trace.activations.sum(1)
         return ab.Map(raw if trace.cut_model.model is model else torch.ones_like(raw))
 
+    explanation = explained(trace, lost)
     for name in ("efficient", "smooth"):
-        assert status(f"model_parameter_randomisation_{name}", explained(trace, lost)) == {
-            "constant_map"
-        }
+        metric = f"model_parameter_randomisation_{name}"
+        assert status(metric, explanation) == {"constant_map"}
 
 
 def test_smooth_compares_means_over_noisy_images_and_the_image_itself(trace, explanation):
-    noise, samples, seed = 0.3, 4, 2
+    noise = 0.3
+    samples = 4
+    seed = 2
     (model,) = randomised(trace.cut_model.model, trace.images[:1], "cascading", 1, seed)
-    spread = (trace.images.amax((1, 2, 3)) - trace.images.amin((1, 2, 3)))[:, None, None, None]
+    largest = trace.images.amax((1, 2, 3), keepdim=True)
+    smallest = trace.images.amin((1, 2, 3), keepdim=True)
+    spread = largest - smallest
     copies = [trace.images]
     for sample in range(samples - 1):
-        draws = generators(trace.images, f"{seed} smooth {sample}")
-        normal = torch.stack(
-            [torch.randn(3, 12, 12, generator=draw, dtype=torch.float64) for draw in draws]
-        )
-        copies.append(trace.images + noise * spread * normal)
-    means = [torch.stack([maps_of(each, trace, images) for images in copies]).mean(0)
-             for each in (trace.cut_model.model, model)]  # fmt: skip
+        normal = []
+        for generator in generators(trace.images, f"{seed} smooth {sample}"):
+            normal.append(torch.randn(3, 12, 12, generator=generator, dtype=torch.float64))
+        copies.append(trace.images + noise * spread * torch.stack(normal))
+    means = []
+    for network in (trace.cut_model.model, model):
+        maps_of_copies = [maps_of(network, trace, images) for images in copies]
+        means.append(torch.stack(maps_of_copies).mean(0))
     close(smooth(explanation, samples, noise, seed=seed), spearman(*means), atol=1e-10)
 
 
 def nearby(trace: ab.Trace, row: int) -> Tensor:
-    """Three copies with noise, uniform in float64, each from a generator of the image and the
-    sample.
+    """Return three copies of an image with uniform noise in float64.
+
+    Each copy's noise is from the generator of the image and the sample.
     """
     image = trace.images[row]
-    draws = [generators(trace.images, f"7 nearby {sample}")[row] for sample in range(3)]
-    noise = [torch.rand(image.shape, generator=draw, dtype=torch.float64) for draw in draws]
+    noise = []
+    for sample in range(3):
+        generator = generators(trace.images, f"7 nearby {sample}")[row]
+        noise.append(torch.rand(image.shape, generator=generator, dtype=torch.float64))
     return image + 0.1 * (2 * torch.stack(noise) - 1)
 
 
@@ -436,10 +458,10 @@ def test_sensitivity_is_that_of_explanations_of_noisy_images_for_the_same_class(
         copies = nearby(trace, row)
         near = ab.trace(trace.cut_model.model, trace.layer, copies, trace.targets[row].expand(3))
         raw = (near.gradients * near.activations).sum(1)
-        moved = (raw - explanation.raw_map[row]).flatten(1).norm(dim=1) / explanation.raw_map[
-            row
-        ].norm()
-        close(lipschitz[row], (moved / (copies - image).flatten(1).norm(dim=1)).max(), rtol=1e-10)
+        raw_map = explanation.raw_map[row]
+        moved = (raw - raw_map).flatten(1).norm(dim=1) / raw_map.norm()
+        distance = (copies - image).flatten(1).norm(dim=1)
+        close(lipschitz[row], (moved / distance).max(), rtol=1e-10)
         close(actual["max_sensitivity"][row], moved.max(), rtol=1e-10)
         close(actual["avg_sensitivity"][row], moved.mean(), rtol=1e-10)
 
@@ -448,8 +470,9 @@ def test_sensitivity_is_that_of_explanations_of_noisy_images_for_the_same_class(
 def test_relative_stability_is_the_largest_quotient_of_relative_changes(
     trace, explanation, smallest
 ):
-    """A loop over values; with 1e-12 as Agarwal et al. define it where nothing is 0, as behind a
-    sigmoid.
+    """Check the quotients by a loop over values.
+
+    With 1e-12 they are as Agarwal et al. define them if no value is 0, as behind a sigmoid.
     """
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(400, 3)).double()
@@ -457,19 +480,26 @@ def test_relative_stability_is_the_largest_quotient_of_relative_changes(
     explanation = explained(trace, lambda trace: trace.gradients)
     actual = relative_stability(explanation, radius=0.1, samples=3, smallest=smallest, seed=7)
 
-    def move(first: Tensor, second: Tensor) -> float:
-        a, b = (each.flatten().tolist() for each in (first, second))
-        least = smallest * max(map(abs, a))
-        return sum(((y - x) / max(abs(x), least)) ** 2 for x, y in zip(a, b, strict=True)) ** 0.5
+    def relative_change(first: Tensor, second: Tensor) -> float:
+        before = first.flatten().tolist()
+        after = second.flatten().tolist()
+        least = smallest * max(map(abs, before))
+        squares = 0.0
+        for x, y in zip(before, after, strict=True):
+            squares += ((y - x) / max(abs(x), least)) ** 2
+        return squares**0.5
 
     for row, image in enumerate(trace.images):
         quotients = []
         for noisy in nearby(trace, row):
             near = ab.trace(net, "1", noisy[None], trace.targets[row : row + 1])
-            moved = move(explanation.raw_map[row], (near.gradients * near.activations).sum(1)[0])
-            by = [move(image, noisy), move(trace.activations[row], near.activations[0]),
-                  float((near.logits[0] - trace.logits[row]).norm())]  # fmt: skip
-            quotients.append([moved / each for each in by])
+            near_map = (near.gradients * near.activations).sum(1)[0]
+            map_change = relative_change(explanation.raw_map[row], near_map)
+            image_change = relative_change(image, noisy)
+            activation_change = relative_change(trace.activations[row], near.activations[0])
+            logit_change = float((near.logits[0] - trace.logits[row]).norm())
+            changes = (image_change, activation_change, logit_change)
+            quotients.append([map_change / change for change in changes])
         expected = tensor(*quotients).amax(0)
         close([float(value[row]) for value in actual.values()], expected, rtol=1e-9)
     assert list(actual) == [

@@ -16,12 +16,12 @@ from axiom_bench.testing import CASES, METHOD_CHECKS, check_method, exemptions, 
 
 
 def user_cam(trace):
-    """LayerCAM, from outside of the project."""
+    """Compute LayerCAM, as a user's function outside of the project does."""
     return trace.gradients.relu()
 
 
 def after(change):
-    """A method that changes what it is given first."""
+    """Return a method that first changes the trace."""
 
     def method(trace):
         change(trace)
@@ -36,21 +36,37 @@ def zero_weights(trace):
 
 
 def by_channel_number(trace):
-    return (
-        trace.gradients
-        * torch.arange(trace.gradients.shape[1], device=trace.gradients.device)[:, None, None]
-    )
+    gradients = trace.gradients
+    numbers = torch.arange(gradients.shape[1], device=gradients.device)
+    return gradients * numbers[:, None, None]
+
+
+def by_row_number(trace):
+    return trace.gradients * torch.arange(len(trace))[:, None, None, None]
 
 
 def unguarded(trace):
-    return (trace.gradients * trace.activations).sum(XY, keepdim=True) / trace.activations.sum(
-        XY, keepdim=True
-    )
+    products = (trace.gradients * trace.activations).sum(XY, keepdim=True)
+    return products / trace.activations.sum(XY, keepdim=True)
+
+
+def normalised_over_channels(trace):
+    return grad_cam(trace) / grad_cam(trace).abs().sum(1, True)
+
+
+def root_of_the_score(trace):
+    return trace.gradients * trace.scores.sqrt()[:, None, None, None]
+
+
+def per_spread(trace):
+    spread = (trace.gradients - grad_cam(trace)).abs().amax(XY, keepdim=True)
+    return grad_cam(trace) / spread
 
 
 def own_gradient(trace):
     images = trace.images.clone().requires_grad_()
-    return Map(torch.autograd.grad(trace.forward(images).sum(), images)[0].sum(1))
+    (gradients,) = torch.autograd.grad(trace.forward(images).sum(), images)
+    return Map(gradients.sum(1))
 
 
 def claiming(**about):
@@ -63,7 +79,7 @@ def by_the_bits(trace):
 
 
 def of_images(trace):
-    """Grad-CAM with two axes of space."""
+    """Compute Grad-CAM with two axes of space, so that it takes only images."""
     return trace.gradients.mean((2, 3))[:, :, None, None]
 
 
@@ -71,7 +87,7 @@ OF_SIGNALS_TOO = Plugin("mine", "mine.mine", of_images, MethodSpec(dimensions=(1
 
 
 COUNTER = itertools.count(1)
-# what is broken: (the check that fails, a method)
+# The check that fails, and a method, by the name of the mistake.
 BROKEN = {
     "NaN": ("finite", lambda trace: torch.nan * trace.gradients),
     "one axis of space": ("shape_is_declared", lambda trace: trace.gradients.mean(-1)),
@@ -96,27 +112,15 @@ BROKEN = {
     ),
     "counts its calls": ("deterministic", lambda trace: trace.gradients * next(COUNTER)),
     "normalised over the batch": ("batch_invariant", lambda trace: trace.gradients.softmax(0)),
-    "by row number": (
-        "order_invariant",
-        lambda t: t.gradients * torch.arange(len(t))[:, None, None, None],
-    ),
+    "by row number": ("order_invariant", by_row_number),
     "drawn by the bits of a copy": ("follows_the_image", by_the_bits),
     "by channel number": ("channel_equivariant", by_channel_number),
     "unguarded, of a dead channel": ("dead_channel_is_silent", unguarded),
-    "normalised over channels": (
-        "dead_channel_is_silent",
-        lambda t: grad_cam(t) / grad_cam(t).abs().sum(1, True),
-    ),
+    "normalised over channels": ("dead_channel_is_silent", normalised_over_channels),
     "unguarded, of zeros": ("takes_zero_activations", unguarded),
-    "root of the score": (
-        "takes_negative_scores",
-        lambda t: t.gradients * t.scores.sqrt()[:, None, None, None],
-    ),
+    "root of the score": ("takes_negative_scores", root_of_the_score),
     "squeezing": ("takes_one_channel", lambda trace: grad_cam(trace).squeeze()[..., None, None]),
-    "per spread": (
-        "takes_one_pixel",
-        lambda t: grad_cam(t) / (t.gradients - grad_cam(t)).abs().amax(XY, keepdim=True),
-    ),
+    "per spread": ("takes_one_pixel", per_spread),
     "a gradient": ("works_without_autograd", own_gradient),
     "a claim of the scale": ("score_scale_claim_holds", claiming(on_score_scale=False)),
     "a claim of drops": ("needs_drops_claim_holds", claiming(needs_drops=True)),
@@ -127,17 +131,18 @@ BROKEN = {
 
 @pytest.mark.parametrize("broken", BROKEN)
 def test_check_detects_a_broken_method(broken):
-    check, method = BROKEN[broken]
+    name, method = BROKEN[broken]
+    check = getattr(method_checks, name)
     with pytest.raises((AssertionError, RuntimeError)):
-        getattr(method_checks, check)(method, CASES["dense"])
-    getattr(method_checks, check)(grad_cam, CASES["dense"])
+        check(method, CASES["dense"])
+    check(grad_cam, CASES["dense"])
 
 
 def test_all_checks_are_public_and_documented_and_have_a_broken_method():
     assert {check for check, _ in BROKEN.values()} == {check.__name__ for check in METHOD_CHECKS}
-    assert all(
-        getattr(method_checks, check.__name__) is check and check.__doc__ for check in METHOD_CHECKS
-    )
+    for check in METHOD_CHECKS:
+        assert getattr(method_checks, check.__name__) is check
+        assert check.__doc__
     assert exemptions(methods.get("random")).keys() == {"channel_equivariant"}
 
 
@@ -145,20 +150,43 @@ def refusing(trace):
     raise BenchError("Only for transformers.")
 
 
-@pytest.mark.parametrize(("method", "sentence"), [
-    (by_channel_number, r"by_channel_number fails channel_equivariant on the pooled network: \w+"),
-    (BROKEN["NaN"][1], r"fails finite on the pooled network: Weights, map and heatmap hold no NaN"),
-    (BROKEN["one axis of space"][1], r"fails shape_is_declared .* the weights are \(3, 4, 4\), not \(3, 4, 1, 1\)"),
-    (lambda trace: None, r"fails shape_is_declared .* a NoneType is neither a tensor nor an ab\.Map"),
-    (lambda trace: trace.gradients.numpy(), r"fails shape_is_declared .* a ndarray is neither"),
-    (refusing, "networks: pooled, dense, signed: Only for transformers"),
-    (BROKEN["NaN"][1], r"288 of 288 values of the result are NaN or infinite"),
-    (BROKEN["NaN"][1], r'Fix .*<lambda>\. If it fails by its nature, pass exempt=\{"finite": "the reason"\}'),
-    (claiming(on_score_scale=False), r"method\.mine: `on_score_scale` is false, .* Write `on_score_scale: true`"),
-    (claiming(needs_drops=True), "Write `needs_drops: false`, or fix mine.mine"),
-    (claiming(passes="K"), "Write `passes: 0`"),
-    (OF_SIGNALS_TOO, r"With 1 it ends in IndexError.* Write `dimensions: \[2\]`"),
-])  # fmt: skip
+_, ALL_NAN = BROKEN["NaN"]
+_, ONE_AXIS = BROKEN["one axis of space"]
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        (
+            by_channel_number,
+            r"by_channel_number fails channel_equivariant on the pooled network: \w+",
+        ),
+        (ALL_NAN, r"fails finite on the pooled network: Weights, map and heatmap hold no NaN"),
+        (
+            ONE_AXIS,
+            r"fails shape_is_declared .* the weights are \(3, 4, 4\), not \(3, 4, 1, 1\)",
+        ),
+        (
+            lambda trace: None,
+            r"fails shape_is_declared .* a NoneType is neither a tensor nor an ab\.Map",
+        ),
+        (lambda trace: trace.gradients.numpy(), r"fails shape_is_declared .* a ndarray is neither"),
+        (refusing, "networks: pooled, dense, signed: Only for transformers"),
+        (ALL_NAN, r"288 of 288 values of the result are NaN or infinite"),
+        (
+            ALL_NAN,
+            r"Fix .*<lambda>\. If it fails by its nature, "
+            r'pass exempt=\{"finite": "the reason"\}',
+        ),
+        (
+            claiming(on_score_scale=False),
+            r"method\.mine: `on_score_scale` is false, .* Write `on_score_scale: true`",
+        ),
+        (claiming(needs_drops=True), "Write `needs_drops: false`, or fix mine.mine"),
+        (claiming(passes="K"), "Write `passes: 0`"),
+        (OF_SIGNALS_TOO, r"With 1 it ends in IndexError.* Write `dimensions: \[2\]`"),
+    ],
+)
 def test_failure_message_contains_expected_and_actual(method, sentence):
     with pytest.raises(AssertionError, match=sentence):
         check_method(method)
@@ -170,9 +198,9 @@ def test_a_users_function_and_a_registered_name_pass_and_an_error_is_raised_with
     check_method("xgrad_cam")
     with pytest.raises(RuntimeError) as caught:
         check_method(own_gradient)
-    where, which = caught.value.__notes__
-    assert where.startswith("raised by 'own_gradient' (")
-    assert which == "in works_without_autograd, on the pooled network"
+    plugin_note, check_note = caught.value.__notes__
+    assert plugin_note.startswith("raised by 'own_gradient' (")
+    assert check_note == "in works_without_autograd, on the pooled network"
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from axiom_bench.testing.metric_checks import METRIC_CASES
 
 
 def mean_of_heatmap(explanation):
-    """The mean of the heatmap, from outside of the project."""
+    """Return the mean of the heatmap, as a user's function outside of the project does."""
     return explanation.heatmap.float().mean((1, 2))
 
 
@@ -34,7 +34,7 @@ def by_row_number(explanation):
 
 
 def after(change):
-    """A metric that changes what it is given first."""
+    """Return a metric that first changes the explanation."""
 
     def metric(explanation):
         change(explanation)
@@ -50,9 +50,13 @@ def doubled_weights(explanation):
 
 def gradient_of_the_images(explanation):
     images = explanation.images.clone().requires_grad_()
-    return (
-        torch.autograd.grad(explanation.trace.forward(images).sum(), images)[0].abs().sum((1, 2, 3))
-    )
+    (gradients,) = torch.autograd.grad(explanation.trace.forward(images).sum(), images)
+    return gradients.abs().sum((1, 2, 3))
+
+
+def undefined_for_the_first_row(explanation):
+    rows = torch.arange(len(explanation))
+    return torch.where(rows > 0, mean_of_heatmap(explanation), torch.nan)
 
 
 def of_the_trace(explanation):
@@ -74,14 +78,11 @@ def claiming(about):
 
 
 COUNTER = itertools.count()
-# what is broken: (the check that fails, a metric)
+# The check that fails, and a metric or its metadata, by the name of the mistake.
 BROKEN = {
     "without a batch": ("returns_declared_values", lambda explanation: explanation.heatmap.mean()),
     "without values": ("returns_declared_values", lambda explanation: {}),
-    "undefined": (
-        "values_are_finite",
-        lambda e: torch.where(torch.arange(len(e)) > 0, mean_of_heatmap(e), torch.nan),
-    ),
+    "undefined": ("values_are_finite", undefined_for_the_first_row),
     "of the global state": (
         "deterministic",
         lambda explanation: mean_of_heatmap(explanation) + torch.rand(1),
@@ -134,32 +135,51 @@ BROKEN = {
 }
 
 
+def plugin_of(metric):
+    """Return the plug-in of a function, or of metadata as a YAML file has them."""
+    if isinstance(metric, dict):
+        return plugins.from_config("metric", "mine", metric)
+    return plugins.of("metric", metric)
+
+
 @pytest.mark.parametrize("broken", BROKEN)
 def test_check_detects_a_broken_metric(broken):
-    (check, metric), case = BROKEN[broken], METRIC_CASES["weights"]
-    metric = (
-        plugins.from_config("metric", "mine", metric)
-        if isinstance(metric, dict)
-        else plugins.of("metric", metric)
-    )
+    name, metric = BROKEN[broken]
+    check = getattr(metric_checks, name)
+    case = METRIC_CASES["weights"]
+    plugin = plugin_of(metric)
     with pytest.raises((AssertionError, BenchError, RuntimeError, TypeError)):
-        getattr(metric_checks, check)(metric, case)
-    getattr(metric_checks, check)(plugins.of("metric", mean_of_heatmap), case)
+        check(plugin, case)
+    check(plugins.of("metric", mean_of_heatmap), case)
 
 
 def test_all_checks_have_a_broken_metric():
     assert {check for check, _ in BROKEN.values()} == {check.__name__ for check in METRIC_CHECKS}
 
 
-@pytest.mark.parametrize(("metric", "sentence"), [
-    (by_row_number, r"by_row_number fails batch_invariant on the explanation by weights: \w+"),
-    (plugins.from_config("metric", "mine", {"_target_": f"{__name__}.several_values"}),
-     "returned 'least', which it doesn't declare"),
-    (BROKEN["overwrites the heatmap"][1], r"explanation\.heatmap was overwritten"),
-    (claiming({"bounds": [0.9, 1]}), r"metric\.mine, value mine: values below 0\.9 .* Write `bounds: \[null, 1\]`"),
-    (claiming({"bounds": [0, 0.1]}), r"values above 0\.1 .* Write `bounds: \[0, null\]`"),
-    (claiming({"kind": "bounded"}), r"`kind: bounded` has no `bounds` within -1 and 1, and values from .* Write"),
-])  # fmt: skip
+_, OVERWRITING = BROKEN["overwrites the heatmap"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "sentence"),
+    [
+        (by_row_number, r"by_row_number fails batch_invariant on the explanation by weights: \w+"),
+        (
+            plugins.from_config("metric", "mine", {"_target_": f"{__name__}.several_values"}),
+            "returned 'least', which it doesn't declare",
+        ),
+        (OVERWRITING, r"explanation\.heatmap was overwritten"),
+        (
+            claiming({"bounds": [0.9, 1]}),
+            r"metric\.mine, value mine: values below 0\.9 .* Write `bounds: \[null, 1\]`",
+        ),
+        (claiming({"bounds": [0, 0.1]}), r"values above 0\.1 .* Write `bounds: \[0, null\]`"),
+        (
+            claiming({"kind": "bounded"}),
+            r"`kind: bounded` has no `bounds` within -1 and 1, and values from .* Write",
+        ),
+    ],
+)
 def test_failure_message_contains_metric_check_and_case(metric, sentence):
     with pytest.raises(AssertionError, match=sentence):
         check_metric(metric)
@@ -171,15 +191,13 @@ def test_users_functions_and_a_registered_name_pass_and_an_error_is_raised_with_
         check_metric(metric)
     with pytest.raises(TypeError) as caught:
         check_metric(needs_boxes)
-    assert (
-        caught.value.__notes__[-1] == "in takes_missing_annotations, on the explanation by weights"
-    )
+    *_, check_note = caught.value.__notes__
+    assert check_note == "in takes_missing_annotations, on the explanation by weights"
 
 
 def test_needless_and_unknown_exemptions_are_refused():
-    check_metric(
-        summed_in_half_precision, exempt={"takes_half_precision_maps": "sums in the map's own type"}
-    )
+    exemptions = {"takes_half_precision_maps": "sums in the map's own type"}
+    check_metric(summed_in_half_precision, exempt=exemptions)
     with pytest.raises(AssertionError, match="passes it: remove the exemption"):
         check_metric(mean_of_heatmap, exempt={"deterministic": "none"})
     with pytest.raises(BenchError, match="did you mean 'deterministic'"):
@@ -187,7 +205,7 @@ def test_needless_and_unknown_exemptions_are_refused():
 
 
 def test_assumptions_about_the_cases():
-    """No row has a zero map, a zero score, or a map without negative values."""
+    """Check that no row has a zero map, a zero score, or a map without negative values."""
     for name, case in METRIC_CASES.items():
         explanation = case.explanation()
         assert (explanation.heatmap.amax((1, 2)) == 1).all()

@@ -20,6 +20,20 @@ def maps(device):
     return maps
 
 
+def copied_from_the_cpu(maps):
+    return torch.zeros(2, 3, 4, device=maps.device).copy_(torch.ones(2, 3, 4))
+
+
+def gradient_of_relu(maps):
+    weights = maps.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(weights.relu().sum(), weights)
+    return gradient
+
+
+def quantile(maps):
+    return maps.flatten(1).quantile(0.3, dim=1)
+
+
 ALLOWED = {
     "a number": lambda maps: maps * 2 + torch.tensor(3.0),
     "a factory on the device": lambda maps: maps + torch.ones(3, 4, device=maps.device),
@@ -29,16 +43,10 @@ ALLOWED = {
     "moved to a tensor's": lambda maps: maps + torch.ones(3, 4).to(maps),
     "a view": lambda maps: maps[0].T + 1,
     "indices of the CPU": lambda maps: maps[torch.tensor([1, 0])],
-    "a quantile, which torch computes with tensors of its own": lambda maps: maps.flatten(
-        1
-    ).quantile(0.3, dim=1),
-    "copied there": lambda maps: torch.zeros(2, 3, 4, device=maps.device).copy_(
-        torch.ones(2, 3, 4)
-    ),
+    "a quantile, which torch computes with tensors of its own": quantile,
+    "copied there": copied_from_the_cpu,
     "to another type": lambda maps: maps.to(torch.float64) + maps.double(),
-    "a gradient": lambda maps: torch.autograd.grad(
-        (w := maps.clone().requires_grad_()).relu().sum(), w
-    )[0],
+    "a gradient": gradient_of_relu,
 }
 
 
@@ -74,7 +82,10 @@ def test_devices_compare_as_they_are(device, maps):
 
 
 def test_what_other_threads_would_compute_is_on_the_device_too():
-    """In other threads nothing would be marked."""
+    """Check a computation for which torch would use two threads.
+
+    In other threads, nothing would be marked.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -92,7 +103,8 @@ def test_memory_used_again_is_of_no_device_and_nothing_is_refused_outside():
         for _ in range(100):
             device.put(torch.zeros(1000))
         assert not any(device.holds(torch.zeros(1000)) for _ in range(100))
-        device.put(maps := torch.zeros(3, 4))
+        maps = torch.zeros(3, 4)
+        device.put(maps)
     assert (maps + torch.ones(3, 4)).shape == maps.shape
 
 
@@ -123,7 +135,9 @@ NOT_WAITED_FOR = {
 def test_waits_are_counted(device, maps, call):
     call(maps)
     ((place, count),) = device.waits.items()
-    assert (count, place.rpartition(":")[0].split()[-1]) == (1, "test_other_device.py")
+    file = place.rpartition(":")[0].split()[-1]
+    assert count == 1
+    assert file == "test_other_device.py"
 
 
 @pytest.mark.parametrize("call", NOT_WAITED_FOR.values(), ids=NOT_WAITED_FOR)

@@ -1,4 +1,4 @@
-"""Relations that a metric's definition implies: of the networks themselves, and of every metric."""
+"""The relations that a metric's definition implies, for the networks and for every metric."""
 
 import pytest
 import torch
@@ -21,18 +21,19 @@ ROUNDING = {"rtol": 0, "atol": 1e-12}  # float64, sums of some hundred terms of 
 
 @pytest.mark.parametrize("relation", RELATIONS, ids=lambda relation: relation.name)
 def test_what_a_relation_does_to_logits_and_activations(relation):
-    images = torch.randn(
-        2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
-    before, changed = trace(network(), LAYER, images), network()
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
+    before = trace(network(), LAYER, images)
+    channels = before.activations.shape[1]
+
+    changed = network()
     relation.of_network(changed)
     after = trace(changed, LAYER, images.flip(3) if relation.is_mirrored else images)
-    torch.testing.assert_close(after.logits, EXPECTED[relation.name](before.logits), **ROUNDING)
     maps = after.activations.flip(3) if relation.is_mirrored else after.activations
-    torch.testing.assert_close(
-        maps[:, : before.activations.shape[1]], before.activations, **ROUNDING
-    )
-    assert not maps[:, before.activations.shape[1] :].any()
+
+    torch.testing.assert_close(after.logits, EXPECTED[relation.name](before.logits), **ROUNDING)
+    torch.testing.assert_close(maps[:, :channels], before.activations, **ROUNDING)
+    assert not maps[:, channels:].any()
 
 
 def rows_of(metric):
@@ -45,9 +46,9 @@ def test_a_metric_changes_under_the_relations_that_it_names_and_no_other(name):
     claimed = metrics.get(name).spec.changes_under
     for relation, measured in changed.items():
         assert relation in claimed, (
-            f"conf/metric/{name}.yaml: under {relation} the value {measured}. Write "
-            "`changes_under: "
-            f'{{{relation}: "the reason"}}`, or fix {metrics.get(name).target}.'
+            f"conf/metric/{name}.yaml: under {relation} the value {measured}. "
+            f'Write `changes_under: {{{relation}: "the reason"}}`, '
+            f"or fix {metrics.get(name).target}."
         )
     unneeded = sorted(claimed.keys() - changed)
     assert not unneeded, f"conf/metric/{name}.yaml: nothing changes under {unneeded[0]}; remove it"
@@ -57,14 +58,13 @@ def test_a_metric_that_looks_to_one_side_is_found():
     def left(explanation):
         return explanation.heatmap[:, :, :2].sum((1, 2))
 
-    held = {row.truth: row.passes for row in rows_of(plugins.of("metric", left))}
-    assert held == dict.fromkeys(EXPECTED, True) | {"mirrored": False}
+    passes = {row.truth: row.passes for row in rows_of(plugins.of("metric", left))}
+    assert passes == dict.fromkeys(EXPECTED, True) | {"mirrored": False}
 
 
 def test_a_metric_that_depends_on_its_batch_is_found():
     def rank(explanation):
         return explanation.heatmap.sum((1, 2)).argsort().argsort()
 
-    assert [row.truth for row in rows_of(plugins.of("metric", rank)) if not row.passes] == [
-        "shown_twice"
-    ]
+    rows = rows_of(plugins.of("metric", rank))
+    assert [row.truth for row in rows if not row.passes] == ["shown_twice"]
