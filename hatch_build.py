@@ -40,7 +40,8 @@ class EditableLinks(BuildHookInterface):  # type: ignore[misc, valid-type]
 
 def renew() -> None:
     """Link every entry of bench/, and the folders that are installed beside them; remove links to
-    what has gone."""
+    what has gone.
+    """
     PACKAGE.mkdir(parents=True, exist_ok=True)
     entries = {path.name: path for path in (ROOT / "bench").iterdir() if path.name != "__pycache__"}
     entries |= {name: ROOT / folder for name, folder in INSIDE.items()}

@@ -55,21 +55,33 @@ def configured(params: Mapping[str, Any], function: str = "measured") -> plugins
     )
 
 
-@pytest.mark.parametrize(("name", "value", "kind"), [
-    ("steps", "abc", "a whole number"), ("steps", None, "a whole number"), ("steps", 2.5, "a whole number"),
-    ("steps", True, "a whole number"),
-    ("share", "half", "a number"), ("share", True, "a number"),
-    ("scaled", "no", "true or false"), ("scaled", 1, "true or false"),
-    ("fill", 3, "a text or a list"), ("fill", None, "a text or a list"),
-    ("fill", ["a"], "a text or a list, each a number"),
-    ("start", 3, "a list or a text"), ("noted", "a", "a whole number"),
-    ("sides", 0.1, "a list"), ("sides", [0.1, None], "a list, each a number"),
-    ("layers", "features", "a list"), ("layers", ["a\0"], "a list, each a text"),
-    ("gamma", "auto", "a number or null"),
-    ("wrapped", 3, "a text or a function"),
-    ("options", [1], "a mapping or null"), ("options", {5: 1}, "a mapping or null"),
-    ("pair", "ab", "a list"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("steps", "abc", "a whole number"),
+        ("steps", None, "a whole number"),
+        ("steps", 2.5, "a whole number"),
+        ("steps", True, "a whole number"),
+        ("share", "half", "a number"),
+        ("share", True, "a number"),
+        ("scaled", "no", "true or false"),
+        ("scaled", 1, "true or false"),
+        ("fill", 3, "a text or a list"),
+        ("fill", None, "a text or a list"),
+        ("fill", ["a"], "a text or a list, each a number"),
+        ("start", 3, "a list or a text"),
+        ("noted", "a", "a whole number"),
+        ("sides", 0.1, "a list"),
+        ("sides", [0.1, None], "a list, each a number"),
+        ("layers", "features", "a list"),
+        ("layers", ["a\0"], "a list, each a text"),
+        ("gamma", "auto", "a number or null"),
+        ("wrapped", 3, "a text or a function"),
+        ("options", [1], "a mapping or null"),
+        ("options", {5: 1}, "a mapping or null"),
+        ("pair", "ab", "a list"),
+    ],
+)
 def test_a_wrong_kind_is_one_sentence(name, value, kind):
     with pytest.raises(BenchError) as error:
         configured({name: value})

@@ -54,16 +54,28 @@ def tokens(maps: Tensor) -> Tensor:
 
 WITH_MATES: dict[str, tuple[Forward, nn.Module]] = {
     "statistics of the batch": (
-        lambda net, maps: means(net, net.part(maps)), nn.BatchNorm2d(6, track_running_stats=False)),
+        lambda net, maps: means(net, net.part(maps)),
+        nn.BatchNorm2d(6, track_running_stats=False),
+    ),
     "training by construction": (
-        lambda net, maps: means(net, functional.batch_norm(maps, None, None, training=True)), nn.Identity()),
+        lambda net, maps: means(net, functional.batch_norm(maps, None, None, training=True)),
+        nn.Identity(),
+    ),
     "maximum of the batch": (lambda net, maps: means(net, maps / maps.abs().max()), nn.Identity()),
     "less the other images": (lambda net, maps: means(net, maps - maps.mean(0) / 2), nn.Identity()),
     "attention over images": (
-        lambda net, maps: net.linear(net.part(*[tokens(maps)] * 3)[0].mean(1)), nn.MultiheadAttention(6, 2)),
-    "recurrent over images": (lambda net, maps: net.linear(net.part(tokens(maps))[0][:, -1]), nn.GRU(6, 6)),
-    "one image alone": (lambda net, maps: net.linear(maps.relu().mean((2, 3)).view(6))[None], nn.Identity()),
-}  # fmt: skip
+        lambda net, maps: net.linear(net.part(*[tokens(maps)] * 3)[0].mean(1)),
+        nn.MultiheadAttention(6, 2),
+    ),
+    "recurrent over images": (
+        lambda net, maps: net.linear(net.part(tokens(maps))[0][:, -1]),
+        nn.GRU(6, 6),
+    ),
+    "one image alone": (
+        lambda net, maps: net.linear(maps.relu().mean((2, 3)).view(6))[None],
+        nn.Identity(),
+    ),
+}
 
 
 def scores_before(net: Net, maps: Tensor) -> Tensor:

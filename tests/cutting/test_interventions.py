@@ -67,7 +67,7 @@ def test_effects_are_those_of_a_loop_and_every_version_is_one_forward_pass():
         torch.testing.assert_close(effects, expected, rtol=1e-12, atol=1e-12)  # rounding of float64
 
 
-def test_a_version_that_is_the_image_has_no_effect_and_a_value_does_not_depend_on_the_other_images():
+def test_a_version_that_is_the_image_has_no_effect_and_values_do_not_depend_on_other_images():
     """Bit by bit in float32: what a crop cuts away has an effect of 0, not of rounding."""
     case = replace(CASE, dtype=torch.float32)
     same = [
@@ -107,9 +107,15 @@ def test_other_traces_of_these_rows_keep_both():
         CASE.images(), torch.arange(4) % 3, interventions=parts, other_images=others
     )
     explanation = ab.Explanation.of(trace, trace.gradients, method=lambda trace: trace.gradients)
-    for other in (trace.again(images=trace.images + 1), trace.again(targets=torch.zeros(4, dtype=torch.long)),
-                  trace.again(model=CASE.model()), trace.at("features.2"), trace.scaled(2.0), trace[:],
-                  explanation.again(images=explanation.images * 2).trace):  # fmt: skip
+    for other in (
+        trace.again(images=trace.images + 1),
+        trace.again(targets=torch.zeros(4, dtype=torch.long)),
+        trace.again(model=CASE.model()),
+        trace.at("features.2"),
+        trace.scaled(2.0),
+        trace[:],
+        explanation.again(images=explanation.images * 2).trace,
+    ):
         assert other.interventions == trace.interventions
         assert torch.equal(other.other_images, others)
     assert torch.equal(trace[2:3].other_images, others[2:3])

@@ -33,33 +33,74 @@ IMAGES = r"Invalid images: expected a tensor \(B, 3, H, W\), not "
 TARGETS = r"Invalid targets: expected one class index per image, .* integers"
 # (what a user calls with the model and the images, the sentence that it gets)
 MISTAKES: list[tuple[Callable[[nn.Module, Tensor], object], str]] = [
-    (lambda model, _: ab.cut(model, ["conv"]), rf"{NAME} such as 'conv', not a list; cut one layer at a time"),
+    (
+        lambda model, _: ab.cut(model, ["conv"]),
+        rf"{NAME} such as 'conv', not a list; cut one layer at a time",
+    ),
     (lambda model, _: ab.cut(model, ("conv", "fc")), r"not a tuple; cut one layer at a time"),
     (lambda model, _: ab.cut(model, 3), rf"{NAME} .* not an int"),
     (lambda model, _: ab.cut(model, ""), r"There is no layer ''"),
     (lambda model, _: ab.cut(model, "covn"), r"There is no layer 'covn'; did you mean 'conv'\?"),
     (lambda model, _: ab.cut(model, model.conv), r"not a Conv2d; its name is 'conv'"),
-    (lambda model, _: ab.cut(model, nn.Conv2d(3, 3, 1)), r"not a Conv2d; it isn't part of this model"),
-    (lambda model, images: ab.trace(model, "fc", images), r"The layer 'fc' gives shape \(1, 5\), not maps"),
+    (
+        lambda model, _: ab.cut(model, nn.Conv2d(3, 3, 1)),
+        r"not a Conv2d; it isn't part of this model",
+    ),
+    (
+        lambda model, images: ab.trace(model, "fc", images),
+        r"The layer 'fc' gives shape \(1, 5\), not maps",
+    ),
     (lambda model, images: ab.trace(model, "unused", images), r"never calls the layer 'unused'"),
     (lambda *_: ab.cut("resnet18", "conv"), r"Invalid model: expected a torch\.nn\.Module, not"),
     (lambda *_: ab.cut(nn.Conv2d, "conv"), r"Invalid model: expected a torch\.nn\.Module, not"),
-    (lambda *_: ab.cut(lambda images: images, "conv"), r"Invalid model: expected a torch\.nn\.Module, not"),
+    (
+        lambda *_: ab.cut(lambda images: images, "conv"),
+        r"Invalid model: expected a torch\.nn\.Module, not",
+    ),
     (lambda model, _: ab.cut(model, "conv", precision="fp16"), r"There is no precision 'fp16'"),
     (lambda model, images: ab.trace(model, "conv", (images,)), IMAGES + "a tuple"),
     (lambda model, images: ab.trace(model, "conv", [images[0]]), IMAGES + "a list"),
     (lambda model, images: ab.trace(model, "conv", {"images": images}), IMAGES + "a dict"),
     (lambda model, _: ab.trace(model, "conv", None), IMAGES + "None"),
-    (lambda model, images: ab.trace(model, "conv", images[0]), r"Invalid images: expected \(B, 3, H, W\)"),
-    (lambda model, images: ab.trace(model, "conv", images.numpy()), r"a numpy\.ndarray; .* with torch\.from_numpy"),
-    *((lambda model, images, wrong=wrong: ab.trace(model, "conv", images, wrong), TARGETS)
-      for wrong in (["cat", "dog", "cow"], "cat", {"a": 1}, torch.tensor([0.5, 1.0, 2.0]), [True] * 3)),
-    (lambda model, images: ab.trace(model, "conv", images, 1), r"not the shape \(\); give \[1\] \* 3"),
-    (lambda model, images: ab.trace(model, "conv", images, torch.eye(5).long()[:3]), r"give targets\.argmax\(1\)"),
-    (lambda model, images: ab.trace(model, "conv", images, [0, 1]), r"\(3,\) integers, not .* shape \(2,\)"),
-    (lambda _, images: ab.trace(flattened(), "conv", images), r"Network returns shape \(1, 4, 16\) for one image, not"),
-    (lambda model, images: ab.trace(model, "conv", images)[0], r"Invalid index 0 of a trace; .* such as trace\[0:1\]"),
-]  # fmt: skip
+    (
+        lambda model, images: ab.trace(model, "conv", images[0]),
+        r"Invalid images: expected \(B, 3, H, W\)",
+    ),
+    (
+        lambda model, images: ab.trace(model, "conv", images.numpy()),
+        r"a numpy\.ndarray; .* with torch\.from_numpy",
+    ),
+    *(
+        (lambda model, images, wrong=wrong: ab.trace(model, "conv", images, wrong), TARGETS)
+        for wrong in (
+            ["cat", "dog", "cow"],
+            "cat",
+            {"a": 1},
+            torch.tensor([0.5, 1.0, 2.0]),
+            [True] * 3,
+        )
+    ),
+    (
+        lambda model, images: ab.trace(model, "conv", images, 1),
+        r"not the shape \(\); give \[1\] \* 3",
+    ),
+    (
+        lambda model, images: ab.trace(model, "conv", images, torch.eye(5).long()[:3]),
+        r"give targets\.argmax\(1\)",
+    ),
+    (
+        lambda model, images: ab.trace(model, "conv", images, [0, 1]),
+        r"\(3,\) integers, not .* shape \(2,\)",
+    ),
+    (
+        lambda _, images: ab.trace(flattened(), "conv", images),
+        r"Network returns shape \(1, 4, 16\) for one image, not",
+    ),
+    (
+        lambda model, images: ab.trace(model, "conv", images)[0],
+        r"Invalid index 0 of a trace; .* such as trace\[0:1\]",
+    ),
+]
 
 
 @pytest.mark.parametrize(("call", "sentence"), MISTAKES)
@@ -83,7 +124,10 @@ def test_repr_is_one_line_of_shapes(model, images):
     explanation = ab.Explanation.of(trace, method(trace), method=method)
     batch = ab.Batch(images, ("a", "b", "c"), trace.targets)
     expected = {
-        "Trace(images (3, 3, 6, 6), activations (3, 4, 6, 6), logits (3, 5), layer 'conv', float64, cpu)": trace,
+        (
+            "Trace(images (3, 3, 6, 6), activations (3, 4, 6, 6), logits (3, 5), layer 'conv', "
+            "float64, cpu)"
+        ): trace,
         "CutModel(Network at 'conv', output 'margin', precision 'fp32', cpu)": cut_model,
         "Explanation(contributions (3, 4, 6, 6), raw_map (3, 6, 6), heatmap (3, 6, 6), images (3, "
         "3, 6, 6), "
@@ -171,8 +215,10 @@ def test_clips_and_crops_are_explained_one_at_a_time(name):
     assert ab.trace(network.get_submodule("part"), "0", one).activations.shape[1] == 4
 
 
-@pytest.mark.parametrize(("shape", "call"), [((2, 4, 3, 6, 6), ".flatten(0, 1)"),
-                                             ((2, 3, 4, 6, 6), ".transpose(1, 2).flatten(0, 1)")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("shape", "call"),
+    [((2, 4, 3, 6, 6), ".flatten(0, 1)"), ((2, 3, 4, 6, 6), ".transpose(1, 2).flatten(0, 1)")],
+)
 def test_clips_for_a_network_of_images_become_images(shape, call):
     images = torch.rand(shape, dtype=torch.float64)
     with pytest.raises(ab.BenchError) as error:

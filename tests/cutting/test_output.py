@@ -272,30 +272,62 @@ def test_every_entry_point_takes_the_function() -> None:
 
 # (what the network returns, output=, targets, the sentence)
 MISTAKES: list[tuple[Callable[[Tensor], Any], Any, list[int] | None, str]] = [
-    *((wrap, "logits", None, sentence) for wrap, sentence in [
-        (lambda z: {"masks": 0, "boxes": 1}, r"Dense returns a dict of \['masks', 'boxes'\] without 'logits' or"),
-        (lambda maps: {}, r"Dense returns a dict of \[\] without"),
-        (lambda maps: (maps, maps), r"Dense returns a tuple, not a tensor; give output="),
-        (lambda maps: (maps, sums(maps)), r"scores \(B, n\), such as lambda returned: returned\[1\]\."),
-        (lambda maps: {"age": sums(maps)}, r"such as lambda returned: returned\['age'\]\."),
-        (lambda maps: SimpleNamespace(age=sums(maps)), r"such as lambda returned: returned\.age\."),
-        (lambda maps: maps.flatten(2), r"Dense returns shape \(1, 5, 36\) for one image, not scores \(B, n\)"),
-        (lambda maps: maps.argmax(1).flatten(1), r"shape \(1, 36\) of torch\.int64, a decision; let its forward"),
-    ]),
-    *((out_of, output, None, sentence) for output, sentence in [
-        (lambda o: o["out"], r"output function output must return scores .* shape \(1, 5, 6, 6\)"),
-        (lambda o: o["out"].sum(), r"for one image it returns shape \(\)"),
-        (lambda o: o["out"][0, :, 0, 0], r"for one image it returns shape \(5,\)"),
-        (lambda o: [1.0], r"for one image it returns a list"),
-        (lambda o: means(o["out"]).argmax(1), r"floating-point scores, not torch\.int64"),
-        (lambda o: o["masks"], r"fails on what Dense returns \(KeyError: 'masks'\)"),
-        (lambda o: sums(o["out"].detach()), r"of the output function output have no gradient; compute"),
-        (Projection, r"output is one of logits, .*, or a function .* not a class"),
-        (3, r"output is one of .* not an int"),
-    ]),
+    *(
+        (wrap, "logits", None, sentence)
+        for wrap, sentence in [
+            (
+                lambda z: {"masks": 0, "boxes": 1},
+                r"Dense returns a dict of \['masks', 'boxes'\] without 'logits' or",
+            ),
+            (lambda maps: {}, r"Dense returns a dict of \[\] without"),
+            (lambda maps: (maps, maps), r"Dense returns a tuple, not a tensor; give output="),
+            (
+                lambda maps: (maps, sums(maps)),
+                r"scores \(B, n\), such as lambda returned: returned\[1\]\.",
+            ),
+            (lambda maps: {"age": sums(maps)}, r"such as lambda returned: returned\['age'\]\."),
+            (
+                lambda maps: SimpleNamespace(age=sums(maps)),
+                r"such as lambda returned: returned\.age\.",
+            ),
+            (
+                lambda maps: maps.flatten(2),
+                r"Dense returns shape \(1, 5, 36\) for one image, not scores \(B, n\)",
+            ),
+            (
+                lambda maps: maps.argmax(1).flatten(1),
+                r"shape \(1, 36\) of torch\.int64, a decision; let its forward",
+            ),
+        ]
+    ),
+    *(
+        (out_of, output, None, sentence)
+        for output, sentence in [
+            (
+                lambda o: o["out"],
+                r"output function output must return scores .* shape \(1, 5, 6, 6\)",
+            ),
+            (lambda o: o["out"].sum(), r"for one image it returns shape \(\)"),
+            (lambda o: o["out"][0, :, 0, 0], r"for one image it returns shape \(5,\)"),
+            (lambda o: [1.0], r"for one image it returns a list"),
+            (lambda o: means(o["out"]).argmax(1), r"floating-point scores, not torch\.int64"),
+            (lambda o: o["masks"], r"fails on what Dense returns \(KeyError: 'masks'\)"),
+            (
+                lambda o: sums(o["out"].detach()),
+                r"of the output function output have no gradient; compute",
+            ),
+            (Projection, r"output is one of logits, .*, or a function .* not a class"),
+            (3, r"output is one of .* not an int"),
+        ]
+    ),
     (out_of, Projection(), [0, 1, 2], r"Invalid target 2; the model.s classes are 0 to 1\."),
-    (out_of, partial(column, place=0), [1, 0, 0], r"Invalid target 1; the model.s classes are 0 alone\."),
-]  # fmt: skip
+    (
+        out_of,
+        partial(column, place=0),
+        [1, 0, 0],
+        r"Invalid target 1; the model.s classes are 0 alone\.",
+    ),
+]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from tests.cutting.test_output import (
     out_of,
     pooled,
     sums,
-)  # fmt: skip
+)
 
 SEGMENT, SIMILAR, DETECT = ab.outputs.segmentation, ab.outputs.similarity, ab.outputs.detection
 REFERENCES = torch.randn(3, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -56,26 +56,57 @@ def sums_of_regions(maps: Tensor) -> Tensor:
 REGIONS = SEGMENT(torch.stack([REGION, 1 - REGION, REGION.T]), [1, 4, 1])
 EMBEDDED = SIMILAR(REFERENCES, scale=100, read=lambda output: output.image_embeds)
 # name: (what the network returns, the output, the scores by hand, targets)
-PRESETS: dict[str, tuple[Callable[[Tensor], Any], Output, Callable[[Tensor], Tensor], list[int]]] = {
+PRESETS: dict[
+    str, tuple[Callable[[Tensor], Any], Output, Callable[[Tensor], Tensor], list[int]]
+] = {
     "segmentation": (out_of, SEGMENT(), sums, [0, 1, 4]),
-    "segmentation of a region": (out_of, SEGMENT(REGION.bool()), lambda z: z[:, :, 1:4, 2:5].sum((2, 3)), [0, 1, 4]),
-    "segmentation of a region of each image": (lambda maps: maps, REGIONS, sums_of_regions, [2, 1, 0]),
+    "segmentation of a region": (
+        out_of,
+        SEGMENT(REGION.bool()),
+        lambda z: z[:, :, 1:4, 2:5].sum((2, 3)),
+        [0, 1, 4],
+    ),
+    "segmentation of a region of each image": (
+        lambda maps: maps,
+        REGIONS,
+        sums_of_regions,
+        [2, 1, 0],
+    ),
     "segmentation where predicted": (lambda maps: maps, SEGMENT("predicted"), winners, [0, 1, 4]),
     "cosine": (pooled, SIMILAR(REFERENCES), cosines, [0, 2, 1]),
     "scaled cosine": (
-        lambda maps: SimpleNamespace(image_embeds=pooled(maps)), EMBEDDED, lambda maps: 100 * cosines(maps), [0, 2, 1],
+        lambda maps: SimpleNamespace(image_embeds=pooled(maps)),
+        EMBEDDED,
+        lambda maps: 100 * cosines(maps),
+        [0, 2, 1],
     ),
     "one reference": (pooled, SIMILAR(REFERENCES[0]), lambda maps: cosines(maps)[:, :1], [0, 0, 0]),
-    "scalar product": (pooled, SIMILAR(REFERENCES, "dot"), lambda maps: pooled(maps) @ REFERENCES.T, [0, 2, 1]),
-    "regression": (lambda z: pooled(z)[:, 2], ab.outputs.regression(), lambda z: pooled(z)[:, 2:3], [0] * 3),
+    "scalar product": (
+        pooled,
+        SIMILAR(REFERENCES, "dot"),
+        lambda maps: pooled(maps) @ REFERENCES.T,
+        [0, 2, 1],
+    ),
+    "regression": (
+        lambda z: pooled(z)[:, 2],
+        ab.outputs.regression(),
+        lambda z: pooled(z)[:, 2:3],
+        [0] * 3,
+    ),
     "regression of several": (
-        lambda maps: {"age": first_two(maps)}, ab.outputs.regression(lambda o: o["age"]), first_two, [0, 1, 0],
+        lambda maps: {"age": first_two(maps)},
+        ab.outputs.regression(lambda o: o["age"]),
+        first_two,
+        [0, 1, 0],
     ),
     "multi-label": (pooled, ab.outputs.multi_label(), pooled, [0, 1, 4]),
     "multi-label probability": (
-        pooled, ab.outputs.multi_label(probability=True), lambda maps: 1 / (1 + (-pooled(maps)).exp()), [0, 1, 4],
+        pooled,
+        ab.outputs.multi_label(probability=True),
+        lambda maps: 1 / (1 + (-pooled(maps)).exp()),
+        [0, 1, 4],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(autouse=True)
@@ -229,21 +260,45 @@ def fit(output: Output) -> object:
     return ab.trace(Dense(lambda maps: maps).double(), "trunk", images(), output=output)
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: SEGMENT(torch.ones(2)), r"A region is \(H, W\), .*'predicted' or None, not shape"),
-    (lambda: SEGMENT("where"), r"A region is \(H, W\), .*'predicted' or None, not a str"),
-    (lambda: SEGMENT(torch.ones(2, 3, 4)), r"region is shape \(2, 3, 4\): no labels"),
-    (lambda: SEGMENT(torch.ones(2, 3, 4), [1]), r"one for each; .* \(2, 3, 4\): 1 labels"),
-    (lambda: SEGMENT("predicted", [1, 2]), r"Labels are those of regions .*a str: 2 labels"),
-    (lambda: SIMILAR(REFERENCES, kind="cos"), r"There is no similarity 'cos'; did you mean 'cosine'"),
-    (lambda: SIMILAR(REFERENCES[None]), r"References are \(n, D\) or \(D,\), not shape \(1, 3, 5\)"),
-    (lambda: DETECT(torch.ones(4), [1]), r"Reference boxes are \(n, 4\) with n labels, not shape"),
-    (lambda: DETECT(torch.ones(2, 4), [1]), r"not shape \(2, 4\) with 1 labels"),
-    (lambda: fit(SEGMENT(torch.ones(3, 3))), r"region is shape \(3, 3\), and the maps of Dense are \(6, 6\)"),
-    (lambda: fit(SEGMENT(read=lambda o: o.sum((2, 3)))), r"needs maps .*; Dense gives shape \(1, 5\)"),
-    (lambda: fit(SIMILAR(REFERENCES)), r"References of 5 numbers need embeddings \(B, 5\); Dense gives shape"),
-    (lambda: fit(DETECT(torch.ones(1, 4), [0])), r"needs a list of dicts .*; Dense gives a torch\.Tensor: give"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: SEGMENT(torch.ones(2)), r"A region is \(H, W\), .*'predicted' or None, not shape"),
+        (lambda: SEGMENT("where"), r"A region is \(H, W\), .*'predicted' or None, not a str"),
+        (lambda: SEGMENT(torch.ones(2, 3, 4)), r"region is shape \(2, 3, 4\): no labels"),
+        (lambda: SEGMENT(torch.ones(2, 3, 4), [1]), r"one for each; .* \(2, 3, 4\): 1 labels"),
+        (lambda: SEGMENT("predicted", [1, 2]), r"Labels are those of regions .*a str: 2 labels"),
+        (
+            lambda: SIMILAR(REFERENCES, kind="cos"),
+            r"There is no similarity 'cos'; did you mean 'cosine'",
+        ),
+        (
+            lambda: SIMILAR(REFERENCES[None]),
+            r"References are \(n, D\) or \(D,\), not shape \(1, 3, 5\)",
+        ),
+        (
+            lambda: DETECT(torch.ones(4), [1]),
+            r"Reference boxes are \(n, 4\) with n labels, not shape",
+        ),
+        (lambda: DETECT(torch.ones(2, 4), [1]), r"not shape \(2, 4\) with 1 labels"),
+        (
+            lambda: fit(SEGMENT(torch.ones(3, 3))),
+            r"region is shape \(3, 3\), and the maps of Dense are \(6, 6\)",
+        ),
+        (
+            lambda: fit(SEGMENT(read=lambda o: o.sum((2, 3)))),
+            r"needs maps .*; Dense gives shape \(1, 5\)",
+        ),
+        (
+            lambda: fit(SIMILAR(REFERENCES)),
+            r"References of 5 numbers need embeddings \(B, 5\); Dense gives shape",
+        ),
+        (
+            lambda: fit(DETECT(torch.ones(1, 4), [0])),
+            r"needs a list of dicts .*; Dense gives a torch\.Tensor: give",
+        ),
+    ],
+)
 def test_a_mistake_is_one_sentence(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ab.BenchError, match=message) as error:
         call()

@@ -180,16 +180,21 @@ import axiom_bench as ab
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
-maps = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(16), nn.Conv2d(32, 8, 3), nn.ReLU())
+first = (nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(16))
+maps = nn.Sequential(*first, nn.Conv2d(32, 8, 3), nn.ReLU())
 network = nn.Sequential(*maps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
-images, methods, metrics = torch.randn(16, 3, 128, 128), ["grad_cam"], ["sensitivity_error", "confidence_drop"]
+images = torch.randn(16, 3, 128, 128)
+methods = ["grad_cam"]
+metrics = ["sensitivity_error", "confidence_drop"]
 ab.evaluate(network, "4", [(images[:1], None)], methods, metrics)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + {free} * 2**20, resource.RLIM_INFINITY))
 key = ["image_id", "method", "metric"]
-limited = ab.evaluate(network, "4", [(images, None)], methods, metrics).set_index(key)["value"].sort_index()
+limited = ab.evaluate(network, "4", [(images, None)], methods, metrics).set_index(key)
+limited = limited["value"].sort_index()
 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
-free = ab.evaluate(network, "4", [(images, None)], methods, metrics).set_index(key)["value"].sort_index()
+free = ab.evaluate(network, "4", [(images, None)], methods, metrics).set_index(key)
+free = free["value"].sort_index()
 print(len(limited), float((limited - free).abs().max()))
 """
 

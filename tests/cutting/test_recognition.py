@@ -148,9 +148,15 @@ def mixed(z: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("deciding", [False, True])
-@pytest.mark.parametrize("end", [mixed, lambda z: z.exp() / z.exp().sum(1, keepdim=True),
-                                 lambda z: torch.cat([z[:, :1].sigmoid(), 1 - z[:, :1].sigmoid()], 1),
-                                 lambda z: z - z.logsumexp(1, keepdim=True)])  # fmt: skip
+@pytest.mark.parametrize(
+    "end",
+    [
+        mixed,
+        lambda z: z.exp() / z.exp().sum(1, keepdim=True),
+        lambda z: torch.cat([z[:, :1].sigmoid(), 1 - z[:, :1].sigmoid()], 1),
+        lambda z: z - z.logsumexp(1, keepdim=True),
+    ],
+)
 def test_values_tell_where_no_end_is_seen(end: Callable[[Tensor], Tensor], deciding: bool) -> None:
     """The logarithm of a probability is its logit, but for a number that all classes share."""
     network = Network(end, deciding)
@@ -171,23 +177,33 @@ def test_some_of_the_probabilities_are_those_of_labels(deciding: bool) -> None:
         torch.testing.assert_close(trace.logits, network(IMAGES).detach().logit().reshape(3, -1))
 
 
-@pytest.mark.parametrize(("end", "without"), [
-    (lambda z: softmax(z / 3, 1), lambda z: z / 3),
-    (lambda z: z[:, :1].softmax(1), lambda z: z[:, :1]),
-    (lambda z: z[:, :2].softmax(1), lambda z: z[:, :2]),
-    (lambda z: z[:, 0].sigmoid(), lambda z: z[:, 0]),
-    # whose sum is 1 but for their rounding
-    (lambda z: z.half().softmax(1).double(), lambda z: z.half().double()),
-    (lambda z: z.bfloat16().softmax(1).double(), lambda z: z.bfloat16().double()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("end", "without"),
+    [
+        (lambda z: softmax(z / 3, 1), lambda z: z / 3),
+        (lambda z: z[:, :1].softmax(1), lambda z: z[:, :1]),
+        (lambda z: z[:, :2].softmax(1), lambda z: z[:, :2]),
+        (lambda z: z[:, 0].sigmoid(), lambda z: z[:, 0]),
+        # whose sum is 1 but for their rounding
+        (lambda z: z.half().softmax(1).double(), lambda z: z.half().double()),
+        (lambda z: z.bfloat16().softmax(1).double(), lambda z: z.bfloat16().double()),
+    ],
+)
 def test_what_is_left_is_what_stands_before_the_end(
     end: Callable[[Tensor], Any], without: Any
 ) -> None:
     assert_same(traced(Network(end))[0], traced(Network(without))[0])
 
 
-@pytest.mark.parametrize("end", [lambda z: z, lambda z: z[:, :1], lambda z: 9 * z.softmax(1),
-                                 lambda z: (z == z.amax(1, keepdim=True)) + 0 * z])  # fmt: skip
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda z: z,
+        lambda z: z[:, :1],
+        lambda z: 9 * z.softmax(1),
+        lambda z: (z == z.amax(1, keepdim=True)) + 0 * z,
+    ],
+)
 def test_others_stay_as_they_are(end: Callable[[Tensor], Tensor]) -> None:
     (trace, sentences), (forced, _) = traced(Network(end)), traced(Network(end), output="logits")
     assert (trace.cut_model.output, sentences) == (forced.cut_model.output, [])
@@ -221,6 +237,8 @@ def test_a_region_of_maps_of_probabilities_has_the_sum_of_its_logits() -> None:
     def maps(z: Tensor) -> Tensor:
         return z[:, :, None, None] * torch.arange(1.0, 5).view(2, 2)
 
-    trace, plain = (traced(Network(end), output=ab.outputs.segmentation(torch.eye(2)))[0]
-                    for end in (lambda z: maps(z).softmax(1), maps))  # fmt: skip
+    trace, plain = (
+        traced(Network(end), output=ab.outputs.segmentation(torch.eye(2)))[0]
+        for end in (lambda z: maps(z).softmax(1), maps)
+    )
     assert_same(trace, plain)

@@ -249,20 +249,53 @@ def without_rows() -> None:
 IMAGE, METADATA, WORD = INPUTS
 TAKES = r"TwoBranches.forward takes image and metadata and word, not "
 MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
-    "rows": (lambda: ab.trace(TwoBranches(), LAYER, (IMAGE, METADATA[:2], WORD)), r"input 1 has the shape \(2, 2\)"),
-    "a missing input": (lambda: ab.trace(TwoBranches(), LAYER, (IMAGE, METADATA)), TAKES + "2 inputs"),
-    "a missing name": (lambda: ab.trace(TwoBranches(), LAYER, {"image": IMAGE, "word": WORD}), TAKES + "image and w"),
-    "another name": (lambda: ab.trace(TwoBranches(), LAYER, BY_NAME | {"age": WORD}), TAKES + "image and .* and age"),
-    "no tensor": (lambda: ab.explain(OfDict(), LAYER, BY_NAME | {"word": "cat"}), r"'word' is a str, not a t"),
-    "explained": (lambda: ab.trace(TwoBranches(), LAYER, BY_NAME, explained="imgae"), r"'imgae'; did you mean 'image'"),
-    "of metadata": (lambda: ab.trace(TwoBranches(), LAYER, INPUTS, explained=1), r"Invalid images: .* shape \(3, 2\)"),
-    "two images": (lambda: ab.evaluate(Siamese(), LAYER, [(PAIR, None)], [], []), r"0 and 1 has .*explained=0"),
-    "of a batch": (lambda: ab.trace(of_row(0)[0], LAYER, (IMAGE, WORD)), r"takes image, not 2 .* give images\[0\]"),
-    "a batch": (lambda: ab.trace(of_row(0)[0], LAYER, {"x": IMAGE, "y": WORD}), r"a dict of x and y .* images\['x'\]"),
+    "rows": (
+        lambda: ab.trace(TwoBranches(), LAYER, (IMAGE, METADATA[:2], WORD)),
+        r"input 1 has the shape \(2, 2\)",
+    ),
+    "a missing input": (
+        lambda: ab.trace(TwoBranches(), LAYER, (IMAGE, METADATA)),
+        TAKES + "2 inputs",
+    ),
+    "a missing name": (
+        lambda: ab.trace(TwoBranches(), LAYER, {"image": IMAGE, "word": WORD}),
+        TAKES + "image and w",
+    ),
+    "another name": (
+        lambda: ab.trace(TwoBranches(), LAYER, BY_NAME | {"age": WORD}),
+        TAKES + "image and .* and age",
+    ),
+    "no tensor": (
+        lambda: ab.explain(OfDict(), LAYER, BY_NAME | {"word": "cat"}),
+        r"'word' is a str, not a t",
+    ),
+    "explained": (
+        lambda: ab.trace(TwoBranches(), LAYER, BY_NAME, explained="imgae"),
+        r"'imgae'; did you mean 'image'",
+    ),
+    "of metadata": (
+        lambda: ab.trace(TwoBranches(), LAYER, INPUTS, explained=1),
+        r"Invalid images: .* shape \(3, 2\)",
+    ),
+    "two images": (
+        lambda: ab.evaluate(Siamese(), LAYER, [(PAIR, None)], [], []),
+        r"0 and 1 has .*explained=0",
+    ),
+    "of a batch": (
+        lambda: ab.trace(of_row(0)[0], LAYER, (IMAGE, WORD)),
+        r"takes image, not 2 .* give images\[0\]",
+    ),
+    "a batch": (
+        lambda: ab.trace(of_row(0)[0], LAYER, {"x": IMAGE, "y": WORD}),
+        r"a dict of x and y .* images\['x'\]",
+    ),
     "another cut": (cut_twice, r"cut the model again"),
     "images alone": (without_rows, r"to trace.forward the rows"),
-    "last call": (lambda: ab.trace(Siamese(hard=True), LAYER, PAIR, explained=0), r"at its last call, doesn't depend"),
-}  # fmt: skip
+    "last call": (
+        lambda: ab.trace(Siamese(hard=True), LAYER, PAIR, explained=0),
+        r"at its last call, doesn't depend",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", MISTAKES)

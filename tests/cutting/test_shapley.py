@@ -27,8 +27,10 @@ def stripes(count: int, grounds: int = 0) -> tuple[torch.Tensor, tuple[ab.Part, 
     """
     image = torch.ones(3, SIDE, count + 1, dtype=torch.float64)
     columns = torch.arange(count + 1).expand(SIDE, count + 1)
-    parts = [ab.Part(str(place), place, columns == place, image.masked_fill(columns == place, 0)[None])
-             for place in range(count)]  # fmt: skip
+    parts = [
+        ab.Part(str(place), place, columns == place, image.masked_fill(columns == place, 0)[None])
+        for place in range(count)
+    ]
     if not grounds:
         return image[..., :count], tuple(
             replace(part, region=part.region[:, :count], images=part.images[..., :count])

@@ -433,36 +433,132 @@ BYTES = (IMAGES * 255).byte()
 PAIR = {"image": IMAGES, "depth": IMAGES[:, :1]}
 # network, layer, images, the sentence
 SITUATIONS: dict[str, tuple[Callable[[], nn.Module], str, Any, str]] = {
-    "dynamic int8": (dynamic, "c", IMAGES, r"is quantised \(its 'fc.0' is a Linear of integers\).*in floating point"),
+    "dynamic int8": (
+        dynamic,
+        "c",
+        IMAGES,
+        r"is quantised \(its 'fc.0' is a Linear of integers\).*in floating point",
+    ),
     "int8": (of_integers, "c", IMAGES, r"its 'fc' is a Linear of integers"),
-    "TorchScript": (lambda: torch.jit.trace(net(), IMAGES), "c", IMAGES, r"give the nn.Module that it was made from"),
-    "a layer in TorchScript": (scripted, "c.0", IMAGES, r"layer 'c.0' is TorchScript, .*; choose another layer"),
-    "lazy": (lambda: net(fc=nn.LazyLinear(4)), "c", IMAGES, r"'fc.weight' has no shape yet; call the network"),
-    "meta": (lambda: net().to("meta"), "c", IMAGES, r"no values .device meta.; build it on a device"),
-    "half a float16": (half, "c", IMAGES, r"can't run in torch.float16 and torch.float64 .*; give network.float"),
-    "no gradient": (lambda: net(without_gradient), "c", IMAGES, r"depend on the layer 'c' and have no gradient there"),
-    "two inputs, one given": (Two, "c", IMAGES, r"takes image and depth.*give depth by model.inputs=FILE.csv"),
-    **{f"two inputs in {type(images).__name__}": (Two, "c", images, r"Two.forward takes image and depth")
-       for images in (tuple(PAIR.values()), list(PAIR.values()), PAIR)},
+    "TorchScript": (
+        lambda: torch.jit.trace(net(), IMAGES),
+        "c",
+        IMAGES,
+        r"give the nn.Module that it was made from",
+    ),
+    "a layer in TorchScript": (
+        scripted,
+        "c.0",
+        IMAGES,
+        r"layer 'c.0' is TorchScript, .*; choose another layer",
+    ),
+    "lazy": (
+        lambda: net(fc=nn.LazyLinear(4)),
+        "c",
+        IMAGES,
+        r"'fc.weight' has no shape yet; call the network",
+    ),
+    "meta": (
+        lambda: net().to("meta"),
+        "c",
+        IMAGES,
+        r"no values .device meta.; build it on a device",
+    ),
+    "half a float16": (
+        half,
+        "c",
+        IMAGES,
+        r"can't run in torch.float16 and torch.float64 .*; give network.float",
+    ),
+    "no gradient": (
+        lambda: net(without_gradient),
+        "c",
+        IMAGES,
+        r"depend on the layer 'c' and have no gradient there",
+    ),
+    "two inputs, one given": (
+        Two,
+        "c",
+        IMAGES,
+        r"takes image and depth.*give depth by model.inputs=FILE.csv",
+    ),
+    **{
+        f"two inputs in {type(images).__name__}": (
+            Two,
+            "c",
+            images,
+            r"Two.forward takes image and depth",
+        )
+        for images in (tuple(PAIR.values()), list(PAIR.values()), PAIR)
+    },
     "bytes": (net, "c", BYTES, r"are torch.uint8; give images.float\(\) / 255, normalised"),
-    "channels last": (net, "c", IMAGES.movedim(1, -1), r"takes 3 channels, .* have 16; give images.movedim\(-1, -3\)"),
-    "one, channels last": (net, "c", IMAGES[0].movedim(0, -1), r"give images.movedim\(-1, -3\)\[None\]"),
+    "channels last": (
+        net,
+        "c",
+        IMAGES.movedim(1, -1),
+        r"takes 3 channels, .* have 16; give images.movedim\(-1, -3\)",
+    ),
+    "one, channels last": (
+        net,
+        "c",
+        IMAGES[0].movedim(0, -1),
+        r"give images.movedim\(-1, -3\)\[None\]",
+    ),
     "one": (net, "c", IMAGES[0], r"\(3, 16, 16\); give images\[None\]"),
-    "grey": (net, "c", IMAGES[:, :1], r"'c', takes 3 channels, .* have 1; give images.expand\(-1, 3, -1, -1\)"),
+    "grey": (
+        net,
+        "c",
+        IMAGES[:, :1],
+        r"'c', takes 3 channels, .* have 1; give images.expand\(-1, 3, -1, -1\)",
+    ),
     "no channels": (net, "c", IMAGES[0, 0], r"\(16, 16\); give images\[None, None\]"),
-    "NumPy bytes": (net, "c", BYTES[0].movedim(0, -1).numpy(), r"from_numpy\(images\).movedim\(-1, -3\)\[None\] / 255"),
+    "NumPy bytes": (
+        net,
+        "c",
+        BYTES[0].movedim(0, -1).numpy(),
+        r"from_numpy\(images\).movedim\(-1, -3\)\[None\] / 255",
+    ),
     "Pillow": (net, "c", Image.new("RGB", (16, 16)), r"functional.to_tensor\(images\)\[None\]"),
-    "list of Pillow": (net, "c", [Image.new("RGB", (16, 16))], r"torch.stack of tensors, and for each image give"),
+    "list of Pillow": (
+        net,
+        "c",
+        [Image.new("RGB", (16, 16))],
+        r"torch.stack of tensors, and for each image give",
+    ),
     "list": (net, "c", list(IMAGES), r"torch.stack\(images\)"),
-    "batch with labels": (net, "c", [IMAGES, torch.tensor([1, 2])], r"give its images alone, images\[0\]"),
+    "batch with labels": (
+        net,
+        "c",
+        [IMAGES, torch.tensor([1, 2])],
+        r"give its images alone, images\[0\]",
+    ),
     "dict": (net, "c", {"pixel_values": IMAGES}, r"images\['pixel_values'\]"),
-    "a volume": (lambda: nn.Sequential(nn.Conv3d(4, 2, 3)), "0", IMAGES, r"C, D, H, W\), .*; give images\[None\]"),
-    "list wanted": (lambda: net(lambda net, x: net.c(torch.stack(x))), "c", IMAGES, r"self.net\(list\(images\)\)"),
-    "copies in the batch": (lambda: net(mirrored), "c", IMAGES, r"'c' gives maps of 2 images for one, as of its crops"),
-    "a network of channels last": (lambda: net(lambda net, x: net.fc(net.c(x.movedim(-1, 1)).mean((2, 3)))), "c",
-        IMAGES.movedim(1, -1), r"takes images \(16, 16, 3\), their channels last; .*self.net\(images.movedim\(1, -1\)"),
+    "a volume": (
+        lambda: nn.Sequential(nn.Conv3d(4, 2, 3)),
+        "0",
+        IMAGES,
+        r"C, D, H, W\), .*; give images\[None\]",
+    ),
+    "list wanted": (
+        lambda: net(lambda net, x: net.c(torch.stack(x))),
+        "c",
+        IMAGES,
+        r"self.net\(list\(images\)\)",
+    ),
+    "copies in the batch": (
+        lambda: net(mirrored),
+        "c",
+        IMAGES,
+        r"'c' gives maps of 2 images for one, as of its crops",
+    ),
+    "a network of channels last": (
+        lambda: net(lambda net, x: net.fc(net.c(x.movedim(-1, 1)).mean((2, 3)))),
+        "c",
+        IMAGES.movedim(1, -1),
+        r"takes images \(16, 16, 3\), their channels last; .*self.net\(images.movedim\(1, -1\)",
+    ),
     "too small": (pooled, "0", IMAGES, r"can't run on an image of 3 x 16 x 16 \(.*\); give images"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*quantize.*:UserWarning")
@@ -477,9 +573,14 @@ def test_a_situation_is_one_sentence(name):
 def test_a_map_of_as_many_rows_as_channels_is_a_map():
     """Whatever the images' sides: the operations that make and read it tell."""
     spectrogram = nn.Sequential(
-        nn.Conv2d(1, 8, 3, (2, 1), 1), nn.ReLU(), nn.Conv2d(8, 8, 3, (2, 4), 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(), nn.Linear(8, 3),
-    )  # fmt: skip
+        nn.Conv2d(1, 8, 3, (2, 1), 1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, (2, 4), 1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    )
     calls = layers.record(spectrogram, (32, 32), channels=1)
     assert layers.last_spatial(calls) == "3"
     assert ab.trace(spectrogram, "3", torch.rand(1, 1, 32, 32)).activations.shape == (1, 8, 8, 8)

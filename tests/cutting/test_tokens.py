@@ -247,17 +247,47 @@ def test_custom_reshape():
     close(trace.ablation_drops, net.trace().ablation_drops, 1e-13)
 
 
-@pytest.mark.parametrize(("which", "layer", "reshape", "sentence"), [
-    ("vit", LN_1, None, "gives tokens (1, 17, 16), not maps (B, K, H, W): set reshape=tokens (model.reshape=tokens"),
-    ("swin", "norm", None, "gives tokens (1, 4, 6, 32), not maps (B, K, H, W): set reshape=tokens"),
-    ("vit", LN_1, "token", "There is no reshape 'token'; did you mean 'tokens'?"),
-    ("vit", LN_1, 7, "Invalid reshape 7; give None, 'tokens', a grid (H, W), or an object with to_maps and from_maps."),
-    ("vit", LN_1, (5, 5), "17 tokens don't fill a grid of 5x5; set reshape to their grid."),
-    ("vit", "heads.head", "tokens", "The values (1, 3) of the layer 'heads.head' are no maps of the images; set"),
-    ("swin", "norm", (3, 3), "The values (1, 4, 6, 32) of the layer 'norm' are no maps of the images; set reshape"),
-    ("vit", LN_1, OneWay(), "isn't invertible: from_maps(*to_maps(x, size)) isn't x."),
-    ("vit", LN_1, Flat(), "must give maps (B, K, H, W) from (1, 17, 16)."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("which", "layer", "reshape", "sentence"),
+    [
+        (
+            "vit",
+            LN_1,
+            None,
+            "gives tokens (1, 17, 16), not maps (B, K, H, W): set reshape=tokens "
+            "(model.reshape=tokens",
+        ),
+        (
+            "swin",
+            "norm",
+            None,
+            "gives tokens (1, 4, 6, 32), not maps (B, K, H, W): set reshape=tokens",
+        ),
+        ("vit", LN_1, "token", "There is no reshape 'token'; did you mean 'tokens'?"),
+        (
+            "vit",
+            LN_1,
+            7,
+            "Invalid reshape 7; give None, 'tokens', a grid (H, W), or an object with to_maps and "
+            "from_maps.",
+        ),
+        ("vit", LN_1, (5, 5), "17 tokens don't fill a grid of 5x5; set reshape to their grid."),
+        (
+            "vit",
+            "heads.head",
+            "tokens",
+            "The values (1, 3) of the layer 'heads.head' are no maps of the images; set",
+        ),
+        (
+            "swin",
+            "norm",
+            (3, 3),
+            "The values (1, 4, 6, 32) of the layer 'norm' are no maps of the images; set reshape",
+        ),
+        ("vit", LN_1, OneWay(), "isn't invertible: from_maps(*to_maps(x, size)) isn't x."),
+        ("vit", LN_1, Flat(), "must give maps (B, K, H, W) from (1, 17, 16)."),
+    ],
+)
 def test_error_messages(which: str, layer: str, reshape: object, sentence: str):
     with pytest.raises(BenchError, match=re.escape(sentence)):
         ab.trace(NETS[which].model(), layer, NETS[which].images(), reshape=reshape)
@@ -279,9 +309,15 @@ def test_ambiguous_layout_is_refused():
 
 # tokens, height, width of the image: patches. 201: a class token and four registers.
 GRIDS = {
-    (196, 224, 224): (14, 14), (197, 224, 224): (14, 14), (201, 224, 224): (14, 14), (50, 224, 224): (7, 7),
-    (1374, 518, 518): (37, 37), (577, 384, 384): (24, 24), (1 + 14 * 28, 224, 448): (14, 28), (2, 16, 16): (1, 1),
-}  # fmt: skip
+    (196, 224, 224): (14, 14),
+    (197, 224, 224): (14, 14),
+    (201, 224, 224): (14, 14),
+    (50, 224, 224): (7, 7),
+    (1374, 518, 518): (37, 37),
+    (577, 384, 384): (24, 24),
+    (1 + 14 * 28, 224, 448): (14, 28),
+    (2, 16, 16): (1, 1),
+}
 
 
 def test_the_grid_is_the_one_that_the_tokens_fill():

@@ -79,9 +79,13 @@ def test_none_where_the_model_tells_nothing_of_this_layer_or_this_output(images)
         AtOneLayer().double(),
     )
     for model, layer, output in (
-        (WithoutTruth(), "layer", "logits"), (plain, "0", "logits"), (one, "first", "logits"),
-        (one, "layer", "probability"), (one, "layer", "margin"), (one, "layer", lambda logits: 2 * logits),
-    ):  # fmt: skip
+        (WithoutTruth(), "layer", "logits"),
+        (plain, "0", "logits"),
+        (one, "first", "logits"),
+        (one, "layer", "probability"),
+        (one, "layer", "margin"),
+        (one, "layer", lambda logits: 2 * logits),
+    ):
         assert (
             ab.trace(model.double(), layer, images, TARGETS, output=output).true_contributions
             is None
@@ -106,14 +110,20 @@ def test_a_method_that_writes_to_its_arguments_changes_nothing(model, images):
     assert torch.equal(trace.activations, before)
 
 
-@pytest.mark.parametrize(("method", "answer"), [
-    (lambda activations, targets: activations.sum(1), r"torch\.float64 \(3, 5, 7\)"),
-    (lambda activations, targets: activations > 0, r"torch\.bool \(3, 4, 5, 7\)"),
-    (lambda activations, targets: None, "None"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        (lambda activations, targets: activations.sum(1), r"torch\.float64 \(3, 5, 7\)"),
+        (lambda activations, targets: activations > 0, r"torch\.bool \(3, 4, 5, 7\)"),
+        (lambda activations, targets: None, "None"),
+    ],
+)
 def test_anything_but_a_tensor_of_the_activations_shape_is_refused(method, answer, model, images):
     model.true_contributions = method
     trace = ab.trace(model, "layer", images)
-    sentence = rf"Additive\.true_contributions must return .* \(3, 4, 5, 7\) at the layer 'layer', not {answer};"
+    sentence = (
+        r"Additive\.true_contributions must return .* \(3, 4, 5, 7\) at the layer 'layer', "
+        rf"not {answer};"
+    )
     with pytest.raises(ab.BenchError, match=sentence):
         _ = trace.true_contributions

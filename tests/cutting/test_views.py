@@ -75,12 +75,30 @@ def stitched(net: Any, x: Tensor) -> Tensor:
 
 # name: (forward, its modules, the layer, the calls that are explained, the grid)
 VIEWS: dict[str, tuple[Callable[..., Tensor], dict[str, Any], str, int, int]] = {
-    "the largest window": (lambda net, x: torch.stack([net.part(w) for w in windows(x)]).amax(0), {}, "part.0", 4, 8),
+    "the largest window": (
+        lambda net, x: torch.stack([net.part(w) for w in windows(x)]).amax(0),
+        {},
+        "part.0",
+        4,
+        8,
+    ),
     "hooks": (preallocated, {}, "part.0", 4, 8),
     "the mean": (lambda net, x: sum(net.part(w) for w in windows(x)) / 4, {}, "part.0.0", 4, 8),
-    "pooled": (lambda net, x: sum(net.part(w) for w in windows(x)), {"layer_part": part(pool=True)}, "part.0", 4, 4),
+    "pooled": (
+        lambda net, x: sum(net.part(w) for w in windows(x)),
+        {"layer_part": part(pool=True)},
+        "part.0",
+        4,
+        4,
+    ),
     "overlapping": (lambda net, x: net.part(x[..., :6]) - net.part(x[..., 2:]), {}, "part.0", 2, 8),
-    "one below the other": (lambda net, x: net.part(x[..., :4, :]) * net.part(x[..., 4:, :]), {}, "part.0", 2, 8),
+    "one below the other": (
+        lambda net, x: net.part(x[..., :4, :]) * net.part(x[..., 4:, :]),
+        {},
+        "part.0",
+        2,
+        8,
+    ),
     "concatenated": (
         lambda net, x: net.fc(torch.cat([net.part(w) for w in windows(x)], 1)),
         {"fc": lambda: nn.Linear(12, 3)},
@@ -89,7 +107,13 @@ VIEWS: dict[str, tuple[Callable[..., Tensor], dict[str, Any], str, int, int]] = 
         8,
     ),
     "mirrored": (lambda net, x: net.part(x) + 2 * net.part(x.flip(-1)), {}, "part.0", 2, 8),
-    "turned upside down": (lambda net, x: net.part(x).exp() + net.part(x.flip((-1, -2))), {}, "part.0", 2, 8),
+    "turned upside down": (
+        lambda net, x: net.part(x).exp() + net.part(x.flip((-1, -2))),
+        {},
+        "part.0",
+        2,
+        8,
+    ),
     "normalised": (
         lambda net, x: net.part(x) + net.part(net.mirror(x)),
         {"mirror": Mirror, "layer_part": Normalised(part())},
@@ -111,7 +135,13 @@ VIEWS: dict[str, tuple[Callable[..., Tensor], dict[str, Any], str, int, int]] = 
         4,
         8,
     ),
-    "stitched": (stitched, {"last": lambda: nn.Conv2d(5, 5, 3), "fc": lambda: nn.Linear(5, 3)}, "part.0", 4, 8),
+    "stitched": (
+        stitched,
+        {"last": lambda: nn.Conv2d(5, 5, 3), "fc": lambda: nn.Linear(5, 3)},
+        "part.0",
+        4,
+        8,
+    ),
     "checkpointed": (
         lambda net, x: sum(checkpoint(net.part, w, use_reentrant=False) for w in windows(x)),
         {},
@@ -119,7 +149,7 @@ VIEWS: dict[str, tuple[Callable[..., Tensor], dict[str, Any], str, int, int]] = 
         4,
         8,
     ),
-}  # fmt: skip
+}
 
 
 def drops_by_hand(network: nn.Module, layer: str, views: int, channels: int = 5) -> Tensor:
@@ -196,8 +226,11 @@ def test_a_mirrored_view_is_mirrored_back():
 
 def test_windows_of_signals_are_put_back():
     layer = nn.Conv1d(1, 4, 3, padding=1)
-    network = Network(lambda net, x: sum(net.fc(net.c(x[..., i : i + 4]).tanh().mean(2)) for i in (0, 4)),
-                      c=layer, fc=nn.Linear(4, 2)).double()  # fmt: skip
+    network = Network(
+        lambda net, x: sum(net.fc(net.c(x[..., i : i + 4]).tanh().mean(2)) for i in (0, 4)),
+        c=layer,
+        fc=nn.Linear(4, 2),
+    ).double()
     signals = IMAGES[:, :1, 0]
     trace = ab.trace(network, "c", signals)
     assert trace.activations.shape == (2, 8, 8)

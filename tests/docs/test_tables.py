@@ -21,7 +21,7 @@ write_docs = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(write_docs)
 
 NEW_FILES = {
-    "methods/brightest_cam.py": '''"""Brightest-CAM: Doe and Roe, The Brightest Channel, 2031, arXiv:3101.00001."""
+    "methods/brightest_cam.py": '''"""Brightest-CAM: Doe and Roe, Brightest, 2031, arXiv:3101.00001."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ import write_docs
 from axiom_bench.cli.main import main
 write_docs.main([])
 main(["list", "methods"])
-pytest.main(["-vv", "-p", "no:cacheprovider", "-k", "brightest_cam", "tests/methods/test_common_suite.py"])
+suite = "tests/methods/test_common_suite.py"
+pytest.main(["-vv", "-p", "no:cacheprovider", "-k", "brightest_cam", suite])
 """
 
 

@@ -472,7 +472,7 @@ def test_a_resample_has_an_image_as_often_as_it_is_drawn():
     assert whole_set.values(HALVING, curves[2:]) == {"mine": (nan, "no_image")}
 
 
-def test_an_aggregate_takes_parameters_that_it_names_and_has_the_names_of_an_images_values_by_default():
+def test_an_aggregate_takes_parameters_that_it_names_and_has_an_images_names_by_default():
     assert aggregate(HALVING).params == {"scale": 2.0}
     assert aggregate(HALVING)({"halves": np.array([[4.0, 2.0]])}) == {"mine": 2.0}
 

@@ -45,7 +45,8 @@ WRONG = [
     (
         "fused",
         {},
-        r"fused\(trace, layers, wrapped, fusion\), and a method takes.* set \+method\.mine\.params\.layers=",
+        r"fused\(trace, layers, wrapped, fusion\), and a method takes.* "
+        r"set \+method\.mine\.params\.layers=",
     ),
     ("group_cam", {"groups": 0}, "groups=0"),
     ("group_cam", {"kernel": 4}, "kernel=4"),

@@ -1,5 +1,6 @@
-"""Every metric that conf/metric names: the checks that users run on theirs, its metadata, needs,
-costs and requests.
+"""The checks of every metric that conf/metric names.
+
+They are the checks that users run on theirs, and checks of metadata, needs, costs and requests.
 """
 
 import inspect
@@ -32,8 +33,9 @@ WITH_FEWER = [check for check in METRIC_CHECKS if check not in WITH_DEFAULTS]
 
 @pytest.mark.parametrize("name", metrics.names())
 def test_metric(name):
-    """Also of a map, an explanation without contributions; what is the same with them runs in `make
-    test-all`.
+    """Run the checks, some of them also on a map, which has no contributions.
+
+    `make test-all` runs the other checks on a map.
     """
     run_each(with_fewer(name), WITH_FEWER, {"weights": METRIC_CASES["weights"]})
     run_each(with_fewer(name), OF_MAPS, {"a map": METRIC_CASES["map"]})
@@ -57,20 +59,19 @@ def test_metric_of_a_map(name):
 
 @pytest.mark.parametrize("name", metrics.names())
 def test_a_row_s_place_in_the_batch_changes_no_bit(name):
-    """So that neither do shards. Of nine samples: eight and more are added in another order for
-    some rows.
+    """Check a batch of copies of one image, so that shards change no bit either.
+
+    There are nine samples, since eight and more are added in another order for some rows.
     """
-    samples = {"samples": 9} if "samples" in metrics.get(name).params else {}
-    metric = plugins.with_params("metric", name, {**with_fewer(name).params, **samples})
-    case = METRIC_CASES["weights"]
-    explanation = case.explain(
-        copies.of_first_image(replace(case.case, head="pooled", dtype=torch.float32))
-    )
-    apart = {
-        value: copies.rows_apart(values)
-        for value, (values, _) in measure(metric, explanation, True).items()
-    }
-    assert apart == {value: [] for value in apart}
+    params = dict(with_fewer(name).params)
+    if "samples" in params:
+        params["samples"] = 9
+    metric = plugins.with_params("metric", name, params)
+    metric_case = METRIC_CASES["weights"]
+    case = replace(metric_case.case, head="pooled", dtype=torch.float32)
+    explanation = metric_case.explain(copies.of_first_image(case))
+    for value, (values, _) in measure(metric, explanation, True).items():
+        assert copies.rows_apart(values) == [], value
 
 
 REQUIRED_KEYS = {"_target_", "params", "title", "unit", "better", "tolerance", "needs", "reference"}
@@ -82,27 +83,32 @@ def a_row_that_is_not_finite_has_that_status(metric, explanation, explain):
 
 
 def every_unmet_need_has_its_status(metric, explanation, explain):
-    zero, trace = with_row(explanation, 1, 0.0), explanation.trace
+    trace = explanation.trace
+    zero = with_row(explanation, 1, 0.0)
     without_parts = replace(explanation, trace=replace(trace, interventions=((),) * 4))
+    without_interventions = replace(explanation, trace=replace(trace, interventions=None))
+    with_one_logit = replace(explanation, trace=replace(trace, logits=trace.logits[:, :1]))
     broken = {
-        **dict.fromkeys(("nonzero_score", "nonzero_map", "boxes"), zero),
-        **dict.fromkeys(("mark", "positive_effect"), without_parts),
+        "nonzero_score": zero,
+        "nonzero_map": zero,
+        "boxes": zero,
+        "mark": without_parts,
+        "positive_effect": without_parts,
         "contributions": replace(explanation, contributions=None),
         "masks": replace(explanation, masks=None),
-        "interventions": replace(explanation, trace=replace(trace, interventions=None)),
-        "other_logits": replace(explanation, trace=replace(trace, logits=trace.logits[:, :1])),
+        "interventions": without_interventions,
+        "other_logits": with_one_logit,
     }
     for need in broken.keys() & set(needs_of(metric)):
-        only = replace(metric, spec=replace(metric.spec, needs=(Need(need),)))
-        for value, why in measure(only, broken[need], True).values():
-            assert why[1] == PRECONDITIONS[need].status
-            assert value[1].isnan().all()
+        with_one_need = replace(metric, spec=replace(metric.spec, needs=(Need(need),)))
+        for values, statuses in measure(with_one_need, broken[need], True).values():
+            assert statuses[1] == PRECONDITIONS[need].status
+            assert values[1].isnan().all()
 
 
 def yaml_has_every_required_key(metric, explanation, explain):
-    entry = yaml.safe_load((conf_folder() / "metric" / f"{metric.name}.yaml").read_text())[
-        metric.name
-    ]
+    path = conf_folder() / "metric" / f"{metric.name}.yaml"
+    entry = yaml.safe_load(path.read_text())[metric.name]
     missing = sorted(REQUIRED_KEYS - set(entry))
     assert not missing, (
         f"conf/metric/{metric.name}.yaml has no {missing[0]!r}; write `{missing[0]}: ...`"
@@ -113,12 +119,14 @@ def yaml_has_every_required_key(metric, explanation, explain):
 
 
 def writes_down_every_parameter_at_its_default(metric):
-    """A variant of another metric has its parameters, and other values."""
+    """Check that the YAML lists every parameter with its default.
+
+    A variant of another metric has the other metric's parameters, and other values.
+    """
     _, *parameters = inspect.signature(metric.call.func).parameters.values()
-    listed = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in metric.params.items()
-    }
+    listed = {}
+    for name, value in metric.params.items():
+        listed[name] = tuple(value) if isinstance(value, list) else value
     defaults = {parameter.name: parameter.default for parameter in parameters}
     is_variant = metric.name != metric.call.func.__name__
     assert list(listed) == list(defaults)
@@ -126,30 +134,34 @@ def writes_down_every_parameter_at_its_default(metric):
 
 
 def is_the_same_beside_another_method(metric, explanation, explain):
-    """Of two explanations together, each other trace is made once, and each copy of equal maps is
-    classified once; the values are the same, bit by bit.
+    """Check that the values of two explanations together are the same, bit by bit.
+
+    Each other trace is made once, and each copy of equal maps is classified once.
     """
     trace = replace(explanation.trace)
     before = trace.passes.trunk_forward
-    alone = measure(metric, explain(trace), True)
+    expected = measure(metric, explain(trace), True)
     passes = trace.passes.trunk_forward - before
+
     trace = replace(explanation.trace)
-    both = [explain(trace), explain(trace)]
+    explanations = [(explain(trace), True), (explain(trace), True)]
     before = trace.passes.trunk_forward
-    together = measure_all([metric], [(explanation, True) for explanation in both])
-    counted = trace.passes.trunk_forward - before
-    assert passes <= counted <= 2 * passes
-    for name, (value, _) in alone.items():
-        for actual in together:
-            torch.testing.assert_close(
-                {**actual.values, **actual.curves}[name][0], value, rtol=0, atol=0
-            )
+    together = measure_all([metric], explanations)
+    passes_together = trace.passes.trunk_forward - before
+
+    assert passes <= passes_together <= 2 * passes
+    for name, (values, _) in expected.items():
+        for measured in together:
+            actual, *_ = (measured.values | measured.curves)[name]
+            torch.testing.assert_close(actual, values, rtol=0, atol=0)
 
 
 CHECKS = [
     a_row_that_is_not_finite_has_that_status,
-    every_unmet_need_has_its_status, yaml_has_every_required_key, is_the_same_beside_another_method,
-]  # fmt: skip
+    every_unmet_need_has_its_status,
+    yaml_has_every_required_key,
+    is_the_same_beside_another_method,
+]
 
 
 @pytest.mark.parametrize("name", metrics.names())

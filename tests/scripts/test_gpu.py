@@ -75,9 +75,14 @@ def test_the_stages_of_the_large_run_stand_beside_their_budget(tmp_path):
         (tmp_path / f"{each.name}.json").write_text(json.dumps(result))
     text = gpu.page([gpu.Outcome(each, "done") for each in steps], tmp_path, sizes)
     assert "## Budget: large_fp32, 200 images" in text
-    for row in ("start | 5 | 6.5", "loading, waited for | 0 | 0.5",
-                "starting kernels | 5.2 to 17 | 6.2", "kernels | 19 | 12.5", "report | 12 to 15 | 4.0",
-                "the whole command | 30 | 20.0"):  # fmt: skip
+    for row in (
+        "start | 5 | 6.5",
+        "loading, waited for | 0 | 0.5",
+        "starting kernels | 5.2 to 17 | 6.2",
+        "kernels | 19 | 12.5",
+        "report | 12 to 15 | 4.0",
+        "the whole command | 30 | 20.0",
+    ):
         assert f"| {row} |" in text
 
 

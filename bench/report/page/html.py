@@ -115,8 +115,9 @@ def script(name: str) -> Markup:
 
 
 def as_json(data: Any) -> Markup:
-    r"""Return data as JSON for a script element, which no text in the data can end. Raise ValueError
-    for NaN and infinity, which JSON doesn't have.
+    r"""Return data as JSON for a script element, which no text in the data can end.
+
+    Raise ValueError for NaN and infinity, which JSON doesn't have.
 
     >>> str(as_json({"name": "</script>"}))
     '{"name":"\\u003c/script\\u003e"}'

@@ -146,11 +146,21 @@ HEADS = {
         nn.Conv2d(6, 7, 3, 2, 1), nn.Sigmoid(), nn.AvgPool2d(3), nn.Flatten(1), nn.Identity()
     ),
     "depthwise": lambda: nn.Sequential(
-        nn.Conv2d(6, 6, 3, groups=6), nn.Hardswish(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(6, 7)
+        nn.Conv2d(6, 6, 3, groups=6),
+        nn.Hardswish(),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 7),
     ),
     "convolutions": lambda: nn.Sequential(
-        nn.Conv2d(6, 5, 3, 2, 1), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 8, 3, padding="same"), nn.ReLU(),
-        nn.MaxPool2d(3), nn.Flatten(), nn.Linear(8, 7),
+        nn.Conv2d(6, 5, 3, 2, 1),
+        nn.BatchNorm2d(5),
+        nn.ReLU(),
+        nn.Conv2d(5, 8, 3, padding="same"),
+        nn.ReLU(),
+        nn.MaxPool2d(3),
+        nn.Flatten(),
+        nn.Linear(8, 7),
     ),
     "reflected_padding": lambda: nn.Sequential(
         nn.Conv2d(6, 5, 3, padding=1, padding_mode="reflect"), pooled(nn.Linear(5, 7))
@@ -158,14 +168,19 @@ HEADS = {
     "layer_norm": lambda: nn.Sequential(nn.Flatten(), nn.LayerNorm(6 * 36), nn.Linear(6 * 36, 7)),
     "squeeze_excite": lambda: Network(squeeze_excite, gate=nn.Linear(6, 6), fc=nn.Linear(6, 7)),
     "functional": lambda: Network(as_functions, first=nn.Linear(6 * 9, 8), last=nn.Linear(8, 7)),
-    "split": lambda: Network(split, conv=nn.Conv2d(3, 3, 3, padding=1, groups=3), fc=nn.Linear(6, 7)),
+    "split": lambda: Network(
+        split, conv=nn.Conv2d(3, 3, 3, padding=1, groups=3), fc=nn.Linear(6, 7)
+    ),
     "twice_pooled": lambda: Network(twice_pooled, conv=nn.Conv2d(6, 7, 1)),
     "attention": lambda: Network(
         attention, mixing=nn.MultiheadAttention(6, 2, batch_first=True), fc=nn.Linear(6, 7)
     ),
     "pool_with_places": lambda: Network(
-        pool_with_places, mix=nn.Conv2d(6, 6, 1), pool=nn.MaxPool2d(2, return_indices=True), fc=nn.Linear(6 * 9, 7)
+        pool_with_places,
+        mix=nn.Conv2d(6, 6, 1),
+        pool=nn.MaxPool2d(2, return_indices=True),
+        fc=nn.Linear(6 * 9, 7),
     ),
     "pool_only": lambda: pooled(),
     "softmax": lambda: pooled(nn.Linear(6, 7), nn.Softmax(1)),
-}  # fmt: skip
+}

@@ -25,24 +25,55 @@ class Block(nn.Module):
 
 HEADS = {
     "pooled": lambda n: (of(n, "AdaptiveAvgPool")(1), nn.Flatten(), nn.Dropout(), nn.Linear(6, 4)),
-    "flat": lambda n: (of(n, "MaxPool")(2), nn.Flatten(), nn.LazyLinear(7), nn.ReLU(), nn.Linear(7, 4)),
-    "convolutions": lambda n: (of(n, "Conv")(6, 5, 3, 2, padding=1), nn.ReLU(), of(n, "AvgPool")(2), nn.Flatten(),
-                               nn.LazyLinear(4)),
-    "dilated": lambda n: (of(n, "Conv")(6, 5, 2, dilation=2), nn.GELU(), nn.Flatten(), nn.LazyLinear(4)),
-    "residual": lambda n: (Block(n), Block(n), of(n, "AdaptiveMaxPool")(1), nn.Flatten(), nn.Linear(6, 4)),
+    "flat": lambda n: (
+        of(n, "MaxPool")(2),
+        nn.Flatten(),
+        nn.LazyLinear(7),
+        nn.ReLU(),
+        nn.Linear(7, 4),
+    ),
+    "convolutions": lambda n: (
+        of(n, "Conv")(6, 5, 3, 2, padding=1),
+        nn.ReLU(),
+        of(n, "AvgPool")(2),
+        nn.Flatten(),
+        nn.LazyLinear(4),
+    ),
+    "dilated": lambda n: (
+        of(n, "Conv")(6, 5, 2, dilation=2),
+        nn.GELU(),
+        nn.Flatten(),
+        nn.LazyLinear(4),
+    ),
+    "residual": lambda n: (
+        Block(n),
+        Block(n),
+        of(n, "AdaptiveMaxPool")(1),
+        nn.Flatten(),
+        nn.Linear(6, 4),
+    ),
     "classes": lambda n: (of(n, "Conv")(6, 4, 1), of(n, "AdaptiveAvgPool")(1), nn.Flatten()),
-    "grouped": lambda n: (nn.GroupNorm(2, 6), of(n, "Conv")(6, 6, 3, groups=6), nn.Flatten(), nn.LazyLinear(4)),
-}  # fmt: skip
+    "grouped": lambda n: (
+        nn.GroupNorm(2, 6),
+        of(n, "Conv")(6, 6, 3, groups=6),
+        nn.Flatten(),
+        nn.LazyLinear(4),
+    ),
+}
 
 
 def one_by_one(head, trace, channels=None):
     """S - S_k by a pass for each channel: (B, K)."""
     F, rows = trace.activations, torch.arange(len(trace))
     with torch.no_grad():
-        return torch.stack([
-            trace.scores - head(F.clone().index_fill_(1, torch.tensor([k]), 0))[rows, trace.targets]
-            for k in channels or range(F.shape[1])
-        ], 1)  # fmt: skip
+        return torch.stack(
+            [
+                trace.scores
+                - head(F.clone().index_fill_(1, torch.tensor([k]), 0))[rows, trace.targets]
+                for k in channels or range(F.shape[1])
+            ],
+            1,
+        )
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])

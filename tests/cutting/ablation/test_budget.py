@@ -20,8 +20,14 @@ CHANNELS = 96
 def curved(channels: int = CHANNELS) -> nn.Module:
     """A head whose drops aren't their first-order terms."""
     torch.manual_seed(1)
-    return nn.Sequential(nn.Conv2d(channels, 20, 3), nn.ReLU(), nn.Conv2d(20, 16, 3), nn.SiLU(), nn.Flatten(),
-                         nn.Linear(64, 7))  # fmt: skip
+    return nn.Sequential(
+        nn.Conv2d(channels, 20, 3),
+        nn.ReLU(),
+        nn.Conv2d(20, 16, 3),
+        nn.SiLU(),
+        nn.Flatten(),
+        nn.Linear(64, 7),
+    )
 
 
 def decide(net, x):

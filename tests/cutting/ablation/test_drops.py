@@ -19,7 +19,7 @@ from tests.cutting.ablation.heads import (
     head_graph,
     naive_drops,
     with_random_statistics,
-)  # fmt: skip
+)
 from tests.cutting.conftest import Network, deciding
 
 MEBIBYTE = 2**20
@@ -98,13 +98,19 @@ def of_head(name: str) -> nn.Module:
 # name: (network, layer, whether its head is read as a graph; else whole passes are run)
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, bool]] = {
     **{name: (lambda head=head: behind_maps(head()), "maps", True) for name, head in HEADS.items()},
-    **{f"{name}, signed": (lambda head=head: behind_maps(head(), signed=True), "maps", True)
-       for name, head in HEADS.items()},
+    **{
+        f"{name}, signed": (lambda head=head: behind_maps(head(), signed=True), "maps", True)
+        for name, head in HEADS.items()
+    },
     # broadcasts to the shape of an unchanged value
     "a gate added to a skip connection": (gate_on_skip, "maps", True),
     "untraceable": (deciding, "conv", False),
-    "reshaping the batch": (lambda: behind_maps(Network(windows, fc=nn.Linear(6 * 9, 7))), "maps", False),
-}  # fmt: skip
+    "reshaping the batch": (
+        lambda: behind_maps(Network(windows, fc=nn.Linear(6 * 9, 7))),
+        "maps",
+        False,
+    ),
+}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -158,8 +164,15 @@ def test_peak_memory_stays_below_the_limit(head, monkeypatch):
         nn.ReLU(),
         nn.Linear(512, 7),
     )
-    deep = (nn.Conv2d(96, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 7))  # fmt: skip
+    deep = (
+        nn.Conv2d(96, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(64, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 7),
+    )
     model = behind_maps(nn.Sequential(*(wide if head == "wide" else deep)), channels=96)
     images, peaks = torch.randn(4, 3, 8, 8), []
     for limit in (MEBIBYTE, 64 * MEBIBYTE):
@@ -205,12 +218,15 @@ def test_where_all_channels_are_dead_no_pass_is_run():
     assert trace.cut_model.passes.head_forward == before + 2  # the scores of both images
 
 
-@pytest.mark.parametrize(("build", "layer", "size"), [
-    pytest.param(models.squeezenet1_1, "features.11", 64, marks=pytest.mark.slow),
-    pytest.param(models.resnet18, "layer3.1.conv2", 32, marks=pytest.mark.slow),
-    (models.mobilenet_v3_small, "features.12", 32),
-    (lambda: behind_maps(fully_connected(nn.ReLU())), "maps", 6),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("build", "layer", "size"),
+    [
+        pytest.param(models.squeezenet1_1, "features.11", 64, marks=pytest.mark.slow),
+        pytest.param(models.resnet18, "layer3.1.conv2", 32, marks=pytest.mark.slow),
+        (models.mobilenet_v3_small, "features.12", 32),
+        (lambda: behind_maps(fully_connected(nn.ReLU())), "maps", 6),
+    ],
+)
 def test_float32_is_closer_to_float64_than_brute_force(build, layer, size):
     torch.manual_seed(0)
     model = with_random_statistics(build())
