@@ -1,5 +1,7 @@
-"""Habits that make code hard to read don't come back to the product: several unrelated values in
-one assignment, literals that are splatted, arguments collected in a tuple, a text times a condition.
+"""Habits that make code hard to read don't come back to the product.
+
+They are several unrelated values in one assignment, literals that are splatted, arguments collected
+in a tuple, and a text times a condition.
 """
 
 import ast
@@ -15,7 +17,10 @@ MODULES = [
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
 # "file:habit": the reason why this file may have it
-ALLOWED: dict[str, str] = {}
+ALLOWED = {
+    "bench/cutting/ablation/graph.py:collected arguments": "torch.fx gives a node's arguments so",
+    "bench/cutting/capture.py:collected arguments": "the two values of an image and of a batch",
+}
 
 # Each habit, and code that has it.
 EXAMPLES = {
@@ -105,9 +110,12 @@ def test_what_only_resembles_a_habit_is_accepted(code):
 
 def test_no_module_has_a_habit():
     places = []
+    found = set()
     for path in MODULES:
         name = path.relative_to(ROOT).as_posix()
         for line, habit in habits(ast.parse(path.read_text(encoding="utf-8"))):
+            found.add(f"{name}:{habit}")
             if f"{name}:{habit}" not in ALLOWED:
                 places.append(f"{name}:{line}: {habit}")
     assert not places, "\n".join(places)
+    assert set(ALLOWED) <= found, "an exception that nothing needs"

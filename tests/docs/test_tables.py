@@ -21,7 +21,7 @@ write_docs = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(write_docs)
 
 NEW_FILES = {
-    "methods/brightest_cam.py": '''"""Brightest-CAM: Doe and Roe, Brightest, 2031, arXiv:3101.00001."""
+    "methods/brightest_cam.py": '''"""Brightest-CAM: Doe and Roe, Bright, 2031, arXiv:3101.00001."""
 
 from __future__ import annotations
 
