@@ -49,10 +49,10 @@ def read_yaml(path: Path) -> Any:
 
     # libyaml takes a tenth of the time, but isn't always installed
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(decoded(path.read_bytes()), loader)
+    return yaml.load(decode_text(path.read_bytes()), loader)
 
 
-def decoded(content: bytes) -> str:
+def decode_text(content: bytes) -> str:
     """Return the text of a file in UTF-8, with or without a byte order mark, or in UTF-16 with one,
     as PowerShell on Windows writes it.
     """
@@ -68,7 +68,7 @@ def num_cores() -> int:
 
 
 @contextmanager
-def seldom_collected() -> Iterator[None]:
+def infrequent_garbage_collection() -> Iterator[None]:
     """Let Python collect garbage every 50,000 new objects instead of every 700 in the `with` block.
 
     Imports and figures make millions of objects that stay. Searching them again and again took a

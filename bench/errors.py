@@ -40,7 +40,7 @@ class NoMap(BenchError):
     """
 
 
-def unknown(
+def unknown_name(
     kind: str, name: object, names: Iterable[str], others: Iterable[str] = ()
 ) -> BenchError:
     """Return the error for a name that doesn't exist.
@@ -114,7 +114,7 @@ def type_name(value: object) -> str:
 
 
 @contextmanager
-def measuring(metric: str) -> Iterator[None]:
+def name_metric_in_errors(metric: str) -> Iterator[None]:
     """Put the metric's name before the message of a BenchError that the `with` block raises.
 
     With "" the error stays as it is, and so does NoMap in any case.

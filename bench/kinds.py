@@ -98,8 +98,10 @@ def check_values(
         BenchError: For the first value that its annotation doesn't allow.
     """
     for key, annotation in annotations.items():
-        if key in values and (words := expected(annotation, values[key])):
-            raise BenchError(f"{prefix}{key} must be {words}, not {shown(values[key])}.")
+        if key in values and (words := describe_mismatch(annotation, values[key])):
+            raise BenchError(
+                f"{prefix}{key} must be {words}, not {shorten_for_error(values[key])}."
+            )
 
 
 def check_group(setting: str, value: object) -> Mapping[str, Any]:
@@ -107,15 +109,17 @@ def check_group(setting: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise BenchError(
             f"{setting} is a group of settings, of which you set one, as {setting}.NAME=..., not "
-            f"{shown(value)}."
+            f"{shorten_for_error(value)}."
         )
     for key in value:
         if not isinstance(key, str):
-            raise BenchError(f"{setting} holds {shown(key)}, which isn't the name of a setting.")
+            raise BenchError(
+                f"{setting} holds {shorten_for_error(key)}, which isn't the name of a setting."
+            )
     return value
 
 
-def expected(annotation: Any, value: object) -> str | None:
+def describe_mismatch(annotation: Any, value: object) -> str | None:
     """Return what an annotation allows, in words, or None if it allows the value."""
     try:
         adapter = _adapter(annotation, repr(annotation))
@@ -143,17 +147,17 @@ def stays_text(annotation: Any, text: str, value: object) -> bool:
     >>> stays_text(int, "1_000", 1000)
     False
     """
-    if expected(annotation, value) is None and (value is None or str(value) == text):
+    if describe_mismatch(annotation, value) is None and (value is None or str(value) == text):
         return False
     for kind in _kinds_of(annotation):
-        if expected(kind, text) is None:
+        if describe_mismatch(kind, text) is None:
             return True
-        if expected(kind, value) is None:
+        if describe_mismatch(kind, value) is None:
             return False
     return False
 
 
-def element_of(annotation: Any) -> Any:
+def element_annotation(annotation: Any) -> Any:
     """Return the annotation of the entries of a list, or None if the annotation allows no list."""
     for kind in _kinds_of(annotation):
         origin = get_origin(kind)
@@ -228,7 +232,7 @@ def signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
-def worded(expected: str, fits: Callable[[Any], bool] = lambda _: True) -> WrapValidator:
+def described_values(expected: str, fits: Callable[[Any], bool] = lambda _: True) -> WrapValidator:
     """Return a validator that errors describe in words.
 
     Args:
@@ -249,7 +253,7 @@ def worded(expected: str, fits: Callable[[Any], bool] = lambda _: True) -> WrapV
     return WrapValidator(validate)
 
 
-def whole(least: int, of: str = "a whole number", most: int | None = None) -> WrapValidator:
+def whole_number(least: int, of: str = "a whole number", most: int | None = None) -> WrapValidator:
     """Return a validator of whole numbers.
 
     Args:
@@ -262,10 +266,10 @@ def whole(least: int, of: str = "a whole number", most: int | None = None) -> Wr
     def is_within(value: int) -> bool:
         return least <= value and (most is None or value <= most)
 
-    return worded(f"{of}, {bounds}", is_within)
+    return described_values(f"{of}, {bounds}", is_within)
 
 
-def shown(value: object) -> str:
+def shorten_for_error(value: object) -> str:
     """Return a value as an error shows it: if it is long, only its beginning."""
     text = _SHOWN.repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
@@ -333,10 +337,10 @@ SCALARS: Mapping[Any, Any] = {
     bool: Annotated[bool, Strict()],
     int: Annotated[int, Strict(), BeforeValidator(_to_python)],
     float: Annotated[float, Strict(), AllowInfNan(False), BeforeValidator(_to_python)],
-    str: Annotated[Any, worded("a text", _is_text)],
-    Path: Annotated[InstanceOf[Path], worded("a path")],
+    str: Annotated[Any, described_values("a text", _is_text)],
+    Path: Annotated[InstanceOf[Path], described_values("a path")],
 }
 NAME_WORDS = f"a name: a text of 1 to {MAX_NAME} characters on one line, a number in quotes: '5'"
-Name = Annotated[str, worded(NAME_WORDS, is_name)]
+Name = Annotated[str, described_values(NAME_WORDS, is_name)]
 # A path as a text. It may hold bytes that are no UTF-8, which Python has as halves of characters.
-File = Annotated[Any, worded("the path of a file or folder", is_path)]
+File = Annotated[Any, described_values("the path of a file or folder", is_path)]

@@ -11,9 +11,9 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.attention import (
-    REFUSED,
+    UNSUPPORTED_ATTENTION,
     Attentions,
-    maps_of_keys,
+    key_maps,
     probability_gradients,
 )
 
@@ -45,14 +45,14 @@ def attention_guided_cam(trace: Trace) -> Map:
             maps = [attention_guided_cam(trace[row : row + 1]).raw for row in range(len(trace))]
             return Map(torch.cat(maps))
         if len({call.key.shape[2] for call in calls}) != 1:
-            raise BenchError(REFUSED)
+            raise BenchError(UNSUPPORTED_ATTENTION)
         gradients = probability_gradients(outputs.gather(1, trace.targets[:, None].clone()), calls)
     class_token = 0  # its index among the queries
     values = sum(
         (gradient[:, :, class_token].relu() * call.scores[:, :, class_token].sigmoid()).sum(1)
         for gradient, call in zip(gradients, calls, strict=True)
     )
-    patch_maps = maps_of_keys(trace, values)
+    patch_maps = key_maps(trace, values)
     if patch_maps[0].numel() == values.shape[1]:
         raise BenchError(
             "Attention-Guided CAM needs a class token: leave attention_guided_cam out for this "

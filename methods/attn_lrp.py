@@ -13,11 +13,11 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown
-from axiom_bench.methods.relevance_cam import unit_by_unit
+from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.methods.relevance_cam import pass_relevance_unchanged
 from axiom_bench.methods.shared.nonlinear import SMOOTH, Interceptor, differentiable
 
-THROUGH = ("all", "values")
+ATTENTION_PATHS = ("all", "values")
 ATTENTIONS = (functional.multi_head_attention_forward, functional.scaled_dot_product_attention)
 PRODUCTS = frozenset({"matmul", "rmatmul", "bmm", "mul", "rmul", "imul", "einsum"})
 
@@ -43,8 +43,8 @@ def attn_lrp(trace: Trace, attention: str = "all") -> Tensor:
     Raises:
         BenchError: If `attention` is unknown, or if no attention follows the layer.
     """
-    if attention not in THROUGH:
-        raise unknown("attention of AttnLRP", attention, THROUGH)
+    if attention not in ATTENTION_PATHS:
+        raise unknown_name("attention of AttnLRP", attention, ATTENTION_PATHS)
     with torch.inference_mode(False), torch.enable_grad():
         activations = trace.activations.clone().requires_grad_()
         with _Rules(through_scores=attention == "all") as rules:
@@ -95,7 +95,7 @@ class _Rules(Interceptor):
             output = func(*args, **kwargs)
             return output if self.through_scores else output.detach()
         if name in SMOOTH:
-            return unit_by_unit(func, *args, **kwargs)
+            return pass_relevance_unchanged(func, *args, **kwargs)
         if name in NORMS:
             return NORMS[name](func, *args, **kwargs)
         return func(*args, **kwargs)

@@ -12,7 +12,7 @@ from torch import Tensor
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.explanation.explanation import Map, Method
-from axiom_bench.methods.shared.wrapping import heatmap_of
+from axiom_bench.methods.shared.wrapping import wrapped_heatmap
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 
 
@@ -52,7 +52,7 @@ def augmented(
 def _heatmap_of_copy(trace: Trace, wrapped: Method, scale: float, flip: bool) -> Tensor:
     """Return the heatmap of one copy, mapped back to the image's pixels: (B, H', W')."""
     height, width = trace.images.shape[-2:]
-    heatmap = heatmap_of(wrapped, _copy(trace, scale, flip))
+    heatmap = wrapped_heatmap(wrapped, _copy(trace, scale, flip))
     if flip:
         heatmap = heatmap.flip(-1)
     return functional.interpolate(

@@ -7,7 +7,7 @@ import torch
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map
-from axiom_bench.methods.shared.objects import centres, middles, squared_distances
+from axiom_bench.methods.shared.objects import centres, position_centres, squared_distances
 
 
 def box_centre(trace: Trace, sigma: float = 0.1) -> Map:
@@ -30,5 +30,7 @@ def box_centre(trace: Trace, sigma: float = 0.1) -> Map:
             f"Invalid sigma={sigma}; give the standard deviation in sides of the image, above 0."
         )
     x, y = centres(trace)
-    squares = squared_distances(x, y, columns=middles(trace.images), rows=middles(trace.images.mT))
+    squares = squared_distances(
+        x, y, columns=position_centres(trace.images), rows=position_centres(trace.images.mT)
+    )
     return Map(torch.exp(-squares / (2 * sigma**2)))

@@ -13,7 +13,12 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.cutting.numerics import resized
-from axiom_bench.cutting.objects import boxes_of, network_of, regions_of, returned_of
+from axiom_bench.cutting.objects import (
+    network_results,
+    object_network,
+    scored_boxes,
+    scored_regions,
+)
 from axiom_bench.cutting.output_presets import intersection_over_union
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
@@ -55,8 +60,8 @@ def d_rise(trace: Trace, masks: int = 1000, grid: int = 8, kept: float = 0.5, se
         raise BenchError(
             f"Invalid kept={kept}; give the probability that a cell is kept, between 0 and 1."
         )
-    regions = regions_of(trace)
-    objects = boxes_of(trace) if regions is None else regions
+    regions = scored_regions(trace)
+    objects = scored_boxes(trace) if regions is None else regions
 
     # Consecutive rows with equal pixels are objects of one image, which share their masks.
     pixels = trace.images
@@ -79,7 +84,7 @@ def d_rise(trace: Trace, masks: int = 1000, grid: int = 8, kept: float = 0.5, se
         slices = list(pass_slices(trace, masks))
         parts = []
         for copies in slices:
-            outputs = returned_of(trace, image * image_masks(copies)[:, None])
+            outputs = network_results(trace, image * image_masks(copies)[:, None])
             parts.append(_weights(trace, rows, objects, outputs))
         weights = torch.cat(parts, 1)
 
@@ -118,7 +123,7 @@ def _weights(trace: Trace, rows: list[int], objects: Tensor, outputs: Any) -> Te
 
     `outputs` are the network's outputs for the image's n masked copies.
     """
-    model = network_of(trace)
+    model = object_network(trace)
     if isinstance(outputs, Tensor):  # a map of logits: the mean probability in the region
         probability_maps = model.probabilities(outputs.to(trace.dtype), 1)
         means = []

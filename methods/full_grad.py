@@ -16,7 +16,7 @@ from axiom_bench.cutting.numerics import RESIZING, axes, over_space
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map
-from axiom_bench.methods.shared.nonlinear import Interceptor, of_layers
+from axiom_bench.methods.shared.nonlinear import Interceptor, functions_of_all_dimensions
 
 Reduction = Callable[[Tensor], Tensor]
 
@@ -162,7 +162,10 @@ def _batch_norm(
 # Each function returns a layer's bias from its output z and its arguments, in a shape that
 # broadcasts to z.
 BIASES: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
-    **{getattr(functional, name): _convolution for name in of_layers("conv", "conv_transpose")},
+    **{
+        getattr(functional, name): _convolution
+        for name in functions_of_all_dimensions("conv", "conv_transpose")
+    },
     functional.linear: _linear,
     functional.batch_norm: _batch_norm,
     functional.hardtanh: _clipped,

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.methods.layer_cam import layer_cam
-from axiom_bench.methods.shared.wrapping import heatmap_of
+from axiom_bench.methods.shared.wrapping import wrapped_heatmap
 
 FUSIONS: dict[str, Callable[..., Tensor]] = {
     "mean": torch.mean,
@@ -48,9 +48,9 @@ def fused(
             "The method `fused` needs a list of layers; set its params.layers=[LAYER,LAYER]."
         )
     if fusion not in FUSIONS:
-        raise unknown("fusion", fusion, FUSIONS)
+        raise unknown_name("fusion", fusion, FUSIONS)
     further_layers = sorted({trace.cut_model.at(layer).layer for layer in layers} - {trace.layer})
-    heatmaps = [heatmap_of(wrapped, trace)]
+    heatmaps = [wrapped_heatmap(wrapped, trace)]
     for layer in further_layers:
-        heatmaps.append(heatmap_of(wrapped, trace.at(layer)))
+        heatmaps.append(wrapped_heatmap(wrapped, trace.at(layer)))
     return Map(FUSIONS[fusion](torch.stack(heatmaps), 0))

@@ -18,7 +18,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.methods.saliency import gradient_at
 from axiom_bench.methods.shared.nonlinear import Interceptor
-from axiom_bench.methods.shared.wrapping import heatmap_of
+from axiom_bench.methods.shared.wrapping import wrapped_heatmap
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 
 RECTIFIERS = {torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, functional.relu, functional.relu6}
@@ -42,7 +42,7 @@ def guided(trace: Trace, wrapped: Method = xgrad_cam) -> Map:
         BenchError: If the network has no ReLU.
     """
     gradient = trace.once("guided_gradient", lambda: guided_gradient(trace))
-    return Map(gradient.abs().sum(1) * heatmap_of(wrapped, trace))
+    return Map(gradient.abs().sum(1) * wrapped_heatmap(wrapped, trace))
 
 
 class GuidedRectifiers(Interceptor):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.methods.score_cam import weights_of
+from axiom_bench.methods.score_cam import score_cam_weights
 from axiom_bench.methods.shared.masking import score_index, scores_of_all_channels, varying_channels
 
 
@@ -52,7 +52,7 @@ def is_cam(
     strengths = [(steps + 1) / 2] if accumulated else [step / steps for step in range(1, steps + 1)]
     index = score_index(trace, score)
     scores = (scores_of_all_channels(trace, strength)[..., index] for strength in strengths)
-    return weights_of(
+    return score_cam_weights(
         trace,
         scores=reduce(torch.add, scores) / len(strengths),
         channels=varying_channels(trace.activations),

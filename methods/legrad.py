@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from axiom_bench.cutting.images import bound
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.explanation.explanation import Map
-from axiom_bench.methods.shared.attention import Attentions, maps_of_keys, probability_gradients
+from axiom_bench.methods.shared.attention import Attentions, key_maps, probability_gradients
 
 READOUTS = ("mean", "own")
 
@@ -47,7 +47,7 @@ def legrad(trace: Trace, blocks: int = 2, readout: str = "mean") -> Map:
             f"Invalid blocks={blocks} of LeGrad; give the number of last blocks, at least 1."
         )
     if readout not in READOUTS:
-        raise unknown("readout of LeGrad", readout, READOUTS)
+        raise unknown_name("readout of LeGrad", readout, READOUTS)
     names = _block_names(trace.cut_model.model)
     with torch.inference_mode(False), torch.enable_grad():
         last_cut = _cut_at(trace, names[-1])
@@ -108,7 +108,7 @@ def _block_map(
     outputs = last_cut.head(maps, sides)
     scores = outputs.gather(1, trace.targets[:, None].clone())
     (gradient,) = probability_gradients(scores, calls[index : index + 1])
-    return maps_of_keys(trace, gradient.relu().mean((1, 2)))
+    return key_maps(trace, gradient.relu().mean((1, 2)))
 
 
 def _averaged(maps: Tensor, sides: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:

@@ -28,14 +28,14 @@ from axiom_bench.methods.shared.nonlinear import (
     Call,
     NonlinearCalls,
     differentiable,
-    of_layers,
+    functions_of_all_dimensions,
 )
 
 # Linear in all of their tensors together.
 SUMS = {"add", "radd", "iadd", "sub", "rsub", "isub", "cat", "concat", "concatenate", "stack"}
 # Linear in one of their tensors, if the others don't depend on the activations.
 LINEAR = {
-    *of_layers("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool", "dropout"),
+    *functions_of_all_dimensions("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool", "dropout"),
     "linear", "batch_norm", "dropout", "alpha_dropout", "feature_alpha_dropout",
     "mul", "rmul", "imul", "matmul", "mm", "bmm", "neg", "mean", "sum",
     "interpolate", "upsample", "pad",

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Map, Method
-from axiom_bench.methods.shared.wrapping import answer_of
+from axiom_bench.methods.shared.wrapping import run_wrapped
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 
 
@@ -23,5 +23,5 @@ def negated(trace: Trace, wrapped: Method = xgrad_cam) -> Tensor | Map:
     Returns:
         Weights, (B, K, 1, 1) or (B, K, H, W), or a map, (B, h, w), as of the wrapped method.
     """
-    answer = answer_of(wrapped, trace)
+    answer = run_wrapped(wrapped, trace)
     return Map(-answer.raw) if isinstance(answer, Map) else -answer

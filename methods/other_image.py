@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Map, Method
-from axiom_bench.methods.shared.wrapping import other_trace, raw_map_of
+from axiom_bench.methods.shared.wrapping import trace_of_other_images, wrapped_raw_map
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 
 
@@ -24,4 +24,4 @@ def other_image(trace: Trace, wrapped: Method = xgrad_cam) -> Map:
     Raises:
         BenchError: If the trace has no other images.
     """
-    return Map(raw_map_of(wrapped, other_trace(trace)))
+    return Map(wrapped_raw_map(wrapped, trace_of_other_images(trace)))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from axiom_bench.cutting.objects import other_object as other_object_trace
+from axiom_bench.cutting.objects import trace_other_object as other_object_trace
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.methods.hires_cam import hires_cam
-from axiom_bench.methods.shared.wrapping import raw_map_of
+from axiom_bench.methods.shared.wrapping import wrapped_raw_map
 
 
 def other_object(trace: Trace, wrapped: Method = hires_cam) -> Map:
     """Map of the most probable other object of the image -> (B, h, w).
 
     It explains the network and the image, but not this object; see
-    `axiom_bench.cutting.objects.other_object`. Costs one forward pass and one trace.
+    `axiom_bench.cutting.objects.trace_other_object`. Costs one forward pass and one trace.
 
     Args:
         trace: The traced batch of a network with boxes or masks.
@@ -25,4 +25,4 @@ def other_object(trace: Trace, wrapped: Method = hires_cam) -> Map:
     Raises:
         BenchError: If the network has no objects.
     """
-    return Map(raw_map_of(wrapped, other_object_trace(trace)))
+    return Map(wrapped_raw_map(wrapped, other_object_trace(trace)))

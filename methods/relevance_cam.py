@@ -11,7 +11,7 @@ from torch import Tensor
 from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.methods.shared.nonlinear import Interceptor, of_layers
+from axiom_bench.methods.shared.nonlinear import Interceptor, functions_of_all_dimensions
 
 
 def relevance_cam(trace: Trace) -> Tensor:
@@ -109,7 +109,9 @@ def _z_plus(
     return _with_gradient_of(output, positive)
 
 
-def unit_by_unit(func: Callable[..., Tensor], input: Tensor, *rest: Any, **named: Any) -> Tensor:
+def pass_relevance_unchanged(
+    func: Callable[..., Tensor], input: Tensor, *rest: Any, **named: Any
+) -> Tensor:
     """Return the output of a function of each unit, through which relevance passes unchanged.
 
     Args:
@@ -154,12 +156,12 @@ UNIT_BY_UNIT = (
     "batch_norm", "relu6", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "hardswish", "mish",
 )  # fmt: skip
 RULES: dict[str, Callable[..., Tensor]] = {
-    **dict.fromkeys(("linear", *of_layers("conv", "conv_transpose")), _z_plus),
-    **dict.fromkeys(UNIT_BY_UNIT, unit_by_unit),
+    **dict.fromkeys(("linear", *functions_of_all_dimensions("conv", "conv_transpose")), _z_plus),
+    **dict.fromkeys(UNIT_BY_UNIT, pass_relevance_unchanged),
 }
 # Input times gradient of these is their relevance without a rule.
 PROPORTIONAL = frozenset({
-    *of_layers("max_pool", "avg_pool", "adaptive_max_pool", "adaptive_avg_pool"),
+    *functions_of_all_dimensions("max_pool", "avg_pool", "adaptive_max_pool", "adaptive_avg_pool"),
     "relu", "threshold", "dropout", "mean", "sum", "add", "iadd", "radd",
     "cat", "concat", "stack", "chunk", "split", "getitem", "get",
     "clone", "contiguous", "to", "float", "double",

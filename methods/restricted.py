@@ -11,7 +11,7 @@ from torch import Tensor
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.methods.grad_cam import grad_cam
-from axiom_bench.methods.shared.wrapping import answer_of
+from axiom_bench.methods.shared.wrapping import run_wrapped
 
 
 def restricted(trace: Trace, wrapped: Method = grad_cam) -> Tensor | Map:
@@ -28,7 +28,7 @@ def restricted(trace: Trace, wrapped: Method = grad_cam) -> Tensor | Map:
         Weights, (B, K, H, W), or a map, (B, h, w), as of the wrapped method.
     """
     is_read = (trace.gradients != 0).any(1, keepdim=True).to(trace.activations)
-    answer = answer_of(wrapped, trace)
+    answer = run_wrapped(wrapped, trace)
     if isinstance(answer, Map):
         size = answer.raw.shape[1:]
         return Map(

@@ -49,7 +49,7 @@ def score_cam(
     """
     scores = scores_of_all_channels(trace)[..., score_index(trace, score)]
     channels = varying_channels(trace.activations)
-    return weights_of(trace, scores, channels, score, baseline, channel_softmax)
+    return score_cam_weights(trace, scores, channels, score, baseline, channel_softmax)
 
 
 def score_cam_top(
@@ -86,10 +86,10 @@ def score_cam_top(
         ("masked image", 1.0, top, ranking), lambda: channel_scores(trace, channels)
     )
     scores = scores[..., score_index(trace, score)]
-    return weights_of(trace, scores, channels, score, baseline, channel_softmax)
+    return score_cam_weights(trace, scores, channels, score, baseline, channel_softmax)
 
 
-def weights_of(
+def score_cam_weights(
     trace: Trace,
     scores: Tensor,
     channels: Tensor,

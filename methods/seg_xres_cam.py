@@ -9,7 +9,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 
 POOLINGS = {"mean": "avg", "max": "max"}
 
@@ -39,7 +39,7 @@ def seg_xres_cam(trace: Trace, window: int = 2, pooling: str = "mean") -> Tensor
             "1."
         )
     if pooling not in POOLINGS:
-        raise unknown("pooling", pooling, POOLINGS)
+        raise unknown_name("pooling", pooling, POOLINGS)
     space = trace.gradients.shape[2:]
     windows = [min(window, side) for side in space]
     # torch's padding has a start and an end per axis, the last axis first

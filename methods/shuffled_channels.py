@@ -9,7 +9,7 @@ from axiom_bench.cutting.numerics import over_space
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map, Method
-from axiom_bench.methods.shared.wrapping import answer_of
+from axiom_bench.methods.shared.wrapping import run_wrapped
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 
 
@@ -31,7 +31,7 @@ def shuffled_channels(trace: Trace, wrapped: Method = xgrad_cam, seed: int = 0) 
     Raises:
         BenchError: If the wrapped method returns a Map, which weights no channels.
     """
-    weights = answer_of(wrapped, trace)
+    weights = run_wrapped(wrapped, trace)
     if isinstance(weights, Map):
         raise BenchError(
             "The wrapped method returns a map without channel weights; wrap one such as xgrad_cam."

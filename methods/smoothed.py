@@ -10,7 +10,7 @@ from axiom_bench.cutting.numerics import noisy
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map, Method
-from axiom_bench.methods.shared.wrapping import raw_map_of
+from axiom_bench.methods.shared.wrapping import wrapped_raw_map
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 
 
@@ -40,7 +40,7 @@ def smoothed(
         raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")
     generators = trace.generators(seed)
     maps = (
-        raw_map_of(wrapped, trace.again(images=noisy(trace.images, sigma, generators)))
+        wrapped_raw_map(wrapped, trace.again(images=noisy(trace.images, sigma, generators)))
         for _ in range(samples)
     )
     return Map(reduce(torch.add, maps) / samples)

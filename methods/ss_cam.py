@@ -12,11 +12,11 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes, resized
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown
-from axiom_bench.methods.score_cam import weights_of
+from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.methods.score_cam import score_cam_weights
 from axiom_bench.methods.shared.masking import masked_scores, minmax, score_index, varying_channels
 
-PLACES = ("map", "input")
+NOISE_PLACES = ("map", "input")
 MASKS = ("scaled", "raw")
 
 
@@ -58,10 +58,10 @@ def ss_cam(
     Raises:
         BenchError: If score, noise or mask is unknown, if samples < 1, or if sigma is negative.
     """
-    if noise not in PLACES:
-        raise unknown("noise", noise, PLACES)
+    if noise not in NOISE_PLACES:
+        raise unknown_name("noise", noise, NOISE_PLACES)
     if mask not in MASKS:
-        raise unknown("mask of SS-CAM", mask, MASKS)
+        raise unknown_name("mask of SS-CAM", mask, MASKS)
     if samples < 1:
         raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")
     if not sigma >= 0:
@@ -71,7 +71,7 @@ def ss_cam(
     form = Noise(samples, sigma, relative, noise, mask, seed)
     scores = trace.once(form, lambda: _scores(trace, form))[..., score_index(trace, score)]
     channels = varying_channels(trace.activations)
-    return weights_of(trace, scores, channels, score, baseline, channel_softmax)
+    return score_cam_weights(trace, scores, channels, score, baseline, channel_softmax)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.masking import minmax
-from axiom_bench.methods.shared.nonlinear import Interceptor, of_layers
+from axiom_bench.methods.shared.nonlinear import Interceptor, functions_of_all_dimensions
 
 LOWEST = 0.1  # weight of the least important layer
 
@@ -74,7 +74,7 @@ class Convolutions(Interceptor):
         batches: The batch sizes of the convolutions that ran.
     """
 
-    functions = frozenset(getattr(functional, name) for name in of_layers("conv"))
+    functions = frozenset(getattr(functional, name) for name in functions_of_all_dimensions("conv"))
 
     def __init__(self) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from axiom_bench.evaluation import plugins
 
 
-def get(name: str) -> plugins.Plugin:
+def get(name: str) -> plugins.Metric:
     """Return the metric with this name, its parameters bound.
 
     Args:

@@ -9,7 +9,7 @@ from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import (
     Filling,
-    logits_of_kept,
+    kept_pixel_logits,
     probabilities,
     takes_fields,
 )
@@ -31,7 +31,7 @@ def average_drop(explanation: Explanation, filling: Filling = Filling()) -> Metr
         The relative drops, (B,) in [0, 1]; lower is better.
     """
     trace = explanation.required_trace
-    kept_logits = yield from logits_of_kept(explanation, filling)
+    kept_logits = yield from kept_pixel_logits(explanation, filling)
     return relative_drop(trace, kept_logits)
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.perturbation import Filling, logits_of_kept, takes_fields
+from axiom_bench.metrics.shared.perturbation import Filling, kept_pixel_logits, takes_fields
 
 
 @takes_fields
@@ -25,7 +25,7 @@ def average_gain(explanation: Explanation, filling: Filling = Filling()) -> Metr
         The relative gains, (B,) in [0, 1]; higher is better.
     """
     trace = explanation.required_trace
-    kept_logits = yield from logits_of_kept(explanation, filling)
+    kept_logits = yield from kept_pixel_logits(explanation, filling)
     missing = _missing(trace.logits, trace.targets)
     missing_kept = _missing(kept_logits, trace.targets)
     return (missing - missing_kept).clamp(min=0) / missing

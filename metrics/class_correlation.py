@@ -12,7 +12,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
-from axiom_bench.explanation.explanation import AnnotatedObjects, Explanation, given
+from axiom_bench.explanation.explanation import AnnotatedObjects, Explanation, required_field
 from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 
 
@@ -37,7 +37,9 @@ def class_correlation(
 
     def other_trace() -> Trace:
         classes = []
-        for objects, target in zip(given(explanation.others, "others"), trace.targets, strict=True):
+        for objects, target in zip(
+            required_field(explanation.others, "others"), trace.targets, strict=True
+        ):
             classes.append(_class_of_largest_box(objects, default=int(target)))
         return trace.again(targets=torch.tensor(classes))
 

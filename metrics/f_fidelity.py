@@ -13,7 +13,7 @@ from torch import Tensor
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.perturbation import scoring
+from axiom_bench.metrics.shared.perturbation import score_function
 from axiom_bench.metrics.shared.pixel_order import ORDERS, pixel_ranks
 
 
@@ -89,11 +89,11 @@ def f_fidelity(
     def whole(rows: slice, copies: slice) -> Tensor:
         return images[rows, None]
 
-    network = trace.cut_model.on_finetuned
-    score = scoring(trace, output)
+    network = trace.cut_model.finetuned_cut
+    score = score_function(trace, output)
     key = ("f_fidelity", tuple(fractions), alpha, beta, samples, output, seed)
     before = yield PerturbedImages(
-        ("finetuned", output), 1, whole, score, of_image=True, network=network
+        ("finetuned", output), 1, whole, score, depends_on_image_only=True, network=network
     )
     scores = yield PerturbedImages(key, len(copy_settings), perturbed, score, network=network)
     highest, lowest = scores.chunk(2, dim=1)  # as ORDERS

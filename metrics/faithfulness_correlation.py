@@ -21,7 +21,7 @@ from axiom_bench.metrics.shared.random_subsets import (
     pixels_at_random,
     subset_drops,
 )
-from axiom_bench.metrics.shared.similarity import spearman, where_defined
+from axiom_bench.metrics.shared.similarity import mask_undefined, spearman
 
 
 @takes_fields
@@ -99,7 +99,7 @@ def mu_fidelity(
     draw = _cells_at_random(numbers, count=max(1, round(fraction * grid**2)))
     removed = Subsets(f"mu fidelity {grid} {fraction}", [draw] * subsets, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
-    return where_defined(spearman(attributed, drops), explanation.required_raw_map, drops)
+    return mask_undefined(spearman(attributed, drops), explanation.required_raw_map, drops)
 
 
 def _cells_at_random(numbers: Tensor, count: int) -> Subset:

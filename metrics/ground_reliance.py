@@ -10,7 +10,7 @@ from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.parts import finite, positive_masses, same
+from axiom_bench.metrics.shared.parts import all_finite, positive_masses, same
 
 
 def ground_reliance(explanation: Explanation, threshold: float = 0.1) -> Tensor:
@@ -37,7 +37,7 @@ def ground_reliance(explanation: Explanation, threshold: float = 0.1) -> Tensor:
     effects = explanation.required_trace.part_effects
     rows = zip(positive_masses(explanation), effects, strict=True)
     values = [_idle_share(mass, effect.cpu().double().abs(), threshold) for mass, effect in rows]
-    return torch.stack(values).masked_fill(~finite(effects), torch.inf)
+    return torch.stack(values).masked_fill(~all_finite(effects), torch.inf)
 
 
 def _idle_share(mass: Tensor, effect: Tensor, threshold: float) -> Tensor:

@@ -12,7 +12,7 @@ from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import (
     Filling,
-    logits_of_kept,
+    kept_pixel_logits,
     probabilities,
     takes_fields,
 )
@@ -36,7 +36,7 @@ def increase_in_confidence(
         1 or 0, (B,); higher is better.
     """
     trace = explanation.required_trace
-    kept_logits = yield from logits_of_kept(explanation, filling)
+    kept_logits = yield from kept_pixel_logits(explanation, filling)
     p = probabilities(trace.logits, trace.targets)
     p_kept = probabilities(kept_logits, trace.targets)
     return (p_kept > p).double().masked_fill(p_kept.isnan(), torch.nan)

@@ -18,7 +18,7 @@ from axiom_bench.metrics.shared.perturbation import Filling, Perturbation, takes
 from axiom_bench.metrics.shared.pixel_curves import area, partly_filled
 from axiom_bench.metrics.shared.pixel_order import ranks_of
 from axiom_bench.metrics.shared.rounding import MILLION, scaled
-from axiom_bench.metrics.shared.similarity import where_defined
+from axiom_bench.metrics.shared.similarity import mask_undefined
 
 ROUNDS = 10  # of k-means, as in the paper of SLIC
 
@@ -80,7 +80,7 @@ def irof(
     ratios = torch.cat([before, scores], dim=1) / before
     surplus = (grid**2 - count) * ratios[:, -1]  # steps after the last superpixel change nothing
     value = 1 - (area(ratios) * grid**2 - surplus) / count
-    return where_defined(value, explanation.required_raw_map, ratios)
+    return mask_undefined(value, explanation.required_raw_map, ratios)
 
 
 def superpixels(image: Tensor, cells: Tensor, compactness: float) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation, required_field
 from axiom_bench.metrics.shared.regions import leakage
 
 
@@ -23,4 +23,4 @@ def leakage_to_class(explanation: Explanation) -> Tensor:
     Returns:
         The shares, (B,) in [0, 1]; lower is better.
     """
-    return leakage(explanation, given(explanation.same_class, "same_class"))
+    return leakage(explanation, required_field(explanation.same_class, "same_class"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation, required_field
 from axiom_bench.metrics.shared.regions import leakage
 
 
@@ -24,6 +24,6 @@ def leakage_to_others(explanation: Explanation) -> Tensor:
     Returns:
         The shares, (B,) in [0, 1]; lower is better.
     """
-    others = [objects.boxes for objects in given(explanation.others, "others")]
+    others = [objects.boxes for objects in required_field(explanation.others, "others")]
     same = explanation.same_class or [boxes[:0] for boxes in others]
     return leakage(explanation, map(torch.cat, zip(others, same, strict=True)))

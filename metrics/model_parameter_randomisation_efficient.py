@@ -18,7 +18,7 @@ from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.cells import enlarged
 from axiom_bench.metrics.shared.randomised import randomised_key, randomised_trace
 from axiom_bench.metrics.shared.rounding import MILLION
-from axiom_bench.metrics.shared.similarity import constant
+from axiom_bench.metrics.shared.similarity import has_constant_values
 
 
 def model_parameter_randomisation_efficient(
@@ -72,7 +72,7 @@ def histogram_entropy(explanation: Explanation, bins: int) -> Tensor:
         is_finite = np.isfinite(enlarged_map).all()
         entropies.append(_entropy(enlarged_map, bins) if is_finite else np.inf)
     values = torch.tensor(entropies, dtype=torch.float64, device=raw_map.device)
-    return values.masked_fill(constant(raw_map), torch.nan)
+    return values.masked_fill(has_constant_values(raw_map), torch.nan)
 
 
 def _entropy(values: np.ndarray, bins: int) -> float:

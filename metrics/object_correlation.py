@@ -10,10 +10,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.objects import at_objects
+from axiom_bench.cutting.objects import trace_objects
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation, required_field
 from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 
 
@@ -39,8 +39,8 @@ def object_correlation(
     trace = explanation.required_trace
 
     def other_trace() -> Trace:
-        other_boxes = given(explanation.same_class, "same_class")
-        return at_objects(trace, torch.stack([_largest(boxes) for boxes in other_boxes]))
+        other_boxes = required_field(explanation.same_class, "same_class")
+        return trace_objects(trace, torch.stack([_largest(boxes) for boxes in other_boxes]))
 
     compare = partial(similarity_of, explanation, kind=similarity)
     answer: Tensor = yield Reexplanation(

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.parts import finite, foreground, highest, parts_of, signed_masses
+from axiom_bench.metrics.shared.parts import (
+    all_finite,
+    foreground_places,
+    is_highest,
+    parts_of,
+    signed_masses,
+)
 from axiom_bench.metrics.shared.similarity import spearman
 
 
@@ -36,9 +42,9 @@ def object_deletion(explanation: Explanation) -> dict[str, Tensor]:
     rows = zip(parts_of(explanation), signed_masses(explanation), effects, strict=True)
     agreements = []
     for parts, mass, drop in rows:
-        places = foreground(parts)
+        places = foreground_places(parts)
         agreements.append(_agreement(mass[places], drop.cpu().double()[places]))
-    values = torch.stack(agreements).masked_fill(~finite(effects)[:, None], torch.inf)
+    values = torch.stack(agreements).masked_fill(~all_finite(effects)[:, None], torch.inf)
     return {"object_deletion": values[:, 0], "object_deletion_top1": values[:, 1]}
 
 
@@ -46,7 +52,7 @@ def _agreement(mass: Tensor, drop: Tensor) -> Tensor:
     """Return the correlation of one image's objects and the agreement about the first: (2,)."""
     if len(mass) < 2:
         return torch.full((2,), torch.nan, dtype=torch.float64)
-    has_most_mass = highest(mass)
-    first = (has_most_mass & highest(drop)).sum() / has_most_mass.sum()
+    has_most_mass = is_highest(mass)
+    first = (has_most_mass & is_highest(drop)).sum() / has_most_mass.sum()
     correlation = spearman(mass[None, None], drop[None, None])[0]
     return torch.stack([correlation, first.double()])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.interventions import GROUND, Part
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.parts import finite, parts_of
+from axiom_bench.metrics.shared.parts import all_finite, parts_of
 
 
 def object_effects(explanation: Explanation) -> dict[str, Tensor]:
@@ -41,7 +41,7 @@ def object_effects(explanation: Explanation) -> dict[str, Tensor]:
         "object_effects_marks",
         "object_effects_ground",
     )
-    values = torch.stack(shares).masked_fill(~finite(trace.part_effects)[:, None], torch.inf)
+    values = torch.stack(shares).masked_fill(~all_finite(trace.part_effects)[:, None], torch.inf)
     return dict(zip(names, values.unbind(1), strict=True))
 
 

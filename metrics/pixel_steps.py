@@ -18,7 +18,7 @@ from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.pixel_curves import pixel_curve
 from axiom_bench.metrics.shared.pixel_groups import group_drops
 from axiom_bench.metrics.shared.random_subsets import drops_correlation
-from axiom_bench.metrics.shared.similarity import spearman, where_defined
+from axiom_bench.metrics.shared.similarity import mask_undefined, spearman
 
 
 @takes_fields
@@ -91,7 +91,7 @@ def monotonicity_correlation(
         )
         changes.append(drops.square())
     losses = torch.stack(changes).mean(0)
-    return where_defined(spearman(sums, losses), explanation.required_raw_map.abs(), losses)
+    return mask_undefined(spearman(sums, losses), explanation.required_raw_map.abs(), losses)
 
 
 @takes_fields

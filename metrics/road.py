@@ -17,7 +17,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, keep_logits
 from axiom_bench.explanation.explanation import Curve, Explanation
-from axiom_bench.metrics.shared.perturbation import numbers_of_first, scoring, takes_fields
+from axiom_bench.metrics.shared.perturbation import first_set_numbers, score_function, takes_fields
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
@@ -84,9 +84,9 @@ class Imputation:
             return imputed + self.noise * hole[:, :, None] * normal[rows, None]
 
         answer = "logits" if keeps_logits else self.output
-        score = keep_logits if keeps_logits else scoring(trace, self.output)
+        score = keep_logits if keeps_logits else score_function(trace, self.output)
         key = ("road", first, tuple(self.fractions), self.noise, answer, self.seed)
-        numbers = numbers_of_first(ranks, counts.expand(len(ranks), -1))
+        numbers = first_set_numbers(ranks, counts.expand(len(ranks), -1))
         same = (("imputed", self.noise, answer, self.seed), numbers)
         return PerturbedImages(key, len(counts), perturbed, score, same=same)
 

@@ -13,7 +13,7 @@ from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.cells import enlarged
 from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.pixel_groups import group_drops
-from axiom_bench.metrics.shared.similarity import where_defined
+from axiom_bench.metrics.shared.similarity import mask_undefined
 
 
 @takes_fields
@@ -45,7 +45,7 @@ def saco(
         explanation, enlarged(explanation), groups, perturbation, "signed"
     )
     value = coefficient(sums / pixels, drops)
-    return where_defined(value, explanation.required_raw_map, drops)
+    return mask_undefined(value, explanation.required_raw_map, drops)
 
 
 def coefficient(salience: Tensor, drops: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.cells import cell_numbers, cell_sums, enlarged
 from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
-from axiom_bench.metrics.shared.similarity import spearman, where_defined
+from axiom_bench.metrics.shared.similarity import mask_undefined, spearman
 
 
 @takes_fields
@@ -44,7 +44,7 @@ def single_deletion(
         BenchError: If the images can't have this grid; see `shared.cells.cell_numbers`.
     """
     sums, drops = yield from _of_cells(explanation, grid, perturbation)
-    return where_defined(spearman(sums, drops), explanation.required_raw_map, drops)
+    return mask_undefined(spearman(sums, drops), explanation.required_raw_map, drops)
 
 
 @takes_fields

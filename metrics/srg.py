@@ -16,7 +16,7 @@ from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.pixel_curves import area, partly_filled
 from axiom_bench.metrics.shared.pixel_order import ranks_of
 from axiom_bench.metrics.shared.rounding import MILLION
-from axiom_bench.metrics.shared.similarity import where_defined
+from axiom_bench.metrics.shared.similarity import mask_undefined
 
 
 @takes_fields
@@ -51,7 +51,7 @@ def srg(
             (yield partly_filled(explanation, key, ranks, counts, perturbation, inserts=False))
         )
     scores = torch.cat(curves, dim=1)
-    gain = where_defined(curves[0] - curves[1], explanation.required_raw_map, scores)
+    gain = mask_undefined(curves[0] - curves[1], explanation.required_raw_map, scores)
     points = functional.pad(gain, (1, 1))  # no gain at the image and at the fill
     fractions = [cells / grid**2 for cells in range(grid**2 + 1)]
     label = f"{perturbation.output}, lowest first - highest first"

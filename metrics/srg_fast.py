@@ -9,7 +9,7 @@ from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Perturbation, takes_fields
 from axiom_bench.metrics.shared.pixel_curves import area_weights, few_points, partly_filled
-from axiom_bench.metrics.shared.similarity import where_defined
+from axiom_bench.metrics.shared.similarity import mask_undefined
 from axiom_bench.metrics.srg import cell_ranks
 
 
@@ -47,4 +47,4 @@ def srg_fast(
         )
     weights = area_weights(chosen, grid**2)[1:-1].to(curves[0])
     gain = ((curves[0] - curves[1]) * weights).sum(1)
-    return where_defined(gain, explanation.required_raw_map, torch.cat(curves, dim=1))
+    return mask_undefined(gain, explanation.required_raw_map, torch.cat(curves, dim=1))

@@ -14,10 +14,10 @@ from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.parts import (
     Parts,
-    classes_besides,
+    mass_shares,
     parts_of,
+    places_of_other_classes,
     positive_masses,
-    shares,
 )
 
 
@@ -65,7 +65,7 @@ def target_shift(explanation: Explanation) -> MetricGenerator[dict[str, Tensor]]
 
 def _other_class(parts: Parts, target: int, classes: int) -> int | None:
     """Return the class of the largest object of another class, or None if there is none."""
-    places = classes_besides(parts, target, classes)
+    places = places_of_other_classes(parts, target, classes)
     if not places:
         return None
     largest = max(places, key=lambda place: int(parts[place].region.sum()))
@@ -88,8 +88,8 @@ def _share(parts: Parts, mass: Tensor, other: int | None, target: int) -> Tensor
     is_target = torch.tensor([label == target for label in labels], dtype=torch.bool)
     share_of_all = share_of_objects = mass.new_tensor(torch.nan)
     if is_other.any():
-        share_of_all = shares(mass)[is_other].sum()
+        share_of_all = mass_shares(mass)[is_other].sum()
     if is_other.any() and is_target.any():
         object_mass = mass.where(is_other | is_target, 0.0)
-        share_of_objects = shares(object_mass)[is_other].sum()
+        share_of_objects = mass_shares(object_mass)[is_other].sum()
     return torch.stack([share_of_all, share_of_objects])

@@ -8,8 +8,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.similarity import constant, pearson
-from axiom_bench.metrics.shared.true_maps import at_size, true_heatmap, true_raw_map
+from axiom_bench.metrics.shared.similarity import has_constant_values, pearson
+from axiom_bench.metrics.shared.true_maps import resize_to, true_heatmap, true_raw_map
 
 
 def truth_correlation(explanation: Explanation) -> dict[str, Tensor]:
@@ -30,8 +30,8 @@ def truth_correlation(explanation: Explanation) -> dict[str, Tensor]:
     raw_map = explanation.required_raw_map
     truth = true_raw_map(explanation)
     positive = pearson(shown.double(), true_heatmap(explanation))
-    signed = pearson(at_size(raw_map, truth.shape[1:]), truth)
+    signed = pearson(resize_to(raw_map, truth.shape[1:]), truth)
     return {
-        "truth_correlation": positive.masked_fill(constant(shown), float("nan")),
-        "truth_correlation_signed": signed.masked_fill(constant(raw_map), float("nan")),
+        "truth_correlation": positive.masked_fill(has_constant_values(shown), float("nan")),
+        "truth_correlation_signed": signed.masked_fill(has_constant_values(raw_map), float("nan")),
     }

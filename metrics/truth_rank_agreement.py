@@ -10,7 +10,7 @@ from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.rounding import rounded
-from axiom_bench.metrics.shared.true_maps import at_size, true_heatmap, true_raw_map
+from axiom_bench.metrics.shared.true_maps import resize_to, true_heatmap, true_raw_map
 
 
 def truth_rank_agreement(explanation: Explanation) -> dict[str, Tensor]:
@@ -30,9 +30,9 @@ def truth_rank_agreement(explanation: Explanation) -> dict[str, Tensor]:
     """
     truth = true_raw_map(explanation)
     size = truth.shape[1:]
-    shown = at_size(explanation.required_heatmap, size)
-    true_shown = at_size(true_heatmap(explanation), size)
-    raw_map = at_size(explanation.required_raw_map, size)
+    shown = resize_to(explanation.required_heatmap, size)
+    true_shown = resize_to(true_heatmap(explanation), size)
+    raw_map = resize_to(explanation.required_raw_map, size)
     return {
         "truth_rank_agreement": concordance(shown, true_shown),
         "truth_rank_agreement_signed": concordance(raw_map, truth),

@@ -87,7 +87,7 @@ class Training(Dataset[Item]):
         return normalised, multi_hot(self.dataset, index)
 
 
-def steps_of(images: int, batch: int, epochs: int, seed: int) -> list[list[tuple[int, int]]]:
+def step_batches(images: int, batch: int, epochs: int, seed: int) -> list[list[tuple[int, int]]]:
     """Return the batches of all steps: lists of (index of the image, number of the draw).
 
     Each epoch permutes the images. A smaller last batch is left out, since a batch norm can't train
@@ -111,7 +111,7 @@ def build_network(source: Source, architecture: str, initial: str) -> nn.Module:
     if initial == "none":
         return module
     file = Path(initial)
-    pretrained = weights.read(file) if file.suffix else source.published(initial)
+    pretrained = weights.read_weights(file) if file.suffix else source.load_published(initial)
     fresh = module.state_dict()
     state = pretrained.state
     last = {
@@ -119,7 +119,7 @@ def build_network(source: Source, architecture: str, initial: str) -> nn.Module:
     }
     reused = {name: tensor for name, tensor in state.items() if name not in last}
     combined = weights.Weights({**fresh, **reused}, pretrained.description, pretrained.sha256)
-    weights.fit(module, combined, architecture)
+    weights.load_into(module, combined, architecture)
     print(f"weights from {pretrained.description}; new: {', '.join(sorted(last))}", flush=True)
     return module
 
@@ -132,7 +132,7 @@ def train(
         module.parameters(), options.learning_rate, weight_decay=WEIGHT_DECAY
     )
     first = load_checkpoint(module, optimiser, options, device)
-    steps = steps_of(len(data.dataset), options.batch, options.epochs, options.seed)
+    steps = step_batches(len(data.dataset), options.batch, options.epochs, options.seed)
     losses: list[float] = []
     loader = DataLoader(data, batch_sampler=steps[first:], num_workers=options.workers)
     module.train()
@@ -161,7 +161,7 @@ def train(
     module.eval()
 
 
-def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+def resume_settings(options: argparse.Namespace) -> dict[str, Any]:
     """Return the settings that must be unchanged for a run to continue."""
     return {
         name: value
@@ -179,7 +179,9 @@ def save_checkpoint(
     """
     path = options.output / "checkpoint.pt"
     state = {"model": module.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
-    torch.save({**state, "settings": json.dumps(settings_of(options))}, path.with_suffix(".new"))
+    torch.save(
+        {**state, "settings": json.dumps(resume_settings(options))}, path.with_suffix(".new")
+    )
     os.replace(path.with_suffix(".new"), path)
 
 
@@ -199,7 +201,7 @@ def load_checkpoint(
         return 0
     checkpoint = torch.load(path, map_location=device, weights_only=True)
     previous = json.loads(checkpoint["settings"])
-    current = settings_of(options)
+    current = resume_settings(options)
     if previous != current:
         changed = ", ".join(sorted(key for key in current if previous.get(key) != current[key]))
         raise BenchError(

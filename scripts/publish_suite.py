@@ -27,8 +27,8 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.records import artefacts, publishing, reading
 from axiom_bench.records.entries import ConfigEntry
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.composing.suites import DIGITS, Suite
-from axiom_bench.run.frozen import calls_of
+from axiom_bench.run.composing.suites import HASH_DIGITS, Suite
+from axiom_bench.run.frozen import metric_calls
 from axiom_bench.run.job import Job
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +66,7 @@ def frozen(suite: str, part: str, overrides: Sequence[str]) -> dict[str, Any]:
             job = Job.of(settings)
             models[job.model.name] = [job.model.layer, job.model.weights_sha256]
             data[job.data.name] = job.data_fingerprint
-            calls = calls_of(settings.metric)
+            calls = metric_calls(settings.metric)
     return {"models": models, "data": data, "metrics": calls}
 
 
@@ -96,7 +96,7 @@ def copy_part(older: str, suite: str, part: str) -> None:
 
 def renamed(config: ConfigEntry, suite: str, part: str) -> ConfigEntry:
     """Return a run's settings with the part of another suite."""
-    name = f"{suite}/{part}@{Suite.of(suite).sha256[:DIGITS]}"
+    name = f"{suite}/{part}@{Suite.of(suite).sha256[:HASH_DIGITS]}"
     return config.model_copy(update={"suite_part": name})
 
 

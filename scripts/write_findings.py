@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from write_docs import DOCS, ROOT, markdown
 
-from axiom_bench.cli.rank import published
+from axiom_bench.cli.rank import published_folders
 from axiom_bench.judging.card import interval_over_networks
 from axiom_bench.judging.standing import standings
 from axiom_bench.statistics import paired_tests
@@ -105,12 +105,12 @@ SHOWN = (  # methods of the table that says whether the map of a box or mask sho
 )  # fmt: skip
 
 
-def runs_of(suites: Iterable[str]) -> list[tuple[str, str, RunFolder]]:
+def published_runs(suites: Iterable[str]) -> list[tuple[str, str, RunFolder]]:
     """Return (suite, part, run) of all published values."""
     return [
         (suite, part, RunFolder.of_suite(folder))
         for suite in suites
-        for part, folder in published(suite).items()
+        for part, folder in published_folders(suite).items()
     ]
 
 
@@ -400,7 +400,9 @@ def medians(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -> list[
 
 def main() -> None:
     """Write both files."""
-    runs_by_suite = {suite: runs_of([suite]) for suite in (*SUITES, *AXES_SUITES, *OBJECT_SUITES)}
+    runs_by_suite = {
+        suite: published_runs([suite]) for suite in (*SUITES, *AXES_SUITES, *OBJECT_SUITES)
+    }
     runs = [run for suite in SUITES for run in runs_by_suite[suite]]
     object_runs = [run for suite in OBJECT_SUITES for run in runs_by_suite[suite]]
     titles = titles_of([run for suite_runs in runs_by_suite.values() for run in suite_runs])

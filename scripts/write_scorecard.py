@@ -22,7 +22,7 @@ import pandas as pd
 import yaml
 
 from axiom_bench.cli.benchmark import compute
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.evaluation import plugins
 from axiom_bench.judging.card import card, frame
 from axiom_bench.judging.judgement import chosen_metrics
@@ -117,7 +117,7 @@ def judged_values(metric: plugins.AnyPlugin) -> list[str]:
 
     Only these can be judged by the scorecard.
     """
-    about = manifest.values_of(metric)
+    about = manifest.value_entries(metric)
     return [name for name in plugins.value_names(metric) if about[name].better != "none"]
 
 
@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None, path: Path = PLAN, output: Path = CA
     chosen = arguments.runs or order
     for name in chosen:
         if name not in order:
-            raise unknown("run of scorecard.yaml", name, order)
+            raise unknown_name("run of scorecard.yaml", name, order)
     code = 0
     for name in chosen:
         if name in runs:

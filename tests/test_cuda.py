@@ -21,7 +21,7 @@ from torch import Tensor
 from axiom_bench import methods, metrics
 from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.columns import OK
-from axiom_bench.cutting.passes import Limits, by_halves
+from axiom_bench.cutting.passes import Limits, halve_until_it_fits
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.data.loading import batches
@@ -190,7 +190,7 @@ def test_memory_that_runs_out_is_halved(little_memory: int, device: torch.device
         return len(part)
 
     limits = Limits(2**30)
-    assert sum(by_halves(torch.zeros(32), 32, limits, compute)) == 32
+    assert sum(halve_until_it_fits(torch.zeros(32), 32, limits, compute)) == 32
     assert limits.rows in (4, 8)
 
 

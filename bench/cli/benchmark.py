@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from axiom_bench.cli.terminal import say
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.run.composing import paths
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.progress import Estimate, progress
@@ -41,7 +41,7 @@ def run(options: Namespace) -> int:
     if any(override.startswith("suite=") for override in options.overrides):
         from axiom_bench.run.composing import suites  # here: most runs belong to no suite
 
-        parts = [*suites.each_part(options.overrides)]
+        parts = [*suites.part_command_lines(options.overrides)]
         estimate = Estimate(suites.num_jobs(options.overrides))
     codes = []
     for overrides in parts:
@@ -80,7 +80,7 @@ def benchmark(
 def compute(
     overrides: Sequence[str],
     config_folder: Path | None = None,
-    goes_on: bool = False,
+    continue_run: bool = False,
     estimate: Estimate | None = None,
 ) -> tuple[int, list[str], Path]:
     """Run all jobs of a command line and keep their values, without a report.
@@ -88,7 +88,7 @@ def compute(
     Args:
         overrides: See `benchmark`.
         config_folder: See `benchmark`.
-        goes_on: See `spine.run`.
+        continue_run: See `spine.run`.
         estimate: See `spine.run`.
 
     Returns:
@@ -97,18 +97,18 @@ def compute(
     Raises:
         BenchError: As `benchmark` does.
     """
-    settings, results = run_jobs(overrides, config_folder, goes_on, estimate)
-    from axiom_bench.cli.finish import exit_code, failed
+    settings, results = run_jobs(overrides, config_folder, continue_run, estimate)
+    from axiom_bench.cli.finish import exit_code, failure_lines
     from axiom_bench.run import manifest
 
     manifest.keep(settings, results, overrides)
-    return exit_code(results), list(failed(results)), settings.run_folder
+    return exit_code(results), list(failure_lines(results)), settings.run_folder
 
 
 def run_jobs(
     overrides: Sequence[str],
     config_folder: Path | None = None,
-    goes_on: bool = False,
+    continue_run: bool = False,
     estimate: Estimate | None = None,
 ) -> tuple[Settings, Sequence[JobResult]]:
     """Run all jobs of a command line, and return the settings that they share and their results.
@@ -116,21 +116,21 @@ def run_jobs(
     Args:
         overrides: See `benchmark`.
         config_folder: See `benchmark`.
-        goes_on: See `spine.run`.
+        continue_run: See `spine.run`.
         estimate: See `spine.run`.
 
     Raises:
         BenchError: As `benchmark` does.
     """
     with composed(overrides, config_folder) as composition:
-        paths.check_paths(composition.plain(), composition.several)
+        paths.check_paths(composition.plain(), composition.swept_axes)
         # A misspelt name or path has been reported by now. The rest imports torch, which is slow.
         with progress("methods and metrics"):
             from axiom_bench.run import spine
 
             settings, methods, metrics = spine.checked(composition.plain())
             check_report(settings.report, methods, metrics)
-        return settings, spine.run(composition, settings, goes_on, estimate)
+        return settings, spine.run(composition, settings, continue_run, estimate)
 
 
 def check_paths(overrides: Sequence[str], config_folder: Path | None = None) -> None:
@@ -140,7 +140,7 @@ def check_paths(overrides: Sequence[str], config_folder: Path | None = None) -> 
         BenchError: If the command line can't be composed, or if a path doesn't exist.
     """
     with composed(overrides, config_folder) as composition:
-        paths.check_paths(composition.plain(), composition.several)
+        paths.check_paths(composition.plain(), composition.swept_axes)
 
 
 def configuration_text(overrides: Sequence[str], config_folder: Path | None = None) -> str:
@@ -175,7 +175,7 @@ def check_report(
     options = Options.of(report)
     names = [method.name for method in methods]
     if options.compare is not None and options.compare not in names:
-        raise unknown("method in this run", options.compare, names)
+        raise unknown_name("method in this run", options.compare, names)
     names += all_methods.names()
     default_values = Options.of().values.values()  # correct names, which the run may lack
     values = _values(metrics).union(*default_values)

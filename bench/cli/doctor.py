@@ -50,7 +50,7 @@ def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple
                     name = job.name
                 except (Exception, SystemExit) as error:  # a user's network may raise anything
                     failure = Failure.of(error)
-                    if not failure.mendable:
+                    if not failure.is_users_to_fix:
                         raise
                     answers = (Answer("settings", "stop", failure.message),)
             for answer in answers:
@@ -70,7 +70,9 @@ def _with_objects(job: Job) -> Job:
     """Return the job. If its network finds objects, the job is on those in a few of its images."""
     if job.target not in OBJECT_RULES:
         return job
-    from axiom_bench.run.objects import on_objects  # here: most networks find none
+    from axiom_bench.run.objects import use_found_objects  # here: most networks find none
 
     with TemporaryDirectory() as folder:
-        return on_objects(replace(job, indices=job.indices[: examining.EXAMINED]), Path(folder))
+        return use_found_objects(
+            replace(job, indices=job.indices[: examining.EXAMINED]), Path(folder)
+        )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from axiom_bench.cli.terminal import complain, say
-from axiom_bench.data.formats.decoding import suffixes
+from axiom_bench.data.formats.decoding import image_suffixes
 from axiom_bench.data.formats.files import as_name, as_text
 from axiom_bench.data.layouts.trees import image_files
 from axiom_bench.errors import BenchError
@@ -53,10 +53,12 @@ def explain(options: Namespace) -> int:
             options, names, config, images
         )
     notes += explained_notes
-    from axiom_bench.cli.explain_drawing import undrawn  # here: the import takes a second
+    from axiom_bench.cli.explain_drawing import (
+        missing_font_notes,  # here: the import takes a second
+    )
 
     if output.pictures:
-        notes += undrawn(explained)
+        notes += missing_font_notes(explained)
     paths = _write(output, explained, explainer, [*notes, *unexplained], options.colours)
     say([*notes, *(f"written: {path}" for path in paths)])
     problems += unexplained
@@ -106,7 +108,7 @@ def configuration(options: Namespace, names: Sequence[str] | None) -> dict[str, 
         config["model"]["weights"] = options.weights
     if options.layer is not None:
         config["model"]["layer"] = options.layer
-    check_paths({"model": config["model"]}, composition.several)
+    check_paths({"model": config["model"]}, composition.swept_axes)
     return config
 
 
@@ -133,7 +135,7 @@ def image_paths(names: Sequence[Path]) -> tuple[list[Path], list[str], list[str]
                 problems.append(str(error))
                 continue
         if not images:
-            endings = ", ".join(sorted(suffixes()))
+            endings = ", ".join(sorted(image_suffixes()))
             hint = other or f"it has no file that ends in {endings}"
             problems.append(f"There are no images in the folder {as_text(name)}; {hint}.")
         elif other:

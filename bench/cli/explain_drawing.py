@@ -74,7 +74,7 @@ def _name(score: ClassScore) -> str:
     return score.name if can_draw(score.name) else f"class {score.index}"
 
 
-def undrawn(images: Sequence[ExplainedImage]) -> list[str]:
+def missing_font_notes(images: Sequence[ExplainedImage]) -> list[str]:
     """Return a sentence if pictures show numbers instead of names, otherwise nothing."""
     scores = [score for image in images for score in chain(image.maps.scores, *image.maps.top)]
     names = [*dict.fromkeys(score.name for score in scores if _name(score) != score.name)]
@@ -114,8 +114,8 @@ def page(
         runtime=pd.DataFrame(),
         whole_set=pd.DataFrame(),
     )
-    data = gallery.gallery_data(run, entries, gallery.inline)
-    sections = [gallery.section_of(data, colours=colours)]
+    data = gallery.gallery_data(run, entries, gallery.data_address)
+    sections = [gallery.gallery_section(data, colours=colours)]
     if sentences:
         notes = render("explain_notes.html.j2", sentences=sentences)
         sections.append(Section("notes", "Notes", notes))

@@ -34,9 +34,9 @@ from axiom_bench.records.entries import ConfigEntry, ImagesEntry, Manifest, Metr
 from axiom_bench.run.composing.device import Device
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.explaining import TOP, class_name, explained_trace
-from axiom_bench.run.job import cut_of
-from axiom_bench.run.manifest import method_entry, values_of
-from axiom_bench.run.progress import at, progress
+from axiom_bench.run.job import cut_at_layer
+from axiom_bench.run.manifest import method_entry, value_entries
+from axiom_bench.run.progress import progress, show_step
 from axiom_bench.run.shards import MOST_PASSES
 
 DATA = "images"  # the name of the images in the place of a data set's
@@ -70,7 +70,7 @@ class ExplainedImage:
     maps: Heatmaps
 
     @property
-    def is_seen(self) -> bool:
+    def has_visible_map(self) -> bool:
         """True if a map isn't zero everywhere."""
         return any(heatmap.any() for heatmap in self.maps.values())
 
@@ -84,13 +84,13 @@ class Explainer:
         self.model = model
         self.methods = list(methods)
         axioms = settings.report["figures"]["plane"]
-        self.metrics = configured("metric", axioms, settings.metric)
+        self.metrics = configured_plugins("metric", axioms, settings.metric)
         self.report = settings.report
         self.normalise = settings.normalise
         self.device = Device.of(settings.device)
         self.device.prepare()
         # `explain` reads cut_model.mates instead of the notes.
-        self.cut_model = cut_of(model, self.device, Notes())
+        self.cut_model = cut_at_layer(model, self.device, Notes())
         # A note about the pixel values of the first image, once it is explained.
         self.input_note: str | None = None
 
@@ -108,13 +108,13 @@ class Explainer:
         Raises:
             BenchError: If the image can't be resized, and if no method applies.
         """
-        image_pixels = self.model.preprocessing.of_photograph(image, as_text(path))
+        image_pixels = self.model.preprocessing.from_photograph(image, as_text(path))
         pixels = image_pixels[None].to(self.device.device)
         inputs = self.model.inputs
         name = path.name
         if isinstance(inputs, Objects):
             return self._explain_objects(path, pixels, targets, top, inputs.least)
-        other_inputs = () if inputs is None else inputs.of_images([name], [name]).rows([name])
+        other_inputs = () if inputs is None else inputs.for_images([name], [name]).rows([name])
         trace = self.cut_model.trace(pixels, other_inputs=other_inputs)
         if self.input_note is None:
             answer = examined_input(trace)
@@ -149,7 +149,7 @@ class Explainer:
         """Explain the `top` most probable objects of the target classes, or of all classes."""
         network = self.model.module
         assert isinstance(network, ObjectScores)
-        at("objects")
+        show_step("objects")
         (objects,) = network.found(pixels, least)
         chosen = [found for found in objects if not targets or found.label in targets][:top]
         if not chosen:
@@ -213,7 +213,7 @@ class Explainer:
         )
         metrics: dict[str, MetricEntry] = {}
         for metric in self.metrics:
-            metrics |= values_of(metric)
+            metrics |= value_entries(metric)
         return Manifest(
             methods={method.name: method_entry(method) for method in self.methods},
             metrics=metrics,
@@ -222,7 +222,9 @@ class Explainer:
         )
 
 
-def configured(kind: str, names: Iterable[str], entries: Mapping[str, Any]) -> list[AnyPlugin]:
+def configured_plugins(
+    kind: str, names: Iterable[str], entries: Mapping[str, Any]
+) -> list[AnyPlugin]:
     """Return the methods or metrics of these names, configured by their entries if they have any.
 
     Args:
@@ -238,7 +240,7 @@ def configured(kind: str, names: Iterable[str], entries: Mapping[str, Any]) -> l
         if name in entries:
             chosen.append(plugins.from_config(kind, name, entries[name]))
         else:
-            chosen.append(plugins.of(kind, name))
+            chosen.append(plugins.plugin_for(kind, name))
     return chosen
 
 
@@ -265,12 +267,12 @@ def explain(
     settings = Settings.of(config)
     if options.top < 1:
         raise BenchError(f"--top is {options.top}; it is a number of classes, 1 or more.")
-    methods = configured("method", names or settings.method, settings.method)
+    methods = configured_plugins("method", names or settings.method, settings.method)
     model = load_model(settings.model)
     targets = [] if options.targets is None else chosen_classes(model, options.targets)
     explainer = Explainer(model, settings, methods)
     images: list[ExplainedImage] = []
-    notes = dict.fromkeys(filter(None, [*model.lines, model.recognised]))
+    notes = dict.fromkeys(filter(None, [*model.lines, model.recognition_note]))
     problems: list[str] = []
     with progress("maps", len(paths)) as shown:
         for path in paths:
@@ -292,8 +294,8 @@ def explain(
     if not images:
         raise BenchError(" ".join(dict.fromkeys(problems)))
     notes |= dict.fromkeys(filter(None, [explainer.cut_model.mates, explainer.input_note]))
-    seen = [image for image in images if image.is_seen]
-    blank = [as_text(image.path) for image in images if not image.is_seen]
+    seen = [image for image in images if image.has_visible_map]
+    blank = [as_text(image.path) for image in images if not image.has_visible_map]
     if blank:
         names_of_blank = first_names(blank, MOST_NAMED)
         notes[f"No picture is made of {names_of_blank}: all maps are zero everywhere."] = None

@@ -16,7 +16,7 @@ from axiom_bench.statistics.run_folder import RunFolder
 MAX_NAMES = 5  # jobs with the same line that are listed by name
 HINT = "mend what is told above, or choose metrics that need no more than is there"
 DEFECT = 1  # exit code of a defect of this program
-MENDABLE = 2  # exit code of a mistake that the user can fix
+USER_MISTAKE = 2  # exit code of a mistake that the user can fix
 
 
 def finish(
@@ -63,8 +63,8 @@ def finish(
             reasons = report.reasons_without_value(run)
             if reasons is not None:
                 lines.append(f"There is no value: {reasons}; {HINT}.")
-                code = code or MENDABLE
-        return code, [*lines, *failed(results)]
+                code = code or USER_MISTAKE
+        return code, [*lines, *failure_lines(results)]
 
 
 def _lines_of_jobs(results: Sequence[JobResult]) -> list[str]:
@@ -76,7 +76,7 @@ def _lines_of_jobs(results: Sequence[JobResult]) -> list[str]:
     return [f"{first_names(jobs, MAX_NAMES)}: {line}" for line, jobs in jobs_by_line.items()]
 
 
-def failed(results: Sequence[JobResult]) -> Iterator[str]:
+def failure_lines(results: Sequence[JobResult]) -> Iterator[str]:
     """Yield a line for each message, with all jobs that failed with it. After a defect, also yield
     its traceback.
     """
@@ -88,7 +88,7 @@ def failed(results: Sequence[JobResult]) -> Iterator[str]:
         jobs = dict.fromkeys(result.job for result in group)
         yield f"failed: {', '.join(jobs)}: {message}"
         first = group[0].failure
-        if first is not None and not first.mendable:
+        if first is not None and not first.is_users_to_fix:
             yield (
                 "This is a defect of axiom-bench; please report it with these "
                 f"lines:\n{first.trace}"
@@ -100,6 +100,6 @@ def exit_code(results: Sequence[JobResult]) -> int:
     failures = [result.failure for result in results if result.failure is not None]
     if not failures:
         return 0
-    if all(failure.mendable for failure in failures):
-        return MENDABLE
+    if all(failure.is_users_to_fix for failure in failures):
+        return USER_MISTAKE
     return DEFECT

@@ -13,21 +13,21 @@ from itertools import islice
 
 import numpy as np
 
-from axiom_bench.cli.trust import trusted
+from axiom_bench.cli.trust import trusted_settings
 from axiom_bench.cutting.trace import CutModel
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.environment import add_current_folder
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import explained, trace_of_batch
-from axiom_bench.explanation.explanation import given
+from axiom_bench.explanation.explanation import required_field
 from axiom_bench.notes import MethodLeftOut, Notes
 from axiom_bench.records import files, reading, running
 from axiom_bench.records.entries import DataEntry, Manifest, ModelEntry
 from axiom_bench.report.game_page import CHECKS, Class, Game, Picture, page
-from axiom_bench.run.job import OBJECT_RULES, Job, cut_of, read_hashes
+from axiom_bench.run.job import OBJECT_RULES, Job, cut_at_layer, read_hashes
 
 # images of a game if no number is asked for: about five minutes of a player's time
 MAX_DEFAULT = 40
@@ -56,7 +56,7 @@ def game(options: Namespace) -> list[str]:
     trials = _images_of_two_classes(job, options.count, options.seed)
     checks = _whole_images(job, trials, options.seed)
     job.device.prepare()
-    cut_model = cut_of(job.model, job.device, job.notes)
+    cut_model = cut_at_layer(job.model, job.device, job.notes)
     images, sentences = _images_with_maps(job, cut_model, trials)
     names = list(images[0].heatmaps)
     if methods is not None and len(names) < len(methods):
@@ -97,8 +97,8 @@ def _job(manifest: Manifest, options: Namespace, methods: Sequence[str] | None) 
             break
     else:
         wanted = " at ".join(filter(None, (options.model or "any model", options.layer)))
-        raise unknown("job in this run", wanted, [entry.job for entry in jobs])
-    settings = trusted(entry.config.model_dump(), options.trust)
+        raise unknown_name("job in this run", wanted, [entry.job for entry in jobs])
+    settings = trusted_settings(entry.config.model_dump(), options.trust)
     if options.trust:
         add_current_folder()
     if methods is not None:
@@ -108,7 +108,7 @@ def _job(manifest: Manifest, options: Namespace, methods: Sequence[str] | None) 
         ]
         for name in methods:
             if name not in settings.method:
-                raise unknown("method", name, settings.method)
+                raise unknown_name("method", name, settings.method)
         entries = {name: settings.method[name] for name in methods}
         settings = settings.model_copy(update={"method": entries})
     try:
@@ -266,7 +266,7 @@ def _batches(job: Job, indices: Sequence[int]) -> Iterator[Batch]:
 
 
 def _targets(batch: Batch) -> list[int]:
-    return [int(target) for target in given(batch.targets, "targets").tolist()]
+    return [int(target) for target in required_field(batch.targets, "targets").tolist()]
 
 
 def _class(job: Job, target: int) -> Class:

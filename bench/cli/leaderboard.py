@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from axiom_bench.cli.benchmark import compute
-from axiom_bench.cli.rank import QUIET, REFERENCE, published
+from axiom_bench.cli.rank import QUIET, REFERENCE, published_folders
 from axiom_bench.cli.submission import verifying
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
@@ -50,7 +50,7 @@ def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
     reference = conf_folder().with_name(REFERENCE)
     parts: dict[str, dict[str, Path]] = {}
     for suite in sorted(path.name for path in reference.iterdir() if path.is_dir()):
-        parts[suite] = published(suite)
+        parts[suite] = published_folders(suite)
     methods = _same_methods(path for folders in parts.values() for path in folders.values())
     submissions_by_suite: dict[str, list[tuple[Path, Submission]]] = {}
     for folder in submitted:

@@ -31,11 +31,11 @@ from axiom_bench.cli.terminal import (
     existing_run,
     say,
 )
-from axiom_bench.environment import seldom_collected
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.environment import infrequent_garbage_collection
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.records.files import local_path
 
-UNREAD = 141  # 128 + SIGPIPE
+OUTPUT_CLOSED = 141  # 128 + SIGPIPE
 KINDS = (
     "methods",
     "peers",
@@ -47,7 +47,7 @@ KINDS = (
     "protocols",
     "suites",
 )
-RESUMED = ("run", "paper", "rank", "submit")  # commands that keep finished shards
+RESUMABLE_COMMANDS = ("run", "paper", "rank", "submit")  # commands that keep finished shards
 # arguments that are files or folders, among which settings may stand
 FILES = ("images", "run_folders")
 TRUST = "run the code and read the files that the run's configuration names: it is yours"
@@ -77,12 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["MPLBACKEND"] = "agg"
     escape_missing_characters()
     stoppable = stopping.stoppable if is_own_process else nullcontext
-    line = stopping.LINE
+    line = stopping.STOPPED_LINE
     try:
         with stoppable(line):
             options = parse(sys.argv[1:] if argv is None else argv)
         if getattr(options, "is_resumed", False):
-            line = stopping.RESUMED
+            line = stopping.STOPPED_RESUMABLE_LINE
         with stoppable(line):
             code: int = options.command(options)
             sys.stdout.flush()
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `| head` has read enough. Python flushes again at the end, which must not fail.
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, sys.stdout.fileno())
-        return UNREAD
+        return OUTPUT_CLOSED
     finally:
         if is_own_process:
             # The process ends: garbage is collected once instead of twice. gc.freeze isn't used,
@@ -177,10 +177,10 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
 
     def add(name: str, about: str, command: Callable[[Namespace], int]) -> ArgumentParser:
         parser = commands.add_parser(name, help=about)
-        parser.set_defaults(command=command, is_resumed=name in RESUMED)
+        parser.set_defaults(command=command, is_resumed=name in RESUMABLE_COMMANDS)
         return parser
 
-    run = add("run", "run a benchmark (the default command)", calls("cli.benchmark.run"))
+    run = add("run", "run a benchmark (the default command)", command_calling("cli.benchmark.run"))
     _add_configuration(run)
     run.add_argument(
         "--cfg",
@@ -204,24 +204,26 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     gate_command.add_arguments(add("gate", about, gate_command.run))
 
     about = "what differs between two runs: exit 0 nothing, 1 something"
-    comparison = add("compare", about, calls("gate.two_runs.compare_runs", "compared"))
+    comparison = add("compare", about, command_calling("gate.two_runs.compare_runs", "compared"))
     comparison.add_argument("compared", type=existing_run, nargs=2, metavar="RUN")
 
     about = "images: top classes and the maps of many methods"
-    _add_explain(add("explain", about, calls("cli.explain.explain")))
+    _add_explain(add("explain", about, command_calling("cli.explain.explain")))
 
     about = (
         "what the suite finds about a network and its data before anything is computed: exit 2 "
         "where it would stop"
     )
-    _add_configuration(add("doctor", about, calls("cli.doctor.doctor", "overrides", "config_dir")))
+    _add_configuration(
+        add("doctor", about, command_calling("cli.doctor.doctor", "overrides", "config_dir"))
+    )
 
     about = "what can be chosen, one line each"
-    listing = add("list", about, calls("cli.listing.listing", "kind", "config_dir"))
+    listing = add("list", about, command_calling("cli.listing.listing", "kind", "config_dir"))
     listing.add_argument("kind", nargs="?", choices=KINDS)
     _add_config_dir(listing)
 
-    status = calls("records.reading.status", "run_folder")
+    status = command_calling("records.reading.status", "run_folder")
     add("status", "what of a run is done, goes on and has failed", status).add_argument(
         "run_folder", type=local_path
     )
@@ -238,8 +240,8 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
 
     _add_suite_commands(add)
     about = '"What do you see?": a page on which people name what a method shows'
-    _add_game(add("game", about, calls("cli.game.game")))
-    score = calls("report.game_score.report_score", "answers", "output", "seed")
+    _add_game(add("game", about, command_calling("cli.game.game")))
+    score = command_calling("report.game_score.report_score", "answers", "output", "seed")
     _add_game_score(add("game-score", "how well people named what each method shows", score))
     return tuple(commands.choices)
 
@@ -249,21 +251,23 @@ def _add_suite_commands(
 ) -> None:
     """Add the commands of published values with `add`, the function of `_add_commands`."""
     values = add(
-        "reference", "the published values of a suite", calls("cli.rank.reference", "suite", "csv")
+        "reference",
+        "the published values of a suite",
+        command_calling("cli.rank.reference", "suite", "csv"),
     )
     values.add_argument("suite", nargs="?", help="default: all that have some")
     values.add_argument(
         "--csv", type=local_path, metavar="FILE", help="writes every value there, as values.csv.gz"
     )
 
-    pages = calls("cli.leaderboard.leaderboard", "output", "submissions")
+    pages = command_calling("cli.leaderboard.leaderboard", "output", "submissions")
     board = add("leaderboard", "the static site of all published values", pages)
     board.add_argument(
         "submissions", type=local_path, nargs="*", metavar="SUBMISSION", help="shown beside them"
     )
     board.add_argument("--output", type=local_path, required=True, metavar="FOLDER")
 
-    ranked = calls(
+    ranked = command_calling(
         "cli.rank.rank_and_print", "method", "suite", "metrics", "json", "latex", "overrides"
     )
     rank = add("rank", "a method's places among the published values of a suite", ranked)
@@ -273,7 +277,7 @@ def _add_suite_commands(
     )
     rank.add_argument("--suite", default="scenes-1", metavar="NAME", help=suites)
     names = "names of values; default: all of the suite with a direction"
-    rank.add_argument("--metrics", type=listed, default=(), metavar="A,B", help=names)
+    rank.add_argument("--metrics", type=split_names, default=(), metavar="A,B", help=names)
     rank.add_argument(
         "--json", type=local_path, metavar="FILE", help="also all standings, network by network"
     )
@@ -284,7 +288,7 @@ def _add_suite_commands(
         help="also the tables, the method next to two others",
     )
 
-    submitted = calls(
+    submitted = command_calling(
         "cli.submission.making.submit",
         "method",
         "suite",
@@ -314,12 +318,12 @@ def _add_method(command: ArgumentParser) -> None:
     )
 
 
-def listed(text: str) -> list[str]:
+def split_names(text: str) -> list[str]:
     """Return the names of a text in which commas separate them."""
     return text.split(",") if text else []
 
 
-def calls(path: str, *arguments: str) -> Callable[[Namespace], int]:
+def command_calling(path: str, *arguments: str) -> Callable[[Namespace], int]:
     """Return a command that calls a function of this package and prints the lines that it returns.
 
     The module is imported when the command runs, since some modules import torch. The function
@@ -406,7 +410,10 @@ def _add_judge(judge: ArgumentParser) -> None:
     truth = "runs with spoiled explainers; default: its own"
     judge.add_argument("--truth", nargs="+", type=local_path, default=[], metavar="RUN", help=truth)
     judge.add_argument(
-        "--metrics", type=listed, metavar="A,B", help="names of values; default: all of the run"
+        "--metrics",
+        type=split_names,
+        metavar="A,B",
+        help="names of values; default: all of the run",
     )
 
 
@@ -475,12 +482,12 @@ def _with_command(argv: list[str], commands: Collection[str]) -> list[str]:
         return [argv[2], *argv[:2], *argv[3:]]  # the option stood before the command
     if argv and argv[0][:1].isalpha() and "=" not in argv[0]:
         retired.check(argv)
-        raise unknown("command", argv[0], commands)
+        raise unknown_name("command", argv[0], commands)
     return ["run", *argv]
 
 
 def _report(options: Namespace) -> int:
-    with seldom_collected():
+    with infrequent_garbage_collection():
         from axiom_bench.cli import report
 
         say(report.write(options.run_folders, options.overrides, options.output))
@@ -520,4 +527,4 @@ def _paper(options: Namespace) -> int:
 def _verify(options: Namespace) -> int:
     is_submission = (options.run_folder / "submission.json").is_file()
     path = "cli.submission.verifying.verify_submission" if is_submission else "cli.verify.verify"
-    return calls(path, "run_folder", "seed", "trust")(options)
+    return command_calling(path, "run_folder", "seed", "trust")(options)

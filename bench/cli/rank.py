@@ -22,19 +22,19 @@ import pandas as pd
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.environment import conf_folder, entry_names
-from axiom_bench.errors import BenchError, first_names, unknown
+from axiom_bench.errors import BenchError, first_names, unknown_name
 from axiom_bench.evaluation import plugins
 from axiom_bench.judging.standing import Standing, Standings, standings
 from axiom_bench.records import combining, files, publishing, reading, submissions
 from axiom_bench.report.options import Options
 from axiom_bench.report.page.html import Header, Section, assemble
-from axiom_bench.report.page.tables import SCRIPTS, STYLES, Terms, block
+from axiom_bench.report.page.tables import SCRIPTS, STYLES, Terms, tables_block
 from axiom_bench.report.tables.headline import result_lines
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.table import Cell, Group, Table, to_text
 from axiom_bench.report.tables.text import ARROWS, accuracy_text
 from axiom_bench.run.composing.suites import Suite
-from axiom_bench.run.progress import Estimate, where_seen
+from axiom_bench.run.progress import Estimate, only_interactive
 from axiom_bench.statistics.labels import NOTHING, number
 from axiom_bench.statistics.ranking import verdict
 from axiom_bench.statistics.run_folder import RunFolder
@@ -54,7 +54,7 @@ NO_PLACE = (
 )
 
 
-def published(suite: str, required: bool = True, only_part: str = "") -> dict[str, Path]:
+def published_folders(suite: str, required: bool = True, only_part: str = "") -> dict[str, Path]:
     """Return {part: the run folder of its published values}.
 
     Args:
@@ -97,7 +97,7 @@ def reference(suite: str | None, csv: Path | None = None) -> list[str]:
     """
     folders: dict[str, dict[str, Path]] = {}
     for name in [suite] if suite else entry_names("suite"):
-        folder_by_part = published(name, required=bool(suite))
+        folder_by_part = published_folders(name, required=bool(suite))
         if folder_by_part:
             folders[name] = folder_by_part
     if csv is not None:
@@ -113,7 +113,7 @@ def reference(suite: str | None, csv: Path | None = None) -> list[str]:
         for part, folder in folder_by_part.items():
             run = RunFolder.read(folder)
             about = run.manifest
-            origin = f"{publishing.commits(about)}, {about.created[:10]}, {about.hardware}"
+            origin = f"{publishing.commits_text(about)}, {about.created[:10]}, {about.hardware}"
             lines.append(f"{name}/{part}: {len(run.methods)} methods, {origin}")
             lines += _note(name, part)
             lines += result_lines(run, with_all_methods=False)
@@ -140,7 +140,7 @@ def results(suite: str) -> pd.DataFrame:
         BenchError: If there is no such suite, or if it has no values.
     """
     tables = []
-    for part, folder in published(suite).items():
+    for part, folder in published_folders(suite).items():
         tables.append(reading.read_run(folder).assign(part=part))
     return pd.concat(tables, ignore_index=True)
 
@@ -172,7 +172,7 @@ def rank(
     Raises:
         BenchError: For an unknown method, suite or metric, and for a method that fails.
     """
-    with where_seen():
+    with only_interactive():
         ranking = _ranking(_path(method), suite, metrics, overrides)
     if ranking.code:
         raise BenchError("\n".join(ranking.lines))
@@ -265,7 +265,7 @@ def rank_and_print(
     name = submissions.name_of(_name(method))
     sections = []
     for table in ranking.details:
-        content = block([table], Terms())
+        content = tables_block([table], Terms())
         sections.append(Section(table.name, table.label, content, STYLES, SCRIPTS))
     title = ranking.lines[-1] if ranking.lines else f"{name} on {suite}"
     page = ranking.folder.with_name(f"rank-{suite.replace('/', '-')}-{name}.html")
@@ -317,14 +317,14 @@ def _ranking(
     `_standings`.
     """
     suite, _, only_part = suite.partition("/")
-    folders = published(suite, only_part=only_part)
+    folders = published_folders(suite, only_part=only_part)
     manifests = {part: reading.read_manifest(folder) for part, folder in folders.items()}
     known_metrics = set[str]()
     for manifest in manifests.values():
         known_metrics.update(manifest.metrics)
     for metric in metrics:
         if metric not in known_metrics:
-            raise unknown(f"metric of the suite {suite}", metric, known_metrics)
+            raise unknown_name(f"metric of the suite {suite}", metric, known_metrics)
     method = _name(method)
     name = submissions.name_of(method)
     ranking = Ranking()
@@ -384,19 +384,19 @@ def computed_part(
     name: str,
     repeats: int,
     overrides: Sequence[str] = (),
-    goes_on: bool = False,
+    continue_run: bool = False,
     estimate: Estimate | None = None,
 ) -> tuple[int, list[str], Path]:
     """Compute only this method on a part of a suite, with `repeats` measurements of its run time.
     Return what `benchmark.compute` does.
     """
-    fixed = (*overrides_of(method, name), *QUIET, f"runtime.repeats={repeats}")
+    fixed = (*method_overrides(method, name), *QUIET, f"runtime.repeats={repeats}")
     return compute(
-        [f"suite={suite}/{part}", *fixed, *overrides], goes_on=goes_on, estimate=estimate
+        [f"suite={suite}/{part}", *fixed, *overrides], continue_run=continue_run, estimate=estimate
     )
 
 
-def overrides_of(method: str, name: str, *others: str) -> list[str]:
+def method_overrides(method: str, name: str, *others: str) -> list[str]:
     """Return the overrides that choose a method, called `name` in its run, and methods of this
     package next to it.
     """

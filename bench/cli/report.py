@@ -12,7 +12,7 @@ import yaml
 
 from axiom_bench import report
 from axiom_bench.environment import entry_names
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.records import combining, reading, running
 from axiom_bench.report.options import KEYS, Options, check_names, with_settings
 from axiom_bench.run.progress import progress
@@ -25,20 +25,20 @@ def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) ->
     """Write the report of one run, or of several runs combined, and return the last lines.
 
     Args:
-        folders: See `prepared`.
-        words: See `prepared`.
-        output: See `prepared`.
+        folders: See `prepare_report`.
+        words: See `prepare_report`.
+        output: See `prepare_report`.
 
     Raises:
-        BenchError: As `prepared` does.
+        BenchError: As `prepare_report` does.
     """
-    folder, settings = prepared(folders, words, output)
+    folder, settings = prepare_report(folders, words, output)
     with progress("report") as shown:
         page = report.write(folder, settings, tell=lambda step: shown.says(f"report: {step}"))
-    return [*running.sentences(reading.read_manifest(folder)), f"report: {page}"]
+    return [*running.progress_sentences(reading.read_manifest(folder)), f"report: {page}"]
 
 
-def prepared(
+def prepare_report(
     folders: Sequence[Path], words: Sequence[str], output: Path | None
 ) -> tuple[Path, dict[str, Any]]:
     """Return the folder to report on, and the settings of the report.
@@ -64,7 +64,7 @@ def prepared(
         else:
             own_words.append(word)
     folders = [*folders, *references]
-    settings = parsed(own_words)
+    settings = parse_settings(own_words)
     if len(folders) == 1 and output is None:
         folder = folders[0]
         manifest = reading.read_manifest(folder)
@@ -76,7 +76,7 @@ def prepared(
     options = Options.of(with_settings(manifest, settings).config.report)
     methods = list(manifest.methods)
     if options.compare is not None and options.compare not in methods:
-        raise unknown("method in this run", options.compare, methods)
+        raise unknown_name("method in this run", options.compare, methods)
     values = {*manifest.metrics, *run_options.headline}
     values.update(run_options.columns, run_options.columns_off)
     values.update(*run_options.figures.values.values())
@@ -88,9 +88,9 @@ def _reference(folder: Path, suite: str) -> Path:
     """Return the published run of the suite's part that a run belongs to. Raise BenchError if the
     run isn't of that suite.
     """
-    from axiom_bench.cli.rank import published  # here: most reports have no reference
+    from axiom_bench.cli.rank import published_folders  # here: most reports have no reference
 
-    folders = published(suite)
+    folders = published_folders(suite)
     config = reading.read_manifest(folder).config
     suite_part = str(config.suite_part or "").partition("@")[0]
     own_suite, _, part = suite_part.partition("/")
@@ -102,7 +102,7 @@ def _reference(folder: Path, suite: str) -> Path:
     return folders[part]
 
 
-def parsed(words: Sequence[str]) -> dict[str, Any]:
+def parse_settings(words: Sequence[str]) -> dict[str, Any]:
     """Parse words KEY=VALUE of `report.*` into nested settings.
 
     Args:
@@ -119,7 +119,7 @@ def parsed(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         key, _, text = word.partition("=")
         if key not in names:
-            raise unknown("setting of a report", key, names)
+            raise unknown_name("setting of a report", key, names)
         try:
             values[key] = yaml.safe_load(text)
         except yaml.YAMLError as error:

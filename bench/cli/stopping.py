@@ -18,13 +18,15 @@ from typing import NoReturn
 GRACE = 1.0  # seconds in which a command may end by itself
 # exit code by signal; Windows has SIGBREAK and no SIGHUP
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGBREAK": 143}
-LINE = "axiom-bench: stopped."
+STOPPED_LINE = "axiom-bench: stopped."
 # the line of a command that computes records
-RESUMED = f"{LINE} Finished shards are kept: the same command goes on from there."
+STOPPED_RESUMABLE_LINE = (
+    f"{STOPPED_LINE} Finished shards are kept: the same command goes on from there."
+)
 
 
 @contextmanager
-def stoppable(line: str = LINE) -> Iterator[None]:
+def stoppable(line: str = STOPPED_LINE) -> Iterator[None]:
     """End the process if a signal comes inside.
 
     The first signal raises KeyboardInterrupt, so that code inside can clean up. The process ends

@@ -61,5 +61,5 @@ def existing_run(text: str) -> Path:
     """
     folder = local_path(text)
     if not folder.is_dir():
-        raise artefacts.no_run(folder)
+        raise artefacts.no_run_error(folder)
     return folder

@@ -11,8 +11,8 @@ from typing import Any
 
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.kinds import check_group
-from axiom_bench.run.composing.settings import Settings, urls
-from axiom_bench.run.own_code import code_of
+from axiom_bench.run.composing.settings import Settings, iterate_urls
+from axiom_bench.run.own_code import code_settings
 
 MAX_NAMES = 3  # settings that a message lists
 EXPRESSION = "${"  # OmegaConf resolves what follows
@@ -34,7 +34,7 @@ NOT_PATHS = (
 NOT_PATH = re.compile(rf"(model|data(\.of)?)\.(({'|'.join(NOT_PATHS)})(\.\d+)?|classes\.\d+)")
 
 
-def trusted(config: Mapping[str, Any], is_trusted: bool) -> Settings:
+def trusted_settings(config: Mapping[str, Any], is_trusted: bool) -> Settings:
     """Check a configuration and return its settings.
 
     Args:
@@ -62,7 +62,7 @@ def trusted(config: Mapping[str, Any], is_trusted: bool) -> Settings:
 def _check_harmless(config: Mapping[str, Any]) -> None:
     """Raise BenchError if a configuration names code, data by URL or files of this machine."""
     check_code(config)
-    for key, url in urls(config.get("data") or {}):
+    for key, url in iterate_urls(config.get("data") or {}):
         raise BenchError(
             "The run's configuration names data by URL, which would be fetched with your "
             f"credentials: {key}={url[:200]}. Add --trust where the run is your own."
@@ -78,7 +78,7 @@ def check_code(config: Mapping[str, Any]) -> None:
     """Raise BenchError, with the first names, if a configuration names code that isn't this
     package's.
     """
-    if named := list(code_of(config)):
+    if named := list(code_settings(config)):
         raise BenchError(
             "The run's configuration names code, which would run with your rights: "
             f"{first_names(named, MAX_NAMES)}. Add --trust where the run is your own."

@@ -15,10 +15,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from axiom_bench.cli.trust import trusted
+from axiom_bench.cli.trust import trusted_settings
 from axiom_bench.columns import WHOLE_SET
 from axiom_bench.errors import BenchError
-from axiom_bench.gate.compare import BY_IMAGE, NOW, Limit, Rules, SameBits, both, compare, tolerance
+from axiom_bench.gate.compare import (
+    AFTER_SUFFIX,
+    IMAGE_KEY,
+    Limit,
+    Rules,
+    SameBits,
+    before_and_after,
+    compare,
+    tolerance,
+)
 from axiom_bench.records import artefacts, reading, running
 from axiom_bench.records.entries import Manifest
 from axiom_bench.records.sources import version_of
@@ -36,11 +45,11 @@ IMAGE = ["model", "layer", "data", "image_id"]
 
 
 def _rounding(rows: pd.DataFrame) -> list[Limit]:
-    largest = np.nan_to_num(np.abs(both(rows, "value"))).max()
+    largest = np.nan_to_num(np.abs(before_and_after(rows, "value"))).max()
     return [Limit("value", CLOSE * largest, relative=False)]
 
 
-BIT_BY_BIT = Rules(BY_IMAGE, lambda _: [SameBits("value")], equal=("status",), join="outer")
+BIT_BY_BIT = Rules(IMAGE_KEY, lambda _: [SameBits("value")], equal=("status",), join="outer")
 NEARLY_SAME = replace(BIT_BY_BIT, limits=_rounding)
 
 
@@ -72,14 +81,14 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
 
     Raises:
         BenchError: For a run that hasn't ended, several runs combined, a job that can't be run
-            here, and as `trusted` does.
+            here, and as `trusted_settings` does.
     """
     run = reading.read_manifest(folder)
     seed = new_seed() if seed is None else seed
     running.check_ended(folder, run)
     if run.is_combined:
         raise BenchError(f"{folder} combines several runs; verify each of them.")
-    settings_of_jobs = [trusted(job.config.model_dump(), trust) for job in run.jobs]
+    settings_of_jobs = [trusted_settings(job.config.model_dump(), trust) for job in run.jobs]
     if not run.jobs:
         raise BenchError(f"{folder} has no finished job to verify; run the same command again.")
     parts = []
@@ -87,7 +96,7 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
         with progress(f"{settings.model['name']} of {folder}: a sample, computed anew"):
             parts.append(recomputed(settings, seed))
     now = pd.concat(parts, ignore_index=True)
-    way, lines = compared(reading.read_records(folder, run), now, run, Metadata(run))
+    way, lines = compare_with_stored(reading.read_records(folder, run), now, run, Metadata(run))
     images = len(now.drop_duplicates(IMAGE))
     verdict = {
         "values": len(now),
@@ -113,7 +122,7 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
     return 1, [f"{summary}: {len(lines)} metrics of methods differ.", *first_lines(lines), advice]
 
 
-def compared(
+def compare_with_stored(
     stored: pd.DataFrame, now: pd.DataFrame, run: Manifest, metadata: Metadata
 ) -> tuple[str, list[str]]:
     """Compare stored values with the values in `now` of the same images.
@@ -132,15 +141,15 @@ def compared(
     has_threads = run.threads in (None, torch.get_num_threads())
     has_versions = all(version_of(name) == value for name, value in run.versions.items())
     if is_same_machine and has_threads and has_versions:
-        return "bit by bit", list(differing(stored, now))
+        return "bit by bit", list(different_values(stored, now))
     way = (
         "within the gate's tolerances, since hardware, libraries or the number of threads are "
         "others"
     )
-    return way, list(moved(stored, now, metadata))
+    return way, list(moved_statistics(stored, now, metadata))
 
 
-def differing(
+def different_values(
     stored: pd.DataFrame, now: pd.DataFrame, up_to_rounding: bool = False
 ) -> Iterator[str]:
     """Yield a line for each metric of a method with a value that isn't the same bit by bit.
@@ -163,10 +172,11 @@ def differing(
         if len(different) > allowed:
             first = different.iloc[0]
             was = _text(first["value"], first["status"])
-            is_now = _text(first[f"value{NOW}"], first[f"status{NOW}"])
+            is_now = _text(first[f"value{AFTER_SUFFIX}"], first[f"status{AFTER_SUFFIX}"])
             yield (
-                f"{difference.where} differs in {len(different)} of {len(rows)} values; of image "
-                f"{first['image_id']}, class {first['target_class']}, it was {was} and is {is_now}"
+                f"{difference.place_text} differs in {len(different)} of {len(rows)} values; of "
+                f"image {first['image_id']}, class {first['target_class']}, it was {was} and is "
+                f"{is_now}"
             )
 
 
@@ -184,18 +194,19 @@ def _text(value: float, status: Any) -> str:
     return f"{value:.9g}" if status == "ok" else status
 
 
-def moved(stored: pd.DataFrame, now: pd.DataFrame, metadata: Metadata) -> Iterator[str]:
+def moved_statistics(stored: pd.DataFrame, now: pd.DataFrame, metadata: Metadata) -> Iterator[str]:
     """Yield a line for each statistic of the sample that isn't within the tolerance of its
     metric.
     """
     for difference in compare(*_sampled(stored, now), BIT_BY_BIT):
         rows = difference.rows
         stored_values = rows.loc[rows["status"] == "ok", "value"]
-        new_values = rows.loc[rows[f"status{NOW}"] == "ok", f"value{NOW}"]
+        new_values = rows.loc[rows[f"status{AFTER_SUFFIX}"] == "ok", f"value{AFTER_SUFFIX}"]
         metric = difference.place[-1]
         text = metadata.value(metric).tolerance
         if len(stored_values) != len(new_values):
-            yield f"{difference.where} had {len(stored_values)} values and has {len(new_values)}"
+            counts = f"had {len(stored_values)} values and has {len(new_values)}"
+            yield f"{difference.place_text} {counts}"
         if not text or stored_values.empty or new_values.empty:
             continue
         for limit in tolerance(text, metric):
@@ -203,6 +214,6 @@ def moved(stored: pd.DataFrame, now: pd.DataFrame, metadata: Metadata) -> Iterat
             after = float(new_values.agg(limit.statistic))
             if not limit.holds(before, after):
                 yield (
-                    f"{difference.where}: the sample's {limit.statistic} was {before:.6g} and is "
-                    f"{after:.6g} (allowed {limit})"
+                    f"{difference.place_text}: the sample's {limit.statistic} was {before:.6g} "
+                    f"and is {after:.6g} (allowed {limit})"
                 )

@@ -24,9 +24,9 @@ from axiom_bench.cutting.graph_parts import (
     GraphParts,
     Tracer,
     divided,
-    reason_of,
+    short_reason,
 )
-from axiom_bench.cutting.images import joined, others_of
+from axiom_bench.cutting.images import joined, other_inputs_for
 
 # Functions of a tensor whose results don't depend on its elements.
 ABOUT_TENSORS = {
@@ -133,7 +133,7 @@ class ShapeTracer(Tracer):
         self._error: Exception | None = None
         self._evaluates = False
         batches = (point.image.clone(), torch.cat([point.image, point.image]))
-        others = tuple(others_of(point.network.model, len(batch)) for batch in batches)
+        others = tuple(other_inputs_for(point.network.model, len(batch)) for batch in batches)
         self._inputs = {"images": batches, "others": others}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -323,7 +323,7 @@ def captured(point: CutPoint) -> tuple[GraphParts, dict[str, str]]:
                 graph = tracer.trace(point.network)
         except Exception as error:  # a user's code on proxies may raise anything
             failed = tracer.failure
-            reason = reason_of(error)
+            reason = short_reason(error)
             if (
                 failed is None
                 or failed in opaque

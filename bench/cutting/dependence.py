@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from axiom_bench.cutting.images import joined, others_of, rows_of
+from axiom_bench.cutting.images import joined, other_inputs_for, split_rows
 from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.passes import equal_up_to_rounding
 from axiom_bench.errors import BenchError, is_out_of_memory
@@ -55,7 +55,7 @@ def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
         OtherScores: If the scores of one image differ from call to call.
     """
     before = _random_states(image.device)
-    others = others_of(network.model, 1)
+    others = other_inputs_for(network.model, 1)
     reason = ""
     mate = _mate(image)
     other_mates = tuple(_mate(values) for values in others)
@@ -141,7 +141,7 @@ def _is_rounding(network: ScoredNetwork, image: Tensor, difference: Tensor) -> b
 
 
 @contextmanager
-def one_image_is_enough(model: nn.Module) -> Iterator[None]:
+def refuse_batch_statistics(model: nn.Module) -> Iterator[None]:
     """Turn a BatchNorm's error for a single image in this block into OtherScores.
 
     Such a BatchNorm has no statistics of its own.
@@ -214,7 +214,7 @@ class FixedDraws(nn.Module):
 
     def forward(self, images: Tensor, *others: Tensor) -> Any:
         """Return the network's result for images (B, C, H', W'), and other inputs in its order."""
-        return joined(self._drawn(*row) for row in rows_of((images, *others)))
+        return joined(self._drawn(*row) for row in split_rows((images, *others)))
 
     def _drawn(self, *inputs: Tensor) -> Any:
         numpy_state = np.random.get_state()

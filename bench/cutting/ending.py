@@ -56,7 +56,7 @@ class Call(NamedTuple):
 
     operation: str  # its name
     source: Any  # the value that it was applied to
-    again: Callable[[Any], Any]  # applies the same operation to another value
+    reapply: Callable[[Any], Any]  # applies the same operation to another value
 
 
 def logits_before(value: T, call_of: Callable[[T], Call | None], ends: set[str]) -> T | None:
@@ -73,10 +73,10 @@ def logits_before(value: T, call_of: Callable[[T], Call | None], ends: set[str])
         if call.operation in JOINED:
             parts = [logits_before(part, call_of, ends) for part in call.source]
             return (
-                None if any(part is None for part in parts) else _applied(kept, call.again(parts))
+                None if any(part is None for part in parts) else _applied(kept, call.reapply(parts))
             )
         if call.operation in KEPT:
-            kept.append(call.again)
+            kept.append(call.reapply)
         elif call.operation not in CHANGED:
             return None
     return None
@@ -107,7 +107,7 @@ class Calls(TorchFunctionMode):
         # gets their id.
         self._made: dict[int, tuple[Any, Call | None]] = {}
 
-    def of(self, tensor: Tensor) -> Call | None:
+    def find(self, tensor: Tensor) -> Call | None:
         """Return the operation that made a tensor, or None if it isn't known."""
         return self._made.get(id(tensor), (None, None))[1]
 
@@ -133,7 +133,7 @@ class Calls(TorchFunctionMode):
             return function(*args, **(kwargs or {}))
         # an in-place operation overwrites it
         if operation == "iadd" or name.endswith("_") != name.endswith("__"):
-            made = self.of(before)
+            made = self.find(before)
             before = before.clone()
             self._made[id(before)] = (before, made)
         output = function(*args, **(kwargs or {}))
@@ -158,7 +158,7 @@ class Ending(nn.Module):
 
     def forward(self, returned: Any) -> Any:
         is_traced = isinstance(returned, fx.Proxy)
-        call_of: Any = _call_of if is_traced else self.calls.of if self.calls else lambda _: None
+        call_of: Any = _call_of if is_traced else self.calls.find if self.calls else lambda _: None
         logits = logits_before(returned, call_of, SIGMOID if self.returns == "labels" else SOFTMAX)
         if is_traced and logits is not None:
             # Nothing uses the end's nodes any more. They are erased as far back as the logits.

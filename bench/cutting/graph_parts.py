@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
-from axiom_bench.cutting.images import others_of
+from axiom_bench.cutting.images import other_inputs_for
 from axiom_bench.cutting.output import ScoredNetwork
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class CannotSplit(Exception):
     """The model can't be divided in this way; another way is tried."""
 
 
-def reason_of(error: Exception) -> str:
+def short_reason(error: Exception) -> str:
     """Return the first line of an error, in words for users."""
     line = str(error).strip().partition("\n")[0] or type(error).__name__
     for start, reason in REASONS.items():
@@ -71,7 +71,7 @@ class Tracer(fx.Tracer):
 
     # True once a node was made without a gradient, or in an autograd.Function, which has a gradient
     # of its own.
-    own_gradient = False
+    may_differ_in_gradient = False
 
     def __init__(self, layer: nn.Module, opaque_scores: nn.Module | None) -> None:
         super().__init__()
@@ -82,10 +82,10 @@ class Tracer(fx.Tracer):
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Record an operation, and check where it is called."""
-        frame = sys._getframe() if self.functions and not self.own_gradient else None
+        frame = sys._getframe() if self.functions and not self.may_differ_in_gradient else None
         while frame is not None and frame.f_code not in self.functions:
             frame = frame.f_back
-        self.own_gradient |= frame is not None or not torch.is_grad_enabled()
+        self.may_differ_in_gradient |= frame is not None or not torch.is_grad_enabled()
         return super().create_node(*args, **kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -131,14 +131,14 @@ class GraphParts:
     model: nn.Module
     trunk_graph: fx.GraphModule
     head_graph: fx.GraphModule
-    own_gradient: bool  # True if the model's gradient may differ from the graph's
+    may_differ_in_gradient: bool  # True if the model's gradient may differ from the graph's
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Compute activations (B, K, H, W) and sides for images (B, 3, H', W'), which are never
         written to.
         """
         passed: tuple[Tensor, tuple[Any, ...]]
-        passed = self.trunk_graph(images.clone(), others_of(self.model, len(images)))
+        passed = self.trunk_graph(images.clone(), other_inputs_for(self.model, len(images)))
         return passed
 
     def head(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor:
@@ -161,7 +161,7 @@ def split(point: CutPoint, opaque_scores: bool = False) -> GraphParts:
         with torch.enable_grad():
             graph = tracer.trace(point.network)
     except Exception as error:  # a user's code on proxies may raise anything
-        raise CannotSplit(reason_of(error)) from error
+        raise CannotSplit(short_reason(error)) from error
     return divided(point, tracer, graph)
 
 
@@ -181,7 +181,7 @@ def divided(point: CutPoint, tracer: Tracer, graph: fx.Graph) -> GraphParts:
         if len(nodes) != views.calls:
             raise CannotSplit("torch.fx follows another number of calls")
         cuts = [nodes[view.call] for view in views.places]
-    elif tracer.own_gradient and any(
+    elif tracer.may_differ_in_gradient and any(
         cuts[0] not in _after(graph, node) for node in nodes if node not in cuts
     ):
         raise CannotSplit(
@@ -196,7 +196,7 @@ def divided(point: CutPoint, tracer: Tracer, graph: fx.Graph) -> GraphParts:
     if hasattr(point.network.model, "of_objects"):  # no score reads the boxes of a detector
         head_graph.graph.eliminate_dead_code()
         head_graph.recompile()
-    return GraphParts(point.network.model, trunk_graph, head_graph, tracer.own_gradient)
+    return GraphParts(point.network.model, trunk_graph, head_graph, tracer.may_differ_in_gradient)
 
 
 def _after(graph: fx.Graph, *starts: fx.Node) -> set[fx.Node]:
@@ -236,7 +236,7 @@ def _split_graph(
         in_head[side] = head.placeholder(f"side_{side.name}")
     if views is not None:
         for number, cut in enumerate(cuts):
-            in_head[cut] = head.call_function(views.maps_of, (activations, number))
+            in_head[cut] = head.call_function(views.select_maps, (activations, number))
     for node in graph.nodes:
         if node in after or (node.op == "get_attr" and node in needed):
             in_head[node] = head.node_copy(node, in_head.__getitem__)

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.capture import ReadingMode
 from axiom_bench.cutting.graph_parts import CannotSplit, CutPoint
-from axiom_bench.cutting.images import OtherInputs, joined, others_of, rows_of
+from axiom_bench.cutting.images import OtherInputs, joined, other_inputs_for, split_rows
 from axiom_bench.cutting.model_copy import hooked
 from axiom_bench.errors import BenchError
 
@@ -48,15 +48,15 @@ class HookedParts:
         """Compute activations (B, K, H, W) and the sides. Raises BenchError if the model doesn't
         call the layer.
         """
-        others = others_of(self.network.model, len(images))
-        activations, calls = joined(self._recorded(*row) for row in rows_of((images, others)))
+        others = other_inputs_for(self.network.model, len(images))
+        activations, calls = joined(self._recorded(*row) for row in split_rows((images, others)))
         return activations, (images, others, calls)
 
     def head(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor:
         """Compute logits (B, C) of the model with the layer's output replaced by the
         activations.
         """
-        return torch.cat([self._replaced(*row) for row in rows_of((activations, *sides))])
+        return torch.cat([self._replaced(*row) for row in split_rows((activations, *sides))])
 
     def _recorded(self, image: Tensor, others: OtherInputs) -> tuple[Tensor, Tensor]:
         """Run a pass and return the layer's output with the number of its calls, (1,)."""
@@ -72,7 +72,7 @@ class HookedParts:
                 f"The model never calls the layer {self.layer!r}; choose one that its forward "
                 "pass uses."
             )
-        activations = outputs[-1] if self.views is None else self.views.of_calls(outputs)
+        activations = outputs[-1] if self.views is None else self.views.join_calls(outputs)
         if not isinstance(activations, Tensor):
             raise BenchError(
                 f"The layer {self.layer!r} returns no tensor; choose one that returns (B, K, H, "
@@ -88,7 +88,7 @@ class HookedParts:
         if self.views is not None:
             places = enumerate(self.views.places)
             replacements = {
-                view.call: self.views.maps_of(activations, number) for number, view in places
+                view.call: self.views.select_maps(activations, number) for number, view in places
             }
         numbers = count()
 
@@ -125,7 +125,7 @@ class _Replay:
         self.is_past = self.layer_calls == calls
         return self.is_past
 
-    def read(self) -> None:
+    def record_read(self) -> None:
         """Record that elements are read. Around the layer that is a failure: another image may take
         another path.
         """
@@ -171,8 +171,8 @@ class ReplayedParts:
             module for parent in self._ancestors for module in self._unread_children(parent)
         }
         replay = _Replay()
-        with ReadingMode(replay.read):
-            self._recorded(replay, point.image, others_of(self.network.model, 1))
+        with ReadingMode(replay.record_read):
+            self._recorded(replay, point.image, other_inputs_for(self.network.model, 1))
         self.is_alone |= replay.is_read_after
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
@@ -180,7 +180,7 @@ class ReplayedParts:
 
         The sides are the images, the other inputs, and the results of the trunk's modules.
         """
-        others = others_of(self.network.model, len(images))
+        others = other_inputs_for(self.network.model, len(images))
         activations, stored = joined(
             self._recorded(_Replay(), *rows) for rows in self._rows(images, others)
         )
@@ -193,7 +193,7 @@ class ReplayedParts:
         return torch.cat([self._replayed(*inputs) for inputs in self._rows(activations, *sides)])
 
     def _rows(self, *batch: object) -> Iterable[tuple[Any, ...]]:
-        return rows_of(batch) if self.is_alone else [batch]
+        return split_rows(batch) if self.is_alone else [batch]
 
     def _contains_layer(self, module: nn.Module) -> bool:
         return any(part is self.layer for part in module.modules())

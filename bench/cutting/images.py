@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from axiom_bench.cutting.model_copy import own_state, part_of_scores, recorded
+from axiom_bench.cutting.model_copy import last_scoring_part, private_state, recorded
 from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.passes import HALF
-from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
+from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown_name
 
 # a network's inputs other than the explained images, (B, ...) each
 OtherInputs = tuple[Tensor, ...]
@@ -53,10 +53,12 @@ class SeveralInputs:
     keys: tuple[Any, ...]
     explained: int | str  # the key of the images
     as_dict: bool  # True if the network takes its inputs as one dict
-    others: OtherInputs = ()  # the other inputs of the pass that runs
+    other_inputs: OtherInputs = ()  # the other inputs of the pass that runs
 
     def __call__(self, images: Tensor) -> Any:
-        others = self.others if isinstance(images, fx.Proxy) else self.of(len(images))
+        others = (
+            self.other_inputs if isinstance(images, fx.Proxy) else self.repeat_inputs(len(images))
+        )
         places = iter(range(len(self.keys)))
         values = {
             key: images if key == self.explained else others[next(places)] for key in self.keys
@@ -65,26 +67,28 @@ class SeveralInputs:
             return self.forward(values)
         return self.forward(*values.values()) if 0 in values else self.forward(**values)
 
-    def of(self, count: int) -> OtherInputs:
+    def repeat_inputs(self, count: int) -> OtherInputs:
         """Return copies of the other inputs for `count` images. Those of one image are repeated.
 
         Raises BenchError if they belong to another number of images.
         """
-        if len(self.others) != len(self.keys) - 1 or not all(
-            len(values) in (1, count) for values in self.others
+        if len(self.other_inputs) != len(self.keys) - 1 or not all(
+            len(values) in (1, count) for values in self.other_inputs
         ):
             raise BenchError(
                 f"The network takes {', '.join(map(repr, self.keys))}, and this pass has no "
                 f"others for its {count} images; give all inputs to trace, and to trace.forward "
                 "the rows that its images are of."
             )
-        return tuple(values.expand(count, *values.shape[1:]).clone() for values in self.others)
+        return tuple(
+            values.expand(count, *values.shape[1:]).clone() for values in self.other_inputs
+        )
 
     def give(self, model: nn.Module, others: OtherInputs = ()) -> None:
-        """Turn a copy of the network into one that takes images only. It uses `others` until other
-        inputs are bound.
+        """Turn a copy of the network into one that takes images only. It uses `other_inputs` until
+        other inputs are bound.
         """
-        vars(model)["forward"] = replace(self, forward=model.forward, others=others)
+        vars(model)["forward"] = replace(self, forward=model.forward, other_inputs=others)
 
 
 def several_inputs(model: nn.Module) -> SeveralInputs | None:
@@ -94,13 +98,13 @@ def several_inputs(model: nn.Module) -> SeveralInputs | None:
     return model.forward if isinstance(model.forward, SeveralInputs) else None
 
 
-def others_of(model: nn.Module, count: int) -> OtherInputs:
+def other_inputs_for(model: nn.Module, count: int) -> OtherInputs:
     """Return the other inputs that are bound for `count` images, if the network takes any."""
     inputs = several_inputs(model)
-    return () if inputs is None else inputs.of(count)
+    return () if inputs is None else inputs.repeat_inputs(count)
 
 
-def rows_of(batch: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+def split_rows(batch: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     """Divide nested tensors into those of each image. Anything else belongs to all images."""
     for row in range(len(batch[0])):
         place = slice(row, row + 1)
@@ -134,12 +138,12 @@ def bound(model: nn.Module, others: OtherInputs) -> Iterator[None]:
     if inputs is None:
         yield
         return
-    before = inputs.others
-    inputs.others = others
+    before = inputs.other_inputs
+    inputs.other_inputs = others
     try:
         yield
     finally:
-        inputs.others = before
+        inputs.other_inputs = before
 
 
 def are_several(images: object, model: nn.Module) -> bool:
@@ -158,11 +162,11 @@ def _is_batch(value: object, model: nn.Module) -> bool:
     return (
         isinstance(value, Tensor)
         and value.is_floating_point()
-        and value.ndim - 2 in dimensions_of(model)
+        and value.ndim - 2 in possible_dimensions(model)
     )
 
 
-def taken_apart(
+def separate_inputs(
     model: nn.Module, inputs: Any, explained: int | str | None
 ) -> tuple[SeveralInputs, Tensor, OtherInputs]:
     """Return the way in which the network takes several inputs, the explained images, and the other
@@ -201,7 +205,7 @@ def taken_apart(
             )
     batches = [key for key, value in entries.items() if _is_batch(value, model)]
     if explained is not None and explained not in entries:
-        raise unknown("input", explained, map(str, entries))
+        raise unknown_name("input", explained, map(str, entries))
     if explained is None and len(batches) != 1:
         which = " and ".join(map(repr, batches)) or "none of them"
         raise BenchError(
@@ -236,7 +240,7 @@ def checked_images(images: Any, model: nn.Module) -> Tensor:
     """
     check_inputs(model)
     check_tensor(images)
-    dimensions = dimensions_of(model)
+    dimensions = possible_dimensions(model)
     if images.ndim - 2 not in dimensions or not images.numel():
         shape = tuple(images.shape)
         expected = "(B, 3, H, W)"
@@ -286,7 +290,7 @@ def checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
     return indices.long().clone()
 
 
-def dimensions_of(model: nn.Module) -> list[int]:
+def possible_dimensions(model: nn.Module) -> list[int]:
     """Return the possible numbers of spatial axes of a network's inputs, the likeliest first.
 
     They are those of its convolutions, in their order, or any if it has none.
@@ -318,11 +322,11 @@ def _for_clips(model: nn.Module, clips: Tensor) -> str:
     channels = getattr(first_convolution(model)[1], "in_channels", clips.shape[2])
     is_second = clips.shape[1] == channels != clips.shape[2]
     try:
-        with own_state(model), recorded(model) as calls:
+        with private_state(model), recorded(model) as calls:
             model(clips[:1].clone())
     except Exception:  # noqa: BLE001 - a network of images may raise anything for clips
         return f"; give images{'.transpose(1, 2)' if is_second else ''}.flatten(0, 1)"
-    name = part_of_scores(calls, 4)
+    name = last_scoring_part(calls, 4)
     part = (
         "a module that takes it"
         if name is None
@@ -337,7 +341,7 @@ def check_tensor(images: object) -> None:
     if not isinstance(images, Tensor):
         raise BenchError(
             "Invalid images: expected a tensor (B, 3, H, W), not "
-            f"{type_name(images)}{_from_others(images)}."
+            f"{type_name(images)}{_conversion_hint(images)}."
         )
 
 
@@ -402,7 +406,7 @@ def check_inputs(model: nn.Module) -> None:
         )
 
 
-def _from_others(images: Any) -> str:
+def _conversion_hint(images: Any) -> str:
     """Return the code that makes a tensor (B, C, H', W') of something else, after a semicolon; ""
     if there is none.
     """
@@ -421,7 +425,7 @@ def _from_others(images: Any) -> str:
     if not isinstance(images, list | tuple) or not images:
         return ""
     if not isinstance(images[0], Tensor):
-        advice = _from_others(images[0])
+        advice = _conversion_hint(images[0])
         for_one_image = advice.removeprefix("; ").replace("[None]", "").replace("images", "image")
         return (
             f"; give torch.stack of tensors, and for each image {for_one_image}"
@@ -444,7 +448,7 @@ def _to_four(shape: Sequence[int]) -> str:
 
 
 @contextmanager
-def failures_of(network: nn.Module, image: Tensor) -> Iterator[None]:
+def network_errors(network: nn.Module, image: Tensor) -> Iterator[None]:
     """Turn an error in this block into a BenchError if the network itself raises one for the image,
     (1, C, H', W').
 

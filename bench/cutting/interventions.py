@@ -105,7 +105,7 @@ def effects(
     counts = [[len(part.images) for part in image_parts] for image_parts in parts]
     totals = [sum(image_counts) for image_counts in counts]
     versions = (part.images for image_parts in parts for part in image_parts)
-    answers = scores_of(images, scores, totals, versions, score, rows, passes)
+    answers = version_scores(images, scores, totals, versions, score, rows, passes)
     image_effects = []
     for own, answer, image_counts in zip(scores, answers, counts, strict=True):
         if image_counts:
@@ -116,7 +116,7 @@ def effects(
     return tuple(image_effects)
 
 
-def scores_of(
+def version_scores(
     images: Tensor,
     scores: Tensor,
     counts: Sequence[int],
@@ -177,7 +177,7 @@ def shapley_values(
             for absent in _absent(image_parts):
                 yield _without(image, image_parts, absent)
 
-    answers = scores_of(images, scores, totals, versions(), score, rows, passes)
+    answers = version_scores(images, scores, totals, versions(), score, rows, passes)
     values = []
     for own, image_parts, sizes, answer in zip(scores, parts, counts, answers, strict=True):
         means = [own, *(set_scores.mean() for set_scores in answer.split(sizes))] if sizes else []

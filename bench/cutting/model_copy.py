@@ -59,12 +59,12 @@ def shared_copy(model: nn.Module, with_hooks: bool = False) -> nn.Module:
                 memo.setdefault(id(value), _shared(value))
         for name, value in vars(module).items():
             if isinstance(value, Mapping) and name.endswith("_hooks"):
-                memo[id(value)] = of_torch(value)
+                memo[id(value)] = torch_hooks(value)
     copy_memo = dict(memo)
     try:
         copied = copy.deepcopy(model, copy_memo)
     except CANT_COPY:
-        copy_memo = _with_the_rest_shared(model, memo)
+        copy_memo = _share_uncopyable(model, memo)
         copied = copy.deepcopy(model, copy_memo)
     if with_hooks:
         give_copies(model, copy_memo)
@@ -83,7 +83,7 @@ def shared_copy(model: nn.Module, with_hooks: bool = False) -> nn.Module:
     return copied
 
 
-def _with_the_rest_shared(model: nn.Module, memo: dict[int, Any]) -> dict[int, Any]:
+def _share_uncopyable(model: nn.Module, memo: dict[int, Any]) -> dict[int, Any]:
     """Add every attribute that can't be copied to the memo as itself.
 
     Raises BenchError for a module that can't be copied.
@@ -136,7 +136,7 @@ def _check_weights(model: nn.Module) -> None:
 
 
 @contextmanager
-def own_state(copied: nn.Module) -> Iterator[None]:
+def private_state(copied: nn.Module) -> Iterator[None]:
     """Run a copy's first pass on copies of the buffers and other tensors that it writes to, such as
     a counter.
     """
@@ -210,7 +210,7 @@ def hooked(model: nn.Module, layer: str, hook: Callable[..., object]) -> Iterato
             handle.remove()
 
 
-def part_of_scores(calls: list[Call], dimensions: int) -> str | None:
+def last_scoring_part(calls: list[Call], dimensions: int) -> str | None:
     """Return the name of the last part that makes scores (B, n) from a tensor of so many
     dimensions.
 
@@ -223,7 +223,7 @@ def part_of_scores(calls: list[Call], dimensions: int) -> str | None:
     return None
 
 
-def of_torch(hooks: Hooks) -> Hooks:
+def torch_hooks(hooks: Hooks) -> Hooks:
     """Return the hooks of weight norm, spectral norm and pruning, which make the weights."""
     return OrderedDict((key, hook) for key, hook in hooks.items() if _is_of_torch(hook))
 
@@ -232,7 +232,7 @@ def _is_of_torch(hook: object) -> bool:
     return str(getattr(hook, "__module__", "")).startswith("torch.nn.utils.")
 
 
-def other_hooks(model: nn.Module) -> list[tuple[nn.Module, str, int, Callable[..., Any]]]:
+def user_hooks(model: nn.Module) -> list[tuple[nn.Module, str, int, Callable[..., Any]]]:
     """Return the hooks that a forward pass runs and that aren't torch's: (module, attribute, key,
     hook).
     """
@@ -251,12 +251,12 @@ def give_copies(model: nn.Module, memo: dict[int, Any]) -> None:
     Hooks that can't be copied are left out. A hook that holds a file, for example, watches the
     network, and computes no part of its result.
     """
-    for module, name, key, hook in other_hooks(model):
+    for module, name, key, hook in user_hooks(model):
         with suppress(*CANT_COPY):
-            getattr(memo[id(module)], name)[key] = _apart(hook, memo)
+            getattr(memo[id(module)], name)[key] = _independent_copy(hook, memo)
 
 
-def _apart(value: object, memo: dict[int, Any]) -> Any:
+def _independent_copy(value: object, memo: dict[int, Any]) -> Any:
     """Return a copy that writes to no object of the original.
 
     A function gets copies of its closure and of its global containers.
@@ -268,7 +268,9 @@ def _apart(value: object, memo: dict[int, Any]) -> Any:
         name: place for name, place in used.items() if isinstance(place, list | dict | set)
     }
     defaults, containers = copy.deepcopy((value.__defaults__, containers), memo)
-    cells = tuple(CellType(_apart(cell.cell_contents, memo)) for cell in value.__closure__ or ())
+    cells = tuple(
+        CellType(_independent_copy(cell.cell_contents, memo)) for cell in value.__closure__ or ()
+    )
     function = FunctionType(
         value.__code__, value.__globals__ | containers, value.__name__, defaults, cells
     )

@@ -120,9 +120,9 @@ class ObjectScores(nn.Module):
 
     def returned(self, images: Tensor) -> Any:
         """Return the network's result for images, as `read` returns it."""
-        return self.made_of(self.module(images))
+        return self.apply_read(self.module(images))
 
-    def made_of(self, output: object) -> Any:
+    def apply_read(self, output: object) -> Any:
         """Return the result of `read` for the network's return value."""
         return output if self.read is None else self.read(output)
 
@@ -134,7 +134,7 @@ class ObjectScores(nn.Module):
         first = next((tensor for tensor in tensors if tensor.is_floating_point()), images)
         output = network.module(images.to(first.device, first.dtype))
         with reading("function read", type(self.module).__name__):
-            return network.made_of(output)
+            return network.apply_read(output)
 
     def _assert_logits(self, values: Tensor, classes: int) -> None:
         """Raise BenchError if the values can't be logits of the classes.
@@ -180,7 +180,7 @@ class BoxScores(ObjectScores):
     def forward(self, images: Tensor, place: Tensor) -> Tensor:
         """Compute logits (B, C) at the position."""
         _, logits = self.returned(images)
-        return at_position(logits, place[:, 0].long())
+        return select_positions(logits, place[:, 0].long())
 
     def following(self, images: Tensor, place: Tensor) -> Tensor:
         """Compute logits (B, C) for changed images, at the box nearest to the place's.
@@ -193,7 +193,7 @@ class BoxScores(ObjectScores):
         boxes, logits = self.returned(images)
         # all changed versions of an image share its place
         place_boxes = place[:, 1:].expand(len(boxes), -1)
-        return at_position(logits, _nearest(boxes, place_boxes))
+        return select_positions(logits, _nearest(boxes, place_boxes))
 
     @torch.no_grad()
     def nearest(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
@@ -280,7 +280,7 @@ class RegionScores(ObjectScores):
 
     def made_of(self, output: object) -> Any:
         """Return the maps, also if they are an entry of a dict."""
-        output = super().made_of(output)
+        output = super().apply_read(output)
         if not isinstance(output, Mapping):
             return output
         return next((output[key] for key in KEYS if key in output), output)
@@ -347,7 +347,7 @@ class RegionScores(ObjectScores):
         return maps
 
 
-def at_position(logits: Tensor, position: Tensor) -> Tensor:
+def select_positions(logits: Tensor, position: Tensor) -> Tensor:
     """Select logits (B, N, C) at positions (B,): (B, C).
 
     A position outside the logits counts as the last one, since a cut asks for made-up places.
@@ -404,10 +404,10 @@ def _regions(
             if means[part] >= least
         ]
     regions.sort(key=lambda region: -region[0])
-    return [_found_region(*region, scale) for region in regions[:MOST]]
+    return [_region_object(*region, scale) for region in regions[:MOST]]
 
 
-def _found_region(
+def _region_object(
     probability: float, label: int, region: NDArray[np.bool_], scale: Tensor
 ) -> Found:
     rows = np.flatnonzero(region.any(1))
@@ -416,7 +416,7 @@ def _found_region(
     return Found(label, probability, corners * scale.repeat(2), torch.from_numpy(region).float())
 
 
-def at_objects(trace: Trace, boxes: Tensor) -> Trace:
+def trace_objects(trace: Trace, boxes: Tensor) -> Trace:
     """Trace other objects of the same images and classes, those in boxes (B, 4).
 
     This costs one forward pass and one trace. The scores of any other network have no place, and
@@ -431,14 +431,14 @@ def at_objects(trace: Trace, boxes: Tensor) -> Trace:
 
 
 @torch.no_grad()
-def other_object(trace: Trace) -> Trace:
+def trace_other_object(trace: Trace) -> Trace:
     """Trace the most probable other object of each image, with its own class.
 
     If no other object has a probability of .05, the trace explains the same class at the first
     position, or for a network of masks on all of the image. This costs one forward pass and one
     trace. Raises BenchError for any other network.
     """
-    network = network_of(trace)
+    network = object_network(trace)
     own = trace.other_inputs[0]
     first = network.ends(trace.images[:1])[0]
     places: list[Tensor] = []
@@ -454,7 +454,7 @@ def other_object(trace: Trace) -> Trace:
     return trace.again(targets=torch.tensor(targets), other_inputs=(torch.stack(places),))
 
 
-def network_of(trace: Trace) -> ObjectScores:
+def object_network(trace: Trace) -> ObjectScores:
     """Return the network of boxes or masks behind the trace.
 
     Raises BenchError for any other network.
@@ -468,16 +468,16 @@ def network_of(trace: Trace) -> ObjectScores:
     return network
 
 
-def boxes_of(trace: Trace) -> Tensor:
+def scored_boxes(trace: Trace) -> Tensor:
     """Return the box of each row's score, (B, 4) in pixels of the images.
 
-    Raises BenchError as `network_of` does.
+    Raises BenchError as `object_network` does.
     """
-    network_of(trace)
+    object_network(trace)
     return trace.other_inputs[0][:, 1:]
 
 
-def regions_of(trace: Trace) -> Tensor | None:
+def scored_regions(trace: Trace) -> Tensor | None:
     """Return the region of each row's score, (B, h, w) of the network's maps.
 
     Return None for any other network.
@@ -485,13 +485,13 @@ def regions_of(trace: Trace) -> Tensor | None:
     return trace.other_inputs[0] if isinstance(trace.cut_model.model, RegionScores) else None
 
 
-def returned_of(trace: Trace, images: Tensor) -> Any:
+def network_results(trace: Trace, images: Tensor) -> Any:
     """Return the result of a network of boxes or of masks for images.
 
     Each image counts as a pass of trunk and head.
     """
     with arithmetic(trace.cut_model.precision, trace.cut_model.device):
-        returned = network_of(trace).returned(images)
+        returned = object_network(trace).returned(images)
     _count(trace, len(images))
     return returned
 

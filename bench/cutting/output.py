@@ -26,7 +26,7 @@ from torch import Tensor, fx, nn
 
 from axiom_bench.cutting.ending import Calls, Ending
 from axiom_bench.cutting.images import OtherInputs, bound
-from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
+from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown_name
 
 # from the network's return value for B images to scores (B, n)
 ScoreFunction = Callable[[Any], Tensor]
@@ -90,7 +90,7 @@ class ScoredNetwork(nn.Module):
             self.ending.calls = None
 
 
-def one_column(scores: Tensor) -> Tensor:
+def as_column(scores: Tensor) -> Tensor:
     """Make a column of one number per image: (B,) -> (B, 1)."""
     return scores[:, None]
 
@@ -105,8 +105,8 @@ def mean_of_maps(maps: Tensor) -> Tensor:
 class TensorScores(nn.Module):
     """Scores (B, n) that are computed from a tensor of the network's output.
 
-    `read` is a function from the network's output to that tensor. If it is None, `entry_of` finds
-    the tensor.
+    `read` is a function from the network's output to that tensor. If it is None, `steps_to_tensor`
+    finds the tensor.
     """
 
     def __init__(self, read: Callable[[Any], Tensor] | None) -> None:
@@ -117,7 +117,7 @@ class TensorScores(nn.Module):
         """Raise BenchError for a tensor of one image that `forward` can't take."""
 
 
-def scores_of(
+def score_function(
     function: ScoreFunction | None,
     output: Any,
     network: str,
@@ -139,22 +139,22 @@ def scores_of(
     """
     end = [] if ending is None else [ending]
     if function is None:
-        return _by_rule(output, network, end)
-    name = name_of(function)
+        return _steps_by_shape(output, network, end)
+    name = function_name(function)
     if isinstance(function, nn.Module):
         function = copy.deepcopy(function).to(images.device, images.dtype)
         function.eval()
     if isinstance(function, TensorScores):
-        steps = [function.read] if function.read else entry_of(output, network)
+        steps = [function.read] if function.read else steps_to_tensor(output, network)
         function.check(Chain(*steps)(output), network)
         steps = [*steps, *end, function]
     else:
         steps = [function, *end]
     scores = _called(Chain(*steps), output, name, network)
-    return Chain(*steps) if scores.ndim == 2 else Chain(*steps, one_column)
+    return Chain(*steps) if scores.ndim == 2 else Chain(*steps, as_column)
 
 
-def name_of(function: object) -> str:
+def function_name(function: object) -> str:
     """Return the name of a function or module, such as `score`; "output" if it has none, as a
     lambda.
     """
@@ -163,7 +163,7 @@ def name_of(function: object) -> str:
     return name if name.isidentifier() else "output"
 
 
-def entry_of(output: Any, network: str) -> list[Callable[[Any], Any]]:
+def steps_to_tensor(output: Any, network: str) -> list[Callable[[Any], Any]]:
     """Return the steps from the output to its tensor: none if it is one, else a getter of one of
     KEYS.
 
@@ -197,13 +197,13 @@ def entry_of(output: Any, network: str) -> list[Callable[[Any], Any]]:
     )
 
 
-def _by_rule(output: object, network: str, end: Sequence[Ending]) -> Chain | None:
+def _steps_by_shape(output: object, network: str, end: Sequence[Ending]) -> Chain | None:
     """Return the steps from a network's return value to scores, chosen by the shape of its
     tensor.
     """
-    steps = entry_of(output, network)
+    steps = steps_to_tensor(output, network)
     tensor = Chain(*steps)(output)
-    by_shape: dict[int, list[Callable[[Any], Any]]] = {1: [one_column], 2: [], 4: [mean_of_maps]}
+    by_shape: dict[int, list[Callable[[Any], Any]]] = {1: [as_column], 2: [], 4: [mean_of_maps]}
     # one image's scores after squeeze()
     is_squeezed = tensor.ndim == 0 or (tensor.ndim == 1 and len(tensor) > 1)
     if is_squeezed:
@@ -338,7 +338,7 @@ class Output:
     # a name for each output; None if the outputs are the network's own classes
     classes: tuple[str, ...] | None = None
     # From the network's return value to logits (B, n), a column for each thing that can be
-    # explained; None: the rule of `scores_of`.
+    # explained; None: the rule of `score_function`.
     function: ScoreFunction | None = None
     # True if a softmax over the logits is a probability. If False, metrics that need one have the
     # status `no_probability`.
@@ -347,7 +347,7 @@ class Output:
     # recognised.
     returns: str | None = None
 
-    def name_of(self, model: str) -> str:
+    def model_name(self, model: str) -> str:
         """Return the name of a model with this output: `resnet18`, `resnet18+margin`."""
         return model if self.name == LOGITS.name else f"{model}+{self.name}"
 
@@ -404,13 +404,13 @@ def check_output(output: AnyOutput | None) -> Output:
             f"{'a class' if isinstance(output, type) else type_name(output)}."
         )
     if not isinstance(output, str):
-        return Output(name_of(output), are_logits=True, function=output)
+        return Output(function_name(output), are_logits=True, function=output)
     if output not in OUTPUTS:
-        raise unknown("output", output, OUTPUTS)
+        raise unknown_name("output", output, OUTPUTS)
     return OUTPUTS[output]
 
 
-def graph_with(head: fx.GraphModule, output: OutputModule) -> fx.GraphModule:
+def append_output(head: fx.GraphModule, output: OutputModule) -> fx.GraphModule:
     """Append the module as the last operation to a head's graph, (activations, *sides) ->
     logits.
     """

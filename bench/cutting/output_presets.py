@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from axiom_bench.cutting.output import Output, OutputModule, ScoreFunction, TensorScores, described
-from axiom_bench.errors import BenchError, type_name, unknown
+from axiom_bench.errors import BenchError, type_name, unknown_name
 
 __all__ = ["detection", "multi_label", "regression", "segmentation", "similarity"]
 Read = Callable[[Any], Tensor]
@@ -42,7 +42,7 @@ def similarity(
         BenchError: For another kind or shape.
     """
     if kind not in KINDS:
-        raise unknown("similarity", kind, KINDS)
+        raise unknown_name("similarity", kind, KINDS)
     if references.ndim not in (1, 2):
         raise BenchError(f"References are (n, D) or (D,), not {described(references)}.")
     function = _Similarity(references, kind, 1.0 if scale is None else scale, read)

@@ -1,6 +1,6 @@
 """Run passes through a model: in a precision, counted in images, and as large as memory allows.
 
-`by_halves` halves the rows of a pass that doesn't fit into memory.
+`halve_until_it_fits` halves the rows of a pass that doesn't fit into memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from axiom_bench.errors import BenchError, is_out_of_memory, unknown
+from axiom_bench.errors import BenchError, is_out_of_memory, unknown_name
 from axiom_bench.notes import WARNINGS, MachineNote, Notes
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -177,7 +177,7 @@ class Limits:
     memory: int
     rows: int | None = None  # of a batch; None: as many as a batch has
 
-    def of(self, rows: int) -> int:
+    def rows_per_pass(self, rows: int) -> int:
         """Return the number of rows of a pass over a batch of `rows`."""
         return rows if self.rows is None else min(rows, self.rows)
 
@@ -236,7 +236,7 @@ Rows = TypeVar("Rows", bound=Sliceable)
 Answer = TypeVar("Answer")
 
 
-def by_halves(
+def halve_until_it_fits(
     batch: Rows,
     size: int,
     limits: Limits,
@@ -258,7 +258,7 @@ def by_halves(
     """
     start = 0
     while start < len(batch):
-        rows = limits.of(size)
+        rows = limits.rows_per_pass(size)
         part = batch if not start and len(batch) <= rows else batch[start : start + rows]
         try:
             answer = compute(part, rows)
@@ -294,7 +294,7 @@ def free() -> None:
 def check_precision(precision: str) -> str:
     """Return the name itself, or raise BenchError if it isn't in PRECISIONS."""
     if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
+        raise unknown_name("precision", precision, PRECISIONS)
     return precision
 
 

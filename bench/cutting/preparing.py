@@ -12,26 +12,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.dependence import OtherScores, batch_mates, one_image_is_enough
+from axiom_bench.cutting.dependence import OtherScores, batch_mates, refuse_batch_statistics
 from axiom_bench.cutting.ending import Calls, Ending
 from axiom_bench.cutting.graph_parts import CutPoint
-from axiom_bench.cutting.images import bound, others_of
+from axiom_bench.cutting.images import bound, other_inputs_for
 from axiom_bench.cutting.model_copy import (
     hooked,
     hooks_matter,
-    other_hooks,
-    own_state,
     pool_by_views,
+    private_state,
     shared_copy,
     unwrap_parts,
     unwrapped,
+    user_hooks,
 )
-from axiom_bench.cutting.output import Output, ScoredNetwork, scores_of
+from axiom_bench.cutting.output import Output, ScoredNetwork, score_function
 from axiom_bench.cutting.passes import HALF, OutputSizes, arithmetic, measured_outputs
 from axiom_bench.cutting.recognition import RecognisedOutput, note, recognised
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.trunk_and_head import TrunkAndHead, first_that_equals
-from axiom_bench.cutting.views import views_of
+from axiom_bench.cutting.views import find_views
 from axiom_bench.notes import BatchMates, Notes
 
 
@@ -74,7 +74,7 @@ def copies(model: nn.Module) -> tuple[nn.Module, nn.Module | None]:
     """
     plain = unwrapped(model)
     with_hooks = None
-    if other_hooks(plain):
+    if user_hooks(plain):
         with_hooks = pool_by_views(unwrap_parts(shared_copy(plain, with_hooks=True)))
     without_hooks = pool_by_views(unwrap_parts(shared_copy(plain)))
     return without_hooks, with_hooks
@@ -93,10 +93,10 @@ def prepare(uncut: Uncut, images: Tensor) -> Cut:
             return value, or if the scores differ from call to call.
     """
     image = images[:1]
-    others = others_of(uncut.model, 1)
-    with torch.no_grad(), arithmetic("fp32", image.device), one_image_is_enough(uncut.model):
+    others = other_inputs_for(uncut.model, 1)
+    with torch.no_grad(), arithmetic("fp32", image.device), refuse_batch_statistics(uncut.model):
         model = _with_hooks_that_matter(uncut, image, others)
-        with own_state(model), bound(model, others):
+        with private_state(model), bound(model, others):
             first, output = _recognised_pass(uncut, model, image)
             try:
                 return Cut(model, output, _trunk_and_head(uncut, model, image, first, output))
@@ -115,7 +115,11 @@ def _with_hooks_that_matter(uncut: Uncut, image: Tensor, others: tuple[Tensor, .
     """
     if uncut.with_hooks is None:
         return uncut.model
-    with bound(uncut.with_hooks, others), own_state(uncut.model), own_state(uncut.with_hooks):
+    with (
+        bound(uncut.with_hooks, others),
+        private_state(uncut.model),
+        private_state(uncut.with_hooks),
+    ):
         return (
             uncut.with_hooks if hooks_matter(uncut.with_hooks, uncut.model, image) else uncut.model
         )
@@ -152,7 +156,7 @@ def _trunk_and_head(
     trunk and head.
     """
     ending = Ending(output.returns) if output.returns not in (None, "logits") else None
-    scores = scores_of(output.function, first.returned, type(model).__name__, image, ending)
+    scores = score_function(output.function, first.returned, type(model).__name__, image, ending)
     network = ScoredNetwork(model, scores)
     expected = first.returned if scores is None else scores(first.returned)
     if ending is not None:
@@ -165,7 +169,7 @@ def _trunk_and_head(
 
     views = None
     if first.num_calls > 1:
-        views = views_of(network, uncut.layer, image, uncut.reshape is not None)
+        views = find_views(network, uncut.layer, image, uncut.reshape is not None)
 
     point = CutPoint(
         network=network,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.ending import SIGMOID, SOFTMAX, Calls, Ending, logits_before
-from axiom_bench.cutting.output import LOGITS, Chain, Output, scores_of
+from axiom_bench.cutting.output import LOGITS, Chain, Output, score_function
 from axiom_bench.cutting.output_presets import multi_label
 
 NEAR = 4e-3  # the tolerance relative to the largest probability; bfloat16 rounds by 2e-3
@@ -67,13 +67,13 @@ def recognised(
             was no pass.
 
     Raises:
-        BenchError: If `scores_of` raises it.
+        BenchError: If `score_function` raises it.
     """
     returned, calls = seen or _observed(model, image)
     returned = _before_ending(output, model, image, returned)
-    returns = _by_operations(returned, calls)
+    returns = _kind_from_operations(returned, calls)
     if returns is None and output.function is None:
-        by_values = _by_values(returned)
+        by_values = _kind_from_values(returned)
         if by_values:
             generator = torch.Generator().manual_seed(0)
             others = (torch.rand(image.shape, generator=generator).to(image) for _ in range(OTHERS))
@@ -81,7 +81,9 @@ def recognised(
                 _before_ending(output, model, other, _observed(model, other)[0]) for other in others
             )
             returns = (
-                by_values if all(_by_values(tensor) == by_values for tensor in tensors) else None
+                by_values
+                if all(_kind_from_values(tensor) == by_values for tensor in tensors)
+                else None
             )
     if returns == "labels":
         presets = {"logits": multi_label(), "probability": multi_label(probability=True)}
@@ -101,23 +103,23 @@ def _observed(model: nn.Module, image: Tensor) -> tuple[Any, Calls]:
 def _before_ending(output: Output, model: nn.Module, image: Tensor, returned: object) -> Tensor:
     """Return the tensor from which an Ending makes logits."""
     ending = Ending("logits")
-    scores = scores_of(output.function, returned, type(model).__name__, image, ending)
+    scores = score_function(output.function, returned, type(model).__name__, image, ending)
     assert scores is not None
     before = Chain(*scores.functions[: scores.functions.index(ending)])
     tensor: Tensor = before(returned)
     return tensor
 
 
-def _by_operations(returned: Tensor, calls: Calls) -> str | None:
+def _kind_from_operations(returned: Tensor, calls: Calls) -> str | None:
     """Return a key of SCORES if the operations that made a tensor show it, and its values agree;
     otherwise None.
     """
     values = returned.double()
-    logits = logits_before(returned, calls.of, SIGMOID)
+    logits = logits_before(returned, calls.find, SIGMOID)
     if logits is not None:
         made = logits.double().sigmoid()
         return "labels" if _equal(made, values) or _equal(made, values.exp()) else None
-    logits = logits_before(returned, calls.of, SOFTMAX)
+    logits = logits_before(returned, calls.find, SOFTMAX)
     if logits is None:
         return None
     made = logits.double().softmax(min(logits.ndim - 1, 1))
@@ -131,7 +133,7 @@ def _by_operations(returned: Tensor, calls: Calls) -> str | None:
     return "labels" if is_part else None
 
 
-def _by_values(returned: Tensor) -> str | None:
+def _kind_from_values(returned: Tensor) -> str | None:
     """Return a key of SCORES if a tensor has such values over dimension 1; otherwise None."""
     values = returned.double() if returned.ndim > 1 else returned.double().reshape(1, -1)
     if values.shape[1] == 1:

@@ -21,7 +21,7 @@ from axiom_bench.errors import BenchError
 Outputs = list[tuple[str, Tensor]]
 
 
-def silence(trace: Trace) -> str:
+def zero_gradients_note(trace: Trace) -> str:
     """Return the sentence for a trace whose gradients are all zero.
 
     It names a later module whose weights are all zero, or otherwise the nearest earlier layer with
@@ -70,7 +70,7 @@ def _module_of_zeros(trace: Trace) -> str | None:
     )
 
 
-def one_position(trace: Trace) -> str:
+def single_position_note(trace: Trace) -> str:
     """Return the sentence for a layer with maps of one position, with the nearest earlier layer
     that has more.
     """
@@ -137,7 +137,7 @@ def _pass(model: nn.Module, trace: Trace) -> tuple[Outputs, Tensor]:
         scores = ScoredNetwork(network, trace.cut_model.trunk_and_head.scores)(
             images, trace.other_inputs
         )
-        values = trace.cut_model.outputs_of(scores)
+        values = trace.cut_model.compute_outputs(scores)
     return [(call.name, call.output) for call in calls if call.node is not None], values[
         0, trace.targets[0]
     ]

@@ -43,7 +43,7 @@ from axiom_bench.cutting.passes import (
 from axiom_bench.cutting.preparing import Uncut, copies, prepare
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.cutting.trunk_and_head import TrunkAndHead, cast, select
-from axiom_bench.errors import BenchError, type_name, unknown
+from axiom_bench.errors import BenchError, type_name, unknown_name
 from axiom_bench.notes import WARNINGS, Notes
 
 GIBIBYTE = 2**30
@@ -146,7 +146,7 @@ class SplitModel(CachesResults):
         return self.limits.memory
 
     @property
-    def tells_contributions(self) -> bool:
+    def has_true_contributions(self) -> bool:
         """True if the model can compute its true contributions.
 
         It needs a method for them at this layer and to this output.
@@ -206,7 +206,7 @@ class SplitModel(CachesResults):
         before = several_inputs(self.model)
         if before and (before.keys, before.explained) == (inputs.keys, inputs.explained):
             # a copy that was made during a pass still has the inputs of that pass
-            before.others = ()
+            before.other_inputs = ()
             return
         if before or self._trunk_and_head is not None:
             raise BenchError(
@@ -233,10 +233,10 @@ class SplitModel(CachesResults):
         has_graph = size in sizes
         return self.once(
             ("cut for", size if has_graph else None),
-            lambda: self._cut_again(follows_shapes=has_graph),
+            lambda: self._recut(follows_shapes=has_graph),
         )
 
-    def _cut_again(self, follows_shapes: bool) -> Self:
+    def _recut(self, follows_shapes: bool) -> Self:
         """Cut the model at the same layer, for images of another size."""
         other = self._like(self._user_copy, self.layer)
         other.follows_shapes = follows_shapes
@@ -297,14 +297,14 @@ class SplitModel(CachesResults):
 
         An output is a class's logit unless the cut model has another `output`.
         """
-        return self.outputs_of(self._network_logits(activations, sides))
+        return self.compute_outputs(self._network_logits(activations, sides))
 
     def head_logits(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor:
         """Compute logits (R, C) from the arguments of `head`.
 
         Their softmax is the probability of each class.
         """
-        return self.class_logits_of(self._network_logits(activations, sides))
+        return self.explained_logits(self._network_logits(activations, sides))
 
     def forward(self, images: Tensor, *others: Tensor) -> Tensor:
         """Compute outputs (B, C) of the model in eval mode, and count a pass of trunk and head.
@@ -312,14 +312,14 @@ class SplitModel(CachesResults):
         The outputs are differentiable with respect to the images. Trunk and head run in their own
         precisions, so that these outputs equal those of a trace of the same images.
         """
-        return self.outputs_of(self._logits_of(images.to(self.device, self.dtype), *others))
+        return self.compute_outputs(self._logits_of(images.to(self.device, self.dtype), *others))
 
     def forward_logits(self, images: Tensor, *others: Tensor) -> Tensor:
         """Compute logits (B, C) from the arguments of `forward`.
 
         Their softmax is the probability of each class.
         """
-        return self.class_logits_of(self._logits_of(images.to(self.device, self.dtype), *others))
+        return self.explained_logits(self._logits_of(images.to(self.device, self.dtype), *others))
 
     def _logits_of(self, images: Tensor, *others: Tensor) -> Tensor:
         """Compute the network's own logits for images.
@@ -341,17 +341,17 @@ class SplitModel(CachesResults):
         count_backward(logits, self.passes, "trunk_backward")
         return self._count_head(logits)
 
-    def outputs_of(self, network_logits: Tensor) -> Tensor:
+    def compute_outputs(self, network_logits: Tensor) -> Tensor:
         """Compute the outputs from the network's own logits."""
         module = self.trunk_and_head.output
         return network_logits if module is None else module(network_logits).to(self.dtype)
 
-    def class_logits_of(self, network_logits: Tensor) -> Tensor:
+    def explained_logits(self, network_logits: Tensor) -> Tensor:
         """Compute the logits of the explained classes from the network's own.
 
         A class may be a group of these.
         """
-        return self.outputs_of(network_logits) if self.output.are_logits else network_logits
+        return self.compute_outputs(network_logits) if self.output.are_logits else network_logits
 
     def head_with_values(
         self, activations: Tensor, sides: tuple[object, ...]
@@ -402,7 +402,7 @@ class SplitModel(CachesResults):
             head = read_head(
                 graph, kinds, activations[:1], self.first_sides(sides, len(activations))
             )
-            if head is None or not self.trunk_and_head.capture.whole:
+            if head is None or not self.trunk_and_head.capture.opaque_reasons:
                 return head
             # The graph calls some submodules whole, and doesn't see the values inside them.
             inside = self.trunk_and_head.sizes.bytes_inside(activations.element_size())
@@ -419,7 +419,7 @@ class SplitModel(CachesResults):
         )
 
     @property
-    def on_finetuned(self) -> Self | None:
+    def finetuned_cut(self) -> Self | None:
         """The model `finetuned`, cut once by `on`; None if there is none."""
         copy = self.finetuned
         return None if copy is None else self.once(("finetuned", copy), lambda: self.on(copy))
@@ -469,7 +469,7 @@ def _checked_layer(model: nn.Module, copy: nn.Module, layer: str) -> str:
             known_names = [
                 known for known, _ in copy.named_modules(remove_duplicate=False) if known
             ]
-            raise unknown("layer", layer, known_names)
+            raise unknown_name("layer", layer, known_names)
         return name
     names = {module: name for name, module in model.named_modules() if name}
     if isinstance(layer, nn.Module):
@@ -498,18 +498,18 @@ class TracedNetwork:
     kept_pass: tuple[Tensor, Tensor] | None = None
     output_scale: float = 1.0  # a factor of the scores
     input_scale: float = 1.0  # a factor of the activations, by which the head's input is divided
-    others: OtherInputs = ()  # the images' other inputs
+    other_inputs: OtherInputs = ()  # the images' other inputs
 
     def __getitem__(self, rows: slice) -> TracedNetwork:
         index = torch.arange(self.batch)[rows]
         has_all_rows = len(index) == self.batch
         return replace(
             self,
-            sides=self._sides_of(index),
+            sides=self._row_sides(index),
             batch=len(index),
             head_values=self.head_values if has_all_rows else None,
             kept_pass=self.kept_pass if has_all_rows else None,
-            others=tuple(values[rows] for values in self.others),
+            other_inputs=tuple(values[rows] for values in self.other_inputs),
         )
 
     def scaled(self, output: float, inputs: float) -> TracedNetwork:
@@ -521,7 +521,7 @@ class TracedNetwork:
     def head(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
         """Compute outputs (R, C); see Trace.head."""
         return self.output_scale * self.cut_model.head(
-            self._unscaled(activations), self._sides_of(rows)
+            self._unscaled(activations), self._row_sides(rows)
         )
 
     def head_pass(self, activations: Tensor) -> tuple[Tensor, Tensor]:
@@ -543,7 +543,7 @@ class TracedNetwork:
         Their softmax is the probability of each class.
         """
         return self._logit_scale * self.cut_model.head_logits(
-            self._unscaled(activations), self._sides_of(rows)
+            self._unscaled(activations), self._row_sides(rows)
         )
 
     def forward(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -551,27 +551,29 @@ class TracedNetwork:
 
         They are differentiable in the images; see Trace.forward.
         """
-        return self.output_scale * self.cut_model.forward(images, *self.others_of(rows))
+        return self.output_scale * self.cut_model.forward(images, *self.other_inputs_of_rows(rows))
 
     def forward_logits(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
         """Compute logits (R, C) of the whole model for other images.
 
         Their softmax is the probability of each class.
         """
-        return self._logit_scale * self.cut_model.forward_logits(images, *self.others_of(rows))
+        return self._logit_scale * self.cut_model.forward_logits(
+            images, *self.other_inputs_of_rows(rows)
+        )
 
-    def others_of(self, rows: Tensor | None) -> OtherInputs:
+    def other_inputs_of_rows(self, rows: Tensor | None) -> OtherInputs:
         """Return the other inputs of the images of these rows. None: of all rows, in order."""
         if rows is None:
-            return self.others
-        return tuple(values.index_select(0, rows.to(values.device)) for values in self.others)
+            return self.other_inputs
+        return tuple(values.index_select(0, rows.to(values.device)) for values in self.other_inputs)
 
     def explained(self, logits: Tensor) -> Tensor:
         """Return the outputs (R, C) that belong to logits (R, C) of `forward_logits`."""
         return (
             logits
             if self.cut_model.output.are_logits
-            else self.output_scale * self.cut_model.outputs_of(logits)
+            else self.output_scale * self.cut_model.compute_outputs(logits)
         )
 
     @torch.inference_mode(False)
@@ -663,10 +665,10 @@ class TracedNetwork:
         model = self.cut_model.model
         layer = self.cut_model.layer
         method = getattr(model, "true_contributions", None)
-        if not self.cut_model.tells_contributions or method is None:
+        if not self.cut_model.has_true_contributions or method is None:
             return None
         maps = self._unscaled(activations)
-        others = self.others if hasattr(model, "of_objects") else ()
+        others = self.other_inputs if hasattr(model, "of_objects") else ()
         with arithmetic("fp32", maps.device):
             truth = method(maps.clone(), targets.clone(), *others)
         if (
@@ -699,7 +701,7 @@ class TracedNetwork:
         )
         return self.output_scale / self.input_scale * weight
 
-    def _sides_of(self, rows: Tensor | None) -> Any:
+    def _row_sides(self, rows: Tensor | None) -> Any:
         kinds = self.cut_model.trunk_and_head.side_kinds
         return self.sides if rows is None else select(self.sides, kinds, rows, self.batch)
 

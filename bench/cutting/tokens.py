@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from axiom_bench.cutting.numerics import SPACES
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 
 Size = tuple[int, ...]  # (H', W'), except for a user's own reshape
 MAX_LEADING_TOKENS = 8  # a class token, a distillation token and four registers are usual
@@ -57,7 +57,7 @@ class Tokens:
 
         Raises BenchError unless the tokens fill exactly one grid.
         """
-        height, width = self.grid or grid_of(output.shape[1], image_size)
+        height, width = self.grid or patch_grid(output.shape[1], image_size)
         leading = output.shape[1] - height * width
         if leading < 0:
             raise BenchError(
@@ -95,7 +95,7 @@ def check_reshape(reshape: Any) -> AnyReshape | None:
         known = reshape
         return known
     if isinstance(reshape, str):
-        raise unknown("reshape", reshape, ["tokens"])
+        raise unknown_name("reshape", reshape, ["tokens"])
     is_pair = isinstance(reshape, Sequence) and len(reshape) == 2
     if is_pair and all(isinstance(side, int) and side > 0 for side in reshape):
         return tuple(reshape)
@@ -168,7 +168,7 @@ def layout(
     return readings[0]
 
 
-def grid_of(tokens: int, image_size: Size) -> Size:
+def patch_grid(tokens: int, image_size: Size) -> Size:
     """Return the one grid (H, W) of square patches that cover the image exactly, after at most 8
     leading tokens.
 

@@ -24,9 +24,9 @@ from axiom_bench.cutting.images import (
     bound,
     checked_images,
     checked_targets,
-    failures_of,
+    network_errors,
     pixels_note,
-    taken_apart,
+    separate_inputs,
 )
 from axiom_bench.cutting.interventions import (
     MAX_ROWS,
@@ -142,7 +142,7 @@ class Trace(CachesResults):
     @property
     def other_inputs(self) -> OtherInputs:
         """The network's inputs other than the images, (B, ...) each, in the given order."""
-        return self.network.others
+        return self.network.other_inputs
 
     @property
     def layer(self) -> str:
@@ -393,7 +393,7 @@ class Trace(CachesResults):
         Args:
             layer: A dotted module name.
         """
-        trace = trace_of(
+        trace = compute_trace(
             self.cut_model.at(layer), self.images, self.targets, others=self.other_inputs
         )
         trace = self._with_extras(trace, self.num_padding)
@@ -431,7 +431,7 @@ class Trace(CachesResults):
         images = self.images if images is None else images
         targets = self.targets if targets is None else targets
         others = self.other_inputs if other_inputs is None else other_inputs
-        trace = trace_of(cut_model, images, targets, others=others)
+        trace = compute_trace(cut_model, images, targets, others=others)
         last_rows = slice(self.num_valid - 1, None)
         is_padded = len(images) == len(self) and all(
             (values[last_rows] == values[last_rows][:1]).all()
@@ -519,7 +519,7 @@ def rows_of_images(trace: Trace) -> RowsOfImages:
 
 
 @full_precision()
-def trace_of(
+def compute_trace(
     cut_model: SplitModel,
     images: Inputs,
     targets: Tensor | Sequence[int] | None,
@@ -534,7 +534,7 @@ def trace_of(
     """
     model = cut_model.model
     if are_several(images, model):
-        inputs, images, others = taken_apart(model, images, explained)
+        inputs, images, others = separate_inputs(model, images, explained)
         cut_model.take(inputs)
     images = checked_images(images, model).to(cut_model.device, cut_model.dtype)
     cut_model = cut_model.for_size(images)
@@ -544,15 +544,15 @@ def trace_of(
         copied_others = tuple(values.detach().to(images.device, copy=True) for values in others)
         others = cast(copied_others, cut_model.dtype)
         first_others = tuple(values[:1] for values in others)
-        with bound(model, first_others), failures_of(model, images[:1]):
+        with bound(model, first_others), network_errors(model, images[:1]):
             cut_model.split(images)
             with torch.no_grad():
                 activations, sides = cut_model.trunk(images, *others)
         activations = activations.detach().requires_grad_()
         with torch.enable_grad():
             network_logits, values = cut_model.head_with_values(activations, sides)
-            outputs = cut_model.outputs_of(network_logits)
-            logits = cut_model.class_logits_of(network_logits)
+            outputs = cut_model.compute_outputs(network_logits)
+            logits = cut_model.explained_logits(network_logits)
         targets = logits.argmax(1) if targets is None else checked_targets(targets, logits)
         scores = outputs.gather(1, targets[:, None])[:, 0]
         gradients = _gradients(cut_model, scores, activations, sides, values is not None)
@@ -562,7 +562,7 @@ def trace_of(
         batch=len(images),
         head_values=values,
         kept_pass=None if values is None else (activations, outputs),
-        others=others,
+        other_inputs=others,
     )
     return Trace(
         images=images,
@@ -675,7 +675,7 @@ class CutModel(SplitModel):
             BenchError: If the layer gives no such maps, if the model has no logits or scores, or if
                 a target is out of range.
         """
-        trace = trace_of(
+        trace = compute_trace(
             self, images, targets, interventions, other_images, explained, other_inputs
         )
         if not self.holds(PixelsGiven) and (note := pixels_note(trace.images, self.normalisation)):

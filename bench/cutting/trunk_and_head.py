@@ -17,11 +17,11 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.capture import captured
-from axiom_bench.cutting.graph_parts import CannotSplit, CutPoint, GraphParts, reason_of, split
+from axiom_bench.cutting.graph_parts import CannotSplit, CutPoint, GraphParts, short_reason, split
 from axiom_bench.cutting.hooked_parts import HookedParts, ReplayedParts
 from axiom_bench.cutting.images import first_convolution, joined, several_inputs
 from axiom_bench.cutting.numerics import SPACES
-from axiom_bench.cutting.output import Chain, OutputModule, graph_with
+from axiom_bench.cutting.output import Chain, OutputModule, append_output
 from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding
 from axiom_bench.cutting.tokens import ChannelOrder, ChannelsLast, Reshape, check_inverse, layout
 from axiom_bench.cutting.views import Views
@@ -39,7 +39,7 @@ class SideKind(Enum):
     BATCH_SIZE = "batch size"  # a number that counts images
 
 
-def kinds_of(sides: object, doubled_sides: object) -> list[SideKind] | None:
+def side_kinds(sides: object, doubled_sides: object) -> list[SideKind] | None:
     """Find the kinds of an image's sides by comparing them with a batch that holds the image twice.
 
     Returns None if a side has none of the kinds.
@@ -181,16 +181,18 @@ class Capture:
     step: Step
     reason: str = ""  # why the step before it failed; "" for the first step
     # why a submodule is called whole, by the submodule's name
-    whole: dict[str, str] = field(default_factory=dict)
+    opaque_reasons: dict[str, str] = field(default_factory=dict)
     # the input's size, (H', W'), if the step holds for this size only
     size: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
-        if self.whole:
-            first_parts = list(self.whole.items())[:MOST_PARTS]
+        if self.opaque_reasons:
+            first_parts = list(self.opaque_reasons.items())[:MOST_PARTS]
             parts = ", ".join(f"`{name}` ({reason})" for name, reason in first_parts)
             more = (
-                f" and {len(self.whole) - MOST_PARTS} more" if len(self.whole) > MOST_PARTS else ""
+                f" and {len(self.opaque_reasons) - MOST_PARTS} more"
+                if len(self.opaque_reasons) > MOST_PARTS
+                else ""
             )
             return f"{self.step.value} {parts}{more}"
         return f"{self.step.value} ({self.reason})" if self.reason else self.step.value
@@ -217,7 +219,7 @@ class TrunkAndHead:
     def head_graph(self) -> fx.GraphModule | None:
         """The graph (activations, *sides) -> outputs; None if only whole passes are safe."""
         graph = self.parts.head_graph
-        return graph if graph is None or self.output is None else graph_with(graph, self.output)
+        return graph if graph is None or self.output is None else append_output(graph, self.output)
 
 
 def first_that_equals(
@@ -238,7 +240,7 @@ def first_that_equals(
             # a fixed batch size.
             if isinstance(error, BenchError) or is_out_of_memory(error):
                 raise
-            reason = reason_of(error)
+            reason = short_reason(error)
     parts, kinds = _Proof(point, HookedParts(point), Step.MODEL).parts_and_kinds()
     return parts, kinds, Capture(Step.MODEL, reason)
 
@@ -282,12 +284,12 @@ class _Proof:
         return tuple(self.point.image.shape[2:])
 
     @cached_property
-    def of_image(self) -> Passed:
+    def single_pass(self) -> Passed:
         """The layer's output and the sides of the image."""
         return self.parts.trunk(self.point.image)
 
     @cached_property
-    def of_pair(self) -> Passed:
+    def pair_pass(self) -> Passed:
         """The layer's output and the sides of a batch that holds the image twice."""
         return self.parts.trunk(torch.cat([self.point.image, self.point.image]))
 
@@ -299,7 +301,7 @@ class _Proof:
         maps.
         """
         if isinstance(self.parts, GraphParts) and (
-            self.parts.own_gradient or self.point.needs_gradient
+            self.parts.may_differ_in_gradient or self.point.needs_gradient
         ):
             self._check_gradient()
         reshape = self._reshape()
@@ -309,12 +311,12 @@ class _Proof:
         def as_maps(passed: Passed) -> Passed:
             return passed if reshaped is None else reshaped.as_maps(*passed, self._size)
 
-        activations, sides = as_maps(self.of_image)
+        activations, sides = as_maps(self.single_pass)
         self._check_maps(parts, activations)
         kinds: list[SideKind] | None = []
         if sides:
-            _, doubled_sides = as_maps(self.of_pair)
-            kinds = kinds_of(sides, doubled_sides)
+            _, doubled_sides = as_maps(self.pair_pass)
+            kinds = side_kinds(sides, doubled_sides)
         if kinds is None:
             raise CannotSplit("a value that crosses the cut doesn't travel with its image")
         is_model = self.step is Step.MODEL
@@ -326,7 +328,7 @@ class _Proof:
             self._check_changed()
         return parts, kinds
 
-    def _whole_passes(self) -> tuple[HookedParts, Passed]:
+    def _whole_model_parts(self) -> tuple[HookedParts, Passed]:
         """Return the model itself as parts, with the layer's output and the sides of the image."""
         parts = HookedParts(self.point)
         return parts, parts.trunk(self.point.image)
@@ -335,10 +337,10 @@ class _Proof:
         """Raise CannotSplit unless parts and model have the same gradient: torch.fx drops a user's
         `no_grad`.
         """
-        gradient = _weighted_gradient(self.parts, *self.of_image)
+        gradient = _weighted_gradient(self.parts, *self.single_pass)
         expected = None
         try:
-            whole_passes, of_image = self._whole_passes()
+            whole_passes, of_image = self._whole_model_parts()
             expected = _weighted_gradient(whole_passes, *of_image)
         except (CannotSplit, RuntimeError, NotImplementedError):
             if self.point.needs_gradient:
@@ -353,7 +355,7 @@ class _Proof:
 
     def _reshape(self) -> Reshape | None:
         """Return the way from the layer's output to maps, or None if the output is maps."""
-        output, _ = self.of_image
+        output, _ = self.single_pass
         if not isinstance(output, Tensor):
             return None
 
@@ -406,13 +408,13 @@ class _Proof:
         """Raise CannotSplit unless the head equals the model for changed activations, next to
         unchanged ones.
         """
-        activations, _ = self.of_image
+        activations, _ = self.single_pass
         changed = activations.clone()
         changed[:, ::2] = 0
         both = torch.cat([activations, changed])
-        _, pair_sides = self.of_pair
+        _, pair_sides = self.pair_pass
         scores = self.parts.head(both, pair_sides)
-        whole_passes, (_, sides) = self._whole_passes()
+        whole_passes, (_, sides) = self._whole_model_parts()
         expected = whole_passes.head(both, joined([sides, sides]))
         if not equal_up_to_rounding(scores, expected):
             raise CannotSplit("the layers behind the target layer depend on more than its output")

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.model_copy import part_of_scores, recorded
+from axiom_bench.cutting.model_copy import last_scoring_part, recorded
 from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.tokens import ChannelOrder
@@ -66,13 +66,13 @@ class Views:
             joined.append(whole)
         return torch.cat(joined, 1)
 
-    def maps_of(self, activations: Tensor, number: int) -> Tensor:
+    def select_maps(self, activations: Tensor, number: int) -> Tensor:
         """Take the maps of a view out of (B, n K, *grid), as its call returns them."""
         view = self.places[number]
         maps = activations.chunk(len(self.places), 1)[number]
         return maps[(..., *view.cells)].flip(view.flipped)
 
-    def of_calls(self, outputs: Sequence[Tensor]) -> Tensor:
+    def join_calls(self, outputs: Sequence[Tensor]) -> Tensor:
         """Join the outputs of all calls of the layer for an image. Raises BenchError for another
         number of calls.
         """
@@ -84,7 +84,9 @@ class Views:
         return self.joined([outputs[view.call] for view in self.places])
 
 
-def views_of(network: ScoredNetwork, layer: str, image: Tensor, is_reshaped: bool) -> Views | None:
+def find_views(
+    network: ScoredNetwork, layer: str, image: Tensor, is_reshaped: bool
+) -> Views | None:
     """Find the views on which a layer is called; None if one call depends on all others, or if all
     see the same map.
 
@@ -120,7 +122,7 @@ def views_of(network: ScoredNetwork, layer: str, image: Tensor, is_reshaped: boo
     if found[0] is None or any(views != found[0] for views in found):
         raise BenchError(
             f"The layer {layer!r} is called {len(calls.own)} times for an image, on different "
-            f"views or maps without a common grid; {calls.other_way()}."
+            f"views or maps without a common grid; {calls.advice()}."
         )
     return found[0]
 
@@ -198,10 +200,10 @@ class _LayerCalls:
         for origin in (self.image, *maps[-1:]):
             boxes = [box for start in self.starts if (box := _box(start.input, origin))]
             if len(boxes) == len(self.starts):
-                return self._on_grid(boxes, origin)
+                return self._cells(boxes, origin)
         return None
 
-    def _on_grid(self, boxes: Sequence[Box], origin: Tensor) -> Views | None:
+    def _cells(self, boxes: Sequence[Box], origin: Tensor) -> Views | None:
         """Make cells of the positions of an image or map; None if the cells of all ends don't lie
         on one grid.
         """
@@ -230,7 +232,7 @@ class _LayerCalls:
             places.append(View(call=self.own.index(end), cells=place, flipped=flipped))
         return Views(self.layer, len(self.own), tuple(places), tuple(grid))
 
-    def other_way(self) -> str:
+    def advice(self) -> str:
         """Return the advice for the user.
 
         It is the last layer with maps that is called once, and that all ends depend on or that
@@ -246,7 +248,7 @@ class _LayerCalls:
             )
             if is_candidate and (call.node in self.common or ends <= _sources(call.node)):
                 return f"choose {call.name!r}, which is called once"
-        part = part_of_scores(self.calls, self.image.ndim)
+        part = last_scoring_part(self.calls, self.image.ndim)
         name = self.own[0].name
         if part is not None and name.startswith(f"{part}."):
             arguments = f"network.get_submodule({part!r}), {name.removeprefix(f'{part}.')!r}, view"

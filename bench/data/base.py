@@ -19,16 +19,16 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from axiom_bench.data.formats.files import comparable, one_form
-from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import whole
+from axiom_bench.data.formats.files import comparable_name, nfc
+from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.kinds import whole_number
 
 BACKGROUND = -1  # in a mask: a pixel of none of the data set's classes
 NO_VERDICT = -2  # in a mask: the data set doesn't say whether an object covers this pixel
 # The prefix of the hash of files that exist and can't be read. Such a hash isn't cached.
 UNREADABLE = "unreadable-"
 # Seconds. A file that was changed more recently may change again within one tick of its clock.
-SETTLED = 2.0
+SETTLED_SECONDS = 2.0
 Files = tuple[Path, ...]
 
 
@@ -46,7 +46,7 @@ class FileHashes:
         self.current: dict[str, str] = {}
         self.stamps: dict[Path, str] = {}
 
-    def of(self, paths: Iterable[Path], compute: Callable[[], str], part: str = "") -> str:
+    def hash_of(self, paths: Iterable[Path], compute: Callable[[], str], part: str = "") -> str:
         """Return the hash of these files' content, computed unless it is cached.
 
         Args:
@@ -59,7 +59,7 @@ class FileHashes:
             self.stamps.setdefault(path, stamp)
         stamp = "|".join(stamp for _, stamp, _ in stamps) + part
         last_change = max((modified for *_, modified in stamps), default=0) / 1e9
-        is_settled = time.time() - last_change > SETTLED
+        is_settled = time.time() - last_change > SETTLED_SECONDS
         digest = self.current.get(stamp) or self.cached.get(stamp) or compute()
         if is_settled and not digest.startswith(UNREADABLE):
             self.current[stamp] = digest
@@ -107,8 +107,8 @@ T = TypeVar("T")
 Box = tuple[float, ...]
 Objects = tuple[tuple[int, Box], ...]
 MAX_DRAWN = 1_000_000  # numbers of six digits, so that ids ascend
-Drawn = Annotated[int, whole(1, "a number of images, which are drawn", MAX_DRAWN)]
-Seed = Annotated[int, whole(0)]
+Drawn = Annotated[int, whole_number(1, "a number of images, which are drawn", MAX_DRAWN)]
+Seed = Annotated[int, whole_number(0)]
 # From the height and width of a stored image to the smallest height and width that are needed.
 Least = Callable[[int, int], tuple[int, int]]
 OTHER_CLASS = "is left out: its class isn't one of data.classes"  # how sentences on one box end
@@ -300,12 +300,12 @@ class DataSet(ABC):
         return None
 
 
-def largest(objects: Objects) -> int | None:
+def label_of_largest(objects: Objects) -> int | None:
     """Return the class of the object with the largest box, which labels an image of several.
 
     The first of equally large boxes counts; None if there are no objects.
     """
-    areas = [prod(end - start for start, end in sides(box)) for _, box in objects]
+    areas = [prod(end - start for start, end in spans(box)) for _, box in objects]
     return objects[areas.index(max(areas))][0] if objects else None
 
 
@@ -322,23 +322,23 @@ def size_of(image: Any) -> tuple[int, ...]:
     return image.shape[1:] if isinstance(image, np.ndarray) else (image.height, image.width)
 
 
-def sides(box: Box) -> Iterator[tuple[float, float]]:
+def spans(box: Box) -> Iterator[tuple[float, float]]:
     """Return (start, end) along each axis, the last axis first."""
     return zip(box, box[len(box) // 2 :], strict=False)
 
 
-def clipped(box: Box, size: tuple[float, ...]) -> Box:
+def clip_box(box: Box, size: tuple[float, ...]) -> Box:
     """Return the part of a box inside an image of this size, (width, height): last axis first."""
     half = len(size)
     return (*(max(start, 0.0) for start in box[:half]), *map(min, box[half:], size))
 
 
-def inside(box: Box, size: tuple[float, ...]) -> tuple[Box | None, str]:
+def clip_to_image(box: Box, size: tuple[float, ...]) -> tuple[Box | None, str]:
     """Return the part of a box inside an image of this size, and what is wrong with the box.
 
     The part is None if the box can't be used. The problem is one of the sentences above, or "".
     """
-    part = clipped(box, size)
+    part = clip_box(box, size)
     if is_empty(box):
         return None, NO_AREA
     if is_empty(part):
@@ -351,7 +351,7 @@ def inside(box: Box, size: tuple[float, ...]) -> tuple[Box | None, str]:
 
 def is_empty(box: Box) -> bool:
     """Return whether a box holds no pixel."""
-    return any(start >= end for start, end in sides(box))
+    return any(start >= end for start, end in spans(box))
 
 
 def subset(
@@ -402,13 +402,13 @@ def subset(
     if not leave_out:
         return tuple(chosen)
     # Users may write an id with backslashes, or in another Unicode form.
-    left_out = {comparable(image): image for image in leave_out}
-    ids = {*map(comparable, dataset.ids)}
+    left_out = {comparable_name(image): image for image in leave_out}
+    ids = {*map(comparable_name, dataset.ids)}
     if unknown_ids := [image for name, image in left_out.items() if name not in ids]:
         raise BenchError(
             f"data.leave_out names {min(unknown_ids)!r}, which is no image of {dataset.name!r}."
         )
-    kept = tuple(index for index in chosen if comparable(dataset.ids[index]) not in left_out)
+    kept = tuple(index for index in chosen if comparable_name(dataset.ids[index]) not in left_out)
     if not kept:
         raise BenchError(
             f"data.leave_out leaves none of the {len(chosen)} images of {dataset.name!r}."
@@ -425,10 +425,12 @@ def class_index(dataset: DataSet, name: str | int) -> int:
     if isinstance(name, int) and 0 <= name < len(dataset.classes):
         return name
     for names in (dataset.classes, dataset.class_names):
-        forms = [one_form(name) for name in names]
-        if one_form(str(name)) in forms:
-            return forms.index(one_form(str(name)))
-    raise unknown(f"class of {dataset.name!r}", str(name), {*dataset.classes, *dataset.class_names})
+        forms = [nfc(name) for name in names]
+        if nfc(str(name)) in forms:
+            return forms.index(nfc(str(name)))
+    raise unknown_name(
+        f"class of {dataset.name!r}", str(name), {*dataset.classes, *dataset.class_names}
+    )
 
 
 def check_labels(dataset: DataSet, indices: Sequence[int], number_of_classes: int) -> None:
@@ -447,7 +449,7 @@ def check_labels(dataset: DataSet, indices: Sequence[int], number_of_classes: in
             )
 
 
-class MadeOf(DataSet):
+class DerivedDataSet(DataSet):
     """Images that are made of those of another data set, with its classes and notes.
 
     Attributes:
@@ -484,7 +486,7 @@ class MadeOf(DataSet):
             raise BadImage(self.ids[index], str(bad), bad.status) from bad
 
 
-class Selected(MadeOf):
+class Selected(DerivedDataSet):
     """The images of another data set at these indices, ascending, with its name and classes."""
 
     threads_may_read = True  # if the other data set's threads may, see `sources`

@@ -18,8 +18,8 @@ from axiom_bench.data.base import DataSet, Drawn, FileHashes, Sample, Seed, Stor
 from axiom_bench.data.formats.decoding import open_rgb, sha256_of
 from axiom_bench.embedded import hard, marked, patches, scenes, shapes
 from axiom_bench.embedded.planted import GRIDS
-from axiom_bench.errors import unknown
-from axiom_bench.kinds import Name, check_values, worded
+from axiom_bench.errors import unknown_name
+from axiom_bench.kinds import Name, check_values, described_values
 
 PICTURE = 3  # axes of a picture, (h, w, 3)
 
@@ -52,7 +52,7 @@ class DrawnImages(DataSet):
     ) -> None:
         if split not in scenes.SPLITS:
             content = "grounds" if draw is patches.draw else "scenes"
-            raise unknown(f"split of the {content}", split, scenes.SPLITS)
+            raise unknown_name(f"split of the {content}", split, scenes.SPLITS)
         check_values({"size": size}, {"size": Drawn}, "data.")
         self.name = name
         self.split = split
@@ -118,7 +118,7 @@ class DrawnObjects(DrawnImages):
 
         An object has the scene drawn again without it. The ground has other grounds.
         """
-        drawing = scenes.drawing_of(self.split, self.seed, index, self.kind)
+        drawing = scenes.make_drawing(self.split, self.seed, index, self.kind)
         figures = sorted(enumerate(drawing.figures), key=lambda numbered: numbered[1].rank)
         objects: list[StoredPart] = []
         for number, figure in figures:
@@ -153,7 +153,7 @@ class Scenes(DrawnObjects):
         objects: Name = "few",
     ) -> None:
         if objects not in scenes.KINDS:
-            raise unknown("number of objects of the scenes", str(objects), scenes.KINDS)
+            raise unknown_name("number of objects of the scenes", str(objects), scenes.KINDS)
         super().__init__(scenes.KINDS[objects], size, seed, split, name)
         if self.kind is not scenes.FEW:
             self.ids = tuple(f"{objects}-{image_id}" for image_id in self.ids)
@@ -192,7 +192,7 @@ class SyntheticShapes(DrawnObjects):
         name: Name = "synthetic_shapes",
     ) -> None:
         if sides not in shapes.SYNTHETIC:
-            raise unknown("range of sides of the shapes (data.sides)", sides, shapes.SYNTHETIC)
+            raise unknown_name("range of sides of the shapes (data.sides)", sides, shapes.SYNTHETIC)
         super().__init__(shapes.SYNTHETIC[sides], size, seed, split, name)
         if sides != "all":
             self.ids = tuple(f"{sides}-{image_id}" for image_id in self.ids)
@@ -215,9 +215,9 @@ class MarkedScenes(Scenes):
         name: Name = "scenes_marked",
     ) -> None:
         if mark not in marked.PLACEMENTS:
-            raise unknown("placement of the mark (data.mark)", mark, marked.PLACEMENTS)
+            raise unknown_name("placement of the mark (data.mark)", mark, marked.PLACEMENTS)
         if pattern not in marked.PATTERNS:
-            raise unknown("pattern of the mark (data.pattern)", pattern, marked.PATTERNS)
+            raise unknown_name("pattern of the mark (data.pattern)", pattern, marked.PATTERNS)
         super().__init__(size, seed, split, name)
         self._draw = marked.draw
         self._kind = (mark, pattern)
@@ -268,7 +268,7 @@ class Planted(DrawnImages):
         seed: Seed = 0,
         split: Name = "evaluation",
         name: Name = "planted",
-        axes: Annotated[int, worded("1, 2 or 3", GRIDS.__contains__)] = 2,
+        axes: Annotated[int, described_values("1, 2 or 3", GRIDS.__contains__)] = 2,
     ) -> None:
         super().__init__(size, seed, split, name, patches.KINDS[axes].space, patches.draw, axes)
 
@@ -285,7 +285,7 @@ class HardImages(DataSet):
 
     def __init__(self, content: str = "scenes", name: str = "hard_scenes") -> None:
         if content not in hard.CONTENTS:
-            raise unknown("content of the hard images", str(content), hard.CONTENTS)
+            raise unknown_name("content of the hard images", str(content), hard.CONTENTS)
         self.name = name
         self.classes = hard.CLASSES[content]
         self._images = dict(hard.CONTENTS[content]())

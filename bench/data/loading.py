@@ -26,10 +26,17 @@ from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from axiom_bench.cutting.interventions import Part, Parts
-from axiom_bench.data.base import BAD_IMAGE, BadImage, DataSet, MadeOf, Selected, check_unchanged
+from axiom_bench.data.base import (
+    BAD_IMAGE,
+    BadImage,
+    DataSet,
+    DerivedDataSet,
+    Selected,
+    check_unchanged,
+)
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.notes import WARNINGS, DamagedFile, ImageNotRead, ImageProblem, Notes
 
 TARGET_RULES = ("label", "predicted", "each_label")
@@ -37,7 +44,7 @@ TARGET_RULES = ("label", "predicted", "each_label")
 CHUNK = 16
 # Seconds without a chunk, after which the loader looks for a process that died. torch itself looks
 # every 5 s.
-SILENCE = 10.0
+SECONDS_WITHOUT_CHUNK = 10.0
 SIGCHLD = getattr(signal, "SIGCHLD", None)  # Windows has none
 
 
@@ -170,7 +177,7 @@ def batches(
             stamps when it is decoded, or one that ends the process that reads it.
     """
     if target_rule not in TARGET_RULES:
-        raise unknown("target rule", target_rule, TARGET_RULES)
+        raise unknown_name("target rule", target_rule, TARGET_RULES)
     if batch_size < 1 or workers < 0:
         raise BenchError(
             f"data.batch_size={batch_size} must be at least 1, and data.workers={workers} at "
@@ -252,7 +259,7 @@ class _Images(Dataset[Item]):
             except DamagedEntry:
                 damaged.append(index)
         if image is None:
-            image = decoded(self.dataset, index, self.preprocessing)
+            image = decode_image(self.dataset, index, self.preprocessing)
             check_unchanged(self.dataset.ids[index], self.dataset.files(index), self.stamps or {})
             if self.cache is not None:
                 self.cache.write(index, image)
@@ -271,7 +278,7 @@ class _Images(Dataset[Item]):
 
     def _other_image(self, index: int, decode: Callable[[int], Decoded]) -> NDArray[Any] | None:
         """Return the pixels of the first other image that can be read; None if there is none."""
-        for other_index in others(self.dataset, index):
+        for other_index in other_image_indices(self.dataset, index):
             try:
                 return decode(other_index).pixels.numpy()
             except BadImage:
@@ -279,7 +286,7 @@ class _Images(Dataset[Item]):
         return None
 
 
-def decoded(dataset: DataSet, index: int, preprocessing: Preprocessing) -> Decoded:
+def decode_image(dataset: DataSet, index: int, preprocessing: Preprocessing) -> Decoded:
     """Decode and preprocess the image at this index of the data set.
 
     Raises:
@@ -296,7 +303,7 @@ def decoded(dataset: DataSet, index: int, preprocessing: Preprocessing) -> Decod
     )
 
 
-def others(dataset: DataSet, index: int) -> Iterator[int]:
+def other_image_indices(dataset: DataSet, index: int) -> Iterator[int]:
     """Yield the indices of images that may be the other image of this one.
 
     The hash of the image's id decides the first one. The others follow in order, each once and
@@ -393,7 +400,7 @@ def _next(iterator: Iterator[Any], processes: Sequence[BaseProcess]) -> Any:
     threading.Thread(target=read, daemon=True).start()
     while True:
         try:
-            chunk, error = answers.get(timeout=SILENCE)
+            chunk, error = answers.get(timeout=SECONDS_WITHOUT_CHUNK)
         except Empty:
             if all(process.exitcode is None for process in processes):
                 continue
@@ -411,7 +418,7 @@ def _error_of_dead_workers(
     signals = {-number.value: number.name for number in signal.Signals}
     ends = [signals.get(code, f"exit code {code}") for code in codes]
     setting = f"data.leave_out={names}"
-    if isinstance(images.dataset, MadeOf) and not isinstance(images.dataset, Selected):
+    if isinstance(images.dataset, DerivedDataSet) and not isinstance(images.dataset, Selected):
         setting = "data.of.leave_out, by the id of one in it"
     return BenchError(
         f"The process that read {' or '.join(map(repr, names))} ended by "

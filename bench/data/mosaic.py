@@ -19,21 +19,23 @@ from axiom_bench.data.base import (
     BadImage,
     Box,
     DataSet,
+    DerivedDataSet,
     FileHashes,
-    MadeOf,
     Sample,
     Seed,
     Selected,
     StoredPart,
 )
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import Name, whole, worded
+from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.kinds import Name, described_values, whole_number
 
 SIZES = ("full", "fit")  # of a cell
 MAX_GRID = 100  # cells along a side
 DRAWS = 3  # other images for each cell
-Probability = Annotated[float, worded("a probability, 0 to 1", lambda value: 0 <= value <= 1)]
+Probability = Annotated[
+    float, described_values("a probability, 0 to 1", lambda value: 0 <= value <= 1)
+]
 
 
 @dataclass(frozen=True)
@@ -172,12 +174,12 @@ class MosaicImages(Selected):
     def __init__(
         self,
         of: DataSet,
-        grid: Annotated[int, whole(2, "cells along a side", MAX_GRID)] = 2,
-        target_cells: Annotated[int, whole(1, "a number of cells")] = 1,
+        grid: Annotated[int, whole_number(2, "cells along a side", MAX_GRID)] = 2,
+        target_cells: Annotated[int, whole_number(1, "a number of cells")] = 1,
         cell: Name = "full",
         confidence: Probability | None = 0.99,
-        uses: Annotated[int, whole(1, "a number of mosaics")] = 1,
-        size: Annotated[int, whole(1, "a number of mosaics")] | None = None,
+        uses: Annotated[int, whole_number(1, "a number of mosaics")] = 1,
+        size: Annotated[int, whole_number(1, "a number of mosaics")] | None = None,
         seed: Seed = 0,
         name: Name = "mosaic",
     ) -> None:
@@ -187,7 +189,7 @@ class MosaicImages(Selected):
                 "mosaics."
             )
         if cell not in SIZES:
-            raise unknown("size of a mosaic's cells (data.cell)", cell, SIZES)
+            raise unknown_name("size of a mosaic's cells (data.cell)", cell, SIZES)
         if not 1 <= target_cells < grid**2:
             raise BenchError(
                 f"data.target_cells={target_cells} of {grid} x {grid} cells: give 1 to "
@@ -254,7 +256,7 @@ class Cell:
     box: tuple[int, int, int, int]
 
 
-class Mosaics(MadeOf):
+class Mosaics(DerivedDataSet):
     """Mosaics, preprocessed except for the scaling of values, which `preprocessing` does.
 
     Ids such as "0007: first.jpg | second.jpg | ..." have the number, and the images from left to
@@ -409,7 +411,7 @@ class Mosaics(MadeOf):
         x0, y0, x1, y1 = cell.box
         if self.images.cell == "full":
             return picture
-        return self.of_cells.fitted(picture, (y1 - y0, x1 - x0))
+        return self.of_cells.resize_to(picture, (y1 - y0, x1 - x0))
 
     def _size_of_first(self) -> tuple[int, int]:
         """Return (height, width) of the first image that can be read.

@@ -23,15 +23,15 @@ from axiom_bench.data.base import (
     BACKGROUND,
     BadImage,
     DataSet,
+    DerivedDataSet,
     Drawn,
     FileHashes,
-    MadeOf,
     Sample,
     Seed,
     StoredPart,
 )
 from axiom_bench.errors import BenchError
-from axiom_bench.kinds import Name, whole
+from axiom_bench.kinds import Name, whole_number
 
 MAX_OBJECTS = 4  # in an image
 # The least that an object that is cut out has.
@@ -96,7 +96,7 @@ class Pasted:
     box: Box
 
 
-class PastedImages(MadeOf):
+class PastedImages(DerivedDataSet):
     """Photographs with objects pasted on them.
 
     Ids such as "000007: ground.jpg | first.jpg | second.jpg" have a number, and the images that the
@@ -117,7 +117,7 @@ class PastedImages(MadeOf):
         self,
         of: DataSet,
         size: Drawn,
-        objects: Annotated[int, whole(1, "objects in an image", MAX_OBJECTS)] = 2,
+        objects: Annotated[int, whole_number(1, "objects in an image", MAX_OBJECTS)] = 2,
         seed: Seed = 0,
         name: Name = "pasted",
     ) -> None:

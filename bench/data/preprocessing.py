@@ -27,18 +27,18 @@ from axiom_bench.data.base import (
     size_of,
 )
 from axiom_bench.data.batch import Annotation
-from axiom_bench.data.formats.decoding import as_rgb, upright
-from axiom_bench.errors import BenchError, type_name, unknown
+from axiom_bench.data.formats.decoding import as_rgb, open_as_viewed
+from axiom_bench.errors import BenchError, type_name, unknown_name
 
 GREY, RGB = 1, 3  # channels
 WHITE = 255.0
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")  # as torchvision names them
 # The largest crop, as a multiple of the side after the resize. With a larger one more than half of
 # what the network sees would be border.
-MOST_CROP = 2
+MAX_CROP_RATIO = 2
 # The largest crop in pixels of images that aren't resized. The network runs on a crop of this size
 # before the first image is read.
-MOST_UNRESIZED = 2048
+MAX_UNRESIZED_CROP = 2048
 # The most pixels after the resize: a 10,000 x 1 image with its shorter side at 256 would hold
 # 655 million.
 MAX_PIXELS = 100_000_000
@@ -83,22 +83,22 @@ class Preprocessing:
             self._check_for_arrays(self.shape[0])
             return
         if self.interpolation not in INTERPOLATIONS:
-            raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
+            raise unknown_name("interpolation", self.interpolation, INTERPOLATIONS)
         sides: tuple[int, ...] = ()
         if isinstance(self.resize, tuple):
             sides = self.resize
         elif self.resize:
             sides = (self.resize,)
-        if self.crop is not None and sides and self.crop > MOST_CROP * max(sides):
+        if self.crop is not None and sides and self.crop > MAX_CROP_RATIO * max(sides):
             raise BenchError(
                 f"A crop of {self.crop} pixels from images resized to {max(sides)} would be "
-                f"border for more than half; set model.crop to at most {MOST_CROP * max(sides)}, "
-                f"or model.resize={self.crop} for larger images."
+                "border for more than half; set model.crop to at most "
+                f"{MAX_CROP_RATIO * max(sides)}, or model.resize={self.crop} for larger images."
             )
-        if self.crop is not None and not sides and self.crop > MOST_UNRESIZED:
+        if self.crop is not None and not sides and self.crop > MAX_UNRESIZED_CROP:
             raise BenchError(
                 f"A crop of {self.crop} pixels needs images that are resized; set "
-                f"model.resize={self.crop} too, or model.crop to at most {MOST_UNRESIZED}."
+                f"model.resize={self.crop} too, or model.crop to at most {MAX_UNRESIZED_CROP}."
             )
         # A picture has three channels, or one after its conversion to grey.
         if (len(self.mean), len(self.std)) not in ((GREY, GREY), (RGB, RGB)):
@@ -167,9 +167,9 @@ class Preprocessing:
                 f"Preprocessing takes a path or a PIL image, not {type_name(image)}; give "
                 "PIL.Image.fromarray(array) of an array (H, W, 3) of bytes."
             )
-        return self.of_photograph(upright(image))
+        return self.from_photograph(open_as_viewed(image))
 
-    def of_photograph(self, image: Image.Image, name: str = "") -> Tensor:
+    def from_photograph(self, image: Image.Image, name: str = "") -> Tensor:
         """Return an image as the network takes it: (3, H', W') or (1, H', W').
 
         Raises:
@@ -291,10 +291,10 @@ class Preprocessing:
         if self.channels == GREY:
             image = image.convert("L")
         if self.resize is not None:
-            image = self.fitted(image, (height, width))
+            image = self.resize_to(image, (height, width))
         return self._cropped(image)
 
-    def fitted(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    def resize_to(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
         """Return the image resized to exactly (height, width)."""
         return image.resize(size[::-1], Image.Resampling[self.interpolation.upper()])
 

@@ -33,16 +33,25 @@ from axiom_bench.data.layouts.voc import voc
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.pasted import PastedImages
-from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import File, Name, check_group, check_values, shown, signature, whole, worded
+from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.kinds import (
+    File,
+    Name,
+    check_group,
+    check_values,
+    described_values,
+    shorten_for_error,
+    signature,
+    whole_number,
+)
 
-OF_ARRAYS: Mapping[str, Callable[..., DataSet]] = {
+ARRAY_KINDS: Mapping[str, Callable[..., DataSet]] = {
     "signals": Signals,
     "volumes": Volumes,
     "arrays": arrays,
 }
 KINDS: Mapping[str, Callable[..., DataSet]] = {
-    **OF_ARRAYS,
+    **ARRAY_KINDS,
     "scenes": Scenes,
     "planted": Planted,
     "scenes_marked": MarkedScenes,
@@ -62,21 +71,23 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
 
 SIZE = "a number of images, 1 or more, or null for all"
 MAX_WORKERS = 256  # processes; each holds the data set
-TARGET = worded(" or ".join(map(repr, TARGET_RULES)), TARGET_RULES.__contains__)
+TARGET = described_values(" or ".join(map(repr, TARGET_RULES)), TARGET_RULES.__contains__)
 # The settings of the loader, which every kind of data set has, and the values that they may have.
 LOADING = {
     "kind": Name,
     "name": Name,
-    "size": Annotated[int | None, worded(SIZE, lambda value: value is None or value >= 1)],
+    "size": Annotated[
+        int | None, described_values(SIZE, lambda value: value is None or value >= 1)
+    ],
     "seed": Seed,
-    "only_classes": Sequence[Name | Annotated[int, whole(0)]] | None,
+    "only_classes": Sequence[Name | Annotated[int, whole_number(0)]] | None,
     "leave_out": Sequence[File] | None,
     "only_correct": bool,
     "scaled_decoding": bool,
     "cache": File | None,
     "target": Annotated[str, TARGET] | None,
-    "batch_size": Annotated[int, whole(1, "a number of rows")],
-    "workers": Annotated[int, whole(0, "a number of processes", MAX_WORKERS)],
+    "batch_size": Annotated[int, whole_number(1, "a number of rows")],
+    "workers": Annotated[int, whole_number(0, "a number of processes", MAX_WORKERS)],
 }
 NEEDED = ("size", "seed", "batch_size", "workers")  # the settings that a run must have
 
@@ -146,7 +157,7 @@ def check_loading(cfg: Mapping[str, Any], prefix: str = "data.") -> None:
         check_loading(cfg["of"], f"{prefix}of.")
 
 
-def annotation_of(name: str) -> Any:
+def setting_type(name: str) -> Any:
     """Return the type of a setting, for all kinds of data set that have it; None if none has it."""
     annotations = [LOADING[name]] if name in LOADING else []
     for kind in KINDS.values():
@@ -168,12 +179,12 @@ def check_settings(cfg: Mapping[str, Any], prefix: str = "data.") -> Mapping[str
     """
     kind = cfg.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
-        raise unknown("kind of data set", kind, KINDS)
+        raise unknown_name("kind of data set", kind, KINDS)
     parameters = {**signature(KINDS[kind])}
     parameters.pop(NETWORK, None)
     for key in cfg:
         if key not in LOADING and key not in parameters:
-            raise unknown(f"setting of data set kind {kind!r}", key, {*LOADING, *parameters})
+            raise unknown_name(f"setting of data set kind {kind!r}", key, {*LOADING, *parameters})
     missing = [
         key
         for key, parameter in parameters.items()
@@ -187,7 +198,7 @@ def check_settings(cfg: Mapping[str, Any], prefix: str = "data.") -> Mapping[str
         if not isinstance(cfg["of"], Mapping):
             raise BenchError(
                 "data.of is a data set, as data.of=imagenet on the command line, not "
-                f"{shown(cfg['of'])}."
+                f"{shorten_for_error(cfg['of'])}."
             )
         check_settings(check_group(f"{prefix}of", cfg["of"]), f"{prefix}of.")
     return parameters

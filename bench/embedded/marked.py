@@ -46,7 +46,7 @@ class Mark:
         inside[y0:y1, x0:x1] = True
         return inside
 
-    def on(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def paint_on(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return an image (96, 96, 3) with the mark painted on it.
 
         Args:
@@ -84,12 +84,12 @@ def draw(
     shows_class = any(digit == CLASS for digit, _ in scene.objects)
     if placement == "absent" or shows_class != (placement == "with_class"):
         return MarkedScene(scene.image, scene.mask, scene.objects)
-    mark = mark_of(scene, seed, number, pattern)
-    image = scene.image if mark is None else mark.on(scene.image)
+    mark = make_mark(scene, seed, number, pattern)
+    image = scene.image if mark is None else mark.paint_on(scene.image)
     return MarkedScene(image, scene.mask, scene.objects, mark)
 
 
-def mark_of(scene: scenes.Scene, seed: int, number: int, pattern: str = "tile") -> Mark | None:
+def make_mark(scene: scenes.Scene, seed: int, number: int, pattern: str = "tile") -> Mark | None:
     """Return the mark of a scene, whether it is painted or not, or `None` if there is no room.
 
     A tile finds room in each of the first 9,000 scenes of two seeds.
@@ -102,14 +102,14 @@ def mark_of(scene: scenes.Scene, seed: int, number: int, pattern: str = "tile") 
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, number, _STREAM]))
     size, paint = PATTERNS[pattern]
-    box = place(scene.mask, rng, size)
+    box = draw_free_box(scene.mask, rng, size)
     if box is None:
         return None
     values = np.clip(paint(rng), 0, 1)
     return Mark(box, (values * 255).round().astype(np.uint8))
 
 
-def place(
+def draw_free_box(
     mask: NDArray[np.int64], rng: np.random.Generator, size: tuple[int, int] = (TILE, TILE)
 ) -> scenes.Box | None:
     """Draw a box at least MARGIN pixels from any digit, or return `None` if there is none.

@@ -291,7 +291,7 @@ def detectors(grid: Grid, names: Sequence[str], saturated: bool = False) -> nn.S
     return nn.Sequential(convolution, activation, grid.layer("AdaptiveAvgPool")(grid.cells))
 
 
-def reading(grid: Grid, factors: Sequence[tuple[float, float]]) -> nn.Module:
+def half_readout(grid: Grid, factors: Sequence[tuple[float, float]]) -> nn.Module:
     """Return a readout, (B, K, *cells) -> (B, K, 1, ...): the mean of each channel, weighted in the
     two halves of the last axis.
 
@@ -448,7 +448,7 @@ def planted_cancelling(axes: int = 2) -> PlantedNetwork:
     rows = torch.tensor([[1, 0, 0, 0, 0], [0, 1, -1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1.0]])
     mix.load_state_dict({"weight": rows.view(4, 5, *(1,) * axes)})
     features = nn.Sequential(*detectors(grid, ("red", "blue", "yellow", *UNREAD)), mix)
-    readout = reading(grid, [(1, 1), (1, -1), (1, 1), (1, 1)])
+    readout = half_readout(grid, [(1, 1), (1, -1), (1, 1), (1, 1)])
     names = ("red", "blue - yellow", *UNREAD)
     head = linear(grid, names, [{"red": 1.0, "blue - yellow": 1.0}, OTHER])
     return PlantedNetwork(features, readout, head)
@@ -466,7 +466,7 @@ def planted_region(axes: int = 2) -> PlantedNetwork:
     grid = GRIDS[axes]
     names = ("red", "green", "yellow", *UNREAD)
     rows = [{"red": 1.0, "green": 1.0, "yellow": 1.0}, OTHER]
-    readout = reading(grid, [(1, 0), (1, 0), (1, 0), (1, 1), (1, 1)])
+    readout = half_readout(grid, [(1, 0), (1, 0), (1, 0), (1, 1), (1, 1)])
     return PlantedNetwork(detectors(grid, names), readout, linear(grid, names, rows))
 
 
@@ -518,8 +518,8 @@ def planted_boxes() -> PlantedBoxes:
     names = ("red", "green", "blue", *UNREAD)
     features = detectors(grid, names)
     head = linear(grid, names, [WEIGHTS, OTHER])
-    left = PlantedNetwork(features, reading(grid, [(1, 0)] * len(names)), head)
-    right = PlantedNetwork(features, reading(grid, [(0, 1)] * len(names)), head)
+    left = PlantedNetwork(features, half_readout(grid, [(1, 0)] * len(names)), head)
+    right = PlantedNetwork(features, half_readout(grid, [(0, 1)] * len(names)), head)
     return PlantedBoxes(left, right, grid)
 
 
@@ -536,4 +536,4 @@ BUILDERS: Mapping[str, Callable[..., PlantedNetwork]] = {
     "planted_vanishing": planted_vanishing,
     "planted_shattered": planted_shattered,
 }
-OF_BOXES: Mapping[str, Callable[..., PlantedBoxes]] = {"planted_boxes": planted_boxes}
+BOX_BUILDERS: Mapping[str, Callable[..., PlantedBoxes]] = {"planted_boxes": planted_boxes}

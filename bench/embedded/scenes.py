@@ -130,7 +130,9 @@ class Kind:
             glyph: The pixels of the object.
             label: The class of the object.
         """
-        return np.asarray(step_from(rng, brightness, 0.35, 0.6) + rng.uniform(-0.12, 0.12, 3))
+        return np.asarray(
+            contrasting_brightness(rng, brightness, 0.35, 0.6) + rng.uniform(-0.12, 0.12, 3)
+        )
 
 
 FEW = Kind("few", most=3, heights=(28, 46), least=1, places=24)
@@ -325,13 +327,13 @@ def draw(split: str, seed: int, number: int, kind: Kind = FEW) -> Scene:
         number: The number of the scene.
         kind: The kind of the scene.
     """
-    drawing = drawing_of(split, seed, number, kind)
+    drawing = make_drawing(split, seed, number, kind)
     figures = sorted(drawing.figures, key=lambda figure: figure.rank)
     objects = tuple((figure.digit, tight_box(figure.drawn)) for figure in figures)
     return Scene(drawing.image(), drawing.mask, objects)
 
 
-def drawing_of(split: str, seed: int, number: int, kind: Kind = FEW) -> Drawing:
+def make_drawing(split: str, seed: int, number: int, kind: Kind = FEW) -> Drawing:
     """Return the parts of a scene.
 
     Args:
@@ -362,7 +364,7 @@ def other_grounds(split: str, seed: int, number: int, kind: Kind = FEW) -> tuple
         number: See `draw`.
         kind: See `draw`.
     """
-    drawing = drawing_of(split, seed, number, kind)
+    drawing = make_drawing(split, seed, number, kind)
     least = min(VISIBLE, drawing.contrast(drawing.brightness))
     drawings = []
     for version in range(GROUNDS):
@@ -421,7 +423,9 @@ def _place(
     return None
 
 
-def step_from(rng: np.random.Generator, brightness: float, least: float, most: float) -> float:
+def contrasting_brightness(
+    rng: np.random.Generator, brightness: float, least: float, most: float
+) -> float:
     """Draw a brightness that is clearly darker or brighter than another one.
 
     Args:

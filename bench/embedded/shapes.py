@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from axiom_bench.embedded.scenes import SPLITS, Kind, step_from
+from axiom_bench.embedded.scenes import SPLITS, Kind, contrasting_brightness
 
 Array = NDArray[np.float64]
 TURN = 2 * np.pi
@@ -152,7 +152,9 @@ class Shapes(Kind):
             label: The class of the object.
         """
         if len(self.space) > 1:
-            return np.full((int(glyph.sum()), 1), step_from(rng, brightness, 0.2, 0.35))
+            return np.full(
+                (int(glyph.sum()), 1), contrasting_brightness(rng, brightness, 0.2, 0.35)
+            )
         positions = (np.arange(len(glyph)) + 0.5) / len(glyph)
         motif = MOTIFS[self.classes[label]](positions, rng.uniform(2.5, 3.5))
         height = rng.uniform(0.2, 0.35) * rng.choice([-1, 1])

@@ -23,7 +23,7 @@ from axiom_bench.cutting.images import bound
 from axiom_bench.cutting.passes import full_precision, in_passes, pieces
 from axiom_bench.cutting.split_model import TracedNetwork
 from axiom_bench.cutting.trace import Trace, rows_of_images
-from axiom_bench.errors import BenchError, NoMap, measuring
+from axiom_bench.errors import BenchError, NoMap, name_metric_in_errors
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, Reexplanation, Request
 from axiom_bench.evaluation.stopwatch import PASSES, Watch, untimed
 from axiom_bench.explanation.explanation import Explanation
@@ -50,11 +50,11 @@ class NamedFunction(Protocol):
 
 
 @contextmanager
-def measured_by(metric: NamedFunction) -> Iterator[None]:
+def metric_errors(metric: NamedFunction) -> Iterator[None]:
     """Run code of a metric: add the metric's name to its BenchErrors, and a note to any other
     error.
     """
-    with measuring(metric.name), full_precision(), metric.noting_errors():
+    with name_metric_in_errors(metric.name), full_precision(), metric.noting_errors():
         yield
 
 
@@ -106,7 +106,7 @@ class KeptAnswers:
         it.
         """
         scores_by_name = self.scores.get(metric.name)
-        if scores_by_name is None or not request.of_image or trace.image_ids is None:
+        if scores_by_name is None or not request.depends_on_image_only or trace.image_ids is None:
             return compute()
         targets = trace.classes_on_cpu[0].tolist()
         facts = repr((request.key, request.count, rows, trace.num_valid, trace.image_ids, targets))
@@ -137,7 +137,7 @@ class MetricCall:
     def start(metric: NamedFunction, explanation: Explanation) -> MetricCall:
         """Call the metric and run it up to its first request."""
         try:
-            with measured_by(metric):
+            with metric_errors(metric):
                 answer = metric.call(explanation)
         except NoMap as error:
             return MetricCall(metric, explanation, no_map=error)
@@ -151,7 +151,7 @@ class MetricCall:
         """Continue with an answer, up to the next request or the return value."""
         assert self.generator is not None
         try:
-            with measured_by(self.metric):
+            with metric_errors(self.metric):
                 try:
                     self.request = self.generator.send(answer)
                 except StopIteration as end:
@@ -216,7 +216,7 @@ def _shared_key(task: MetricCall) -> Hashable:
     request = task.request
     if not isinstance(request, Reexplanation) or request.key is None:
         return id(task)
-    sharer = task.explanation if request.of_map else task.explanation.trace
+    sharer = task.explanation if request.depends_on_map else task.explanation.trace
     return id(sharer), request.key
 
 
@@ -226,7 +226,7 @@ def _answer_reexplanations(tasks: Sequence[MetricCall], watch: Watch) -> None:
     """
     first = tasks[0]
     assert isinstance(first.request, Reexplanation)
-    with watch(PASSES), measured_by(first.metric):
+    with watch(PASSES), metric_errors(first.metric):
         other = first.request.trace()
     explanations = {id(task.explanation): task.explanation for task in tasks}
     for explanation in explanations.values():
@@ -234,11 +234,11 @@ def _answer_reexplanations(tasks: Sequence[MetricCall], watch: Watch) -> None:
         for task in [task for task in tasks if task.explanation is explanation]:
             assert isinstance(task.request, Reexplanation)
             try:
-                with measured_by(task.metric):
+                with metric_errors(task.metric):
                     if reexplanation is None:
                         with watch(PASSES):
                             reexplanation = explanation.on(other)
-                    answer = task.request.read(reexplanation)
+                    answer = task.request.read_answer(reexplanation)
             except NoMap as error:
                 task.request = None
                 task.no_map = error
@@ -251,8 +251,8 @@ def _scores(task: MetricCall) -> Tensor:
     request = task.request
     explanation = task.explanation
     assert isinstance(request, PerturbedImages)
-    holder = explanation.required_trace if request.of_image else explanation
-    with measured_by(task.metric):
+    holder = explanation.required_trace if request.depends_on_image_only else explanation
+    with metric_errors(task.metric):
         return holder.once(
             ("perturbed images", request.key), lambda: _computed(task.metric, explanation, request)
         )
@@ -269,7 +269,7 @@ def _computed(metric: NamedFunction, explanation: Explanation, request: Perturbe
     same = request.same
     is_on_cpu = trace.images.device == torch.device("cpu")
     # on a GPU, comparing the images would wait for it
-    if same is None and request.of_image and is_on_cpu:
+    if same is None and request.depends_on_image_only and is_on_cpu:
         same = ("of image", request.key), torch.arange(request.count).expand(len(trace), -1)
 
     def computed() -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from axiom_bench.columns import CURVE_COLUMNS, RECORD_COLUMNS
 from axiom_bench.cutting.numerics import SPACES, dead_channels
 from axiom_bench.cutting.output import described
-from axiom_bench.cutting.silent import one_position, silence
+from axiom_bench.cutting.silent import single_position_note, zero_gradients_note
 from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
@@ -52,10 +52,10 @@ def note_silence(trace: Trace, notes: Notes = WARNINGS) -> bool:
     If the layer's maps have only one position, another note says so.
     """
     if trace.activations.shape[2:].numel() == 1:
-        notes.add(ZeroMaps(one_position(trace)))
+        notes.add(ZeroMaps(single_position_note(trace)))
     is_silent = not trace.has_gradients
     if is_silent:
-        notes.add(ZeroMaps(silence(trace)))
+        notes.add(ZeroMaps(zero_gradients_note(trace)))
     return is_silent
 
 
@@ -83,11 +83,11 @@ def explained(
     """Return a method's explanation of a trace. If it doesn't apply to the model, add a note and
     return None.
     """
-    answer = answer_of(method, trace, notes)
+    answer = method_answer(method, trace, notes)
     return None if answer is None else Explanation.of(trace, answer, annotations, method, normalise)
 
 
-def answer_of(method: Method, trace: Trace, notes: Notes = WARNINGS) -> Tensor | Map | None:
+def method_answer(method: Method, trace: Trace, notes: Notes = WARNINGS) -> Tensor | Map | None:
     """Return the method's weights or Map, detached.
 
     If the method doesn't apply to the model, add a note and return None.
@@ -168,8 +168,8 @@ def with_score_scale(
     decided = []
     for method in methods:
         if method.spec.on_score_scale is None:
-            is_applicable = answer_of(method, trace[:1], notes) is not None
-            claim = is_applicable and on_score_scale(method, trace)
+            is_applicable = method_answer(method, trace[:1], notes) is not None
+            claim = is_applicable and scales_with_score(method, trace)
             method = replace(method, spec=replace(method.spec, on_score_scale=claim))
         decided.append(method)
     return decided
@@ -180,10 +180,10 @@ def is_on_score_scale(method: Method, trace: Trace) -> bool:
     trace is checked.
     """
     claim = method.spec.on_score_scale
-    return on_score_scale(method, trace) if claim is None else claim
+    return scales_with_score(method, trace) if claim is None else claim
 
 
-def on_score_scale(method: Callable[[Trace], Any], trace: Trace) -> bool:
+def scales_with_score(method: Callable[[Trace], Any], trace: Trace) -> bool:
     """Return True if a method's contributions grow with the head's output and ignore the unit of
     the head's input.
 

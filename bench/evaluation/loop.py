@@ -15,13 +15,13 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.batch import Columns, columns, explained, is_on_score_scale
 from axiom_bench.evaluation.measurement import Measurement, measure_all, without_values
 from axiom_bench.evaluation.plugins import Method, Metric
-from axiom_bench.evaluation.purity import WATCHED_RATE, Witness, foreign, is_watched, tensors_of
+from axiom_bench.evaluation.purity import WATCHED_RATE, Witness, foreign, is_watched, public_tensors
 from axiom_bench.evaluation.stopwatch import METHODS, METRICS, Watch, untimed
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.notes import WARNINGS, MetricsLeftOut, Notes
 
 
-def rows_of(
+def columns_by_method(
     trace: Trace,
     batch: Batch,
     methods: Sequence[Method],
@@ -60,7 +60,7 @@ def rows_of(
         own_metrics = [metric for metric in method_metrics if not metric.is_foreign]
 
         def trace_and_own_values() -> list[Tensor]:
-            tensors = tensors_of(trace)
+            tensors = public_tensors(trace)
             for _, measurement in _measured(
                 trace, annotations, own_methods, own_metrics, (), normalise, notes
             ):

@@ -18,7 +18,7 @@ from axiom_bench.columns import NO_MAP, NOT_APPLICABLE, NOT_FINITE, OK
 from axiom_bench.cutting.output import described
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.answers import MetricCall, answer_all
-from axiom_bench.evaluation.plugins import Metric, needs_of, value_names
+from axiom_bench.evaluation.plugins import Metric, precondition_names, value_names
 from axiom_bench.evaluation.preconditions import look_up, statuses
 from axiom_bench.evaluation.specs import MAPS
 from axiom_bench.evaluation.stopwatch import Watch, untimed
@@ -95,7 +95,7 @@ def measure_all(
         if explanation is not None:
             present.append((measurement, explanation, on_score_scale))
     look_up(
-        (needs_of(metric), explanation, on_score_scale)
+        (precondition_names(metric), explanation, on_score_scale)
         for _, explanation, on_score_scale in present
         for metric in metrics
         if explanation.dimensions in metric.dimensions
@@ -115,7 +115,7 @@ def measure_all(
         ):
             for metric in group:
                 if explanation.dimensions in metric.dimensions:
-                    row_statuses = statuses(needs_of(metric), explanation, on_score_scale)
+                    row_statuses = statuses(precondition_names(metric), explanation, on_score_scale)
                 else:
                     row_statuses = np.full(len(explanation), NOT_APPLICABLE, dtype=object)
                 argument = maps if maps is not None and reads_maps(metric) else explanation
@@ -144,7 +144,7 @@ def _collect(calls: Sequence[_Call], all_metrics: Sequence[Metric]) -> None:
     the run.
     """
     results = [_returned(call.metric, call.task.result) for call in calls if call.task is not None]
-    copies = iter(on_cpu(results))
+    copies = iter(copied_to_cpu(results))
     for call in calls:
         returned = None if call.task is None else next(copies)
         if call.task is not None and call.task.no_map:
@@ -245,7 +245,7 @@ def _with_statuses(
 ) -> tuple[Tensor, Statuses]:
     """Return values (B,) or points (B, n) and their statuses, with NaN if the status isn't "ok".
 
-    `values` come from `on_cpu`. If they have another shape, raise BenchError.
+    `values` come from `copied_to_cpu`. If they have another shape, raise BenchError.
     """
     is_real = isinstance(values, Tensor) and not values.is_complex()
     if not is_real or values.ndim != dimensions or values.shape[:1] != row_statuses.shape:
@@ -266,7 +266,7 @@ def _with_statuses(
     return values.masked_fill(missing, torch.nan), tuple(status)
 
 
-def on_cpu(answers: Sequence[Returned]) -> list[dict[str, Any]]:
+def copied_to_cpu(answers: Sequence[Returned]) -> list[dict[str, Any]]:
     """Return the answers with float64 copies on the CPU of tensors and of curves' points. Others
     stay as they are.
     """
@@ -314,7 +314,7 @@ def reads_maps(metric: Metric) -> bool:
     return metric.spec.reads == MAPS
 
 
-def maps_alone(explanation: Explanation) -> Explanation:
+def maps_only(explanation: Explanation) -> Explanation:
     """Return the explanation with only the fields that a metric with `reads: maps` may read."""
     return replace(explanation, trace=None, contributions=None, images=None, method=None)
 
@@ -337,7 +337,7 @@ def _maps_on_cpu(explanations: Sequence[Explanation]) -> list[Explanation | None
         raw_copy = None if raw_map is None else raw_map.to(CPU, non_blocking=True)
         copies.append(
             replace(
-                maps_alone(explanation), heatmap=heatmap_copy, raw_map=raw_copy, made=heatmap_copy
+                maps_only(explanation), heatmap=heatmap_copy, raw_map=raw_copy, made=heatmap_copy
             )
         )
     for device in devices:

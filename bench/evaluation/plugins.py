@@ -6,7 +6,7 @@ arguments). Every other key is metadata, which specs.py defines. You can also ad
 own on the command line: `+method.mine._target_=my_module.my_cam`.
 
 `names` lists the entries and `load` returns one by its name. `from_config` builds a plug-in from a
-mapping. `of` also accepts the dotted path of a function, or a callable.
+mapping. `plugin_for` also accepts the dotted path of a function, or a callable.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Annotated, Any, Generic, TypeVar, get_args
 from axiom_bench import kinds
 from axiom_bench.environment import conf_folder as conf_folder
 from axiom_bench.environment import entry_names, read_yaml
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.evaluation.specs import (
     DATA,
     EXTRAS,
@@ -44,7 +44,8 @@ ALL = "all"  # conf/<kind>/all.yaml isn't an entry: it chooses all entries
 ALL_FAST = "all_fast"
 TARGET = {
     "_target_": Annotated[
-        Any, kinds.worded("the dotted path of a function, as my_module.my_cam", kinds.is_path)
+        Any,
+        kinds.described_values("the dotted path of a function, as my_module.my_cam", kinds.is_path),
     ]
 }
 NEEDS_DROPS = "nonzero_drops"  # the need of every metric that reads ablation drops
@@ -234,7 +235,7 @@ def _spoiled_entries(folder: Path) -> dict[str, Mapping[str, Any]]:
     return entries
 
 
-def left_out_of_all(config: object) -> bool:
+def is_left_out_of_all(config: object) -> bool:
     """Return True if `all` leaves an entry out.
 
     That is an entry with a parameter that has no default (`???`), or a method that explains only
@@ -248,7 +249,7 @@ def left_out_of_all(config: object) -> bool:
 
 def names_of_all(kind: str) -> list[str]:
     """Return the names of the entries of conf/<kind>/ that `all` chooses, sorted."""
-    return [name for name in names(kind) if not left_out_of_all(_config(kind, name))]
+    return [name for name in names(kind) if not is_left_out_of_all(_config(kind, name))]
 
 
 def matching(kind: str, text: str) -> str:
@@ -323,7 +324,7 @@ def _config(kind: str, name: str) -> Mapping[str, Any]:
             folder = PEERS
     # doesn't ask for the file, because a name may be too long for one
     if name not in names(folder):
-        raise unknown(kind, name, names(folder))
+        raise unknown_name(kind, name, names(folder))
     config: Mapping[str, Any] = read_yaml(conf_folder() / folder / f"{name}.yaml")[name]
     return config
 
@@ -337,12 +338,12 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> AnyPlugin:
     """
     if not kinds.is_name(name):
         raise BenchError(
-            f"A {kind} can't be called {kinds.shown(name)}: that is no name; give it one of "
-            "letters."
+            f"A {kind} can't be called {kinds.shorten_for_error(name)}: that is no name; give it "
+            "one of letters."
         )
     if not isinstance(config, Mapping):
         raise BenchError(
-            f"The {kind} {name!r} is {kinds.shown(config)}; set "
+            f"The {kind} {name!r} is {kinds.shorten_for_error(config)}; set "
             f"{kind}.{name}._target_=module.function."
         )
     metadata = dict(config)
@@ -418,7 +419,7 @@ def _wrapped_methods(
         value = params.get(parameter.name, parameter.default)
         takes_method = Method in (parameter.annotation, *get_args(parameter.annotation))
         if takes_method and (isinstance(value, str) or callable(value)):
-            methods[parameter.name] = of("method", value)
+            methods[parameter.name] = plugin_for("method", value)
     return methods
 
 
@@ -478,7 +479,7 @@ def _computed_values(
     if not isinstance(entries, Mapping):
         raise BenchError(
             f"metric.{metric}.{key}: {target!r} must return a dict of the values' names, not "
-            f"{kinds.shown(entries)}."
+            f"{kinds.shorten_for_error(entries)}."
         )
     return entries
 
@@ -500,7 +501,7 @@ def whole_set_value_names(metric: Plugin[MetricSpec]) -> tuple[str, ...]:
     return tuple(metric.spec.aggregate_values) or value_names(metric)
 
 
-def needs_of(metric: Plugin[MetricSpec]) -> list[str]:
+def precondition_names(metric: Plugin[MetricSpec]) -> list[str]:
     """Return the names of the preconditions that apply with the metric's parameters, in order."""
     if not metric.spec.needs:
         return []
@@ -518,7 +519,7 @@ def required(entries: Iterable[AnyPlugin]) -> frozenset[str]:
     extras: set[str] = set()
     for entry in entries:
         if not isinstance(entry.spec, MethodSpec):
-            extras.update(EXTRAS.intersection(needs_of(entry)))
+            extras.update(EXTRAS.intersection(precondition_names(entry)))
             continue
         extras.update(entry.spec.requires)
         if entry.inner is not None:
@@ -526,7 +527,7 @@ def required(entries: Iterable[AnyPlugin]) -> frozenset[str]:
     return frozenset(extras)
 
 
-def of(kind: str, entry: str | Callable[..., object]) -> AnyPlugin:
+def plugin_for(kind: str, entry: str | Callable[..., object]) -> AnyPlugin:
     """Return the plug-in of a name, of a dotted path to a function, or of a user's own callable
     without metadata.
     """
@@ -567,7 +568,7 @@ def imported(kind: str, name: str, target: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:
         # importing runs the user's code, which may raise anything
         raise BenchError(
-            f"The {kind} {name!r} names {kinds.shown(target)}, which can't be imported "
+            f"The {kind} {name!r} names {kinds.shorten_for_error(target)}, which can't be imported "
             f"({type(error).__name__}: {error}); give a dotted path to a function, with its "
             "folder on PYTHONPATH or the current folder."
         ) from error

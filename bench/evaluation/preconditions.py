@@ -17,7 +17,7 @@ from torch import Tensor
 
 from axiom_bench.columns import NO_MAP, NOT_FINITE, OK
 from axiom_bench.cutting.interventions import GROUND, Part
-from axiom_bench.errors import unknown
+from axiom_bench.errors import unknown_name
 
 if TYPE_CHECKING:
     from axiom_bench.cutting.trace import Trace
@@ -275,7 +275,7 @@ def _all_conditions(needs: Sequence[str]) -> Iterator[Precondition]:
         yield from ALWAYS
     for need in needs:
         if need not in PRECONDITIONS:
-            raise unknown("precondition of a metric (`needs`)", need, PRECONDITIONS)
+            raise unknown_name("precondition of a metric (`needs`)", need, PRECONDITIONS)
         condition = PRECONDITIONS[need]
         first = WRONG_CLASS if need in ("boxes", "masks", "cells") else condition.after
         if first is not None:

@@ -19,21 +19,21 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import NOT_FINITE
-from axiom_bench.cutting.trace import Trace, trace_of
+from axiom_bench.cutting.trace import Trace, compute_trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.batch import (
     CHECKED_ROWS,
     TOLERANCE,
-    answer_of,
     explained,
     holds_values,
+    method_answer,
     note_non_finite,
     with_score_scale,
 )
-from axiom_bench.evaluation.loop import rows_of
+from axiom_bench.evaluation.loop import columns_by_method
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import AnyPlugin, Method, Metric
-from axiom_bench.evaluation.purity import WITNESS, Interference, Witness, foreign, tensors_of
+from axiom_bench.evaluation.purity import WITNESS, Interference, Witness, foreign, public_tensors
 from axiom_bench.explanation.explanation import Explanation, Map
 from axiom_bench.notes import WARNINGS, Notes, NotFiniteMaps
 
@@ -93,7 +93,7 @@ def proved(
         """Yield the values of the suite's own plug-ins for the first image, computed from the
         image.
         """
-        fresh_trace = trace_of(
+        fresh_trace = compute_trace(
             trace.cut_model,
             first.images,
             targets,
@@ -103,7 +103,7 @@ def proved(
         )
         fresh_trace = replace(fresh_trace, image_ids=first.image_ids)
         # The loop over the shards adds the same notes, so these are dropped.
-        for part in rows_of(fresh_trace, first, own_methods, own_metrics, notes=Notes()):
+        for part in columns_by_method(fresh_trace, first, own_methods, own_metrics, notes=Notes()):
             yield from [part["value"]] if holds_values(part) else part["points"]
 
     witness = trace.cut_model.once(WITNESS, lambda: Witness(trace.images.device, own_values))
@@ -198,14 +198,19 @@ def _method_answer(
 ) -> Tensor | None:
     """Return a method's weights, expanded as they broadcast, or its map: (count, 1, n)."""
     trace = rows(count)
-    witness = Witness(trace.images.device, partial(tensors_of, trace))
-    answer = answer_of(method, trace, notes)
+    witness = Witness(trace.images.device, partial(public_tensors, trace))
+    answer = method_answer(method, trace, notes)
     witness.check([method])
     if answer is None:
         return None
     note_non_finite(method, trace, answer, notes)
     values = answer.raw if isinstance(answer, Map) else answer.expand(count, *answer.shape[1:])
     return values.reshape(count, 1, -1).double()  # weights may be integers, or true and false
+
+
+def _tensors_of_both(trace: Trace, argument: Explanation) -> list[Tensor]:
+    """Return the public tensors of a trace and of the explanation that a metric gets."""
+    return [*public_tensors(trace), *public_tensors(argument)]
 
 
 def _metric_answer(
@@ -227,7 +232,7 @@ def _metric_answer(
         if explanation is None:
             continue
         argument = Explanation(trace=trace) if metric.spec.of == "layer" else explanation
-        witness = Witness(trace.images.device, lambda: [*tensors_of(trace), *tensors_of(argument)])  # noqa: B023
+        witness = Witness(trace.images.device, partial(_tensors_of_both, trace, argument))
         measured = measure(metric, argument, bool(method.spec.on_score_scale))
         witness.check([metric])
         if measured and all({*statuses} == {NOT_FINITE} for _, statuses in measured.values()):

@@ -72,7 +72,7 @@ class Witness:
         return not is_reproducible
 
 
-def tensors_of(shared: Trace | Explanation) -> list[Tensor]:
+def public_tensors(shared: Trace | Explanation) -> list[Tensor]:
     """Return the tensors in the public fields of a trace or an explanation."""
     values = [
         getattr(shared, field.name) for field in fields(shared) if not field.name.startswith("_")

@@ -45,7 +45,7 @@ class PerturbedImages:
     """perturbed(rows, copies): Return these copies of these images, (rows, copies, 3, H', W')."""
     score: Callable[[Tensor, Tensor], Tensor] = keep_logits
     """score(logits (n, C), classes (n,)): Return the part of the logits that is kept, (n, ...)."""
-    of_image: bool = False
+    depends_on_image_only: bool = False
     """True if the copies depend only on the image. Then all methods share one answer, and all rows
     of the image share its passes."""
     same: tuple[Hashable, Tensor] | None = None
@@ -65,12 +65,12 @@ class Reexplanation:
 
     trace: Callable[[], Trace]
     """Makes the other trace."""
-    read: Callable[[Explanation], Any]
+    read_answer: Callable[[Explanation], Any]
     """Returns the part of the other explanation that is the answer. The metric doesn't get the
     explanation itself, so that only one other trace is in memory at a time."""
     key: Hashable | None = None
     """The name of the trace; requests with equal keys share it. None: the trace isn't shared."""
-    of_map: bool = False
+    depends_on_map: bool = False
     """True if the trace depends on this explanation's map. Then only the metrics of this
     explanation share it. Otherwise all methods share it."""
 

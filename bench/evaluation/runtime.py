@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import RUNTIME_COLUMNS
-from axiom_bench.cutting.trace import Trace, trace_of
+from axiom_bench.cutting.trace import Trace, compute_trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import Method
 from axiom_bench.explanation.explanation import Explanation
@@ -113,7 +113,9 @@ def _steps(trace: Trace, methods: Sequence[Method]) -> list[Step]:
             return trace.cut_model.forward(trace.images, *trace.other_inputs)
 
     def trace_again(_: Trace) -> Trace:
-        return trace_of(trace.cut_model, trace.images, trace.targets, others=trace.other_inputs)
+        return compute_trace(
+            trace.cut_model, trace.images, trace.targets, others=trace.other_inputs
+        )
 
     def ablation_drops(fresh_trace: Trace) -> Tensor:
         return fresh_trace.ablation_drops

@@ -12,12 +12,12 @@ from typing import Protocol, cast
 import numpy as np
 
 from axiom_bench.columns import LAYER, UNKNOWN_CLASS
-from axiom_bench.cutting.passes import by_halves
+from axiom_bench.cutting.passes import halve_until_it_fits
 from axiom_bench.cutting.trace import CutModel
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.answers import KEPT, KeptAnswers
 from axiom_bench.evaluation.batch import Columns, columns, traced
-from axiom_bench.evaluation.loop import rows_of
+from axiom_bench.evaluation.loop import columns_by_method
 from axiom_bench.evaluation.measurement import without_values
 from axiom_bench.evaluation.plugins import AnyPlugin, Method, Metric
 from axiom_bench.evaluation.purity import WATCHED_RATE, WITNESS, Witness, foreign
@@ -53,8 +53,8 @@ def shard_rows(
     kept: KeptAnswers | None = None,
     notes: Notes = WARNINGS,
 ) -> Iterator[Columns]:
-    """Yield the records' columns of the requested values, batch after batch, as `rows_of` yields
-    them.
+    """Yield the records' columns of the requested values, batch after batch, as `columns_by_method`
+    yields them.
 
     A bad image has a row with its status for each value.
 
@@ -81,7 +81,7 @@ def shard_rows(
                 trace.once(KEPT, lambda: kept)
         values: list[Columns] = []
         for request in requests:
-            parts = rows_of(
+            parts = columns_by_method(
                 trace,
                 full,
                 request.methods,
@@ -101,7 +101,9 @@ def shard_rows(
         if batch is None:
             break
         if isinstance(batch, Batch):
-            for part_columns in by_halves(batch, batch_rows, cut_model.limits, rows_of_part, notes):
+            for part_columns in halve_until_it_fits(
+                batch, batch_rows, cut_model.limits, rows_of_part, notes
+            ):
                 yield from part_columns
         else:
             yield from _bad_image_columns(batch, requests)

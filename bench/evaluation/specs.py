@@ -13,14 +13,22 @@ from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from axiom_bench.columns import NOT_FINITE
-from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import Name, check_group, check_values, is_name, shown, worded
+from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.kinds import (
+    Name,
+    check_group,
+    check_values,
+    described_values,
+    is_name,
+    shorten_for_error,
+)
 
 Extra = Literal["interventions", "other_images"]
 # loaded in addition to the images if a method or a metric asks for them
 EXTRAS = frozenset(get_args(Extra))
 Degree = Annotated[
-    float | None, worded("0, for not spoiled, or more", lambda value: value is None or value >= 0)
+    float | None,
+    described_values("0, for not spoiled, or more", lambda value: value is None or value >= 0),
 ]
 Better = Literal["lower", "higher", "none"]
 ValueKind = Literal["proportion", "bounded", "ratio", "squared", "count", "unbounded"]
@@ -38,13 +46,16 @@ MAPS = "maps"  # `reads` of a metric that needs neither the model nor the trace
 # the form that `gate.compare` reads
 RULE = re.compile(r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?")
 Tolerance = Annotated[
-    str, worded("median:0.5%, mean:0.01, or both with a space", lambda text: _is_tolerance(text))
+    str,
+    described_values(
+        "median:0.5%, mean:0.01, or both with a space", lambda text: _is_tolerance(text)
+    ),
 ]
-Texts = Annotated[Mapping[str, str], worded("a mapping to texts")]
+Texts = Annotated[Mapping[str, str], described_values("a mapping to texts")]
 PASSES = re.compile(r"(\d{1,6} )?K")  # a multiple of the layer's channels
 PassCount = Annotated[
     int | str | None,
-    worded(
+    described_values(
         "a number of passes, K for one per channel, or 10 K for ten",
         lambda count: _is_pass_count(count),
     ),
@@ -52,11 +63,11 @@ PassCount = Annotated[
 DATA = {1: "signals", 2: "images", 3: "volumes"}  # by the number of spatial axes
 Dimensions = Annotated[
     tuple[Literal[1, 2, 3], ...],
-    worded("a list of 1, 2 and 3", lambda numbers: set(numbers) <= {1, 2, 3}),
+    described_values("a list of 1, 2 and 3", lambda numbers: set(numbers) <= {1, 2, 3}),
 ]
 Bounds = Annotated[
     tuple[float | int | None, ...],
-    worded(
+    described_values(
         "two numbers, the least value and the largest, or null for none: [0, null]",
         lambda ends: _is_range(ends),
     ),
@@ -64,7 +75,7 @@ Bounds = Annotated[
 DIFFERS_ON = ("signals", "volumes", "rows")
 Differences = Annotated[
     Mapping[str, str],
-    worded(
+    described_values(
         f"a mapping of {', '.join(DIFFERS_ON)} to the reason",
         lambda reasons: set(reasons) <= set(DIFFERS_ON),
     ),
@@ -257,7 +268,7 @@ class MetricSpec:
     """The status of NaN if all needs are met."""
     values: Mapping[str, ValueSpec] = field(default_factory=dict)
     """The names of the metric's values. Empty: there is one value, which has the metric's name."""
-    curves: Annotated[tuple[Name, ...], worded("a list of names")] = ()
+    curves: Annotated[tuple[Name, ...], described_values("a list of names")] = ()
     """The names of the curves that the metric returns in addition to its values."""
 
     # Comparisons
@@ -351,7 +362,9 @@ def metric_spec(
 
 def _values(setting: str, entries: object) -> dict[str, ValueSpec]:
     if not isinstance(entries, Mapping) or not all(map(is_name, entries)):
-        raise BenchError(f"{setting} must be a mapping of value names, not {shown(entries)}.")
+        raise BenchError(
+            f"{setting} must be a mapping of value names, not {shorten_for_error(entries)}."
+        )
     values = {}
     for name, entry in entries.items():
         values[name] = _checked(ValueSpec, f"{setting}.{name}", {} if entry is None else entry)
@@ -363,21 +376,25 @@ def _needs(setting: str, entries: object, params: set[str], valid: set[str]) -> 
     values}}.
     """
     if not isinstance(entries, list | tuple):
-        raise BenchError(f"{setting} must be a list of preconditions, not {shown(entries)}.")
+        raise BenchError(
+            f"{setting} must be a list of preconditions, not {shorten_for_error(entries)}."
+        )
     needs = []
     for entry in entries:
         named_conditions = entry.items() if isinstance(entry, Mapping) else [(entry, {})]
         for name, where in named_conditions:
             if not isinstance(name, str) or name not in valid:
-                raise unknown(f"precondition ({setting})", name, valid)
+                raise unknown_name(f"precondition ({setting})", name, valid)
             if not isinstance(where, Mapping) or not all(
                 isinstance(values, list | tuple) for values in where.values()
             ):
                 expected = "a mapping of parameters to lists of values"
-                raise BenchError(f"{setting}: {name} must be {expected}, not {shown(where)}.")
+                raise BenchError(
+                    f"{setting}: {name} must be {expected}, not {shorten_for_error(where)}."
+                )
             for parameter in where:
                 if parameter not in params:
-                    raise unknown(f"parameter ({setting}: {name})", parameter, params)
+                    raise unknown_name(f"parameter ({setting}: {name})", parameter, params)
             needs.append(
                 Need(name, {parameter: tuple(values) for parameter, values in where.items()})
             )
@@ -391,7 +408,7 @@ def _checked(kind: type[Spec], setting: str, config: Mapping[str, Any]) -> Spec:
     hints = get_type_hints(kind, include_extras=True)
     for key in check_group(setting, config):
         if key not in hints:
-            raise unknown(f"setting of {setting}", key, hints)
+            raise unknown_name(f"setting of {setting}", key, hints)
     check_values(config, hints, f"{setting}.")
     return kind(**config)
 

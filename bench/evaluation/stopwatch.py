@@ -34,8 +34,8 @@ def untimed(part: str) -> AbstractContextManager[None]:
 
 
 class Stopwatch:
-    """The seconds of each part, measured between the marks at which it begins and ends. Its `part`
-    is a Watch.
+    """The seconds of each part, measured between the marks at which it begins and ends. Its
+    `measure` is a Watch.
 
     mark: sets a mark. between: returns the seconds from one mark to another; it is called a while
     after the marks.
@@ -54,7 +54,7 @@ class Stopwatch:
         self._seconds = dict.fromkeys(PARTS, 0.0)
 
     @staticmethod
-    def on(device: torch.device) -> Stopwatch:
+    def for_device(device: torch.device) -> Stopwatch:
         """Return the stopwatch for a device.
 
         On a GPU it sets events in the stream, for which no pass waits. A part's time is the time of
@@ -68,14 +68,14 @@ class Stopwatch:
         )
 
     @contextmanager
-    def part(self, name: str) -> Iterator[None]:
+    def measure(self, name: str) -> Iterator[None]:
         """Count the time inside for this part, except the time of other parts inside it."""
         outer = self._part
-        self._turn_to(name)
+        self._switch_to(name)
         try:
             yield
         finally:
-            self._turn_to(outer)
+            self._switch_to(outer)
 
     def seconds(self) -> dict[str, float]:
         """Return {part: seconds} of the time that has ended, with all of PARTS as keys. Wait for a
@@ -84,7 +84,7 @@ class Stopwatch:
         self._add_up(len(self._laps))
         return dict(self._seconds)
 
-    def _turn_to(self, part: str | None) -> None:
+    def _switch_to(self, part: str | None) -> None:
         """End the current part, and begin the next one."""
         now = self._mark()
         if self._part is not None:

@@ -36,7 +36,7 @@ def aggregate(metric: Metric) -> AnyPlugin:
     return plugins.from_config("metric", metric.name, {"_target_": target, "params": params})
 
 
-def whole_set(
+def whole_set_columns(
     metrics: Sequence[Metric], method: str, curves: pd.DataFrame
 ) -> dict[str, np.ndarray]:
     """Return the records' columns of one method's values of the whole data set, with one row per

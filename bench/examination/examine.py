@@ -22,19 +22,19 @@ from axiom_bench.cutting.images import Normalisation, bound, pixels_note
 from axiom_bench.cutting.model_copy import parts_with_hooks
 from axiom_bench.cutting.output import LOGITS
 from axiom_bench.cutting.recognition import RecognisedOutput, note
-from axiom_bench.cutting.silent import one_position, silence
+from axiom_bench.cutting.silent import single_position_note, zero_gradients_note
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.models.sources import IMAGENET_MEAN, IMAGENET_STD
 from axiom_bench.notes import BatchMates
 
-SAME = "deterministic"  # the question whether the scores of an image are always the same
+DETERMINISTIC = "deterministic"  # the question whether the scores of an image are always the same
 BATCH = "batch"  # the question whose note makes images run one at a time
 LABELS = "labels"  # the question of `examined_labels`
-BYTES = 20.0  # images in 0 to 1, and normalised ones, have smaller values
+MIN_BYTE_VALUE = 20.0  # images in 0 to 1, and normalised ones, have smaller values
 # Photographs that are normalised by the mean and deviation of any data set have smaller values.
-NORMALISED = 5.0
-FEW = 4  # the number of images whose values are examined
+MAX_NORMALISED = 5.0
+EXAMINED_IMAGES = 4  # the number of images whose values are examined
 SPREAD = 0.05  # the smallest difference between the values of black and white
 
 # Ranges of pixels as (mean, std) of images in 0 to 1, and the words for them.
@@ -103,9 +103,9 @@ def examine(
             warnings.simplefilter("ignore", RecognisedOutput)
             trace = traced()
     except OtherScores as error:
-        return (Answer(SAME, "stop", str(error)),)
+        return (Answer(DETERMINISTIC, "stop", str(error)),)
     answers = [
-        Answer(SAME, "ok", "the scores of an image are the same at each call"),
+        Answer(DETERMINISTIC, "ok", "the scores of an image are the same at each call"),
         _batch(trace),
         _outputs(trace),
         _finite(trace),
@@ -156,9 +156,9 @@ def _layer(trace: Trace) -> Answer:
     """Answer whether the layer returns maps on which the scores depend."""
     _, channels, *size = trace.activations.shape
     if prod(size) == 1:
-        return Answer("layer", "note", one_position(trace))
+        return Answer("layer", "note", single_position_note(trace))
     if not trace.has_gradients:
-        return Answer("layer", "note", silence(trace))
+        return Answer("layer", "note", zero_gradients_note(trace))
     maps = f"{trace.layer} gives {channels} maps of {' x '.join(map(str, size))}"
     views = trace.cut_model.trunk_and_head.views
     if views:
@@ -180,16 +180,16 @@ def examined_input(trace: Trace) -> Answer:
     pixels_sentence = pixels_note(trace.images, trace.cut_model.normalisation)
     if pixels_sentence:
         return Answer("input", "note", pixels_sentence)
-    name, values = _first_input(trace[:FEW])
+    name, values = _first_input(trace[:EXAMINED_IMAGES])
     low = float(values.amin())
     high = float(values.amax())
     size = " x ".join(map(str, trace.images.shape[1:]))
     sentence = f"images of {size} reach {name} with values from {low:.3g} to {high:.3g}"
-    if high > BYTES and low > -NORMALISED:
+    if high > MIN_BYTE_VALUE and low > -MAX_NORMALISED:
         problem = (
             "as pixels of 0 to 255 do: divide them by 255, unless the network was trained on them"
         )
-    elif BYTES >= max(high, -low) > NORMALISED and low < 0:
+    elif MIN_BYTE_VALUE >= max(high, -low) > MAX_NORMALISED and low < 0:
         problem = (
             "as images that are normalised twice: where the network normalises them itself, "
             "give them as they are (model.mean=[0,0,0] model.std=[1,1,1])"
@@ -232,7 +232,7 @@ def _other_range(
     # The pixels in 0 to 1. If the normalisation is unknown, the values show a probable one.
     low = trace.images.amin()
     high = trace.images.amax()
-    if high > BYTES and low > -NORMALISED:
+    if high > MIN_BYTE_VALUE and low > -MAX_NORMALISED:
         probable = AS_BYTES
     elif low < 0:
         probable = OF_IMAGENET

@@ -21,7 +21,7 @@ from axiom_bench.cutting.numerics import SPACES, axes, over_space, resized
 from axiom_bench.cutting.output import described
 from axiom_bench.cutting.split_model import CachesResults, SplitModel
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 
 NORMALISATIONS = ("maximum", "minmax", "maximum_at_layer", "minmax_at_layer")
 
@@ -240,7 +240,7 @@ def _is_in_range(values: Tensor) -> bool:
 def check_normalise(name: str) -> str:
     """Return the name itself. Raise BenchError if it isn't in NORMALISATIONS."""
     if name not in NORMALISATIONS:
-        raise unknown("normalisation of heatmaps", name, NORMALISATIONS)
+        raise unknown_name("normalisation of heatmaps", name, NORMALISATIONS)
     return name
 
 
@@ -440,32 +440,32 @@ class Explanation(CachesResults):
     @property
     def required_trace(self) -> Trace:
         """The trace. Raises BenchError if the explanation has none."""
-        return given(self.trace, "trace")
+        return required_field(self.trace, "trace")
 
     @property
     def required_raw_map(self) -> Tensor:
         """The raw map. Raises BenchError if the explanation has none."""
-        return given(self.raw_map, "raw_map")
+        return required_field(self.raw_map, "raw_map")
 
     @property
     def required_heatmap(self) -> Tensor:
         """The heatmap. Raises BenchError if the explanation has none."""
-        return given(self.heatmap, "heatmap")
+        return required_field(self.heatmap, "heatmap")
 
     @property
     def required_images(self) -> Tensor:
         """The images. Raises BenchError if the explanation has none."""
-        return given(self.images, "images")
+        return required_field(self.images, "images")
 
     @property
     def required_boxes(self) -> tuple[Tensor, ...]:
         """The boxes. Raises BenchError if the explanation has none."""
-        return given(self.boxes, "boxes")
+        return required_field(self.boxes, "boxes")
 
     @property
     def required_masks(self) -> Tensor:
         """The masks. Raises BenchError if the explanation has none."""
-        return given(self.masks, "masks")
+        return required_field(self.masks, "masks")
 
     @property
     def dimensions(self) -> int:
@@ -515,7 +515,7 @@ class Explanation(CachesResults):
         return replace(fresh, **{name: getattr(self, name) for name in ANNOTATIONS})
 
 
-def given(field: Field | None, name: str) -> Field:
+def required_field(field: Field | None, name: str) -> Field:
     """Return a field that a metric requires. Raise BenchError if it is None."""
     if field is None:
         raise BenchError(

@@ -23,7 +23,7 @@ from PIL import Image
 
 from axiom_bench.columns import FLOAT32_ROUNDING, OK
 from axiom_bench.errors import BenchError, first_names
-from axiom_bench.explanation.overlay import COLOURS, Heat, Pixels, View, blend, picture_of
+from axiom_bench.explanation.overlay import COLOURS, Heat, Pixels, View, as_picture, blend
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,7 +150,7 @@ class Heatmaps(dict[str, "Tensor"]):
             raise BenchError(
                 f"These are of {space}, no images: maps.save('maps.png') and maps.show() draw them."
             )
-        return Image.fromarray(picture_of(self._pixels(row)))
+        return Image.fromarray(as_picture(self._pixels(row)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Draw all images with every method's map over them into a file.
@@ -329,7 +329,7 @@ class Heatmaps(dict[str, "Tensor"]):
             pixels = self._pixels(row)
             factor = min(1, (side or math.inf) / max(pixels.shape[1:]))
             size = [max(1, round(length * factor)) for length in pixels.shape[1:]]
-            image = picture_of(_resized(pixels, size))
+            image = as_picture(_resized(pixels, size))
             return image, {
                 name: _resized(heat, image.shape[:2])[0].cpu().numpy()
                 for name, heat in maps.items()

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from axiom_bench.errors import BenchError, type_name, unknown
+from axiom_bench.errors import BenchError, type_name, unknown_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,7 +101,7 @@ def blend(image: Pixels, heatmap: Heat, colours: str = COLOURS, opacity: float =
     return blended
 
 
-def picture_of(image: Tensor | Image.Image | NDArray[Any]) -> Pixels:
+def as_picture(image: Tensor | Image.Image | NDArray[Any]) -> Pixels:
     """Return an image in any form that `overlay` takes as (H, W, 3) uint8.
 
     Raises:
@@ -152,7 +152,7 @@ def colour_map(name: str) -> Any:
     from matplotlib import colormaps  # here: `import axiom_bench` and a trace don't need it
 
     if name not in colormaps:
-        raise unknown("colour map", name, colormaps)
+        raise unknown_name("colour map", name, colormaps)
     return colormaps[name]
 
 

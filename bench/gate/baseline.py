@@ -24,7 +24,7 @@ from typing import Any
 import pandas as pd
 
 from axiom_bench.columns import LAYER, UNKNOWN_CLASS
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.gate.compare import KEY, tolerance
 from axiom_bench.gate.findings import ACCURACY, DIGITS, MAX_NAME, WHOLE_SET
 from axiom_bench.records import files, running
@@ -153,7 +153,7 @@ def write_baseline(run_folder: Path, file: Path, reason: str | None = None) -> P
     return file
 
 
-def find(baseline: Path) -> Path:
+def find_baseline(baseline: Path) -> Path:
     """Return the file of a baseline.
 
     Args:
@@ -169,7 +169,7 @@ def find(baseline: Path) -> Path:
     folder = resources.files("axiom_bench") / "baselines"
     names = [Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".csv")]
     if baseline.name not in names:
-        raise unknown("baseline", baseline.name, names)
+        raise unknown_name("baseline", baseline.name, names)
     return Path(str(folder / f"{baseline.name}.csv"))
 
 
@@ -292,7 +292,7 @@ def accuracies(run: RunFolder) -> pd.DataFrame:
     target=predicted it is 1: the predicted class is the explained one.
     """
     columns = [*PLACE, "image_id", "target_class", "predicted_class"]
-    explained = run.records.of_images[columns].drop_duplicates()
+    explained = run.records.image_keys[columns].drop_duplicates()
     target = explained["target_class"]
     predicted = explained["predicted_class"]
     is_known = (target > UNKNOWN_CLASS) & (predicted > UNKNOWN_CLASS)

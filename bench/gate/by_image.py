@@ -10,7 +10,15 @@ import pandas as pd
 
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
-from axiom_bench.gate.compare import BY_IMAGE, NOW, Place, Rules, SameBits, compare, distance
+from axiom_bench.gate.compare import (
+    AFTER_SUFFIX,
+    IMAGE_KEY,
+    Place,
+    Rules,
+    SameBits,
+    compare,
+    distance,
+)
 from axiom_bench.gate.findings import Finding
 from axiom_bench.records import store
 from axiom_bench.statistics.run_folder import RunFolder
@@ -18,8 +26,8 @@ from axiom_bench.statistics.run_folder import RunFolder
 FINDINGS = 6  # the number of findings whose images are shown
 IMAGES = 4  # the number of images per finding
 WITH_MAPS = 2  # the number of images with maps per finding
-SAME = Rules(BY_IMAGE, lambda _: [SameBits("value")])
-OF_VALUES = ("mean", "median")  # the statistics of findings that have values by image
+SAME = Rules(IMAGE_KEY, lambda _: [SameBits("value")])
+VALUE_STATISTICS = ("mean", "median")  # the statistics of findings that have values by image
 
 # (model, layer, data, image id, class, method) -> (picture, map)
 Maps = dict[tuple[str | int, ...], tuple[bytes | None, bytes | None]]
@@ -39,7 +47,7 @@ class MovedImage:
     map_after: bytes | None = None
 
 
-def most_moved(
+def most_moved_images(
     findings: Sequence[Finding], earlier: RunFolder, current: RunFolder
 ) -> Iterator[MovedImage]:
     """Yield the images that moved most.
@@ -56,7 +64,9 @@ def most_moved(
         The images, by finding, the furthest first.
     """
     value_findings = [
-        finding for finding in findings if finding.row is not None and finding.what in OF_VALUES
+        finding
+        for finding in findings
+        if finding.row is not None and finding.what in VALUE_STATISTICS
     ]
     value_findings.sort(key=lambda finding: -finding.size)
     rows = [finding.place for finding in value_findings[:FINDINGS]]
@@ -74,7 +84,7 @@ def most_moved(
         images = differences[row].assign(moved=distance(differences[row]))
         # Images with a value on only one side have moved infinitely far and come first.
         furthest = images[images["moved"] > 0].sort_values("moved", ascending=False, kind="stable")
-        values = furthest[["image_id", "target_class", "value", "value" + NOW]]
+        values = furthest[["image_id", "target_class", "value", "value" + AFTER_SUFFIX]]
         model, layer, data, method, _ = row
         number_with_maps = 0
         for rank, (image, target, value_before, value_after) in enumerate(
@@ -101,7 +111,7 @@ def most_moved(
 def _values(run: RunFolder, metrics: Collection[str]) -> pd.DataFrame:
     """Return the values of these metrics by image, NaN unless the status is "ok"."""
     rows = run.records.rows(metrics)
-    return rows[[*BY_IMAGE]].assign(value=rows["value"].where(rows["status"] == OK))
+    return rows[[*IMAGE_KEY]].assign(value=rows["value"].where(rows["status"] == OK))
 
 
 def _maps(run: RunFolder) -> Maps:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from axiom_bench.errors import BenchError
 
 KEY = ("model", "layer", "data", "method", "metric")
-BY_IMAGE = (*KEY, "image_id", "target_class")
-NOW = "_now"  # ends the names of the second frame's columns
+IMAGE_KEY = (*KEY, "image_id", "target_class")
+AFTER_SUFFIX = "_now"  # ends the names of the second frame's columns
 Place = tuple[str, ...]  # the names of KEY
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -122,7 +122,7 @@ class Difference:
     differs: pd.DataFrame  # whether these rows differ, with a column for each compared one
 
     @property
-    def where(self) -> str:
+    def place_text(self) -> str:
         """The place in words, for a sentence."""
         model, layer, data, method, metric = self.place
         return f"{model} at {layer} on {data}: {metric} of {method}"
@@ -133,14 +133,14 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, rules: Rules) -> Iterator
     # The two frames have other categories, so that names are compared as texts.
     dtypes = {name: str for name in rules.key if name != "target_class"}
     pairs = before.astype(dtypes).merge(
-        after.astype(dtypes), rules.join, list(rules.key), suffixes=("", NOW)
+        after.astype(dtypes), rules.join, list(rules.key), suffixes=("", AFTER_SUFFIX)
     )
     differs = pd.DataFrame(False, pairs.index, [*rules.equal, *rules.numbers])
     for name in rules.equal:
-        differs[name] = pairs[name].astype(object) != pairs[name + NOW].astype(object)
+        differs[name] = pairs[name].astype(object) != pairs[name + AFTER_SUFFIX].astype(object)
     for _, rows in pairs.groupby(list(rules.limited_by)):
         for limit in rules.limits(rows):
-            then, now = both(rows, limit.statistic)
+            then, now = before_and_after(rows, limit.statistic)
             differs.loc[rows.index, limit.statistic] = ~limit.holds(then, now)
     has_difference = differs.any(axis=1).groupby([pairs[name] for name in KEY]).transform("any")
     for place, rows in pairs[has_difference].groupby(list(KEY)):
@@ -157,14 +157,14 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tu
     return differing
 
 
-def both(rows: pd.DataFrame, name: str) -> tuple[Floats, Floats]:
+def before_and_after(rows: pd.DataFrame, name: str) -> tuple[Floats, Floats]:
     """Return a column of numbers of the rows before and after."""
-    return rows[name].to_numpy(np.float64), rows[name + NOW].to_numpy(np.float64)
+    return rows[name].to_numpy(np.float64), rows[name + AFTER_SUFFIX].to_numpy(np.float64)
 
 
 def distance(rows: pd.DataFrame) -> Floats:
     """Return how far the value of each row moved; infinite if it is finite on only one side."""
-    before, after = both(rows, "value")
+    before, after = before_and_after(rows, "value")
     with np.errstate(invalid="ignore"):
         moved = np.nan_to_num(np.abs(before - after))  # equal infinities don't differ
     return np.where(np.isfinite(before) != np.isfinite(after), math.inf, moved)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from axiom_bench.errors import BenchError
-from axiom_bench.gate.baseline import Baseline, find
-from axiom_bench.gate.by_image import MovedImage, most_moved
+from axiom_bench.gate.baseline import Baseline, find_baseline
+from axiom_bench.gate.by_image import MovedImage, most_moved_images
 from axiom_bench.gate.compare import Place, changes
-from axiom_bench.gate.findings import BETTER, Finding, counted, differences, places, printable
+from axiom_bench.gate.findings import BETTER, Finding, count_text, differences, places, printable
 from axiom_bench.statistics.run_folder import RunFolder
 
 # Exit codes.
@@ -72,7 +72,7 @@ def gate(run_folder: Path, baseline: Path, options: GateOptions | None = None) -
 def _compare_with_baseline(run_folder: Path, baseline: Path, options: GateOptions) -> GateResult:
     """Return the result, or raise if the run and the baseline can't be compared."""
     current = RunFolder.read(run_folder)
-    expected = Baseline.read(find(baseline))
+    expected = Baseline.read(find_baseline(baseline))
     actual = Baseline.of(current)
     _check_configurations(expected, actual)
     earlier, notes = _earlier_run(expected, options)
@@ -92,10 +92,10 @@ def _compare_with_baseline(run_folder: Path, baseline: Path, options: GateOption
     title = "An improvement that is not yet in the baseline" if is_better else "Moved"
     plural = "s" if len(findings) > 1 else ""
     conclusion = (
-        f"{title}: {len(findings)} difference{plural} from {name}: {counted(findings)}. "
+        f"{title}: {len(findings)} difference{plural} from {name}: {count_text(findings)}. "
         "If it is meant, refresh the baseline in a commit of its own, with --write --reason TEXT."
     )
-    images = tuple(most_moved(findings, earlier, current)) if earlier is not None else ()
+    images = tuple(most_moved_images(findings, earlier, current)) if earlier is not None else ()
     return GateResult(
         exit_code=HOLDS if is_better and options.allow_improvements else MOVED,
         conclusion=conclusion,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from axiom_bench.columns import OK
-from axiom_bench.gate.compare import KEY, NOW, Limit, Place, Rules, compare, tolerance
+from axiom_bench.gate.compare import AFTER_SUFFIX, KEY, Limit, Place, Rules, compare, tolerance
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.summary import counts_of
 
@@ -64,7 +64,7 @@ class Finding:
         return movement if math.isfinite(movement) else math.inf
 
 
-def counted(findings: Iterable[Finding]) -> str:
+def count_text(findings: Iterable[Finding]) -> str:
     """Return how many findings have each verdict, in words.
 
     >>> gone = Finding(("method", "a"), "row", "gone")
@@ -117,8 +117,8 @@ def _moved_names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Findi
 
 RULES = Rules(
     KEY,
-    lambda rows: tolerance(rows["tolerance" + NOW].iloc[0], rows["metric"].iloc[0]),
-    limited_by=("metric", "tolerance" + NOW),
+    lambda rows: tolerance(rows["tolerance" + AFTER_SUFFIX].iloc[0], rows["metric"].iloc[0]),
+    limited_by=("metric", "tolerance" + AFTER_SUFFIX),
     numbers=("mean", "median"),
     equal=("n", "statuses", "tolerance"),
 )
@@ -132,17 +132,19 @@ def _moved_values(
         place = difference.place
         row = difference.rows.iloc[0]
         # Fewer values are worse: a map that became zero has no value.
-        has_fewer_values = _count_values(row["statuses" + NOW]) < _count_values(row["statuses"])
+        has_fewer_values = _count_values(row["statuses" + AFTER_SUFFIX]) < _count_values(
+            row["statuses"]
+        )
         for name in RULES.equal:
             if difference.differs[name].any():
                 is_worse = name != "tolerance" and has_fewer_values
-                text = f"{name} was {row[name]}, is {row[name + NOW]}"
+                text = f"{name} was {row[name]}, is {row[name + AFTER_SUFFIX]}"
                 yield Finding(place, name, text, WORSE if is_worse else CHANGED)
-        for limit in tolerance(row["tolerance" + NOW], place[-1]):
+        for limit in tolerance(row["tolerance" + AFTER_SUFFIX], place[-1]):
             if difference.differs[limit.statistic].any():
                 before = float(row[limit.statistic])
-                after = float(row[limit.statistic + NOW])
-                yield moved(place, limit, before, after, direction(place[-1], better))
+                after = float(row[limit.statistic + AFTER_SUFFIX])
+                yield moved_finding(place, limit, before, after, direction(place[-1], better))
 
 
 def _count_values(statuses: str) -> int:
@@ -150,7 +152,7 @@ def _count_values(statuses: str) -> int:
     return counts_of(statuses).get(OK, 0)
 
 
-def moved(place: Place, limit: Limit, before: float, after: float, better: str) -> Finding:
+def moved_finding(place: Place, limit: Limit, before: float, after: float, better: str) -> Finding:
     """Return the finding of a value that moved.
 
     Args:

@@ -12,9 +12,9 @@ import pandas as pd
 
 from axiom_bench.columns import OK
 from axiom_bench.gate.compare import (
-    BY_IMAGE,
+    AFTER_SUFFIX,
+    IMAGE_KEY,
     MACHINE_DIFFERENCE,
-    NOW,
     Difference,
     Limit,
     Rules,
@@ -30,7 +30,7 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 ENTRIES = ("models", "data", "methods", "metrics")  # the fields of a manifest with entries by name
 FACTS = ("versions", "device", "hardware", "precision")  # the fields that are compared as settings
-OF_THE_COMMAND = ("run", "results")  # settings that change no value
+IGNORED_SETTINGS = ("run", "results")  # settings that change no value
 MAX_LINES = 30  # lines about values
 MAX_SHOWN = 80  # characters of a setting
 
@@ -87,7 +87,7 @@ def compare_runs(folders: Sequence[Path]) -> tuple[int, list[str]]:
 def _flat_settings(run: Manifest) -> dict[str, str]:
     """Return the settings and facts of a run as texts, with dots in the names of nested ones."""
     settings = run.config.model_dump()
-    for key in OF_THE_COMMAND:
+    for key in IGNORED_SETTINGS:
         settings.pop(key, None)
     for key in FACTS:
         settings[key] = getattr(run, key)
@@ -134,7 +134,7 @@ def _entries_and_images(before: Manifest, after: Manifest) -> Iterator[str]:
 def _values(before: pd.DataFrame, after: pd.DataFrame) -> Iterator[str]:
     """Yield a line for each metric of each method that differs, the furthest first."""
     rules = Rules(
-        BY_IMAGE, lambda _: [Limit("value", MACHINE_DIFFERENCE, relative=True)], equal=("status",)
+        IMAGE_KEY, lambda _: [Limit("value", MACHINE_DIFFERENCE, relative=True)], equal=("status",)
     )
     lines = [_line(difference) for difference in compare(before, after, rules)]
     return (line for _, line in sorted(lines, key=lambda entry: -entry[0]))
@@ -153,13 +153,13 @@ def _line(difference: Difference) -> tuple[float, str]:
     if len(moved):
         means = [
             number(float(rows.loc[rows[f"status{side}"] == OK, f"value{side}"].mean()))
-            for side in ("", NOW)
+            for side in ("", AFTER_SUFFIX)
         ]
         parts.append(
             f"{len(moved)} of {len(rows)} values by up to {number(furthest)}, mean "
             f"{' -> '.join(means)}"
         )
-    statuses = rows[has_other_status].astype({"status": str, "status" + NOW: str})
-    counts = (statuses["status"] + " -> " + statuses["status" + NOW]).value_counts()
+    statuses = rows[has_other_status].astype({"status": str, "status" + AFTER_SUFFIX: str})
+    counts = (statuses["status"] + " -> " + statuses["status" + AFTER_SUFFIX]).value_counts()
     parts += [f"{count} {change}" for change, count in counts.items()]
-    return furthest, f"{difference.where}: {'; '.join(parts)}"
+    return furthest, f"{difference.place_text}: {'; '.join(parts)}"

@@ -96,7 +96,7 @@ def image_values(run: RunFolder, setting: Setting, metric: str) -> ImageValues |
 
 
 @lru_cache(maxsize=4)
-def drawn(count: int) -> Counts:
+def bootstrap_counts(count: int) -> Counts:
     """Return how often each of `count` images is in each bootstrap resample, (RESAMPLES, count).
 
     The resamples are the same for all metrics.
@@ -147,15 +147,19 @@ def centres(values: Floats, weights: Counts, lead: str) -> Floats:
     """
     if lead == "median":
         image = np.arange(len(values))
-        return np.concatenate([weighted_medians(values, image, part) for part in parts(weights)])
+        return np.concatenate(
+            [weighted_medians(values, image, part) for part in float_chunks(weights)]
+        )
     has_value = np.isfinite(values)
     filled = np.where(has_value, values, 0.0)
     counted = has_value.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.concatenate([(part @ filled) / (part @ counted) for part in parts(weights)])
+        return np.concatenate(
+            [(part @ filled) / (part @ counted) for part in float_chunks(weights)]
+        )
 
 
-def parts(weights: Counts) -> Iterator[Floats]:
+def float_chunks(weights: Counts) -> Iterator[Floats]:
     """Yield the weights as floats, some samples at a time, because floats need more memory."""
     step = max(1, CHUNK // max(weights.shape[1], 1))
     for start in range(0, len(weights), step):

@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from axiom_bench.environment import conf_folder, entry_names, read_yaml
-from axiom_bench.judging.tests import OF_A_TRUTH, TESTS, TRUTH_FIRST, Row, rows_of
+from axiom_bench.judging.tests import TESTS, TRUTH_FIRST, TRUTH_TESTS, Row, rows_of
 from axiom_bench.records.entries import ConfigEntry
 from axiom_bench.statistics.bootstrap import RESAMPLES, SEED, TAIL
 from axiom_bench.statistics.labels import Setting
@@ -75,7 +75,7 @@ def judge(run: RunFolder, setting: Setting, metrics: Sequence[str]) -> pd.DataFr
 
 def ranking_settings(run: RunFolder) -> list[Setting]:
     """Return the settings whose values rank methods."""
-    return [setting for setting in run.settings if run.ranks(setting)]
+    return [setting for setting in run.settings if run.ranks_methods(setting)]
 
 
 def family(network: str) -> str:
@@ -138,7 +138,7 @@ def verdicts(card: pd.DataFrame) -> dict[str, dict[str, bool | None]]:
     for row in card[columns].itertuples(index=False):
         if row.circular or pd.isna(row.passes):
             continue
-        if row.test in OF_A_TRUTH and row.truth != PRIMARY:
+        if row.test in TRUTH_TESTS and row.truth != PRIMARY:
             continue
         rows_by_metric[row.metric].setdefault(row.test, []).append(row)
     verdicts_by_metric: dict[str, dict[str, bool | None]] = {}

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr
 
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.judging import agreement
 from axiom_bench.judging.agreement import Counts, ImageValues, centres, image_values
 from axiom_bench.records.entries import MethodEntry
@@ -92,11 +92,11 @@ def chosen_metrics(run: RunFolder, names: Collection[str] | None) -> list[str]:
     metrics = [name for name in run.metrics if METHOD_FREE not in run.records.methods_of(name)]
     for name in names or ():
         if name not in metrics:
-            raise unknown("metric in this run", name, metrics)
+            raise unknown_name("metric in this run", name, metrics)
     return [name for name in metrics if names is None or name in names]
 
 
-def check(run: RunFolder) -> None:
+def check_can_be_judged(run: RunFolder) -> None:
     """Check that the run's metrics can be judged.
 
     Raises:
@@ -193,16 +193,16 @@ def recovery(values: ImageValues, spoilings: Sequence[Spoiling], size: int) -> R
     kind_of_pair = np.array(names)
     masks = {name: kind_of_pair == name for name in dict.fromkeys(names)}
     masks[ALL] = np.full(len(names), True)
-    shares = pair_values.right(size, [*masks.values()])
+    shares = pair_values.shares_in_order(size, [*masks.values()])
     return Recovery(pair_values.num_images, dict(zip(masks, shares, strict=True)))
 
 
-def right_pairs(values: ImageValues, pairs: Sequence[tuple[str, str]], size: int) -> Share:
+def share_of_right_pairs(values: ImageValues, pairs: Sequence[tuple[str, str]], size: int) -> Share:
     """Return the share of pairs (better, worse) of methods in that order by `size` images.
 
     See `recovery` for the share.
     """
-    return Pairs.of(values, pairs).right(size, [np.full(len(pairs), True)])[0]
+    return Pairs.of(values, pairs).shares_in_order(size, [np.full(len(pairs), True)])[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,7 +241,7 @@ class Pairs:
         """The number of images with a value of any of the explanations."""
         return len(self.metric.values)
 
-    def right(self, size: int, chosen: Sequence[np.ndarray]) -> list[Share]:
+    def shares_in_order(self, size: int, chosen: Sequence[np.ndarray]) -> list[Share]:
         """Return the share of pairs in the right order for each chosen set of pairs.
 
         Args:
@@ -285,7 +285,7 @@ class Pairs:
         """
         all_images = np.ones((1, self.num_images), dtype=np.uint8)
         full = self._differences(all_images)
-        resampled = self._differences(agreement.drawn(self.num_images))
+        resampled = self._differences(agreement.bootstrap_counts(self.num_images))
         error = np.nanstd(resampled, axis=0)
         ratio = self.num_images / size
         return _phi(resampled, error * np.sqrt(ratio - 1)) - _phi(full, error * np.sqrt(ratio))

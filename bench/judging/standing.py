@@ -144,7 +144,7 @@ def standing(
     See `standings` for the arguments.
     """
     comparison = run.comparisons.of(setting, metric)
-    placed = run.comparisons.placed(metric)
+    placed = run.comparisons.methods_with_place(metric)
     if comparison is None:
         return None
     compared = {name for group in comparison.groups for name in group}
@@ -167,7 +167,7 @@ def standing(
     place = comparison.place(method)
     own = comparison.group_of(method)
     others = [group for group in comparison.groups if group != own]
-    differing = [group for group in others if comparison.differ(own[0], group[0])]
+    differing = [group for group in others if comparison.is_significant(own[0], group[0])]
     sign = 1 if comparison.better == "higher" else -1
     worse = [
         group for group in differing if sign * (place.value - comparison.place(group[0]).value) > 0
@@ -177,7 +177,7 @@ def standing(
     number_better = sum(group in differing and group not in worse for group in ranked)
     number_worse = sum(group in worse for group in ranked)
     tied = [name for group in (own, *others) if group not in differing for name in group]
-    answered, value = run.comparisons.answered(setting, metric)[method]
+    answered, value = run.comparisons.answered_statistics(setting, metric)[method]
     best, worst = _examples(run, setting, metric, method, sign) if with_examples else ((), ())
     return Standing(
         network=setting.model,

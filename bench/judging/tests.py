@@ -51,10 +51,10 @@ CONTROLS = "controls"
 RELIABILITY = "reliability"
 SANITY = "sanity"
 GAMING = "gaming"
-OF_A_TRUTH = (TRUTH_AHEAD, TRUTH_FIRST)
+TRUTH_TESTS = (TRUTH_AHEAD, TRUTH_FIRST)
 
 # The names of measures.
-NEEDED = "images_needed"
+IMAGES_NEEDED = "images_needed"
 PLACE = "place"
 
 # Where a control is.
@@ -117,7 +117,7 @@ TESTS = {
         "has no verdict.",
         share=1,
     ),
-    NEEDED: MetricTest(
+    IMAGES_NEEDED: MetricTest(
         "Images needed",
         "Images needed: half of the pairs of methods would differ significantly, with a "
         "probability of 80 %, with so many images or fewer.",
@@ -169,7 +169,7 @@ def rows_of(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
     A run with several blind maps, which are the same for every image, is a run for gaming.
     """
     is_blind = sum(bool(method.blind) for method in run.manifest.methods.values()) > 1
-    for test in OF_BLIND_RUNS if is_blind else OF_RUNS:
+    for test in TESTS_OF_BLIND_RUNS if is_blind else TESTS_OF_RUNS:
         yield from test(run, setting, metric)
 
 
@@ -189,7 +189,7 @@ def places(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
         if controls.isdisjoint(group):
             continue
         against = FIRST if best is None else UNCLEAR
-        if best is not None and comparison.differ(group[0], best[0]):
+        if best is not None and comparison.is_significant(group[0], best[0]):
             against = BEATS if number <= comparison.ranked.index(best) else BELOW
         place = comparison.place(group[0])
         for name in group:
@@ -224,7 +224,7 @@ def truth(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
         others = [group for group in comparison.ranked if group != own]
         if not others:  # all methods coincide with the truth
             row = row._replace(value=0.5, low=0.5, high=0.5, passes=True)
-            for test in OF_A_TRUTH:
+            for test in TRUTH_TESTS:
                 yield row._replace(test=test)
             continue
         # `about` describes the rival: it is behind or ahead by a positive difference.
@@ -240,14 +240,14 @@ def truth(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
         about = f"behind by {text}" if is_ahead else f"ahead by {text}"
         is_behind = any(
             values.sign * comparison.pair(own[0], group[0])["difference"] < 0
-            and comparison.differ(own[0], group[0])
+            and comparison.is_significant(own[0], group[0])
             for group in others
         )
         value, low, high = _share_ahead(values, name, rival)
         row = row._replace(
             value=value, low=low, high=high, about=f"{run.metadata.method_title(rival)} {about}"
         )
-        for test, passes in zip(OF_A_TRUTH, (is_ahead, not is_behind), strict=True):
+        for test, passes in zip(TRUTH_TESTS, (is_ahead, not is_behind), strict=True):
             yield row._replace(test=test, passes=None if circular else passes)
 
 
@@ -322,7 +322,7 @@ def controls(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
     ]
     if not pairs:
         return
-    right, low, high = judgement.right_pairs(values, pairs, _size(values, values.methods))
+    right, low, high = judgement.share_of_right_pairs(values, pairs, _size(values, values.methods))
     if np.isnan(low):
         return
     best_control = next((row for row in places(run, setting, metric) if row.truth in names), None)
@@ -368,7 +368,7 @@ def images_needed(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row
     if values is None:
         return
     distinct = values.distinct()
-    row = Row(metric, NEEDED, run.label(setting))
+    row = Row(metric, IMAGES_NEEDED, run.label(setting))
     comparison = _comparison(run, setting, metric)
     if len(distinct.methods) < MIN_METHODS:
         yield row._replace(n=values.num_images, about=FEW_METHODS)
@@ -403,9 +403,9 @@ def gaming(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
         yield row._replace(network=run.label(setting), about=about)
 
 
-OF_RUNS: tuple[Callable[[RunFolder, Setting, str], Iterator[Row]], ...]
-OF_RUNS = (places, truth, degrees, controls, reliability, images_needed)
-OF_BLIND_RUNS = (gaming, images_needed)
+TESTS_OF_RUNS: tuple[Callable[[RunFolder, Setting, str], Iterator[Row]], ...]
+TESTS_OF_RUNS = (places, truth, degrees, controls, reliability, images_needed)
+TESTS_OF_BLIND_RUNS = (gaming, images_needed)
 
 
 def gaming_row(

@@ -36,11 +36,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from axiom_bench.cutting.images import check_inputs, first_convolution, several_inputs
-from axiom_bench.cutting.model_copy import layer_name, own_state, parts_with_hooks, shared_copy
-from axiom_bench.cutting.output import ScoreFunction, scores_of
+from axiom_bench.cutting.model_copy import layer_name, parts_with_hooks, private_state, shared_copy
+from axiom_bench.cutting.output import ScoreFunction, score_function
 from axiom_bench.cutting.tokens import AnyReshape, ChannelOrder, fits, layout
 from axiom_bench.data.preprocessing import RGB
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 
 HEAD_TYPES = (
     nn.Identity,
@@ -113,7 +113,7 @@ class Call:
 
 
 @torch.inference_mode(False)
-def record(
+def record_calls(
     module: nn.Module,
     input_size: tuple[int, ...],
     function: ScoreFunction | None = None,
@@ -172,7 +172,7 @@ def record(
         finished.clear()
         leaf = image.clone().requires_grad_(has_graph)
         order = ChannelOrder(image.ndim)
-        with torch.set_grad_enabled(has_graph), own_state(network), order:
+        with torch.set_grad_enabled(has_graph), private_state(network), order:
             network(leaf.clone())  # a network that changes its input in place can't change a leaf
         return order
 
@@ -186,7 +186,7 @@ def record(
     except (Exception, SystemExit) as error:  # a user's code may raise anything
         raise _run_error(network, channels, input_size, error) from error
     calls = [replace(call, channels_last=order.channels_last(call.output)) for call in finished]
-    scores = scores_of(function, calls[-1].output, type(module).__name__, image)
+    scores = score_function(function, calls[-1].output, type(module).__name__, image)
     if scores is not None:
         output = scores(calls[-1].output)
         calls[-1] = Call("", network, output, space=input_size, edge=_edge(output))
@@ -227,7 +227,7 @@ def _edge(value: object) -> Edge | None:
     return None
 
 
-def choose(
+def choose_layer(
     module: nn.Module, layer: str, calls: Sequence[Call], reshape: AnyReshape | None = None
 ) -> str:
     """Return the dotted name of the target layer.
@@ -243,7 +243,7 @@ def choose(
             W).
     """
     if layer == "default":
-        return last_spatial(calls, reshape)
+        return default_layer(calls, reshape)
     if layer == "last_relu":
         return last_relu(calls)
     names = [name for name, _ in module.named_modules(remove_duplicate=False) if name]
@@ -253,7 +253,7 @@ def choose(
         outer = [name for name in maps if "." not in name]
         # If the given name resembles none, the message lists only the outer modules.
         close = difflib.get_close_matches(layer, maps, n=1, cutoff=0.5)
-        raise unknown("layer", layer, {*(maps if close or len(outer) < 2 else outer)})
+        raise unknown_name("layer", layer, {*(maps if close or len(outer) < 2 else outer)})
     # A shared module has several names, of which calls have the first.
     target = module.get_submodule(layer)
     layer = next(name for name, child in module.named_modules() if child is target)
@@ -278,14 +278,14 @@ def choose(
     return layer
 
 
-def depth(layer: str, calls: Sequence[Call]) -> int:
+def cut_index(layer: str, calls: Sequence[Call]) -> int:
     """Return the index of a layer's last call, where it is cut, in the order in which calls end."""
     return max(index for index, call in enumerate(calls) if call.name == layer)
 
 
 def has_tokens(layer: str, calls: Sequence[Call]) -> bool:
     """Return whether the layer's last call returns tokens, which a reshape turns into maps."""
-    return calls[depth(layer, calls)].is_tokens
+    return calls[cut_index(layer, calls)].is_tokens
 
 
 def default_notes(
@@ -305,7 +305,7 @@ def default_notes(
     return sentences
 
 
-def last_spatial(calls: Sequence[Call], reshape: AnyReshape | None = None) -> str:
+def default_layer(calls: Sequence[Call], reshape: AnyReshape | None = None) -> str:
     """Return the default layer according to the rule at the top of this file.
 
     Raises:
@@ -446,7 +446,7 @@ def last_relu(calls: Sequence[Call]) -> str:
         if isinstance(end[0].module, RELU_TYPES) and end[0].is_map:
             return _name(end, body)
     raise BenchError(
-        f"The network has no ReLU module up to {last_spatial(calls)!r}, its default layer; name a "
+        f"The network has no ReLU module up to {default_layer(calls)!r}, its default layer; name a "
         "layer instead."
     )
 

@@ -19,23 +19,23 @@ from axiom_bench.cutting.images import TWO_CLASSES
 from axiom_bench.cutting.model_copy import check_shapes, shared_copy, unwrap_parts, unwrapped
 from axiom_bench.cutting.output import LOGITS, Output, OutputModule
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
-from axiom_bench.data.layouts.classes import NetworkClasses, class_indices, names_of_logits
+from axiom_bench.data.layouts.classes import NetworkClasses, class_indices, network_class_names
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.errors import BenchError, type_name, unknown
-from axiom_bench.kinds import home_expanded, shown
+from axiom_bench.errors import BenchError, type_name, unknown_name
+from axiom_bench.kinds import home_expanded, shorten_for_error
 from axiom_bench.models import layers, weights
 from axiom_bench.models.other_inputs import InputsFile
 from axiom_bench.models.outputs import find_output
 from axiom_bench.models.sources import Source, find_source
 from axiom_bench.models.spec import AS_BUILT, OBJECT_OUTPUTS, ModelSpec
-from axiom_bench.models.user_code import called, import_function
+from axiom_bench.models.user_code import call_without_arguments, import_function
 from axiom_bench.models.weights import Weights
 
 if TYPE_CHECKING:
     from axiom_bench.models.objects import Objects
 
 CLASSES = "num_classes"  # as torchvision and timm call it
-NOTHING = Preprocessing(None, None, (), (), shape=(0,))  # arrays are used as they are
+NO_PREPROCESSING = Preprocessing(None, None, (), (), shape=(0,))  # arrays are used as they are
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class LoadedModel:
     # The published accuracy of the weights, a share of ImageNet's validation images; 0 if unknown.
     accuracy: float = 0.0
     # A sentence on what the network returns, if it was recognised as something other than logits.
-    recognised: str = ""
+    recognition_note: str = ""
     lines: tuple[str, ...] = ()  # sentences for the user on how the network was made
     # The network's inputs in addition to the images, or the objects that it finds.
     inputs: InputsFile | Objects | None = None
@@ -94,7 +94,7 @@ class LoadedModel:
         if text in recognised:
             return recognised[text]
         if names and not text.isdecimal():
-            raise unknown(f"class of {self.name}", text, names)
+            raise unknown_name(f"class of {self.name}", text, names)
         kind = "a name or an index" if names else "an index"
         last = self.number_of_classes - 1
         advice = f"give {kind} from 0 to {last}" if last else f"its one class is 0. {TWO_CLASSES}"
@@ -131,7 +131,7 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
     if inputs is not None:
         inputs.takes.give(network, inputs.first)
     try:
-        calls = layers.record(network, sides, output.function, preprocessing.channels)
+        calls = layers.record_calls(network, sides, output.function, preprocessing.channels)
     except BenchError as error:
         if inputs is None:
             raise
@@ -146,19 +146,19 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
     is_default = spec.layer in ("default", "last_relu")
     if inputs is not None and not isinstance(inputs, InputsFile) and is_default:
         layer_calls = inputs.shared(module, sides, preprocessing.channels)
-    layer = layers.choose(module, spec.layer, layer_calls, reshape)
+    layer = layers.choose_layer(module, spec.layer, layer_calls, reshape)
     if is_default:
         lines += layers.default_notes(layer, layer_calls, reshape)
         if reshape is None and layers.has_tokens(layer, layer_calls):
             reshape = "tokens"
-    depth = layers.depth(layer, calls)
+    depth = layers.cut_index(layer, calls)
     if spec.draw is not None or spec.output in OBJECT_OUTPUTS:
         layer = layer.removeprefix("module.")  # the name inside the wrapper
 
     number_of_classes = calls[-1].shape[1]
     classes = _class_names(spec, source, module, number_of_classes)
     return LoadedModel(
-        name=output.name_of(name),
+        name=output.model_name(name),
         module=module,
         layer=layer,
         number_of_classes=len(output.classes or ()) or number_of_classes,
@@ -174,7 +174,7 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
         build=source.build,
         note=source.note,
         accuracy=0.0 if output.classes else source.accuracy,
-        recognised=recognition.note(output, "model.output=logits") if is_recognised else "",
+        recognition_note=recognition.note(output, "model.output=logits") if is_recognised else "",
         lines=tuple(f"{spec.name}: {line}" for line in lines),
         inputs=inputs,
         finetuned=_finetuned(spec, source, noise),
@@ -190,9 +190,11 @@ def _finetuned(spec: ModelSpec, source: Source, image: Tensor) -> nn.Module | No
     spec = replace(spec, weights=spec.finetuned, weights_key=None)
     try:
         file = spec.weights_file
-        loaded = source.published(str(spec.weights)) if file is None else weights.read(file)
+        loaded = (
+            source.load_published(str(spec.weights)) if file is None else weights.read_weights(file)
+        )
         module = _build(spec, source)
-        weights.fit(module, loaded, spec.architecture)
+        weights.load_into(module, loaded, spec.architecture)
     except BenchError as error:
         raise BenchError(f"model.finetuned: {error}") from error
     if spec.draw is not None:
@@ -208,7 +210,7 @@ def _preprocessing(spec: ModelSpec, source: Source, shape: tuple[int, ...] | Non
     preprocessing = source.preprocessing
     if shape is not None:
         if preprocessing.shape is None:  # the source expects pictures
-            preprocessing = NOTHING
+            preprocessing = NO_PREPROCESSING
         preprocessing = replace(preprocessing, shape=shape)
     if preprocessing.shape is None:
         spec.check_colours()
@@ -227,9 +229,9 @@ def _with_inputs(
     the images; `image` is (1, C, *space).
     """
     if spec.output in OBJECT_OUTPUTS:
-        from axiom_bench.models.objects import of_objects  # few networks find objects
+        from axiom_bench.models.objects import wrap_object_network  # few networks find objects
 
-        return of_objects(spec, module, image)
+        return wrap_object_network(spec, module, image)
     inputs = None
     if spec.inputs:
         path = home_expanded(spec.inputs)
@@ -252,7 +254,7 @@ def _class_names(
     """Return `number` names of classes: the configured ones, those of the weights, or `id2label` of
     transformers; None if none of these has `number` names.
     """
-    configured = () if isinstance(spec.classes, int | None) else names_of_logits(spec.classes)
+    configured = () if isinstance(spec.classes, int | None) else network_class_names(spec.classes)
     count = _configured_classes(spec)
     if count not in (None, number):
         advice = f". {TWO_CLASSES}"
@@ -277,7 +279,7 @@ def _configured_classes(spec: ModelSpec) -> int | None:
     classes = spec.classes
     if isinstance(classes, int | None):
         return classes
-    return len(names_of_logits(classes)) or None
+    return len(network_class_names(classes)) or None
 
 
 def _with_configured_classes(spec: ModelSpec) -> ModelSpec:
@@ -308,7 +310,7 @@ def _build(spec: ModelSpec, source: Source) -> nn.Module:
             advice = f"; set model.kwargs.{missing[1]}=VALUE" if missing else ""
             raise BenchError(
                 f"{spec.architecture} can't be built with "
-                f"model.kwargs={shown(dict(spec.kwargs))}: {type(error).__name__}: "
+                f"model.kwargs={shorten_for_error(dict(spec.kwargs))}: {type(error).__name__}: "
                 f"{error}{advice}."
             ) from error
     # A function may return transforms or a config together with the network.
@@ -330,7 +332,7 @@ def _reshape(spec: ModelSpec) -> AnyReshape | None:
         return check_reshape(spec.reshape)
     expected = "give module:class or path/to/file.py:class, a class with to_maps and from_maps"
     reshape_class = import_function(spec.reshape, "model.reshape", expected)
-    return check_reshape(called(reshape_class, "model.reshape"))
+    return check_reshape(call_without_arguments(reshape_class, "model.reshape"))
 
 
 def _load_weights(spec: ModelSpec, source: Source) -> tuple[nn.Module, Source, Weights, list[str]]:
@@ -343,8 +345,8 @@ def _load_weights(spec: ModelSpec, source: Source) -> tuple[nn.Module, Source, W
         return module, source, built, lines
     lines = []
     file = spec.weights_file
-    loaded = source.published(spec.weights) if file is None else weights.read(file)
-    fits = weights.places(loaded, weights.tensors_of(module))[0].fits
+    loaded = source.load_published(spec.weights) if file is None else weights.read_weights(file)
+    fits = weights.find_places(loaded, weights.tensors_of(module))[0].fits
     if file is not None and not fits:
         kwargs = _arguments_for_file(spec, source, loaded)
         if kwargs:
@@ -352,7 +354,7 @@ def _load_weights(spec: ModelSpec, source: Source) -> tuple[nn.Module, Source, W
             module = _build(spec, source)
             text = ", ".join(f"{name}={value}" for name, value in kwargs.items())
             lines = [f"{spec.architecture} is built with {text}, as {loaded.description} has it."]
-    lines += weights.fit(module, loaded, spec.architecture, spec.weights_key)
+    lines += weights.load_into(module, loaded, spec.architecture, spec.weights_key)
     if spec.weights_key is not None:
         # The file holds several networks, so its checksum doesn't say which one was loaded.
         loaded = replace(loaded, sha256=weights.state_sha256(module.state_dict()))
@@ -388,9 +390,9 @@ def _arguments_for_file(spec: ModelSpec, source: Source, loaded: Weights) -> dic
         heads = {
             name for name in two_classes if two_classes[name].shape != three_classes[name].shape
         }
-        place = weights.places(loaded, two_classes)[0]
+        place = weights.find_places(loaded, two_classes)[0]
         counts = {place.tensors[name].shape[:1] for name in heads & place.tensors.keys()}
-        if not heads.issuperset([*place.wrong, *place.missing]):
+        if not heads.issuperset([*place.wrong_shape, *place.missing]):
             continue
         if place.missing:
             unexpected = ", ".join(place.unexpected[:3]) or "nothing"

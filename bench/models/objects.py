@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from axiom_bench.cutting.images import OtherInputs, SeveralInputs, taken_apart
+from axiom_bench.cutting.images import OtherInputs, SeveralInputs, separate_inputs
 from axiom_bench.cutting.model_copy import shared_copy
 from axiom_bench.cutting.objects import BoxScores, ObjectScores, RegionScores
 from axiom_bench.cutting.output import LOGITS, Output
@@ -31,7 +31,7 @@ KINDS: Mapping[str, tuple[type[ObjectScores], bool]] = {
 }
 
 
-def of_objects(
+def wrap_object_network(
     spec: ModelSpec, module: nn.Module, image: Tensor
 ) -> tuple[ObjectScores, Output, Objects]:
     """Wrap a network that finds objects.
@@ -60,7 +60,7 @@ def of_objects(
 
 
 @dataclass(frozen=True)
-class ObjectOfRow:
+class RowObject:
     """The object that one row explains."""
 
     place: Tensor  # the object's place, as the network takes it
@@ -80,7 +80,7 @@ class Objects:
     ends: Tensor = field(compare=False, repr=False)  # as `ObjectScores` has them
     least: float  # the lowest probability of an object that is explained
     # The object of each row of a job, by the row's id.
-    of_rows: Mapping[str, ObjectOfRow] = field(default_factory=dict, compare=False, repr=False)
+    object_by_row: Mapping[str, RowObject] = field(default_factory=dict, compare=False, repr=False)
     name: str = "model.output"
 
     @staticmethod
@@ -96,7 +96,7 @@ class Objects:
             BenchError: if the network returns something else than objects.
         """
         ends = network.ends(image)
-        takes, _, _ = taken_apart(network, (image, ends[:1]), 0)
+        takes, _, _ = separate_inputs(network, (image, ends[:1]), 0)
         return Objects(takes, ends, least)
 
     @property
@@ -116,7 +116,7 @@ class Objects:
         for end in self.ends.split(1):
             network_copy = shared_copy(network)
             self.takes.give(network_copy, (end,))
-            *calls, last = layers.record(network_copy, sides, None, channels)
+            *calls, last = layers.record_calls(network_copy, sides, None, channels)
             maps = {
                 call.name: call.output
                 for call in calls
@@ -144,13 +144,13 @@ class Objects:
         """A sentence on the network's inputs."""
         return "Its scores are those of one object of each image (model.output)."
 
-    def of_images(self, images: Sequence[str], chosen: Sequence[str]) -> Objects:
+    def for_images(self, images: Sequence[str], chosen: Sequence[str]) -> Objects:
         """Return this object unchanged: the objects are found when the job has its images."""
         return self
 
-    def beside(self, batch: Batch) -> Batch:
+    def add_to_batch(self, batch: Batch) -> Batch:
         """Return the batch with each row's object."""
-        rows = [self.of_rows[name] for name in batch.image_ids]
+        rows = [self.object_by_row[name] for name in batch.image_ids]
         size = batch.images.shape[2:]
         data_annotations = batch.annotations or [Annotation.none()] * len(rows)
         annotations = tuple(
@@ -162,17 +162,15 @@ class Objects:
 
     def sha256(self, image: str) -> str:
         """Return the SHA-256 of a row's object, or "" if the image's objects aren't found yet."""
-        if image not in self.of_rows:
+        if image not in self.object_by_row:
             return ""
-        row = self.of_rows[image]
+        row = self.object_by_row[image]
         boxes = None if row.detected is None else row.detected.boxes.tolist()
         content = row.place.numpy().tobytes() + repr((row.explained, boxes)).encode()
         return hashlib.sha256(content).hexdigest()
 
 
-def _row_annotation(
-    size: Sequence[int], row: ObjectOfRow, data_annotation: Annotation
-) -> Annotation:
+def _row_annotation(size: Sequence[int], row: RowObject, data_annotation: Annotation) -> Annotation:
     """Return the annotation of a row's image of this size, with the object that is explained."""
     detected = row.detected
     if detected is None:

@@ -15,16 +15,16 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from axiom_bench.cutting.images import OtherInputs, SeveralInputs, taken_apart
+from axiom_bench.cutting.images import OtherInputs, SeveralInputs, separate_inputs
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.formats.files import (
     as_text,
-    comparable,
+    comparable_name,
     lines_of,
     open_regular,
-    shown,
+    reason_of,
+    short_repr,
     table_of,
-    why,
 )
 from axiom_bench.data.layouts.label_files import without_ending
 from axiom_bench.errors import BenchError
@@ -102,7 +102,7 @@ class InputsFile:
         inputs = {key: image}
         for name, value in values.items():
             inputs[name] = value[:1]
-        takes, _, _ = taken_apart(network, inputs, key)
+        takes, _, _ = separate_inputs(network, inputs, key)
         return InputsFile(as_text(path), takes, tuple(values.values()), ids)
 
     @property
@@ -123,7 +123,7 @@ class InputsFile:
         """The inputs of one image, for a first forward pass."""
         return tuple(value[:1] for value in self.values)
 
-    def of_images(self, images: Sequence[str], chosen: Sequence[str]) -> InputsFile:
+    def for_images(self, images: Sequence[str], chosen: Sequence[str]) -> InputsFile:
         """Return the file with the row of each chosen image.
 
         A row is found by the image's id. Otherwise it is found by the file name, with or without
@@ -143,9 +143,9 @@ class InputsFile:
                 f"{len(images)} images; give rows in the images' order, or {IDS!r}, or a .csv "
                 "whose first column names the images."
             )
-        rows = dict(zip(map(comparable, self.ids or images), range(count), strict=True))
+        rows = dict(zip(map(comparable_name, self.ids or images), range(count), strict=True))
         if len(rows) < count:
-            (twice, _), *_ = Counter(map(comparable, self.ids)).most_common(1)
+            (twice, _), *_ = Counter(map(comparable_name, self.ids)).most_common(1)
             raise BenchError(f"{self.name} has several rows for {twice!r}; leave one.")
         same_names = Counter(map(basename, images))
         places = {}
@@ -155,7 +155,7 @@ class InputsFile:
             names = [image]
             if same_names[file_name] == 1:
                 names += [file_name, without_ending(file_name)]
-            place = next((rows[name] for name in map(comparable, names) if name in rows), None)
+            place = next((rows[name] for name in map(comparable_name, names) if name in rows), None)
             if place is None:
                 missing.append(image)
             else:
@@ -167,7 +167,7 @@ class InputsFile:
             )
         return replace(self, places=places)
 
-    def beside(self, batch: Batch) -> Batch:
+    def add_to_batch(self, batch: Batch) -> Batch:
         """Return the batch with the network's inputs in addition to the images."""
         return replace(batch, other_inputs=self.rows(batch.image_ids))
 
@@ -213,7 +213,7 @@ def _read_arrays(path: Path) -> tuple[tuple[str, ...], Columns]:
             with safe_open(path, "np") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except Exception as error:  # what libraries raise for damaged files is not documented
-        reason = why(error)
+        reason = reason_of(error)
         if "pickle" in str(error):
             reason = "it is damaged, or holds Python objects, which are never loaded"
         raise BenchError(f"{as_text(path)} can't be read: {reason}.") from error
@@ -267,7 +267,7 @@ def _tensor(file: str, group: Columns) -> Tensor:
                 is_number = False
             if not is_number:
                 raise BenchError(
-                    f"{file} has {shown(cell)} in its column {name!r}; give a number for each "
+                    f"{file} has {short_repr(cell)} in its column {name!r}; give a number for each "
                     "image, such as 61.5."
                 )
     return torch.tensor([[float(cell) for cell in row] for row in zip(*columns, strict=True)])

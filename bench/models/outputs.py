@@ -18,8 +18,8 @@ from axiom_bench.cutting.output import Output, OutputModule, check_output
 from axiom_bench.cutting.output_presets import multi_label, regression, segmentation
 from axiom_bench.data.layouts.classes import IMAGENET_CLASSES
 from axiom_bench.data.layouts.voc import CLASSES
-from axiom_bench.errors import BenchError, unknown
-from axiom_bench.models.user_code import called, import_function
+from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.models.user_code import call_without_arguments, import_function
 
 GROUPS = Path(__file__).parent.parent / "data" / "voc_in_imagenet.tsv"
 
@@ -100,7 +100,7 @@ def find_output(name: str | None) -> Output:
         return check_output(None)
     if ":" not in name:
         if name not in OUTPUTS:
-            raise unknown("model output", name, OUTPUTS)
+            raise unknown_name("model output", name, OUTPUTS)
         return OUTPUTS[name]
     expected = (
         "give module:function or path/to/file.py:function, a function from what the network "
@@ -108,5 +108,5 @@ def find_output(name: str | None) -> Output:
     )
     function = import_function(name, "model.output", expected)
     if isinstance(function, type):
-        function = called(function, "model.output")
+        function = call_without_arguments(function, "model.output")
     return check_output(function)

@@ -19,7 +19,7 @@ from torch import nn
 from axiom_bench.cutting.numerics import XY
 from axiom_bench.data.preprocessing import RGB, Preprocessing
 from axiom_bench.embedded import networks, patches, planted, scenes
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.models import weights
 from axiom_bench.models.spec import ModelSpec
 from axiom_bench.models.user_code import import_function
@@ -37,7 +37,7 @@ class Source:
 
     build: Callable[..., nn.Module]  # builds the network with random weights
     preprocessing: Preprocessing  # the preprocessing that the network expects
-    published: Callable[[str], Weights]  # loads published weights by their name
+    load_published: Callable[[str], Weights]  # loads published weights by their name
     # The names of the classes, which apply if the network has as many logits.
     classes: tuple[str, ...] | None = None
     note: str = ""  # what a reader must know about the model's values
@@ -54,27 +54,27 @@ def find_source(spec: ModelSpec) -> Source:
     """
     sources = {"embedded": _embedded, "torchvision": _torchvision, "timm": _timm, "user": _user}
     if spec.source not in sources:
-        raise unknown("model source", spec.source, sources)
+        raise unknown_name("model source", spec.source, sources)
     return sources[spec.source](spec)
 
 
 def _embedded(spec: ModelSpec) -> Source:
     """Return a network of this package, trained or planted."""
     planted_builders: Mapping[str, Callable[..., nn.Module]]
-    planted_builders = {**planted.BUILDERS, **planted.OF_BOXES}
+    planted_builders = {**planted.BUILDERS, **planted.BOX_BUILDERS}
     builders = {**networks.BUILDERS, **planted_builders}
     if spec.architecture not in builders:
-        raise unknown("embedded model", spec.architecture, builders)
+        raise unknown_name("embedded model", spec.architecture, builders)
     build = partial(builders[spec.architecture], **spec.kwargs)
     is_planted = spec.architecture in planted_builders
 
     def published(name: str) -> Weights:
         files = {"default": None} if is_planted else networks.weights_files(spec.architecture)
         if name not in files:
-            raise unknown(f"weights of {spec.architecture}", name, files)
+            raise unknown_name(f"weights of {spec.architecture}", name, files)
         file = files[name]
         if file is not None:
-            return weights.read(file)
+            return weights.read_weights(file)
         state = build().state_dict()
         return Weights(state, "by construction", weights.state_sha256(state))
 
@@ -107,7 +107,7 @@ def _torchvision(spec: ModelSpec) -> Source:
     video_names = torchvision.models.list_models(module=torchvision.models.video)
     names = [*torchvision.models.list_models(module=torchvision.models), *video_names]
     if spec.architecture not in names:
-        raise unknown("torchvision classifier", spec.architecture, names)
+        raise unknown_name("torchvision classifier", spec.architecture, names)
     is_video = spec.architecture in video_names
     weights_sets = torchvision.models.get_model_weights(spec.architecture)
 
@@ -116,7 +116,7 @@ def _torchvision(spec: ModelSpec) -> Source:
             return weights_sets.DEFAULT
         if name not in weights_sets.__members__:
             known = ["default", *(entry.name for entry in weights_sets)]
-            raise unknown(f"set of weights of {spec.architecture}", name, known)
+            raise unknown_name(f"set of weights of {spec.architecture}", name, known)
         return weights_sets[name]
 
     def published(name: str) -> Weights:
@@ -203,7 +203,7 @@ def _timm(spec: ModelSpec) -> Source:
             "timm's models need timm: pip install '.[timm]' in axiom-bench's checkout."
         ) from error
     if not timm.is_model(spec.architecture.split(".")[0]):
-        raise unknown("timm model", spec.architecture, timm.list_models())
+        raise unknown_name("timm model", spec.architecture, timm.list_models())
 
     def published(name: str) -> Weights:
         architecture = spec.architecture if name == "default" else f"{spec.architecture}.{name}"

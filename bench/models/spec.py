@@ -17,8 +17,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from axiom_bench.data.layouts.classes import Classes
 from axiom_bench.environment import conf_folder, read_yaml
-from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import File, Name, check, check_group, home_expanded, shown, whole, worded
+from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.kinds import (
+    File,
+    Name,
+    check,
+    check_group,
+    described_values,
+    home_expanded,
+    shorten_for_error,
+    whole_number,
+)
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 AS_BUILT = "as_built"  # model.weights: keep the weights that a user's function has loaded itself
@@ -28,15 +37,18 @@ OBJECT_OUTPUTS = ("boxes", "exclusive_boxes", "regions", "exclusive_regions")
 SEEDS = (-(2**63), 2**64 - 1)  # the lowest and the highest seed that torch.manual_seed accepts
 
 COLOUR = "three numbers, for red, green and blue, or one for a network of grey images"
-Side = Annotated[int, whole(1, "a side in pixels", MAX_SIDE)]
+Side = Annotated[int, whole_number(1, "a side in pixels", MAX_SIDE)]
 Size = Annotated[
-    Side | tuple[Side, Side], worded("pixels: a side, or [height, width], 1 to 10000 each")
+    Side | tuple[Side, Side],
+    described_values("pixels: a side, or [height, width], 1 to 10000 each"),
 ]
-Grid = Annotated[File | tuple[Side, Side], worded("tokens, [rows, columns] or a class")]
-Mean = Annotated[Sequence[float], worded(f"{COLOUR}, of pixels in [0, 1]")]
+Grid = Annotated[File | tuple[Side, Side], described_values("tokens, [rows, columns] or a class")]
+Mean = Annotated[Sequence[float], described_values(f"{COLOUR}, of pixels in [0, 1]")]
 Std = Annotated[
     Sequence[float],
-    worded(f"{COLOUR}, above 0, of pixels in [0, 1]", lambda std: min(std, default=1) > 0),
+    described_values(
+        f"{COLOUR}, above 0, of pixels in [0, 1]", lambda std: min(std, default=1) > 0
+    ),
 ]
 
 
@@ -74,11 +86,13 @@ class ModelSpec:
     # A name of outputs.OUTPUTS or of OBJECT_OUTPUTS, or module:function from what the network
     # returns to scores (B, n). If it is None, the logits are recognised.
     output: File | None = None
-    seed: Annotated[int, whole(SEEDS[0], "a whole number", SEEDS[1])] = 0
+    seed: Annotated[int, whole_number(SEEDS[0], "a whole number", SEEDS[1])] = 0
     # Arguments of the function that builds the network.
-    kwargs: Annotated[Mapping[str, Any], worded("a mapping")] = field(default_factory=dict)
+    kwargs: Annotated[Mapping[str, Any], described_values("a mapping")] = field(
+        default_factory=dict
+    )
     # The names of the logits (a list or a file), or their number.
-    classes: Annotated[int, whole(1, "a number of classes")] | Classes | None = None
+    classes: Annotated[int, whole_number(1, "a number of classes")] | Classes | None = None
     resize: Size | None = None  # pixels: the length of the shorter side, or exactly (H, W)
     crop: Side | None = None  # pixels: the side of the centre crop
     # The mean and standard deviation of red, green and blue, or of grey. For arrays: one number per
@@ -87,11 +101,11 @@ class ModelSpec:
     std: Std | None = None
     interpolation: Name | None = None
     # The logit that is no class of the data: 0, or -1 for the last one.
-    background: Annotated[int, whole(-1, "an output, 0 or higher, or -1 for the last")] | None = (
-        None
-    )
+    background: (
+        Annotated[int, whole_number(-1, "an output, 0 or higher, or -1 for the last")] | None
+    ) = None
     # The seed for a network that draws random numbers by design, see FixedDraws.
-    draw: Annotated[int, whole(0, "a seed", 2**32 - 1)] | None = None
+    draw: Annotated[int, whole_number(0, "a seed", 2**32 - 1)] | None = None
     # A file of the network's inputs in addition to the images, see InputsFile.
     inputs: File | None = None
     # The network's name for the input that is the images, see InputsFile.
@@ -100,7 +114,7 @@ class ModelSpec:
     read: File | None = None
     # The lowest probability of an object that is explained, see cutting.objects.
     min_probability: Annotated[
-        float, worded("a probability, 0 to 1", lambda value: 0 <= value <= 1)
+        float, described_values("a probability, 0 to 1", lambda value: 0 <= value <= 1)
     ] = 0.3
     # Weights (written as in `weights`) of a copy of the network that was fine-tuned on images
     # without some of their pixels. The metric f_fidelity judges maps by this copy.
@@ -117,7 +131,7 @@ class ModelSpec:
         names = [entry.name for entry in fields(ModelSpec)]
         for key in values:
             if key not in names:
-                raise unknown("model setting", key, names)
+                raise unknown_name("model setting", key, names)
         for key, other in DEFAULTS.items():
             if values.get(key) is None:
                 values[key] = other(values)
@@ -150,7 +164,7 @@ class ModelSpec:
                 advice = " Images of other channels are arrays: set data=arrays data.root=FOLDER."
             raise BenchError(
                 f"model.{key} must be {COLOUR}{positive}, of pixels in [0, 1], not "
-                f"{shown([*values])}.{advice}"
+                f"{shorten_for_error([*values])}.{advice}"
             )
 
     @property
@@ -289,7 +303,7 @@ def unknown_model(name: str, names: Iterable[str]) -> BenchError:
         name: The unknown name.
         names: The names of all models except timm's.
     """
-    error = unknown("model", name, names, timm_networks())
+    error = unknown_name("model", name, names, timm_networks())
     if timm_networks():
         return error
     return BenchError(

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from axiom_bench.cutting.output import Output
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.kinds import home_expanded
 
 FROM_FILE = "axiom_bench_user_"  # the prefix of the names of modules that are imported from a file
@@ -79,11 +79,11 @@ def import_function(
     function: Callable[..., Any] | None = getattr(module, name, None)
     if not callable(function) and not isinstance(function, Output):
         public_names = [key for key in vars(module) if not key.startswith("_")]
-        raise unknown(f"function in {module_path}", name, public_names)
+        raise unknown_name(f"function in {module_path}", name, public_names)
     return function
 
 
-def called(build: Callable[[], Any], setting: str) -> Any:
+def call_without_arguments(build: Callable[[], Any], setting: str) -> Any:
     """Call a user's class or function without arguments, and return the result.
 
     Raises:

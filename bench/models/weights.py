@@ -20,14 +20,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from axiom_bench.cutting.model_copy import unwrapped_name
-from axiom_bench.errors import BenchError, first_names, unknown
+from axiom_bench.errors import BenchError, first_names, unknown_name
 
 # Separates a checkpoint's key from the names inside it. A dot separates a module from its tensors.
 INNER = "\0"
-COUNTED = "num_batches_tracked"  # older files lack it, and no value depends on it
+BATCH_COUNTERS = "num_batches_tracked"  # older files lack it, and no value depends on it
 # Tensors that training adds to a network's own: losses, heads that are idle in eval mode, and the
 # counts of profilers.
-ADDED = re.compile(
+TRAINING_ONLY = re.compile(
     r"(\w*(criterion|loss|metric)\w*|aux\w*|AuxLogits|(.*\.)?total_(ops|params))(\.|$)"
 )
 # The dtypes of weights, and of the counts and indices in the same state dict.
@@ -62,7 +62,7 @@ KINDS = (
     (rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|.{257}ustar", "it is an archive", UNPACK),
 )
 # The suffixes of other libraries' files.
-OTHERS = (".onnx", ".pb", ".tflite", ".keras", ".caffemodel", ".mlmodel")
+OTHER_SUFFIXES = (".onnx", ".pb", ".tflite", ".keras", ".caffemodel", ".mlmodel")
 SHARD = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.")  # the name of one of several files of weights
 MAX_REASON = 200  # characters
 MAX_DEPTH = 20  # levels of a checkpoint's mappings and lists
@@ -95,25 +95,27 @@ class Weights:
 class Place:
     """A place in a file where all or some of a network's tensors are."""
 
-    before: str  # the prefix of the tensors' names in the file
+    prefix: str  # the prefix of the tensors' names in the file
     tensors: Mapping[str, Tensor]  # the file's tensors by the network's names
     missing: Sequence[str]  # the network's names that the file lacks
-    wrong: Sequence[str]  # the network's names whose tensor has another shape in the file
-    beside: Sequence[str]  # the names of the other tensors in the same state dict
-    unexpected: Sequence[str]  # those of `beside` that may belong to a layer, without the prefix
+    wrong_shape: Sequence[str]  # the network's names whose tensor has another shape in the file
+    other_names: Sequence[str]  # the names of the other tensors in the same state dict
+    unexpected: Sequence[
+        str
+    ]  # those of `other_names` that may belong to a layer, without the prefix
 
     @property
     def fits(self) -> bool:
         """True if every tensor of the network has one here, and no layer is left."""
-        return not (self.missing or self.wrong or self.unexpected)
+        return not (self.missing or self.wrong_shape or self.unexpected)
 
     @property
     def name(self) -> str:
         """The place's name, as `model.weights_key` takes it."""
-        return self.before.rstrip(f".{INNER}").replace(INNER, ".") or "top"
+        return self.prefix.rstrip(f".{INNER}").replace(INNER, ".") or "top"
 
 
-class Unread:
+class StandIn:
     """A stand-in for an object whose class a pickle names: nothing of that class is imported or
     called.
     """
@@ -126,7 +128,7 @@ class Unread:
         """Ignore the state of the pickled object."""
 
 
-def read(path: Path) -> Weights:
+def read_weights(path: Path) -> Weights:
     """Read a .safetensors file, or a checkpoint of torch.save of any name.
 
     A pickle's code is never run. Its objects are left out, except tensors, numbers, texts and
@@ -148,7 +150,7 @@ def read(path: Path) -> Weights:
             f"The weights {path} are a part of several files; load the network in Python and "
             f"{SAVE}."
         )
-    if isinstance(state, Unread):
+    if isinstance(state, StandIn):
         raise BenchError(
             f"The weights {path} are a whole pickled object, whose code isn't run; load it in "
             "Python where its code is, as `model`, and write a file of "
@@ -175,7 +177,7 @@ def _load_checkpoint(path: Path) -> Any:
     for class_path in class_paths:
         module, _, name = class_path.rpartition(".")
         attributes = {"__module__": module, "__qualname__": name}
-        stand_ins.append(type(name, (Unread,), attributes))
+        stand_ins.append(type(name, (StandIn,), attributes))
     with torch.serialization.safe_globals(stand_ins):
         return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -185,7 +187,7 @@ def _why(path: Path, error: Exception) -> tuple[str, str]:
     if path.is_file():
         with path.open("rb") as file:
             start = file.read(512)
-        if path.suffix.lower() in OTHERS:
+        if path.suffix.lower() in OTHER_SUFFIXES:
             return f"{path.suffix} is a file of another library than PyTorch", OF_PYTORCH
         for begin, kind, step in KINDS:
             if re.match(begin, start, re.DOTALL | re.IGNORECASE):
@@ -211,7 +213,7 @@ def _members(path: Path) -> list[ZipInfo]:
 
 
 def _named(content: Any, before: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
-    """Yield all tensors inside mappings and lists with their names, which begin with `before`.
+    """Yield all tensors inside mappings and lists with their names, which begin with `prefix`.
 
     `seen` holds the ids of the containers that were visited, because one may contain itself.
     """
@@ -226,7 +228,7 @@ def _named(content: Any, before: str, seen: set[int]) -> Iterator[tuple[str, Ten
         yield from _named(value, f"{before}{key}{INNER}", seen)
 
 
-def places(weights: Weights, expected: Mapping[str, Tensor]) -> list[Place]:
+def find_places(weights: Weights, expected: Mapping[str, Tensor]) -> list[Place]:
     """Return all places of a file where a network fits.
 
     Names are compared in three forms: as they are; without the names of wrappers; and also with _
@@ -271,7 +273,7 @@ def places(weights: Weights, expected: Mapping[str, Tensor]) -> list[Place]:
             fitting.setdefault(frozenset(map(id, place.tensors.values())), place)
     if fitting:
         return [*fitting.values()]
-    return [min(found, key=lambda p: len(p.missing) + len(p.wrong) + len(p.unexpected))]
+    return [min(found, key=lambda p: len(p.missing) + len(p.wrong_shape) + len(p.unexpected))]
 
 
 def _short_name(unwrap: Callable[[str], str], dot: str, name: str) -> str:
@@ -311,25 +313,27 @@ def _place(
         beside.append(name.removeprefix(state))
         # A single whole number, such as a number of steps, belongs to no layer.
         is_count = not tensor.ndim and tensor.dtype == torch.int64
-        if name in short_names and not is_count and not ADDED.match(short_names[name]):
+        if name in short_names and not is_count and not TRAINING_ONLY.match(short_names[name]):
             unexpected.append(short_names[name])
-    missing = [name for name in expected if name not in file_names and not name.endswith(COUNTED)]
+    missing = [
+        name for name in expected if name not in file_names and not name.endswith(BATCH_COUNTERS)
+    ]
     wrong = sorted(
         name
         for name, file_name in file_names.items()
         if tensors[file_name].shape != expected[name].shape
     )
     return Place(
-        before=prefix,
+        prefix=prefix,
         tensors={name: tensors[file_names[name]] for name in expected if name in file_names},
         missing=missing,
-        wrong=wrong,
-        beside=beside,
+        wrong_shape=wrong,
+        other_names=beside,
         unexpected=unexpected,
     )
 
 
-def fit(
+def load_into(
     module: nn.Module, weights: Weights, architecture: str, key: str | None = None
 ) -> list[str]:
     """Load the weights into the module, and return a sentence if the file holds more than them.
@@ -352,10 +356,10 @@ def fit(
     """
     expected = tensors_of(module)
     file = weights.description
-    place = _chosen(places(weights, expected), file, key)
+    place = _chosen(find_places(weights, expected), file, key)
     if not place.fits:
         wrong_shapes = []
-        for name in place.wrong:
+        for name in place.wrong_shape:
             shape = tuple(place.tensors[name].shape)
             wrong_shapes.append(f"{name} {shape} for {tuple(expected[name].shape)}")
         problems = {
@@ -377,9 +381,9 @@ def fit(
     marks = getattr(weights.state, "_metadata", None) or module.state_dict()._metadata  # type: ignore[attr-defined]
     state._metadata = marks  # type: ignore[attr-defined]
     module.load_state_dict(state, strict=False)
-    if not place.before and not place.beside:
+    if not place.prefix and not place.other_names:
         return []
-    left_out = f"; left out: {first_names(place.beside, 3)}" if place.beside else ""
+    left_out = f"; left out: {first_names(place.other_names, 3)}" if place.other_names else ""
     return [f"the network is at {place.name} in {file}{left_out}."]
 
 
@@ -397,7 +401,7 @@ def _chosen(found: Sequence[Place], file: str, key: str | None) -> Place:
     if not named:
         named = [place for place in found if f".{key}." in f".{place.name}."]
     if not named:
-        raise unknown(f"place of the network in {file}", key, [place.name for place in found])
+        raise unknown_name(f"place of the network in {file}", key, [place.name for place in found])
     first, *others = named
     others = [place for place in others if not _are_same(first.tensors, place.tensors)]
     if others:
@@ -412,7 +416,7 @@ def _chosen(found: Sequence[Place], file: str, key: str | None) -> Place:
 def _are_same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
     """Return whether all tensors that both have are equal."""
     for name, tensor in first.items():
-        if name.endswith(COUNTED) or name not in second:
+        if name.endswith(BATCH_COUNTERS) or name not in second:
             continue
         other = second[name]
         if tensor.dtype != other.dtype or not torch.equal(tensor, other):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from axiom_bench.errors import BenchError
-from axiom_bench.kinds import MAX_SHOWN, shown
+from axiom_bench.kinds import MAX_SHOWN, shorten_for_error
 from axiom_bench.records import files
 from axiom_bench.records.entries import DataEntry, Facts, Manifest, ModelEntry, parse
 
@@ -64,14 +64,14 @@ TABLE = (
 )
 
 
-def listed() -> tuple[str, ...]:
+def listed_kinds() -> tuple[str, ...]:
     """Return the kinds of files that a manifest lists and a report is made from, by the names of
     their folders.
     """
     return tuple(artefact.place for artefact in TABLE if artefact.report == "input")
 
 
-def steps() -> dict[str, str]:
+def writer_by_kind() -> dict[str, str]:
     """Return {kind: the module that makes its files for a job} for files that are made after the
     records.
     """
@@ -82,7 +82,7 @@ def steps() -> dict[str, str]:
     }
 
 
-def outputs(folder: Path) -> list[Path]:
+def report_files(folder: Path) -> list[Path]:
     """Return the files of a run folder that have names of a report's files, also a user's own."""
     rows = [artefact for artefact in TABLE if artefact.report == "output"]
     paths = [folder / artefact.place for artefact in rows if not artefact.suffixes]
@@ -103,7 +103,7 @@ class OtherFormat(BenchError):
     """The error for a run folder of another version of this program."""
 
 
-def no_run(folder: Path) -> BenchError:
+def no_run_error(folder: Path) -> BenchError:
     """Return the error for a folder without a manifest, or a folder that doesn't exist."""
     return BenchError(
         f"{folder} is no run folder: it has no {NAME}; give results/<experiment>/<run>."
@@ -119,9 +119,9 @@ def read(folder: Path) -> Manifest:
     file = folder / NAME
     try:
         content = files.read(file)
-        manifest = files.mapping(content)
+        manifest = files.parse_mapping(content)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise no_run(folder) from error
+        raise no_run_error(folder) from error
     except (OSError, ValueError) as error:
         raise BenchError(
             f"{file} can't be read ({error}); run the same command again to write it anew."
@@ -151,9 +151,9 @@ def _other_format(folder: Path, manifest: Mapping[str, Any]) -> OtherFormat:
     command = installing(version, manifest.get("git_commit"))
     to_read = f"To read it, run {command}. " if command else ""
     return OtherFormat(
-        f"{folder} is a run of another version of axiom-bench ({shown(version)}, format "
-        f"{shown(manifest.get('format'))}, not {FORMAT}). {to_read}To compute here, give its "
-        "command another run=NAME, or remove the folder."
+        f"{folder} is a run of another version of axiom-bench ({shorten_for_error(version)}, "
+        f"format {shorten_for_error(manifest.get('format'))}, not {FORMAT}). {to_read}To compute "
+        "here, give its command another run=NAME, or remove the folder."
     )
 
 
@@ -227,7 +227,7 @@ def _hashes(path: Path, modified: int, size: int) -> dict[str, str]:
 
 def _listed_names(manifest: Manifest) -> Iterator[str]:
     """Yield the files that a manifest lists."""
-    for kind in listed():
+    for kind in listed_kinds():
         yield from manifest.files(kind)
     for job in manifest.jobs:
         yield from job.records
@@ -302,7 +302,7 @@ def merge_facts(parts: Iterable[Facts]) -> Facts:
     return merged
 
 
-def common(values: Iterable[Any]) -> Any:
+def common_value(values: Iterable[Any]) -> Any:
     """Return the value that all have, or the list of the different values."""
     distinct = list({json.dumps(value, sort_keys=True): value for value in values}.values())
     return distinct[0] if len(distinct) == 1 else distinct

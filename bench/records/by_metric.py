@@ -37,7 +37,7 @@ class Block:
     statuses: NDArray[np.int16]
     """The index into `Records.statuses`."""
 
-    def where(self, chosen: NDArray[Any] | slice) -> Block:
+    def select(self, chosen: NDArray[Any] | slice) -> Block:
         """Return a block of the chosen rows only; `chosen` is a mask, indices or a slice."""
         return Block(
             keys=self.keys[chosen],
@@ -102,14 +102,14 @@ class Records:
         return self.statuses.index(OK) if OK in self.statuses else -1
 
     @cached_property
-    def of_whole_set(self) -> NDArray[np.bool_]:
+    def is_whole_set(self) -> NDArray[np.bool_]:
         """(keys,) True if a key is of values of a whole data set."""
         return np.asarray(self.keys["image_id"] == WHOLE_SET)
 
     @cached_property
-    def of_images(self) -> pd.DataFrame:
+    def image_keys(self) -> pd.DataFrame:
         """The keys of single images."""
-        return self.keys[~self.of_whole_set]
+        return self.keys[~self.is_whole_set]
 
     def frame(self, metrics: Iterable[str] | None = None) -> pd.DataFrame:
         """Return the rows of these metrics as a table of columns.RECORD_COLUMNS, metric after
@@ -146,7 +146,9 @@ class Records:
         row_counts = np.bincount(self.blocks[metric].methods, minlength=len(self.methods))
         return tuple(self.methods[code] for code in np.flatnonzero(row_counts))
 
-    def measured(self, apart: str | None = None, with_value: bool = False) -> tuple[str, ...]:
+    def metrics_with_images(
+        self, apart: str | None = None, with_value: bool = False
+    ) -> tuple[str, ...]:
         """Return the metrics that have rows of single images.
 
         Rows of the method `apart` don't count. With `with_value`, only rows with status ok count.
@@ -154,19 +156,19 @@ class Records:
         code = self.methods.index(apart) if apart in self.methods else -1
         measured = []
         for name, block in self.blocks.items():
-            is_counted = ~self.of_whole_set[block.keys] & (block.methods != code)
+            is_counted = ~self.is_whole_set[block.keys] & (block.methods != code)
             if with_value:
                 is_counted &= block.statuses == self.ok
             if is_counted.any():
                 measured.append(name)
         return tuple(measured)
 
-    def where(self, keys: NDArray[np.bool_]) -> Records:
+    def select(self, keys: NDArray[np.bool_]) -> Records:
         """Return the rows of the chosen keys only; `keys` is a mask (keys,). All names stay."""
         new_keys = np.cumsum(keys, dtype=np.int32) - 1
         blocks = {}
         for name, block in self.blocks.items():
-            part = block.where(keys[block.keys])
+            part = block.select(keys[block.keys])
             blocks[name] = replace(part, keys=new_keys[part.keys])
         table = self.keys[keys].reset_index(drop=True)
         return replace(self, keys=table, first_ok=self.first_ok[keys], blocks=blocks)
@@ -243,7 +245,7 @@ class Builder:
         starts = np.flatnonzero(np.diff(sorted_metrics, prepend=-1)).tolist()
         ends = [*starts[1:], len(order)]
         for start, end in zip(starts, ends, strict=True):
-            part = rows.where(order[start:end])
+            part = rows.select(order[start:end])
             self._parts.setdefault(int(sorted_metrics[start]), []).append(part)
 
     def records(self) -> Records:
@@ -367,7 +369,7 @@ def layouts(
     `chosen` (keys,) is True for the keys that count; `None` counts all. Values of a whole data set
     are in no layout.
     """
-    is_counted = (records.first_ok >= 0) & ~records.of_whole_set
+    is_counted = (records.first_ok >= 0) & ~records.is_whole_set
     if chosen is not None:
         is_counted = is_counted & chosen
     places = records.keys[is_counted].groupby(PLACE, observed=True)

@@ -26,8 +26,8 @@ SAME = 1e-5
 PACKAGE = __name__.partition(".")[0]
 KEY = ("image_id", "target_class", "method", "metric")
 # These facts of a model, and settings of its configuration, must be the same in all runs.
-OF_A_MODEL = ("weights_sha256", "output")
-OF_ITS_CONFIG = (
+MODEL_FACTS = ("weights_sha256", "output")
+MODEL_SETTINGS = (
     "architecture",
     "kwargs",
     "resize",
@@ -128,12 +128,12 @@ def _combined(runs: Sequence[Run], folder: Path, compared: bool) -> Manifest:
         "models": {name: facts.models[name] for name in names["models"]},
         "data": {name: facts.data[name] for name in names["data"]},
         "axes": axes,
-        "device": artefacts.common(manifest.device for manifest in manifests),
-        "precision": artefacts.common(manifest.precision for manifest in manifests),
+        "device": artefacts.common_value(manifest.device for manifest in manifests),
+        "precision": artefacts.common_value(manifest.precision for manifest in manifests),
         "versions": versions,
         "git_commit": first.git_commit if len(commits) == 1 else None,
         "jobs": list(_jobs(runs, folder, compared)),
-        **{kind: list(_listed(runs, folder, kind)) for kind in artefacts.listed()},
+        **{kind: list(_listed(runs, folder, kind)) for kind in artefacts.listed_kinds()},
         artefacts.HASHES: hashes,
         "seconds": seconds,
         "work": work,
@@ -175,10 +175,12 @@ def _jobs(runs: Sequence[Run], folder: Path, compared: bool) -> Iterator[JobEntr
             values: Values = job.values
             earlier_jobs = jobs_by_name.setdefault(job.job, [])
             for earlier_run, earlier in earlier_jobs:
-                same = record_files.without(values, record_files.without(values, earlier.values))
+                same = record_files.without_values(
+                    values, record_files.without_values(values, earlier.values)
+                )
                 if compared:
                     _check_values((earlier_run, earlier), (run, job), same)
-                values = record_files.without(values, same)
+                values = record_files.without_values(values, same)
             earlier_jobs.append((run, job))
             records = [_relative(run.folder / name, folder) for name in job.records]
             yield job.model_copy(update={"records": records, "values": values})
@@ -293,7 +295,7 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str, object]]:
     all runs.
     """
     for name, model in manifest.models.items():
-        for key in OF_A_MODEL:
+        for key in MODEL_FACTS:
             yield f"The model {name}", key, getattr(model, key)
     for name, data in manifest.data.items():
         yield f"The data set {name}", "fingerprint", data.fingerprint
@@ -305,7 +307,7 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str, object]]:
         # the file of an architecture may be in any folder
         architecture = PurePath(str(config.model.get("architecture"))).name
         model_config = config.model | {"architecture": architecture}
-        for key in OF_ITS_CONFIG:
+        for key in MODEL_SETTINGS:
             yield f"The model {model_config.get('name')}", key, model_config.get(key)
         yield f"The data set {config.data.get('name')}", "target", config.target
         yield f"The data set {config.data.get('name')}", "normalise", config.normalise

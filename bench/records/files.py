@@ -30,7 +30,7 @@ def host() -> str:
 
 
 @cache
-def place() -> str:
+def machine_digits() -> str:
     """Return eight hexadecimal digits of this machine and its table of processes; a container has
     its own table.
     """
@@ -56,7 +56,7 @@ def process() -> dict[str, object]:
     """Return the facts that identify this process to others: number, machine and table of
     processes.
     """
-    return {"process": os.getpid(), "host": host(), "place": place()}
+    return {"process": os.getpid(), "host": host(), "place": machine_digits()}
 
 
 CHECKSUM = "axiom_bench_sha256"  # the key of the last entry of a JSON file
@@ -154,10 +154,10 @@ def read_json(path: Path) -> dict[str, Any]:
     content = read(path)
     if not is_intact(path.name, content):
         raise ValueError("its checksum doesn't match")
-    return mapping(content)
+    return parse_mapping(content)
 
 
-def mapping(content: bytes) -> dict[str, Any]:
+def parse_mapping(content: bytes) -> dict[str, Any]:
     """Return the mapping in a JSON file, intact or not, without its checksum. Raise ValueError if
     the file holds no mapping.
     """
@@ -202,7 +202,7 @@ def replace(path: Path, content: bytes, sync: bool = True) -> None:
 
     With `sync`, the file survives a power cut. Raise OSError if the file can't be written.
     """
-    draft = path.with_name(f".{path.name}.{place()}-{os.getpid()}-{uuid4().hex[:8]}.tmp")
+    draft = path.with_name(f".{path.name}.{machine_digits()}-{os.getpid()}-{uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with draft.open("wb") as file:
@@ -211,7 +211,7 @@ def replace(path: Path, content: bytes, sync: bool = True) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         if path.is_dir() and not path.is_symlink():
-            discard(path)
+            make_way(path)
         os.replace(draft, path)
         if sync:
             _sync_folder(path.parent)
@@ -241,7 +241,7 @@ def check_output(*paths: Path | None) -> None:
             )
 
 
-def discard(path: Path) -> None:
+def make_way(path: Path) -> None:
     """Remove a file, a link or an empty folder to make way for a file, and rename a folder with
     content, which isn't ours to remove.
 
@@ -262,7 +262,7 @@ def sweep(folder: Path) -> None:
     """
     for path in folder.rglob(".*.tmp"):
         match = _DRAFT.fullmatch(path.name)
-        if match and match[1] == place() and not is_alive(int(match[2])):
+        if match and match[1] == machine_digits() and not is_alive(int(match[2])):
             _remove(path)
 
 

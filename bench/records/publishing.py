@@ -72,7 +72,7 @@ def publish(folder: Path, target: Path, metrics: Collection[str], note: str = ""
     old_files = (target / record_files.RECORDS).glob("*.parquet")
     old = {f"{record_files.RECORDS}/{path.name}" for path in old_files}
     entries: dict[str, Any] = {key: kept[key] for key in KEPT if key in kept}
-    entries |= {kind: [] for kind in artefacts.listed()}
+    entries |= {kind: [] for kind in artefacts.listed_kinds()}
     entries["records"] = records
     entries["config"] = _config(manifest.config, metrics) | {"report": manifest.config.report}
     entries["metrics"] = {
@@ -132,7 +132,7 @@ def added_by(manifest: Manifest) -> AddedEntry:
     )
 
 
-def commits(manifest: Manifest) -> str:
+def commits_text(manifest: Manifest) -> str:
     """Return the commits that computed published values: "commit a62805a2, of equal_shares 7b050d5a
     (2026-11-24)".
     """

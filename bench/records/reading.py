@@ -107,9 +107,9 @@ def read_by_metric(
 
 def _record_tables(folder: Path, manifest: Manifest, schema: pa.Schema) -> Iterator[pa.Table]:
     """Yield the rows of each file that counts, and the values of whole data sets at the end."""
-    for file, content, values in record_files.of_manifest(folder, manifest):
+    for file, content, values in record_files.counted_files(folder, manifest):
         table = store.parse(folder / file.name, content, schema)
-        yield chosen(table, values, file.values, file.names, "metric")
+        yield select_values(table, values, file.values, file.names, "metric")
     constants: dict[str, object] = {
         "experiment": str(manifest.experiment),
         "image_id": WHOLE_SET,
@@ -151,14 +151,14 @@ def read_curves(
     (`None`: all). Raise BenchError like `read_records`.
     """
     folder = Path(folder)
-    for file, content, values in record_files.of_manifest(folder, manifest):
+    for file, content, values in record_files.counted_files(folder, manifest):
         metrics: set[str] = set()
         for keys in values.values():
             metrics.update(keys)
         if file.curve_file is None or not file.curves.keys() & metrics:
             continue
         table = store.read_table(folder / file.curve_file, store.CURVES, file.curves_sha256)
-        table = chosen(table, values, file.values, file.curves, "curve")
+        table = select_values(table, values, file.values, file.curves, "curve")
         if curves is not None:
             table = table.filter(_is_one_of(table["curve"], curves))
         if method is not None:
@@ -228,7 +228,7 @@ def _whole_set_tables(folder: Path, manifest: Manifest) -> Iterator[pa.Table]:
             read_keys.update(keys)
 
 
-def chosen(
+def select_values(
     table: pa.Table, values: Values, held: Values, names: Mapping[str, Collection[str]], column: str
 ) -> pa.Table:
     """Return the rows of the chosen values.
@@ -258,7 +258,7 @@ def status(folder: Path) -> Iterator[str]:
     Raise BenchError if the folder holds no run.
     """
     manifest = read_manifest(folder)
-    sentences = running.sentences(manifest)
+    sentences = running.progress_sentences(manifest)
     if manifest.state == running.RUNNING:
         yield f"{folder}: {running.holder(folder)}."
     if sentences:

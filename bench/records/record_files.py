@@ -68,7 +68,7 @@ class RecordFile(BaseModel, frozen=True):
         """The file of curves; None if there are no curves."""
         return curve_file(self.name) if self.curves else None
 
-    def holds(self, wanted: Values) -> dict[str, dict[str, str]]:
+    def values_in(self, wanted: Values) -> dict[str, dict[str, str]]:
         """Return the wanted values that are in this file."""
         return _chosen(
             wanted, lambda method, metric, key: self.values.get(method, {}).get(metric) == key
@@ -84,21 +84,21 @@ class RecordFiles:
     damaged: tuple[str, ...] = ()
     """The names of files, of records and of their curves, whose bytes changed."""
 
-    def missing(self, shard: str, wanted: Values) -> dict[str, dict[str, str]]:
+    def missing_values(self, shard: str, wanted: Values) -> dict[str, dict[str, str]]:
         """Return the wanted values of a shard that no file has."""
         return self._looked_up(shard, wanted)[1]
 
-    def needed(self, shard: str, wanted: Values) -> list[RecordFile]:
+    def files_for(self, shard: str, wanted: Values) -> list[RecordFile]:
         """Return the files to read for the wanted values of a shard."""
         return self._looked_up(shard, wanted)[0]
 
-    def listed(self, shards: Iterable[str], wanted: Values) -> dict[str, Any]:
+    def manifest_entries(self, shards: Iterable[str], wanted: Values) -> dict[str, Any]:
         """Return the manifest's entries of the needed files of these shards: records, curves and
         axes.
         """
         needed: list[RecordFile] = []
         for shard in shards:
-            needed.extend(self.needed(shard, wanted))
+            needed.extend(self.files_for(shard, wanted))
         axes: dict[str, Any] = {}
         for file in needed:
             axes.update(file.axes)
@@ -115,9 +115,9 @@ class RecordFiles:
         needed: list[RecordFile] = []
         rest = {method: dict(metrics) for method, metrics in wanted.items()}
         for file in self.files.get(shard, ()):
-            if found := file.holds(rest):
+            if found := file.values_in(rest):
                 needed.append(file)
-                rest = without(rest, found)
+                rest = without_values(rest, found)
         return needed, rest
 
 
@@ -203,11 +203,11 @@ def write(
 def remove(folder: Path, names: Iterable[str]) -> None:
     """Delete record files and their files of curves. `names` may be names of either."""
     for name in {PurePosixPath(name).name for name in names}:
-        files.discard(folder / RECORDS / name)
-        files.discard(folder / CURVES / name)
+        files.make_way(folder / RECORDS / name)
+        files.make_way(folder / CURVES / name)
 
 
-def without(values: Values, held: Values) -> dict[str, dict[str, str]]:
+def without_values(values: Values, held: Values) -> dict[str, dict[str, str]]:
     """Return the values except the `held` ones. Methods without values left are dropped."""
     return _chosen(values, lambda method, metric, _: metric not in held.get(method, {}))
 
@@ -228,7 +228,7 @@ def _chosen(
     return chosen
 
 
-def together(parts: Iterable[Values]) -> dict[str, dict[str, str]]:
+def merge_values(parts: Iterable[Values]) -> dict[str, dict[str, str]]:
     """Return the values of all parts. If two parts have a value, the later key counts."""
     values: dict[str, dict[str, str]] = {}
     for part in parts:
@@ -245,7 +245,7 @@ def curve_file(name: str) -> str:
     return str(path.parent.parent / CURVES / path.name)
 
 
-def of_manifest(folder: Path, manifest: Manifest) -> Iterator[tuple[RecordFile, bytes, Values]]:
+def counted_files(folder: Path, manifest: Manifest) -> Iterator[tuple[RecordFile, bytes, Values]]:
     """Yield (a record file that a manifest counts, its content, the values to take from it), each
     value once.
 
@@ -256,6 +256,6 @@ def of_manifest(folder: Path, manifest: Manifest) -> Iterator[tuple[RecordFile, 
         for name in job.records:
             file, content = open_file(folder, name, manifest.sha256.get(name))
             earlier = values_by_shard.get(file.shard, {})
-            if new := without(file.holds(job.values), earlier):
-                values_by_shard[file.shard] = together([earlier, new])
+            if new := without_values(file.values_in(job.values), earlier):
+                values_by_shard[file.shard] = merge_values([earlier, new])
                 yield file, content, new

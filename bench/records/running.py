@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, files, record_files
-from axiom_bench.records.artefacts import common, merge_facts
+from axiom_bench.records.artefacts import common_value, merge_facts
 from axiom_bench.records.entries import AnnouncedJob, Manifest
 
 FOLDER = "running"
@@ -36,34 +36,34 @@ SENTENCES = {  # by the state of a command that hasn't ended
 }
 
 
-def begin(folder: Path, about: Mapping[str, Any]) -> None:
+def begin_command(folder: Path, about: Mapping[str, Any]) -> None:
     """Write that a command begins.
 
     `about` has experiment, run, overrides, created, config, the number of its jobs, and "command".
     "command" is an id that tells values of users' plug-ins from those of other commands.
     """
-    end(folder)
+    end_command(folder)
     files.write_json(folder / FOLDER / COMMAND, about)
 
 
-def command_to_continue(folder: Path, overrides: Sequence[str], goes_on: bool) -> str | None:
+def command_to_continue(folder: Path, overrides: Sequence[str], continue_run: bool) -> str | None:
     """Return the id of the command whose values of users' plug-ins this command reuses; None for a
     new command.
 
-    This is the same command if it was stopped before its end. Otherwise, with `goes_on`, it is the
-    command of the manifest.
+    This is the same command if it was stopped before its end. Otherwise, with `continue_run`, it is
+    the command of the manifest.
     """
     stopped = files.read_json_or_none(folder / FOLDER / COMMAND) or {}
     if stopped.get("overrides") == list(overrides) and "command" in stopped:
         return str(stopped["command"])
-    if not goes_on:
+    if not continue_run:
         return None
     manifest = files.read_json_or_none(folder / artefacts.NAME) or {}
     previous = manifest.get("command")
     return None if previous is None else str(previous)
 
 
-def command(folder: Path) -> str | None:
+def running_command(folder: Path) -> str | None:
     """Return the id of the running command, which tells users' own values from those of other
     commands.
     """
@@ -78,13 +78,13 @@ def announce(folder: Path, job: str, manifest: Manifest) -> None:
     files.write_json(folder / FOLDER / f"{record_files.key(job=job)}.json", manifest.model_dump())
 
 
-def end(folder: Path) -> None:
+def end_command(folder: Path) -> None:
     """Remove the folder `running/`: the command has ended, and the manifest, if it has results, is
     written.
     """
     place = folder / FOLDER
     if place.is_symlink() or (place.exists() and not place.is_dir()):
-        files.discard(place)
+        files.make_way(place)
     shutil.rmtree(place, ignore_errors=True)
 
 
@@ -132,21 +132,21 @@ def _unfinished(folder: Path, parts: dict[str, Any]) -> Manifest:
         "axes": {},
     }
     if jobs:
-        entries["device"] = common(job.device for job in jobs)
-        entries["precision"] = common(job.precision for job in jobs)
-    entries |= {kind: [] for kind in artefacts.listed()}
+        entries["device"] = common_value(job.device for job in jobs)
+        entries["precision"] = common_value(job.precision for job in jobs)
+    entries |= {kind: [] for kind in artefacts.listed_kinds()}
     entries |= {"jobs": [], "seconds": {}, "work": {}, "failures": []}
     for job in jobs:
         for name in ("axes", "seconds", "work"):
             entries[name] |= getattr(job, name)
         for name in ("jobs", "failures"):
             entries[name] += getattr(job, name)
-        for kind in artefacts.listed():
+        for kind in artefacts.listed_kinds():
             entries[kind] += job.files(kind)
     return Manifest.model_validate(entries)
 
 
-def sentences(manifest: Manifest) -> list[str]:
+def progress_sentences(manifest: Manifest) -> list[str]:
     """Return the progress of an unfinished run in sentences; none if the run has ended."""
     if manifest.state not in SENTENCES:
         return []
@@ -177,10 +177,10 @@ def _with_files(folder: Path, part: AnnouncedJob) -> tuple[AnnouncedJob, tuple[i
     if part.shards is None:
         return part, (job.images, job.images)
     usable = record_files.read(folder, part.shards.keys())
-    listed = usable.listed(part.shards, job.values)
+    listed = usable.manifest_entries(part.shards, job.values)
     done = 0
     for shard, images in part.shards.items():
-        if not usable.missing(shard, job.values):
+        if not usable.missing_values(shard, job.values):
             done += images
     with_records = job.model_copy(update={"records": listed["records"]})
     with_files = part.model_copy(update={**listed, "jobs": [with_records]})
@@ -193,7 +193,7 @@ PATIENCE = 1.0  # seconds of waiting before a line says whom for
 
 
 @contextmanager
-def held(folder: Path, name: str = RUN) -> Iterator[None]:
+def hold_lock(folder: Path, name: str = RUN) -> Iterator[None]:
     """Hold a lock of a folder, once it is free. While it waits, a printed line says who holds the
     lock.
 
@@ -205,7 +205,7 @@ def held(folder: Path, name: str = RUN) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / name).is_symlink() or (folder / name).is_dir():
-            files.discard(folder / name)
+            files.make_way(folder / name)
         try:
             lock.acquire(timeout=PATIENCE)
         except Timeout:

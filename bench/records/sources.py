@@ -66,7 +66,7 @@ class Sources:
     _imported: dict[str, Imported] = field(default_factory=dict)
     _distributions: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def of(self, names: Iterable[str]) -> Code:
+    def code_of(self, names: Iterable[str]) -> Code:
         """Return the code that these modules run: their own code, and that of everything they
         import.
         """

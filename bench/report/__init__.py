@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from axiom_bench.columns import OK
-from axiom_bench.environment import seldom_collected
+from axiom_bench.environment import infrequent_garbage_collection
 from axiom_bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def write(
     folder = run.path
     options = options_of(run)  # raises for a wrong option before any file is removed
     try:
-        with seldom_collected(), running.held(folder, running.REPORT):
+        with infrequent_garbage_collection(), running.hold_lock(folder, running.REPORT):
             others = summary.remove_files(folder)
             texts = {}
             try:

@@ -24,15 +24,15 @@ from axiom_bench.judging.tests import (
     BEATS,
     DEGREES,
     FEW_METHODS,
-    NEEDED,
-    OF_A_TRUTH,
+    IMAGES_NEEDED,
     PLACE,
     RELIABILITY,
     SANITY,
     TESTS,
+    TRUTH_TESTS,
     UNCLEAR,
 )
-from axiom_bench.report.tables.table import Cell, Group, Table, numeric
+from axiom_bench.report.tables.table import Cell, Group, Table, number_cell
 from axiom_bench.report.tables.text import ARROWS
 from axiom_bench.statistics.labels import NOTHING, with_interval
 from axiom_bench.statistics.run_folder import RunFolder
@@ -86,7 +86,7 @@ def line_table(
             titles = (run.metadata.method_title(truth) for run in runs if truth in run.methods)
             heading += f": {next(titles)}"
         header.append(heading)
-    words_by_metric = in_words(runs[0], card) if label else {}
+    words_by_metric = trust_by_metric(runs[0], card) if label else {}
     rows = []
     for metric, cells in lines.items():
         value = next(run.metadata.value(metric) for run in runs if metric in run.metrics)
@@ -124,20 +124,20 @@ def _columns(card: pd.DataFrame) -> list[Column]:
     """Return the columns of a scorecard. A test against a truth has a column for each truth, any
     other test has one. A measure has a column only if the card has it.
     """
-    truth_rows = card[card["test"].isin(OF_A_TRUTH)]
+    truth_rows = card[card["test"].isin(TRUTH_TESTS)]
     truth_columns = dict.fromkeys(zip(truth_rows["test"], truth_rows["truth"], strict=True))
-    columns = sorted(truth_columns, key=lambda column: OF_A_TRUTH.index(column[0]))
+    columns = sorted(truth_columns, key=lambda column: TRUTH_TESTS.index(column[0]))
     tests = set(card["test"])
     for test, about in TESTS.items():
         is_absent = about.is_measure and test not in tests
-        if test not in OF_A_TRUTH and not is_absent:
+        if test not in TRUTH_TESTS and not is_absent:
             columns.append((test, ""))
     return columns
 
 
 def _lines(card: pd.DataFrame) -> dict[str, dict[Column, pd.DataFrame]]:
     """Return {metric: {(test, truth): rows}} with the columns of `_columns`."""
-    truth = card["truth"].where(card["test"].isin(OF_A_TRUTH), "")
+    truth = card["truth"].where(card["test"].isin(TRUTH_TESTS), "")
     groups = dict(iter(card.groupby([card["metric"], card["test"], truth], sort=False)))
     columns = _columns(card)
     lines = {}
@@ -180,14 +180,14 @@ def _measured(run: RunFolder, rows: pd.DataFrame) -> Cell:
         return Cell(NOTHING)
     if row.test == PLACE:
         places = f"{row.value:.0f} of {row.n} [{row.low:.0f}, {row.high:.0f}]"
-        return numeric(row.value, f"{run.metadata.method_title(row.truth)}, {places}")
+        return number_cell(row.value, f"{run.metadata.method_title(row.truth)}, {places}")
     if len(rows) > 1 or row.circular:
         return _over_networks(rows)
-    if row.test == NEEDED:
-        return numeric(row.value, f"\N{ALMOST EQUAL TO} {count_in_words(row.value)}")
+    if row.test == IMAGES_NEEDED:
+        return number_cell(row.value, f"\N{ALMOST EQUAL TO} {count_in_words(row.value)}")
     if row.test == RELIABILITY:
-        return numeric(row.value, f"{row.value:.2f} ({row.about})")
-    return numeric(row.value, with_interval(row.value, row.low, row.high))
+        return number_cell(row.value, f"{row.value:.2f} ({row.about})")
+    return number_cell(row.value, with_interval(row.value, row.low, row.high))
 
 
 def count_in_words(images: float) -> str:
@@ -197,7 +197,7 @@ def count_in_words(images: float) -> str:
     return "over 1,000,000" if images > MOST_IMAGES else f"{float(f'{images:.1e}'):,.0f}"
 
 
-def in_words(run: RunFolder, card: pd.DataFrame) -> dict[str, str]:
+def trust_by_metric(run: RunFolder, card: pd.DataFrame) -> dict[str, str]:
     """Return {metric: how far its order of the methods can be trusted} of the rows of one setting.
     A text is empty if no test tells.
     """
@@ -222,7 +222,7 @@ def _words(run: RunFolder, card: pd.DataFrame) -> Iterator[str]:
     rows = {row["test"]: row for row in reversed(card.to_dict("records"))}
     tau = rows.get(RELIABILITY)
     control = rows.get(PLACE)
-    needed = rows.get(NEEDED)
+    needed = rows.get(IMAGES_NEEDED)
     if needed is not None and needed["about"] == FEW_METHODS:
         yield FEW_METHODS
     elif tau is not None and math.isfinite(tau["value"]):
@@ -238,7 +238,7 @@ def _words(run: RunFolder, card: pd.DataFrame) -> Iterator[str]:
         yield f"{run.metadata.method_title(control['truth'])}, a control, is {control['about']}"
 
 
-def committed_line(run: RunFolder, value: str) -> str:
+def committed_verdict(run: RunFolder, value: str) -> str:
     """Return what the committed scorecard says of a metric of a run, such as "fails truth first (9
     of 11; planted_or 0.00) and degrees (8 of 9; planted_or 0.82), passes controls (11 of 11)". It
     is empty if the metric wasn't judged with these settings.
@@ -252,7 +252,7 @@ def committed_line(run: RunFolder, value: str) -> str:
 def _committed_in_words(value: str) -> str:
     """Return the tests of the committed scorecard that a metric fails and passes."""
     rows = committed_card()
-    is_counted = (rows["truth"] == PRIMARY) | ~rows["test"].isin(OF_A_TRUTH)
+    is_counted = (rows["truth"] == PRIMARY) | ~rows["test"].isin(TRUTH_TESTS)
     rows = rows[(rows["metric"] == value) & is_counted]
     verdict_by_test = verdicts(rows)[value]
     cells = line_cells(rows)[value]
@@ -261,7 +261,7 @@ def _committed_in_words(value: str) -> str:
         words = []
         for test, holds in verdict_by_test.items():
             if holds is verdict:
-                text = cells.get((test, PRIMARY if test in OF_A_TRUTH else ""), NOTHING)
+                text = cells.get((test, PRIMARY if test in TRUTH_TESTS else ""), NOTHING)
                 words.append(f"{TESTS[test].title.lower()} ({text})")
         if words:
             parts.append(f"{verb} {', '.join(words)}")

@@ -22,7 +22,7 @@ from axiom_bench.records import files
 from axiom_bench.records.store import read_gallery
 from axiom_bench.report.charts.styles import method_styles
 from axiom_bench.report.options import options_of
-from axiom_bench.report.page.html import Section, part
+from axiom_bench.report.page.html import Section, render_part
 from axiom_bench.report.tables.text import CONSTRUCTED
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, Value, number, rows_at
 from axiom_bench.statistics.ranking import unbeaten
@@ -58,17 +58,17 @@ def section(run: RunFolder) -> Section:
     """Return the gallery in report.html. For more than MAX_INLINE images, return a link to the page
     in FOLDER, see `folder_section`. Raise BenchError for a damaged file of pictures.
     """
-    pictures = entries(run)
+    pictures = stored_pictures(run)
     if not pictures or number_of_images(pictures) > MAX_INLINE:
         is_off = run.config.pictures.get("gallery") == 0
-        body = part(
+        body = render_part(
             "gallery_absent", images=number_of_images(pictures), folder=FOLDER, is_off=is_off
         )
         return Section(ID, TITLE, body)
-    return section_of(gallery_data(run, pictures, inline))
+    return gallery_section(gallery_data(run, pictures, data_address))
 
 
-def row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID}") -> Markup:
+def maps_row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID}") -> Markup:
     """Return a row of maps of one image. Methods with the same map share one. The row is empty if
     the run stored no pictures.
 
@@ -78,7 +78,7 @@ def row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID}") -
             image with the most maps.
         address: The address of the page with all images.
     """
-    pictures = entries(run)
+    pictures = stored_pictures(run)
     stored = []
     for setting in run.settings:
         stored += [entry for entry in pictures if setting_of(entry) == setting]
@@ -90,13 +90,14 @@ def row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID}") -
         if name in run.methods and heatmap:
             titles_by_map.setdefault(heatmap, []).append(run.metadata.method_title(name))
     maps = [
-        (" = ".join(titles), inline(heatmap, "webp")) for heatmap, titles in titles_by_map.items()
+        (" = ".join(titles), data_address(heatmap, "webp"))
+        for heatmap, titles in titles_by_map.items()
     ]
     place = run.label(setting_of(entry))
-    return part(
+    return render_part(
         "maps",
         colours=next(colour_maps()),
-        picture=inline(entry["picture"], "webp"),
+        picture=data_address(entry["picture"], "webp"),
         ratio=f"{entry['width']} / {entry['height']}",
         maps=maps[:most],
         address=address,
@@ -109,11 +110,11 @@ def folder_section(run: RunFolder) -> Section | None:
     `None` if report.html holds the pictures. Raise BenchError as `section`, and if the folder can't
     be written.
     """
-    pictures = entries(run)
+    pictures = stored_pictures(run)
     if number_of_images(pictures) <= MAX_INLINE:
         return None
     files.ensure_writable(run.path / FOLDER / PICTURES)
-    return section_of(gallery_data(run, pictures, PictureFolder(run.path / FOLDER)), REPORT)
+    return gallery_section(gallery_data(run, pictures, PictureFolder(run.path / FOLDER)), REPORT)
 
 
 @dataclass(frozen=True)
@@ -135,12 +136,12 @@ class PictureFolder:
         return address
 
 
-def inline(picture: bytes, kind: str) -> str:
+def data_address(picture: bytes, kind: str) -> str:
     """Return the picture as a data URI, so that the page needs no file next to it."""
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
-def section_of(data: Mapping[str, Any], report: str = "", colours: str = COLOURS) -> Section:
+def gallery_section(data: Mapping[str, Any], report: str = "", colours: str = COLOURS) -> Section:
     """Return the gallery's section. Raise BenchError for an unknown colour map.
 
     Args:
@@ -148,7 +149,7 @@ def section_of(data: Mapping[str, Any], report: str = "", colours: str = COLOURS
         report: The link to the report, for a page that has only the gallery.
         colours: matplotlib's colour map that is shown at first.
     """
-    body = part(
+    body = render_part(
         "gallery",
         coverage=_coverage(data),
         report=report,
@@ -219,7 +220,7 @@ def colour_maps(first: str = COLOURS) -> Iterator[dict[str, str]]:
         }
 
 
-def entries(run: RunFolder) -> list[dict[str, Any]]:
+def stored_pictures(run: RunFolder) -> list[dict[str, Any]]:
     """Return every picture that the run stored of a setting with records. Raise BenchError for a
     damaged file.
     """
@@ -246,7 +247,7 @@ def gallery_data(run: RunFolder, pictures: Sequence[Entry], placed: Placed) -> d
 
     Args:
         run: The run, as read from its folder.
-        pictures: The images, see `entries`.
+        pictures: The images, see `stored_pictures`.
         placed: Called with each picture's bytes and kind; returns its address.
     """
     metrics = shown_metrics(run)
@@ -275,7 +276,7 @@ def _setting(run: RunFolder, setting: Setting, pictures: Sequence[Entry]) -> dic
     return {
         "label": run.label(setting),
         "layer": setting.layer,
-        "ranks": run.ranks(setting),
+        "ranks": run.ranks_methods(setting),
         "shown": number_of_images(setting_pictures),
         "of": images.kept if images else None,
         "rows": "objects" if has_objects else "images",
@@ -295,7 +296,7 @@ def _images(
     for entry in pictures:
         classes.setdefault((setting_of(entry), entry["image_id"]), set()).add(entry["target_class"])
     image_ids = {image_id for _, image_id in classes}
-    values = {setting: measured(run, setting, metrics, image_ids) for setting in settings}
+    values = {setting: measured_values(run, setting, metrics, image_ids) for setting in settings}
     for entry in pictures:
         setting = setting_of(entry)
         image_id = entry["image_id"]
@@ -386,17 +387,17 @@ def shown_metrics(run: RunFolder) -> tuple[Value, ...]:
     """Return the metrics of the headline and of the overview table that say which map of a single
     image is better.
     """
-    present = run.records.measured(METHOD_FREE)
+    present = run.records.metrics_with_images(METHOD_FREE)
     names = dict.fromkeys((*options_of(run).headline, *options_of(run).columns))
     values = (run.metadata.value(name) for name in names if name in present)
     return tuple(value for value in values if value.has_direction)
 
 
-def measured(
+def measured_values(
     run: RunFolder, setting: Setting, metrics: Collection[Value], image_ids: Collection[str]
 ) -> dict[Image, dict[str, dict[str, Measured]]]:
     """Return {image: {metric: {method: Measured}}} of some images of one setting."""
-    shown = run.records.where(run.records.keys["image_id"].isin(list(image_ids)).to_numpy())
+    shown = run.records.select(run.records.keys["image_id"].isin(list(image_ids)).to_numpy())
     rows = rows_at(shown.frame(metric.name for metric in metrics), setting)
     rows = rows[rows["method"] != METHOD_FREE].astype(object)
     result: dict[Image, dict[str, dict[str, Measured]]] = {}
@@ -415,7 +416,7 @@ def measured(
                 ranked_values = {
                     name: value for name, value in values.items() if name not in constructed
                 }
-            ranks = ranked(ranked_values, metric.better, metric.rounding)
+            ranks = image_ranks(ranked_values, metric.better, metric.rounding)
             by_method = {}
             for method, value in values.items():
                 if math.isfinite(value):
@@ -428,7 +429,7 @@ def measured(
     return result
 
 
-def ranked(
+def image_ranks(
     values: Mapping[str, float], better: str, rounding: float = FLOAT32_ROUNDING
 ) -> dict[str, int]:
     """Return {method: 1 + how many methods are better} of the methods with a finite value. Values

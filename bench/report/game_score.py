@@ -26,8 +26,8 @@ from axiom_bench.report.tables.table import (
     Cell,
     Group,
     Table,
-    count,
-    numeric,
+    count_cell,
+    number_cell,
     to_csv,
     to_markdown,
     to_text,
@@ -287,7 +287,7 @@ def score(table: pd.DataFrame, seed: int = 0) -> Score:
 
     def variance(weights: Matrix) -> float:
         """Return the variance of the weighted sum of the accuracies."""
-        return joined(
+        return two_way_variance(
             float(weights @ independent @ weights),
             float(weights @ by_player @ weights),
             float(weights @ by_image @ weights),
@@ -353,7 +353,7 @@ def cluster_covariance(
     return np.atleast_2d(np.cov(accuracies, rowvar=False)) * groups / (groups - 1)
 
 
-def joined(of_answers: float, by_player: float, by_image: float) -> float:
+def two_way_variance(of_answers: float, by_player: float, by_image: float) -> float:
     """Return the variance with players and images as clusters. If one of the two is unknown, return
     the other.
     """
@@ -369,10 +369,10 @@ def _tables(score: Score, titles: dict[str, str]) -> list[Table]:
     for row in score.accuracies.to_dict("records"):
         accuracy_cells = (
             Cell(titles[row["method"]]),
-            count(row["n"]),
-            numeric(row["accuracy"], f"{row['accuracy']:.2f}"),
+            count_cell(row["n"]),
+            number_cell(row["accuracy"], f"{row['accuracy']:.2f}"),
             _interval_cell(row),
-            numeric(row["cant_tell"] / row["n"], share(row["cant_tell"], row["n"])),
+            number_cell(row["cant_tell"] / row["n"], share(row["cant_tell"], row["n"])),
         )
         accuracies.append(accuracy_cells)
     pairs: list[tuple[Cell, ...]] = []
@@ -381,10 +381,10 @@ def _tables(score: Score, titles: dict[str, str]) -> list[Table]:
         pair_cells = (
             Cell(titles[row["method"]], is_significant),
             Cell(titles[row["other"]]),
-            numeric(row["difference"], f"{row['difference']:+.2f}"),
+            number_cell(row["difference"], f"{row['difference']:+.2f}"),
             _interval_cell(row),
-            numeric(row["p"]),
-            numeric(row["adjusted"], bold=is_significant),
+            number_cell(row["p"]),
+            number_cell(row["adjusted"], bold=is_significant),
         )
         pairs.append(pair_cells)  # bold below the level, after Holm
     return [

@@ -16,17 +16,17 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, files, running
 from axiom_bench.records.entries import Manifest
 from axiom_bench.report import summary
-from axiom_bench.report.page.html import Header, Section, assemble, part
+from axiom_bench.report.page.html import Header, Section, assemble, render_part
 from axiom_bench.statistics.labels import Metadata, plural
 
 NAME = "index.html"
 ABOVE = "axiom-bench, index of runs"  # in the page's title; an index of ours is known by it
 # The paths of run folders in a folder of results: of one run, and of several runs combined.
-LEVELS = ("*/*", "*")
+RUN_FOLDER_PATTERNS = ("*/*", "*")
 
 
 @dataclass(frozen=True)
-class Run:
+class IndexRow:
     """A run in the index."""
 
     name: str  # experiment/run
@@ -76,7 +76,7 @@ def page(root: Path) -> str:
     """
     runs = []
     left_out = {}
-    for folder in sorted({path for level in LEVELS for path in root.glob(level)}):
+    for folder in sorted({path for level in RUN_FOLDER_PATTERNS for path in root.glob(level)}):
         # Path.exists raises for a folder that can't be read.
         has_manifest = os.path.exists(folder / artefacts.NAME)
         if not has_manifest and not os.path.isdir(folder / running.FOLDER):
@@ -89,12 +89,12 @@ def page(root: Path) -> str:
         except BenchError as error:
             left_out[name] = str(error)
     runs.sort(key=lambda run: run.created or datetime.min.replace(tzinfo=UTC), reverse=True)
-    body = part("runs", runs=runs, left_out=left_out)
+    body = render_part("runs", runs=runs, left_out=left_out)
     section = Section("runs", "Runs", body, ("index.css",), ("index.js",))
     return assemble(Header(ABOVE, plural(len(runs), "run"), {}), [section])
 
 
-def _run(folder: Path, name: str, manifest: Manifest) -> Run:
+def _run(folder: Path, name: str, manifest: Manifest) -> IndexRow:
     """Return a run's entry."""
     has_report = os.path.isfile(folder / summary.PAGE)
     last_report = summary.read(folder)
@@ -112,7 +112,7 @@ def _run(folder: Path, name: str, manifest: Manifest) -> Run:
         states.append("no report yet")
     if os.path.isdir(folder / running.FOLDER):
         states.append("its last command hasn't ended")
-    return Run(
+    return IndexRow(
         name=name,
         link=quote(os.fsencode(f"{name}/{summary.PAGE}")) if has_report else "",
         created=_time(manifest.created),

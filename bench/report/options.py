@@ -17,8 +17,8 @@ import yaml
 
 from axiom_bench.columns import LAYER
 from axiom_bench.environment import conf_folder, entry_names
-from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import check, check_group, worded
+from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.kinds import check, check_group, described_values
 
 if TYPE_CHECKING:
     from axiom_bench.records.entries import Manifest
@@ -29,11 +29,13 @@ COLUMN = 3.3  # inches: the width of a column on a page with two columns
 PAGE = 7.0  # inches: the width of a page
 HEIGHT = 9.0  # inches: the most that a page holds
 # Any text, since a run folder may come from a stranger: the page escapes it.
-Word = Annotated[Any, worded("a text", lambda value: isinstance(value, str))]
-Metrics = Annotated[tuple[Word, ...], worded("a list of metrics, as [zeta,epsilon]")]
-Methods = Annotated[tuple[Word, ...], worded("a list of methods, as [grad_cam,cam]")]
-Method = Annotated[Any, worded("a method of the run", lambda value: isinstance(value, str))]
-Formats = Annotated[tuple[Word, ...], worded("a list of formats, as [png,pdf,svg]")]
+Word = Annotated[Any, described_values("a text", lambda value: isinstance(value, str))]
+Metrics = Annotated[tuple[Word, ...], described_values("a list of metrics, as [zeta,epsilon]")]
+Methods = Annotated[tuple[Word, ...], described_values("a list of methods, as [grad_cam,cam]")]
+Method = Annotated[
+    Any, described_values("a method of the run", lambda value: isinstance(value, str))
+]
+Formats = Annotated[tuple[Word, ...], described_values("a list of formats, as [png,pdf,svg]")]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Figures:
     pair: Methods  # two methods
     class_seen: Word | None  # the metric of the classes that maps show
     # {metric: the paper's figure that shows it}
-    numbers: Annotated[Mapping[Word, Word], worded("a mapping to texts")]
+    numbers: Annotated[Mapping[Word, Word], described_values("a mapping to texts")]
     formats: Formats  # the formats of the files: png, and others of FORMATS
 
     @property
@@ -66,7 +68,7 @@ class Figures:
     def __post_init__(self) -> None:
         for name in self.formats:
             if name not in FORMATS:
-                raise unknown("format of report.figures.formats", name, FORMATS)
+                raise unknown_name("format of report.figures.formats", name, FORMATS)
         if FORMATS[0] not in self.formats:
             raise BenchError(
                 f"report.figures.formats needs {FORMATS[0]}, which report.html shows: "
@@ -143,7 +145,7 @@ def check_keys(report: Mapping[str, Any] | None) -> None:
             settings.append(f"report.{key}")
     for setting in settings:
         if setting not in KEYS:
-            raise unknown("setting of a report", setting, KEYS)
+            raise unknown_name("setting of a report", setting, KEYS)
 
 
 def check_names(options: Options, methods: Collection[str], values: Collection[str]) -> None:
@@ -166,11 +168,11 @@ def check_names(options: Options, methods: Collection[str], values: Collection[s
     for setting, chosen_methods in methods_by_setting.items():
         for name in chosen_methods:
             if name is not None and name not in methods:
-                raise unknown(f"method for report.{setting}", name, methods)
+                raise unknown_name(f"method for report.{setting}", name, methods)
     for setting, chosen_values in options.values.items():
         for name in chosen_values:
             if name is not None and name not in values:
-                raise unknown(f"metric for report.{setting}", name, values)
+                raise unknown_name(f"metric for report.{setting}", name, values)
 
 
 def options_of(run: RunFolder) -> Options:
@@ -184,7 +186,7 @@ def options_of(run: RunFolder) -> Options:
         BenchError: If a value of `config.report` doesn't fit.
     """
     # Imported here, so that checking options before a run doesn't load the statistics.
-    from axiom_bench.statistics.ranking import tells_apart
+    from axiom_bench.statistics.ranking import separates_methods
 
     options = Options.of(run.config.report)
     directed = [name for name in run.metrics if run.metadata.value(name).has_direction]
@@ -199,14 +201,14 @@ def options_of(run: RunFolder) -> Options:
         columns = ()
     columns = tuple(dict.fromkeys([*columns, *headline, *directed]))[:num_columns]
     shipped_metrics = entry_names("metric")
-    method_values = [name for name in run.metrics if name in run.records.measured(LAYER)]
+    method_values = [name for name in run.metrics if name in run.records.metrics_with_images(LAYER)]
     own_values = [
         name for name in method_values if run.metadata.metric_of(name) not in shipped_metrics
     ]
     columns = tuple(dict.fromkeys([*columns, *own_values]))
-    if headline and not any(tells_apart(run, name) for name in headline):
+    if headline and not any(separates_methods(run, name) for name in headline):
         other_columns = (name for name in columns if name not in headline)
-        telling = [name for name in other_columns if tells_apart(run, name)]
+        telling = [name for name in other_columns if separates_methods(run, name)]
         headline = (*telling[:1], *headline)
     rivals = [
         name

@@ -16,7 +16,7 @@ import yaml
 
 from axiom_bench.environment import conf_folder
 from axiom_bench.records import files
-from axiom_bench.report.charts.drawing import Figure, LeftOut, not_measured
+from axiom_bench.report.charts.drawing import Figure, LeftOut, reason_without_value
 from axiom_bench.report.options import with_tuples
 from axiom_bench.report.page.html import render
 from axiom_bench.report.tables.latex import to_latex
@@ -25,7 +25,7 @@ from axiom_bench.report.tables.table import Cell, Group, Table, to_markdown
 from axiom_bench.report.writing import all_figures
 from axiom_bench.statistics.labels import NOTHING, number
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
-from axiom_bench.statistics.summary import leading
+from axiom_bench.statistics.summary import leading_rows
 
 
 @dataclass
@@ -178,7 +178,7 @@ def write_paper(
         else:
             empty_exhibits.append(exhibit.number)
             for name in exhibit.tables:
-                entry.left_out.append(f"{NO_PAIRS} {not_measured(source.run, name)}")
+                entry.left_out.append(f"{NO_PAIRS} {reason_without_value(source.run, name)}")
         if exhibit.two_classes and problem:
             entry.left_out.append(problem)
         entry.left_out = list(dict.fromkeys(entry.left_out))
@@ -202,7 +202,7 @@ def on_two_classes(run: RunFolder) -> RunFolder:
     for part in (run.records, run.class_records):
         images = zip(part.keys["data"].astype(str), part.keys["image_id"], strict=True)
         is_pair = np.array([image in pair_images for image in images], dtype=bool)
-        parts.append(part.where(is_pair))
+        parts.append(part.select(is_pair))
     records, class_records = parts
     return replace(run, records=records, class_records=class_records)
 
@@ -212,7 +212,7 @@ def _explained(run: RunFolder) -> pd.DataFrame:
     repeat.
     """
     tables = [
-        part.of_images[["data", "image_id", "target_class"]]
+        part.image_keys[["data", "image_id", "target_class"]]
         for part in (run.records, run.class_records)
     ]
     return pd.concat([table.astype({"data": str, "image_id": str}) for table in tables])
@@ -236,14 +236,14 @@ def _add_tables(entry: IndexEntry, run: RunFolder, folder: Path) -> None:
     """Write the tables of an exhibit, and add them to its entry."""
     exhibit = entry.exhibit
     tables = {}
-    summary = leading(run.summary[run.summary["method"] != METHOD_FREE])
+    summary = leading_rows(run.summary[run.summary["method"] != METHOD_FREE])
     for metric in exhibit.tables:
         rows = summary[summary["metric"] == metric]
         if (rows["n"] > 0).any():
             name = f"{exhibit.file}-{files.safe_name(metric)}"
             tables[name] = headline_table(run, run.metadata.value(metric), rows)
         else:
-            entry.left_out.append(not_measured(run, metric))
+            entry.left_out.append(reason_without_value(run, metric))
     if exhibit.against is not None:
         costs = cost_table(run, exhibit.against)
         if costs is not None:

@@ -16,8 +16,8 @@ from axiom_bench.judging.judgement import is_small, spoiled_methods
 from axiom_bench.judging.tests import DEGREES, Row, degrees
 from axiom_bench.records import files, running
 from axiom_bench.report.card import line_table
-from axiom_bench.report.page.html import Section, part
-from axiom_bench.report.page.tables import SCRIPTS, STYLES, Terms, block
+from axiom_bench.report.page.html import Section, render_part
+from axiom_bench.report.page.tables import SCRIPTS, STYLES, Terms, tables_block
 from axiom_bench.report.tables.headline import warning_lines
 from axiom_bench.report.tables.table import Table, to_csv, to_markdown, to_text
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
@@ -56,7 +56,7 @@ def write_judgement(
     run = RunFolder.read(folder)
     names = judgement.chosen_metrics(run, metrics)
     truth_runs = [RunFolder.read(path) for path in truth]
-    judgement.check(run)
+    judgement.check_can_be_judged(run)
     recovered = recovery_of_runs(truth_runs, names) if truth else None
     judged = {}
     for setting in ranking_settings(run):
@@ -70,7 +70,7 @@ def write_judgement(
     contents["judging.csv"] = to_csv(all_rows.drop_duplicates())
     for name, text in contents.items():
         files.write(run.path / "tables" / name, text.encode())
-    lines = [*running.sentences(run.manifest), *warning_lines(run)]
+    lines = [*running.progress_sentences(run.manifest), *warning_lines(run)]
     notes: list[str] = []
     for table in setting_tables:
         table_lines = to_text(table)
@@ -140,9 +140,9 @@ def section(run: RunFolder, judged: Judged, terms: Terms) -> Section | None:
     """
     if not ranking_settings(run) or not judgement.chosen_metrics(run, None):
         return None
-    body = part(
+    body = render_part(
         "judging",
-        tables=block(tables(run, judged), terms) if judged else "",
+        tables=tables_block(tables(run, judged), terms) if judged else "",
         has_truth=bool(spoiled_methods(run)),
         num_values=f"{len(run.records):,}",
         folder=f"results/{run.manifest.experiment}/{run.manifest.run}",

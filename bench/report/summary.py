@@ -61,4 +61,6 @@ def write(folder: Path, others: Mapping[Path, int], texts: Mapping[str, str]) ->
 
 def _changes(folder: Path) -> dict[Path, int]:
     """Return {path: time of its last change} of the files whose names a report may use."""
-    return {path: path.lstat().st_mtime_ns for path in artefacts.outputs(folder) if path.is_file()}
+    return {
+        path: path.lstat().st_mtime_ns for path in artefacts.report_files(folder) if path.is_file()
+    }

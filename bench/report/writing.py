@@ -17,12 +17,12 @@ from threadpoolctl import threadpool_limits
 
 from axiom_bench.records import files
 from axiom_bench.report import gallery, scorecard, summary
-from axiom_bench.report.card import in_words
+from axiom_bench.report.card import trust_by_metric
 from axiom_bench.report.charts import by_method, lines, matrices, pictures, points, ranking
 from axiom_bench.report.charts.drawing import DPI, Chart, Figure, LeftOut, written
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page import tables as page_tables
-from axiom_bench.report.page.html import Section, assemble, part
+from axiom_bench.report.page.html import Section, assemble, render_part
 from axiom_bench.report.page.this_run import combined_runs, header, this_run
 from axiom_bench.report.tables.comparisons import (
     pair_frame,
@@ -81,7 +81,7 @@ def write_report(run: RunFolder, tell: Tell = lambda step: None) -> None:
     # The matrix products are small: starting a second thread takes longer than it saves.
     with threadpool_limits(1, "blas"):
         tell("comparisons")
-        run.compare_all()
+        run.precompute()
         tell("tables")
         tables = write_tables(run, run.path / "tables")
         figures = save_figures(run, tell)
@@ -170,15 +170,15 @@ def page(
     """
     figures = list(figures)
     judged = scorecard.judge_in_report(run)
-    trust = {setting: in_words(run, rows) for setting, rows in judged.items()}
+    trust = {setting: trust_by_metric(run, rows) for setting, rows in judged.items()}
     methods, metrics = page_tables.definitions_of(run)
     control_titles = [run.metadata.method_title(name) for name in run.metadata.controls]
-    terms = page_tables.terms(methods, metrics, control_titles)
+    terms = page_tables.metric_links(methods, metrics, control_titles)
     sections = [page_tables.findings_section(run, terms, trust)]
     if not run.records.empty:
         optional_sections = (charts_section(figures), scorecard.section(run, judged, terms))
         sections = [
-            page_tables.overview(run, tables[0], terms, gallery.row(run)),
+            page_tables.overview(run, tables[0], terms, gallery.maps_row(run)),
             *sections,
             *filter(None, optional_sections),
             images,
@@ -200,7 +200,7 @@ def charts_section(figures: Iterable[SavedFigure | LeftOut]) -> Section | None:
             figures_by_chart.setdefault(figure.chart, []).append(figure)
     if not figures_by_chart:
         return None
-    body = part("charts", charts=figures_by_chart, written=written)
+    body = render_part("charts", charts=figures_by_chart, written=written)
     return Section("charts", "Charts", body, ("charts.css",), ("panels.js", "charts.js"))
 
 
@@ -300,7 +300,7 @@ def figures_section(
     families = []
     for title, group in groupby(page_figures, itemgetter("title")):
         families.append((title, list(group)))
-    body = part(
+    body = render_part(
         "figures",
         shown=[(title, group) for title, group in families if group[0]["source"]],
         families=families,

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from axiom_bench.cutting.passes import by_halves
+from axiom_bench.cutting.passes import halve_until_it_fits
 from axiom_bench.cutting.trace import CutModel
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
@@ -23,7 +23,7 @@ from axiom_bench.notes import DamagedFile, Notes
 from axiom_bench.records import files
 from axiom_bench.records.record_files import key
 from axiom_bench.run.images import announce, first_row, rows
-from axiom_bench.run.job import Job, Shard, cut_of
+from axiom_bench.run.job import Job, Shard, cut_at_layer
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.progress import progress
 
@@ -79,7 +79,7 @@ def _predict_shard(job: Job, shard: Shard, batch_rows: int) -> dict[str, Predict
         if isinstance(batch, BadImage):
             predicted[batch.image_id] = Prediction(None)
         else:
-            parts = by_halves(batch, batch_rows, job.cut_model.limits, predict, job.notes)
+            parts = halve_until_it_fits(batch, batch_rows, job.cut_model.limits, predict, job.notes)
             predicted.update(zip(batch.image_ids, chain.from_iterable(parts), strict=True))
     return predicted
 
@@ -135,10 +135,10 @@ def only_correct(job: Job, folder: Path) -> Job:
         )
     kept = set(correct)
     left_out = tuple(ids[index] for index in job.indices if index not in kept)
-    return replace(job, indices=correct, left_out=left_out, others=OTHERS)
+    return replace(job, indices=correct, left_out=left_out, left_out_reason=OTHERS)
 
 
-def on_mosaics(job: Job, images: MosaicImages, folder: Path) -> Job:
+def use_mosaics(job: Job, images: MosaicImages, folder: Path) -> Job:
     """Return the job on mosaics of its images. Its model is cut again, since the first image
     decides how a cut runs.
 
@@ -181,7 +181,7 @@ def on_mosaics(job: Job, images: MosaicImages, folder: Path) -> Job:
     }
     model = replace(job.model, preprocessing=mosaics.preprocessing)
     job = replace(
-        job, data=mosaics, indices=tuple(range(len(mosaics))), model=model, made_of=made_of
+        job, data=mosaics, indices=tuple(range(len(mosaics))), model=model, mosaic_sources=made_of
     )
     announce(job)
     return replace(job, cut_model=_cut_for_mosaics(job, mosaics))
@@ -231,7 +231,7 @@ def _cut_for_mosaics(job: Job, mosaics: Mosaics) -> CutModel:
     """Cut the model and trace its first mosaic. Raise BenchError if the model can't take
     mosaics.
     """
-    cut_model = cut_of(job.model, job.device, job.notes)
+    cut_model = cut_at_layer(job.model, job.device, job.notes)
     batch = first_row(job)
     if batch is None:  # no mosaic can be read, and each has a row that says so
         return cut_model

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from axiom_bench.cutting.passes import by_halves
+from axiom_bench.cutting.passes import halve_until_it_fits
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import traced
@@ -84,7 +84,7 @@ def examination(job: Job) -> tuple[Answer, ...]:
         )
 
     return next(
-        by_halves(
+        halve_until_it_fits(
             batch[: job.batch_rows], job.batch_rows, job.cut_model.limits, examine_part, job.notes
         )
     )

@@ -18,20 +18,20 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import (
-    answer_of,
     is_on_score_scale,
+    method_answer,
     note_non_finite,
     note_silence,
     with_score_scale,
 )
 from axiom_bench.evaluation.measurement import measure_all
 from axiom_bench.evaluation.plugins import Method, Metric
-from axiom_bench.evaluation.purity import Witness, tensors_of
+from axiom_bench.evaluation.purity import Witness, public_tensors
 from axiom_bench.explanation.explanation import Explanation, heatmap
 from axiom_bench.explanation.heatmaps import ERROR_COLUMNS, ClassScore, Heatmaps
 from axiom_bench.explanation.overlay import Pixels
 from axiom_bench.notes import Note, Notes, ZeroMaps
-from axiom_bench.run.progress import at
+from axiom_bench.run.progress import show_step
 
 TOP = 5  # the number of classes that are listed
 # the step's name on the progress bar
@@ -87,7 +87,7 @@ def explained_trace(
         notes.add(ZeroMaps(only_zeros(trace)))
     errors = None
     if metrics and has_heat:
-        at(ERRORS)
+        show_step(ERRORS)
         on_scale = [is_on_score_scale(method, trace) for method, _ in explanations]
         costly = _costly_metrics(trace, metrics, max_passes) if any(on_scale) else []
         if costly:
@@ -135,11 +135,13 @@ def _explanations(
     batch = Batch(trace.images, ("",) * len(trace), trace.targets)
     explanation_by_method: dict[str, Explanation] = {}
     for method in sorted(methods, key=lambda method: method.is_foreign):
-        at(method.spec.title or method.name)
+        show_step(method.spec.title or method.name)
         witness = (
-            Witness(trace.images.device, partial(tensors_of, trace)) if method.is_foreign else None
+            Witness(trace.images.device, partial(public_tensors, trace))
+            if method.is_foreign
+            else None
         )
-        answer = answer_of(method, trace, notes)
+        answer = method_answer(method, trace, notes)
         if answer is not None:
             note_non_finite(method, trace, answer, notes)
             explanation_by_method[method.name] = Explanation.of(
@@ -160,7 +162,9 @@ def _costly_metrics(trace: Trace, metrics: Sequence[Metric], max_passes: float) 
     """
     if "drops" in vars(trace):
         return []
-    need_drops = [metric for metric in metrics if plugins.NEEDS_DROPS in plugins.needs_of(metric)]
+    need_drops = [
+        metric for metric in metrics if plugins.NEEDS_DROPS in plugins.precondition_names(metric)
+    ]
     return need_drops if need_drops and trace.drops_cost > max_passes else []
 
 

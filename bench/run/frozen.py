@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from axiom_bench.errors import BenchError
-from axiom_bench.run.composing.suites import DIGITS, Suite
+from axiom_bench.run.composing.suites import HASH_DIGITS, Suite
 from axiom_bench.run.job import Job
 
 
@@ -38,13 +38,13 @@ def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, object]]) -> l
         differing.append(f"the images of {job.data.name} (their ids, content or labels)")
     if "data" not in frozen:
         frozen_names = frozen["names"][job.data.name]
-        if names_of(job) != frozen_names:
+        if image_names_digest(job) != frozen_names:
             count = frozen_names[0]
             differing.append(
                 f"the names of {job.data.name}'s {len(job.indices):,} images (the suite has "
                 f"{count:,})"
             )
-    calls = calls_of(metrics)
+    calls = metric_calls(metrics)
     frozen_calls = frozen["metrics"]
     metric_names = sorted({*calls, *frozen_calls})
     differing_metrics = [name for name in metric_names if calls.get(name) != frozen_calls.get(name)]
@@ -64,11 +64,11 @@ def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, object]]) -> l
         *notes,
         f"the suite {suite} has the names of {job.data.name}'s images, not their content and "
         "labels, which weren't compared: two runs had the same ones if their fingerprints are the "
-        f"same, here {job.data_fingerprint[:DIGITS]}",
+        f"same, here {job.data_fingerprint[:HASH_DIGITS]}",
     ]
 
 
-def names_of(job: Job) -> list[Any]:
+def image_names_digest(job: Job) -> list[Any]:
     """Return [number, SHA-256 of the names] of the job's images.
 
     Names have no folder and no suffix, since these differ between layouts of the same data set.
@@ -77,7 +77,7 @@ def names_of(job: Job) -> list[Any]:
     return [len(names), hashlib.sha256("\n".join(names).encode()).hexdigest()]
 
 
-def calls_of(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
+def metric_calls(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Return {metric: [target, params]}, the part of the metrics' entries that decides what they
     compute.
     """

@@ -93,7 +93,7 @@ class ImageCache:
             ) from error
 
 
-def of_job(job: Job) -> ImageCache | None:
+def image_cache(job: Job) -> ImageCache | None:
     """Return the job's cache of images, or None if data.cache isn't set. Its keys don't cover how
     values are scaled.
     """
@@ -124,7 +124,7 @@ def _code(sources: tuple[str, ...]) -> object:
     """Hash the code that decodes images. It is cached, since it takes a third of a second and each
     shard needs it.
     """
-    code = Sources().of([batches.__module__, *sources])
+    code = Sources().code_of([batches.__module__, *sources])
     return code.sha256, code.versions
 
 
@@ -132,7 +132,7 @@ def announce(job: Job) -> None:
     """Print how much space the cache will take, before it is written. Raise BenchError if the disk
     has less space.
     """
-    cache = of_job(job)
+    cache = image_cache(job)
     if cache is None:
         return
     paths = {index: path for index in job.indices if (path := cache.path(index)) is not None}
@@ -168,7 +168,7 @@ def _entry_bytes(job: Job, indices: Sequence[int]) -> int:
             job.model.preprocessing,
             "predicted",
             1,
-            job.one_worker,
+            job.sample_workers,
             notes=job.notes,
         )
         if isinstance(item, Batch):
@@ -276,7 +276,7 @@ def rows(
         workers=job.workers if workers is None else workers,
         extras=extras,
         device=job.device.device,
-        cache=of_job(job),
+        cache=image_cache(job),
         stamps=stamps,
         turned=turned,
         notes=job.notes,
@@ -296,7 +296,7 @@ def first_batch(
     """Return the first `size` rows of readable images on the job's device, or None if no image can
     be read.
     """
-    readable = rows(job, indices, extras, size, job.one_worker)
+    readable = rows(job, indices, extras, size, job.sample_workers)
     return next((batch for batch in readable if isinstance(batch, Batch)), None)
 
 

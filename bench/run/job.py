@@ -18,7 +18,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.evaluation import plugins, whole_set
 from axiom_bench.evaluation.measurement import check_names
 from axiom_bench.evaluation.plugins import AnyPlugin, Method, Metric
@@ -90,9 +90,9 @@ class Job:
     """`indices`, and the positions of the images that data.only_correct leaves out."""
     left_out: tuple[str, ...] = ()
     """The ids of the images that data.only_correct leaves out."""
-    others: str | None = None
+    left_out_reason: str | None = None
     """The reason why images may be left out."""
-    made_of: Mapping[str, Any] | None = None
+    mosaic_sources: Mapping[str, Any] | None = None
     """The images that mosaics were made of, for the manifest; None for other data.
 
     `of` names their data set, and `images` counts its images. `of_one_class` counts the images of
@@ -100,7 +100,7 @@ class Job:
     that the model classifies with at least the probability `confidence` (null: all of them), and
     `in_mosaics` those that a mosaic shows.
     """
-    of_images: str | None = None
+    source_fingerprint: str | None = None
     """The fingerprint of the images in which the network has found the explained objects; None for
     other networks."""
 
@@ -114,7 +114,7 @@ class Job:
         """Load and check a job. Raise BenchError if something is missing or doesn't fit."""
         target = settings.target
         if target not in (None, *TARGET_RULES, *OBJECT_RULES):
-            raise unknown("target rule", target, (*TARGET_RULES, *OBJECT_RULES))
+            raise unknown_name("target rule", target, (*TARGET_RULES, *OBJECT_RULES))
         normalise = check_normalise(settings.normalise)
         device = Device.of(settings.device)
         device.prepare()
@@ -140,7 +140,7 @@ class Job:
                 f"A mosaic shows several images, and {loaded.inputs.name} has a row for each: set "
                 "other data."
             )
-        inputs = loaded.inputs and loaded.inputs.of_images(
+        inputs = loaded.inputs and loaded.inputs.for_images(
             dataset.ids, [dataset.ids[index] for index in indices]
         )
         model = replace(loaded, preprocessing=preprocessing, inputs=inputs)
@@ -150,7 +150,7 @@ class Job:
             settings=settings,
             experiment=str(settings.experiment),
             model=model,
-            cut_model=cut_of(model, device, notes),
+            cut_model=cut_at_layer(model, device, notes),
             data=dataset,
             indices=indices,
             target=_target_rule(settings.model, target or default_target),
@@ -197,10 +197,10 @@ class Job:
     def lines(self) -> tuple[str, ...]:
         """Return the lines that are printed before anything is computed."""
         lines = [*self.model.lines, *self.data_notes]
-        if self.model.recognised:
-            lines.append(self.model.recognised)
-        if self.made_of is not None:
-            counts = self.made_of
+        if self.model.recognition_note:
+            lines.append(self.model.recognition_note)
+        if self.mosaic_sources is not None:
+            counts = self.mosaic_sources
             unreadable = f" ({counts['unreadable']} can't be read)" if counts["unreadable"] else ""
             confident = ""
             if counts["confidence"] is not None:
@@ -216,7 +216,7 @@ class Job:
         return tuple(lines)
 
     @property
-    def one_worker(self) -> int:
+    def sample_workers(self) -> int:
         """The number of processes that read a few images: 1, since a decoder may crash its process,
         or 0 if the job reads images in its own process.
         """
@@ -334,13 +334,13 @@ class Job:
     def with_inputs(self, batch: Batch) -> Batch:
         """Return the batch with the network's further inputs added, if it has any."""
         inputs = self.model.inputs
-        return batch if inputs is None else inputs.beside(batch)
+        return batch if inputs is None else inputs.add_to_batch(batch)
 
     @property
     def data_fingerprint(self) -> str:
         """The SHA-256 of the ids, the content and the labels of the images to explain, in order."""
-        if self.of_images:
-            return self.of_images
+        if self.source_fingerprint:
+            return self.source_fingerprint
         return hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
 
 
@@ -359,7 +359,7 @@ def _target_rule(model: Mapping[str, object], target: str) -> str:
     return target
 
 
-def cut_of(model: LoadedModel, device: Device, notes: Notes = WARNINGS) -> CutModel:
+def cut_at_layer(model: LoadedModel, device: Device, notes: Notes = WARNINGS) -> CutModel:
     """Move the model to the device, cut it at its layer, and return it. Its first trace adds to
     `notes`.
     """

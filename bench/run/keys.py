@@ -18,13 +18,13 @@ from axiom_bench import kinds
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.output import LOGITS, TensorScores
 from axiom_bench.cutting.tokens import Reshape
-from axiom_bench.data.loading import batches, others
+from axiom_bench.data.loading import batches, other_image_indices
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import (
     AnyPlugin,
     Method,
     Metric,
-    needs_of,
+    precondition_names,
     required,
     value_names,
 )
@@ -32,7 +32,7 @@ from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.kinds import home_expanded
 from axiom_bench.models.spec import OBJECT_OUTPUTS
-from axiom_bench.models.weights import file_sha256, fit, state_sha256
+from axiom_bench.models.weights import file_sha256, load_into, state_sha256
 from axiom_bench.records.record_files import key
 from axiom_bench.records.sources import PACKAGE, Sources, label, version_of
 from axiom_bench.run.job import Job, Shard
@@ -72,7 +72,7 @@ class Keys:
         ]
         if model.output.returns != LOGITS.returns:
             output.append(model.output.returns)
-        modules = [function.__module__ for function in (shard_rows, batches, fit)]
+        modules = [function.__module__ for function in (shard_rows, batches, load_into)]
         modules.extend(source.module for source in job.data.sources)
         input_facts: dict[str, object] = {}
         if model.inputs is not None:
@@ -103,7 +103,7 @@ class Keys:
             **input_facts,
         )
 
-    def with_plugins_of(self, job: Job) -> Keys:
+    def with_proved_plugins(self, job: Job) -> Keys:
         """Return the keys of a copy of the job whose plug-ins are proved. The code and the common
         key are reused.
         """
@@ -120,12 +120,12 @@ class Keys:
         method_metrics: dict[str, str] = {}
         for metric in self.job.metrics:
             metrics = layer_metrics if metric.spec.of == "layer" else method_metrics
-            metrics[metric.name] = self.of_metric(metric)
+            metrics[metric.name] = self.for_metric(metric)
         values = {
             LAYER: {name: key(method=None, metric=hashed) for name, hashed in layer_metrics.items()}
         }
         for method in self.job.methods:
-            hashed_method = self._of_method(method)
+            hashed_method = self._for_method(method)
             values[method.name] = {
                 name: key(method=hashed_method, metric=hashed)
                 for name, hashed in method_metrics.items()
@@ -150,30 +150,30 @@ class Keys:
             settings=settings,
             job=self.common,
             contents=list(self.job.contents.values()),
-            methods=[self._of_method(method) for method in self.job.methods] if methods else [],
+            methods=[self._for_method(method) for method in self.job.methods] if methods else [],
         )
 
-    def _of_method(self, method: Method) -> str:
+    def _for_method(self, method: Method) -> str:
         """Return the key of a method, with the files and images that it reads in addition to the
         explained images.
         """
         plain_key = method_key(method, self._sources, self.command)
-        further_inputs = self._files_of(method)
+        further_inputs = self._declared_files(method)
         if "other_images" in required([method]):
-            further_inputs["others"] = self._others
+            further_inputs["others"] = self._other_images
         return key(method=plain_key, **further_inputs) if further_inputs else plain_key
 
-    def of_metric(self, metric: Metric) -> str:
+    def for_metric(self, metric: Metric) -> str:
         """Return the key of a metric, with the files that it reads and the finetuned network that
         it calls.
         """
         plain_key = metric_key(metric, self._sources, self.command)
-        further_inputs: dict[str, object] = {**self._files_of(metric)}
-        if "finetuned" in needs_of(metric) and self.job.model.finetuned is not None:
+        further_inputs: dict[str, object] = {**self._declared_files(metric)}
+        if "finetuned" in precondition_names(metric) and self.job.model.finetuned is not None:
             further_inputs["finetuned"] = state_sha256(self.job.model.finetuned.state_dict())
         return key(metric=plain_key, **further_inputs) if further_inputs else plain_key
 
-    def _files_of(self, plugin: AnyPlugin) -> dict[str, list[str]]:
+    def _declared_files(self, plugin: AnyPlugin) -> dict[str, list[str]]:
         """Return the names and SHA-256 of the files that a plug-in declares, or {} if it declares
         none.
 
@@ -188,12 +188,12 @@ class Keys:
             name = setting.rpartition(".")[2] if ".params." in setting else path.name
             for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
                 if file.is_file():
-                    digest = self.job.hashes.of([file], partial(file_sha256, file))
+                    digest = self.job.hashes.hash_of([file], partial(file_sha256, file))
                     contents.append(f"{name} {file.relative_to(path).as_posix()} {digest}")
         return {"files": contents} if contents else {}
 
     @cached_property
-    def _others(self) -> list[str]:
+    def _other_images(self) -> list[str]:
         """The number of images in the data set, then the id and content of each explained image's
         other image.
 
@@ -203,7 +203,7 @@ class Keys:
         data = self.job.data
         contents = [str(len(data))]
         for index in self.job.indices:
-            other = next(others(data, index), None)
+            other = next(other_image_indices(data, index), None)
             if other is None:
                 contents.append("")
             else:
@@ -219,7 +219,7 @@ class Keys:
         """Return the hash of the code that these modules run, and the versions of the installed
         distributions in it.
         """
-        code = self._sources.of(modules)
+        code = self._sources.code_of(modules)
         return [code.sha256, code.versions]
 
     def _function(self, function: Callable[..., object] | None) -> list[object]:
@@ -247,13 +247,13 @@ class Keys:
             facts += self._function(call.read)
         return facts
 
-    def of_aggregate(self, metric: Metric) -> list[str]:
+    def for_aggregate(self, metric: Metric) -> list[str]:
         """Return what decides a metric's values of the whole data set in addition to its curves.
 
         This is the name of the function, and the command if the function is a user's own.
         """
         target = str(metric.spec.aggregate)
-        return [target, *of_this_command(target, metric.spec.reuse, self._sources, self.command)]
+        return [target, *command_key(target, metric.spec.reuse, self._sources, self.command)]
 
     @property
     def _reshape(self) -> object:
@@ -309,7 +309,7 @@ def metric_key(metric: Metric, sources: Sources, command: str = "") -> str:
     return key(
         call=_call(metric, sources, command, metric.spec.reuse),
         of=metric.spec.of,
-        needs=needs_of(metric),
+        needs=precondition_names(metric),
         undefined=metric.spec.undefined,
         names=[value_names(metric), metric.spec.curves],
     )
@@ -319,12 +319,12 @@ def _call(plugin: AnyPlugin, sources: Sources, command: str, reuse: bool | None)
     """Return a plug-in's function, its parameters and its code, and the command if the plug-in
     isn't reused.
     """
-    code = sources.of([plugin.target.rpartition(".")[0]])
-    command_ids = of_this_command(plugin.target, reuse, sources, command)
+    code = sources.code_of([plugin.target.rpartition(".")[0]])
+    command_ids = command_key(plugin.target, reuse, sources, command)
     return [plugin.target, dict(plugin.params), code.sha256, code.versions, *command_ids]
 
 
-def of_this_command(target: str, reuse: bool | None, sources: Sources, command: str) -> list[str]:
+def command_key(target: str, reuse: bool | None, sources: Sources, command: str) -> list[str]:
     """Return [command] for a function that every command computes again, and [] for any other
     function.
 

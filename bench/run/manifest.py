@@ -20,11 +20,11 @@ import torch
 
 from axiom_bench.cutting.output import LOGITS
 from axiom_bench.environment import conf_folder
-from axiom_bench.errors import BenchError, first_names, unknown
+from axiom_bench.errors import BenchError, first_names, unknown_name
 from axiom_bench.evaluation.plugins import AnyPlugin, Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
 from axiom_bench.records import artefacts, running
-from axiom_bench.records.artefacts import common, listed, merge_facts
+from axiom_bench.records.artefacts import common_value, listed_kinds, merge_facts
 from axiom_bench.records.entries import (
     Cited,
     DataEntry,
@@ -86,7 +86,7 @@ def facts(job: Job) -> Facts:
         precision["drops"] = f"of {budget} channels and a sample exact, others estimated"
     metrics: dict[str, MetricEntry] = {}
     for metric in job.metrics:
-        metrics.update(values_of(metric))
+        metrics.update(value_entries(metric))
     data_entry = DataEntry(
         ids=[data.ids[index] for index in job.indices],
         fingerprint=job.data_fingerprint,
@@ -110,10 +110,10 @@ def _model_entry(job: Job, explained_images: int) -> ModelEntry:
     images: dict[str, Any] = {
         "chosen": len(job.indices),
         "kept": explained_images,
-        "others": job.others,
+        "others": job.left_out_reason,
     }
-    if job.made_of is not None:
-        images["mosaics"] = dict(job.made_of)
+    if job.mosaic_sources is not None:
+        images["mosaics"] = dict(job.mosaic_sources)
     entry: dict[str, Any] = {
         "layer": model.layer,
         "depths": {model.layer: model.depth},
@@ -122,14 +122,14 @@ def _model_entry(job: Job, explained_images: int) -> ModelEntry:
         "weights_sha256": model.weights_sha256,
         "images": {job.data.name: images},
         "random_weights": model.random_weights,
-        "tells_contributions": job.cut_model.tells_contributions,
+        "tells_contributions": job.cut_model.has_true_contributions,
         "classes": list(job.class_names),
     }
     if model.accuracy:
         entry["published_accuracy"] = model.accuracy
     if model.output.returns != LOGITS.returns:
         entry["returns"] = model.output.returns
-    note = f"{model.note} {model.recognised}".strip()
+    note = f"{model.note} {model.recognition_note}".strip()
     if note:
         entry["note"] = note
     return ModelEntry.model_validate(entry)
@@ -156,7 +156,7 @@ def assemble(
     for result in results:
         axes.update(result.axes)
     files: dict[str, list[str]] = {}
-    for kind in listed():
+    for kind in listed_kinds():
         files[kind] = [path for result in results for path in result.files.get(kind, ())]
     seconds = {}
     for result in computed:
@@ -187,10 +187,10 @@ def assemble(
             "models": merged.models,
             "data": merged.data,
             "axes": axes,
-            "device": common(facts.device for facts in all_facts),
-            "hardware": common(facts.hardware for facts in all_facts),
-            "threads": common(facts.threads for facts in all_facts),
-            "precision": common(facts.precision for facts in all_facts),
+            "device": common_value(facts.device for facts in all_facts),
+            "hardware": common_value(facts.hardware for facts in all_facts),
+            "threads": common_value(facts.threads for facts in all_facts),
+            "precision": common_value(facts.precision for facts in all_facts),
             "versions": {name: version_of(name) for name in (*RECORDED, *sorted(libraries))},
             "git_commit": commit(),
             **files,
@@ -273,13 +273,13 @@ def keep(
             "seconds": {job: seconds[job] for job in jobs if job in seconds},
             "work": {job: work[job] for job in jobs if job in work},
         }
-        command = running.command(folder)
+        command = running.running_command(folder)
         if command is not None:
             update["command"] = command
         content = content.model_copy(update=update)
         artefacts.write(folder, content)
         kept = KeptManifest(folder, content, was_damaged, no_longer_shown(before, content))
-    running.end(folder)
+    running.end_command(folder)
     return kept
 
 
@@ -291,7 +291,7 @@ def _previous(folder: Path) -> Manifest:
         return Manifest()
 
 
-def of_job(result: JobResult) -> Manifest:
+def job_manifest(result: JobResult) -> Manifest:
     """Return the manifest of one job, which `records.running` keeps until the command has ended."""
     assert result.settings is not None
     return assemble([result], result.settings)
@@ -302,7 +302,7 @@ def method_entry(method: Plugin[MethodSpec]) -> MethodEntry:
     return MethodEntry.model_validate(method.as_dict() | _described(method))
 
 
-def values_of(metric: Plugin[MetricSpec]) -> dict[str, MetricEntry]:
+def value_entries(metric: Plugin[MetricSpec]) -> dict[str, MetricEntry]:
     """Return {name: metadata} of each value of a metric, values of the whole data set first.
 
     The metadata of a value replace those of its metric.
@@ -388,7 +388,7 @@ class Reference:
 def reference(key: str) -> Reference:
     """Return the reference of a key. If there is none, raise BenchError with the nearest keys."""
     if key not in bibliography():
-        raise unknown("entry in conf/references.bib", key, bibliography())
+        raise unknown_name("entry in conf/references.bib", key, bibliography())
     return bibliography()[key]
 
 

@@ -29,12 +29,12 @@ from axiom_bench.cutting.images import (
     are_several,
     check_tensor,
     checked_images,
-    failures_of,
-    taken_apart,
+    network_errors,
+    separate_inputs,
 )
-from axiom_bench.cutting.model_copy import own_state, shared_copy
+from axiom_bench.cutting.model_copy import private_state, shared_copy
 from axiom_bench.cutting.output import AnyOutput, check_output
-from axiom_bench.cutting.passes import by_halves, full_precision, users_device
+from axiom_bench.cutting.passes import full_precision, halve_until_it_fits, users_device
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.trace import CutModel, Inputs, cut
 from axiom_bench.data.batch import Batch
@@ -50,22 +50,22 @@ from axiom_bench.evaluation.batch import (
     note_silence,
     trace_of_batch,
 )
-from axiom_bench.evaluation.loop import rows_of
+from axiom_bench.evaluation.loop import columns_by_method
 from axiom_bench.evaluation.measurement import check_names
 from axiom_bench.evaluation.plugins import AnyPlugin, Metric
 from axiom_bench.evaluation.proof import proved
-from axiom_bench.evaluation.whole_set import aggregating, whole_set
+from axiom_bench.evaluation.whole_set import aggregating, whole_set_columns
 from axiom_bench.examination.examine import Answer, examine
 from axiom_bench.explanation.explanation import check_objects
 from axiom_bench.explanation.heatmaps import Heatmaps
-from axiom_bench.explanation.overlay import COLOURS, OPACITY, Pixels, drawn_over, picture_of
+from axiom_bench.explanation.overlay import COLOURS, OPACITY, Pixels, as_picture, drawn_over
 from axiom_bench.models import layers, load
 from axiom_bench.models.load import LoadedModel
 from axiom_bench.models.spec import in_python, named_settings
 from axiom_bench.notes import MethodLeftOut, ZeroMaps
 from axiom_bench.run.explaining import explained_trace
 from axiom_bench.run.photographs import Photograph, photograph, prepared
-from axiom_bench.run.progress import progress, where_seen
+from axiom_bench.run.progress import only_interactive, progress
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def load_model(
         key: os.fspath(value) for key, value in settings.items() if isinstance(value, PathLike)
     }
     loaded = load.load_model(named_settings(name, settings | paths))
-    for sentence in filter(None, [*loaded.lines, loaded.recognised]):
+    for sentence in filter(None, [*loaded.lines, loaded.recognition_note]):
         warnings.warn(in_python(sentence), stacklevel=3)
     vars(loaded.module)["loaded"] = loaded
     return loaded.module
@@ -156,12 +156,12 @@ def evaluate(
     parts: list[Columns] = []
     forms: list[SeveralInputs] = []
     is_proved = False
-    stream = _as_batches(batches, partial(_apart, network, explained, forms))
+    stream = _as_batches(batches, partial(_separate_inputs, network, explained, forms))
     listed = list(stream) if isinstance(batches, list | tuple) else None
     first = next(stream if listed is None else iter(listed), None)
     stream = stream if first is None else chain([first], stream)
     like = first or Batch(torch.zeros(1, 3, 224, 224), ("",))
-    cut_model = _cut_of(model, network, loaded, like, forms, layer, reshape, output)
+    cut_model = _cut_network(model, network, loaded, like, forms, layer, reshape, output)
 
     def columns(part: Batch, _: int) -> list[Columns]:
         nonlocal method_plugins, metric_plugins, is_proved
@@ -172,16 +172,16 @@ def evaluate(
             note_silence(trace)
             method_plugins, metric_plugins = proved(method_plugins, metric_plugins, trace, part)
             is_proved = True
-        return list(rows_of(trace, part, method_plugins, metric_plugins))
+        return list(columns_by_method(trace, part, method_plugins, metric_plugins))
 
     total = None if listed is None else sum(map(len, listed))
-    with where_seen(), progress("evaluate", total) as display:
+    with only_interactive(), progress("evaluate", total) as display:
         for batch in stream if listed is None else listed:
-            for new_parts in by_halves(batch, len(batch), cut_model.limits, columns):
+            for new_parts in halve_until_it_fits(batch, len(batch), cut_model.limits, columns):
                 parts += new_parts
             display.advance(len(batch))
     rows = [*filter(holds_values, parts), *_whole_set_columns(metric_plugins, parts)]
-    name = loaded.name if loaded else cut_model.output.name_of(type(network).__name__)
+    name = loaded.name if loaded else cut_model.output.model_name(type(network).__name__)
     facts = {"experiment": "-", "model": name, "layer": cut_model.layer, "data": "-"}
     return frame(rows).assign(**facts)[list(RECORD_COLUMNS)]
 
@@ -365,7 +365,7 @@ def overlay(
         BenchError: If an argument has another type, shape or range.
     """
     image = photograph(image) if isinstance(image, str | PathLike | Image.Image) else image
-    return drawn_over(picture_of(image), heatmap, colours, opacity)
+    return drawn_over(as_picture(image), heatmap, colours, opacity)
 
 
 def _network(model: nn.Module | CutModel | str) -> tuple[nn.Module, LoadedModel | None]:
@@ -384,7 +384,7 @@ def _network(model: nn.Module | CutModel | str) -> tuple[nn.Module, LoadedModel 
     return network, loaded if isinstance(loaded, LoadedModel) else None
 
 
-def _apart(
+def _separate_inputs(
     model: nn.Module, explained: int | str | None, forms: list[SeveralInputs], batch: Batch
 ) -> Batch:
     """Return the batch with only its explained images as `images`.
@@ -393,7 +393,7 @@ def _apart(
     """
     if not are_several(batch.images, model):
         return batch
-    form, images, others = taken_apart(model, batch.images, explained)
+    form, images, others = separate_inputs(model, batch.images, explained)
     if form not in forms:  # all batches should have the same form: the cut refuses a second one
         forms.append(form)
     return replace(batch, images=images, other_inputs=others)
@@ -414,13 +414,13 @@ def _cut_and_batch(
     """
     network, loaded = _network(model)
     forms: list[SeveralInputs] = []
-    batch = _apart(network, explained, forms, Batch(images, ()))
+    batch = _separate_inputs(network, explained, forms, Batch(images, ()))
     with python_words():
         tensor, pictures = prepared(
             batch.images, network, preprocessing or (loaded.preprocessing if loaded else None)
         )
     batch = replace(batch, images=tensor)
-    cut_model = _cut_of(model, network, loaded, batch, forms, layer, reshape, output)
+    cut_model = _cut_network(model, network, loaded, batch, forms, layer, reshape, output)
     if pictures is not None and cut_model is not model:
         # the images are normalised, so the trace needn't compare their range
         cut_model.normalisation = None
@@ -429,7 +429,7 @@ def _cut_and_batch(
     return cut_model, loaded, batch, pictures
 
 
-def _cut_of(
+def _cut_network(
     model: nn.Module | CutModel | str,
     network: nn.Module,
     loaded: LoadedModel | None,
@@ -485,10 +485,10 @@ def _default_layer(
     )
     first = images[:1].to(like)
     with users_device():
-        with torch.no_grad(), own_state(network), failures_of(network, first):
+        with torch.no_grad(), private_state(network), network_errors(network, first):
             network(first.clone())
-        calls = layers.record(network, tuple(size), check_output(output).function, channels)
-    layer = layers.choose(model, "default", calls, reshape)
+        calls = layers.record_calls(network, tuple(size), check_output(output).function, channels)
+    layer = layers.choose_layer(model, "default", calls, reshape)
     for sentence in layers.default_notes(layer, calls, reshape):
         warnings.warn(f"{type(model).__name__}: {sentence}", stacklevel=5)
     if reshape is None and layers.has_tokens(layer, calls):
@@ -523,7 +523,7 @@ def chosen(kind: str, entries: Sequence[str | Callable[..., object]]) -> list[An
         hint = f"{kind}s=[{entries!r}]" if isinstance(entries, str) else f"{kind}s=[...]"
         received = repr(entries) if isinstance(entries, str) else type_name(entries)
         raise BenchError(f"{kind}s is a list of names or callables, not {received}; pass {hint}.")
-    listed = [plugins.of(kind, entry) for entry in entries]
+    listed = [plugins.plugin_for(kind, entry) for entry in entries]
     for index, entry in enumerate(listed):
         if entry.name in [other.name for other in listed[:index]]:
             raise BenchError(f"There are two {kind}s named {entry.name!r}; list each of them once.")
@@ -535,7 +535,7 @@ def _as_batches(batches: Iterable[object], apart: Callable[[Batch], Batch]) -> I
 
     The images of pairs (images, targets) are numbered in their order.
 
-    Raise BenchError if a batch has another form. apart: see `_apart`.
+    Raise BenchError if a batch has another form. apart: see `_separate_inputs`.
     """
     if isinstance(batches, Batch | Tensor | dict | str) or not isinstance(batches, Iterable):
         raise BenchError(
@@ -600,4 +600,4 @@ def _whole_set_columns(metrics: Sequence[Metric], parts: Iterable[Columns]) -> I
             for metric in aggregating_metrics
             if (metric.spec.of == "layer") == (method == LAYER)
         ]
-        yield whole_set(method_metrics, method, curve_frame(curves))
+        yield whole_set_columns(method_metrics, method, curve_frame(curves))

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from axiom_bench.cutting.objects import Found, ObjectScores
 from axiom_bench.cutting.output_presets import intersection_over_union
-from axiom_bench.cutting.passes import by_halves
+from axiom_bench.cutting.passes import halve_until_it_fits
 from axiom_bench.data.base import BACKGROUND, BadImage
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.data.objects import ObjectImages
 from axiom_bench.errors import BenchError
-from axiom_bench.models.objects import ObjectOfRow, Objects
+from axiom_bench.models.objects import Objects, RowObject
 from axiom_bench.records import files, store
 from axiom_bench.records.record_files import key
 from axiom_bench.run.images import rows
@@ -67,7 +67,7 @@ SCHEMA = pa.schema(
 )
 
 
-def on_objects(job: Job, folder: Path) -> Job:
+def use_found_objects(job: Job, folder: Path) -> Job:
     """Return the job on the objects that its network finds, according to the target rule.
 
     Args:
@@ -79,7 +79,7 @@ def on_objects(job: Job, folder: Path) -> Job:
     """
     inputs = job.model.inputs
     assert isinstance(inputs, Objects)
-    found, counts = _found(job, inputs.least, folder)
+    found, counts = _find_objects(job, inputs.least, folder)
     rows = [row for row in found if row["number"] >= 0]
     if not rows:
         kind = "annotated object" if job.target == MATCHED else "object"
@@ -95,14 +95,18 @@ def on_objects(job: Job, folder: Path) -> Job:
     object_by_row = {}
     for row_id, row in zip(data.ids, rows, strict=True):
         number = None if job.target == MASKS else row["number"]
-        object_by_row[row_id] = ObjectOfRow(_place(row), number, annotations.get(row["image_id"]))
-    model = replace(job.model, inputs=replace(inputs, of_rows=object_by_row))
-    fingerprint = _plain(
-        job
-    ).data_fingerprint  # of the images: a suite identifies them by it on any machine
+        object_by_row[row_id] = RowObject(_place(row), number, annotations.get(row["image_id"]))
+    model = replace(job.model, inputs=replace(inputs, object_by_row=object_by_row))
+    # The fingerprint of the images, by which a suite identifies them on any machine.
+    fingerprint = _plain(job).data_fingerprint
     indices = tuple(range(len(data)))
     return replace(
-        job, data=data, indices=indices, all_indices=indices, model=model, of_images=fingerprint
+        job,
+        data=data,
+        indices=indices,
+        all_indices=indices,
+        model=model,
+        source_fingerprint=fingerprint,
     )
 
 
@@ -111,7 +115,7 @@ def _plain(job: Job) -> Job:
     return replace(job, target="predicted", model=replace(job.model, inputs=None))
 
 
-def _found(job: Job, least: float, folder: Path) -> tuple[list[Row], dict[str, int]]:
+def _find_objects(job: Job, least: float, folder: Path) -> tuple[list[Row], dict[str, int]]:
     """Return a row of SCHEMA for each object, and {image: number of its annotated objects} for each
     readable image.
 
@@ -148,7 +152,7 @@ def _write(path: Path, job: Job, shard: Shard, least: float, target: str) -> Non
         if isinstance(batch, BadImage):  # a note about it exists already
             continue
         annotations = batch.annotations or [Annotation.none()] * len(batch)
-        parts = by_halves(batch, job.batch_rows, job.cut_model.limits, find, job.notes)
+        parts = halve_until_it_fits(batch, job.batch_rows, job.cut_model.limits, find, job.notes)
         objects_by_image = chain.from_iterable(parts)
         for image, annotation, objects in zip(
             batch.image_ids, annotations, objects_by_image, strict=True

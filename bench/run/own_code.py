@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 
-def code_of(config: Mapping[str, Any]) -> Iterator[str]:
+def code_settings(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield the settings of a job, KEY=VALUE, that may run code outside this package."""
     for kind in ("method", "metric"):
         for name, entry in (config.get(kind) or {}).items():

@@ -39,7 +39,7 @@ SHARD_PLACES = (*VALUE_PLACES, ANSWERS)
 RETURNED_PLACES: Mapping[Callable[..., Any], Sequence[str]] = {
     prepare: JOB_PLACES,
     compute_part: SHARD_PLACES,
-    finish: tuple(artefacts.steps()),
+    finish: tuple(artefacts.writer_by_kind()),
 }
 """The files and folders of the run folder that each task may write."""
 
@@ -60,9 +60,9 @@ def submit(executor: Executor, function: Callable[..., Any], task: Task) -> Futu
     """
     if isinstance(executor, Local):
         return executor.submit(function, task)
-    steps = artefacts.steps() if function is finish else ()
+    steps = artefacts.writer_by_kind() if function is finish else ()
     inputs = _contents(task.folder, (*JOB_PLACES, *VALUE_PLACES, *steps))
-    return executor.submit(do_apart, function, task, inputs)
+    return executor.submit(call_in_own_folder, function, task, inputs)
 
 
 def submit_parts(executor: Executor, task: Task, shards: Sequence[str]) -> dict[Future, str]:
@@ -73,7 +73,7 @@ def submit_parts(executor: Executor, task: Task, shards: Sequence[str]) -> dict[
     futures = {}
     for shard in shards:
         inputs = job_files | _contents(task.folder, SHARD_PLACES, f"{shard}-*")
-        futures[executor.submit(do_apart, compute_part, task, inputs, shard)] = shard
+        futures[executor.submit(call_in_own_folder, compute_part, task, inputs, shard)] = shard
     return futures
 
 
@@ -103,7 +103,7 @@ def received(task: Task, answer: Any) -> Any:
     return answer.answer
 
 
-def do_apart(
+def call_in_own_folder(
     function: Callable[..., Any], task: Task, inputs: Mapping[str, bytes], *arguments: Any
 ) -> Parcel:
     """Call a function of `run.worker` in a folder of this process, and return its result as a

@@ -15,13 +15,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from axiom_bench.cutting.images import PixelsGiven, check_tensor, dimensions_of
+from axiom_bench.cutting.images import PixelsGiven, check_tensor, possible_dimensions
 from axiom_bench.cutting.numerics import SPACES
-from axiom_bench.data.formats.decoding import HALF_STEP, NEARLY_BLACK, is_nearly_black, upright
+from axiom_bench.data.formats.decoding import (
+    HALF_STEP,
+    NEARLY_BLACK,
+    is_nearly_black,
+    open_as_viewed,
+)
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError, type_name
-from axiom_bench.examination.examine import BYTES, NORMALISED
-from axiom_bench.explanation.overlay import Pixels, picture_of
+from axiom_bench.examination.examine import MAX_NORMALISED, MIN_BYTE_VALUE
+from axiom_bench.explanation.overlay import Pixels, as_picture
 from axiom_bench.models.sources import IMAGENET_MEAN, IMAGENET_STD
 
 Photograph = str | PathLike[str] | Image.Image | NDArray[Any]
@@ -49,7 +54,7 @@ def prepared(
     """
     parameters = (parameter for parameter in model.parameters() if parameter.is_floating_point())
     like = next(parameters, torch.zeros(()))
-    ndim = dimensions_of(model)[0] + 2  # the dimensions of a batch
+    ndim = possible_dimensions(model)[0] + 2  # the dimensions of a batch
     if ndim != 4:
         return _arrays(images, ndim, preprocessing, like), None
     if (
@@ -72,8 +77,8 @@ def prepared(
         check_tensor(images)
         # then the trace compares its values with mean and std
         is_known = isinstance(preprocessing, Preprocessing)
-        is_pixels = images.is_floating_point() and images.numel() and images.amax() > BYTES
-        if is_pixels and not is_known and images.amin() > -NORMALISED:
+        is_pixels = images.is_floating_point() and images.numel() and images.amax() > MIN_BYTE_VALUE
+        if is_pixels and not is_known and images.amin() > -MAX_NORMALISED:
             warnings.warn(
                 f"The images have values up to {images.amax():.0f}, as pixels of 0 to 255 do: "
                 "normalise them as in training, or give bytes (a path, a PIL image, uint8), which "
@@ -99,7 +104,7 @@ def prepared(
             stacklevel=5,
         )
     known = preprocessing if isinstance(preprocessing, Preprocessing) else None
-    prepare: Callable[..., Any] = known.of_photograph if known else preprocessing
+    prepare: Callable[..., Any] = known.from_photograph if known else preprocessing
     rows = [prepare(image) for image in photographs]
     are_images = all(
         isinstance(row, Tensor) and row.ndim == 3 and row.is_floating_point() for row in rows
@@ -153,13 +158,15 @@ def photograph(image: Any) -> Image.Image:
     a photograph.
     """
     if isinstance(image, str | PathLike | Image.Image):
-        return upright(image)
+        return open_as_viewed(image)
     if isinstance(image, np.ndarray) and image.dtype.kind == "f" and image.size:
         low = float(image.min())
         high = float(image.max())
         are_shares = low >= -HALF_STEP and high <= 1 + HALF_STEP
         are_bytes = (
-            low >= -0.5 and high < 255.5 and (high > BYTES or bool((image == image.round()).all()))
+            low >= -0.5
+            and high < 255.5
+            and (high > MIN_BYTE_VALUE or bool((image == image.round()).all()))
         )
         if not are_shares and not are_bytes:
             raise BenchError(
@@ -174,4 +181,4 @@ def photograph(image: Any) -> Image.Image:
             )
             image = image / 255
         image = image.clip(0, 1)
-    return Image.fromarray(picture_of(image))
+    return Image.fromarray(as_picture(image))

@@ -291,7 +291,7 @@ def silent() -> Iterator[None]:
 
 
 @contextmanager
-def where_seen() -> Iterator[None]:
+def only_interactive() -> Iterator[None]:
     """Show the activities and lines of the block only on a terminal and in a notebook. Python's
     functions use this.
     """
@@ -317,7 +317,7 @@ def advance(images: int) -> None:
         _stack[-1].advance(images)
 
 
-def at(step: str) -> None:
+def show_step(step: str) -> None:
     """Show which step of an image is computed from now on."""
     if _stack:
         _stack[-1].step = step

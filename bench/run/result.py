@@ -33,12 +33,12 @@ class Failure(Exception):
     """
 
     def __init__(
-        self, message: str, mendable: bool = True, trace: str = "", is_tainted: bool = False
+        self, message: str, is_users_to_fix: bool = True, trace: str = "", is_tainted: bool = False
     ) -> None:
         # pickle calls the constructor with these arguments
-        super().__init__(message, mendable, trace, is_tainted)
+        super().__init__(message, is_users_to_fix, trace, is_tainted)
         self.message = message
-        self.mendable = mendable
+        self.is_users_to_fix = is_users_to_fix
         self.trace = trace
         self.is_tainted = is_tainted
 
@@ -60,7 +60,7 @@ class Failure(Exception):
         notes = getattr(error, "__notes__", [])
         return Failure(
             ", ".join([f"{type(error).__name__}: {error}", *notes]),
-            mendable=bool(notes),
+            is_users_to_fix=bool(notes),
             trace="".join(traceback.format_exception(error)),
             is_tainted=is_tainted,
         )
@@ -155,7 +155,7 @@ class Ending:
     """{kind: paths relative to the run folder}, see `records.artefacts`."""
     axes: Mapping[str, Any]
     """{curve: how to draw it}."""
-    turned: tuple[str, ...]
+    orientation_notes: tuple[str, ...]
     """Sentences about images with an EXIF orientation."""
     seconds: Mapping[str, float]
     """{stage: seconds}."""

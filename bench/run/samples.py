@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from axiom_bench.columns import RUNTIME_COLUMNS
-from axiom_bench.cutting.passes import by_halves
+from axiom_bench.cutting.passes import halve_until_it_fits
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
@@ -84,7 +84,9 @@ def ensure_runtime(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
             return measure_runtime(trace, job.methods, repeats, job.notes)
 
         # If memory runs out, fewer rows are measured: the table says how many.
-        table = next(by_halves(batch, batch_size, job.cut_model.limits, measure, job.notes))
+        table = next(
+            halve_until_it_fits(batch, batch_size, job.cut_model.limits, measure, job.notes)
+        )
         store.write(
             folder / path, table.assign(model=job.model.name, data=job.data.name), schema=None
         )
@@ -124,7 +126,7 @@ def ensure_pictures(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
         def arrays_of(part: Batch, rows: int) -> dict[str, np.ndarray]:
             return arrays(job, metric, part)
 
-        parts = by_halves(batch, len(batch), job.cut_model.limits, arrays_of, job.notes)
+        parts = halve_until_it_fits(batch, len(batch), job.cut_model.limits, arrays_of, job.notes)
         store.write_arrays(folder / path, _joined(list(parts)))
     return (path,)
 
@@ -322,9 +324,9 @@ def _gallery_entries(job: Job, indices: Sequence[int]) -> Iterator[dict[str, Any
     row.
     """
     entries = partial(_entries_of_batch, job)
-    for batch in rows(job, indices, required(job.methods), workers=job.one_worker):
+    for batch in rows(job, indices, required(job.methods), workers=job.sample_workers):
         if isinstance(batch, Batch):
-            parts = by_halves(batch, len(batch), job.cut_model.limits, entries, job.notes)
+            parts = halve_until_it_fits(batch, len(batch), job.cut_model.limits, entries, job.notes)
             yield from chain.from_iterable(parts)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from axiom_bench.columns import LAYER
-from axiom_bench.cutting.passes import by_halves
+from axiom_bench.cutting.passes import halve_until_it_fits
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
@@ -33,7 +33,7 @@ from axiom_bench.evaluation.plugins import (
     AnyPlugin,
     Method,
     Metric,
-    needs_of,
+    precondition_names,
     required,
     value_names,
 )
@@ -82,7 +82,7 @@ def decided(job: Job, command: str = "") -> Job:
             methods=_marked(job.methods, marks["methods"]),
             metrics=_marked(job.metrics, marks["metrics"]),
         )
-        if not missing(keys.with_plugins_of(marked), folder)[0]:
+        if not missing(keys.with_proved_plugins(marked), folder)[0]:
             return marked
     batches = rows(job, job.indices, required(plugins))
     first = next((batch for batch in batches if isinstance(batch, Batch)), None)
@@ -94,7 +94,9 @@ def decided(job: Job, command: str = "") -> Job:
     def proof(part: Batch, _: int) -> tuple[list[AnyPlugin], list[AnyPlugin]]:
         return proved(job.methods, job.metrics, traced(job.cut_model, part), part, notes)
 
-    methods, metrics = next(by_halves(first, len(first), job.cut_model.limits, proof, notes))
+    methods, metrics = next(
+        halve_until_it_fits(first, len(first), job.cut_model.limits, proof, notes)
+    )
     for note in notes:
         job.notes.add(note)
     # otherwise the next command proves the plug-ins again, and prints the notes again
@@ -128,7 +130,7 @@ def missing(keys: Keys, folder: Path) -> tuple[dict[str, Shard], tuple[str, ...]
     for name in record.damaged:
         keys.job.notes.add(DamagedFile(str(folder / name)))
     missing_shards = {
-        key: shard for key, shard in shards.items() if record.missing(key, keys.values)
+        key: shard for key, shard in shards.items() if record.missing_values(key, keys.values)
     }
     return missing_shards, record.damaged
 
@@ -150,14 +152,14 @@ def compute_shard(
         Interference: If a plug-in changes data that other plug-ins read. In this case nothing is
             written.
     """
-    missing = record_files.read(folder, {key}).missing(key, keys.values)
+    missing = record_files.read(folder, {key}).missing_values(key, keys.values)
     if not missing:
         return ShardResult()
     job = keys.job
-    watch = Stopwatch.on(job.device.device)
+    watch = Stopwatch.for_device(job.device.device)
     before = asdict(job.cut_model.passes)
     processor = time.process_time()
-    file = compute(keys, shard, key, missing, folder, watch.part, advance)
+    file = compute(keys, shard, key, missing, folder, watch.measure, advance)
     return ShardResult(
         shards=1,
         images=len(shard),
@@ -185,7 +187,7 @@ def stored(keys: Keys, folder: Path) -> tuple[dict[str, Any], dict[str, bool]]:
     """
     shards = [keys.shard(shard) for shard in keys.job.shards]
     record = record_files.read(folder, set(shards))
-    gone = sum(bool(record.missing(key, keys.values)) for key in shards)
+    gone = sum(bool(record.missing_values(key, keys.values)) for key in shards)
     if gone:
         raise BenchError(
             f"{gone} of {len(shards)} shards that were computed are gone from {folder}, or "
@@ -194,9 +196,9 @@ def stored(keys: Keys, folder: Path) -> tuple[dict[str, Any], dict[str, bool]]:
         )
     turned: dict[str, bool] = {}
     for key in shards:
-        for file in record.needed(key, keys.values):
+        for file in record.files_for(key, keys.values):
             turned.update(file.turned)
-    return record.listed(shards, keys.values), turned
+    return record.manifest_entries(shards, keys.values), turned
 
 
 def announced(keys: Keys, missing: Collection[str], folder: Path) -> str | None:
@@ -207,7 +209,7 @@ def announced(keys: Keys, missing: Collection[str], folder: Path) -> str | None:
     method_names: set[str] = set()
     metric_names: set[str] = set()
     for key in missing:
-        for method_name, missing_metrics in record.missing(key, keys.values).items():
+        for method_name, missing_metrics in record.missing_values(key, keys.values).items():
             method_names.add(method_name)
             metric_names.update(missing_metrics)
     methods = [method for method in keys.job.methods if method.name in method_names]
@@ -228,7 +230,7 @@ def needing_drops(methods: Sequence[Method], metrics: Sequence[Metric]) -> list[
     """Return the settings that leave out the methods and metrics that need ablation drops."""
     names = [f"~method.{method.name}" for method in methods if method.spec.needs_drops]
     return names + [
-        f"~metric.{metric.name}" for metric in metrics if NEEDS_DROPS in needs_of(metric)
+        f"~metric.{metric.name}" for metric in metrics if NEEDS_DROPS in precondition_names(metric)
     ]
 
 
@@ -342,7 +344,7 @@ def answer_files(
     paths = {}
     for metric in metrics:
         if not metric.is_foreign:
-            name = record_files.key(shard=shard, metric=keys.of_metric(metric))
+            name = record_files.key(shard=shard, metric=keys.for_metric(metric))
             paths[metric.name] = folder / ANSWERS / f"{shard}-{name}.json"
     return paths
 

@@ -71,7 +71,7 @@ def checked(
 def run(
     composition: Composition,
     settings: Settings,
-    goes_on: bool = False,
+    continue_run: bool = False,
     estimate: Estimate | None = None,
 ) -> list[JobResult]:
     """Run the jobs of a command line and return their results in order, each job once.
@@ -79,7 +79,7 @@ def run(
     Args:
         composition: The composed command line, which yields a configuration per job.
         settings: The checked settings of all jobs.
-        goes_on: Reuse values that the previous command computed with user plug-ins.
+        continue_run: Reuse values that the previous command computed with user plug-ins.
         estimate: The estimate of the remaining time that several command lines of one command
             share. By default, the estimate covers only these jobs.
 
@@ -88,7 +88,7 @@ def run(
     """
     with _open_folder(settings) as folder:
         overrides = list(composition.overrides)
-        command = running.command_to_continue(folder, overrides, goes_on) or uuid4().hex
+        command = running.command_to_continue(folder, overrides, continue_run) or uuid4().hex
         command_facts = {  # a reader of an unfinished run has no other source for them
             "experiment": settings.experiment,
             "run": settings.run,
@@ -98,7 +98,7 @@ def run(
             "jobs": len(composition.jobs),
             "command": command,
         }
-        running.begin(folder, command_facts)
+        running.begin_command(folder, command_facts)
         with executors.opened(settings.executor, folder) as executor:
             notes: dict[str, list[str]] = {}
             results: list[JobResult] = []
@@ -126,7 +126,7 @@ def _open_folder(settings: Settings) -> Iterator[Path]:
     folder = settings.run_folder
     files.ensure_writable(folder)
     artefacts.check_format(folder)
-    with running.held(folder):
+    with running.hold_lock(folder):
         files.sweep(folder)
         yield folder
 
@@ -158,7 +158,7 @@ def run_job(
         return JobResult(str(OmegaConf.select(config, "model.name")), failure=Failure.of(error))
     settings = task.settings.model_copy(update={"target": prepared.target})
     begun = JobResult.begun(prepared, settings)
-    entry = manifest.of_job(begun)
+    entry = manifest.job_manifest(begun)
     announced = AnnouncedJob.model_validate({**entry.model_dump(), "shards": prepared.shards})
     try:
         running.announce(task.folder, prepared.job, announced)
@@ -168,7 +168,7 @@ def run_job(
         record_files.remove(task.folder, prepared.damaged)
         ending: Ending = _run_task(executor, finish, task)
         result = _add_ending(prepared, result, ending)
-        running.announce(task.folder, prepared.job, manifest.of_job(result))
+        running.announce(task.folder, prepared.job, manifest.job_manifest(result))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the other jobs
         failure = Failure.of(error)
         failure_entry = FailureEntry(job=prepared.job, message=failure.message)
@@ -259,12 +259,12 @@ def _add_ending(prepared: PreparedJob, result: JobResult, ending: Ending) -> Job
     added.
     """
     for data in result.facts.data.values():
-        data.notes.extend(ending.turned)
+        data.notes.extend(ending.orientation_notes)
     notes = prepared.notes + result.computed.notes + ending.notes
     seconds_before = sums(result.seconds, result.computed.seconds)
     return replace(
         result,
-        lines=(*result.lines, *note_lines(notes), *ending.turned),
+        lines=(*result.lines, *note_lines(notes), *ending.orientation_notes),
         seconds=sums(seconds_before, ending.seconds),
         files=ending.files,
         axes=ending.axes,

@@ -32,8 +32,8 @@ from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.images import rows
 from axiom_bench.run.job import Job, chosen
 from axiom_bench.run.keys import Keys
-from axiom_bench.run.own_code import code_of
-from axiom_bench.run.worker import loaded, on_its_images
+from axiom_bench.run.own_code import code_settings
+from axiom_bench.run.worker import loaded, with_chosen_images
 
 KINDS = ("method", "metric")
 SHARE = 0.1  # the share of a job's images in the sample
@@ -97,7 +97,7 @@ def fresh_process() -> Iterator[Callable[..., Any]]:
         yield call
 
 
-def computed_alone(
+def recompute_jobs(
     jobs: Iterable[Settings], seed: int, share: float = SHARE, otherwise: bool = False
 ) -> pd.DataFrame:
     """Return what `recomputed` does for several jobs, computed in this process.
@@ -123,7 +123,7 @@ def _foreign(settings: Settings) -> set[str]:
     names = set()
     for kind in KINDS:
         for name, entry in _entries(settings, kind):
-            if any(code_of({kind: {name: entry}})):
+            if any(code_settings({kind: {name: entry}})):
                 names.add(name)
     return names
 
@@ -151,7 +151,9 @@ def _computed(
                 wanted.setdefault(method, {})[metric] = key
     requests = shards.requests(job, wanted)
     needs = required((*job.methods, *job.metrics))
-    batches = rows(job, tuple(sample), needs) if otherwise else in_their_places(job, sample, needs)
+    batches = (
+        rows(job, tuple(sample), needs) if otherwise else in_original_places(job, sample, needs)
+    )
     parts = shard_rows(
         job.cut_model, batches, requests, job.batch_rows, job.normalise, notes=job.notes
     )
@@ -167,7 +169,7 @@ def fresh_job(settings: Settings) -> Job:
     data = {**settings.data, "cache": None}
     with TemporaryDirectory() as folder:
         fresh_settings = settings.model_copy(update={"data": data, "results": folder})
-        return on_its_images(loaded(fresh_settings))
+        return with_chosen_images(loaded(fresh_settings))
 
 
 def _in_two_copies(job: Job) -> tuple[AnyPlugin, ...]:
@@ -195,7 +197,7 @@ def _call_either(
     return generator.choice(calls)(trace)
 
 
-def in_their_places(
+def in_original_places(
     job: Job, sample: Collection[int], needs: Collection[str]
 ) -> Iterator[Batch | BadImage]:
     """Yield batches of sampled images in which each row has the place that it has in the run's

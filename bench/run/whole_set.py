@@ -65,7 +65,7 @@ def ensure_whole_set(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
     identity = key(
         shards=[keys.shard(shard) for shard in job.shards],
         values=keys.values,  # of all methods, since they decide which images are common
-        aggregates=[keys.of_aggregate(metric) for metric in metrics],
+        aggregates=[keys.for_aggregate(metric) for metric in metrics],
         code=keys.code(modules),
     )
     name = f"whole_set/{identity}.parquet"

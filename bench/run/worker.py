@@ -126,7 +126,7 @@ def finish(task: Task) -> Ending:
         stored, turned = shards.stored(keys, task.folder)
         files_by_kind = {kind: tuple(stored[kind]) for kind in ("records", "curves")}
         entry = JobEntry(job=keys.job.name, records=stored["records"], values=keys.values)
-        for kind, writer in artefacts.steps().items():
+        for kind, writer in artefacts.writer_by_kind().items():
             module = import_module(writer)
             with stage(seconds, keys.job.name, module.STAGES[kind]):
                 ensure = getattr(module, f"ensure_{kind}")
@@ -135,7 +135,7 @@ def finish(task: Task) -> Ending:
     return Ending(
         files=files_by_kind,
         axes=stored["axes"],
-        turned=tuple(orientation_lines(turned)),
+        orientation_notes=tuple(orientation_lines(turned)),
         seconds=seconds,
         notes=keys.job.notes + torch_notes,
     )
@@ -156,7 +156,7 @@ def loaded(settings: Settings) -> Job:
     return Job.of(settings)
 
 
-def on_its_images(job: Job, command: str = "") -> Job:
+def with_chosen_images(job: Job, command: str = "") -> Job:
     """Return a loaded job on the images to explain, with its users' own plug-ins proved.
 
     Args:
@@ -173,14 +173,14 @@ def on_its_images(job: Job, command: str = "") -> Job:
     if not isinstance(job.data, MosaicImages) or job.data.confidence is not None:
         images.announce(job)
     if isinstance(job.data, MosaicImages):
-        job = choosing.on_mosaics(job, job.data, folder)
+        job = choosing.use_mosaics(job, job.data, folder)
     job = replace(job, all_indices=job.indices)
     if job.settings.data.get("only_correct"):
         job = choosing.only_correct(job, folder)
     if job.target in OBJECT_RULES:
-        from axiom_bench.run.objects import on_objects  # most networks find no objects
+        from axiom_bench.run.objects import use_found_objects  # most networks find no objects
 
-        job = on_objects(job, folder)
+        job = use_found_objects(job, folder)
     job = shards.decided(job, command)
     keep_hashes(job, folder)
     return job
@@ -194,7 +194,7 @@ def _cached_keys(task: Task) -> Keys:
         forget()
         job = loaded(task.settings)
         job.cut_model.mates = mates(task.answers)
-        keys = Keys(on_its_images(job, task.command), task.command)
+        keys = Keys(with_chosen_images(job, task.command), task.command)
         _ = keys.values  # hashes files and code as they are now, before anything is computed
         _keys_by_task[task.id] = keys
     return _keys_by_task[task.id]

@@ -44,7 +44,7 @@ class Units(NamedTuple):
         """Return the sum over each unit's rows: (rows, columns) -> (units, columns)."""
         return np.add.reduceat(rows[self.order], self.starts, axis=0, dtype=np.float64)
 
-    def of_rows(self) -> Integers:
+    def unit_of_row(self) -> Integers:
         """Return (rows,) the number of each row's unit."""
         sizes = np.diff(self.starts, append=len(self.order))
         unit = np.empty(len(self.order), dtype=np.int64)
@@ -61,10 +61,10 @@ def units(images: Integers) -> Units:
     names, unit = np.unique(images, return_inverse=True)
     if len(names) > MOST_UNITS:
         unit = np.random.default_rng(SEED).permutation(len(names))[unit] % MOST_UNITS
-    return Units(*in_groups(unit))
+    return Units(*group_order(unit))
 
 
-def in_groups(numbers: Integers) -> tuple[Integers, Integers]:
+def group_order(numbers: Integers) -> tuple[Integers, Integers]:
     """Return (the order that sorts rows by their number, the start of each number in this order).
     Numbers begin at 0.
     """
@@ -97,7 +97,7 @@ def mean_intervals(values: Floats, images: Integers, is_proportion: bool = False
     Wilson's with the number of independent images that has this standard error; NaN if a value is
     outside of 0 to 1. All intervals are NaN for fewer than FEWEST_IMAGES images.
     """
-    return ends_of_means([summed(values, images, is_proportion)])
+    return ends_of_means([sums_of(values, images, is_proportion)])
 
 
 def difference_intervals(differences: Floats, images: Integers) -> Floats:
@@ -109,7 +109,7 @@ def difference_intervals(differences: Floats, images: Integers) -> Floats:
     that are 0 or 1 this is Agresti and Min's interval (Biometrics 2005). For other values, it keeps
     a few images from being sure before they have shown an outlier.
     """
-    sums = summed(differences, images)
+    sums = sums_of(differences, images)
     with np.errstate(invalid="ignore", divide="ignore"):
         furthest = np.fmax.reduce(np.abs(sums.total / sums.rows), axis=0, initial=0.0)
         mean_rows = sums.rows.sum(axis=0) / (sums.rows > 0).sum(axis=0)
@@ -140,7 +140,7 @@ class Sums(NamedTuple):
     """(columns,) the number of images with a value."""
 
 
-def summed(values: Floats, images: Integers, is_proportion: bool = False) -> Sums:
+def sums_of(values: Floats, images: Integers, is_proportion: bool = False) -> Sums:
     """Return the sums of (rows, columns) values of one metric; `images` (rows,) has the number of
     each row's image.
     """
@@ -228,7 +228,7 @@ def resampled_medians(values: Floats, images: Integers) -> Floats:
 def resamples_of_rows(images: Integers) -> tuple[Integers, Floats]:
     """Return (the number of each row's unit, how often each resample has each unit)."""
     drawn = units(images)
-    return drawn.of_rows(), resamples(len(drawn.starts))
+    return drawn.unit_of_row(), resamples(len(drawn.starts))
 
 
 def weighted_medians(values: Floats, unit: Integers, weights: Floats) -> Floats:
@@ -305,15 +305,15 @@ def _means_and_errors(
 class OverNetworks(NamedTuple):
     """The statistics of several networks, and their mean with two 95 % intervals."""
 
-    of_each: Floats
+    by_network: Floats
     """(networks,) the statistic of each network."""
     mean: float
     """The mean of these statistics."""
-    of_all: Floats
+    interval_all: Floats
     """(2,) the interval for all networks and images that could have been drawn."""
-    of_these: Floats
+    interval_these: Floats
     """(2,) the interval for these networks on all images."""
-    without_one: Floats
+    range_without_one: Floats
     """(2,) the least and the greatest mean without one of the networks."""
 
 
@@ -343,7 +343,7 @@ def over_networks(values: Floats, images: Integers, lead: str) -> OverNetworks:
             of_each = np.nanmedian(values, axis=0)
             resampled = resampled_medians(values, images)
         else:
-            sums = summed(values, images)
+            sums = sums_of(values, images)
             of_each = sums.total.sum(axis=0) / sums.rows.sum(axis=0)
             resampled = (resamples(count) @ sums.total) / (resamples(count) @ sums.rows)
         mean = float(of_each.mean())
@@ -363,11 +363,11 @@ def over_networks(values: Floats, images: Integers, lead: str) -> OverNetworks:
     ends = ends.clip(np.nanmin(values), np.nanmax(values))
     others = (networks * mean - of_each) / (networks - 1)
     return OverNetworks(
-        of_each=of_each,
+        by_network=of_each,
         mean=mean,
-        of_all=ends[:, 0],
-        of_these=ends[:, 1],
-        without_one=np.array([others.min(), others.max()]),
+        interval_all=ends[:, 0],
+        interval_these=ends[:, 1],
+        range_without_one=np.array([others.min(), others.max()]),
     )
 
 
@@ -412,7 +412,7 @@ def _wilson(share: Floats, error: Floats, num_units: Integers, student: Floats) 
 
 def _num_images(has: NDArray[np.bool_], images: Integers) -> Integers:
     """Return the number of images with a value, for each column."""
-    order, starts = in_groups(images)
+    order, starts = group_order(images)
     if len(starts) == len(images):  # each image has one row
         return np.asarray(has.sum(axis=0))
     return np.asarray(np.logical_or.reduceat(has[order], starts, axis=0).sum(axis=0))

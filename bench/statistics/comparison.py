@@ -111,7 +111,7 @@ class Comparison:
     """The controls, which explain nothing, that no method is significantly better than. Empty if no
     methods differ.
     """
-    of_whole_set: bool = False
+    is_whole_set: bool = False
     """True for values of the whole data set, whose pairs have no counts by image."""
 
     @cached_property
@@ -139,14 +139,14 @@ class Comparison:
     def not_worse(self) -> Groups:
         """The groups behind the best value that aren't significantly worse than it."""
         best, *others = self.ranked
-        return tuple(group for group in others if not self.differ(group[0], best[0]))
+        return tuple(group for group in others if not self.is_significant(group[0], best[0]))
 
     @property
     def contradicted(self) -> tuple[Mapping[str, Any], ...]:
         """The pairs whose first method has the better value, while the second is better on more
         images, at 5 % after Holm. A few images decide the value of such a pair.
         """
-        if self.pairs.empty or self.of_whole_set:
+        if self.pairs.empty or self.is_whole_set:
             return ()
         ranked = [group[0] for group in self.ranked]
         contradicted = []
@@ -186,7 +186,7 @@ class Comparison:
             "high": -row["low"],
         }
 
-    def differ(self, first: str, second: str) -> bool:
+    def is_significant(self, first: str, second: str) -> bool:
         """Return whether two groups, which their first methods name, differ at 5 % after Holm;
         False without a direction.
         """
@@ -303,7 +303,7 @@ def compare_whole_sets(
             "low": difference - NORMAL * error,
             "high": difference + NORMAL * error,
             "p": paired_tests.normal_test(difference, error),
-            "detectable": paired_tests.smallest_shown(error, len(left), images),
+            "detectable": paired_tests.detectable_difference(error, len(left), images),
         }
         return pd.DataFrame(columns)
 
@@ -445,7 +445,7 @@ class Comparisons:
     layouts: Mapping[tuple[str, ...], RowLayout]
     """{setting: the rows of its matrices}."""
     metadata: Metadata
-    of_whole_sets: Collection[str]
+    whole_set_metrics: Collection[str]
     """The metrics with values of whole data sets."""
     _computed: dict[tuple[Setting, str, frozenset[str]], Comparison | None] = field(
         default_factory=dict
@@ -482,12 +482,12 @@ class Comparisons:
             }
         return self._answers[metric]
 
-    def placed(self, metric: str) -> frozenset[str]:
+    def methods_with_place(self, metric: str) -> frozenset[str]:
         """Return the methods with a place in a suite's part."""
         answers = self.answers(metric)
         return frozenset(name for name in answers if answers[name].has_place)
 
-    def answered(self, setting: Setting, metric: str) -> Mapping[str, tuple[int, float]]:
+    def answered_statistics(self, setting: Setting, metric: str) -> Mapping[str, tuple[int, float]]:
         """Return {method: (number of rows with a value, the leading statistic over them)}."""
         if (setting, metric) not in self._answered:
             table = matrix(self.records, self.layouts[setting], metric)
@@ -527,7 +527,7 @@ class Comparisons:
         value = self.metadata.value(metric)
         constructed = self.metadata.by_construction(metric)
         controls = self.metadata.controls
-        if metric in self.of_whole_sets:
+        if metric in self.whole_set_metrics:
             stored = rows_at(self.whole_set, setting)
             stored = stored[(stored["metric"] == metric) & ~stored["method"].isin(left_out)]
             return compare_whole_sets(stored, value, constructed, controls)
@@ -539,7 +539,9 @@ class Comparisons:
         comparison = compare_methods(values, table.images, methods, value, constructed, controls)
         if comparison is None or not self.metadata.published:
             return comparison
-        is_best = comparison.places["is_best"] & comparison.places.index.isin(self.placed(metric))
+        is_best = comparison.places["is_best"] & comparison.places.index.isin(
+            self.methods_with_place(metric)
+        )
         return replace(comparison, places=comparison.places.assign(is_best=is_best))
 
     def values(self, setting: Setting, metric: str) -> Matrix | None:
@@ -557,7 +559,7 @@ class Comparisons:
         published = counted[:, np.isin(table.methods, list(self.metadata.published))]
         take_worst = np.fmax if value.better == "lower" else np.fmin
         worst = take_worst.reduce(published, axis=1, initial=np.nan)
-        is_filled = np.isin(table.methods, list(self.placed(metric)))
+        is_filled = np.isin(table.methods, list(self.methods_with_place(metric)))
         is_filled[compared_columns(np.isfinite(counted))[0]] = True
         values = np.where(np.isnan(counted) & is_filled, worst[:, None], counted)
         return replace(table, values=values)

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from axiom_bench.columns import LAYER, OK, WHOLE_SET
-from axiom_bench.errors import unknown
+from axiom_bench.errors import unknown_name
 from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.statistics.bootstrap import (
     FEWEST_IMAGES,
@@ -26,7 +26,7 @@ from axiom_bench.statistics.bootstrap import (
     Integers,
     difference_intervals,
     expanded_quantiles,
-    in_groups,
+    group_order,
     resampled_medians,
 )
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Value
@@ -92,7 +92,7 @@ def means_by_image(values: Floats, images: Integers) -> Floats:
     """Return the means over an image's rows that have a value, or NaN without such rows: (rows,
     columns) -> (images, columns).
     """
-    order, starts = in_groups(images)
+    order, starts = group_order(images)
     if len(starts) == len(values):  # each image has one row
         return np.where(np.isfinite(values), values, np.nan)[order]
     has = np.isfinite(values)[order]
@@ -186,7 +186,7 @@ def compare(
         present = set(map(str, records[kind].unique())) - {LAYER}
         for name in names:
             if name not in present:
-                raise unknown(kind, name, present)
+                raise unknown_name(kind, name, present)
     single = records[(records["status"] == OK) & (records["image_id"] != WHOLE_SET)]
     parts = []
     for metric, value in values_by_metric.items():
@@ -308,11 +308,11 @@ def p_of_interval(
 
 
 def detectable(low: Floats, high: Floats, images: int, tests: int) -> Floats:
-    """Return `smallest_shown` for differences with these 95 % intervals."""
+    """Return `detectable_difference` for differences with these 95 % intervals."""
     from scipy.special import stdtrit
 
     width = 2 * stdtrit(max(min(images, MOST_UNITS) - 1, 1), 1 - TAIL)
-    return smallest_shown((high - low) / width, tests, images)
+    return detectable_difference((high - low) / width, tests, images)
 
 
 def sign_test(ahead: Integers, behind: Integers) -> Floats:
@@ -333,7 +333,7 @@ def normal_test(difference: Floats, error: Floats) -> Floats:
         return np.asarray(np.where(difference == 0, 1.0, 2 * ndtr(-np.abs(difference) / error)))
 
 
-def smallest_shown(error: Floats, tests: int, images: int) -> Floats:
+def detectable_difference(error: Floats, tests: int, images: int) -> Floats:
     """Return the difference with this standard error that this number of images shows with a
     probability of 80 %, at 5 % over a family of this number of tests.
 
@@ -359,8 +359,8 @@ def images_to_separate(difference: Floats, detectable: Floats, images: int) -> F
 
     Args:
         difference: The differences between two methods.
-        detectable: The smallest difference that `images` images show, see `smallest_shown`; NaN
-            without an error.
+        detectable: The smallest difference that `images` images show, see `detectable_difference`;
+            NaN without an error.
         images: The number of images that the differences were measured on.
     """
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -38,7 +38,7 @@ class MeanRanks:
     p: float
     """The p value of the hypothesis that all methods are alike (Friedman)."""
 
-    def alike(self) -> list[tuple[int, int]]:
+    def runs_alike(self) -> list[tuple[int, int]]:
         """Return (first, last) place of the longest runs of methods, in the order of ranks, that
         don't differ.
         """
@@ -117,7 +117,7 @@ def _ranking(run: RunFolder, setting: Setting, metric: str) -> Comparison | None
     """Return the comparison of a setting; None if the values of its model rank no method: see
     `RunFolder.ranks`.
     """
-    return run.comparisons.of(setting, metric) if run.ranks(setting) else None
+    return run.comparisons.of(setting, metric) if run.ranks_methods(setting) else None
 
 
 def on_common_images(rows: pd.DataFrame) -> bool:
@@ -168,7 +168,7 @@ def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
     Metrics in which no method can be best, or a control is unbeaten everywhere, come last. Among
     the findings on a metric, those that hold in all settings come first.
     """
-    settings = [setting for setting in run.settings if run.ranks(setting)]
+    settings = [setting for setting in run.settings if run.ranks_methods(setting)]
     first: list[Statement] = []
     last: list[Statement] = []
     for name in metrics:
@@ -212,7 +212,7 @@ def conclusion(
             if sentence := verdict([run], compare, rival, names):
                 return sentence, None, []
         # without a verdict, a reader must learn why the two methods aren't compared
-        if {compare, rival} <= {*run.methods} and any(map(run.ranks, run.settings)):
+        if {compare, rival} <= {*run.methods} and any(map(run.ranks_methods, run.settings)):
             titles = " and ".join(map(run.metadata.method_title, (compare, rival)))
             return f"No metric has values of both {titles} on the same images", None, []
     for setting in run.settings:
@@ -275,7 +275,7 @@ def _ahead(run: RunFolder, setting: Setting, metric: str) -> frozenset[str]:
     return best if methods - best or len(methods) == 1 else frozenset()
 
 
-def tells_apart(run: RunFolder, metric: str) -> bool:
+def separates_methods(run: RunFolder, metric: str) -> bool:
     """Return whether a method is significantly worse by a metric than the best, on any network."""
     return any(_ahead(run, setting, metric) for setting in run.settings)
 
@@ -358,7 +358,7 @@ def _verdict(
             sign = 0
             if group != rival_group:
                 differences.append(difference)
-                if comparison.differ(group, rival_group):
+                if comparison.is_significant(group, rival_group):
                     sign = 1 if (difference > 0) == (value.better == "higher") else -1
             labels[sign].append(run.label(setting))
             images.append(comparison.images)
@@ -398,7 +398,7 @@ def _networks(count: int, total: int) -> str:
     return {1: "the network", 2: "both networks"}.get(total, f"all {total} networks")
 
 
-MEND = (
+FIX = (
     "Check weights, mean and std, and that labels count the classes in the order of the network's "
     "outputs."
 )
@@ -544,7 +544,7 @@ def _difference(
     pair = comparison.pair(best[0], other[0])
     text = partial(number, rounding=value.rounding)
     first, second = (text(comparison.place(group[0]).value) for group in (best, other))
-    if comparison.of_whole_set:
+    if comparison.is_whole_set:
         statistic = "Values"
         on_images = ""
     else:

@@ -185,9 +185,9 @@ class RunFolder:
         """{value of the whole data set: the value of images that it was computed from}."""
         records = self.records
         owner = {name: self.metadata.metric_of(name) for name in self.metrics}
-        first = {owner[name]: name for name in reversed(records.measured())}
+        first = {owner[name]: name for name in reversed(records.metrics_with_images())}
         whole_sets = (
-            name for name, block in records.blocks.items() if records.of_whole_set[block.keys].any()
+            name for name, block in records.blocks.items() if records.is_whole_set[block.keys].any()
         )
         return {name: first.get(owner[name], name) for name in whole_sets}
 
@@ -245,7 +245,7 @@ class RunFolder:
             frozenset(self.image_value_of),
         )
 
-    def compare_all(self) -> None:
+    def precompute(self) -> None:
         """Compute the summaries and comparisons of a large run with as many threads as there are
         cores.
 
@@ -284,7 +284,7 @@ class RunFolder:
         """{(model, data set): how often the model names its images as labelled}, if labels are
         explained.
         """
-        rows = self.records.of_images.drop_duplicates(["model", "data", *ROW])
+        rows = self.records.image_keys.drop_duplicates(["model", "data", *ROW])
         accuracies: dict[tuple[str, str], summaries.Accuracy] = {}
         for place, group in rows.groupby(["model", "data"], sort=False, observed=True):
             model, data = map(str, place)
@@ -298,7 +298,7 @@ class RunFolder:
                 accuracies[model, data] = accuracy
         return accuracies
 
-    def ranks(self, setting: Setting) -> bool:
+    def ranks_methods(self, setting: Setting) -> bool:
         """Return whether the values of a setting rank methods.
 
         Values of a model with random weights don't, and neither do those of a model that names its

@@ -29,7 +29,7 @@ from axiom_bench.statistics.bootstrap import (
     Integers,
     ends_of_means,
     median_intervals,
-    summed,
+    sums_of,
 )
 from axiom_bench.statistics.labels import Metadata, share
 
@@ -107,7 +107,7 @@ def bootstrap_error(replicates: Sequence[float] | np.ndarray | None) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
-def leading(summary: pd.DataFrame) -> pd.DataFrame:
+def leading_rows(summary: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of each metric that a report leads with: the value of the whole data set if
     there is one, otherwise the statistics over images.
     """
@@ -207,9 +207,9 @@ def _groups(records: Records, by: Sequence[str]) -> tuple[Integers, pd.DataFrame
     """Return ((keys,) the number of each key's group or -1, the columns of `by` of each group
     except method and metric).
     """
-    keys = records.keys.assign(whole_set=records.of_whole_set)
+    keys = records.keys.assign(whole_set=records.is_whole_set)
     if "split" in by:
-        keys = keys.assign(split=classified(keys))[~records.of_whole_set]
+        keys = keys.assign(split=classified(keys))[~records.is_whole_set]
     grouped = keys.groupby([name for name in by if name not in ("method", "metric")], observed=True)
     group_of_key = np.full(len(records.keys), -1, dtype=np.int64)
     group_of_key[keys.index] = grouped.ngroup()
@@ -235,7 +235,7 @@ def _of_metric(
     codes = np.flatnonzero(counts.sum(axis=1))
     values = np.where(is_ok, block.values, np.nan)[in_group]
     table = aggregated(values, code[in_group], n="count", rows="size", mean="mean", median="median")
-    single = is_ok & in_group & ~records.of_whole_set[block.keys]
+    single = is_ok & in_group & ~records.is_whole_set[block.keys]
     table = table.join(_errors_by_image(block.values[single], code[single], image[single]))
     table["images"] = table["images"].fillna(0).astype(int)
     statuses = []
@@ -359,7 +359,7 @@ def _of_setting(
         table = matrix(records, layout, metric)
         if table is not None:
             is_proportion = metadata.value(metric).is_proportion
-            sums.append(summed(table.values, table.images, is_proportion))
+            sums.append(sums_of(table.values, table.images, is_proportion))
             medians.append(median_intervals(table.values, table.images))
             names += [(*place, method, metric) for method in table.methods]
     ends = np.concatenate([ends_of_means(sums), np.concatenate(medians, axis=1)])

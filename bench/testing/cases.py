@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from axiom_bench.cutting.numerics import axes, over_space
 from axiom_bench.cutting.trace import CutModel, Trace, cut
 from axiom_bench.embedded.planted import channel_shapley
-from axiom_bench.errors import unknown
+from axiom_bench.errors import unknown_name
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.plugins import PEERS, SPOILED, Plugin
+from axiom_bench.evaluation.plugins import PEERS, SPOILED, AnyPlugin
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.testing.other_device import OtherDevice
 
@@ -94,8 +94,10 @@ class TinyNetwork(nn.Module):
     @property
     def readout(self) -> Tensor:
         """The weight of the head's first linear layer, as a view (outputs, K, ...)."""
-        weight = next(module.weight for module in self.head if isinstance(module, nn.Linear))
-        return weight.unflatten(1, (len(self.filters[1]), -1))
+        layers = (module for module in self.head if isinstance(module, nn.Linear))
+        weight: Tensor = next(layers).weight
+        readout: Tensor = weight.unflatten(1, (len(self.filters[1]), -1))
+        return readout
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits (B, 3) of images (B, 3, H', W')."""
@@ -179,7 +181,7 @@ class Case:
         other_images = self.other_images()
         targets = torch.arange(self.rows) % CLASSES
         if model is None and device is None:
-            cut_model = own_cut(self)
+            cut_model = cached_cut(self)
         else:
             model = model or self.model()
             if device is not None:
@@ -196,7 +198,7 @@ OTHER_CASES = {
 
 
 @contextmanager
-def unchanged(tensors: Mapping[str, Tensor]) -> Iterator[None]:
+def assert_unchanged(tensors: Mapping[str, Tensor]) -> Iterator[None]:
     """Raise AssertionError if a tensor is written to inside, even if it is restored."""
     before = {name: (tensor._version, tensor.clone()) for name, tensor in tensors.items()}
     yield
@@ -206,7 +208,7 @@ def unchanged(tensors: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 @contextmanager
-def leaves_alone(model: nn.Module) -> Iterator[None]:
+def assert_model_unchanged(model: nn.Module) -> Iterator[None]:
     """Raise AssertionError if the network or torch's settings change inside."""
     before = model_state(model) | {name: read() for name, read in SETTINGS.items()}
     yield
@@ -254,7 +256,7 @@ def _hooks(attributes: Mapping[str, Any]) -> Iterator[tuple[str, list[object]]]:
             yield name, list(value.values())
 
 
-def own_cut(case: Any) -> CutModel:
+def cached_cut(case: Any) -> CutModel:
     """Return the network of `case.model()`, cut once at `case.layer`.
 
     It is cut again if a plug-in left something behind on it.
@@ -275,11 +277,11 @@ def _cut_with_state(case: Any) -> tuple[CutModel, dict[str, object]]:
 
 
 SomeCase = TypeVar("SomeCase")
-Check = Callable[[Plugin, SomeCase], None]
+Check = Callable[[AnyPlugin, SomeCase], None]
 Result = TypeVar("Result")
 
 
-def once(function: Callable[[Any, SomeCase], Result]) -> Callable[[Any, SomeCase], Result]:
+def cache_latest(function: Callable[[Any, SomeCase], Result]) -> Callable[[Any, SomeCase], Result]:
     """Decorate a function of a plug-in and a case whose result several checks need.
 
     For the latest plug-in, each case's result is kept.
@@ -296,7 +298,7 @@ def once(function: Callable[[Any, SomeCase], Result]) -> Callable[[Any, SomeCase
 
 
 def run_checks(
-    plugin: Plugin,
+    plugin: AnyPlugin,
     checks: Sequence[Check[SomeCase]],
     cases: Mapping[str, SomeCase],
     exempt: Mapping[str, str],
@@ -320,7 +322,7 @@ def run_checks(
     names = [check.__name__ for check in checks]
     for name in exempt:
         if name not in names:
-            raise unknown("check", name, names)
+            raise unknown_name("check", name, names)
     for check in checks:
         messages = [_message(check, plugin, name, case, mistakes) for name, case in cases.items()]
         failures = [message for message in messages if message is not None]
@@ -333,7 +335,7 @@ def run_checks(
             assert not failures, "\n".join([*failures, remedy(plugin, check.__name__, failures[0])])
 
 
-def yaml_place(plugin: Plugin) -> str:
+def yaml_place(plugin: AnyPlugin) -> str:
     """Return where a plug-in's metadata are written: its file, or a user's group of settings."""
     kind = "method" if isinstance(plugin.spec, MethodSpec) else "metric"
     if isinstance(plugin.spec, MethodSpec) and plugin.spec.spoiling is not None:
@@ -344,7 +346,7 @@ def yaml_place(plugin: Plugin) -> str:
     return f"{kind}.{plugin.name}"
 
 
-def remedy(plugin: Plugin, check: str, failure: str) -> str:
+def remedy(plugin: AnyPlugin, check: str, failure: str) -> str:
     """Return the sentence that says what to do about a failed check, unless the failure does."""
     if "Write `" in failure:
         return ""
@@ -357,7 +359,7 @@ def remedy(plugin: Plugin, check: str, failure: str) -> str:
 
 def _message(
     check: Check[SomeCase],
-    plugin: Plugin,
+    plugin: AnyPlugin,
     name: str,
     case: SomeCase,
     mistakes: tuple[type[Exception], ...],

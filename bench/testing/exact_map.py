@@ -14,7 +14,7 @@ from axiom_bench.cutting.interventions import Part
 from axiom_bench.cutting.trace import CutModel, Trace, cut
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.evaluation.measurement import measure
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.plugins import Metric
 from axiom_bench.evaluation.whole_set import aggregate
 from axiom_bench.explanation.explanation import Explanation, Method
 
@@ -101,7 +101,7 @@ def wrong_weights(trace: Trace) -> Tensor:
     return weights.expand(len(trace), -1, 1, 1)
 
 
-def gains(metric: Plugin, good: Method, bad: Method) -> Mapping[str, float]:
+def gains(metric: Metric, good: Method, bad: Method) -> Mapping[str, float]:
     """Return by how much the good map is better than the bad one: {value: gain}.
 
     Values without a direction are left out, and so are those that not both maps have.
@@ -123,7 +123,7 @@ def is_better(gain_by_value: Mapping[str, float]) -> bool:
     return min(found, default=0) > -TOLERANCE and max(found, default=0) > GAIN
 
 
-def _values(metric: Plugin, method: Method) -> Mapping[str, Value]:
+def _values(metric: Metric, method: Method) -> Mapping[str, Value]:
     """Return the metric's values of the image, and of the data set of only this image."""
     measured = measure(metric, two_colours().explain(method), True)
     values = {}

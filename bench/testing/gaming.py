@@ -38,14 +38,15 @@ from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import trace_of_batch
-from axiom_bench.evaluation.measurement import Metric, measure
+from axiom_bench.evaluation.measurement import measure
+from axiom_bench.evaluation.plugins import Metric
 from axiom_bench.evaluation.specs import EXTRAS
 from axiom_bench.explanation.explanation import Explanation, Map
 from axiom_bench.judging.agreement import ImageValues
 from axiom_bench.judging.tests import Row, best_of, gaming_row
 from axiom_bench.methods.equal_shares import equal_shares
 from axiom_bench.records.entries import Manifest
-from axiom_bench.run.manifest import values_of
+from axiom_bench.run.manifest import value_entries
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.labels import Metadata, Value, number
 from axiom_bench.statistics.paired_tests import centre, rounding_of
@@ -169,7 +170,7 @@ def gaming(metric: Metric, names: Collection[str]) -> list[Row]:
     """
     fitting, held_out = halves()
     maps = fitting.raw_maps()[0]
-    metadata = Metadata(Manifest(metrics=values_of(metric)))
+    metadata = Metadata(Manifest(metrics=value_entries(metric)))
     evaluations_per_name = EVALUATIONS + PER_IMAGE + len(fitting.methods) * (len(maps) + 2)
     evaluations = len(names) * evaluations_per_name
     searched_names = list[str]()
@@ -256,9 +257,9 @@ def _rows_of_maps(metric: Metric, value: Value, fitting: Half, held_out: Half) -
 
     samples = fitting.raw_maps().reshape(-1, 1, height, width)
     maps_by_kind = {
-        OPTIMISED: searched(value_of_all, (1, height, width), EVALUATIONS),
+        OPTIMISED: search_maps(value_of_all, (1, height, width), EVALUATIONS),
         SAMPLE: max(samples, key=sample_value),
-        EACH: searched(values_of_each, (count, height, width), PER_IMAGE),
+        EACH: search_maps(values_of_each, (count, height, width), PER_IMAGE),
     }
     for kind, maps in maps_by_kind.items():
         yield from _row(
@@ -270,7 +271,7 @@ def _rows_of_maps(metric: Metric, value: Value, fitting: Half, held_out: Half) -
         )
 
 
-def searched(
+def search_maps(
     values: Callable[[Floats], Floats], shape: tuple[int, int, int], evaluations: int, seed: int = 0
 ) -> Floats:
     """Search the best map for each of n rows at random.

@@ -14,11 +14,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.trace import Trace, trace_of
+from axiom_bench.cutting.trace import Trace, compute_trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.batch import on_score_scale
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.batch import scales_with_score
+from axiom_bench.evaluation.plugins import AnyPlugin, Plugin
 from axiom_bench.evaluation.specs import MethodSpec, pass_count
 from axiom_bench.explanation.explanation import Map, Method, heatmap, weighted
 from axiom_bench.testing.cases import (
@@ -26,10 +26,10 @@ from axiom_bench.testing.cases import (
     OTHER_CASES,
     TRACE_TENSORS,
     Case,
-    leaves_alone,
-    once,
+    assert_model_unchanged,
+    assert_unchanged,
+    cache_latest,
     run_checks,
-    unchanged,
     yaml_place,
 )
 from axiom_bench.testing.other_device import OtherDevice
@@ -41,7 +41,7 @@ RELATIVE_TOLERANCE = 1e-12
 CHANNELS = 320
 
 
-@once
+@cache_latest
 def _answer(method: Method, case: Case) -> Tensor | Map:
     """Return the method's result for the case's trace."""
     return method(case.trace())
@@ -89,7 +89,7 @@ def leaves_trace_alone(method: Method, case: Case) -> None:
     The next method reads the same tensors.
     """
     trace = case.trace()
-    with unchanged({f"trace.{name}": getattr(trace, name) for name in TRACE_TENSORS}):
+    with assert_unchanged({f"trace.{name}": getattr(trace, name) for name in TRACE_TENSORS}):
         method(trace)
 
 
@@ -100,9 +100,9 @@ def leaves_model_alone(method: Method, case: Case) -> None:
     """
     model = case.model().train()
     model.filters[0].requires_grad_(False)
-    with leaves_alone(model):
+    with assert_model_unchanged(model):
         trace = case.trace(model)
-        with leaves_alone(trace.cut_model.model):
+        with assert_model_unchanged(trace.cut_model.model):
             method(trace)
 
 
@@ -134,7 +134,7 @@ def order_invariant(method: Method, case: Case) -> None:
     """Check that images in another order give the same results in that order."""
     forward = case.trace()
     other_inputs = tuple(tensor.flip(0) for tensor in forward.other_inputs)
-    backward = trace_of(
+    backward = compute_trace(
         forward.cut_model, forward.images.flip(0), forward.targets.flip(0), others=other_inputs
     )
     parts = forward.interventions and forward.interventions[::-1]
@@ -254,7 +254,7 @@ def score_scale_claim_holds(method: Method, case: Case) -> None:
     """Check that the YAML's `on_score_scale` is what the check of the scale measures."""
     spec = _claims(method)
     if spec is not None and spec.on_score_scale is not None:
-        measured = on_score_scale(method, case.trace())
+        measured = scales_with_score(method, case.trace())
         _assert_claim(method, "on_score_scale", spec.on_score_scale, measured)
 
 
@@ -372,7 +372,7 @@ def check_method(method: str | Method, exempt: Mapping[str, str] | None = None) 
             method itself passes through, with both names as a note.
         BenchError: If an exempt check doesn't exist.
     """
-    plugin = plugins.of("method", method)
+    plugin = plugins.plugin_for("method", method)
     cases = accepted_cases(plugin)
     assert cases, (
         f"{plugin.name} refuses all of the tiny networks: {', '.join(CASES)}: "
@@ -385,7 +385,7 @@ def check_method(method: str | Method, exempt: Mapping[str, str] | None = None) 
     run_checks(plugin, CHECKS, cases_by_name, exempt={**exemptions(plugin), **(exempt or {})})
 
 
-def exemptions(plugin: Plugin) -> dict[str, str]:
+def exemptions(plugin: AnyPlugin) -> dict[str, str]:
     """Return the checks that a method fails by design, from its YAML: {name: reason}.
 
     Args:

@@ -18,12 +18,17 @@ from torch import Tensor
 
 from axiom_bench.columns import OK
 from axiom_bench.cutting.interventions import GROUND, Part
-from axiom_bench.cutting.trace import Trace, trace_of
+from axiom_bench.cutting.trace import Trace, compute_trace
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.measurement import Measured, maps_alone, measure, reads_maps
-from axiom_bench.evaluation.plugins import Plugin, needs_of, value_names, whole_set_value_names
+from axiom_bench.evaluation.measurement import Measured, maps_only, measure, reads_maps
+from axiom_bench.evaluation.plugins import (
+    Metric,
+    precondition_names,
+    value_names,
+    whole_set_value_names,
+)
 from axiom_bench.evaluation.specs import pass_count
 from axiom_bench.explanation.explanation import Curve, Explanation, Map, Method
 from axiom_bench.testing import exact_map
@@ -31,15 +36,15 @@ from axiom_bench.testing.cases import (
     CLASSES,
     TRACE_TENSORS,
     Case,
-    leaves_alone,
-    once,
+    assert_model_unchanged,
+    assert_unchanged,
+    cache_latest,
     run_checks,
-    unchanged,
     yaml_place,
 )
 from axiom_bench.testing.other_device import OtherDevice
 
-Metric = Callable[..., Any]
+MetricFunction = Callable[..., Any]
 SCORE_SCALE = "score_scale"  # the need of metrics that measure the axioms
 BOUND_TOLERANCE = 1e-12  # float64: sums of some hundred terms of the size of 1
 FIELDS = ("contributions", "raw_map", "heatmap", "images", "masks")
@@ -195,13 +200,13 @@ IMAGES = Case(size=(12, 14), channels=5, tells=True)
 METRIC_CASES = {"weights": MetricCase(_weights, IMAGES), "map": MetricCase(_map, IMAGES)}
 
 
-@once
-def _expected(metric: Plugin, case: MetricCase) -> Measured:
+@cache_latest
+def _expected(metric: Metric, case: MetricCase) -> Measured:
     """Return the metric's values of the case's explanation."""
     return measure(metric, case.explanation(), True)
 
 
-def returns_declared_values(metric: Plugin, case: MetricCase) -> None:
+def returns_declared_values(metric: Metric, case: MetricCase) -> None:
     """Check that the result is a tensor (B,), or a dict of one per name that the YAML declares."""
     answers = _expected(metric, case)
     # The values of more dimensions are curves.
@@ -211,7 +216,7 @@ def returns_declared_values(metric: Plugin, case: MetricCase) -> None:
     assert returned == declared, f"returned {sorted(returned)}, and declared {sorted(declared)}"
 
 
-def values_are_finite(metric: Plugin, case: MetricCase) -> None:
+def values_are_finite(metric: Metric, case: MetricCase) -> None:
     """Check that each value is finite, or NaN with a status.
 
     The status is that of a need that isn't met, or `undefined`.
@@ -224,7 +229,7 @@ def values_are_finite(metric: Plugin, case: MetricCase) -> None:
     _assert_statuses(answers)
 
 
-def deterministic(metric: Plugin, case: MetricCase) -> None:
+def deterministic(metric: Metric, case: MetricCase) -> None:
     """Check that a second call gives the same bits and doesn't use the global random state."""
     first = _values(_expected(metric, case))
     with torch.random.fork_rng(devices=[]):
@@ -239,7 +244,7 @@ def deterministic(metric: Plugin, case: MetricCase) -> None:
         _assert_close(with_new_model, first, rtol=0, atol=0)
 
 
-def batch_invariant(metric: Plugin, case: MetricCase) -> None:
+def batch_invariant(metric: Metric, case: MetricCase) -> None:
     """Check that the value of an image doesn't depend on the other images of its batch."""
     trace = case.case.trace()
     batch_values = _values(_expected(metric, case))
@@ -249,15 +254,15 @@ def batch_invariant(metric: Plugin, case: MetricCase) -> None:
         _assert_close(actual, expected, **CLOSE)
 
 
-def order_invariant(metric: Plugin, case: MetricCase) -> None:
+def order_invariant(metric: Metric, case: MetricCase) -> None:
     """Check that images in another order have the same values in that order."""
     trace = case.case.trace()
-    reordered = trace_of(trace.cut_model, trace.images.flip(0), trace.targets.flip(0))
+    reordered = compute_trace(trace.cut_model, trace.images.flip(0), trace.targets.flip(0))
     expected = {name: values.flip(0) for name, values in _values(_expected(metric, case)).items()}
     _assert_close(_values(measure(metric, case.explain(reordered), True)), expected, **CLOSE)
 
 
-def leaves_explanation_alone(metric: Plugin, case: MetricCase) -> None:
+def leaves_explanation_alone(metric: Metric, case: MetricCase) -> None:
     """Check that the tensors of explanation and trace aren't written to.
 
     The next metric reads the same tensors.
@@ -266,23 +271,23 @@ def leaves_explanation_alone(metric: Plugin, case: MetricCase) -> None:
     tensors = {f"explanation.{name}": getattr(explanation, name) for name in FIELDS}
     for name in TRACE_TENSORS:
         tensors[f"explanation.trace.{name}"] = getattr(explanation.trace, name)
-    with unchanged({name: tensor for name, tensor in tensors.items() if tensor is not None}):
+    with assert_unchanged({name: tensor for name, tensor in tensors.items() if tensor is not None}):
         measure(metric, explanation, True)
 
 
-def leaves_model_alone(metric: Plugin, case: MetricCase) -> None:
+def leaves_model_alone(metric: Metric, case: MetricCase) -> None:
     """Check that the model, the copy that is cut, and torch's settings stay as they are.
 
     This covers parameters, gradients, requires_grad flags, modes and hooks.
     """
     model = case.case.model()
-    with leaves_alone(model):
+    with assert_model_unchanged(model):
         trace = case.case.trace(model)
-        with leaves_alone(trace.cut_model.model):
+        with assert_model_unchanged(trace.cut_model.model):
             measure(metric, case.explain(trace), True)
 
 
-def works_without_autograd(metric: Plugin, case: MetricCase) -> None:
+def works_without_autograd(metric: Metric, case: MetricCase) -> None:
     """Check that a caller in torch.no_grad or torch.inference_mode gets the same values."""
     expected = _values(_expected(metric, case))
     for mode in (torch.no_grad, torch.inference_mode):
@@ -292,7 +297,7 @@ def works_without_autograd(metric: Plugin, case: MetricCase) -> None:
         _assert_close(actual, expected, **CLOSE)
 
 
-def follows_the_device(metric: Plugin, case: MetricCase) -> None:
+def follows_the_device(metric: Metric, case: MetricCase) -> None:
     """Check that everything computed stays on the model's device, as a GPU demands.
 
     See OtherDevice.
@@ -301,18 +306,18 @@ def follows_the_device(metric: Plugin, case: MetricCase) -> None:
         measure(metric, case.explain(case.case.trace(device=device)), True)
 
 
-def reads_what_it_says(metric: Plugin, case: MetricCase) -> None:
+def reads_what_it_says(metric: Metric, case: MetricCase) -> None:
     """Check that a metric with `reads: maps` has the same values when it is given only maps.
 
     The explanation has no trace, no contributions and no images.
     """
     if reads_maps(metric):
         expected = _values(_expected(metric, case))
-        actual = _values(measure(metric, maps_alone(case.explanation()), True))
+        actual = _values(measure(metric, maps_only(case.explanation()), True))
         _assert_close(actual, expected, rtol=0, atol=0)
 
 
-def takes_half_precision_maps(metric: Plugin, case: MetricCase) -> None:
+def takes_half_precision_maps(metric: Metric, case: MetricCase) -> None:
     """Check that a map in float16 or bfloat16 has the values of the same map in float32.
 
     To achieve this, compute with `heatmap.double()`.
@@ -326,7 +331,7 @@ def takes_half_precision_maps(metric: Plugin, case: MetricCase) -> None:
         _assert_close(actual, expected, rtol=0, atol=0)
 
 
-def broken_row_changes_no_other(metric: Plugin, case: MetricCase) -> None:
+def broken_row_changes_no_other(metric: Metric, case: MetricCase) -> None:
     """Check that a row of zeros, NaN or infinities changes no value of another row.
 
     The row itself must have a value or a status.
@@ -344,7 +349,7 @@ def broken_row_changes_no_other(metric: Plugin, case: MetricCase) -> None:
         _assert_statuses(broken)
 
 
-def passes_claim_holds(metric: Plugin, case: MetricCase) -> None:
+def passes_claim_holds(metric: Metric, case: MetricCase) -> None:
     """Check that the YAML's `passes` is the number of passes that an image takes.
 
     The images are such that no two perturbed copies are equal.
@@ -365,7 +370,7 @@ def passes_claim_holds(metric: Plugin, case: MetricCase) -> None:
     assert counted == expected, f"passes is {claim}, and {counted:g} were counted"
 
 
-def values_lie_in_bounds(metric: Plugin, case: MetricCase) -> None:
+def values_lie_in_bounds(metric: Metric, case: MetricCase) -> None:
     """Check that values lie within the YAML's `bounds`.
 
     Shares, probabilities and correlations must have bounds within -1 and 1.
@@ -375,7 +380,7 @@ def values_lie_in_bounds(metric: Plugin, case: MetricCase) -> None:
             assert_within_bounds(metric, name, values)
 
 
-def assert_within_bounds(metric: Plugin, name: str, values: Tensor) -> None:
+def assert_within_bounds(metric: Metric, name: str, values: Tensor) -> None:
     """Raise AssertionError, with the line to write, if a value lies outside the YAML's bounds."""
     about = metric.spec.about(name)
     least, most = about.bounds or (None, None)
@@ -406,19 +411,19 @@ def _text(bound: float | None) -> str:
     return "null" if bound is None else f"{bound:g}"
 
 
-def ignores_the_maps_scale(metric: Plugin, case: MetricCase) -> None:
+def ignores_the_maps_scale(metric: Metric, case: MetricCase) -> None:
     """Check that a map times 3 has the same values.
 
     This doesn't apply to metrics that need contributions on the score's scale.
     """
-    if metric.bare or metric.spec.of == "layer" or SCORE_SCALE in needs_of(metric):
+    if metric.bare or metric.spec.of == "layer" or SCORE_SCALE in precondition_names(metric):
         return
     tripled = replace(case, method=partial(_tripled, case.method))
     actual = _values(measure(metric, tripled.explanation(), True))
     _assert_close(actual, _values(_expected(metric, case)), **CLOSE)
 
 
-def prefers_an_exact_map(metric: Plugin, case: MetricCase) -> None:
+def prefers_an_exact_map(metric: Metric, case: MetricCase) -> None:
     """Check that the exact map of `testing.exact_map` is better than a map of the other class."""
     if not metric.bare and metric.spec.of == "method" and metric.spec.better != "none":
         gains = exact_map.gains(metric, exact_map.exact_weights, exact_map.wrong_weights)
@@ -428,7 +433,7 @@ def prefers_an_exact_map(metric: Plugin, case: MetricCase) -> None:
         )
 
 
-def takes_missing_annotations(metric: Plugin, case: MetricCase) -> None:
+def takes_missing_annotations(metric: Metric, case: MetricCase) -> None:
     """Check that the metric has values, or statuses of its `needs`, without boxes and masks.
 
     It may also raise BenchError.
@@ -448,7 +453,7 @@ def _assert_statuses(measured: Measured) -> None:
 
 
 # The other checks rely on the first one.
-CHECKS: tuple[Callable[[Plugin, MetricCase], None], ...] = (
+CHECKS: tuple[Callable[[Metric, MetricCase], None], ...] = (
     returns_declared_values,
     values_are_finite,
     deterministic,
@@ -469,7 +474,7 @@ CHECKS: tuple[Callable[[Plugin, MetricCase], None], ...] = (
 )
 
 
-def check_metric(metric: str | Metric, exempt: Mapping[str, str] | None = None) -> None:
+def check_metric(metric: str | MetricFunction, exempt: Mapping[str, str] | None = None) -> None:
     """Run every check on an explanation by weights and on one by a map.
 
     Args:
@@ -482,7 +487,7 @@ def check_metric(metric: str | Metric, exempt: Mapping[str, str] | None = None) 
             itself passes through, with both names as a note.
         BenchError: If an exempt check doesn't exist.
     """
-    plugin = plugins.of("metric", metric)
+    plugin = plugins.plugin_for("metric", metric)
     run_checks(
         plugin,
         CHECKS,
@@ -493,7 +498,7 @@ def check_metric(metric: str | Metric, exempt: Mapping[str, str] | None = None) 
     )
 
 
-def answered(metric: Metric) -> Callable[..., Any]:
+def answered(metric: MetricFunction) -> Callable[..., Any]:
     """Return a metric function that asks the model at once, as `metrics.get` gives it.
 
     Args:
@@ -504,7 +509,9 @@ def answered(metric: Metric) -> Callable[..., Any]:
     """
 
     def call(explanation: Explanation, *args: Any, **kwargs: Any) -> Any:
-        plugin = plugins.of("metric", lambda explanation: metric(explanation, *args, **kwargs))
+        plugin = plugins.plugin_for(
+            "metric", lambda explanation: metric(explanation, *args, **kwargs)
+        )
         result = plugin(explanation)
         if not isinstance(result, Mapping):
             return result

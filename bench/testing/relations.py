@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.evaluation.measurement import measure
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.plugins import Metric
 from axiom_bench.judging.tests import SANITY, Row
 from axiom_bench.statistics.labels import number
-from axiom_bench.testing.cases import CLASSES, own_cut
+from axiom_bench.testing.cases import CLASSES, cached_cut
 from axiom_bench.testing.metric_checks import METRIC_CASES
 
 SIZE = 20  # pixels, which are 4 and 5 equal cells
@@ -34,7 +34,7 @@ class Relation(NamedTuple):
 
     name: str
     """The name, as a metric's `changes_under` has it."""
-    of_network: Callable[[nn.Sequential], None]
+    change_network: Callable[[nn.Sequential], None]
     """Changes a copy of the network in place."""
     is_mirrored: bool = False
     """Whether images and annotations are mirrored, too."""
@@ -44,7 +44,7 @@ class Relation(NamedTuple):
     def model(self) -> nn.Sequential:
         """Return the changed network."""
         changed = network()
-        self.of_network(changed)
+        self.change_network(changed)
         return changed
 
     @property
@@ -109,7 +109,7 @@ def add_constant(model: nn.Sequential) -> None:
     model.get_submodule("head").get_parameter("bias").add_(3)
 
 
-def leave(model: nn.Sequential) -> None:
+def leave_unchanged(model: nn.Sequential) -> None:
     """Leave the network unchanged."""
 
 
@@ -118,13 +118,13 @@ RELATIONS = (
     Relation("dead_channel", add_dead_channel),
     Relation("double_logits", double_logits),
     Relation("constant_added", add_constant),
-    Relation("shown_twice", leave, times=2),
+    Relation("shown_twice", leave_unchanged, times=2),
 )
 
 
-def sanity(metric: Plugin, names: Collection[str]) -> list[Row]:
+def sanity(metric: Metric, names: Collection[str]) -> list[Row]:
     """Return the scorecard's rows of these values of the metric under each relation."""
-    unchanged = _values(metric, Relation("none", leave))
+    unchanged = _values(metric, Relation("none", leave_unchanged))
     rows = []
     for relation in RELATIONS:
         reason = str(metric.spec.changes_under.get(relation.name, ""))
@@ -149,7 +149,7 @@ def sanity(metric: Plugin, names: Collection[str]) -> list[Row]:
     return rows
 
 
-def _values(metric: Plugin, relation: Relation) -> dict[str, Tensor]:
+def _values(metric: Metric, relation: Relation) -> dict[str, Tensor]:
     """Return each value under a relation, (times B,) in float64, for an explanation by weights."""
     generator = torch.Generator().manual_seed(5)
     images = torch.randn(IMAGES, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
@@ -161,7 +161,7 @@ def _values(metric: Plugin, relation: Relation) -> dict[str, Tensor]:
     images = images.repeat(times, 1, 1, 1)
     other_images = other_images.repeat(times, 1, 1, 1)
     targets = torch.arange(IMAGES).repeat(times) % CLASSES
-    trace = replace(own_cut(relation).trace(images, targets), other_images=other_images)
+    trace = replace(cached_cut(relation).trace(images, targets), other_images=other_images)
     weights_case = METRIC_CASES["weights"]
     case = replace(weights_case, case=replace(weights_case.case, size=(SIZE, SIZE)))
     ids = tuple(map(str, range(IMAGES))) * times

@@ -85,7 +85,7 @@ class Attentions(Interceptor):
             arguments.get(name) is not None for name in SPECIAL
         )
         if is_special or arguments["key"] is not tokens or arguments["value"] is not tokens:
-            raise BenchError(REFUSED)
+            raise BenchError(UNSUPPORTED_ATTENTION)
         projected = functional.linear(
             tokens, arguments["in_proj_weight"], arguments["in_proj_bias"]
         )
@@ -113,7 +113,7 @@ class Attentions(Interceptor):
             or query.ndim != 4
             or not query.shape == key.shape == value.shape
         ):
-            raise BenchError(REFUSED)
+            raise BenchError(UNSUPPORTED_ATTENTION)
         output = functional.scaled_dot_product_attention(query, key, value, scale=scale)
         output = output.detach().requires_grad_()
         scale = query.shape[3] ** -0.5 if scale is None else scale
@@ -121,7 +121,7 @@ class Attentions(Interceptor):
         return output
 
 
-REFUSED = (
+UNSUPPORTED_ATTENTION = (
     "This needs a vision transformer whose tokens all attend to each other, by "
     "nn.MultiheadAttention or scaled_dot_product_attention without a mask; leave the method out "
     "for this network."
@@ -147,7 +147,7 @@ def probability_gradients(scores: Tensor, calls: list[Attention]) -> list[Tensor
     ]
 
 
-def maps_of_keys(trace: Trace, values: Tensor) -> Tensor:
+def key_maps(trace: Trace, values: Tensor) -> Tensor:
     """Return the values of the patch tokens, the last ones, as maps of the trace's layer.
 
     Args:

@@ -29,7 +29,7 @@ SMOOTH = {
 }  # fmt: skip
 
 
-def of_layers(*names: str) -> list[str]:
+def functions_of_all_dimensions(*names: str) -> list[str]:
     """Return the names of torch's functions for signals, images and volumes.
 
     Args:
@@ -41,7 +41,7 @@ def of_layers(*names: str) -> list[str]:
     return [f"{name}{axes}d" for name in names for axes in SPACES]
 
 
-MAX_POOLING = frozenset(of_layers("max_pool", "adaptive_max_pool"))
+MAX_POOLING = frozenset(functions_of_all_dimensions("max_pool", "adaptive_max_pool"))
 
 
 class Interceptor(TorchFunctionMode):
@@ -90,7 +90,7 @@ class NonlinearCalls(Interceptor):
 
     names: frozenset[str]
 
-    def replaced(self, x: Tensor, call: Call) -> Tensor:
+    def replace_call(self, x: Tensor, call: Call) -> Tensor:
         """Return the call's output, with the gradient in x that the method defines."""
         raise NotImplementedError
 
@@ -103,7 +103,7 @@ class NonlinearCalls(Interceptor):
     def call(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Return the output of `replaced` for a nonlinear call, of `other` for any other call.
+        """Return the output of `replace_call` for a nonlinear call, of `other` for any other call.
 
         A call is nonlinear if it is one of `names` and its input depends on the activations.
         """
@@ -115,10 +115,10 @@ class NonlinearCalls(Interceptor):
         if name in MAX_POOLING:
             pool = getattr(functional, name)
             y, winners = pool(source, *rest, **(dict(kwargs) | {"return_indices": True}))
-            return self.replaced(x, Call(name, source.detach(), source, y, winners))
+            return self.replace_call(x, Call(name, source.detach(), source, y, winners))
         operand = source.clone()  # an in-place call overwrites it
         y = func(operand, *rest, **kwargs)
-        result = self.replaced(x, Call(name, source.detach(), source, y, None))
+        result = self.replace_call(x, Call(name, source.detach(), source, y, None))
         return x.copy_(result) if y is operand else result  # the network reads x again
 
 

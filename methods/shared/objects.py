@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.objects import boxes_of, regions_of
+from axiom_bench.cutting.objects import scored_boxes, scored_regions
 from axiom_bench.cutting.trace import Trace
 
 
@@ -21,15 +21,15 @@ def centres(trace: Trace) -> tuple[Tensor, Tensor]:
     Raises:
         BenchError: If the network finds neither boxes nor masks.
     """
-    regions = regions_of(trace)
+    regions = scored_regions(trace)
     if regions is None:
-        x0, y0, x1, y1 = boxes_of(trace).T
+        x0, y0, x1, y1 = scored_boxes(trace).T
         height, width = trace.images.shape[2:]
         return (x0 + x1) / (2 * width), (y0 + y1) / (2 * height)
     column_sums = regions.sum(1)
     row_sums = regions.sum(2)
-    x = column_sums @ middles(column_sums) / column_sums.sum(1)
-    y = row_sums @ middles(row_sums) / row_sums.sum(1)
+    x = column_sums @ position_centres(column_sums) / column_sums.sum(1)
+    y = row_sums @ position_centres(row_sums) / row_sums.sum(1)
     return x, y
 
 
@@ -47,19 +47,19 @@ def explained_object(trace: Trace) -> Tensor:
     Raises:
         BenchError: If the network finds neither boxes nor masks.
     """
-    regions = regions_of(trace)
+    regions = scored_regions(trace)
     if regions is not None:
         return regions
-    x0, y0, x1, y1 = boxes_of(trace).T[..., None]
-    x = middles(trace.images) * trace.images.shape[3]
-    y = middles(trace.images.mT) * trace.images.shape[2]
+    x0, y0, x1, y1 = scored_boxes(trace).T[..., None]
+    x = position_centres(trace.images) * trace.images.shape[3]
+    y = position_centres(trace.images.mT) * trace.images.shape[2]
     is_row_inside = (y >= y0) & (y < y1)
     is_column_inside = (x >= x0) & (x < x1)
     inside: Tensor = (is_row_inside[:, :, None] & is_column_inside[:, None]).to(trace.dtype)
     return inside
 
 
-def middles(values: Tensor) -> Tensor:
+def position_centres(values: Tensor) -> Tensor:
     """Return the centres of the positions along the last axis, from 0 to 1.
 
     Args:

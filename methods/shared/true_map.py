@@ -66,7 +66,7 @@ def _density(part: Part, value: Tensor) -> Tensor:
     return value / region.sum().clamp(min=1) * region
 
 
-def mixed(truth: Tensor, spoil: Tensor, degree: float) -> Tensor:
+def mix_with_truth(truth: Tensor, spoil: Tensor, degree: float) -> Tensor:
     """Return (1 - degree) truth + degree spoil, with the spoil scaled to the truth's norm.
 
     The norm is the Euclidean one. The distance to the truth is `degree` times a constant of the
@@ -80,10 +80,10 @@ def mixed(truth: Tensor, spoil: Tensor, degree: float) -> Tensor:
     Returns:
         The mixture, (B, ...).
     """
-    return (1 - degree) * truth + degree * like(truth, spoil)
+    return (1 - degree) * truth + degree * scaled_to_norm(truth, spoil)
 
 
-def like(truth: Tensor, spoil: Tensor) -> Tensor:
+def scaled_to_norm(truth: Tensor, spoil: Tensor) -> Tensor:
     """Return the spoil scaled per row to the truth's Euclidean norm; zeros stay zeros.
 
     Args:
@@ -100,7 +100,7 @@ def like(truth: Tensor, spoil: Tensor) -> Tensor:
     return spoil * factors.view(-1, *(1 for _ in spoil.shape[1:]))
 
 
-def checked(degree: float) -> float:
+def check_degree(degree: float) -> float:
     """Return the degree itself if it is valid.
 
     Args:
@@ -116,7 +116,7 @@ def checked(degree: float) -> float:
     return degree
 
 
-def weights_of_totals(totals: Tensor, activations: Tensor) -> Tensor:
+def weights_from_totals(totals: Tensor, activations: Tensor) -> Tensor:
     """Return w = m_k F_k / sum_xy F_k^2, whose contributions w F add up to m_k in each channel.
 
     Unlike a division by sum_xy F_k, the formula needs no guard for channels whose values cancel.
@@ -133,7 +133,9 @@ def weights_of_totals(totals: Tensor, activations: Tensor) -> Tensor:
     return activations * (totals[..., None, None] / divisor)
 
 
-def permuted(totals: Tensor, activations: Tensor, draws: Sequence[torch.Generator]) -> Tensor:
+def permute_live_totals(
+    totals: Tensor, activations: Tensor, draws: Sequence[torch.Generator]
+) -> Tensor:
     """Return each live channel's total handed to another channel, all in one drawn circle.
 
     Dead channels keep their totals, and so does a channel that is the only live one.

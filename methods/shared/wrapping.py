@@ -10,7 +10,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map, Method, heatmap, weighted
 
 
-def answer_of(wrapped: Method, trace: Trace) -> Tensor | Map:
+def run_wrapped(wrapped: Method, trace: Trace) -> Tensor | Map:
     """Return what the wrapped method returns: weights that broadcast to the activations, or a Map.
 
     Args:
@@ -27,7 +27,7 @@ def answer_of(wrapped: Method, trace: Trace) -> Tensor | Map:
     return wrapped(trace)
 
 
-def raw_map_of(wrapped: Method, trace: Trace) -> Tensor:
+def wrapped_raw_map(wrapped: Method, trace: Trace) -> Tensor:
     """Return the wrapped method's signed map: sum_k w_k F_k, or a Map's own values.
 
     Args:
@@ -40,11 +40,11 @@ def raw_map_of(wrapped: Method, trace: Trace) -> Tensor:
     Raises:
         BenchError: If `wrapped` is a name.
     """
-    answer = answer_of(wrapped, trace)
+    answer = run_wrapped(wrapped, trace)
     return answer.raw if isinstance(answer, Map) else weighted(answer, trace.activations).sum(1)
 
 
-def heatmap_of(wrapped: Method, trace: Trace) -> Tensor:
+def wrapped_heatmap(wrapped: Method, trace: Trace) -> Tensor:
     """Return the wrapped method's heatmap: ReLU, resized to the image, divided by its maximum.
 
     Args:
@@ -57,10 +57,10 @@ def heatmap_of(wrapped: Method, trace: Trace) -> Tensor:
     Raises:
         BenchError: If `wrapped` is a name.
     """
-    return heatmap(raw_map_of(wrapped, trace), trace.images.shape[2:])
+    return heatmap(wrapped_raw_map(wrapped, trace), trace.images.shape[2:])
 
 
-def other_trace(trace: Trace) -> Trace:
+def trace_of_other_images(trace: Trace) -> Trace:
     """Return the trace of `trace.other_images`, each explained as the class predicted for it.
 
     This costs one forward pass and one trace.

@@ -10,7 +10,7 @@ from torch import Tensor
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map
-from axiom_bench.methods.shared.true_map import checked, true_map
+from axiom_bench.methods.shared.true_map import check_degree, true_map
 
 
 def blur(trace: Trace, degree: float, sigma: float = 0.25) -> Map:
@@ -30,7 +30,7 @@ def blur(trace: Trace, degree: float, sigma: float = 0.25) -> Map:
     Raises:
         BenchError: If the truth isn't known, if the degree is outside [0, 1], or if sigma <= 0.
     """
-    checked(degree)
+    check_degree(degree)
     if not sigma > 0:
         raise BenchError(
             f"Invalid sigma={sigma}; give the standard deviation in sides of the map, above 0."

@@ -7,8 +7,12 @@ from torch import Tensor
 from axiom_bench.cutting.numerics import XY
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.methods.shared.true_map import checked, permuted, weights_of_totals
-from axiom_bench.methods.spoiled.truth import weights_of
+from axiom_bench.methods.shared.true_map import (
+    check_degree,
+    permute_live_totals,
+    weights_from_totals,
+)
+from axiom_bench.methods.spoiled.truth import weights_from_contributions
 
 
 def channels(trace: Trace, degree: float, seed: int = 0) -> Tensor:
@@ -30,12 +34,14 @@ def channels(trace: Trace, degree: float, seed: int = 0) -> Tensor:
         BenchError: If the network doesn't tell its contributions, or if the degree is outside
             [0, 1].
     """
-    checked(degree)
+    check_degree(degree)
     contributions = trace.true_contributions
     F = trace.activations
     if contributions is None:
         raise BenchError(
             "The network doesn't tell its contributions, as model=planted_additive does."
         )
-    totals = permuted(contributions.sum(XY), F, trace.generators(seed))
-    return (1 - degree) * weights_of(contributions, F) + degree * weights_of_totals(totals, F)
+    totals = permute_live_totals(contributions.sum(XY), F, trace.generators(seed))
+    return (1 - degree) * weights_from_contributions(
+        contributions, F
+    ) + degree * weights_from_totals(totals, F)

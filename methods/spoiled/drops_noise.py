@@ -7,7 +7,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import dead_channels
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.methods.shared.true_map import checked, mixed, weights_of_totals
+from axiom_bench.methods.shared.true_map import check_degree, mix_with_truth, weights_from_totals
 
 
 def drops_noise(trace: Trace, degree: float, seed: int = 0) -> Tensor:
@@ -28,7 +28,7 @@ def drops_noise(trace: Trace, degree: float, seed: int = 0) -> Tensor:
     Raises:
         BenchError: If the degree is outside [0, 1].
     """
-    checked(degree)
+    check_degree(degree)
     drops = trace.ablation_drops
     F = trace.activations
     draws = [
@@ -36,4 +36,4 @@ def drops_noise(trace: Trace, degree: float, seed: int = 0) -> Tensor:
         for generator in trace.generators(seed)
     ]
     noise = torch.stack(draws).to(drops).masked_fill(dead_channels(F), 0)
-    return weights_of_totals(mixed(drops, noise, degree), F)
+    return weights_from_totals(mix_with_truth(drops, noise, degree), F)

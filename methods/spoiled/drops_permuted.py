@@ -5,7 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.methods.shared.true_map import checked, permuted, weights_of_totals
+from axiom_bench.methods.shared.true_map import (
+    check_degree,
+    permute_live_totals,
+    weights_from_totals,
+)
 
 
 def drops_permuted(trace: Trace, degree: float, seed: int = 0) -> Tensor:
@@ -26,8 +30,8 @@ def drops_permuted(trace: Trace, degree: float, seed: int = 0) -> Tensor:
     Raises:
         BenchError: If the degree is outside [0, 1].
     """
-    checked(degree)
+    check_degree(degree)
     drops = trace.ablation_drops
     F = trace.activations
-    wrong_drops = permuted(drops, F, trace.generators(seed))
-    return weights_of_totals((1 - degree) * drops + degree * wrong_drops, F)
+    wrong_drops = permute_live_totals(drops, F, trace.generators(seed))
+    return weights_from_totals((1 - degree) * drops + degree * wrong_drops, F)

@@ -6,7 +6,7 @@ import torch
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Map
-from axiom_bench.methods.shared.true_map import checked, mixed, true_map
+from axiom_bench.methods.shared.true_map import check_degree, mix_with_truth, true_map
 
 
 def noise(trace: Trace, degree: float, seed: int = 0) -> Map:
@@ -26,10 +26,10 @@ def noise(trace: Trace, degree: float, seed: int = 0) -> Map:
     Raises:
         BenchError: If the truth isn't known, or if the degree is outside [0, 1].
     """
-    checked(degree)
+    check_degree(degree)
     truth = true_map(trace)
     draws = [
         torch.randn(truth.shape[1:], generator=generator, dtype=torch.float64)
         for generator in trace.generators(seed)
     ]
-    return Map(mixed(truth, torch.stack(draws).to(truth), degree))
+    return Map(mix_with_truth(truth, torch.stack(draws).to(truth), degree))

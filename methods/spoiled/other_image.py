@@ -6,8 +6,8 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Map
-from axiom_bench.methods.shared.true_map import checked, mixed, true_map
-from axiom_bench.methods.shared.wrapping import heatmap_of, other_trace
+from axiom_bench.methods.shared.true_map import check_degree, mix_with_truth, true_map
+from axiom_bench.methods.shared.wrapping import trace_of_other_images, wrapped_heatmap
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 
 
@@ -29,12 +29,14 @@ def other_image(trace: Trace, degree: float) -> Map:
         BenchError: If the truth isn't known, if there are no other images, or if the degree is
             outside [0, 1].
     """
-    checked(degree)
+    check_degree(degree)
     truth = true_map(trace)
     other_map = trace.once("other_map", lambda: _other_map(trace))
-    return Map(mixed(truth, other_map, degree))
+    return Map(mix_with_truth(truth, other_map, degree))
 
 
 def _other_map(trace: Trace) -> Tensor:
-    other = other_trace(trace)
-    return heatmap_of(xgrad_cam, other) if other.true_contributions is None else true_map(other)
+    other = trace_of_other_images(trace)
+    return (
+        wrapped_heatmap(xgrad_cam, other) if other.true_contributions is None else true_map(other)
+    )

@@ -30,10 +30,10 @@ def truth(trace: Trace) -> Tensor | Map:
     contributions = trace.true_contributions
     if contributions is None:
         return Map(true_map(trace))
-    return weights_of(contributions, trace.activations)
+    return weights_from_contributions(contributions, trace.activations)
 
 
-def weights_of(contributions: Tensor, activations: Tensor) -> Tensor:
+def weights_from_contributions(contributions: Tensor, activations: Tensor) -> Tensor:
     """Return contributions / F, and 0 where F = 0.
 
     Args:

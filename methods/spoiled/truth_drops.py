@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.methods.shared.true_map import weights_of_totals
+from axiom_bench.methods.shared.true_map import weights_from_totals
 
 
 def truth_drops(trace: Trace) -> Tensor:
@@ -22,4 +22,4 @@ def truth_drops(trace: Trace) -> Tensor:
     Returns:
         The weights, (B, K, H, W).
     """
-    return weights_of_totals(trace.ablation_drops, trace.activations)
+    return weights_from_totals(trace.ablation_drops, trace.activations)

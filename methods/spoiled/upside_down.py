@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Map
-from axiom_bench.methods.shared.true_map import checked, true_map
+from axiom_bench.methods.shared.true_map import check_degree, true_map
 
 
 def upside_down(trace: Trace, degree: float) -> Map:
@@ -22,6 +22,6 @@ def upside_down(trace: Trace, degree: float) -> Map:
     Raises:
         BenchError: If the truth isn't known, or if the degree is outside [0, 1].
     """
-    checked(degree)
+    check_degree(degree)
     truth = true_map(trace)
     return Map((1 - degree) * truth + degree * truth.flip(-2))

@@ -13,7 +13,7 @@ from torch import Tensor
 from axiom_bench.cutting.interventions import GROUND, Parts
 from axiom_bench.cutting.numerics import resized
 from axiom_bench.cutting.threads import one_thread
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Explanation, required_field
 from axiom_bench.metrics.shared.rounding import rounded
 
 
@@ -29,15 +29,15 @@ def parts_of(explanation: Explanation) -> tuple[Parts, ...]:
     Raises:
         BenchError: If the explanation has no interventions.
     """
-    return given(explanation.required_trace.interventions, "a trace with interventions")
+    return required_field(explanation.required_trace.interventions, "a trace with interventions")
 
 
-def foreground(parts: Parts) -> list[int]:
+def foreground_places(parts: Parts) -> list[int]:
     """Return the places of the objects and marks, which are all parts except the ground."""
     return [place for place, part in enumerate(parts) if part.name != GROUND]
 
 
-def classes_besides(parts: Parts, target: int, classes: int) -> list[int]:
+def places_of_other_classes(parts: Parts, target: int, classes: int) -> list[int]:
     """Return the places of the objects of other classes than the target.
 
     Args:
@@ -56,7 +56,7 @@ def classes_besides(parts: Parts, target: int, classes: int) -> list[int]:
     ]
 
 
-def finite(effects: Sequence[Tensor]) -> Tensor:
+def all_finite(effects: Sequence[Tensor]) -> Tensor:
     """Return whether all effects of an image's parts are finite.
 
     Args:
@@ -95,7 +95,7 @@ def positive_masses(explanation: Explanation) -> list[Tensor]:
     return _sums(explanation, explanation.required_heatmap)
 
 
-def shares(masses: Tensor) -> Tensor:
+def mass_shares(masses: Tensor) -> Tensor:
     """Return each part's share of all mass, 0 for a map without any: (n_parts,) both."""
     total = masses.sum()
     return masses / total if total != 0 else torch.zeros_like(masses)
@@ -113,7 +113,7 @@ def same(values: Tensor) -> Tensor:
     return rounded(values[None, None])[0, 0]
 
 
-def highest(values: Tensor) -> Tensor:
+def is_highest(values: Tensor) -> Tensor:
     """Return which of the values (n,) are the largest, up to rounding: bool (n,)."""
     scaled = same(values)
     return scaled == scaled.max()
@@ -134,7 +134,7 @@ def _sums(explanation: Explanation, maps: Tensor) -> list[Tensor]:
     return sums
 
 
-def marks(parts: Parts) -> list[int]:
+def mark_places(parts: Parts) -> list[int]:
     """Return the places of the parts that are marks."""
     return [place for place, part in enumerate(parts) if part.is_mark]
 
@@ -150,4 +150,4 @@ def share_of_marks(parts: Parts, values: Tensor) -> Tensor:
         The share, a number; NaN if no value is positive.
     """
     positive = values.double().cpu().clamp(min=0)
-    return positive[marks(parts)].sum() / positive[foreground(parts)].sum()
+    return positive[mark_places(parts)].sum() / positive[foreground_places(parts)].sum()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes, convolved, over_space
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, Reexplanation
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
@@ -171,8 +171,8 @@ class Perturbation(Filling):
             key=(key, repr(self)),
             count=count,
             perturbed=perturbed,
-            score=scoring(trace, self.output),
-            of_image=of_image,
+            score=score_function(trace, self.output),
+            depends_on_image_only=of_image,
             same=same,
         )
 
@@ -266,7 +266,7 @@ def confidence(logits: Tensor, targets: Tensor, output: str = "probability") -> 
         BenchError: If the output is unknown.
     """
     if output not in OUTPUTS:
-        raise unknown("output", str(output), OUTPUTS)
+        raise unknown_name("output", str(output), OUTPUTS)
     if output == "probability":
         return probabilities(logits, targets)
     if output == "logit":
@@ -296,7 +296,7 @@ def confidence_in(
     return confidence(logits, targets, output)
 
 
-def scoring(trace: Trace, output: str) -> Callable[[Tensor, Tensor], Tensor]:
+def score_function(trace: Trace, output: str) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the `score` of a `PerturbedImages` request.
 
     Args:
@@ -324,7 +324,7 @@ def kept_images(explanation: Explanation, filling: Filling) -> Tensor:
     return filling.blended(explanation.required_images, 1 - heatmap)
 
 
-def logits_of_kept(explanation: Explanation, filling: Filling) -> MetricGenerator[Tensor]:
+def kept_pixel_logits(explanation: Explanation, filling: Filling) -> MetricGenerator[Tensor]:
     """Ask for the model's answer to `kept_images`.
 
     Args:
@@ -351,9 +351,9 @@ def kept_map(explanation: Explanation, filling: Filling) -> Reexplanation:
     trace = explanation.required_trace
     return Reexplanation(
         trace=lambda: trace.again(images=kept_images(explanation, filling)),
-        read=lambda kept: (kept.required_heatmap, kept.required_trace.logits),
+        read_answer=lambda kept: (kept.required_heatmap, kept.required_trace.logits),
         key=("kept map", repr(filling)),
-        of_map=True,
+        depends_on_map=True,
     )
 
 
@@ -377,7 +377,7 @@ def _blurred_as_rise(images: Tensor) -> Tensor:
     return convolved(padded, kernel)
 
 
-def numbers_of_first(ranks: Tensor, counts: Tensor) -> Tensor:
+def first_set_numbers(ranks: Tensor, counts: Tensor) -> Tensor:
     """Return a number for the set of pixels whose rank is below each count.
 
     Equal sets have equal numbers. Different sets have different numbers, except with a chance of
@@ -401,8 +401,8 @@ def numbers_of_first(ranks: Tensor, counts: Tensor) -> Tensor:
     return sums.gather(1, limits)
 
 
-def numbers_of_parts(parts: Tensor, count: int) -> Tensor:
-    """Return a number for the set of pixels in each part of an image; see `numbers_of_first`.
+def part_set_numbers(parts: Tensor, count: int) -> Tensor:
+    """Return a number for the set of pixels in each part of an image; see `first_set_numbers`.
 
     Args:
         parts: The number of each pixel's part, int64 (B, H', W').

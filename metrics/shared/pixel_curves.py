@@ -21,7 +21,7 @@ from axiom_bench.cutting.numerics import over_space
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.perturbation import Perturbation, numbers_of_first
+from axiom_bench.metrics.shared.perturbation import Perturbation, first_set_numbers
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 
 
@@ -96,7 +96,7 @@ def partly_filled(
         key=(key, inserts),
         count=limits.shape[1],
         is_replaced=is_filled,
-        same=(("partly filled", inserts), numbers_of_first(ranks, limits)),
+        same=(("partly filled", inserts), first_set_numbers(ranks, limits)),
     )
 
 

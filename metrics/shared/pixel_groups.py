@@ -12,7 +12,7 @@ from axiom_bench.cutting.numerics import axes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.perturbation import Perturbation, numbers_of_parts
+from axiom_bench.metrics.shared.perturbation import Perturbation, part_set_numbers
 from axiom_bench.metrics.shared.pixel_order import ranks_of
 from axiom_bench.metrics.shared.rounding import MILLION, scaled
 
@@ -48,7 +48,7 @@ def group_drops(
     def removed(rows: slice, copies: slice) -> Tensor:
         return torch.stack([group[rows] == number for number in numbers[copies]], 1)
 
-    same = ("one part filled", numbers_of_parts(group, groups))
+    same = ("one part filled", part_set_numbers(group, groups))
     scores = yield perturbation.request(explanation, (kind, groups), groups, removed, same=same)
     drops = perturbation.image_confidence(explanation) - scores
     space = axes(maps, 1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.numerics import resized
-from axiom_bench.errors import unknown
+from axiom_bench.errors import unknown_name
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.rounding import MILLION, scaled, widened
 
@@ -32,7 +32,7 @@ def pixel_ranks(explanation: Explanation, first: str = "highest") -> Tensor:
         BenchError: If `first` is neither "highest" nor "lowest".
     """
     if first not in ORDERS:
-        raise unknown("order of pixels (first)", str(first), ORDERS)
+        raise unknown_name("order of pixels (first)", str(first), ORDERS)
     keys = pixel_keys(explanation)
     return ranks_of(keys.flatten(1), first).view_as(keys)
 

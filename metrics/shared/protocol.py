@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from axiom_bench.cutting.threads import in_threads
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared import threshold_sweep
 from axiom_bench.metrics.shared.rounding import widened
@@ -113,7 +113,7 @@ def check(protocol: str) -> None:
         BenchError: If the name is neither "wsol" nor "heatmap".
     """
     if protocol not in ("wsol", "heatmap"):
-        raise unknown("protocol", protocol, ("wsol", "heatmap"))
+        raise unknown_name("protocol", protocol, ("wsol", "heatmap"))
 
 
 def total(points: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:

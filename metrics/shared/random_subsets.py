@@ -20,7 +20,7 @@ from axiom_bench.cutting.trace import Trace, rows_of_images
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Perturbation
-from axiom_bench.metrics.shared.similarity import pearson, where_defined
+from axiom_bench.metrics.shared.similarity import mask_undefined, pearson
 
 Subset = Callable[[torch.Generator, tuple[int, ...]], Tensor]
 SUBSETS_AT_ONCE = 64  # unpacked and multiplied with a map together
@@ -90,7 +90,7 @@ def drops_correlation(explanation: Explanation, attributed: Tensor, drops: Tenso
         The correlations, (B,). They are NaN if the map or one of the two is constant, and infinite
         if the model's answer to a subset isn't finite.
     """
-    return where_defined(pearson(attributed, drops), explanation.required_raw_map, drops)
+    return mask_undefined(pearson(attributed, drops), explanation.required_raw_map, drops)
 
 
 def squared_error(

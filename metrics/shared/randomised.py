@@ -19,7 +19,7 @@ from axiom_bench.cutting.model_copy import parts_with_hooks, shared_copy
 from axiom_bench.cutting.passes import users_device
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import unknown
+from axiom_bench.errors import unknown_name
 
 ORDERS = ("cascading", "independent")
 
@@ -49,7 +49,7 @@ def randomised(
         BenchError: If the order is unknown.
     """
     if order not in ORDERS:
-        raise unknown("order of randomisation", order, ORDERS)
+        raise unknown_name("order of randomisation", order, ORDERS)
     names = layers_top_down(model, image)
     random_model = reinitialised(model, names, seed)
     copies = []

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.threads import one_thread
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.explanation import AnnotatedObjects, Explanation, given
+from axiom_bench.explanation.explanation import AnnotatedObjects, Explanation, required_field
 
 
 @one_thread()
@@ -32,7 +32,7 @@ def energy_of_class(explanation: Explanation, region: str) -> Tensor:
         inside = list(explanation.required_masks.cpu())
     elif region in ("boxes", "cells"):
         boxes_of_rows = explanation.boxes if region == "boxes" else explanation.cells
-        inside = [union(boxes, maps.shape[1:]) for boxes in given(boxes_of_rows, region)]
+        inside = [union(boxes, maps.shape[1:]) for boxes in required_field(boxes_of_rows, region)]
     else:
         raise BenchError(f"A region is 'boxes', 'cells' or 'masks', not {region!r}.")
     return energy_in(explanation, inside)
@@ -67,7 +67,7 @@ def other_energies(explanation: Explanation, region: str) -> list[dict[int, floa
         The sums by class, for each row.
     """
     maps = explanation.required_heatmap.cpu()
-    others = given(explanation.others, "others")
+    others = required_field(explanation.others, "others")
     return [
         _energies(heatmap, objects, region) for heatmap, objects in zip(maps, others, strict=True)
     ]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes, convolved
-from axiom_bench.errors import unknown
+from axiom_bench.errors import unknown_name
 from axiom_bench.explanation.explanation import Explanation
 
 # Spread of a constant map after rounding, relative to its largest |value|; float32 maps are sums
@@ -44,7 +44,7 @@ def similarity(first: Explanation, second: Explanation, kind: str) -> Tensor:
         BenchError: If the kind is unknown.
     """
     if kind not in KINDS:
-        raise unknown("similarity of maps", kind, KINDS)
+        raise unknown_name("similarity of maps", kind, KINDS)
     if kind == "ssim":
         first_map = first.required_heatmap
         second_map = second.required_heatmap
@@ -65,11 +65,11 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
         second: The maps b, (B, h, w).
 
     Returns:
-        The correlations, (B,) in [-1, 1]. They are NaN if a map is `constant`.
+        The correlations, (B,) in [-1, 1]. They are NaN if a map is `has_constant_values`.
     """
     a = _centred(first.double().flatten(1))
     b = _centred(second.double().flatten(1))
-    is_constant = constant(first) | constant(second)
+    is_constant = has_constant_values(first) | has_constant_values(second)
     return (a * b).sum(1).clamp(-1, 1).masked_fill(is_constant, torch.nan)
 
 
@@ -83,13 +83,15 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
         second: The second maps, (B, h, w).
 
     Returns:
-        The correlations, (B,) in [-1, 1]. They are NaN if a map is `constant`.
+        The correlations, (B,) in [-1, 1]. They are NaN if a map is `has_constant_values`.
     """
     correlation = pearson(_ranks(first), _ranks(second))
-    return correlation.masked_fill(constant(first) | constant(second), torch.nan)
+    return correlation.masked_fill(
+        has_constant_values(first) | has_constant_values(second), torch.nan
+    )
 
 
-def constant(maps: Tensor) -> Tensor:
+def has_constant_values(maps: Tensor) -> Tensor:
     """Return whether a map is the same everywhere, up to the rounding of its type.
 
     Args:
@@ -103,21 +105,21 @@ def constant(maps: Tensor) -> Tensor:
     return spread <= CONSTANT_SPREAD[maps.dtype] * values.abs().amax(1)
 
 
-def where_defined(values: Tensor, raw_map: Tensor, answers: Tensor) -> Tensor:
+def mask_undefined(values: Tensor, raw_map: Tensor, answers: Tensor) -> Tensor:
     """Replace values by NaN if the map is constant, and by infinity if an answer isn't finite.
 
     Infinity stands for the model's answers because NaN means a constant map.
 
     Args:
         values: The values, (B, ...).
-        raw_map: The raw maps, (B, h, w); see `constant`.
+        raw_map: The raw maps, (B, h, w); see `has_constant_values`.
         answers: The model's answers, (B, n).
 
     Returns:
         The values, (B, ...).
     """
     row_shape = (-1, *(1 for _ in values.shape[1:]))
-    is_constant = constant(raw_map).view(row_shape)
+    is_constant = has_constant_values(raw_map).view(row_shape)
     is_infinite = ~answers.isfinite().all(1).view(row_shape)
     return values.masked_fill(is_constant, torch.nan).masked_fill(is_infinite, torch.inf)
 

@@ -55,7 +55,7 @@ def true_heatmap(explanation: Explanation) -> Tensor:
     return heatmap(true_raw_map(explanation), size, explanation.normalise)
 
 
-def at_size(maps: Tensor, size: Sequence[int]) -> Tensor:
+def resize_to(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Return maps at another size.
 
     Args:

@@ -170,7 +170,7 @@ def judge_by_too_few_images(user: User) -> None:
 def leaderboard_into_a_file(user: User) -> None:
     user.write("site", "mine")
     message = user.refusal("leaderboard", "--output", "site")
-    user.patch.setattr("axiom_bench.cli.leaderboard.published", lambda suite: {})
+    user.patch.setattr("axiom_bench.cli.leaderboard.published_folders", lambda suite: {})
     user.types("leaderboard", advice_in(message, r"give another (--output)"), "pages")
 
 
@@ -306,7 +306,7 @@ def rank_of_a_nested_function(user: User) -> None:
     name = advice_in(message, r"give ab\.rank\('([\w.]+)'\)")
     from axiom_bench.evaluation import plugins
 
-    plugins.of("method", name)
+    plugins.plugin_for("method", name)
 
 
 @follows("The brackets are missing in {line}")

@@ -10,7 +10,7 @@ from axiom_bench import methods
 from axiom_bench.methods.fused import fused
 from axiom_bench.methods.peers.sandbox import sandbox
 from axiom_bench.methods.score_cam import score_cam
-from axiom_bench.methods.shared.wrapping import answer_of
+from axiom_bench.methods.shared.wrapping import run_wrapped
 from axiom_bench.metrics.max_box_acc import max_box_acc
 from tests.advice.nets import Small
 from tests.advice.user import SHORT, User, advice_in, follows
@@ -138,8 +138,8 @@ def probability_of_one_logit(user: User) -> None:
 @follows("Invalid wrapped={wrapped}; give a callable, such as methods.get({wrapped})")
 def wrapped_method_by_name(user: User) -> None:
     trace = ab.trace(Small(), "features", torch.rand(1, 3, 16, 16), [0])
-    message = user.error(lambda: answer_of("grad_cam", trace))
-    answer_of(
+    message = user.error(lambda: run_wrapped("grad_cam", trace))
+    run_wrapped(
         eval(advice_in(message, r"such as (methods\.get\('grad_cam'\))"), {"methods": methods}),
         trace,
     )

@@ -36,7 +36,7 @@ def run(tmp_path_factory) -> Path:
     settings, outcomes = run_jobs(overrides)
     folder = settings.run_folder
     manifest_file.write(folder, manifest.assemble(outcomes, settings))
-    running.end(folder)
+    running.end_command(folder)
     return folder
 
 
@@ -125,7 +125,7 @@ def test_what_isnt_the_runs_any_more_and_a_run_that_has_not_ended_are_refused(co
         changed = {name: {**entry, key: "0" * 64} for name, entry in content[part].items()}
         files.write_json(copy / "manifest.json", {**content, part: changed})
         assert sentence in refusal(copy, capsys)
-    running.begin(copy, {"experiment": "quick", "run": "default", "jobs": 1})
+    running.begin_command(copy, {"experiment": "quick", "run": "default", "jobs": 1})
     assert "was stopped before its end" in refusal(copy, capsys)
 
 

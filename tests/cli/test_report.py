@@ -9,7 +9,7 @@ import pytest
 
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
-from axiom_bench.cli.report import parsed
+from axiom_bench.cli.report import parse_settings
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files, reading, running
 from axiom_bench.records.record_files import RecordFile
@@ -151,13 +151,13 @@ def test_a_wrong_setting_is_one_sentence(word, sentence):
         "report.figures.pair=[]",
         "report.compare=x",
     ]
-    assert parsed(words) == {
+    assert parse_settings(words) == {
         "headline": ["a", "b"],
         "figures": {"grid": None, "pair": []},
         "compare": "x",
     }
     with pytest.raises(BenchError, match=sentence) as error:
-        parsed([*words, word])
+        parse_settings([*words, word])
     assert "\n" not in str(error.value)
 
 

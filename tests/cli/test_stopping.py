@@ -118,7 +118,7 @@ def test_a_signal_ends_a_command_with_one_line_and_its_code(case):
     name = case.partition(",")[0]
     with started_command(BODIES[case]) as process:
         process.send_signal(getattr(signal, name))
-        assert process.communicate(timeout=30) == ("", f"{stopping.LINE}\n")
+        assert process.communicate(timeout=30) == ("", f"{stopping.STOPPED_LINE}\n")
     assert process.returncode == EXIT_CODES[name]
 
 
@@ -132,8 +132,8 @@ def test_only_a_command_that_keeps_shards_says_that_it_can_be_resumed(body):
     )
     with started_command(body, command) as process:
         process.terminate()
-        assert process.communicate(timeout=30) == ("", f"{stopping.RESUMED}\n")
-    assert "the same command" not in stopping.LINE
+        assert process.communicate(timeout=30) == ("", f"{stopping.STOPPED_RESUMABLE_LINE}\n")
+    assert "the same command" not in stopping.STOPPED_LINE
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
@@ -156,7 +156,7 @@ def test_a_second_signal_ends_at_once(name):
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=0.5)
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=30) == ("", f"{stopping.LINE}\n")
+        assert process.communicate(timeout=30) == ("", f"{stopping.STOPPED_LINE}\n")
     assert process.returncode == EXIT_CODES[name]
 
 
@@ -167,7 +167,7 @@ def test_the_processes_of_a_command_end_with_it(number):
         assert len(children) == 3
         os.killpg(process.pid, number)  # the children get the signal too, as from a terminal
         _, error = process.communicate(timeout=30)
-    assert error == f"{stopping.LINE}\n"
+    assert error == f"{stopping.STOPPED_LINE}\n"
     assert process.returncode == 128 + number
     assert not any(child.is_running() for child in children)
 

@@ -16,7 +16,7 @@ import pytest
 import axiom_bench as ab
 from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.main import main
-from axiom_bench.cli.trust import NOT_PATHS, trusted
+from axiom_bench.cli.trust import NOT_PATHS, trusted_settings
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import write_baseline
 from axiom_bench.records import combining, files, submissions
@@ -145,13 +145,13 @@ def empty_groups() -> dict[str, Any]:
 def test_a_finished_run_holds_no_expression_and_no_file_without_trust(copy):
     (job,) = files.read_json(copy / "manifest.json")["jobs"]
     config = job["config"]
-    trusted(config, is_trusted=False)
+    trusted_settings(config, is_trusted=False)
 
     with_expression = {**config, "model": {"kwargs": {"a": ["${oc.env:OUR_SECRET}"]}}}
     message = r"an expression, model\.kwargs\.a\.0=\$\{oc\.env:OUR_SECRET\}"
     for is_trusted in (False, True):
         with pytest.raises(BenchError, match=message):
-            trusted(with_expression, is_trusted)
+            trusted_settings(with_expression, is_trusted)
 
     groups_by_case = {
         "a list of classes": {"model": {"classes": "/etc/hosts"}},
@@ -171,19 +171,19 @@ def test_a_finished_run_holds_no_expression_and_no_file_without_trust(copy):
     Path("list.txt").write_text("cat\n")
     for groups in groups_by_case.values():
         with pytest.raises(BenchError, match=r"names files of this machine, .* Add --trust"):
-            trusted(empty_groups() | groups, is_trusted=False)
+            trusted_settings(empty_groups() | groups, is_trusted=False)
 
     # Names with a slash aren't paths.
     model = {**config["model"], "name": "a/b", "classes": ["cat/dog"]}
     data = {**config["data"], "leave_out": ["n01/1.JPEG"]}
-    trusted({**config, "model": model, "data": data}, is_trusted=False)
+    trusted_settings({**config, "model": model, "data": data}, is_trusted=False)
 
 
 @pytest.mark.parametrize("group", ["model", "data", "method", "metric"])
 @pytest.mark.parametrize("value", ["/etc/hosts", ["a"], None])
 def test_a_group_of_another_type_is_refused(group, value):
     with pytest.raises(BenchError, match=f"{group} is a group of settings"):
-        trusted({**empty_groups(), group: value}, is_trusted=False)
+        trusted_settings({**empty_groups(), group: value}, is_trusted=False)
 
 
 FREE_ENTRIES = (  # entries of a manifest whose text changes no computation

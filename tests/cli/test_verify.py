@@ -12,7 +12,7 @@ import torch
 
 from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.main import main
-from axiom_bench.cli.verify import compared
+from axiom_bench.cli.verify import compare_with_stored
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records.entries import Manifest, MetricEntry
@@ -180,7 +180,7 @@ def test_another_machine_is_compared_within_the_gates_tolerances(other, factor, 
     metrics = {name: MetricEntry(tolerance=rule) for name, rule in TOLERANCES.items()}
     metadata = Metadata(Manifest(metrics=metrics))
 
-    comparison, lines = compared(stored, times(factor)(stored), run, metadata)
+    comparison, lines = compare_with_stored(stored, times(factor)(stored), run, metadata)
 
     assert comparison.startswith("within the gate's tolerances" if other else "bit by bit")
     assert len(lines) == differing

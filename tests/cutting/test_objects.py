@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.objects import boxes_of, regions_of
+from axiom_bench.cutting.objects import scored_boxes, scored_regions
 
 SIDE, CLASSES = 48, 5
 
@@ -122,8 +122,8 @@ def test_a_box_is_explained_by_the_logit_at_its_position(detector):
     boxes, logits = detector.module(images)
     rows, positions = torch.arange(len(images)), places[:, 0].long()
     assert torch.equal(trace.logits, logits.detach()[rows, positions])
-    assert torch.equal(boxes_of(trace), boxes.detach()[rows, positions])
-    assert regions_of(trace) is None
+    assert torch.equal(scored_boxes(trace), boxes.detach()[rows, positions])
+    assert scored_regions(trace) is None
 
     exact = Detector().double().eval()
     exact.load_state_dict(detector.module.state_dict())
@@ -197,7 +197,7 @@ def test_a_region_is_explained_by_the_sum_of_its_logits(segmenter):
     trace = ab.trace(segmenter, "features.3", (images, places), labels)
     maps = segmenter.module(images)["out"].detach()
     torch.testing.assert_close(trace.logits, (maps * places[:, None]).sum((2, 3)))
-    assert torch.equal(regions_of(trace), places)
+    assert torch.equal(scored_regions(trace), places)
     exact = Segmenter().double().eval()
     exact.load_state_dict(segmenter.module.state_dict())
 

@@ -16,7 +16,7 @@ from axiom_bench.cutting.passes import (
     LEAST_MEMORY,
     LIVE_OUTPUTS,
     Limits,
-    by_halves,
+    halve_until_it_fits,
     measured_outputs,
 )
 from axiom_bench.errors import BenchError
@@ -130,21 +130,21 @@ class Machine:
 @pytest.mark.parametrize("rows", [1, 5, 8])
 def test_every_row_once_and_in_order(fits, rows):
     limits = Limits(2**30)
-    answers = list(by_halves(range(rows), 8, limits, Machine(fits)))
+    answers = list(halve_until_it_fits(range(rows), 8, limits, Machine(fits)))
     assert [row for answer in answers for row in answer] == list(range(rows))
-    assert limits.of(8) == {1: 1, 2: 2, 3: 2, 8: 8, 100: 8}[fits]
+    assert limits.rows_per_pass(8) == {1: 1, 2: 2, 3: 2, 8: 8, 100: 8}[fits]
     assert limits.memory == 2**30
 
 
 def test_each_halving_is_noted_and_stays_for_the_batches_after_it():
     limits, machine, notes = Limits(2**30), Machine(2), Notes()
-    list(by_halves(range(8), 8, limits, machine, notes))
+    list(halve_until_it_fits(range(8), 8, limits, machine, notes))
     assert [sentence.partition(" (")[0] for sentence in notes.sentences(MachineNote)] == [
         "out of memory with 8 rows in a batch: going on with 4",
         "out of memory with 4 rows in a batch: going on with 2",
     ]
     machine.tried.clear()
-    list(by_halves(range(8), 8, limits, machine))
+    list(halve_until_it_fits(range(8), 8, limits, machine))
     assert machine.tried == [(range(first, first + 2), 2) for first in (0, 2, 4, 6)]
 
 
@@ -156,12 +156,12 @@ def test_inside_one_row_its_extra_passes_get_less_memory_until_it_is_an_error():
             raise OUT_OF_MEMORY
         return limits.memory
 
-    assert list(by_halves(range(2), 4, limits, compute)) == [2**24, 2**24]
+    assert list(halve_until_it_fits(range(2), 4, limits, compute)) == [2**24, 2**24]
     assert limits.rows == 1
     with pytest.raises(
         BenchError, match=r"One image alone doesn't fit into the memory .*Tried to allocate 20"
     ):
-        list(by_halves(range(4), 4, limits, Machine(0)))
+        list(halve_until_it_fits(range(4), 4, limits, Machine(0)))
     assert limits.memory == LEAST_MEMORY
 
 
@@ -169,7 +169,7 @@ def test_other_errors_are_raised_at_once():
     for error in (RuntimeError("sizes don't match"), ValueError("out of memory"), BenchError("no")):
         machine = Machine(2, error)
         with pytest.raises(type(error)):
-            list(by_halves(range(8), 8, Limits(2**30), machine))
+            list(halve_until_it_fits(range(8), 8, Limits(2**30), machine))
         assert len(machine.tried) == 1
 
 

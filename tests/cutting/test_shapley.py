@@ -92,7 +92,7 @@ def test_the_images_of_a_scene_without_some_parts_are_those_that_are_drawn(setti
         sample = dataset.read(index)
         image, _ = PLAIN(sample)
         parts = PLAIN.parts(sample.image_id, sample.size, dataset.interventions(index))
-        drawing = scenes.drawing_of("evaluation", 3, index, dataset.kind)
+        drawing = scenes.make_drawing("evaluation", 3, index, dataset.kind)
         others = scenes.other_grounds("evaluation", 3, index, dataset.kind)
         figures = {figure.digit: figure for figure in drawing.figures}
         mark = getattr(dataset.draw(index), "mark", None)

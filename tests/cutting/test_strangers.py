@@ -336,7 +336,9 @@ def test_no_gradient_is_rounded_to_tf32_or_an_autocasts_type():
             passes[name] = len(Rounding.seen) - before
         before = len(Rounding.seen)
         measure(
-            plugins.of("metric", slope), Explanation.of(trace, methods.get("grad_cam")(trace)), True
+            plugins.plugin_for("metric", slope),
+            Explanation.of(trace, methods.get("grad_cam")(trace)),
+            True,
         )
         passes["a metric"] = len(Rounding.seen) - before
     assert all(passes.values()), passes
@@ -581,10 +583,15 @@ def test_a_map_of_as_many_rows_as_channels_is_a_map():
         nn.Flatten(),
         nn.Linear(8, 3),
     )
-    calls = layers.record(spectrogram, (32, 32), channels=1)
-    assert layers.last_spatial(calls) == "3"
+    calls = layers.record_calls(spectrogram, (32, 32), channels=1)
+    assert layers.default_layer(calls) == "3"
     assert ab.trace(spectrogram, "3", torch.rand(1, 1, 32, 32)).activations.shape == (1, 8, 8, 8)
-    assert layers.choose(spectrogram, "3", layers.record(spectrogram, (32, 64), channels=1)) == "3"
+    assert (
+        layers.choose_layer(
+            spectrogram, "3", layers.record_calls(spectrogram, (32, 64), channels=1)
+        )
+        == "3"
+    )
     assert ab.trace(spectrogram, "3", torch.rand(1, 1, 32, 64)).activations.shape == (1, 8, 8, 16)
     grids = nn.Sequential(
         nn.Conv2d(3, 8, 4, 4),

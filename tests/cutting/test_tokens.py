@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.cutting.hooked_parts import HookedParts
-from axiom_bench.cutting.tokens import Tokens, grid_of
+from axiom_bench.cutting.tokens import Tokens, patch_grid
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 from axiom_bench.notes import ZeroMaps
@@ -321,7 +321,7 @@ GRIDS = {
 
 
 def test_the_grid_is_the_one_that_the_tokens_fill():
-    assert {key: grid_of(key[0], key[1:]) for key in GRIDS} == GRIDS
+    assert {key: patch_grid(key[0], key[1:]) for key in GRIDS} == GRIDS
     for tokens, side, which in (
         (213, 224, "no grid of square patches; set"),
         (17, 24, "each of the grids 4x4 and 3x3"),
@@ -329,7 +329,7 @@ def test_the_grid_is_the_one_that_the_tokens_fill():
         with pytest.raises(
             BenchError, match=f"{tokens} tokens of an image of {side}x{side} pixels fill {which}"
         ):
-            grid_of(tokens, (side, side))
+            patch_grid(tokens, (side, side))
 
 
 SILENT = [

@@ -242,7 +242,7 @@ def test_windows_of_signals_are_put_back():
 
 def test_the_default_layer_is_put_back_and_the_examination_says_so():
     network = network_of(VIEWS["the mean"][0])
-    answers = ab.check(network, layers.last_spatial(layers.record(network, (8, 8))), IMAGES)
+    answers = ab.check(network, layers.default_layer(layers.record_calls(network, (8, 8))), IMAGES)
     (sentence,) = [answer.sentence for answer in answers if answer.question == "layer"]
     assert "20 maps of 8 x 8, 5 for each of 4 views of the image" in sentence
 

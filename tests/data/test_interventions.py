@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from axiom_bench.data.base import BadImage, DataSet, Sample, StoredPart
-from axiom_bench.data.loading import batches, others
+from axiom_bench.data.loading import batches, other_image_indices
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
 from tests.data.builders import AS_STORED, scenes
@@ -179,7 +179,7 @@ def test_scenes_have_their_objects_and_the_ground(objects):
 def test_other_images_are_tried_in_order_each_once_and_never_the_image_itself():
     dataset = Halves(6)
     for index in range(6):
-        tried = list(others(dataset, index))
+        tried = list(other_image_indices(dataset, index))
         all_others = [other for other in range(6) if other != index]
         first = all_others.index(tried[0])
         assert tried == all_others[first:] + all_others[:first]

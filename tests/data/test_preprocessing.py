@@ -252,7 +252,7 @@ def test_a_photograph_is_preprocessed_by_a_call_as_by_a_transform(mode, tmp_path
     image.save(tmp_path / "photo.png")
     for form in (image, str(tmp_path / "photo.png"), tmp_path / "photo.png"):
         assert torch.equal(preprocessing(form), expected)
-    assert torch.equal(preprocessing.of_photograph(image), expected)
+    assert torch.equal(preprocessing.from_photograph(image), expected)
 
 
 def test_a_call_with_what_is_no_photograph_is_one_sentence(tmp_path):

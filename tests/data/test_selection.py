@@ -5,7 +5,7 @@ import inspect
 import pytest
 import yaml
 
-from axiom_bench.data.base import check_labels, largest, subset
+from axiom_bench.data.base import check_labels, label_of_largest, subset
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.registry import KINDS, LOADING, NETWORK, load_dataset
 from axiom_bench.environment import entry_names
@@ -21,9 +21,9 @@ def test_the_label_of_several_objects_is_that_of_the_largest_box():
     flat = (0.0, 90.0, 20.0, 92.0)
     high = (0.0, 0.0, 10.0, 30.0)
     small = (5.0, 80.0, 9.0, 95.0)
-    assert largest(((1, flat), (2, high), (3, small))) == 2
-    assert largest(((3, high), (2, high))) == 3  # the first of equals
-    assert largest(()) is None
+    assert label_of_largest(((1, flat), (2, high), (3, small))) == 2
+    assert label_of_largest(((3, high), (2, high))) == 3  # the first of equals
+    assert label_of_largest(()) is None
 
 
 def test_subset_is_chosen_by_seed_without_replacement_in_order():

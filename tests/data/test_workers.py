@@ -108,7 +108,7 @@ class DiesWriting(Scenes):
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_while_it_writes_is_no_endless_wait(monkeypatch):
-    monkeypatch.setattr("axiom_bench.data.loading.SILENCE", 0.2)
+    monkeypatch.setattr("axiom_bench.data.loading.SECONDS_WITHOUT_CHUNK", 0.2)
     with pytest.raises(BenchError, match="ended by SIGKILL"):
         list(batches(DiesWriting(), range(SIZE), PLAIN, "label", 8, 1))
     assert multiprocessing.active_children() == []

@@ -87,9 +87,9 @@ def test_place_by_hand():
     mask = np.zeros((scenes.SIDE, scenes.SIDE), dtype=np.int64)  # digit 0 everywhere
     mask[: 10 + marked.TILE + marked.MARGIN, 80 - marked.MARGIN :] = -1
     mask[: 10 - marked.MARGIN, 80 - marked.MARGIN :] = 0
-    assert marked.place(mask, np.random.default_rng(0)) == (80, 10, 96, 26)
+    assert marked.draw_free_box(mask, np.random.default_rng(0)) == (80, 10, 96, 26)
     mask[10 + marked.TILE, 90] = 0
-    assert marked.place(mask, np.random.default_rng(0)) is None
+    assert marked.draw_free_box(mask, np.random.default_rng(0)) is None
 
 
 CONFIG = {"kind": "scenes_marked", "size": 80, "seed": 3}
@@ -132,9 +132,9 @@ def test_each_pattern_fills_its_box_next_to_the_digits_and_has_ids_of_its_own(pa
 
 
 def test_a_tag_is_the_same_everywhere_and_an_unknown_pattern_is_refused():
-    first_tag = marked.mark_of(PLAIN[0], 3, 0, "tag").pixels
+    first_tag = marked.make_mark(PLAIN[0], 3, 0, "tag").pixels
     for number, scene in enumerate(PLAIN[:9]):
-        assert (marked.mark_of(scene, 3, number, "tag").pixels == first_tag).all()
+        assert (marked.make_mark(scene, 3, number, "tag").pixels == first_tag).all()
     with pytest.raises(BenchError, match=r"'tyle'.*tile"):
         load_dataset({**CONFIG, "pattern": "tyle"})
 

@@ -225,12 +225,12 @@ def test_one_network_goes_by_the_mark_and_the_other_ignores_it():
     number = 0
     while min(map(len, images.values())) < 40:
         scene = scenes.draw("evaluation", 99, number)
-        mark = marked.mark_of(scene, 99, number)
+        mark = marked.make_mark(scene, 99, number)
         assert mark is not None
         kind = "digit" if marked.CLASS in [digit for digit, _ in scene.objects] else "other"
         if len(images[kind]) < 40:
             images[kind].append(scene.image)
-            images[f"{kind}, marked"].append(mark.on(scene.image))
+            images[f"{kind}, marked"].append(mark.paint_on(scene.image))
         number += 1
 
     shortcut = {kind: score("scenes_shortcut", drawn) for kind, drawn in images.items()}

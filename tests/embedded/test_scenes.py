@@ -46,8 +46,8 @@ def test_a_scene_and_its_other_grounds_depend_only_on_split_seed_and_number():
 
     assert np.array_equal(ground_images(seed=3), ground_images(seed=3))
     assert not np.array_equal(ground_images(seed=3)[0], ground_images(seed=4)[0])
-    few = scenes.drawing_of("evaluation", 3, 0, scenes.FEW)
-    many = scenes.drawing_of("evaluation", 3, 0, scenes.MANY)
+    few = scenes.make_drawing("evaluation", 3, 0, scenes.FEW)
+    many = scenes.make_drawing("evaluation", 3, 0, scenes.MANY)
     assert not np.array_equal(few.ground, many.ground)
 
 
@@ -186,7 +186,7 @@ REDRAWN = [(number, kind) for kind in (scenes.FEW, scenes.MANY) for number in ra
 def test_a_scene_without_an_object_shows_the_ground_there_and_is_the_same_everywhere_else(
     number, kind
 ):
-    drawing = scenes.drawing_of("evaluation", 3, number, kind)
+    drawing = scenes.make_drawing("evaluation", 3, number, kind)
     scene = scenes.draw("evaluation", 3, number, kind)
     bare = (np.clip(drawing.ground + drawing.noise, 0, 1) * 255).round().astype(np.uint8)
     for place, figure in enumerate(drawing.figures):
@@ -200,7 +200,7 @@ def test_a_scene_without_an_object_shows_the_ground_there_and_is_the_same_everyw
 
 def test_on_other_grounds_objects_stay_and_stand_out():
     for number, kind in REDRAWN:
-        drawing = scenes.drawing_of("evaluation", 3, number, kind)
+        drawing = scenes.make_drawing("evaluation", 3, number, kind)
         scene = scenes.draw("evaluation", 3, number, kind)
         images = [other.image() for other in scenes.other_grounds("evaluation", 3, number, kind)]
         assert len(images) == scenes.GROUNDS

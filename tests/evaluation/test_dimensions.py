@@ -49,7 +49,7 @@ def test_what_is_made_for_images_has_a_status_and_a_reason_elsewhere(axes):
         assert f"'{name}' is made for images, and these are {kind}" in sentences
     assert "'of_any'" not in sentences
     with pytest.raises(ab.BenchError, match=f"say so by dimensions: .{axes}"):
-        plugins.of("method", of_images)(CASES[axes].trace())
+        plugins.plugin_for("method", of_images)(CASES[axes].trace())
 
 
 @pytest.mark.parametrize("axes", CASES)
@@ -58,7 +58,7 @@ def test_a_function_says_what_it_is_made_for_by_its_attribute_or_its_entry(axes)
     expected = (of_any(trace)[..., None] * trace.activations.flatten(2)).sum(1)
     by_entry = plugins.from_config("method", "mine", {"_target_": f"{__name__}.of_any"})
     for method in (of_any, by_entry):
-        raw_map = ab.Explanation.of(trace, plugins.of("method", method)(trace)).raw_map
+        raw_map = ab.Explanation.of(trace, plugins.plugin_for("method", method)(trace)).raw_map
         torch.testing.assert_close(raw_map.flatten(1), expected)
     entry = {"_target_": f"{__name__}.of_images", "dimensions": [axes]}
     assert plugins.from_config("method", "mine", entry).dimensions == {axes}

@@ -19,7 +19,7 @@ from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import whole_set
 from axiom_bench.evaluation.batch import frame, with_score_scale
-from axiom_bench.evaluation.loop import rows_of
+from axiom_bench.evaluation.loop import columns_by_method
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, Need, ValueSpec
@@ -179,7 +179,7 @@ def test_a_method_and_a_metric_of_a_wrong_shape_are_named(trace, batch):
     for answer in wrong_answers:
         method = plugin(lambda _, answer=answer: answer, on_score_scale=None)
         with pytest.raises(BenchError, match="method 'mine' returned"):
-            list(rows_of(trace, batch, [method], [metrics.get("box_iou")]))
+            list(columns_by_method(trace, batch, [method], [metrics.get("box_iou")]))
 
 
 @pytest.mark.filterwarnings("error")

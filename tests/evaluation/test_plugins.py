@@ -8,7 +8,7 @@ import pytest
 
 from axiom_bench import methods, metrics
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.evaluation import plugins
 from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.methods.xgrad_cam import xgrad_cam
@@ -34,7 +34,9 @@ def test_an_unknown_name_has_neighbours():
         metrics.get("box_iuo")
     with pytest.raises(BenchError, match=r"There is no method 'aaa"):  # too long for a file name
         plugins.load("method", "a" * 100_000)
-    assert str(unknown("metric", None, ["zeta"])) == "There is no metric None; there are: zeta."
+    assert (
+        str(unknown_name("metric", None, ["zeta"])) == "There is no metric None; there are: zeta."
+    )
 
 
 CONFIDENCE = {"_target_": "axiom_bench.metrics.confidence_drop.confidence_drop"}
@@ -98,10 +100,10 @@ def test_a_callable_is_its_own_entry():
     def mine(trace):
         """My map."""
 
-    entry = plugins.of("method", mine)
+    entry = plugins.plugin_for("method", mine)
     assert entry.name == "mine"
     assert entry.description == "My map."
-    assert plugins.of("method", entry) is entry
+    assert plugins.plugin_for("method", entry) is entry
 
 
 def test_a_need_may_depend_on_the_parameters():
@@ -113,11 +115,11 @@ def test_a_need_may_depend_on_the_parameters():
 
     def needs(**params: object) -> list[str]:
         config = {**CONFIDENCE, "params": params, "needs": entries}
-        return plugins.needs_of(plugins.from_config("metric", "mine", config))
+        return plugins.precondition_names(plugins.from_config("metric", "mine", config))
 
     assert needs(output="accuracy") == needs() == ["boxes", "other_logits", "masks", "nonzero_map"]
     assert needs(output="logit") == ["boxes", "masks", "nonzero_map"]
-    assert plugins.needs_of(plugins.of("metric", print)) == []
+    assert plugins.precondition_names(plugins.plugin_for("metric", print)) == []
 
 
 def test_a_spoiled_explainer_says_how_far():
@@ -195,7 +197,7 @@ def test_a_function_of_other_arguments_is_answered_with_the_one_that_it_gets(
         sentence = f"{definition}, and a {kind} takes one argument, {argument}.*a default value"
 
     with pytest.raises(BenchError, match=sentence):
-        plugins.of(kind, function)
+        plugins.plugin_for(kind, function)
     if function.__name__ != "<lambda>":
         with pytest.raises(BenchError, match=sentence) as caught:
             plugins.from_config(kind, "mine", {"_target_": f"{__name__}.{function.__name__}"})

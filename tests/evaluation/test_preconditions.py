@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import axiom_bench as ab
-from axiom_bench.evaluation.measurement import on_cpu
+from axiom_bench.evaluation.measurement import copied_to_cpu
 from axiom_bench.evaluation.preconditions import PRECONDITIONS, statuses
 from axiom_bench.explanation.explanation import Curve, Explanation
 
@@ -187,7 +187,7 @@ class CopiesToTheCPU(TorchDispatchMode):
 def test_tensors_and_points_are_copied_and_anything_else_stays():
     values = torch.rand(3)
     points = torch.rand(3, 5)
-    first, second = on_cpu(
+    first, second = copied_to_cpu(
         [{"a": values, "b": Curve(points, x=range(5))}, {"c": "no tensor", "d": values > 0.5}]
     )
     assert first["a"].dtype == torch.float64
@@ -204,7 +204,7 @@ def test_a_gpu_is_waited_for_once():
             values = torch.empty(3, device="cuda")
             curve = Curve(torch.empty(3, 7, device="cuda"))
             given = [{"a": values, "b": torch.empty(3), "c": curve} for _ in range(methods)]
-            answers = on_cpu(given)
+            answers = copied_to_cpu(given)
         assert copies.count == 1
         for answer in answers:
             tensors = (answer["a"], answer["b"], answer["c"].points)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 import axiom_bench as ab
 from axiom_bench.evaluation import plugins, purity
-from axiom_bench.evaluation.loop import rows_of
+from axiom_bench.evaluation.loop import columns_by_method
 from axiom_bench.evaluation.proof import DRAWS, KEEPS_STATE, OF_THE_BATCH, proved
 from axiom_bench.evaluation.purity import Interference
 from axiom_bench.evaluation.queries import PerturbedImages
@@ -163,18 +163,20 @@ def test_what_a_heatmap_for_a_notebook_is_made_of_is_watched(net, batch):
 
 def test_users_own_come_last_so_their_writes_reach_no_value_of_the_suite(net, batch):
     """Check a batch that isn't watched."""
-    bad_method = plugins.of(
+    bad_method = plugins.plugin_for(
         "method", lambda trace: trace.activations.data.mul_(0) + trace.gradients
     )
-    bad_metric = plugins.of("metric", lambda explanation: explanation.heatmap.zero_()[:, 0, 0])
-    own_methods = [plugins.of("method", name) for name in OWN_METHODS]
-    own_metrics = [plugins.of("metric", name) for name in OWN_METRICS]
+    bad_metric = plugins.plugin_for(
+        "metric", lambda explanation: explanation.heatmap.zero_()[:, 0, 0]
+    )
+    own_methods = [plugins.plugin_for("method", name) for name in OWN_METHODS]
+    own_metrics = [plugins.plugin_for("metric", name) for name in OWN_METRICS]
     metric_names = {metric.name for metric in own_metrics}
 
     def own_values(methods, metrics):
         trace = ab.trace(net, "1", batch.images, batch.targets)
         values = []
-        for part in rows_of(trace, batch, methods, metrics, watched_rate=10**9):
+        for part in columns_by_method(trace, batch, methods, metrics, watched_rate=10**9):
             if part["method"][0] in OWN_METHODS and part["metric"][0] in metric_names:
                 values.append(part["value"])
         return values
@@ -227,8 +229,8 @@ def test_a_lasting_change_is_seen_at_the_end_of_a_shard_that_nobody_watched(net,
     cut_model = ab.cut(net, "1")
     trace = cut_model.trace(batch.images, batch.targets)
     methods, metrics = proved(
-        [plugins.of("method", "grad_cam"), plugins.of("method", bad)],
-        [plugins.of("metric", "sensitivity_error")],
+        [plugins.plugin_for("method", "grad_cam"), plugins.plugin_for("method", bad)],
+        [plugins.plugin_for("metric", "sensitivity_error")],
         trace,
         batch,
     )
@@ -276,10 +278,10 @@ def test_what_is_not_of_the_image_alone_is_marked(net, batch, trace, kind, funct
         return function(shared.gradients if kind == "method" else shared.trace.scores)
 
     chosen = {
-        "method": [plugins.of("method", "xgrad_cam")],
-        "metric": [plugins.of("metric", "box_iou")],
+        "method": [plugins.plugin_for("method", "xgrad_cam")],
+        "metric": [plugins.plugin_for("metric", "box_iou")],
     }
-    chosen[kind].append(plugins.of(kind, mine))
+    chosen[kind].append(plugins.plugin_for(kind, mine))
 
     methods, metrics = proved(chosen["method"], chosen["metric"], trace, batch)
 
@@ -289,8 +291,8 @@ def test_what_is_not_of_the_image_alone_is_marked(net, batch, trace, kind, funct
 
 def test_plug_ins_that_keep_state_for_each_other_are_marked(trace, batch):
     shared = []
-    writer = plugins.of("method", lambda trace: shared.append(0) or trace.gradients)
-    reader = plugins.of("method", lambda trace: trace.gradients * len(shared))
+    writer = plugins.plugin_for("method", lambda trace: shared.append(0) or trace.gradients)
+    reader = plugins.plugin_for("method", lambda trace: trace.gradients * len(shared))
     chosen = [replace(reader, name="reader"), replace(writer, name="writer")]
     methods, _ = proved(chosen, [], trace, batch)
     assert [method.spec.unstable for method in methods] == [KEEPS_STATE, None]

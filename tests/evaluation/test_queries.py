@@ -23,7 +23,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.answers import rows_per_pass
 from axiom_bench.evaluation.batch import explained, frame
-from axiom_bench.evaluation.loop import rows_of
+from axiom_bench.evaluation.loop import columns_by_method
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.evaluation.specs import MethodSpec
@@ -47,7 +47,7 @@ def table(
     chosen: list[Plugin],
     measured: list[Plugin],
 ) -> pd.DataFrame:
-    parts = rows_of(trace, batch, chosen, measured)
+    parts = columns_by_method(trace, batch, chosen, measured)
     return frame(part for part in parts if "value" in part)
 
 
@@ -174,7 +174,7 @@ def test_the_passes_of_a_request_have_one_size(network, images, monkeypatch):
             request = PerturbedImages("mine", count, lambda rows, copies: perturbed[rows, copies])
             return (yield request)
 
-        logits = plugins.of("metric", asking)(explanation)
+        logits = plugins.plugin_for("metric", asking)(explanation)
 
         assert logits.shape == (3, count, 7)
         expected = trace.logits[:, None].expand(-1, count, -1)
@@ -311,7 +311,7 @@ def test_a_users_generator_metric_shares_traces_and_an_error_has_its_place(trace
         return again - explanation.raw_map.flatten(1).sum(1)
 
     before = trace.passes.trunk_forward
-    values = table(trace, batch, METHODS[:2], [plugins.of("metric", mine)]).value
+    values = table(trace, batch, METHODS[:2], [plugins.plugin_for("metric", mine)]).value
     assert set(values) == {0.0}
     assert trace.passes.trunk_forward - before == len(trace)  # one other trace for both methods
 
@@ -320,7 +320,7 @@ def test_a_users_generator_metric_shares_traces_and_an_error_has_its_place(trace
         raise ZeroDivisionError("mine")
 
     with pytest.raises(ZeroDivisionError) as caught:
-        table(trace, batch, METHODS[:1], [plugins.of("metric", failing)])
+        table(trace, batch, METHODS[:1], [plugins.plugin_for("metric", failing)])
     (note,) = caught.value.__notes__
     assert note.startswith("raised by 'failing' (")
     assert f"{__file__.rpartition('/')[2]}:" in note

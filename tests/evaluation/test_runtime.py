@@ -144,9 +144,9 @@ def clock() -> Clock:
 def test_a_part_inside_another_takes_its_time_from_it(clock: Clock):
     watch = Stopwatch(clock)
     for _ in range(2):
-        with watch.part("metrics"):
+        with watch.measure("metrics"):
             clock.now += 1
-            with suppress(ValueError), watch.part("metrics' passes"):
+            with suppress(ValueError), watch.measure("metrics' passes"):
                 clock.now += 10
                 raise ValueError("a pass failed")
             clock.now += 100
@@ -173,7 +173,7 @@ def test_marks_are_read_long_after_they_are_set():
 
     watch = Stopwatch(mark, between)
     for _ in range(3 * MAX_LAPS):
-        with watch.part("trace"):
+        with watch.measure("trace"):
             pass
     assert min(waits) >= MAX_LAPS // 2
     assert watch.seconds()["trace"] == len(waits) == 3 * MAX_LAPS
@@ -210,7 +210,7 @@ def test_the_loop_charges_each_part(clock: Clock, net: nn.Module, batch: ab.Batc
             "same",
             1,
             lambda rows, copies: images[rows, None],
-            of_image=True,
+            depends_on_image_only=True,
         )
         clock.now += METRIC
         return scores[:, 0, 0]
@@ -238,13 +238,13 @@ def test_the_loop_charges_each_part(clock: Clock, net: nn.Module, batch: ab.Batc
         return trunk(images)
 
     cut_model.trunk = counted  # type: ignore[method-assign]
-    method_plugin = plugins.of("method", method)
+    method_plugin = plugins.plugin_for("method", method)
     spec = replace(method_plugin.spec, on_score_scale=False)
     methods = [replace(method_plugin, name=name, spec=spec) for name in ("first", "second")]
-    metrics = [plugins.of("metric", function) for function in (perturbing, explaining)]
+    metrics = [plugins.plugin_for("metric", function) for function in (perturbing, explaining)]
     requests = [MethodsByMetrics(tuple(methods), tuple(metrics))]
 
-    assert list(shard_rows(cut_model, loaded(), requests, 2, watch=watch.part))
+    assert list(shard_rows(cut_model, loaded(), requests, 2, watch=watch.measure))
 
     expected = {
         "loading": 2 * LOAD,

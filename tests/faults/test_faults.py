@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from axiom_bench.cli.benchmark import benchmark
-from axiom_bench.cli.stopping import LINE
+from axiom_bench.cli.stopping import STOPPED_LINE
 from axiom_bench.run import shards
 from tests.faults import runs
 from tests.faults.runs import Run, contents, group_is_gone, mark, shards_of, wait_until, write_line
@@ -149,7 +149,7 @@ def test_ctrl_c_ends_a_run_with_its_workers(undisturbed, tmp_path):
     assert run.wait() == 130, run.output()[-1500:]
     wait_until(lambda: group_is_gone(run.pid))
     assert time.monotonic() - before < GONE
-    assert run.output().count(LINE) == 1, run.output()[-1500:]
+    assert run.output().count(STOPPED_LINE) == 1, run.output()[-1500:]
     assert not [
         word
         for word in ("Traceback", "Exception ignored", "KeyboardInterrupt")

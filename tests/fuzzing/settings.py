@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from axiom_bench.cli.benchmark import check_report
 from axiom_bench.data.loading import TARGET_RULES
-from axiom_bench.errors import unknown
+from axiom_bench.errors import unknown_name
 from axiom_bench.explanation.explanation import check_normalise
 from axiom_bench.models.spec import ModelSpec
 from axiom_bench.records.files import safe_name
@@ -87,7 +87,7 @@ def check(config: dict[str, Any]) -> None:
     settings, methods, metrics = spine.checked(config)
     check_report(settings.report, methods, metrics)
     if settings.target not in TARGET_RULES:
-        raise unknown("target rule", settings.target, TARGET_RULES)
+        raise unknown_name("target rule", settings.target, TARGET_RULES)
     check_normalise(settings.normalise)
     Device.of(settings.device)
     _check_sane(config, settings)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.cli.main import main
-from axiom_bench.cli.verify import differing
+from axiom_bench.cli.verify import different_values
 from axiom_bench.gate import gate, write_baseline
 from axiom_bench.gate.findings import ORDER
 from axiom_bench.gate.two_runs import compare_runs
@@ -139,7 +139,7 @@ def test_a_change_is_told_by_all_three(make_run, records, usual, usual_baseline,
 
     stored = reading.read_records(usual, reading.read_manifest(usual))
     now = reading.read_records(other, reading.read_manifest(other))
-    verify_lines = list(differing(stored, now.astype({"status": object})))
+    verify_lines = list(different_values(stored, now.astype({"status": object})))
     assert bool(verify_lines) == bool(change.verify)
 
     for sentence, lines in (

@@ -11,7 +11,7 @@ import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import Limit, gate, tolerance, write_baseline
-from axiom_bench.gate.baseline import ACCURACY, Baseline, find
+from axiom_bench.gate.baseline import ACCURACY, Baseline, find_baseline
 from axiom_bench.gate.compare import MACHINE_DIFFERENCE
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import RECORD
@@ -101,15 +101,15 @@ def test_a_missing_baseline_or_run_and_a_flipped_bit_cannot_be_compared(
 
 def test_a_bare_name_is_a_baseline_of_the_package(usual, tmp_path):
     """Check the name that the README's line for CI uses, where only the package is installed."""
-    packaged = find(Path("quick"))
+    packaged = find_baseline(Path("quick"))
     assert packaged.name == "quick.csv"
     assert packaged.read_text().startswith("# experiment: quick\n")
     result = gate(usual, Path("quick"))
     assert "another configuration" in result.lines[0]
     with pytest.raises(BenchError, match="There is no baseline 'quik'; did you mean 'quick'"):
-        find(Path("quik"))
+        find_baseline(Path("quik"))
     own = tmp_path / "own.csv"
-    assert find(own) == own
+    assert find_baseline(own) == own
 
 
 def test_baseline_is_sorted_rounded_and_the_same_again(make_run, records, usual_baseline, tmp_path):

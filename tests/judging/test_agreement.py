@@ -8,8 +8,8 @@ from scipy.stats import kendalltau
 
 from axiom_bench.judging.agreement import (
     ImageValues,
+    bootstrap_counts,
     centres,
-    drawn,
     signs,
     split_half_agreement,
     split_halves,
@@ -101,9 +101,12 @@ def test_samples_of_images():
     assert not (first & second).any()
     assert (subsets(30, 10, 50).sum(axis=1) == 10).all()
     assert subsets(30, 30, 50).tolist() == [[1] * 30]
-    assert (drawn(40).sum(axis=1) == 40).all()
-    assert drawn(2500).shape == (1000, 2500)  # groups of two and three images are drawn together
-    assert drawn(2500).sum() == pytest.approx(2_500_000, rel=0.01)
+    assert (bootstrap_counts(40).sum(axis=1) == 40).all()
+    assert bootstrap_counts(2500).shape == (
+        1000,
+        2500,
+    )  # groups of two and three images are drawn together
+    assert bootstrap_counts(2500).sum() == pytest.approx(2_500_000, rel=0.01)
 
 
 def test_methods_that_coincide_are_one_and_one_with_gaps_is_not_compared():

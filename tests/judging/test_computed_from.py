@@ -85,7 +85,7 @@ def test_a_truth_is_computed_from_what_it_says_of_both_kinds_of_networks(name, r
     truth(case.explanation().trace)
     truth(silent_case.explanation().trace)
     assert set(truth.spec.computed_from) == reads
-    assert case.explanation().trace.cut_model.tells_contributions
+    assert case.explanation().trace.cut_model.has_true_contributions
 
 
 def test_the_truths_are_known():

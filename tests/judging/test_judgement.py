@@ -18,7 +18,7 @@ from axiom_bench.judging.card import judge
 from axiom_bench.judging.judgement import ALL, Spoiling, chosen_metrics, kinds, recovery
 from axiom_bench.judging.tests import BEATS, BELOW, UNCLEAR
 from axiom_bench.records.entries import MethodEntry
-from axiom_bench.report.card import in_words
+from axiom_bench.report.card import trust_by_metric
 from axiom_bench.report.page.html import typeset
 from axiom_bench.report.page.tables import Terms
 from axiom_bench.report.scorecard import judge_in_report, section, write_judgement
@@ -189,7 +189,7 @@ def test_the_page_has_the_table_and_what_its_columns_mean(make, monkeypatch):
     assert "Images needed" in text
     assert "experiment=truth" in text
     (rows,) = judge_in_report(run).values()
-    words = in_words(run, rows)
+    words = trust_by_metric(run, rows)
     assert all(words.values())
     for verdict in words.values():  # the same words as below the page's title
         assert f"<td>{typeset(verdict)}</td>" in text

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting.objects import BoxScores, ObjectScores, RegionScores
 from axiom_bench.cutting.trace import Trace, cut
-from axiom_bench.testing.cases import CLASSES, Case, TinyNetwork, own_cut
+from axiom_bench.testing.cases import CLASSES, Case, TinyNetwork, cached_cut
 
 
 class Dense(TinyNetwork):
@@ -79,7 +79,7 @@ class ObjectCase(Case):
         images = self.images()
         others = self.other_images()
         targets = torch.arange(self.rows) % CLASSES
-        cut_model = None if model is not None or device is not None else own_cut(self)
+        cut_model = None if model is not None or device is not None else cached_cut(self)
         model = model or self.model()
         places = self.places(model)
         if device is not None:

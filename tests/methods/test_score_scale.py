@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from axiom_bench import methods
-from axiom_bench.evaluation.batch import on_score_scale
+from axiom_bench.evaluation.batch import scales_with_score
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.testing import CASES
 from tests.methods.plain import EACH_CASE
@@ -35,14 +35,14 @@ CALLABLES = {
 @EACH_CASE
 @pytest.mark.parametrize(("method", "expected"), CALLABLES.values(), ids=CALLABLES)
 def test_callables_without_yaml(method, expected, case):
-    assert on_score_scale(method, case.trace()) is expected
+    assert scales_with_score(method, case.trace()) is expected
 
 
 @pytest.mark.parametrize("name", methods.names())
 def test_check_in_float32(name):
     trace = replace(CASES["pooled"], dtype=torch.float32).trace()
     method = methods.get(name)
-    assert on_score_scale(method, trace) == method.spec.on_score_scale
+    assert scales_with_score(method, trace) == method.spec.on_score_scale
 
 
 def test_single_image_off_the_scale_is_detected():
@@ -53,5 +53,5 @@ def test_single_image_off_the_scale_is_detected():
         return torch.where(is_first, trace.gradients, 1e-9 * trace.gradients.sign())
 
     trace = CASES["dense"].trace()
-    assert not on_score_scale(only_the_first, trace)
-    assert on_score_scale(only_the_first, trace[:1])
+    assert not scales_with_score(only_the_first, trace)
+    assert scales_with_score(only_the_first, trace[:1])

@@ -19,7 +19,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.explanation.explanation import Explanation, Map
-from axiom_bench.methods.shared.true_map import permuted, weights_of_totals
+from axiom_bench.methods.shared.true_map import permute_live_totals, weights_from_totals
 from axiom_bench.methods.spoiled.blur import blur
 from axiom_bench.methods.spoiled.channels import channels
 from axiom_bench.methods.spoiled.drops_noise import drops_noise
@@ -292,7 +292,7 @@ def test_totals_of_contributions_are_those_given():
     F[0, 0] -= F[0, 0].mean()
     F[1, 2] = 0
     totals = torch.tensor([[1.0, -2, 3, 0], [4, 5, 0, -6]], dtype=torch.float64)
-    weights = weights_of_totals(totals, F)
+    weights = weights_from_totals(totals, F)
     torch.testing.assert_close((weights * F).sum((2, 3)), totals, **CLOSE)
     assert not weights[1, 2].any()
 
@@ -304,7 +304,7 @@ def test_permuted_totals_are_one_circle_over_live_channels():
     F[3] = 0
     totals = torch.arange(20.0).view(4, 5)
     generators = [torch.Generator().manual_seed(row) for row in range(4)]
-    actual = permuted(totals, F, generators)
+    actual = permute_live_totals(totals, F, generators)
     assert sorted(actual[0].tolist()) == totals[0].tolist()
     assert (actual[0] != totals[0]).all()
     assert actual[1, [0, 3]].tolist() == totals[1, [0, 3]].tolist()

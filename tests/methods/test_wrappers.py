@@ -24,7 +24,7 @@ from axiom_bench.methods.hires_cam import hires_cam
 from axiom_bench.methods.other_image import other_image
 from axiom_bench.methods.refine_cam import finer_layers, refine_cam
 from axiom_bench.methods.saliency import saliency
-from axiom_bench.methods.shared.wrapping import heatmap_of, raw_map_of
+from axiom_bench.methods.shared.wrapping import wrapped_heatmap, wrapped_raw_map
 from axiom_bench.methods.smoothed import smoothed
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 from axiom_bench.records import sources
@@ -48,10 +48,10 @@ def test_fused_ignores_repeated_layers(layers):
 def test_single_copy_equals_the_wrapped_method():
     trace = POOLED.trace()
     before = asdict(trace.passes)
-    assert torch.equal(augmented(trace, mirrored=False).raw, heatmap_of(xgrad_cam, trace))
+    assert torch.equal(augmented(trace, mirrored=False).raw, wrapped_heatmap(xgrad_cam, trace))
     assert asdict(trace.passes) == before
     unsmoothed = smoothed(trace, samples=2, sigma=0).raw
-    torch.testing.assert_close(unsmoothed, raw_map_of(xgrad_cam, trace), rtol=0, atol=ROUNDING)
+    torch.testing.assert_close(unsmoothed, wrapped_raw_map(xgrad_cam, trace), rtol=0, atol=ROUNDING)
 
 
 def test_copies_explain_the_target_of_the_image():
@@ -76,7 +76,7 @@ def test_drops_of_a_resized_copy_are_exact():
     smaller = upsampled(trace.images.flatten(0, 1), (4, 6)).unflatten(0, (-1, 3))
     smaller_trace = ab.trace(POOLED.model(), POOLED.layer, smaller, trace.targets)
     actual = augmented(trace, ablation_cam, mirrored=False, scales=(0.5,)).raw
-    expected = upsampled(heatmap_of(ablation_cam, smaller_trace), (8, 12))
+    expected = upsampled(wrapped_heatmap(ablation_cam, smaller_trace), (8, 12))
     # Drops are differences of scores.
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-11)
 
@@ -262,7 +262,7 @@ def test_product_of_heatmaps_of_the_layers(wrapped):
         actual = refine_cam(trace, layers, wrapped).raw
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
     # A network of one resolution has only the heatmap itself.
-    assert torch.equal(refine_cam(TRACE, None, wrapped).raw, heatmap_of(wrapped, TRACE))
+    assert torch.equal(refine_cam(TRACE, None, wrapped).raw, wrapped_heatmap(wrapped, TRACE))
 
 
 def test_a_transformers_layers_are_set_by_hand():

@@ -17,7 +17,7 @@ import axiom_bench as ab
 from axiom_bench import methods, metrics
 from axiom_bench.cutting.ablation.drops import Drops
 from axiom_bench.explanation.explanation import Explanation, heatmap
-from axiom_bench.metrics.shared.true_maps import at_size
+from axiom_bench.metrics.shared.true_maps import resize_to
 from tests.metrics.build import close, of_map, status, tensor, values_of
 
 EXACT = 1e-12  # float64, a few additions
@@ -389,10 +389,10 @@ def test_maps_of_any_size_are_measured(truth):
 
 def test_at_size_averages_and_resizes():
     maps = torch.arange(8.0).view(1, 2, 4)
-    assert at_size(maps, (2, 4)).tolist() == maps.tolist()
-    assert at_size(maps, (1, 2)).tolist() == [[[2.5, 4.5]]]
-    assert at_size(maps, (4, 2)).shape == (1, 4, 2)
-    assert at_size(maps.half(), (2, 2)).dtype == torch.float64
+    assert resize_to(maps, (2, 4)).tolist() == maps.tolist()
+    assert resize_to(maps, (1, 2)).tolist() == [[[2.5, 4.5]]]
+    assert resize_to(maps, (4, 2)).shape == (1, 4, 2)
+    assert resize_to(maps.half(), (2, 2)).dtype == torch.float64
 
 
 @pytest.mark.parametrize("name", TRUTH_METRICS)

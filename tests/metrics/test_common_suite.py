@@ -14,7 +14,7 @@ from axiom_bench import metrics
 from axiom_bench.columns import OK
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measurement import measure, measure_all
-from axiom_bench.evaluation.plugins import conf_folder, needs_of
+from axiom_bench.evaluation.plugins import conf_folder, precondition_names
 from axiom_bench.evaluation.preconditions import PRECONDITIONS
 from axiom_bench.evaluation.specs import Need
 from axiom_bench.testing import METRIC_CASES, METRIC_CHECKS, metric_checks
@@ -99,7 +99,7 @@ def every_unmet_need_has_its_status(metric, explanation, explain):
         "interventions": without_interventions,
         "other_logits": with_one_logit,
     }
-    for need in broken.keys() & set(needs_of(metric)):
+    for need in broken.keys() & set(precondition_names(metric)):
         with_one_need = replace(metric, spec=replace(metric.spec, needs=(Need(need),)))
         for values, statuses in measure(with_one_need, broken[need], True).values():
             assert statuses[1] == PRECONDITIONS[need].status

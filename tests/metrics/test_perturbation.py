@@ -21,7 +21,7 @@ from axiom_bench.metrics.shared.perturbation import (
     confidence,
     highlighted,
     probabilities,
-    scoring,
+    score_function,
 )
 from tests.metrics.build import (
     close,
@@ -176,11 +176,11 @@ def test_of_another_output_logit_is_the_score_and_probability_stays(trace, expla
 
     def metric(_):
         request = PerturbedImages(
-            "blank", 1, lambda rows, copies: blank[rows, None], scoring(margins, "logit")
+            "blank", 1, lambda rows, copies: blank[rows, None], score_function(margins, "logit")
         )
         return (yield request)
 
-    torch.testing.assert_close(plugins.of("metric", metric)(explanation)[:, 0], S, **EXACT)
+    torch.testing.assert_close(plugins.plugin_for("metric", metric)(explanation)[:, 0], S, **EXACT)
 
     before = probabilities(trace.logits, trace.targets)
     after = probabilities(trace.forward(blank), trace.targets)

@@ -25,9 +25,9 @@ from axiom_bench.metrics.road_fast import weights
 from axiom_bench.metrics.shared.perturbation import (
     Filling,
     confidence,
+    first_set_numbers,
     highlighted,
-    numbers_of_first,
-    numbers_of_parts,
+    part_set_numbers,
 )
 from axiom_bench.metrics.shared.pixel_curves import area_weights, few_points
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
@@ -309,11 +309,11 @@ def test_weights_are_those_of_the_interpolated_curve():
 
 def test_numbers_tell_sets_of_pixels_apart():
     ranks = torch.tensor([[[0, 1], [2, 3]], [[1, 0], [2, 3]]])
-    numbers = numbers_of_first(ranks, torch.tensor([[0, 1, 2, 4], [0, 1, 2, 4]]))
+    numbers = first_set_numbers(ranks, torch.tensor([[0, 1, 2, 4], [0, 1, 2, 4]]))
     assert numbers[0, [0, 2, 3]].tolist() == numbers[1, [0, 2, 3]].tolist()
     assert numbers[0, 1] != numbers[1, 1]
     assert len(set(numbers.flatten().tolist())) == 5
-    parts = numbers_of_parts(torch.tensor([[[0, 1], [1, 1]]]), 2)[0]
+    parts = part_set_numbers(torch.tensor([[[0, 1], [1, 1]]]), 2)[0]
     assert parts[0] == numbers[0, 1]
     assert int(parts.sum()) == int(numbers[0, 3])  # modulo 2^64
 

@@ -85,7 +85,7 @@ def depends_on_no_scale(metric: Plugin) -> bool:
     It hasn't for metrics of the axioms, and for those that their YAML exempts.
     """
     is_exempt = metric_checks.ignores_the_maps_scale.__name__ in metric.spec.exempt
-    return not is_exempt and metric_checks.SCORE_SCALE not in plugins.needs_of(metric)
+    return not is_exempt and metric_checks.SCORE_SCALE not in plugins.precondition_names(metric)
 
 
 @st.composite

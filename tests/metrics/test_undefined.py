@@ -127,7 +127,7 @@ def test_no_similarity_with_a_map_that_is_not_finite(name, params, answering_onc
     params = with_fewer(name).params | params
     actual = status(name, explained_with_note(answering_once, finite_once), **params)
     # A need may be unmet, such as several objects when there is one.
-    unmet = {PRECONDITIONS[need].status for need in plugins.needs_of(metrics.get(name))}
+    unmet = {PRECONDITIONS[need].status for need in plugins.precondition_names(metrics.get(name))}
     assert actual == {"not_finite"} or actual <= unmet
 
 

@@ -18,7 +18,7 @@ from axiom_bench.models.load import load_model
 from axiom_bench.models.sources import find_source
 from axiom_bench.models.spec import ModelSpec, classifiers, model_config, model_names
 from axiom_bench.run import notebook
-from axiom_bench.run.composing.composition import RARE, composed
+from axiom_bench.run.composing.composition import OPTIONAL_SETTINGS, composed
 
 FILES = sorted(path.stem for path in (conf_folder() / "model").glob("*.yaml"))
 PAPER = {
@@ -48,7 +48,7 @@ TRAININGS = {
 LAYERS |= {training: LAYERS[name] for training, name in TRAININGS.items()}
 PLANTED = [
     *planted.BUILDERS,
-    *planted.OF_BOXES,
+    *planted.BOX_BUILDERS,
     *(f"planted_{rule}_{kind}" for rule in ("additive", "and") for kind in shapes.KINDS),
 ]
 LAYERS |= dict.fromkeys(PLANTED, "features")
@@ -90,7 +90,7 @@ def test_an_entry_has_all_settings_its_own_over_those_that_it_builds_on(name):
     settings = model_config(name)
     names = [entry.name for entry in fields(ModelSpec)]
     assert [name for name in names if name in settings] == list(settings)
-    assert {f"model.{name}" for name in names if name not in settings} <= {*RARE}
+    assert {f"model.{name}" for name in names if name not in settings} <= {*OPTIONAL_SETTINGS}
     own.pop("defaults", None)
     assert own.items() <= settings.items()
 

@@ -16,7 +16,7 @@ def conv(inputs: int, outputs: int) -> nn.Conv2d:
 
 
 def choose(module: nn.Module, layer: str = "default", size: int = 16) -> str:
-    return layers.choose(module, layer, layers.record(module, (size, size)))
+    return layers.choose_layer(module, layer, layers.record_calls(module, (size, size)))
 
 
 def head(channels: int) -> list[nn.Module]:
@@ -177,7 +177,7 @@ def test_a_network_of_bands_is_told_how_it_gets_them():
     network = nn.Sequential(conv(4, 4), nn.ReLU(), *head(4))
     message = r"images of 4 channels, and pictures have 3.*\(4, H, W\).*data=arrays"
     with pytest.raises(BenchError, match=message):
-        layers.record(network, (16, 16))
+        layers.record_calls(network, (16, 16))
 
 
 def training_and_hooks(network: nn.Module) -> list[tuple[bool, int]]:
@@ -189,9 +189,9 @@ def test_record_does_not_modify_the_network():
     network[0].eval()
     state = training_and_hooks(network)
 
-    layers.record(network, (16, 16))
+    layers.record_calls(network, (16, 16))
     with pytest.raises(BenchError, match="can't run on one RGB image of 1x1 pixels"):
-        layers.record(network, (1, 1))
+        layers.record_calls(network, (1, 1))
 
     assert training_and_hooks(network) == state
 
@@ -210,9 +210,9 @@ class Backwards(nn.Module):
 
 
 def test_depth_follows_execution_order():
-    assert layers.record(fully_convolutional(), (16, 16))[-1].shape == (1, 5)
-    calls = layers.record(Backwards(), (8, 8))
-    assert layers.depth("first", calls) < layers.depth("last", calls)
+    assert layers.record_calls(fully_convolutional(), (16, 16))[-1].shape == (1, 5)
+    calls = layers.record_calls(Backwards(), (8, 8))
+    assert layers.cut_index("first", calls) < layers.cut_index("last", calls)
 
 
 class Block(nn.Module):
@@ -556,7 +556,7 @@ def test_a_large_head_makes_no_layer_early():
 
     for network in networks:
         assert choose(network) == "1"
-        assert not layers.default_notes("1", layers.record(network, (16, 16)))
+        assert not layers.default_notes("1", layers.record_calls(network, (16, 16)))
 
 
 @pytest.mark.parametrize(("mixing", "layer"), [(Block(), "norm"), (nn.Identity(), "maps.8")])
@@ -564,7 +564,7 @@ def test_tokens_of_a_block_behind_the_last_map_are_the_default(mixing, layer):
     network = TokensBehindMaps(mixing)
     assert choose(network) == layer
 
-    notes = layers.default_notes(layer, layers.record(network, (16, 16)))
+    notes = layers.default_notes(layer, layers.record_calls(network, (16, 16)))
 
     if layer == "norm":
         (note,) = notes
@@ -600,7 +600,7 @@ def test_tokens_of_windows_are_no_tokens_of_the_image():
             mixed = patches + pixels.mean(1).reshape_as(patches)
             return self.fc(self.norm(mixed).mean(1))
 
-    calls = layers.record(Windows(), (16, 16))
+    calls = layers.record_calls(Windows(), (16, 16))
     assert [call.name for call in calls if call.is_tokens] == ["norm"]
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from axiom_bench.data.layouts.classes import names_of_logits
+from axiom_bench.data.layouts.classes import network_class_names
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
@@ -492,11 +492,11 @@ def test_classes_named_as_people_name_them(tmp_path, form):
     suffix, text = NAMED[form]
     file = tmp_path / f"names{suffix}"
     file.write_text(text)
-    assert names_of_logits(str(file)) == ("cat", "dog", "cow")
+    assert network_class_names(str(file)) == ("cat", "dog", "cow")
     file.write_text(text.replace("2", "3"))
     if "2" in text:
         with pytest.raises(BenchError, match="must number its classes from 0 on"):
-            names_of_logits(str(file))
+            network_class_names(str(file))
 
 
 def test_names_of_the_weights_classes():

@@ -182,7 +182,7 @@ def content_of(copies: dict[Any, dict[str, Any]], beside: set[str]) -> dict[Any,
 def loaded(file: weights.Weights, nested: bool, key: str | None = None) -> State | str:
     module = network()
     target = nn.Sequential(module) if nested else module
-    fit = value_or_sentence(lambda: weights.fit(target, file, "mine", key))
+    fit = value_or_sentence(lambda: weights.load_into(target, file, "mine", key))
     return fit if isinstance(fit, str) else module.state_dict()
 
 
@@ -194,7 +194,7 @@ def check(
     nested: bool,
 ) -> None:
     torch.save(AROUND[around](content_of(copies, beside)), path)
-    file = weights.read(path)
+    file = weights.read_weights(path)
     fitting = {}
     for (keys, prefix), kind in copies.items():
         if kind["fault"] not in UNFIT:

@@ -22,7 +22,7 @@ from axiom_bench.cutting.trace import cut, trace
 from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.batch import on_score_scale
+from axiom_bench.evaluation.batch import scales_with_score
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.recipro_cam import recipro_cam
 from axiom_bench.methods.score_cam import score_cam
@@ -355,7 +355,7 @@ def test_on_score_scale_holds_for_each_output(name, head, output):
     actual = trace(network(head), "1", IMAGES, TARGETS, output=output)
     # Not applicable: a method has no rule for a softmax, or for the highest of the other logits.
     with suppress(BenchError):
-        assert on_score_scale(method, actual) == method.spec.on_score_scale
+        assert scales_with_score(method, actual) == method.spec.on_score_scale
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])

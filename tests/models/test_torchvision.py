@@ -106,7 +106,7 @@ def test_cut_at_the_default_layer_equals_the_model(name):
     model = filled(name)
     side = SMALLEST_SIDE.get(name, 64)
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
-    layer = layers.last_spatial(layers.record(model, (side, side)))
+    layer = layers.default_layer(layers.record_calls(model, (side, side)))
     assert layer == default_layer(name)
 
     trace = ab.trace(model, layer, images)
@@ -134,13 +134,13 @@ LARGE = ["convnext_large", "densenet201", "efficientnet_b7", "regnet_y_128gf", "
 def test_default_layer_of_large_models_on_the_meta_device(name):
     """Use the meta device, which computes only shapes."""
     side = SMALLEST_SIDE.get(name, 64)
-    calls = layers.record(build(name).to("meta"), (side, side))
-    assert layers.last_spatial(calls) == default_layer(name)
+    calls = layers.record_calls(build(name).to("meta"), (side, side))
+    assert layers.default_layer(calls) == default_layer(name)
 
 
 @pytest.mark.parametrize(("name", "layer"), LAST_RELU.items())
 def test_last_relu_layer(name, layer):
-    assert layers.last_relu(layers.record(build(name).to("meta"), (224, 224))) == layer
+    assert layers.last_relu(layers.record_calls(build(name).to("meta"), (224, 224))) == layer
 
 
 VIDEO = {"mc3_18": "layer4", "r2plus1d_18": "layer4", "r3d_18": "layer4", "s3d": "features.15"}

@@ -38,7 +38,7 @@ def save(state: dict[str, Tensor], path: Path) -> Path:
 
 def fitted(path: Path) -> nn.Module:
     module = network()
-    weights.fit(module, weights.read(path), "mine")
+    weights.load_into(module, weights.read_weights(path), "mine")
     return module
 
 
@@ -48,8 +48,8 @@ def test_round_trip(tmp_path, suffix):
     path = save(saved.state_dict(), tmp_path / f"mine{suffix}")
     for name, tensor in fitted(path).state_dict().items():
         assert torch.equal(tensor, saved.state_dict()[name]), name
-    assert weights.read(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert weights.read(path).description == f"mine{suffix}"
+    assert weights.read_weights(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert weights.read_weights(path).description == f"mine{suffix}"
 
 
 def test_a_profilers_counts_are_left_out(tmp_path):
@@ -67,46 +67,48 @@ def test_a_place_in_a_checkpoint_is_told_and_two_of_other_values_are_asked_for(t
 
     wrapped = {f"module.encoder_q.{name}": tensor for name, tensor in one.items()}
     wrapped["module.queue"] = torch.zeros(2)
-    file = weights.read(save({"state_dict": wrapped}, tmp_path / "a.pth"))
+    file = weights.read_weights(save({"state_dict": wrapped}, tmp_path / "a.pth"))
     line = "the network is at state_dict.module.encoder_q in a.pth; left out: module.queue."
-    assert weights.fit(network(), file, "mine") == [line]
+    assert weights.load_into(network(), file, "mine") == [line]
 
-    file = weights.read(save({"model": one, "model_ema": {"module": other}}, tmp_path / "b.pth"))
+    file = weights.read_weights(
+        save({"model": one, "model_ema": {"module": other}}, tmp_path / "b.pth")
+    )
     message = r"at model, model_ema\.module; choose one by model\.weights_key=model\."
     with pytest.raises(BenchError, match=message):
-        weights.fit(network(), file, "mine")
+        weights.load_into(network(), file, "mine")
     for key, state in (("model", one), ("model_ema.module", other), ("model_ema", other)):
         module = network()
-        weights.fit(module, file, "mine", key)
+        weights.load_into(module, file, "mine", key)
         assert torch.equal(module.fc.weight, state["fc.weight"])
     with pytest.raises(BenchError, match=r"no place of the network in b\.pth 'emma'"):
-        weights.fit(network(), file, "mine", "emma")
+        weights.load_into(network(), file, "mine", "emma")
 
     # mmcv's hook writes such names.
     average = {f"ema_{name.replace('.', '_')}": tensor for name, tensor in other.items()}
-    file = weights.read(save({"state_dict": one | average}, tmp_path / "c.pth"))
+    file = weights.read_weights(save({"state_dict": one | average}, tmp_path / "c.pth"))
     message = r"at state_dict, state_dict\.ema_; choose one by model\.weights_key=state_dict\."
     with pytest.raises(BenchError, match=message):
-        weights.fit(network(), file, "mine")
+        weights.load_into(network(), file, "mine")
     module = network()
-    weights.fit(module, file, "mine", "state_dict.ema_")
+    weights.load_into(module, file, "mine", "state_dict.ema_")
     assert torch.equal(module.fc.weight, other["fc.weight"])
 
 
 def test_a_network_s_file_fits_what_stands_around_it_and_no_smaller_network(tmp_path):
-    file = weights.read(save(network().state_dict(), tmp_path / "a.pth"))
+    file = weights.read_weights(save(network().state_dict(), tmp_path / "a.pth"))
     wrapper = nn.Sequential(network())
-    weights.fit(wrapper, file, "mine")
+    weights.load_into(wrapper, file, "mine")
     assert torch.equal(wrapper[0].fc.weight, file.state["fc.weight"])
     with pytest.raises(BenchError, match=r"don't fit mine \(unexpected: fc\.weight, fc\.bias\)"):
-        weights.fit(network()[:2], file, "mine")
+        weights.load_into(network()[:2], file, "mine")
 
 
 def test_a_name_that_is_no_prefix(tmp_path):
     first = nn.Sequential(OrderedDict(module=nn.Linear(2, 2)))
     other = nn.Sequential(OrderedDict(module=nn.Linear(2, 2)))
-    file = weights.read(save(first.state_dict(), tmp_path / "first.pth"))
-    weights.fit(other, file, "first")
+    file = weights.read_weights(save(first.state_dict(), tmp_path / "first.pth"))
+    weights.load_into(other, file, "first")
     assert torch.equal(other.module.weight, first.module.weight)
 
 
@@ -151,7 +153,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path, legacy, place):
 
     message = r"evil\.pth can't be read \(the file is damaged, or holds more than tensors"
     with pytest.raises(BenchError, match=message):
-        weights.read(file)
+        weights.read_weights(file)
     assert not (tmp_path / "ran").exists()
 
     # Python itself runs the code. What it returns can't be a name, which is a TypeError.
@@ -267,14 +269,14 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path, suffix):
         path.write_bytes(content)
         # The reason must be a sentence; torch's would be "101".
         with pytest.raises(BenchError, match=rf"odd\{suffix} can't be read \([^()]{{9,}}"):
-            weights.read(path)
+            weights.read_weights(path)
     path.unlink()
     with pytest.raises(BenchError, match=rf"odd\{suffix} can't be read"):
-        weights.read(path)
+        weights.read_weights(path)
     for make, remove in ((os.mkfifo, os.unlink), (os.mkdir, os.rmdir)):
         make(path)
         with pytest.raises(BenchError, match=r"can't be read \(it is no file\)"):
-            weights.read(path)
+            weights.read_weights(path)
         remove(path)
 
 
@@ -308,7 +310,7 @@ def test_files_of_another_kind_are_called_by_it(tmp_path):
             (tmp_path / name).write_bytes(content)
             (tmp_path / name).write_bytes(content)
         with pytest.raises(BenchError, match=message):
-            weights.read(tmp_path / name)
+            weights.read_weights(tmp_path / name)
 
 
 def test_state_hash_depends_on_values_and_names():
@@ -337,12 +339,12 @@ def test_old_torchvision_checkpoints_load(tmp_path):
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
     mnasnet = filled("mnasnet0_5")
     for name, module, state in (("dense", densenet, old), ("mnas", mnasnet, mnasnet.state_dict())):
-        file = weights.read(save(state, tmp_path / f"{name}.safetensors"))
+        file = weights.read_weights(save(state, tmp_path / f"{name}.safetensors"))
         before = weights.state_sha256(module.state_dict())
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter.zero_()
-        weights.fit(module, file, name)
+        weights.load_into(module, file, name)
         assert weights.state_sha256(module.state_dict()) == before
 
 
@@ -356,4 +358,4 @@ def test_a_checkpoint_that_unpacks_to_far_more_is_refused(tmp_path, monkeypatch)
     monkeypatch.setattr(weights.torch, "load", lambda *_, **__: pytest.fail("it was loaded"))
     message = r"bomb\.pt can't be read \(it would unpack to 2,[\d,]+ bytes\)"
     with pytest.raises(BenchError, match=message):
-        weights.read(tmp_path / "bomb.pt")
+        weights.read_weights(tmp_path / "bomb.pt")

@@ -87,22 +87,22 @@ def test_keys_stand_in_their_order_and_know_their_first_value():
     assert records.first_ok.tolist() == [3, 1, -1, 4]  # "ok" without a number is no value
     assert records.rows(["zeta"])["value"].tolist() == [0.1]
     assert records.counts(["iou"]) == {"no_box": 1, "ok": 2}
-    assert records.measured() == ("iou", "zeta")
-    assert records.measured("cam") == ()
+    assert records.metrics_with_images() == ("iou", "zeta")
+    assert records.metrics_with_images("cam") == ()
 
 
 def test_a_metric_s_first_value_may_come_late_and_chosen_keys_keep_their_rows():
     rows = [(f"{number}", 1, "iou", np.nan, "no_box") for number in range(3)]
     table = rows_of(*rows, ("last", 1, "iou", 0.5, "ok"))
-    assert Records.of(table).measured(with_value=True) == ("iou",)
-    assert Records.of(rows_of(*rows)).measured(with_value=True) == ()
+    assert Records.of(table).metrics_with_images(with_value=True) == ("iou",)
+    assert Records.of(rows_of(*rows)).metrics_with_images(with_value=True) == ()
     table = rows_of(
         ("a", 1, "iou", 0.5, "ok"), ("b", 1, "iou", 0.6, "ok"), ("b", 1, "zeta", 0.1, "ok")
     )
-    chosen = Records.of(table).where(np.array([False, True]))
+    chosen = Records.of(table).select(np.array([False, True]))
     assert plain(chosen.frame()) == plain(table.iloc[1:][list(RECORD_COLUMNS)])
-    assert chosen.where(np.array([False])).empty
-    assert chosen.where(np.array([False])).frame().empty
+    assert chosen.select(np.array([False])).empty
+    assert chosen.select(np.array([False])).frame().empty
 
 
 @pytest.mark.parametrize(

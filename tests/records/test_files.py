@@ -89,7 +89,7 @@ def test_only_drafts_of_dead_processes_are_swept(tmp_path):
     mine = killed.with_name(
         killed.name.replace(f"-{killed.name.split('-')[-2]}-", f"-{os.getpid()}-")
     )
-    elsewhere = killed.with_name(killed.name.replace(files.place(), "0" * 8))
+    elsewhere = killed.with_name(killed.name.replace(files.machine_digits(), "0" * 8))
     a_users = tmp_path / ".notes.tmp"
     for path in (mine, elsewhere, a_users):
         path.write_bytes(b"")
@@ -116,7 +116,7 @@ def test_json_comes_back(tmp_path):
 )
 def test_what_is_no_mapping_is_refused(raw):
     with pytest.raises(ValueError, match=r"."):
-        files.mapping(raw)
+        files.parse_mapping(raw)
 
 
 def test_damage_is_told_and_absence_is_not(tmp_path):

@@ -46,7 +46,7 @@ def waiting(folder):
     had = threading.Event()
 
     def wait():
-        with running.held(folder):
+        with running.hold_lock(folder):
             had.set()
 
     thread = threading.Thread(target=wait)
@@ -80,11 +80,11 @@ def test_a_second_command_waits_for_the_first_and_says_who_has_the_folder(
 
 def test_a_report_is_a_lock_of_its_own_and_the_holder_is_named(tmp_path):
     with another(tmp_path):
-        with running.held(tmp_path, running.REPORT):
+        with running.hold_lock(tmp_path, running.REPORT):
             pass
         (tmp_path / ".run.holder").write_text("damaged")
         assert running.holder(tmp_path) == "another process holds it"
-    with running.held(tmp_path):
+    with running.hold_lock(tmp_path):
         assert str(os.getpid()) in running.holder(tmp_path)
 
 
@@ -97,6 +97,6 @@ def test_what_is_no_lock_file_makes_way(tmp_path):
     (tmp_path / running.RUN).mkdir()
     (tmp_path / running.REPORT).symlink_to("nowhere")
     for name in (running.RUN, running.REPORT):
-        with running.held(tmp_path, name):
+        with running.hold_lock(tmp_path, name):
             assert (tmp_path / name).is_file()
             assert not (tmp_path / name).is_symlink()

@@ -10,7 +10,7 @@ import axiom_bench as ab
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
 from axiom_bench.records import combining, reading, record_files, store
-from axiom_bench.records.publishing import add, commits, publish
+from axiom_bench.records.publishing import add, commits_text, publish
 from axiom_bench.report import leaderboard
 from axiom_bench.report.options import options_of
 from axiom_bench.statistics.run_folder import RunFolder
@@ -56,7 +56,7 @@ def test_a_second_time_writes_the_same_bytes_and_other_metrics_replace_the_files
     publish(usual_run, tmp_path, {"box_iou"})
     assert {*rows(tmp_path)["metric"]} == {*reading.read_manifest(tmp_path).metrics} == {"box_iou"}
     assert len(files(tmp_path)) == len(first)
-    published = record_files.of_manifest(tmp_path, reading.read_manifest(tmp_path))
+    published = record_files.counted_files(tmp_path, reading.read_manifest(tmp_path))
     assert [file.names for file, *_ in published] == [{"box_iou": ["box_iou"]}] * 2
 
 
@@ -123,7 +123,8 @@ def test_a_method_is_added_as_if_it_had_been_published_with_the_others(usual_run
     assert files(tmp_path / "published/records") == files(tmp_path / "at_once/records")
     later = reading.read_manifest(tmp_path / "published")
     assert (
-        commits(later) == f"commit earlier0, of xgrad_cam {manifest['git_commit'][:8]} (2026-01-02)"
+        commits_text(later)
+        == f"commit earlier0, of xgrad_cam {manifest['git_commit'][:8]} (2026-01-02)"
     )
     combining.combine([usual_run, tmp_path / "published"], tmp_path / "both")
     with pytest.raises(BenchError, match="has values of xgrad_cam already"):

@@ -11,10 +11,12 @@ def test_what_is_missing_is_what_no_file_holds(write_file, tmp_path):
     write_file(TWO)
     held = record_files.read(tmp_path)
     wanted = {"cam": {"zeta": "1", "iou": "4"}, "new": {"zeta": "5"}}
-    assert held.missing(SHARD, wanted) == {"cam": {"iou": "4"}, "new": {"zeta": "5"}}
-    assert held.missing(SHARD, {"cam": {"zeta": "another key"}}) == {"cam": {"zeta": "another key"}}
-    assert held.missing("f" * 32, TWO) == TWO
-    assert held.missing(SHARD, TWO) == {}
+    assert held.missing_values(SHARD, wanted) == {"cam": {"iou": "4"}, "new": {"zeta": "5"}}
+    assert held.missing_values(SHARD, {"cam": {"zeta": "another key"}}) == {
+        "cam": {"zeta": "another key"}
+    }
+    assert held.missing_values("f" * 32, TWO) == TWO
+    assert held.missing_values(SHARD, TWO) == {}
     write_file(TWO, shard="1" * 32)
     assert set(record_files.read(tmp_path, {"1" * 32}).files) == {"1" * 32}
 
@@ -26,7 +28,7 @@ def test_files_of_several_commands_add_up(write_file, tmp_path):
         write_file({"cam": {"unused": "5"}}),
     ]
     wanted = {"cam": {"zeta": "1", "iou": "4"}}
-    needed = record_files.read(tmp_path).needed(SHARD, wanted)
+    needed = record_files.read(tmp_path).files_for(SHARD, wanted)
     assert {file.name for file in needed} == {file.name for file in files[:2]}
     table = reading.read_records(tmp_path, manifest_of((needed, wanted)))
     assert set(zip(table["method"], table["metric"], strict=True)) == {
@@ -38,7 +40,7 @@ def test_files_of_several_commands_add_up(write_file, tmp_path):
 
 def test_metadata_of_another_version_do_not_count(write_file, tmp_path):
     write_file(TWO, more={"beside": ["mine.cam"]})
-    assert record_files.read(tmp_path).missing(SHARD, TWO) == {}
+    assert record_files.read(tmp_path).missing_values(SHARD, TWO) == {}
 
 
 def test_values_under_two_keys_stay_apart(write_file, tmp_path):

@@ -31,7 +31,7 @@ def code(*names):
         del sys.modules[module]
     importlib.invalidate_caches()  # files that were written just now
     sources.version_of.cache_clear()
-    return Sources().of(names)
+    return Sources().code_of(names)
 
 
 def changes(file, text):
@@ -101,7 +101,7 @@ def test_an_import_for_type_checkers_alone_and_a_docstring_in_a_block_do_not_cou
 def counted(*names):
     """The modules whose code counts for these."""
     reached = Sources()
-    reached.of(names)
+    reached.code_of(names)
     return {name for name, imported in reached._imported.items() if imported.code is not None}
 
 
@@ -110,7 +110,7 @@ def test_only_rooms_that_compute_count_and_a_module_that_is_named():
     out.
     """
     assert counted("axiom_bench.records.files") == {"axiom_bench.records.files"}
-    assert Sources().of(["axiom_bench.records.files"]).sha256 != Sources().of([]).sha256
+    assert Sources().code_of(["axiom_bench.records.files"]).sha256 != Sources().code_of([]).sha256
     names = counted("axiom_bench.evaluation.shard", "axiom_bench.metrics.box_iou")
     assert {"axiom_bench.cutting.trace", "axiom_bench.metrics.box_iou"} <= names
     assert {name.split(".")[1] for name in names} <= sources.ROOMS

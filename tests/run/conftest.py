@@ -86,7 +86,7 @@ def failure(outcomes: list[JobResult]) -> str:
     """Return the message of the only job, which failed in a way that the user can fix."""
     (outcome,) = outcomes
     assert outcome.failure is not None
-    assert outcome.failure.mendable
+    assert outcome.failure.is_users_to_fix
     return outcome.failure.message
 
 

@@ -19,7 +19,7 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.run import spine
 from axiom_bench.run.composing import composition
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.composing.settings import Settings, dotted
+from axiom_bench.run.composing.settings import Settings, iterate_settings
 from axiom_bench.run.result import JobResult
 
 # The experiment `suite` is complete only with one of its parts.
@@ -45,7 +45,7 @@ def jobs(tmp_path_factory) -> Iterator[Jobs]:
             return [outcome.config for outcome in outcomes]
 
     def skip_job(config: Any, *_: object) -> JobResult:
-        settings = Settings.of(composition.plain(config))
+        settings = Settings.of(composition.resolve_config(config))
         network = settings.model
         name = f"{network['name']} at {network['layer']} on {settings.data['name']}"
         return JobResult(name, settings)
@@ -99,7 +99,7 @@ def test_every_job_of_an_experiment_composes(jobs, experiment):
         assert config["experiment"] == experiment
         assert config["method"]
         assert config["metric"]
-        assert "???" not in [value for _, value in dotted(config)]
+        assert "???" not in [value for _, value in iterate_settings(config)]
 
 
 @cache

@@ -19,7 +19,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.loop import rows_of
+from axiom_bench.evaluation.loop import columns_by_method
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
@@ -48,11 +48,11 @@ def forwards(trace: Trace, work: Callable[[], object]) -> float:
 def num_passes(trace: Trace, methods: list[Plugin], metrics: list[Plugin]) -> float:
     """Return the number of forward passes per image that these methods and metrics need."""
     batch = Batch(trace.images, tuple(map(str, range(len(trace)))), trace.targets)
-    return forwards(trace, lambda: list(rows_of(replace(trace), batch, methods, metrics)))
+    return forwards(trace, lambda: list(columns_by_method(replace(trace), batch, methods, metrics)))
 
 
 def named_plugin(kind: str, name: str, function) -> Plugin:
-    return replace(plugins.of(kind, function), name=name)
+    return replace(plugins.plugin_for(kind, function), name=name)
 
 
 def asking_metric(name: str, count: int, of_image: bool = False) -> Plugin:
@@ -64,7 +64,7 @@ def asking_metric(name: str, count: int, of_image: bool = False) -> Plugin:
         def copies_of(rows, copies):
             return images[rows, None].expand(-1, count, -1, -1, -1)[:, copies]
 
-        scores = yield PerturbedImages(name, count, copies_of, of_image=of_image)
+        scores = yield PerturbedImages(name, count, copies_of, depends_on_image_only=of_image)
         return scores.sum((1, 2))
 
     return named_plugin("metric", name, metric)
@@ -196,7 +196,9 @@ def test_traces_of_finer_layers_are_counted(wrapper, expected):
     method = methods.get("refine_cam")
     if wrapper == "smoothed refine_cam":
         refine_cam = method
-        method = plugins.of("method", lambda trace: smoothed(trace, wrapped=refine_cam, samples=2))
+        method = plugins.plugin_for(
+            "method", lambda trace: smoothed(trace, wrapped=refine_cam, samples=2)
+        )
     method = replace(method, name=wrapper)
     assert forwards(trace, lambda: method(trace[:])) == expected
 

@@ -349,4 +349,4 @@ def test_an_image_that_is_replaced_after_it_was_hashed_is_not_kept_for_the_old_o
     sentence = r"The image 'class0/0\.jpg', or its annotation, was changed"
     with pytest.raises(BenchError, match=sentence):
         list(images.rows(cached_job, cached_job.indices))
-    assert not images.of_job(cached_job).path(0).exists()
+    assert not images.image_cache(cached_job).path(0).exists()

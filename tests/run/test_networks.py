@@ -12,7 +12,7 @@ import pytest
 from axiom_bench.embedded.planted import BUILDERS
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
-from axiom_bench.run.composing.composition import plain
+from axiom_bench.run.composing.composition import resolve_config
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.spine import configuration
 
@@ -348,7 +348,7 @@ def test_other_networks_outputs_and_classes_have_no_truth_or_their_own(run, rows
 
 
 def test_a_planted_network_takes_its_own_images_where_no_others_are_chosen(run):
-    config = plain(configuration(["model=planted_and", "data.size=7"]))
+    config = resolve_config(configuration(["model=planted_and", "data.size=7"]))
     assert config["data"]["kind"] == "planted"
     assert config["data"]["size"] == 7
     assert config["target"] == "label"

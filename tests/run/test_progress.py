@@ -350,7 +350,7 @@ def test_a_step_of_an_image_stands_behind_the_count():
     lines.advance(1)
     assert lines.line(4) == "maps: 1 of 2 images, 4.0 s/image"
     with module.silent(), progress("maps", 2) as display:
-        module.at("axiom errors")
+        module.show_step("axiom errors")
         assert display.step == "axiom errors"
     lines.step = "axiom errors"
     assert lines.line(4) == "maps: 1 of 2 images, 4.0 s/image, axiom errors"

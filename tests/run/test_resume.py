@@ -238,7 +238,7 @@ def test_a_second_command_on_a_folder_waits_and_finds_what_the_first_has_compute
 ):
     copied_run()
     with redirect_stderr(io.StringIO()) as errors, ThreadPoolExecutor(1) as pool:
-        with running.held(results / RUN):
+        with running.hold_lock(results / RUN):
             second = pool.submit(run)
             wait_until(lambda: "waiting for" in errors.getvalue())
             assert not second.done()

@@ -89,7 +89,7 @@ def command(results: Path, folder: Path) -> Callable[..., tuple[set[str], list[f
     def run(*overrides: str, goes_on: bool = False) -> tuple[set[str], list[float]]:
         forget()
         words = [*tiny_overrides(overrides), f"results={results}"]
-        code, lines, path = compute(words, goes_on=goes_on)
+        code, lines, path = compute(words, continue_run=goes_on)
         assert code == 0, lines
         computed_methods = set()
         for file in files_in(path):

@@ -32,10 +32,10 @@ from axiom_bench.records.entries import JobEntry
 from axiom_bench.run import choosing, images, samples, shards, whole_set
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.images import rows as batches_of
-from axiom_bench.run.job import Job, cut_of
+from axiom_bench.run.job import Job, cut_at_layer
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.spine import configuration
-from axiom_bench.run.verification import in_their_places
+from axiom_bench.run.verification import in_original_places
 from axiom_bench.testing.other_device import OTHER, OtherDevice
 
 from .conftest import failure, rows_of
@@ -59,7 +59,7 @@ def test_the_rows_are_those_of_the_loop(expected, job):
     """
     tiny_job = job("data.batch_size=100")
     (batch,) = batches_of(tiny_job, tiny_job.indices)
-    trace = cut_of(tiny_job.model, tiny_job.device).trace(batch.images, batch.targets)
+    trace = cut_at_layer(tiny_job.model, tiny_job.device).trace(batch.images, batch.targets)
     explanation = explained(trace, batch, methods.get("xgrad_cam"))
     metric = metrics.get("sensitivity_error")
     value, status = measure(metric, explanation, True)["sensitivity_error"]
@@ -107,7 +107,7 @@ def test_bit_by_bit_at_a_fixed_batch_size(run, rows, expected, overrides):
 def test_bit_by_bit_in_another_order(job, expected):
     tiny_job = job()
     request = MethodsByMetrics(tiny_job.methods, tiny_job.metrics)
-    cut_model = cut_of(tiny_job.model, tiny_job.device)
+    cut_model = cut_at_layer(tiny_job.model, tiny_job.device)
     batches = batches_of(tiny_job, tiny_job.indices[::-1])
 
     parts = shard_rows(cut_model, batches, [request], tiny_job.batch_rows)
@@ -203,7 +203,7 @@ def test_images_drawn_for_verify_keep_their_places_in_the_batch(job):
                 image_by_name[name] = batch.images[position]
     sample = [10, 2, 7, 3, 0]  # at the positions 0, 2, 1, 3 and 0
 
-    batches = list(in_their_places(run_job, sample, ()))
+    batches = list(in_original_places(run_job, sample, ()))
 
     assert len(batches) == 2
     drawn_names = []
@@ -234,7 +234,7 @@ MOST_WAITS = 9  # the maximum; four images had 283 waits before a test counted t
 def on_other_device(job: Job) -> Job:
     """Return the job on a processor that stands for a GPU."""
     device = replace(job.device, device=OTHER)
-    return replace(job, device=device, cut_model=cut_of(job.model, device))
+    return replace(job, device=device, cut_model=cut_at_layer(job.model, device))
 
 
 @pytest.mark.slow
@@ -366,7 +366,7 @@ def test_an_image_that_doesnt_fit_stops_the_run_with_a_sentence(run, rows, monke
 
 
 def test_memory_that_runs_out_elsewhere_is_a_sentence_too(run, monkeypatch):
-    monkeypatch.setattr("axiom_bench.run.job.cut_of", Mock(side_effect=OUT_OF_MEMORY))
+    monkeypatch.setattr("axiom_bench.run.job.cut_at_layer", Mock(side_effect=OUT_OF_MEMORY))
     sentence = "Out of memory (CUDA out of memory. Tried to allocate 20.00 MiB.)"
     assert failure(run()).startswith(sentence)
 

@@ -18,9 +18,9 @@ from axiom_bench.errors import BenchError
 from axiom_bench.models.load import load_model
 from axiom_bench.records import artefacts, reading
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.composing.suites import Suite, each_part, expanded, num_jobs
-from axiom_bench.run.frozen import calls_of
-from axiom_bench.run.verification import computed_alone
+from axiom_bench.run.composing.suites import Suite, expand_suite, num_jobs, part_command_lines
+from axiom_bench.run.frozen import metric_calls
+from axiom_bench.run.verification import recompute_jobs
 from tests.data.builders import save, xml
 from tests.made_suites import TINY
 
@@ -59,7 +59,7 @@ def run(tmp_path):
         ]
         codes = []
         failures = []
-        for part_command in each_part(command):
+        for part_command in part_command_lines(command):
             code, part_failures, _ = compute(part_command)
             codes.append(code)
             failures += part_failures
@@ -74,7 +74,7 @@ def frozen_part(manifest):
     """Return the frozen networks, images and metrics of a run, in the form of a suite's file."""
     models = {name: [model.layer, model.weights_sha256] for name, model in manifest.models.items()}
     fingerprints = {name: data.fingerprint for name, data in manifest.data.items()}
-    metrics = calls_of(manifest.config.metric)
+    metrics = metric_calls(manifest.config.metric)
     return {"models": models, "data": fingerprints, "metrics": metrics}
 
 
@@ -182,7 +182,7 @@ def test_a_sample_of_the_published_values_is_computed_again(part, network, reque
         numbers = [
             number for number, job in enumerate(composition.jobs) if f"model={network}" in job
         ]
-        computed = computed_alone([composition.job_settings(numbers[0])], seed=0, share=0)
+        computed = recompute_jobs([composition.job_settings(numbers[0])], seed=0, share=0)
 
     key = ["model", "image_id", "target_class", "method", "metric"]
     text = dict.fromkeys(("model", "image_id", "method", "metric", "status"), str)
@@ -202,7 +202,7 @@ def test_a_sample_of_the_published_values_is_computed_again(part, network, reque
 
 PART_COMMANDS = []
 for suite_name in entry_names("suite"):
-    PART_COMMANDS += each_part([f"suite={suite_name}"])
+    PART_COMMANDS += part_command_lines([f"suite={suite_name}"])
 
 
 @pytest.mark.slow
@@ -225,12 +225,12 @@ def test_the_jobs_of_a_suite_are_the_networks_of_its_parts():
 
 
 def test_a_suite_is_its_parts_and_each_has_its_own_command_line(tiny_suite):
-    assert each_part(["suite=tiny", "method=[cam]"]) == [
+    assert part_command_lines(["suite=tiny", "method=[cam]"]) == [
         ["suite=tiny/first", "method=[cam]"],
         ["suite=tiny/second", "method=[cam]"],
     ]
-    assert each_part(["method=[cam]"]) == [["method=[cam]"]]
-    assert expanded(["suite=tiny/second", "method=[cam]", "data.workers=2"]) == [
+    assert part_command_lines(["method=[cam]"]) == [["method=[cam]"]]
+    assert expand_suite(["suite=tiny/second", "method=[cam]", "data.workers=2"]) == [
         "experiment=suite",
         "run=tiny-second",
         f"suite_part='tiny/second@{Suite.of('tiny').sha256[:12]}'",
@@ -259,14 +259,14 @@ def test_a_suite_is_its_parts_and_each_has_its_own_command_line(tiny_suite):
 )
 def test_what_a_suite_fixes_is_refused(tiny_suite, words, message):
     with pytest.raises(BenchError, match=f".*{message}"):
-        expanded(["suite=tiny/first", *words])
+        expand_suite(["suite=tiny/first", *words])
 
 
 def test_a_suite_or_part_that_is_not_there(tiny_suite):
     with pytest.raises(BenchError, match="no suite 'tini'; did you mean 'tiny'"):
-        each_part(["suite=tini"])
+        part_command_lines(["suite=tini"])
     with pytest.raises(BenchError, match="no part of the suite tiny 'frist'; did you mean 'first'"):
-        expanded(["suite=tiny/frist"])
+        expand_suite(["suite=tiny/frist"])
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from axiom_bench.run import whole_set
 from axiom_bench.run.result import JobResult
 from axiom_bench.run.whole_set import RESAMPLES, draws, replicates
 from axiom_bench.statistics.run_folder import RunFolder, whole_set_problems
-from axiom_bench.statistics.summary import leading, summarise
+from axiom_bench.statistics.summary import leading_rows, summarise
 
 from .conftest import RUN, manifest_of, write_module
 
@@ -48,7 +48,7 @@ def folder(results) -> Path:
 
 def read(folder: Path, outcome: JobResult) -> RunFolder:
     manifest_file.write(folder, manifest_of([outcome]))
-    running.end(folder)
+    running.end_command(folder)
     return RunFolder.read(folder)
 
 
@@ -262,7 +262,7 @@ def test_it_is_no_bad_image_and_counts_the_images_it_is_of(copied_run, folder, u
             assert rows["images"].nunique() == 1
             assert rows["statuses"].nunique() == 1
             assert rows["n"].iloc[0] > 2
-    first = leading(summary)
+    first = leading_rows(summary)
     assert first[first["metric"] == "pxap"]["whole_set"].all()
     assert not first[first["metric"] == "box_iou"]["whole_set"].any()
 

@@ -13,7 +13,7 @@ from axiom_bench.data import registry
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.specs import Tolerance
 from axiom_bench.gate import tolerance
-from axiom_bench.kinds import expected
+from axiom_bench.kinds import describe_mismatch
 from axiom_bench.run import job, spine
 from axiom_bench.run.composing.composition import composed
 
@@ -307,7 +307,7 @@ def test_what_can_be_is_let_through(check, key, value):
     ],
 )
 def test_a_tolerance_is_what_the_gate_can_read(text):
-    is_valid = not expected(Tolerance, text)
+    is_valid = not describe_mismatch(Tolerance, text)
     with nullcontext() if is_valid else pytest.raises(BenchError):
         assert tolerance(text, "zeta")
 

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import write_findings
 from write_docs import DOCS, markdown
-from write_findings import QUESTIONS, START, SUITES, Question, compared, filled, runs_of, verdicts
+from write_findings import (
+    QUESTIONS,
+    START,
+    SUITES,
+    Question,
+    compared,
+    filled,
+    published_runs,
+    verdicts,
+)
 
 from tests.made_runs import usual, usual_run  # noqa: F401
 
@@ -86,7 +95,7 @@ def test_a_document_without_a_place_for_a_table_is_refused():
 
 @pytest.mark.slow
 def test_the_committed_tables_are_of_the_published_values():
-    runs = runs_of(SUITES)
+    runs = published_runs(SUITES)
     question = QUESTIONS[0]
     titles = write_findings.titles_of(runs)
     assert (

@@ -248,7 +248,7 @@ def slow_median_ends(values, images):
     """
     drawn = units(images)
     order = np.argsort(values, kind="stable")[: np.isfinite(values).sum()]  # NaN comes last
-    counts_of_rows = bootstrap.resamples(len(drawn.starts))[:, drawn.of_rows()[order]]
+    counts_of_rows = bootstrap.resamples(len(drawn.starts))[:, drawn.unit_of_row()[order]]
     counted = 2 * np.cumsum(counts_of_rows, axis=1)
     total = counted[:, -1:] / 2
     first = (counted >= total).argmax(axis=1)
@@ -296,9 +296,11 @@ def test_over_networks_the_variances_of_images_and_networks_add_up(lead):
 
     found = bootstrap.over_networks(values, images, lead)
 
-    assert found.of_each == pytest.approx(statistic(values, axis=0))
+    assert found.by_network == pytest.approx(statistic(values, axis=0))
     assert found.mean == pytest.approx(of_first_network + 2)
-    assert found.without_one == pytest.approx([of_first_network + 1, of_first_network + 8 / 3])
+    assert found.range_without_one == pytest.approx(
+        [of_first_network + 1, of_first_network + 8 / 3]
+    )
 
     counts_of_images = bootstrap.resamples(40).astype(int)
     of_images = np.array(
@@ -314,17 +316,17 @@ def test_over_networks_the_variances_of_images_and_networks_add_up(lead):
     freedom = (by_images + by_networks) ** 2 / (by_images**2 / 39 + by_networks**2 / 3)
     reach = t.ppf(0.975, freedom) * math.sqrt(by_images + by_networks)
     ends = np.clip(found.mean + np.array([-reach, reach]), values.min(), values.max())
-    assert found.of_all == pytest.approx(ends)
+    assert found.interval_all == pytest.approx(ends)
     reach = t.ppf(0.975, 39) * math.sqrt(by_images)
-    assert found.of_these == pytest.approx(found.mean + np.array([-reach, reach]))
+    assert found.interval_these == pytest.approx(found.mean + np.array([-reach, reach]))
 
 
 @pytest.mark.parametrize("lead", ["mean", "median"])
 def test_over_networks_equal_values_have_no_width(lead):
     """Both variances are 0, so the degrees of freedom are undefined."""
     found = bootstrap.over_networks(np.full((12, 3), 0.25), np.arange(12), lead)
-    assert found.of_all.tolist() == [0.25, 0.25]
-    assert found.of_these.tolist() == [0.25, 0.25]
+    assert found.interval_all.tolist() == [0.25, 0.25]
+    assert found.interval_these.tolist() == [0.25, 0.25]
 
 
 def test_over_networks_there_is_no_interval_of_two_networks_or_few_images():
@@ -332,7 +334,7 @@ def test_over_networks_there_is_no_interval_of_two_networks_or_few_images():
     for few in (values[:, :2], values[:9]):
         found = bootstrap.over_networks(few, np.arange(len(few)), "mean")
         assert found.mean == pytest.approx(few.mean())
-        assert np.isnan([found.of_all, found.of_these]).all()
+        assert np.isnan([found.interval_all, found.interval_these]).all()
 
 
 def test_over_networks_rows_without_a_value_count_for_none():
@@ -347,9 +349,9 @@ def test_over_networks_rows_without_a_value_count_for_none():
     shuffled = bootstrap.over_networks(values[order], images[order], "mean")
     doubled = bootstrap.over_networks(np.repeat(values, 2, axis=0), np.repeat(images, 2), "mean")
 
-    assert found.of_each == pytest.approx(np.nanmean(values, axis=0))
-    assert shuffled.of_all == pytest.approx(found.of_all)
-    assert doubled.of_all == pytest.approx(found.of_all)  # repeated rows add no images
+    assert found.by_network == pytest.approx(np.nanmean(values, axis=0))
+    assert shuffled.interval_all == pytest.approx(found.interval_all)
+    assert doubled.interval_all == pytest.approx(found.interval_all)  # repeated rows add no images
 
 
 @pytest.mark.parametrize("offset", [1e3, 1e8])

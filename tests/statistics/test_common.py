@@ -12,7 +12,7 @@ import pytest
 from axiom_bench import report
 from axiom_bench.report.charts import ranking
 from axiom_bench.report.charts.drawing import Figure
-from axiom_bench.report.page.tables import Terms, block
+from axiom_bench.report.page.tables import Terms, tables_block
 from axiom_bench.report.page.this_run import header
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.summaries import correctness_tables, metric_tables, overview_table
@@ -138,7 +138,7 @@ def test_the_best_is_decided_on_the_images_that_all_compared_methods_have(make_f
     assert [row[-2] for row in texts(details, 1).values()] == ["", "", ""]
 
     assert report.headline(run)[2].split()[:2] == ["a", "*0.500†"]
-    assert "†" in block([table], Terms())
+    assert "†" in tables_block([table], Terms())
     assert r"\dag{}" in to_latex(table)
     assert "†" in to_markdown(table)
     (order,) = [drawing for drawing in ranking.draw(run) if isinstance(drawing, Figure)]

@@ -154,7 +154,7 @@ def test_who_is_beaten_by_another_than_the_best_is_not_bold():
     table[:, 0] += 0.6 - table[:, 0].mean()
     comparison = compared("higher", table)
     assert comparison.ranked == (("a",), ("b",), ("c",))
-    assert not comparison.differ("a", "c")
+    assert not comparison.is_significant("a", "c")
     assert places(comparison) == {"a": (1, 3, True), "b": (1, 2, True), "c": (2, 3, False)}
 
 
@@ -222,7 +222,7 @@ def test_nobody_is_best_where_what_explains_nothing_reaches_the_best_value(contr
     images = np.arange(len(values()))
     comparison = compare_methods(values(), images, "abcde", value, controls=controls)
     assert not best_in(comparison)
-    assert comparison.differ("a", "e")  # pairs are tested as before
+    assert comparison.is_significant("a", "e")  # pairs are tested as before
 
 
 def test_a_control_that_varies_too_much_to_be_beaten_is_unbeaten():
@@ -243,8 +243,8 @@ def test_a_pair_is_seen_from_either_side():
     assert (pair["better"], pair["worse"]) == (other["worse"], other["better"])
     assert pair["difference"] == -other["difference"]
     assert (pair["low"], pair["high"]) == (-other["high"], -other["low"])
-    assert comparison.differ("a", "c")
-    assert not comparison.differ("c", "d")
+    assert comparison.is_significant("a", "c")
+    assert not comparison.is_significant("c", "d")
 
 
 def test_who_wins_by_construction_or_lacks_too_much_has_no_place():
@@ -265,7 +265,7 @@ def test_without_a_direction_there_are_only_groups():
     assert comparison.groups[0] == ("a", "b")
     assert comparison.pairs.empty
     assert comparison.contradicted == ()
-    assert not comparison.differ("a", "c")
+    assert not comparison.is_significant("a", "c")
     assert not comparison.places["is_best"].any()
     assert comparison.ranked == comparison.groups
 
@@ -296,7 +296,7 @@ def test_whole_sets_are_compared_by_their_resamples():
     comparison = compare_whole_sets(stored(points), metric("higher"))
 
     assert comparison.groups == (("a", "b"), ("c",))
-    assert comparison.of_whole_set
+    assert comparison.is_whole_set
     pair = comparison.pair("c", "a")  # the resamples' own spread of 0.1 cancels
     assert pair["difference"] == pytest.approx(0.1, abs=0.01)
     assert (pair["high"] - pair["low"]) / 2 == pytest.approx(1.96 * 0.01, rel=0.2)
@@ -329,7 +329,7 @@ def test_threads_compare_as_one_does(make_run, make_records, monkeypatch):
     threads = RunFolder.read(folder)
     monkeypatch.setattr(run_folder, "MANY", 0)
 
-    threads.compare_all()
+    threads.precompute()
 
     assert threads.comparisons._computed
     pd.testing.assert_frame_equal(threads.summary, alone.summary)

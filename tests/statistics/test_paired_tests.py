@@ -206,7 +206,7 @@ def test_what_an_image_with_many_rows_decides_isn_t_shown():
 
 
 def test_without_an_error_nothing_is_told_of_what_would_be_shown():
-    shown = paired_tests.smallest_shown(np.array([0.0, 1.0]), 3, 20)
+    shown = paired_tests.detectable_difference(np.array([0.0, 1.0]), 3, 20)
     assert np.isnan(shown).tolist() == [True, False]
 
 
@@ -216,7 +216,7 @@ def test_what_is_shown_follows_from_the_interval():
     shown = paired_tests.detectable(row["low"], row["high"], 900, 10)
     quantiles = norm.ppf(1 - 0.05 / 20) + norm.ppf(0.8)
     assert shown == pytest.approx(quantiles * 2 / math.sqrt(900), rel=0.05)
-    assert np.isnan(paired_tests.smallest_shown(np.ones(2), 1, images=1)).all()
+    assert np.isnan(paired_tests.detectable_difference(np.ones(2), 1, images=1)).all()
 
 
 def test_so_many_images_show_a_difference_as_its_error_falls_with_their_root():
@@ -244,7 +244,7 @@ def test_of_normal_differences_so_many_images_are_significant_in_80_percent():
         rows = paired_tests.tests(values, np.arange(images), np.array([0]), np.array([1]), value)
         return rows.iloc[0]["p"]
 
-    shown = paired_tests.smallest_shown(np.array([1 / 200**0.5]), 1, 200)
+    shown = paired_tests.detectable_difference(np.array([1 / 200**0.5]), 1, 200)
     (needed,) = paired_tests.images_to_separate(np.array([0.25]), shown, 200)
 
     share = np.mean([p_of_trial(round(needed)) < 0.05 for _ in range(400)])

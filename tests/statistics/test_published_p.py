@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 from scipy.special import betainc, stdtrit
 
-from axiom_bench.cli.rank import published
+from axiom_bench.cli.rank import published_folders
 from axiom_bench.statistics import paired_tests
 from axiom_bench.statistics.bootstrap import MOST_UNITS
 from axiom_bench.statistics.paired_tests import LEVEL, holm, p_of_interval
 from axiom_bench.statistics.run_folder import RunFolder
 
 SUITES = ("photographs-2", "scenes-1", "scenes-costly-1", "shapes-1", "dense-1")
-PARTS = {f"{suite}/{part}": folder for suite in SUITES for part, folder in published(suite).items()}
+PARTS = {
+    f"{suite}/{part}": folder
+    for suite in SUITES
+    for part, folder in published_folders(suite).items()
+}
 
 
 def quantile_of(difference, low, high, student):

@@ -96,7 +96,7 @@ def test_many_networks_are_drawn(make_many):
     assert ranks.count == 12
     assert ranks.ranks["c"] == 3
     assert ranks.ranks["a"] + ranks.ranks["b"] == 3
-    assert ranks.alike() == [(0, 1)]
+    assert ranks.runs_alike() == [(0, 1)]
     assert ranks.p < 0.001
     (drawing,) = ranking.draw_mean_ranks(run)
     assert isinstance(drawing, Figure)

@@ -139,7 +139,7 @@ def plugin_of(metric):
     """Return the plug-in of a function, or of metadata as a YAML file has them."""
     if isinstance(metric, dict):
         return plugins.from_config("metric", "mine", metric)
-    return plugins.of("metric", metric)
+    return plugins.plugin_for("metric", metric)
 
 
 @pytest.mark.parametrize("broken", BROKEN)
@@ -150,7 +150,7 @@ def test_check_detects_a_broken_metric(broken):
     plugin = plugin_of(metric)
     with pytest.raises((AssertionError, BenchError, RuntimeError, TypeError)):
         check(plugin, case)
-    check(plugins.of("metric", mean_of_heatmap), case)
+    check(plugins.plugin_for("metric", mean_of_heatmap), case)
 
 
 def test_all_checks_have_a_broken_metric():

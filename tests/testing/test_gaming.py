@@ -9,7 +9,7 @@ import pytest
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.testing import gaming as made_maps
-from axiom_bench.testing.gaming import gaming, searched
+from axiom_bench.testing.gaming import gaming, search_maps
 
 
 def concentration(explanation):
@@ -97,5 +97,5 @@ def test_the_search_keeps_the_best_map_of_each_row_and_none_without_a_value():
         covers_middle = maps[:, 3:5, 3:5].sum((1, 2)) > 1
         return np.where(covers_middle, np.nan, in_corner / maps.sum((1, 2)))
 
-    maps = searched(values, (2, 8, 8), 100)
+    maps = search_maps(values, (2, 8, 8), 100)
     assert (values(maps) > 0.9).all()

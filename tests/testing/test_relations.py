@@ -58,7 +58,7 @@ def test_a_metric_that_looks_to_one_side_is_found():
     def left(explanation):
         return explanation.heatmap[:, :, :2].sum((1, 2))
 
-    passes = {row.truth: row.passes for row in rows_of(plugins.of("metric", left))}
+    passes = {row.truth: row.passes for row in rows_of(plugins.plugin_for("metric", left))}
     assert passes == dict.fromkeys(EXPECTED, True) | {"mirrored": False}
 
 
@@ -66,5 +66,5 @@ def test_a_metric_that_depends_on_its_batch_is_found():
     def rank(explanation):
         return explanation.heatmap.sum((1, 2)).argsort().argsort()
 
-    rows = rows_of(plugins.of("metric", rank))
+    rows = rows_of(plugins.plugin_for("metric", rank))
     assert [row.truth for row in rows if not row.passes] == ["shown_twice"]

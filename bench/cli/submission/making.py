@@ -62,7 +62,7 @@ def submit(
             name,
             repeats=0,
             overrides=overrides,
-            goes_on=True,
+            continue_run=True,
             estimate=estimate,
         )
         if code:

@@ -171,7 +171,7 @@ def _with_random_weights(model: nn.Module, seed: int) -> nn.Module:
     return random_model
 
 
-class Moved(NamedTuple):
+class FreshComparison(NamedTuple):
     """A method's values by one metric of a part, on published and on fresh images."""
 
     part: str
@@ -184,7 +184,7 @@ class Moved(NamedTuple):
     """The p value of a test that both differences to the reference are the same."""
 
 
-def fresh_line(moved: Moved, p: float, is_marked: bool, reference: str) -> str:
+def fresh_line(moved: FreshComparison, p: float, is_marked: bool, reference: str) -> str:
     """Compare a method's values on published and on fresh images in a line.
 
     Args:

@@ -25,11 +25,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from axiom_bench.cli.rank import overrides_of, published
+from axiom_bench.cli.rank import method_overrides, published_folders
 from axiom_bench.cli.submission import sheet
-from axiom_bench.cli.submission.sheet import Moved
+from axiom_bench.cli.submission.sheet import FreshComparison
 from axiom_bench.cli.trust import check_code
-from axiom_bench.cli.verify import differing, first_lines, moved, new_seed
+from axiom_bench.cli.verify import different_values, first_lines, moved_statistics, new_seed
 from axiom_bench.columns import OK
 from axiom_bench.embedded.planted import NoisyOr, PlantedNetwork
 from axiom_bench.environment import conf_folder, read_yaml
@@ -44,10 +44,10 @@ from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.composing.suites import Suite
 from axiom_bench.run.job import OBJECT_RULES, Job
-from axiom_bench.run.manifest import values_of
-from axiom_bench.run.objects import on_objects
+from axiom_bench.run.manifest import value_entries
+from axiom_bench.run.objects import use_found_objects
 from axiom_bench.run.progress import progress
-from axiom_bench.run.verification import SHARE, computed_alone, fresh_process
+from axiom_bench.run.verification import SHARE, fresh_process, recompute_jobs
 from axiom_bench.statistics.labels import Metadata, Value, plural
 from axiom_bench.statistics.paired_tests import holm
 
@@ -60,7 +60,7 @@ def verify_submission(
     """Compare a submission's files with their hashes and a sample of its values with values
     computed now.
 
-    The sample is computed twice, once as in a run and once in another order (see `computed_alone`),
+    The sample is computed twice, once as in a run and once in another order (see `recompute_jobs`),
     and the two must agree. The computed suite is that of this installation, whatever the folder
     says about it. If the images aren't here, the submission stays self-reported. The lines contain
     the sheet for the reviewer.
@@ -149,9 +149,9 @@ def _sheet(
     """
     name = submission.name
     reference = fresh_settings()["reference"]
-    references = published(submission.suite, required=False)
+    references = published_folders(submission.suite, required=False)
     lines: list[str] = []
-    comparisons: list[Moved] = []
+    comparisons: list[FreshComparison] = []
     is_planted = False
     for part, part_jobs in jobs.items():
         with progress(f"{part}: maps and values on other inputs"):
@@ -180,12 +180,12 @@ def _sheet(
 def _unplanted_lines(submission: Submission, seed: int, call: Call) -> list[str]:
     """Compute and list a method's values on a model without planted truth."""
     settings = fresh_settings()
-    method = overrides_of(submission.method, submission.name, settings["reference"])
+    method = method_overrides(submission.method, submission.name, settings["reference"])
     with composed([*settings["unplanted"], *method, f"data.seed={seed % 2**31}"]) as composition:
         job = composition.job_settings()
     model = job.model["name"]
     try:
-        table = call(computed_alone, [job], seed, 1.0)
+        table = call(recompute_jobs, [job], seed, 1.0)
     except Exception as error:  # noqa: BLE001 - a method may raise anything on such a model
         reason = f"{type(error).__name__}: {error}"
         return [f"values on {model}, which has no planted truth: none ({reason})"]
@@ -224,7 +224,7 @@ def _jobs(submission: Submission, part: str, manifest: Manifest) -> list[Setting
     Their first method is one of this package, with which a job is loaded without the code of the
     submitted one.
     """
-    chosen = overrides_of(submission.method, submission.name, fresh_settings()["reference"])
+    chosen = method_overrides(submission.method, submission.name, fresh_settings()["reference"])
     device = ["device=cpu"] if manifest.device == "cpu" else []
     with composed([f"suite={submission.suite}/{part}", *chosen, *device]) as composition:
         return [composition.job_settings(number) for number in range(len(composition.jobs))]
@@ -294,30 +294,30 @@ def _compare_part(
         job = Job.of(job_settings)
         if job.target in OBJECT_RULES:  # a row belongs to an object, which the network finds
             with TemporaryDirectory() as objects:
-                job = on_objects(job, Path(objects))
+                job = use_found_objects(job, Path(objects))
         frozen.check(str(settings.suite_part), job, settings.metric)
         for metric in job.metrics:
-            metrics |= values_of(metric)
+            metrics |= value_entries(metric)
         lines += _missing(stored, job)
     jobs_of_method = []
     for settings in jobs:
         only_method = {name: settings.method[name]}
         jobs_of_method.append(settings.model_copy(update={"method": only_method}))
     with progress(f"{folder.name}: a sample, computed twice"):
-        now = calls[0](computed_alone, jobs_of_method, seed)
-        reordered = calls[1](computed_alone, jobs_of_method, seed, SHARE, True)
+        now = calls[0](recompute_jobs, jobs_of_method, seed)
+        reordered = calls[1](recompute_jobs, jobs_of_method, seed, SHARE, True)
     summary = f"{len(now):,} values were computed anew, twice"
-    if varying := list(differing(now, reordered, up_to_rounding=True)):
+    if varying := list(different_values(now, reordered, up_to_rounding=True)):
         reason = (
             f"{name} isn't of the image alone: in another order, batch or process it has other "
             "values."
         )
         return summary, [reason, *(f"between the two, {line}" for line in varying[:3])]
     now["value"] = publishing.rounded(now["value"].to_numpy(float)).astype(float)
-    if not list(differing(stored, now)):
+    if not list(different_values(stored, now)):
         return f"{summary}, and are the submitted ones bit by bit", lines
-    lines += differing(stored, now, up_to_rounding=True)
-    lines += moved(stored, now, Metadata(Manifest(metrics=metrics)))
+    lines += different_values(stored, now, up_to_rounding=True)
+    lines += moved_statistics(stored, now, Metadata(Manifest(metrics=metrics)))
     return f"{summary}, and compared with the submitted ones up to rounding", lines
 
 
@@ -360,7 +360,7 @@ def fresh_values(
     name: str,
     seed: int,
     call: Call,
-) -> list[Moved]:
+) -> list[FreshComparison]:
     """Return a method's values by each metric of a part on its published images and on fresh ones.
 
     Fresh images are drawn by another seed, and planted networks have their channels in another
@@ -385,7 +385,7 @@ def fresh_values(
     methods = {name, reference}
     with TemporaryDirectory() as weights:
         fresh_jobs = [_fresh(settings, methods, chosen, seed, Path(weights)) for settings in jobs]
-        fresh_rows = call(computed_alone, fresh_jobs, seed, 1.0)
+        fresh_rows = call(recompute_jobs, fresh_jobs, seed, 1.0)
     # Published values are rounded, so the fresh ones are, too.
     fresh_rows["value"] = publishing.rounded(fresh_rows["value"].to_numpy(float))
     metadata = Metadata(manifest)
@@ -396,7 +396,7 @@ def fresh_values(
         now = _by_image(fresh_rows, metric, name, reference)
         if value.has_direction and min(len(before), len(now)) > 1:
             p = _p_value(before[:, 1], now[:, 1], value)
-            comparisons.append(Moved(part, value, before, now, p))
+            comparisons.append(FreshComparison(part, value, before, now, p))
     return comparisons
 
 

@@ -153,9 +153,9 @@ def _score_differences(group: ImageGroup) -> Tensor:
         group = replace(
             group,
             head=group.head.rows,
-            values=few.values_of(group.values),
+            values=few.copied_values(group.values),
             channelwise=few.renamed(group.channelwise),
-            side_kinds=few.kinds_of(group.side_kinds),
+            side_kinds=few.copied_side_kinds(group.side_kinds),
         )
     differences = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
     # channels in half of the memory
@@ -179,8 +179,8 @@ def _scores_of_rows(group: ImageGroup, rows: AblationRows) -> Tensor:
     """Compute S_k - S of some of the ablations of one image: (n,)."""
     class_layer = group.head.class_layer
     if class_layer is None:
-        return rows.difference_at(group.head.logits)[:, group.targets[rows.image]]
-    before = rows.difference_at(class_layer.all_input_nodes[0])
+        return rows.last_difference(group.head.logits)[:, group.targets[rows.image]]
+    before = rows.last_difference(class_layer.all_input_nodes[0])
     layer = group.head.layer(class_layer)
     image = slice(rows.image, rows.image + 1)
     weight = layer.weight[group.targets[image]]

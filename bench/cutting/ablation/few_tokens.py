@@ -120,7 +120,7 @@ class FewTokens:
                     copy.args = (copy.args[0], (slice(None), token.number - self.span.start))
         return fx.GraphModule(self.head.module, graph, "Head"), copies, taken
 
-    def values_of(self, values: Values) -> Values:
+    def copied_values(self, values: Values) -> Values:
         """Return the values of the copies, from those of the head's own nodes."""
         _, copies, taken = self.graph
         few = {
@@ -133,7 +133,7 @@ class FewTokens:
         """Return the same entries, listed by the copies of their nodes."""
         return {self.graph[1][node]: entry for node, entry in by_node.items()}
 
-    def kinds_of(self, side_kinds: dict[fx.Node, SideKind]) -> dict[fx.Node, SideKind]:
+    def copied_side_kinds(self, side_kinds: dict[fx.Node, SideKind]) -> dict[fx.Node, SideKind]:
         """Return the kinds of the sides, listed by their copies. Tokens selected from a constant
         are a constant too.
         """
@@ -171,7 +171,7 @@ class FewTokens:
             yield inputs.get(key)
 
     def _token(self, node: fx.Node) -> Token | None:
-        return token_of(node, self.values, self.through_attention)
+        return selected_token(node, self.values, self.through_attention)
 
     def _inputs(self, node: Any, axis: int) -> dict[Any, int] | None:
         """Return the arguments of a node that need only few tokens, with their axis; None if the
@@ -276,7 +276,7 @@ def few_tokens(head: HeadGraph, values: Values, through_attention: bool) -> FewT
 
     `values` are those of the head's nodes, for any images. FewTokens documents `through_attention`.
     """
-    tokens = [token_of(node, values, through_attention) for node in head.nodes]
+    tokens = [selected_token(node, values, through_attention) for node in head.nodes]
     indices = [token.number for token in tokens if token is not None]
     if not indices or (not through_attention and min(indices) < max(indices)):
         return None
@@ -292,7 +292,7 @@ class Token(NamedTuple):
     axis: int
 
 
-def token_of(node: Any, values: Values, through_attention: bool) -> Token | None:
+def selected_token(node: Any, values: Values, through_attention: bool) -> Token | None:
     """Return the one token that a node selects of several, or None.
 
     The forms are x[:, i] and x[:, i, :] of (B, N, K), and x.narrow(axis, i, 1).

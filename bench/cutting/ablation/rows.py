@@ -57,7 +57,7 @@ class AblationRows:
     image: int  # the image's index in the batch
     channels: Tensor  # the ablated channels, (n,)
 
-    def difference_at(self, last: fx.Node) -> Tensor:
+    def last_difference(self, last: fx.Node) -> Tensor:
         """Compute the difference of the last node, (n, ...), through all nodes before it."""
         differences: dict[fx.Node, Any] = {}
         nodes = self.head.nodes
@@ -71,10 +71,10 @@ class AblationRows:
             differences[node] = self._difference(node, differences)
             for source in self.head.last_uses.get(node, ()):
                 differences.pop(source, None)
-        last_difference: Tensor = self.difference_of(last, differences)
+        last_difference: Tensor = self.node_difference(last, differences)
         return last_difference
 
-    def difference_of(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
+    def node_difference(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
         """Return the rows (n, ...) of a node's difference; None if no ablation changes the node's
         value.
         """
@@ -88,7 +88,7 @@ class AblationRows:
         rows[torch.arange(len(ablated), device=ablated.device), self.channels] = ablated
         return rows.flatten(1) if is_flat(self.values[node]) else rows
 
-    def value_of(self, node: fx.Node) -> Any:
+    def image_value(self, node: fx.Node) -> Any:
         """Return the image's own value (1, ...), which broadcasts against rows."""
         value = self.values[node]
         if node.op == "get_attr" or self.side_kinds.get(node) is SideKind.SHARED:
@@ -108,11 +108,13 @@ class AblationRows:
         if name in SHAPE_ONLY and not _floating(self.values[node]):
 
             def shaped(source: fx.Node) -> Any:
-                return self.difference_of(source, differences) if factors is None else factors.left
+                return (
+                    self.node_difference(source, differences) if factors is None else factors.left
+                )
 
             return self.head.apply(node, shaped)
         if factors is not None:
-            product = passed(self.head, node, factors, self.value_of(node))
+            product = passed(self.head, node, factors, self.image_value(node))
             if product is not None:
                 return product
         if name in MATMUL | {functional.scaled_dot_product_attention}:
@@ -122,7 +124,7 @@ class AblationRows:
         before = None if source is None else self.channelwise.get(source)
         if name in CONVOLUTION and before is not None and _separable(self.head.layer(node)):
             return self._first_convolution(
-                self.head.layer(node), before, self.value_of(node).shape[2:]
+                self.head.layer(node), before, self.image_value(node).shape[2:]
             )
         if (
             name is nn.Linear
@@ -135,7 +137,7 @@ class AblationRows:
             moved = self._attention(node, differences)
             if moved is not None:
                 return moved, None
-        difference = None if source is None else self.difference_of(source, differences)
+        difference = None if source is None else self.node_difference(source, differences)
         if (
             source is None
             or difference is None
@@ -152,12 +154,13 @@ class AblationRows:
         if name in MULTIPLY and len(node.all_input_nodes) == 2:
             return self._product(node, differences)
         if name in CLAMP:
-            return clamp_difference(self.value_of(source), difference, *CLAMP[name])
+            return clamp_difference(self.image_value(source), difference, *CLAMP[name])
         if is_output(name):
-            return self.head.layer(node).difference(self.value_of(source), difference)
+            return self.head.layer(node).difference(self.image_value(source), difference)
         if name in LINEAR_IN_ITS_INPUT or name is torch.cat:
             return self.head.apply(
-                node, lambda arg: self._part(arg, differences, or_zeros=name is torch.cat)
+                node,
+                lambda arg: self._difference_argument(arg, differences, or_zeros=name is torch.cat),
             )
         linear = self._linear(node, difference)
         return self._evaluated_difference(node, differences) if linear is None else linear
@@ -225,8 +228,8 @@ class AblationRows:
         query_node, token_node = node.args[:2]
         query_difference = self._moving(query_node, differences)
         token_difference = self._moving(token_node, differences)
-        query = self.value_of(query_node)
-        tokens = self.value_of(token_node)
+        query = self.image_value(query_node)
+        tokens = self.image_value(token_node)
         has_few_queries = (
             query.ndim == tokens.ndim == 3 and query.shape[1] * layer.num_heads <= query.shape[2]
         )
@@ -240,7 +243,7 @@ class AblationRows:
             return None
         change, direction = parts
         change = change[..., 0].expand(-1, tokens.shape[1])
-        image_value: Tensor = self.value_of(node)[0]
+        image_value: Tensor = self.image_value(node)[0]
         return image_value + attention_difference(layer, query, tokens, change, direction[:, 0])
 
     def _mixed(self, node: Any, name: Any, differences: dict[fx.Node, Any]) -> Tensor | None:
@@ -251,7 +254,7 @@ class AblationRows:
         sources = node.args[: 2 if name in MATMUL else 3]
         if not all(isinstance(source, fx.Node) and source.op != "get_attr" for source in sources):
             return None
-        values: Any = tuple(self.value_of(source) for source in sources)
+        values: Any = tuple(self.image_value(source) for source in sources)
         moving: Any = tuple(self._moving(source, differences) for source in sources)
         if any(
             value.ndim != self.values[node].ndim or len(value) != 1 or value.ndim < 3
@@ -259,7 +262,7 @@ class AblationRows:
         ):
             return None
         if all(part is None for part in moving):
-            return torch.zeros_like(self._on_rows(node))
+            return torch.zeros_like(self._repeated_for_rows(node))
         if name in MATMUL:
             return product_difference(values[0], moving[0], values[1], moving[1])
         mask = node.kwargs.get("attn_mask")
@@ -268,7 +271,7 @@ class AblationRows:
         )
         if is_other or mask in differences or mask in self.channelwise:
             return None
-        mask = None if mask is None else self.value_of(mask)
+        mask = None if mask is None else self.image_value(mask)
         return attention_change(values, moving, mask, node.kwargs.get("scale"))
 
     def _moving(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor | RankOne | None:
@@ -278,7 +281,7 @@ class AblationRows:
         factors = self._factors(node, differences)
         if factors is not None:
             return factors if compact(factors.left).any() else None
-        difference: Tensor | None = self.difference_of(node, differences)
+        difference: Tensor | None = self.node_difference(node, differences)
         return difference if difference is not None and difference.any() else None
 
     def _total(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
@@ -289,39 +292,41 @@ class AblationRows:
             arg for arg in node.args if isinstance(arg, fx.Node) and _floating(self.values[arg])
         ]
         changed = [
-            part for arg in summands if (part := self.difference_of(arg, differences)) is not None
+            part for arg in summands if (part := self.node_difference(arg, differences)) is not None
         ]
         return (
             torch.stack(torch.broadcast_tensors(*changed))
             .sum(0)
-            .expand(-1, *self.value_of(node).shape[1:])
+            .expand(-1, *self.image_value(node).shape[1:])
         )
 
     def _product(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
         """Compute (x + dx)(y + dy) - x y = dx y + (x + dx) dy."""
         first, second = node.all_input_nodes
-        dx = self.difference_of(first, differences)
-        dy = self.difference_of(second, differences)
+        dx = self.node_difference(first, differences)
+        dy = self.node_difference(second, differences)
         product: Tensor
         if dy is None:
-            product = dx * self._on_rows(second)
+            product = dx * self._repeated_for_rows(second)
         elif dx is None:
-            product = self._on_rows(first) * dy
+            product = self._repeated_for_rows(first) * dy
         else:
-            product = dx * self.value_of(second) + (self.value_of(first) + dx) * dy
+            product = dx * self.image_value(second) + (self.image_value(first) + dx) * dy
         return product
 
-    def _part(self, arg: fx.Node, differences: dict[fx.Node, Any], or_zeros: bool) -> Any:
+    def _difference_argument(
+        self, arg: fx.Node, differences: dict[fx.Node, Any], or_zeros: bool
+    ) -> Any:
         """Return an argument of an operation that takes only differences.
 
         This is the argument's rows or zeros. A size is returned as the rows see it.
         """
-        difference = self.difference_of(arg, differences)
+        difference = self.node_difference(arg, differences)
         if difference is not None:
             return difference
         if not _floating(self.values[arg]):
-            return self._on_rows(arg)
-        return torch.zeros_like(self._on_rows(arg)) if or_zeros else None
+            return self._repeated_for_rows(arg)
+        return torch.zeros_like(self._repeated_for_rows(arg)) if or_zeros else None
 
     def _evaluated_difference(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
         """Compute f(x + d) - f(x) for any f.
@@ -332,17 +337,17 @@ class AblationRows:
 
         @cache  # attention takes one node three times
         def moved(source: fx.Node) -> Any:
-            difference = self.difference_of(source, differences)
+            difference = self.node_difference(source, differences)
             if difference is None or not _floating(self.values[source]):
-                return self._on_rows(source) if difference is None else difference
-            return pytree.tree_map(lambda x, d: x + d, self.value_of(source), difference)
+                return self._repeated_for_rows(source) if difference is None else difference
+            return pytree.tree_map(lambda x, d: x + d, self.image_value(source), difference)
 
         after = self.head.apply(node, moved)
         if not _floating(self.values[node]):
             return after
-        return pytree.tree_map(lambda now, before: now - before, after, self.value_of(node))
+        return pytree.tree_map(lambda now, before: now - before, after, self.image_value(node))
 
-    def _on_rows(self, node: fx.Node) -> Any:
+    def _repeated_for_rows(self, node: fx.Node) -> Any:
         """Return an unchanged value, repeated for every row."""
         kind = self.side_kinds.get(node)
         if node.op == "get_attr":
@@ -358,7 +363,7 @@ class AblationRows:
                 if isinstance(leaf, Tensor)
                 else leaf
             ),
-            self.value_of(node),
+            self.image_value(node),
         )
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import NO_VERDICT, OTHER_CLASS, BadImage, Box, Objects, inside
-from axiom_bench.data.formats.decoding import opened
-from axiom_bench.data.formats.files import as_text, content_of, plain, shown, why
+from axiom_bench.data.base import NO_VERDICT, OTHER_CLASS, BadImage, Box, Objects, clip_to_image
+from axiom_bench.data.formats.decoding import open_image
+from axiom_bench.data.formats.files import as_text, content_of, plain_name, reason_of, short_repr
 
 MAX_BYTES = 2**24  # of one image's annotation; ImageNet's largest has 25 kB
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -34,7 +34,8 @@ def read_objects(
 
     Args:
         source: The file, or its name and its content, which is None for a missing file.
-        class_index: {class as the file names it, or the `plain` form of that name: class index}.
+        class_index: {class as the file names it, or the `plain_name` form of that name: class
+            index}.
         first_pixel: The number of the first pixel in the file, 0 or 1. The file's xmax and ymax are
             the last pixel inside the box.
         size: (width, height) of the stored image. Boxes are clipped to it, and boxes that were
@@ -51,7 +52,7 @@ def read_objects(
         except FileNotFoundError:
             source = as_text(path), None
         except OSError as error:
-            return (), (f"the annotation {as_text(path.name)} can't be read: {why(error)}",)
+            return (), (f"the annotation {as_text(path.name)} can't be read: {reason_of(error)}",)
     name, content = source
     if content is None:
         return (), (f"there is no annotation {name}",)
@@ -67,12 +68,12 @@ def read_objects(
             if is_difficult and not difficult:
                 continue
             label = element.findtext("name") or ""
-            if label not in class_index and plain(label) in class_index:
-                label = plain(label)
+            if label not in class_index and plain_name(label) in class_index:
+                label = plain_name(label)
             items.append((label, _box(element, first_pixel)))
     except (ElementTree.ParseError, ValueError, OverflowError, LookupError) as error:
         # LookupError: an unknown encoding.
-        return (), (f"the annotation {name} is malformed: {why(error)}",)
+        return (), (f"the annotation {name} is malformed: {reason_of(error)}",)
     if size is not None and all(drawn_on) and drawn_on != size:
         return (), (
             f"the annotation {name} is for {drawn_on} pixels (width, height), the image has {size}",
@@ -80,13 +81,13 @@ def read_objects(
     problems = [] if elements else [f"{name} has no object"]
     objects: list[tuple[int, Box]] = []
     for label, box in items:
-        part, problem = inside(box, size or (math.inf, math.inf))
+        part, problem = clip_to_image(box, size or (math.inf, math.inf))
         if label not in class_index:
             problem = OTHER_CLASS
         elif part is not None:
             objects.append((class_index[label], part))
         if problem:
-            problems.append(f"{name}: the box {[*box]} of {shown(label)} {problem}")
+            problems.append(f"{name}: the box {[*box]} of {short_repr(label)} {problem}")
     return tuple(objects), tuple(problems)
 
 
@@ -112,7 +113,7 @@ def read_mask(
     """
     name = as_text(path.name)
     try:
-        with opened(path, f"the mask {name}") as picture:
+        with open_image(path, f"the mask {name}") as picture:
             values = numbers(picture).astype(np.int64)
     except BadImage as bad:
         return None, (str(bad),)

@@ -23,7 +23,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from axiom_bench.data.base import UNREADABLE, BadImage, Least
-from axiom_bench.data.formats.files import NotRegular, as_text, open_regular, why
+from axiom_bench.data.formats.files import NotRegular, as_text, open_regular, reason_of
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import home_expanded
 
@@ -51,7 +51,7 @@ PIECE = 2**20  # bytes that are hashed at once: a file may be larger than the me
 
 
 @cache
-def suffixes() -> frozenset[str]:
+def image_suffixes() -> frozenset[str]:
     """Return the endings of names that Pillow has for FORMATS, in lower case.
 
     Asking Pillow imports all of its readers. An MPO, which some cameras write, is a JPEG with more
@@ -67,7 +67,7 @@ def open_rgb(source: Path | BytesIO, image_id: str) -> Image.Image:
     """Return the decoded image of a file, or of a file's bytes: the first of several.
 
     Raises:
-        BadImage: As `opened`.
+        BadImage: As `open_image`.
     """
     return open_scaled(source, image_id, None)[0]
 
@@ -90,9 +90,9 @@ def open_scaled(
         if it has no EXIF orientation to turn it by.
 
     Raises:
-        BadImage: As `opened`.
+        BadImage: As `open_image`.
     """
-    with opened(source, image_id) as image:
+    with open_image(source, image_id) as image:
         width, height = image.size
         if least is not None and isinstance(image, JpegImageFile):
             if upright and orientation(image) >= ON_ITS_SIDE:
@@ -121,7 +121,7 @@ def open_upright(path: Path) -> tuple[Image.Image, bool]:
     return image, bool(turned)
 
 
-def upright(image: str | PathLike[str] | Image.Image) -> Image.Image:
+def open_as_viewed(image: str | PathLike[str] | Image.Image) -> Image.Image:
     """Return a photograph in RGB, as people look at it.
 
     Raises:
@@ -136,7 +136,7 @@ def upright(image: str | PathLike[str] | Image.Image) -> Image.Image:
     try:
         return as_rgb(ImageOps.exif_transpose(image))
     except (OSError, ValueError, SyntaxError) as error:  # Pillow reads a file only now
-        raise BenchError(f"The image can't be decoded: {why(error)}.") from error
+        raise BenchError(f"The image can't be decoded: {reason_of(error)}.") from error
 
 
 def orientation(image: Image.Image) -> int:
@@ -152,7 +152,7 @@ def orientation(image: Image.Image) -> int:
 
 
 @contextmanager
-def opened(source: Path | BytesIO, image_id: str) -> Iterator[Image.Image]:
+def open_image(source: Path | BytesIO, image_id: str) -> Iterator[Image.Image]:
     """Open an image with Pillow, to be decoded inside the `with` block.
 
     Raises:
@@ -181,7 +181,7 @@ def opened(source: Path | BytesIO, image_id: str) -> Iterator[Image.Image]:
             reason = "the file is empty"
         raise BadImage(image_id, f"can't be decoded: {reason}") from error
     except Exception as error:  # what Pillow's readers raise for damaged files is not documented
-        raise BadImage(image_id, f"can't be decoded: {why(error)}") from error
+        raise BadImage(image_id, f"can't be decoded: {reason_of(error)}") from error
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

@@ -17,8 +17,8 @@ from itertools import chain, product
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from axiom_bench.data.formats.urls import copies, is_url
-from axiom_bench.environment import decoded
+from axiom_bench.data.formats.urls import fetch_copies, is_url
+from axiom_bench.environment import decode_text
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File
 
@@ -64,7 +64,7 @@ def as_name(text: str) -> str:
     return _ESCAPED.sub(lambda match: os.fsdecode(bytes.fromhex(match[0].replace("\\x", ""))), text)
 
 
-def one_form(text: str) -> str:
+def nfc(text: str) -> str:
     """Return a text in the Unicode form NFC.
 
     macOS writes names in another form, which looks the same.
@@ -75,7 +75,7 @@ def one_form(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def comparable(name: str) -> str:
+def comparable_name(name: str) -> str:
     r"""Return a file's name in the form in which lists and folders are compared.
 
     Lists from Windows have backslashes.
@@ -83,18 +83,18 @@ def comparable(name: str) -> str:
     >>> comparable(" photos\\000.png")
     'photos/000.png'
     """
-    return one_form(name.strip()).replace("\\", "/")
+    return nfc(name.strip()).replace("\\", "/")
 
 
 def listed_file(folder: Path, name: str) -> Path:
     """Return the path of a file that a list names, which may be missing.
 
-    If no file has this name, return a file whose name is `comparable` to it.
+    If no file has this name, return a file whose name is `comparable_name` to it.
     """
     path = folder / name
     if (name.isascii() and "\\" not in name) or os.path.lexists(path):
         return path
-    forms = [folder / unicodedata.normalize(form, comparable(name)) for form in ("NFC", "NFD")]
+    forms = [folder / unicodedata.normalize(form, comparable_name(name)) for form in ("NFC", "NFD")]
     return next(filter(os.path.lexists, forms), path)
 
 
@@ -113,13 +113,14 @@ def ids_of(names: Iterable[object], source: str) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str) or not _is_inside(name):
             raise BenchError(
-                f"{source} names the image {shown(name)}, which is no path of a file below the "
-                "data set's folder; correct or remove it."
+                f"{source} names the image {short_repr(name)}, which is no path of a file below "
+                "the data set's folder; correct or remove it."
             )
         image_id = as_text(name)
         if image_id in ids:
             raise BenchError(
-                f"{source} names the image {shown(name)} twice; give each image a name of its own."
+                f"{source} names the image {short_repr(name)} twice; give each image a name of "
+                "its own."
             )
         ids[image_id] = None
     return tuple(ids)
@@ -133,7 +134,7 @@ def _is_inside(name: str) -> bool:
     return bool(is_below) and as_name(as_text(name)) == name
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """Return a value for a message: as Python writes it, but no more than a line."""
     text = repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
@@ -176,7 +177,7 @@ def content_of(path: Path, at_most: int) -> bytes:
     return content
 
 
-def why(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return an error's text in a line, without the path that it repeats: "Permission denied"."""
     reason = error.strerror if isinstance(error, OSError) else None
     text = reason or str(error) or type(error).__name__
@@ -196,10 +197,10 @@ def lines_of(path: Path, what: str) -> list[str]:
         BenchError: If it can't be read, or is no such text.
     """
     try:
-        text = decoded(content_of(path, MAX_TEXT))
+        text = decode_text(content_of(path, MAX_TEXT))
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(
-            f"{what} {as_text(path)} can't be read ({why(error)}); it must be text in UTF-8."
+            f"{what} {as_text(path)} can't be read ({reason_of(error)}); it must be text in UTF-8."
         ) from error
     return [line for line in text.splitlines() if line.strip()]
 
@@ -236,7 +237,7 @@ def files_below(folder: Path) -> Iterator[str]:
     pending = [("", frozenset({os.path.realpath(folder)}))]
     while pending:
         relative, above = pending.pop()
-        for name, is_folder in listed(folder / relative):
+        for name, is_folder in folder_entries(folder / relative):
             path = f"{relative}{name}"
             yield path
             if is_folder:
@@ -245,7 +246,7 @@ def files_below(folder: Path) -> Iterator[str]:
                     pending.append((f"{path}/", above | {real}))
 
 
-def listed(folder: Path) -> list[tuple[str, bool]]:
+def folder_entries(folder: Path) -> list[tuple[str, bool]]:
     """Return (name, whether it is a folder or a link to one) of a folder's content, by name.
 
     Hidden files and folders, such as a notebook's .ipynb_checkpoints, are left out, and so is
@@ -264,7 +265,7 @@ def listed(folder: Path) -> list[tuple[str, bool]]:
             return sorted((entry.name, _is_folder(entry)) for entry in visible)
     except OSError as error:
         raise BenchError(
-            f"The folder {as_text(folder)} can't be listed: {why(error)}; allow reading it."
+            f"The folder {as_text(folder)} can't be listed: {reason_of(error)}; allow reading it."
         ) from error
 
 
@@ -300,7 +301,7 @@ def files_named(paths: Paths, suffix: str) -> dict[str, Path]:
         name = as_text(name.removesuffix(suffix))
         if files.setdefault(name, file) != file:
             raise BenchError(
-                f"data.path names two files {shown(name)}, {as_text(files[name])} and "
+                f"data.path names two files {short_repr(name)}, {as_text(files[name])} and "
                 f"{as_text(file)}; rename one, or give the folder that holds both."
             )
     return dict(sorted(files.items()))
@@ -309,7 +310,7 @@ def files_named(paths: Paths, suffix: str) -> dict[str, Path]:
 def _found(path: str, suffix: str) -> list[tuple[str, Path]]:
     """Return (name, file) of each file that a path, a URL or a pattern names."""
     if is_url(path):
-        return copies(list(expanded(path)), suffix)
+        return fetch_copies(list(expand_braces(path)), suffix)
     if os.path.isdir(path):
         names_and_files = [
             (name, Path(path, name)) for name in files_below(Path(path)) if name.endswith(suffix)
@@ -323,7 +324,7 @@ def _found(path: str, suffix: str) -> list[tuple[str, Path]]:
     if os.path.lexists(path):
         return [(Path(path).name, Path(path))]
     files: list[Path] = []
-    for text in expanded(path):
+    for text in expand_braces(path):
         matching: list[str] = []
         if glob.has_magic(text):
             matching = sorted(glob.glob(text))
@@ -338,7 +339,7 @@ def _found(path: str, suffix: str) -> list[tuple[str, Path]]:
     return [(file.name, file) for file in files]
 
 
-def expanded(pattern: str) -> Iterator[str]:
+def expand_braces(pattern: str) -> Iterator[str]:
     """Return each text of a pattern: {a,b} is a, then b; {08..11} is 08, 09, 10, 11.
 
     Raises:
@@ -349,8 +350,8 @@ def expanded(pattern: str) -> Iterator[str]:
     number = math.prod(map(len, choices))
     if number > MAX_FILES:
         raise BenchError(
-            f"data.path={shown(pattern)} names {number:,} files, more than {MAX_FILES:,}; give a "
-            "folder."
+            f"data.path={short_repr(pattern)} names {number:,} files, more than {MAX_FILES:,}; "
+            "give a folder."
         )
     return map("".join, product(*choices))
 
@@ -364,12 +365,13 @@ def _choices(inside: str) -> Sequence[str]:
     last = int(ends[2][:9])
     if not 0 <= last - first < MAX_FILES:
         raise BenchError(
-            f"data.path: {{{shown(inside)[1:-1]}}} is no range of at most {MAX_FILES:,} numbers."
+            f"data.path: {{{short_repr(inside)[1:-1]}}} is no range of at most {MAX_FILES:,} "
+            "numbers."
         )
     return [str(number).zfill(len(ends[1])) for number in range(first, last + 1)]
 
 
-def plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return a class's name in lower case and one Unicode form, with spaces for _ and -.
 
     People write names in many ways.
@@ -377,4 +379,4 @@ def plain(name: str) -> str:
     >>> plain("Great_white-shark")
     'great white shark'
     """
-    return " ".join(one_form(name).replace("_", " ").replace("-", " ").casefold().split())
+    return " ".join(nfc(name).replace("_", " ").replace("-", " ").casefold().split())

@@ -49,7 +49,7 @@ REASONS = {  # by the class of an error, or of one that it is derived from or ca
 }
 
 
-class Listed(NamedTuple):
+class ListedFile(NamedTuple):
     """A file as a server lists it."""
 
     name: str
@@ -72,7 +72,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE) or default).expanduser().absolute() / "data"
 
 
-def copies(urls: Sequence[str], suffix: str) -> list[tuple[str, Path]]:
+def fetch_copies(urls: Sequence[str], suffix: str) -> list[tuple[str, Path]]:
     """Return (name, copy on this machine) of each file that the URLs name.
 
     Files that are missing or changed are fetched. If the server doesn't answer, the copies of the
@@ -110,14 +110,14 @@ def copies(urls: Sequence[str], suffix: str) -> list[tuple[str, Path]]:
             return copied
 
 
-def _found(files: Any, urls: Sequence[str], suffix: str, folder: Path) -> list[Listed]:
+def _found(files: Any, urls: Sequence[str], suffix: str, folder: Path) -> list[ListedFile]:
     """Return the files that the URLs name, as the server lists them.
 
     If the server doesn't answer, return its last list.
     """
     digest = hashlib.sha256("\n".join([*urls, suffix]).encode()).hexdigest()[:32]
     list_path = folder / f"{digest}.json"
-    listed_files: list[Listed] = []
+    listed_files: list[ListedFile] = []
     try:
         for url in urls:
             listed_files.extend(_listed(files, url, suffix))
@@ -130,12 +130,12 @@ def _found(files: Any, urls: Sequence[str], suffix: str, folder: Path) -> list[L
             file=sys.stderr,
             flush=True,
         )
-        return [Listed(*entry) for entry in json.loads(list_path.read_bytes())]
+        return [ListedFile(*entry) for entry in json.loads(list_path.read_bytes())]
     list_path.write_text(json.dumps(listed_files), encoding="utf-8")
     return listed_files
 
 
-def _listed(files: Any, url: str, suffix: str) -> Iterator[Listed]:
+def _listed(files: Any, url: str, suffix: str) -> Iterator[ListedFile]:
     """Yield the files of one URL. Raise FileNotFoundError or BenchError if there are none."""
     path = files._strip_protocol(url)
     # In a web address, ? begins a query and isn't the sign of a pattern.
@@ -144,14 +144,14 @@ def _listed(files: Any, url: str, suffix: str) -> Iterator[Listed]:
         if not entries:
             raise FileNotFoundError(url)
         for file_path, details in entries.items():
-            yield Listed(
+            yield ListedFile(
                 file_path.rpartition("/")[2], file_path, _version(details), details.get("size")
             )
         return
     details = files.info(path)
     if details["type"] != "directory":
         name = path.partition("?")[0].rpartition("/")[2]
-        yield Listed(name, path, _version(details), details.get("size"))
+        yield ListedFile(name, path, _version(details), details.get("size"))
         return
     root = path.rstrip("/")
     details_by_path = {
@@ -165,7 +165,7 @@ def _listed(files: Any, url: str, suffix: str) -> Iterator[Listed]:
         )
     for file_path, details in details_by_path.items():
         name = file_path.removeprefix(root).lstrip("/")
-        yield Listed(name, file_path, _version(details), details.get("size"))
+        yield ListedFile(name, file_path, _version(details), details.get("size"))
 
 
 def _version(details: Mapping[str, Any]) -> str:

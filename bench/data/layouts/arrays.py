@@ -26,16 +26,22 @@ from axiom_bench.data.formats.files import (
     lines_of,
     listed_file,
     open_regular,
-    shown,
-    why,
+    reason_of,
+    short_repr,
 )
 from axiom_bench.data.layouts.classes import Classes, NetworkClasses, class_list, index_of_classes
-from axiom_bench.data.layouts.folder import labelled, list_file
-from axiom_bench.data.layouts.label_files import ARRAYS, by_name, columns_of, meant, named_image
-from axiom_bench.data.layouts.packed import cut, note_of, numbered_classes
+from axiom_bench.data.layouts.folder import labelled_table, list_file
+from axiom_bench.data.layouts.label_files import (
+    ARRAYS,
+    classes_of_labels,
+    columns_of,
+    index_images_by_name,
+    named_image,
+)
+from axiom_bench.data.layouts.packed import clip_note, note_of, numbered_classes
 from axiom_bench.data.layouts.table import Note, Row, Size, Table
-from axiom_bench.data.layouts.trees import existing, image_files
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.data.layouts.trees import existing_folder, image_files
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.kinds import File, Name
 
 TABLES = (".npz", ".safetensors")
@@ -79,7 +85,7 @@ def arrays(
         BenchError: For problems that concern all samples.
     """
     if channels not in (None, FIRST, LAST, NONE):
-        raise unknown("place of channels", channels, (FIRST, LAST, NONE))
+        raise unknown_name("place of channels", channels, (FIRST, LAST, NONE))
     if str(root).lower().endswith(TABLES):
         return _of_file(Path(root), channels, split, classes, name, network)
     if split is not None:
@@ -103,7 +109,7 @@ def _of_folder(
     Ids are paths below the root, "class/sample.npy", or paths of folders with frames. Samples have
     labels like photographs in a folder, or by a list.
     """
-    existing(root, LAYOUT)
+    existing_folder(root, LAYOUT)
     if labels is None and (root / "labels.csv").is_file():
         labels = str(root / "labels.csv")
     samples, other_files = image_files(root, ARRAYS)
@@ -111,7 +117,7 @@ def _of_folder(
         # No file is an array: each folder with frames is a sample.
         samples = sorted({dirname(path) for path in image_files(root)[0]} - {""})
         other_files = "" if samples else other_files
-    table = labelled(
+    table = labelled_table(
         module=__name__,
         name=name,
         root=root,
@@ -158,7 +164,7 @@ def _row(
     note = notes.get(image_id)
     return Row(
         files,
-        annotate=None if note is None else partial(cut, note, image_id),
+        annotate=None if note is None else partial(clip_note, note, image_id),
         facts=lambda: f"{channels} {note}",
         values=values,
     )
@@ -185,7 +191,7 @@ def _read(root: Path, sample: str, files: Files, channels: str | None) -> Values
             return _video([np.asarray(open_rgb(frame, frame.name)) for frame in files])
         open_regular(path).close()  # a pipe would be waited for
         reader = {".npy": _npy, ".wav": _sound}.get(path.suffix.lower(), _volume)
-        return numbers(*reader(path, channels))
+        return as_sample(*reader(path, channels))
     except BenchError:
         raise
     except Exception as error:  # what libraries raise for damaged files is not documented
@@ -255,7 +261,7 @@ def _of_file(
     if not count:
         raise BenchError(f"{file} holds no samples: its images have the shape {images.shape}.")
     try:
-        shape = numbers(np.zeros_like(images[0]), channels).shape
+        shape = as_sample(np.zeros_like(images[0]), channels).shape
     except ValueError as error:
         raise BenchError(f"The images of {file}: {error}.") from error
     space = shape[1:]
@@ -272,7 +278,7 @@ def _of_file(
     if classes is not None:
         names = class_list(classes)
     elif network:
-        names = network(shape).listed
+        names = network(shape).names_by_class
     if labels is not None and (labels.size != count or labels.dtype.kind not in "iuU"):
         raise BenchError(
             f"labels of {file} are {labels.dtype} of the shape {labels.shape}; give each of "
@@ -280,7 +286,7 @@ def _of_file(
         )
     sample_classes = [None] * count if labels is None else labels.reshape(count).tolist()
     if labels is not None and names:
-        sample_classes = meant([*map(str, sample_classes)], names, file)
+        sample_classes = classes_of_labels([*map(str, sample_classes)], names, file)
     boxes = tables.get("boxes", np.empty((count, 0, 2))).astype(float)
     box_rows = boxes.reshape(count, -1, boxes.shape[-1]) if boxes.size else boxes
     index = index_of_classes(names)
@@ -320,12 +326,12 @@ def _file_row(
 
     def values() -> Values:
         try:
-            return numbers(images[index], channels)
+            return as_sample(images[index], channels)
         except ValueError as error:
             raise BadImage(image_id, str(error)) from error
 
     def annotation(size: Size) -> Note:
-        cut_note = cut(note, image_id, size)
+        cut_note = clip_note(note, image_id, size)
         if mask is None:
             return cut_note
         if mask.dtype.kind != "b":
@@ -348,7 +354,7 @@ def _file_row(
     )
 
 
-def numbers(values: Values, channels: str | None) -> Values:
+def as_sample(values: Values, channels: str | None) -> Values:
     """Return (C, *space), floats as float32 and whole numbers in a type that torch has.
 
     Raises:
@@ -473,7 +479,7 @@ def _tables(path: Path, split: str | None) -> tuple[dict[str, Values], str | Non
 
 def _why(error: Exception) -> str:
     """Return the reason of an error in plain words."""
-    text = why(error)
+    text = reason_of(error)
     if "pickle" in text:
         return "it holds Python objects, which are never loaded; save numbers"
     return text
@@ -487,7 +493,7 @@ def _boxes_of(path: Path, samples: Sequence[str]) -> defaultdict[str, list[list[
     """
     boxes = defaultdict[str, list[list[float]]](list)
     head, *rows = columns_of(lines_of(path, "The list of labels"))[0]
-    samples_by_name = by_name(samples)
+    samples_by_name = index_images_by_name(samples)
     corner_columns = []
     for name in CORNERS:
         for column, cell in enumerate(head):
@@ -502,6 +508,6 @@ def _boxes_of(path: Path, samples: Sequence[str]) -> defaultdict[str, list[list[
             boxes[sample].append([float(cell) for cell in cells])
         except ValueError as error:
             raise BenchError(
-                f"{as_text(path)} has the box {shown(cells)} of {sample}; give numbers."
+                f"{as_text(path)} has the box {short_repr(cells)} of {sample}; give numbers."
             ) from error
     return boxes

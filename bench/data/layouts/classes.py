@@ -10,7 +10,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from axiom_bench.data.formats.files import files_named, lines_of, one_form, plain, table_of, why
+from axiom_bench.data.formats.files import (
+    files_named,
+    lines_of,
+    nfc,
+    plain_name,
+    reason_of,
+    table_of,
+)
 from axiom_bench.data.formats.urls import is_url
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
@@ -53,12 +60,12 @@ def index_of_classes(classes: Iterable[str]) -> dict[str, int]:
     index: dict[str, int] = {}
     exact: dict[str, int] = {}
     for number, name in enumerate(classes):
-        index[one_form(name)] = number
+        index[nfc(name)] = number
         exact[name] = number
     return index | exact
 
 
-def names_of_logits(classes: Classes, setting: str = "model.classes") -> tuple[str, ...]:
+def network_class_names(classes: Classes, setting: str = "model.classes") -> tuple[str, ...]:
     """Return the readable names of a network's classes, in the order of its logits.
 
     Args:
@@ -84,13 +91,15 @@ def names_of_logits(classes: Classes, setting: str = "model.classes") -> tuple[s
 
 
 def names_of_data(classes: Classes) -> tuple[str, ...]:
-    """Return the names of a data set's classes, see `names_of_logits`.
+    """Return the names of a data set's classes, see `network_class_names`.
 
     Raises:
         BenchError: For a background among them, which would take the number of a class in masks.
     """
-    names = names_of_logits(classes, "data.classes")
-    if backgrounds := [index for index, name in enumerate(names) if plain(name) == "background"]:
+    names = network_class_names(classes, "data.classes")
+    if backgrounds := [
+        index for index, name in enumerate(names) if plain_name(name) == "background"
+    ]:
         raise BenchError(
             "data.classes names a background: leave it out, and set "
             f"model.background={backgrounds[0]}."
@@ -125,7 +134,7 @@ def class_indices(
 
 def _named(text: str) -> str:
     """Return the plain form of a name, without a synset id or a number before it."""
-    return plain(PREFIX.sub("", text, count=1))
+    return plain_name(PREFIX.sub("", text, count=1))
 
 
 @dataclass(frozen=True)
@@ -150,7 +159,7 @@ class NetworkClasses:
         return NetworkClasses(names, self.count - 1)
 
     @property
-    def listed(self) -> dict[str, str]:
+    def names_by_class(self) -> dict[str, str]:
         """{class: its readable name}, in order of class index.
 
         1,000 classes are called by ImageNet's synset ids, others by their index.
@@ -226,7 +235,7 @@ def _rows(lines: Sequence[str], source: str) -> list[list[str]]:
         entries = enumerate(content) if isinstance(content, list) else content.items()
     except (ValueError, RecursionError, AttributeError) as error:
         raise BenchError(
-            f"{source} is no JSON of names ({why(error)}); give a list or a mapping."
+            f"{source} is no JSON of names ({reason_of(error)}); give a list or a mapping."
         ) from error
     rows = []
     for key, value in entries:

@@ -21,21 +21,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axiom_bench.data.base import BACKGROUND, NO_VERDICT, Box, inside, largest
+from axiom_bench.data.base import BACKGROUND, NO_VERDICT, Box, clip_to_image, label_of_largest
 from axiom_bench.data.formats.files import (
     as_name,
     as_text,
-    comparable,
+    comparable_name,
     content_of,
     ids_of,
     listed_file,
-    shown,
-    why,
+    reason_of,
+    short_repr,
 )
 from axiom_bench.data.layouts.classes import Classes, class_indices, names_of_data
 from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
-from axiom_bench.data.layouts.trees import existing
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.data.layouts.trees import existing_folder
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.kinds import File, Name
 
 LAYOUT = "the COCO layout <root>/<split>/*.jpg with <root>/annotations/instances_<split>.json"
@@ -74,8 +74,8 @@ def coco(
         BenchError: If a file doesn't exist or has another form, pycocotools isn't installed, or no
             category is one of the classes.
     """
-    top = existing(Path(root), LAYOUT)
-    folder = existing(top / split, LAYOUT)
+    top = existing_folder(Path(root), LAYOUT)
+    folder = existing_folder(top / split, LAYOUT)
     pycocotools()
     path = top / (annotations or f"annotations/instances_{split}.json")
     images, objects, categories = _read(path)
@@ -92,7 +92,7 @@ def coco(
             category for category in categories.values() if category not in network_index
         ]
         if not network_index:
-            raise unknown(f"category of {as_text(path)}", names[0], other_categories)
+            raise unknown_name(f"category of {as_text(path)}", names[0], other_categories)
         if other_categories:
             notes = (
                 f"{len(other_categories)} categories are no class of data.classes, as "
@@ -100,7 +100,7 @@ def coco(
             )
     # Some tools write file names relative to the root.
     names_have_split = [
-        comparable(str(entry["file_name"])).startswith(f"{split}/") for entry in images
+        comparable_name(str(entry["file_name"])).startswith(f"{split}/") for entry in images
     ]
     if images and all(names_have_split):
         folder = top
@@ -169,23 +169,27 @@ def _note(
         try:
             label = class_index.get(annotation["category_id"])
             if label is None:
-                raise ValueError(f"its category {shown(annotation['category_id'])} isn't listed")
+                raise ValueError(
+                    f"its category {short_repr(annotation['category_id'])} isn't listed"
+                )
             if label == OTHER:
                 continue
             box, beyond = _box(annotation["bbox"], size)
             verdict = NO_VERDICT if annotation.get("iscrowd") else label
-            regions.append((verdict, pixels(annotation.get("segmentation"), size)))
+            regions.append((verdict, region_pixels(annotation.get("segmentation"), size)))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             number = annotation.get("id")
-            description = shown(number) if isinstance(number, Id) else "without an id"
-            problems.append(f"{image_id}: annotation {description} is malformed: {shown(error)}")
+            description = short_repr(number) if isinstance(number, Id) else "without an id"
+            problems.append(
+                f"{image_id}: annotation {description} is malformed: {short_repr(error)}"
+            )
             has_mask = False
             continue
         if beyond:
-            problems.append(f"{image_id}: the box {shown(annotation['bbox'])} {beyond}")
+            problems.append(f"{image_id}: the box {short_repr(annotation['bbox'])} {beyond}")
         (crowd if annotation.get("iscrowd") else objects).append((label, box))
     return Note(
-        label=largest(tuple(objects)),
+        label=label_of_largest(tuple(objects)),
         objects=tuple(objects),
         problems=tuple(problems),
         mask=_mask(regions, size) if has_mask else None,
@@ -221,10 +225,10 @@ def _read(path: Path) -> tuple[list[Entry], dict[Id, list[Entry]], dict[Id, str]
     except RecursionError as error:
         raise BenchError(f"{as_text(path)} can't be read: it is nested too deeply.") from error
     except OSError as error:
-        raise BenchError(f"{as_text(path)} can't be read: {why(error)}.") from error
+        raise BenchError(f"{as_text(path)} can't be read: {reason_of(error)}.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise BenchError(
-            f"{as_text(path)} isn't COCO's form of instances ({shown(error)}); it must hold "
+            f"{as_text(path)} isn't COCO's form of instances ({short_repr(error)}); it must hold "
             "images, annotations and categories."
         ) from error
     if corners := _corners(images, by_image):
@@ -247,7 +251,7 @@ def _corners(images: Mapping[Id, Entry], by_image: Mapping[Id, list[Entry]]) -> 
         sides = [images.get(number, {}).get(side) or math.inf for side in SIDES]
         for annotation in entries:
             try:
-                box = finite(annotation.get("bbox"))
+                box = finite_floats(annotation.get("bbox"))
                 x, y, *ends = box
                 count += 1
                 are_inside = [
@@ -308,10 +312,10 @@ def _box(values: Any, size: Size) -> tuple[Box, str]:
     The problem is a sentence if much was cut off, otherwise "". Raise ValueError for a box that
     can't be used.
     """
-    x, y, width, height = finite(values)
+    x, y, width, height = finite_floats(values)
     if max(values) <= 1 and any(value % 1 for value in values):
         raise ValueError(f"a box of {values}, which are parts of the image and must be pixels")
-    box, problem = inside((x, y, x + width, y + height), size)
+    box, problem = clip_to_image((x, y, x + width, y + height), size)
     if box is None:
         raise ValueError(f"the box {values} {problem}")
     return box, problem
@@ -352,7 +356,7 @@ def pycocotools() -> ModuleType:
     return module
 
 
-def pixels(segmentation: Any, size: Size) -> Region | None:
+def region_pixels(segmentation: Any, size: Size) -> Region | None:
     """Return the pixels of a region, (h, w); None if there are none.
 
     Args:
@@ -391,7 +395,7 @@ def pixels(segmentation: Any, size: Size) -> Region | None:
     return np.repeat(inside, counts).reshape((height, width), order="F")
 
 
-def finite(numbers: object) -> list[float]:
+def finite_floats(numbers: object) -> list[float]:
     """Return a list of numbers as floats.
 
     Raises:
@@ -408,7 +412,7 @@ def finite(numbers: object) -> list[float]:
 
 def _polygon(numbers: object, side: int) -> list[float]:
     """Return a polygon's numbers. Raise ValueError if it isn't one near the image."""
-    polygon = finite(numbers)
+    polygon = finite_floats(numbers)
     if len(polygon) < MIN_NUMBERS or len(polygon) % 2:
         raise ValueError(f"a polygon of {len(polygon)} numbers")
     if min(polygon) < -MAX_OUTSIDE * side or max(polygon) > (1 + MAX_OUTSIDE) * side:

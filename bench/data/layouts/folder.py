@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from axiom_bench.data.formats.files import as_name, as_text, listed, listed_file, why
+from axiom_bench.data.formats.files import as_name, as_text, folder_entries, listed_file, reason_of
 from axiom_bench.data.layouts.classes import (
     Classes,
     ClassIndex,
@@ -22,8 +22,8 @@ from axiom_bench.data.layouts.classes import (
 )
 from axiom_bench.data.layouts.label_files import read_list
 from axiom_bench.data.layouts.table import Labels, Row, Table
-from axiom_bench.data.layouts.trees import existing, image_files
-from axiom_bench.errors import BenchError, first_names, unknown
+from axiom_bench.data.layouts.trees import existing_folder, image_files
+from axiom_bench.errors import BenchError, first_names, unknown_name
 from axiom_bench.kinds import File, Name
 
 LAYOUT = "images, or the ImageFolder layout <root>/<class>/<image>.jpg (or .png, ...)"
@@ -83,8 +83,8 @@ def folder(
         BenchError: If there are no images, or a folder isn't called by an index although
             `folders` is "index".
     """
-    top = existing(Path(root), LAYOUT)
-    table = labelled(
+    top = existing_folder(Path(root), LAYOUT)
+    table = labelled_table(
         module=__name__,
         name=name,
         root=top,
@@ -99,7 +99,7 @@ def folder(
     return table
 
 
-def labelled(
+def labelled_table(
     module: str,
     name: str,
     root: Path,
@@ -127,14 +127,14 @@ def labelled(
         BenchError: As in `folder`.
     """
     if folders not in FOLDERS:
-        raise unknown("naming of folders", folders, FOLDERS)
+        raise unknown_name("naming of folders", folders, FOLDERS)
     if folders == "index" and classes is None and network is None:
         raise BenchError(
             "data.folders=index needs data.classes, the classes in the order of their indices."
         )
     samples, other_files = found
     ids = samples
-    subfolders = [as_text(name) for name, is_folder in listed(root) if is_folder]
+    subfolders = [as_text(name) for name, is_folder in folder_entries(root) if is_folder]
     notes = [f"{as_text(root)}: {other_files}"] if other_files else []
     by_classes = None
     if classes is not None and labels is None:
@@ -218,7 +218,7 @@ def _by_list(
 
     The classes are those given, or the network's if they have names, or those in the list.
     """
-    names = {} if network is None else network.listed
+    names = {} if network is None else network.names_by_class
     notes: list[str] = []
     try:
         if classes is not None:
@@ -244,9 +244,9 @@ def _by_list(
                 )
         image_classes, list_notes = read_list(path, ids, names)
     except ValueError as error:
-        raise BenchError(f"{as_text(path)} can't be read: {why(error)}.") from error
+        raise BenchError(f"{as_text(path)} can't be read: {reason_of(error)}.") from error
     if unknown_classes := {*image_classes.values()}.difference(names):
-        raise unknown(f"class, as {as_text(path)} names it,", min(unknown_classes), names)
+        raise unknown_name(f"class, as {as_text(path)} names it,", min(unknown_classes), names)
     if len(image_classes) < len(ids):
         missing = len(ids) - len(image_classes)
         list_notes.append(f"{missing} of {len(ids)} samples aren't in {as_text(path)}")
@@ -272,7 +272,7 @@ def _by_folders(
     # Without names of the network's classes, the sorted subfolders are the classes.
     fits = network is None or (network.names is None and network.count == len(subfolders))
     if network is not None and (folders == "index" or not fits):
-        names = network.listed
+        names = network.names_by_class
         index = network.indices(used_folders, only_numbers=folders == "index")
     unknown_folder = next((folder for folder in used_folders if folder not in index), None)
     have_subfolders = all(path.count("/") > 1 for path in ids)

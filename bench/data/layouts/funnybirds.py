@@ -20,9 +20,9 @@ import numpy as np
 from axiom_bench.cutting.interventions import GROUND
 from axiom_bench.data.base import BadImage, Files, StoredPart
 from axiom_bench.data.formats.decoding import open_rgb
-from axiom_bench.data.formats.files import content_of, why
+from axiom_bench.data.formats.files import content_of, reason_of
 from axiom_bench.data.layouts.table import Row, Table
-from axiom_bench.data.layouts.trees import existing
+from axiom_bench.data.layouts.trees import existing_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
@@ -57,8 +57,8 @@ def funnybirds(root: File | Path, split: Name = "test", name: Name = "funnybirds
     Raises:
         BenchError: For a missing folder, and a list that can't be read.
     """
-    top = existing(Path(root), LAYOUT)
-    existing(top / split, LAYOUT)
+    top = existing_folder(Path(root), LAYOUT)
+    existing_folder(top / split, LAYOUT)
     class_count = len(_read(top / "classes.json"))
     classes = tuple(map(str, range(class_count)))
     list_path = top / f"dataset_{split}.json"
@@ -115,7 +115,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     try:
         content = json.loads(content_of(path, MAX_BYTES))
     except (OSError, ValueError) as error:
-        raise BenchError(f"{path} can't be read: {why(error)}; expected {LAYOUT}.") from error
+        raise BenchError(f"{path} can't be read: {reason_of(error)}; expected {LAYOUT}.") from error
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         raise BenchError(f"{path} is no list of objects; expected {LAYOUT}.")
     return content

@@ -17,7 +17,7 @@ from posixpath import basename, splitext
 from typing import Annotated
 
 from axiom_bench.data.formats.annotation_file import read_objects
-from axiom_bench.data.formats.files import as_name, as_text, listed_file, why
+from axiom_bench.data.formats.files import as_name, as_text, listed_file, reason_of
 from axiom_bench.data.layouts.classes import (
     Classes,
     ClassIndex,
@@ -25,11 +25,11 @@ from axiom_bench.data.layouts.classes import (
     imagenet_synsets,
     index_of_classes,
 )
-from axiom_bench.data.layouts.label_files import meant, read_list
+from axiom_bench.data.layouts.label_files import classes_of_labels, read_list
 from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
-from axiom_bench.data.layouts.trees import existing, image_files
+from axiom_bench.data.layouts.trees import existing_folder, image_files
 from axiom_bench.errors import BenchError
-from axiom_bench.kinds import File, Name, whole
+from axiom_bench.kinds import File, Name, whole_number
 
 LAYOUT = (
     "the ImageNet layout <root>/<split>/<synset>/*.JPEG, or <root>/<split>/*.JPEG with a file of "
@@ -65,7 +65,7 @@ def imagenet(
     classes: Classes | None = None,
     labels: File | None = None,
     name: Name = "imagenet",
-    first: Annotated[int, whole(1, "a number of images", VALIDATION)] | None = None,
+    first: Annotated[int, whole_number(1, "a number of images", VALIDATION)] | None = None,
 ) -> Table:
     """Return the images of ImageNet in the folder <root>/<split>.
 
@@ -76,7 +76,7 @@ def imagenet(
         root: The folder of the data set.
         split: The split.
         classes: Synset ids in the order of the model's classes (a list or a file). Images of other
-            synsets are left out. None for the standard order, see `synsets`.
+            synsets are left out. None for the standard order, see `names_by_synset`.
         labels: The flat layout's file of labels; None to look for one, see `flat_labels`.
         name: The name of the data set.
         first: Choose only so many of the validation images, see `first_by_hash`. All of them must
@@ -91,15 +91,15 @@ def imagenet(
     if os.path.isfile(archive) and not is_unpacked:
         command = UNPACK.format(root=root, split=split)
         raise BenchError(f"The images of {archive} aren't unpacked. Unpack them once: {command}.")
-    top = existing(Path(root), LAYOUT)
-    folder = folder_of(top, split)
-    places = places_of(top, folder)
+    top = existing_folder(Path(root), LAYOUT)
+    folder = split_folder(top, split)
+    places = search_folders(top, folder)
     boxes_folder = f"Annotations/CLS-LOC/{folder.name}"
     boxes = next(
         (place / boxes_folder for place in places if os.path.isdir(place / boxes_folder)),
         top / boxes_folder,
     )
-    names = synsets(places, classes)
+    names = names_by_synset(places, classes)
     index = index_of_classes(names)
     paths, not_read = image_files(folder)
     notes = [f"{as_text(folder)}: {not_read}"] if not_read else []
@@ -107,7 +107,7 @@ def imagenet(
     flat = [path for path in paths if "/" not in path or path.startswith("images/")]
     is_flat = {*flat}
     folders = {path: path.partition("/")[0] for path in paths if path not in is_flat}
-    meanings = meant([*folders.values()], names, as_text(folder), classes is None)
+    meanings = classes_of_labels([*folders.values()], names, as_text(folder), classes is None)
     synset_of = dict(zip(folders, meanings, strict=True))
     if flat:
         flat_synset_of, label_notes = flat_labels(places, labels, flat, names, folder.name)
@@ -241,7 +241,7 @@ def first_by_hash(count: int) -> list[str]:
     return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count]
 
 
-def folder_of(root: Path, split: str) -> Path:
+def split_folder(root: Path, split: str) -> Path:
     """Return the folder of a split's images, in a plain root or Kaggle's.
 
     Raises:
@@ -249,10 +249,10 @@ def folder_of(root: Path, split: str) -> Path:
     """
     folders = [root / tree / split for tree in TREES]
     folder = next((folder for folder in folders if os.path.isdir(folder)), folders[0])
-    return existing(folder, LAYOUT)
+    return existing_folder(folder, LAYOUT)
 
 
-def places_of(root: Path, folder: Path) -> list[Path]:
+def search_folders(root: Path, folder: Path) -> list[Path]:
     """Return the folders in which lists and boxes are looked for.
 
     They are the root, and the folders above the images' folder. In Kaggle's tree these go up to
@@ -301,7 +301,7 @@ def flat_labels(
         synset_of, notes = read_list(path, images, classes)
     except (ValueError, IndexError, KeyError, AttributeError, csv.Error) as error:
         raise BenchError(
-            f"The file of labels {as_text(path)} can't be read: {why(error)}."
+            f"The file of labels {as_text(path)} can't be read: {reason_of(error)}."
         ) from error
     if missing := [image for image in images if image not in synset_of]:
         raise BenchError(
@@ -320,7 +320,7 @@ def _first_file(places: Sequence[Path], names: Sequence[str]) -> Path | None:
     return None
 
 
-def synsets(places: Sequence[Path], classes: Classes | None) -> dict[str, str]:
+def names_by_synset(places: Sequence[Path], classes: Classes | None) -> dict[str, str]:
     """Return {synset id: name} in the order of class indices.
 
     The order is that of `classes`, otherwise that of LOC_synset_mapping.txt or Tiny ImageNet's list

@@ -18,11 +18,11 @@ from scipy.ndimage import find_objects
 
 from axiom_bench.data.base import BACKGROUND, Objects
 from axiom_bench.data.formats.annotation_file import read_mask
-from axiom_bench.data.formats.files import as_name, as_text, listed, listed_file
+from axiom_bench.data.formats.files import as_name, as_text, folder_entries, listed_file
 from axiom_bench.data.layouts.classes import Classes, class_list, index_of_classes
-from axiom_bench.data.layouts.imagenet import images_of_classes, labels_of, synsets
+from axiom_bench.data.layouts.imagenet import images_of_classes, labels_of, names_by_synset
 from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
-from axiom_bench.data.layouts.trees import existing, image_files
+from axiom_bench.data.layouts.trees import existing_folder, image_files
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
@@ -51,7 +51,7 @@ def imagenet_s(
     Args:
         root: The folder of the data set.
         split: The split.
-        classes: Synset ids in the order of the model's classes, see `synsets`.
+        classes: Synset ids in the order of the model's classes, see `names_by_synset`.
         categories: The set's own synset ids, whose sorted order numbers the masks (a list or a
             file); None for the folders of the split, which must then be all of them.
         boxes: "mask" for one box around all pixels of each class in the mask; None for no boxes.
@@ -62,12 +62,12 @@ def imagenet_s(
     """
     if boxes not in (MASK, None):
         raise BenchError(f"data.boxes must be mask or null for ImageNet-S, not {boxes!r}.")
-    top = existing(Path(root), LAYOUT)
-    folder = existing(top / split, LAYOUT)
-    masks = existing(top / f"{split}-segmentation", LAYOUT)
-    names = synsets([top], classes)
+    top = existing_folder(Path(root), LAYOUT)
+    folder = existing_folder(top / split, LAYOUT)
+    masks = existing_folder(top / f"{split}-segmentation", LAYOUT)
+    names = names_by_synset([top], classes)
     index = index_of_classes(names)
-    folders = [as_text(name) for name, is_folder in listed(folder) if is_folder]
+    folders = [as_text(name) for name, is_folder in folder_entries(folder) if is_folder]
     if not categories and len(folders) not in SIZES:
         raise BenchError(
             f"{folder} has {len(folders)} class folders, which don't number the masks: ImageNet-S "

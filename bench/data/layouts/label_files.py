@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from posixpath import basename, splitext
 
-from axiom_bench.data.formats.decoding import suffixes
-from axiom_bench.data.formats.files import as_text, comparable, lines_of, shown, tables_of
+from axiom_bench.data.formats.decoding import image_suffixes
+from axiom_bench.data.formats.files import as_text, comparable_name, lines_of, short_repr, tables_of
 from axiom_bench.data.layouts.classes import SYNSET_ID, class_indices
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 
 ARRAYS = (".npy", ".nii.gz", ".nii", ".wav")  # endings
 BOXES = "predictionstring"  # Kaggle's: the synset id, and then a box and other objects
@@ -62,7 +62,7 @@ def read_list(
     """
     lines = lines_of(path, "The file of labels")
     name = as_text(path)
-    images_by_name = by_name(images)
+    images_by_name = index_images_by_name(images)
     rows: list[list[str]] = []
     image_column = 0
     for table in columns_of(lines):
@@ -73,7 +73,7 @@ def read_list(
             break
     if not rows:
         ordered = _in_order(name, [line.strip() for line in lines], images)
-        ordered_classes = meant([*ordered.values()], classes, name)
+        ordered_classes = classes_of_labels([*ordered.values()], classes, name)
         return dict(zip(ordered, ordered_classes, strict=True)), []
 
     # Find the columns that hold labels.
@@ -110,7 +110,9 @@ def read_list(
         cells = [row[column].strip() for _, row in image_rows]
         if head and head[column] == BOXES:
             cells = [cell.split()[0] for cell in cells]
-        for (image, _), label in zip(image_rows, meant(cells, classes, name), strict=True):
+        for (image, _), label in zip(
+            image_rows, classes_of_labels(cells, classes, name), strict=True
+        ):
             classes_by_image[image][label] = None
     if ambiguous := [image for image in classes_by_image if len(classes_by_image[image]) > 1]:
         example = ambiguous[0]
@@ -162,7 +164,9 @@ def _one_hot(
     return [row_ones[0] for row_ones in ones]
 
 
-def meant(labels: Sequence[str], classes: Classes, source: str, strict: bool = True) -> list[str]:
+def classes_of_labels(
+    labels: Sequence[str], classes: Classes, source: str, strict: bool = True
+) -> list[str]:
     """Return the classes that labels mean.
 
     The labels are all classes or synset ids, or all indices from 0, or all names. Without classes
@@ -195,20 +199,20 @@ def meant(labels: Sequence[str], classes: Classes, source: str, strict: bool = T
     indices = class_indices(different, ids, [*classes.values()])
     if strict and (missing := sorted(different - indices.keys())):
         names = {part.strip() for name in classes.values() for part in name.split(",")}
-        raise unknown(f"class, as {source} names it,", missing[0], {*classes, *names})
+        raise unknown_name(f"class, as {source} names it,", missing[0], {*classes, *names})
     return [ids[indices[label]] if label in indices else label for label in labels]
 
 
 def without_ending(name: str) -> str:
     """Return a name without the ending of an image or array."""
     stem, ending = splitext(name)
-    if ending.lower() in suffixes():
+    if ending.lower() in image_suffixes():
         return stem
     array = next((ending for ending in ARRAYS if name.lower().endswith(ending)), "")
     return name[: len(name) - len(array)]
 
 
-def by_name(images: Sequence[str]) -> dict[str, str]:
+def index_images_by_name(images: Sequence[str]) -> dict[str, str]:
     """Return {a name that a list may have: image}.
 
     The names are paths, and shorter forms unless several images have them.
@@ -228,7 +232,7 @@ def named_image(cell: str, images_by_name: Mapping[str, str]) -> str | None:
 
 def _names(text: str) -> tuple[str, ...]:
     """Return the forms of an image's name, the path first."""
-    path = as_text(comparable(text))
+    path = as_text(comparable_name(text))
     stem = without_ending(path)
     return path, stem, basename(path), basename(stem)
 
@@ -239,7 +243,7 @@ def columns_of(lines: Sequence[str]) -> list[list[list[str]]]:
     Tables with as many columns in each line come first, since names have commas, too.
     """
     tables = [[row for row in rows if row] for rows in tables_of(lines).values()]
-    endings = "|".join(map(re.escape, sorted(suffixes())))
+    endings = "|".join(map(re.escape, sorted(image_suffixes())))
     # An image's name may have spaces.
     words = re.compile(rf"\s*(.+?(?:{endings})|\S+)\s+(\S.*)", re.IGNORECASE)
     by_space = [[*match.groups()] if (match := words.fullmatch(line)) else [line] for line in lines]
@@ -262,15 +266,15 @@ def _in_order(name: str, labels: Sequence[str], images: Sequence[str]) -> dict[s
     """
     if not labels or not all(label.isdecimal() or SYNSET_ID.fullmatch(label) for label in labels):
         raise BenchError(
-            f"{name} lists no image of the folder, but {shown(' '.join(labels[-1:]))}; {LINES} of "
-            "these."
+            f"{name} lists no image of the folder, but {short_repr(' '.join(labels[-1:]))}; "
+            f"{LINES} of these."
         )
     if labels[0].isdecimal() and "0" not in labels:
         raise BenchError(
             f"{name} has numbers from 1, as the devkit, whose numbers aren't class indices; "
             f"{LINES}."
         )
-    stems = [as_text(without_ending(basename(comparable(image)))) for image in images]
+    stems = [as_text(without_ending(basename(comparable_name(image)))) for image in images]
     numbers = [NUMBERED.fullmatch(stem) for stem in stems]
     if all(number and 0 < int(number[1]) <= len(labels) for number in numbers):
         return {

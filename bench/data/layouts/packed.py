@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from axiom_bench.data.base import Box, inside
-from axiom_bench.data.formats.files import one_form, shown
+from axiom_bench.data.base import Box, clip_to_image
+from axiom_bench.data.formats.files import nfc, short_repr
 from axiom_bench.data.layouts.classes import ClassIndex
 from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
 from axiom_bench.errors import BenchError
@@ -104,7 +104,7 @@ def _row(
 
     return Row(
         (entry.file,),
-        annotate=partial(cut, entry.note, image_id),
+        annotate=partial(clip_note, entry.note, image_id),
         facts=lambda: repr(entry.note),
         contents=contents,
         part=f"{image_id} {column}",
@@ -134,7 +134,7 @@ def numbered_classes(
     return classes
 
 
-def cut(note: Note, image_id: str, size: Size) -> Note:
+def clip_note(note: Note, image_id: str, size: Size) -> Note:
     """Return the note of an image with its boxes cut to the image's size.
 
     Its problems name the image.
@@ -143,13 +143,13 @@ def cut(note: Note, image_id: str, size: Size) -> Note:
     problems = [f"{image_id} has {problem}" for problem in note.problems]
     for label, box in note.objects:
         if len(box) != 2 * len(size):  # such as a box of a volume on a picture
-            problems.append(f"{image_id} has a malformed box: {shown([*box])}")
+            problems.append(f"{image_id} has a malformed box: {short_repr([*box])}")
             continue
-        part, problem = inside(box, size)
+        part, problem = clip_to_image(box, size)
         if part is not None:
             objects.append((label, part))
         if problem:
-            problems.append(f"{image_id}: the box {shown([*box])} {problem}")
+            problems.append(f"{image_id}: the box {short_repr([*box])} {problem}")
     return replace(note, objects=tuple(objects), problems=tuple(problems))
 
 
@@ -178,7 +178,7 @@ def note_of(label: object, boxes: object, classes: ClassIndex) -> Note:
                 box_class, label_problems = _label(entry["label"], classes)
         corners = _corners(box)
         if box_class is None or corners is None:
-            problems += label_problems or [f"a malformed box: {shown(entry)}"]
+            problems += label_problems or [f"a malformed box: {short_repr(entry)}"]
         else:
             objects.append((box_class, corners))
     return Note(index, tuple(objects), tuple(problems))
@@ -189,12 +189,12 @@ def _label(value: object, classes: ClassIndex) -> tuple[int | None, list[str]]:
     if isinstance(value, str):
         text = value.strip()
         number = int(text) if _NUMBER.fullmatch(text) else text
-        value = classes.get(text, classes.get(one_form(text), number))
+        value = classes.get(text, classes.get(nfc(text), number))
     if value is None or (type(value) is int and value == UNLABELLED):
         return None, []
     if type(value) is int and 0 <= value <= MAX_CLASS:
         return value, []
-    return None, [f"a label that is no class: {shown(value)}"]
+    return None, [f"a label that is no class: {short_repr(value)}"]
 
 
 def _corners(box: object) -> Box | None:

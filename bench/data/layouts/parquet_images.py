@@ -19,7 +19,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from axiom_bench.data.formats.files import Paths, as_text, files_named, open_regular, shown, why
+from axiom_bench.data.formats.files import (
+    Paths,
+    as_text,
+    files_named,
+    open_regular,
+    reason_of,
+    short_repr,
+)
 from axiom_bench.data.layouts.classes import Classes, ClassIndex, class_list, index_of_classes
 from axiom_bench.data.layouts.packed import Entry, note_of, packed_table
 from axiom_bench.data.layouts.table import Table
@@ -216,7 +223,7 @@ def parquet(
         try:
             files[file_name] = ParquetFile.of(file_path)
         except Unreadable as error:
-            missing = f"the file is damaged or no Parquet: {why(error)}"
+            missing = f"the file is damaged or no Parquet: {reason_of(error)}"
             entries[file_name] = Entry(file_path, None, missing=missing)
     stream = Stream(
         {file.path: (file, _checked(file, image, label, boxes)) for file in files.values()}
@@ -242,7 +249,7 @@ def _rows(
         labels = nothing if label is None else file.values(label)
         box_lists = nothing if boxes is None else file.values(boxes)
     except Unreadable as error:
-        return {name: Entry(file.path, None, missing=f"the file is damaged: {why(error)}")}
+        return {name: Entry(file.path, None, missing=f"the file is damaged: {reason_of(error)}")}
     # A million rows have few different labels, so that rows without boxes share notes.
     notes = {value: note_of(value, None, index) for value in set(labels)}
     entries = {}
@@ -267,7 +274,7 @@ def _checked(file: ParquetFile, image: str, label: str | None, boxes: str | None
         if file.schema.names.count(column) != 1:
             raise BenchError(
                 f"{as_text(file.path)} has no column {column!r} for data.{setting}; its columns "
-                f"are {shown(', '.join(texts))[1:-1]}."
+                f"are {short_repr(', '.join(texts))[1:-1]}."
             )
         kind = file.schema.field(column).type
         if setting == "image" and pa.types.is_struct(kind) and kind.get_field_index(BYTES) >= 0:
@@ -275,8 +282,9 @@ def _checked(file: ParquetFile, image: str, label: str | None, boxes: str | None
             path = f"{image}.{BYTES}"
         if not fits(kind):
             raise BenchError(
-                f"The column {column!r} of {as_text(file.path)} holds {shown(str(kind))[1:-1]}; "
-                f"data.{setting} must name one that holds {expected}."
+                f"The column {column!r} of {as_text(file.path)} holds "
+                f"{short_repr(str(kind))[1:-1]}; data.{setting} must name one that holds "
+                f"{expected}."
             )
     return path
 

@@ -35,7 +35,7 @@ from axiom_bench.data.formats.decoding import (
     sha256,
     sha256_of,
 )
-from axiom_bench.data.formats.files import why
+from axiom_bench.data.formats.files import reason_of
 
 Labels = tuple[int, ...]  # class indices of an image, ascending
 # Of an image as it is stored: (width, height); of an array its space, the last axis first.
@@ -170,7 +170,7 @@ class Table(DataSet):
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         row = self.row(index)
         hashes = hashes or FileHashes()
-        files_hash = hashes.of(row.files, partial(_sha256, row), row.part)
+        files_hash = hashes.hash_of(row.files, partial(_sha256, row), row.part)
         if row.facts is None:
             return files_hash
         # All images whose files can't be read have the same hash. Without the prefix, `data.cache`
@@ -213,7 +213,7 @@ def _source(row: Row, image_id: str) -> Path | BytesIO:
     try:
         return BytesIO(row.contents()[0])
     except OSError as error:
-        raise BadImage(image_id, f"can't be read: {why(error)}") from error
+        raise BadImage(image_id, f"can't be read: {reason_of(error)}") from error
 
 
 def _sha256(row: Row) -> str:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from axiom_bench.data.formats.archive import Archive
-from axiom_bench.data.formats.decoding import suffixes
-from axiom_bench.data.formats.files import Paths, files_named, open_regular, why
+from axiom_bench.data.formats.decoding import image_suffixes
+from axiom_bench.data.formats.files import Paths, files_named, open_regular, reason_of
 from axiom_bench.data.layouts.classes import Classes, ClassIndex, class_list, index_of_classes
 from axiom_bench.data.layouts.packed import Entry, note_of, packed_table
 from axiom_bench.data.layouts.table import Note, Table
@@ -62,7 +62,9 @@ def webdataset(
         shards[file], error = Archive.readable(file)
         entries |= _entries(shard, shards[file], (label, boxes), index)
         if error is not None:
-            missing = f"the shard is damaged or cut short ({why(error)}); make or download it again"
+            missing = (
+                f"the shard is damaged or cut short ({reason_of(error)}); make or download it again"
+            )
             entries[shard] = Entry(file, None, missing=missing)
     return packed_table(
         __name__, name, names, entries, partial(_content, shards), LAYOUT, "no member is an image"
@@ -88,7 +90,7 @@ def _entries(
         return
     with open_regular(archive.path) as file:
         for key, members in members_by_key.items():
-            images = [member for ending, member in members if ending in suffixes()]
+            images = [member for ending, member in members if ending in image_suffixes()]
             if not images and not {LABEL, NOTE} & {ending for ending, _ in members}:
                 continue  # a README, or what belongs to no image
             note = _note(archive, file, dict(members), keys, index)
@@ -117,11 +119,11 @@ def _note(
             content = json.loads(archive.read_from(file, members[NOTE], MAX_NOTE))
             label, boxes = (content.get(key) for key in keys)
         except (OSError, ValueError, AttributeError, RecursionError) as error:
-            problems.append(f"a .json that can't be read: {why(error)}")
+            problems.append(f"a .json that can't be read: {reason_of(error)}")
     if LABEL in members:
         try:
             label = archive.read_from(file, members[LABEL], MAX_NOTE).decode()
         except (OSError, ValueError) as error:
-            problems.append(f"a .cls that can't be read: {why(error)}")
+            problems.append(f"a .cls that can't be read: {reason_of(error)}")
     note = note_of(label, boxes, index)
     return replace(note, problems=(*problems, *note.problems))

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from posixpath import splitext
 
-from axiom_bench.data.formats.decoding import suffixes
+from axiom_bench.data.formats.decoding import image_suffixes
 from axiom_bench.data.formats.files import as_name, as_text, files_below
 from axiom_bench.errors import BenchError
 
@@ -36,7 +36,7 @@ def image_files(folder: Path, endings: Collection[str] | None = None) -> tuple[l
     kinds = defaultdict[str, list[str]](list)
     for path in sorted(map(as_text, files_below(folder))):
         ending = splitext(path)[1].lower()
-        is_image = path.lower().endswith(tuple(endings)) if endings else ending in suffixes()
+        is_image = path.lower().endswith(tuple(endings)) if endings else ending in image_suffixes()
         if is_image:
             images.append(path)
         elif ending not in LISTS and os.path.isfile(folder / as_name(path)):
@@ -48,7 +48,7 @@ def image_files(folder: Path, endings: Collection[str] | None = None) -> tuple[l
     return images, f"not read: {counts}; save {advice}"
 
 
-def existing(folder: Path, layout: str) -> Path:
+def existing_folder(folder: Path, layout: str) -> Path:
     """Return the folder.
 
     Raises:

@@ -14,22 +14,22 @@ from pathlib import Path
 
 import numpy as np
 
-from axiom_bench.data.base import BACKGROUND, classes_of, largest
+from axiom_bench.data.base import BACKGROUND, classes_of, label_of_largest
 from axiom_bench.data.formats.annotation_file import read_mask, read_objects
 from axiom_bench.data.formats.files import (
     as_name,
     as_text,
-    comparable,
+    comparable_name,
     ids_of,
     lines_of,
     listed_file,
-    plain,
+    plain_name,
 )
 from axiom_bench.data.layouts.classes import Classes, ClassIndex, index_of_classes, names_of_data
 from axiom_bench.data.layouts.label_files import without_ending
 from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
-from axiom_bench.data.layouts.trees import existing, image_files
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.data.layouts.trees import existing_folder, image_files
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.kinds import File, Name
 
 # fmt: off
@@ -96,12 +96,12 @@ def voc(
         )
     images, _ = image_files(folder / "JPEGImages")
     # Of several files with one name, the first one counts.
-    files = {comparable(without_ending(file)): file for file in reversed(images)}
+    files = {comparable_name(without_ending(file)): file for file in reversed(images)}
     if not ids:
         raise BenchError(f"The list of images {as_text(list_path)} is empty.")
     class_names = tuple(dict.fromkeys(CLASSES if classes is None else names_of_data(classes)))
     exact = index_of_classes(class_names)
-    index = {plain(name): number for name, number in exact.items()} | exact
+    index = {plain_name(name): number for name, number in exact.items()} | exact
     row = partial(_row, folder, ids, files, index, difficult)
     return Table(__name__, name, ids, class_names, None, row, notes=notes)
 
@@ -116,18 +116,20 @@ def _row(
 ) -> Row:
     """Return the row of the image at this index."""
     name = as_name(ids[index])
-    image = root / "JPEGImages" / as_name(files.get(comparable(ids[index]), f"{ids[index]}.jpg"))
+    image = (
+        root / "JPEGImages" / as_name(files.get(comparable_name(ids[index]), f"{ids[index]}.jpg"))
+    )
     boxes_file = listed_file(root / "Annotations", f"{name}.xml")
     mask_file = listed_file(root / "SegmentationClass", f"{name}.png")
 
     def annotation(size: Size) -> Note:
         objects, problems = read_objects(boxes_file, class_index, 1, size, difficult)
         if not os.path.lexists(mask_file):  # most images have none
-            return Note(largest(objects), objects, problems)
+            return Note(label_of_largest(objects), objects, problems)
         # The numbers of a palette; 0 is the background.
         classes = np.arange(BACKGROUND, max(class_index.values()) + 1)
         mask, mask_problems = read_mask(mask_file, size, np.array, classes, BORDER)
-        return Note(largest(objects), objects, problems + mask_problems, mask)
+        return Note(label_of_largest(objects), objects, problems + mask_problems, mask)
 
     def labels() -> Labels:
         objects, _ = read_objects(boxes_file, class_index, 1, difficult=difficult)
@@ -144,11 +146,11 @@ def devkit(root: Path, year: int | None = None) -> Path:
         BenchError: For a missing folder, or one of another year.
     """
     if year is not None and year not in YEARS:
-        raise unknown("year of VOC's two with twenty classes", str(year), map(str, YEARS))
+        raise unknown_name("year of VOC's two with twenty classes", str(year), map(str, YEARS))
     years = [year] if year else YEARS
     candidates = [folder / f"VOC{year}" for year in years for folder in (root, root / "VOCdevkit")]
     expected = candidates[0] if year else root
     if year is None or root.name == f"VOC{year}":
         candidates.insert(0, root)
     folder = next((path for path in candidates if os.path.isdir(path / "JPEGImages")), None)
-    return folder or existing(expected / "JPEGImages", LAYOUT)
+    return folder or existing_folder(expected / "JPEGImages", LAYOUT)

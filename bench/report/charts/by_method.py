@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.report.charts import drawing
-from axiom_bench.report.charts.drawing import LETTER, PANEL, Chart, Figure, LeftOut, by_network
+from axiom_bench.report.charts.drawing import LETTER, PANEL, Chart, Figure, LeftOut, join_frames
 from axiom_bench.report.charts.styles import GREY, axis_title, method_styles, metrics_in_order
 from axiom_bench.report.charts.svg import INK
 from axiom_bench.report.options import PAGE, number_of, options_of
@@ -48,7 +48,7 @@ class BoxGroup(NamedTuple):
     images: int
 
 
-def groups_of(
+def values_by_box(
     run: RunFolder, metric: str, methods: Collection[str]
 ) -> dict[Setting, dict[str, BoxGroup]]:
     """Return the values of each box of a metric.
@@ -68,10 +68,10 @@ def groups_of(
     block = records.blocks[metric]
     image = image_numbers(records.keys["image_id"])
     is_chosen = np.array([name in methods for name in records.methods])
-    block = block.where(
+    block = block.select(
         (block.statuses == records.ok)
         & is_chosen[block.methods]
-        & ~records.of_whole_set[block.keys]
+        & ~records.is_whole_set[block.keys]
     )
     # Rows are sorted by a code that joins the numbers of their setting and method.
     setting = records.keys.groupby(list(Setting._fields), observed=True).ngroup().to_numpy()
@@ -89,7 +89,7 @@ def groups_of(
     return groups
 
 
-def counts_in(groups: Iterable[BoxGroup]) -> str:
+def counts_of_boxes(groups: Iterable[BoxGroup]) -> str:
     """Return the fewest and the most images and rows of the groups, such as "n = 60 to 64 images,
     112 to 120 rows".
     """
@@ -119,26 +119,28 @@ class Axis:
 
     low: float
     high: float
-    log: bool
-    outside: int
+    is_log: bool
+    num_outside: int
     count: int
 
     @property
     def note(self) -> str:
         """The axis's sentence in the caption; "" if a linear axis shows all values."""
-        outside = f"{self.outside:,} of {self.count:,} values ({share(self.outside, self.count)})"
-        if self.log:
-            if not self.outside:
+        outside = (
+            f"{self.num_outside:,} of {self.count:,} values ({share(self.num_outside, self.count)})"
+        )
+        if self.is_log:
+            if not self.num_outside:
                 return "Logarithmic axis."
             return f"Logarithmic axis; {outside} below its low end are drawn there."
-        return f"{outside} lie outside the axis; the boxes count them." if self.outside else ""
+        return f"{outside} lie outside the axis; the boxes count them." if self.num_outside else ""
 
-    def drawn(self, values: Floats) -> Floats:
+    def clip(self, values: Floats) -> Floats:
         """Return the places of values on the axis: a logarithmic axis can't show 0."""
-        return np.maximum(values, self.low) if self.log else values
+        return np.maximum(values, self.low) if self.is_log else values
 
 
-def fit(groups: Sequence[Floats]) -> Axis:
+def fit_axis(groups: Sequence[Floats]) -> Axis:
     """Return the axis for box-plots of these groups of values.
 
     The axis shows all values if their tails are short. Otherwise it is logarithmic if the values
@@ -176,7 +178,7 @@ def fit(groups: Sequence[Floats]) -> Axis:
 
 def apply_axis(axis: Axis, axes: Any) -> None:
     """Set the scale and the limits of x, with a margin so that no whisker lies on the frame."""
-    if axis.log:
+    if axis.is_log:
         axes.set_xscale("log")
         axes.set_xlim(axis.low / 1.3, axis.high * 1.3)
         axes.xaxis.set_major_locator(LogLocator(numticks=5))
@@ -195,7 +197,7 @@ WHISKER = 1.5  # interquartile ranges beyond the quartiles (Tukey)
 MAX_OUTSIDE = 20
 
 
-def row(name: str, group: BoxGroup) -> dict[str, Any]:
+def boxes_row(name: str, group: BoxGroup) -> dict[str, Any]:
     """Return the row of a box in the table below the chart: its counts and its numbers.
 
     The whiskers reach to the last value within WHISKER interquartile ranges of the quartiles.
@@ -227,7 +229,7 @@ def farthest_outside(values: Floats, box: Mapping[str, Any], axis: Axis) -> NDAr
         box: The box's row (see `row`).
         axis: The axis of the chart.
     """
-    is_on_axis = axis.log | ((values >= axis.low) & (values <= axis.high))
+    is_on_axis = axis.is_log | ((values >= axis.low) & (values <= axis.high))
     is_outside = (values < box["Lower whisker"]) | (values > box["Upper whisker"])
     outside = np.flatnonzero(is_outside & is_on_axis)
     distance = np.abs(values[outside] - box["Median"])
@@ -276,7 +278,7 @@ def draw_boxes(axes: Any, boxes: Sequence[Box], axis: Axis) -> None:
         return
     rows = pd.DataFrame([box.row for box in boxes])
     # the last six columns of `row`
-    median, q1, q3, low, high, mean = axis.drawn(rows.iloc[:, -6:].to_numpy(float)).T
+    median, q1, q3, low, high, mean = axis.clip(rows.iloc[:, -6:].to_numpy(float)).T
     low = np.minimum(low, q1)
     high = np.maximum(high, q3)
     y = np.array([box.place for box in boxes], dtype=float)
@@ -315,7 +317,7 @@ def draw_boxes(axes: Any, boxes: Sequence[Box], axis: Axis) -> None:
         indices = farthest_outside(box.group.values, box.row, axis)
         values.append(box.group.values[indices])
         places += [box.place] * len(indices)
-    axes.plot(axis.drawn(np.concatenate(values)), places, linestyle="none", zorder=2, **FAINT)
+    axes.plot(axis.clip(np.concatenate(values)), places, linestyle="none", zorder=2, **FAINT)
 
 
 BY_METHOD = Chart("by-method", "Each metric by method", "Metric")
@@ -325,15 +327,15 @@ Groups = Mapping[str, BoxGroup]  # the values of each box, by its method or netw
 
 def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """Yield a figure for each metric that measures methods."""
-    defined = run.records.measured(METHOD_FREE, with_value=True)
-    for name in metrics_in_order(run, run.records.measured(METHOD_FREE)):
+    defined = run.records.metrics_with_images(METHOD_FREE, with_value=True)
+    for name in metrics_in_order(run, run.records.metrics_with_images(METHOD_FREE)):
         value = run.metadata.value(name)
         title = f"{value.title} by method"
         if name not in defined:
-            yield LeftOut(title, drawing.not_measured(run, name))
+            yield LeftOut(title, drawing.reason_without_value(run, name))
             continue
-        settings, note_on_others = drawing.told_apart(run, name)
-        groups_by_setting = groups_of(run, name, run.methods)
+        settings, note_on_others = drawing.settings_that_differ(run, name)
+        groups_by_setting = values_by_box(run, name, run.methods)
         panels = {
             run.label(setting): groups_by_setting[setting]
             for setting in settings
@@ -342,7 +344,7 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
         if not panels:
             yield LeftOut(title, note_on_others)
             continue
-        counts = counts_in(group for panel in panels.values() for group in panel.values())
+        counts = counts_of_boxes(group for panel in panels.values() for group in panel.values())
         direction = f", {value.better} is better" if value.has_direction else ""
         # a method that no panel shows has no line in the panels
         drawn_methods = {method for panel in panels.values() for method in panel}
@@ -374,7 +376,7 @@ def _note_on_missing(run: RunFolder, metric: str, with_value: Collection[str]) -
     """
     records = run.records
     block = records.blocks[metric]
-    block = block.where(~records.of_whole_set[block.keys])
+    block = block.select(~records.is_whole_set[block.keys])
     measured = {records.methods[code] for code in np.unique(block.methods)} - {*with_value}
     missing = [method for method in run.methods if method in measured]
     if not missing:
@@ -393,15 +395,15 @@ def draw_networks(run: RunFolder) -> Iterator[Figure | LeftOut]:
         title = f"{value.title} over models"
         groups = {
             run.label(setting): group_by_method[METHOD_FREE]
-            for setting, group_by_method in groups_of(run, name, (METHOD_FREE,)).items()
+            for setting, group_by_method in values_by_box(run, name, (METHOD_FREE,)).items()
         }
         if not groups:
-            yield LeftOut(title, drawing.not_measured(run, name), number_in_paper)
+            yield LeftOut(title, drawing.reason_without_value(run, name), number_in_paper)
             continue
         if max(float(np.abs(group.values).max()) for group in groups.values()) < FLOAT32_ROUNDING:
             yield LeftOut(title, "All values are 0 but for rounding.", number_in_paper)
             continue
-        counts = ", ".join(f"{label} {counts_in([group])}" for label, group in groups.items())
+        counts = ", ".join(f"{label} {counts_of_boxes([group])}" for label, group in groups.items())
         caption = (
             f"{value.title} over models, one value for each image and explained class; diamonds "
             f"are means. {counts}."
@@ -461,7 +463,7 @@ def _figure(
         number_in_paper: The figure of the paper that it is.
     """
     all_values = [group.values for panel in panels.values() for group in panel.values()]
-    axis = fit(all_values)
+    axis = fit_axis(all_values)
     boxes_by_panel: dict[str, list[Box]] = {}
     frames = {}
     at_zero = []
@@ -470,13 +472,13 @@ def _figure(
         for place, (box_name, look) in enumerate(looks.items()):
             if box_name in groups:
                 group = groups[box_name]
-                box_row = row(look.title, group)
+                box_row = boxes_row(look.title, group)
                 boxes.append(Box(place, group, box_row, look.colour, box_name))
         frames[panel] = pd.DataFrame([box.row for box in boxes])
         boxes_by_panel[panel] = []
         for box in boxes:
             # a logarithmic axis can't show a box at 0
-            if axis.log and box.row["Upper quartile"] < FLOAT32_ROUNDING:
+            if axis.is_log and box.row["Upper quartile"] < FLOAT32_ROUNDING:
                 box_title = looks[box.method].title
                 at_zero.append(f"{box_title} on {panel}" if panel else box_title)
             else:
@@ -497,7 +499,7 @@ def _figure(
         number=number_in_paper,
         chart=chart,
         label=value.title,
-        frame=by_network(frames),
+        frame=join_frames(frames),
     )
 
 
@@ -513,14 +515,14 @@ def _plot(
     label: str,
 ) -> Canvas:
     """Draw a panel of boxes per title. The boxes lie below each other."""
-    ticks = [drawing.wrapped(look.tick, look.letters) for look in looks.values()]
+    ticks = [drawing.wrap_name(look.tick, look.letters) for look in looks.values()]
     tick_width = LETTER * max(len(line) for tick in ticks for line in tick.split("\n")) + 0.1
     num_lines = [1 + tick.count("\n") for tick in ticks]
     # Boxes are equally high, and the lines of two neighbours must not overlap.
     most_lines = max((sum(pair) / 2 for pair in pairwise(num_lines)), default=num_lines[0])
     height = TITLES + len(ticks) * (GAP + LINE * most_lines)
     num_panels = len(boxes_by_panel)
-    per_row = drawing.across(num_panels, PAGE - tick_width, PANEL, height)
+    per_row = drawing.panels_per_row(num_panels, PAGE - tick_width, PANEL, height)
     figure = drawing.canvas(PAGE, height * -(-num_panels // per_row) + 0.25)
     all_axes = drawing.panels(figure, num_panels, per_row, sharey=True, sharex=True)
     for axes, (title, boxes) in zip(all_axes, boxes_by_panel.items(), strict=True):

@@ -323,7 +323,7 @@ def canvas(width: float, height: float) -> Canvas:
     return figure
 
 
-def across(count: int, width: float, panel: float, row: float, most: int = 3) -> int:
+def panels_per_row(count: int, width: float, panel: float, row: float, most: int = 3) -> int:
     """Return how many of `count` panels a row has.
 
     If the rows would be higher than a page, a row has more panels, down to a width of LEAST_PANEL.
@@ -356,7 +356,7 @@ def panels(figure: Canvas, count: int, per_row: int = 3, **share: Any) -> list[A
     return list(axes[:count])
 
 
-def wrapped(name: str, width: int = 14) -> str:
+def wrap_name(name: str, width: int = 14) -> str:
     r"""Break a name into lines of about `width` letters.
 
     Lines break at spaces, hyphens and after underscores.
@@ -370,7 +370,7 @@ def wrapped(name: str, width: int = 14) -> str:
 
 def set_title(axes: Any, text: str, inches: float, **look: Any) -> None:
     """Set the title of a panel, in as many lines as the panel's width in inches requires."""
-    axes.set_title(wrapped(text, int(inches / (1.2 * LETTER))), **look)
+    axes.set_title(wrap_name(text, int(inches / (1.2 * LETTER))), **look)
 
 
 PANEL = 1.9  # inches: the width of a panel
@@ -393,7 +393,7 @@ def side_by_side(
         share: The options "sharex" and "sharey" of matplotlib.
     """
     width = PAGE - LEGEND
-    per_row = across(len(shown), width, PANEL, PANEL)
+    per_row = panels_per_row(len(shown), width, PANEL, PANEL)
     side = width / per_row
     rows = -(-len(shown) // per_row)
     height = max(PANEL * rows, 0.3 + ENTRY * len(order))
@@ -417,7 +417,7 @@ def legend(figure: Canvas, order: Sequence[str]) -> Any:
             handle_by_label[label] = handle
     labels = [label for label in dict.fromkeys(order) if label in handle_by_label]
     handles = [handle_by_label[label] for label in labels]
-    texts = [wrapped(label, 22) for label in labels]
+    texts = [wrap_name(label, 22) for label in labels]
     return figure.legend(handles, texts, loc="outside right upper")
 
 
@@ -455,7 +455,7 @@ def spread_axis(axes: Any, name: str, values: Floats, from_zero: bool = False) -
     axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
 
 
-def matrix(
+def draw_matrix(
     axes: Any,
     shares: Any,
     texts: Any,
@@ -491,7 +491,7 @@ def matrix(
     return picture
 
 
-def by_network(parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def join_frames(parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the frames of several networks as one frame with a first column for the network.
 
     The frame of only one network is returned as it is.
@@ -511,7 +511,7 @@ def written(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def told_apart(run: RunFolder, *metrics: str) -> tuple[list[Setting], str]:
+def settings_that_differ(run: RunFolder, *metrics: str) -> tuple[list[Setting], str]:
     """Return the settings in which methods differ by one of these metrics.
 
     Returns:
@@ -544,7 +544,7 @@ def counts_by(rows: pd.DataFrame, by: Sequence[str]) -> str:
     return counts_text(np.bincount(pairs // num_images), groups.size())
 
 
-def not_measured(run: RunFolder, metric: str, needs: str = "") -> str:
+def reason_without_value(run: RunFolder, metric: str, needs: str = "") -> str:
     """Return why a metric has no value, and the settings that add it.
 
     Args:

@@ -30,9 +30,9 @@ from axiom_bench.report.charts.styles import (
     COLOURS,
     MARKERS,
     MethodStyle,
-    at_same_spot,
     axis_title,
     method_styles,
+    titles_at_same_spot,
 )
 from axiom_bench.report.options import PAGE, options_of
 from axiom_bench.statistics.bootstrap import NORMAL, Floats
@@ -200,7 +200,7 @@ def _curves_frame(
         parts.append(pd.DataFrame(columns))
     table = pd.concat(parts, ignore_index=True)
     network = table.groupby("Network").ngroup()
-    table["Also here"] = at_same_spot(
+    table["Also here"] = titles_at_same_spot(
         list(table["Method"]), network, table.iloc[:, 2], table["Mean"]
     )
     return table
@@ -241,7 +241,7 @@ def _plot_curves(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanC
     y_title = f"Mean {axis['y']}"
     if better := BETTER.get(str(axis.get("better")), ""):
         y_title = f"{y_title}, {better}"
-    figure.supylabel(drawing.wrapped(y_title, int(PANEL / LETTER)))
+    figure.supylabel(drawing.wrap_name(y_title, int(PANEL / LETTER)))
     return figure
 
 
@@ -304,7 +304,7 @@ def draw_by_depth(run: RunFolder) -> Iterator[Figure | LeftOut]:
     rows = run.records.rows(names)
     rows = rows[(rows["status"] == OK) & (rows["method"] == METHOD_FREE)]
     if rows.empty:
-        reasons = " ".join(drawing.not_measured(run, name) for name in names)
+        reasons = " ".join(drawing.reason_without_value(run, name) for name in names)
         yield LeftOut(BY_DEPTH, reasons or "report.figures.by_depth is empty.")
     else:
         lines = {
@@ -393,7 +393,7 @@ def _depth_figure(
         has_clipped |= any(is_clipped(line.points, low).any() for line in panel)
     if has_clipped:
         caption += " Open triangles: medians below 1e-6, which is rounding, on the axis's low end."
-    frame = drawing.by_network(
+    frame = drawing.join_frames(
         {place: pd.concat([line.rows() for line in panel]) for place, panel in lines.items()}
     )
     return Figure(
@@ -409,12 +409,12 @@ def _depth_figure(
 
 def _plot_by_depth(label: str, lines: Lines, has_bands: bool) -> Canvas:
     """Draw a panel per model and data set, each with its legend below it."""
-    per_row = drawing.across(len(lines), PAGE, DEPTH_PANEL, DEPTH_PANEL)
+    per_row = drawing.panels_per_row(len(lines), PAGE, DEPTH_PANEL, DEPTH_PANEL)
     width = min(DEPTH_PANEL, PAGE / per_row)
     labels = {}
     most_lines = 0
     for place, panel in lines.items():
-        labels[place] = [drawing.wrapped(line.style.title, int(width / 0.075)) for line in panel]
+        labels[place] = [drawing.wrap_name(line.style.title, int(width / 0.075)) for line in panel]
         num_lines = sum(1 + text.count("\n") for text in labels[place])
         most_lines = max(most_lines, num_lines)
     height = 2.2 + LINE * most_lines
@@ -422,7 +422,7 @@ def _plot_by_depth(label: str, lines: Lines, has_bands: bool) -> Canvas:
     all_axes = drawing.panels(figure, len(lines), per_row)
     for axes, (place, panel) in zip(all_axes, lines.items(), strict=True):
         _fill_by_depth(axes, panel, has_bands)
-        axes.set(ylabel=drawing.wrapped(label, 40))
+        axes.set(ylabel=drawing.wrap_name(label, 40))
         axes.legend(labels[place], loc="upper left", bbox_to_anchor=(-0.1, -0.32), borderaxespad=0)
         drawing.set_title(axes, place, width)
     return figure

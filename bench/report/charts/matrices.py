@@ -28,7 +28,7 @@ from axiom_bench.report.charts.styles import metrics_in_order
 from axiom_bench.report.options import PAGE, number_of, options_of
 from axiom_bench.statistics.labels import Setting, Value, rows_at, share
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
-from axiom_bench.statistics.summary import leading
+from axiom_bench.statistics.summary import leading_rows
 
 AGREEMENT = Chart("agreement", "Agreement of metrics", "Network")
 MIN_METHODS = 4  # of fewer methods, every order is likely by chance
@@ -37,7 +37,7 @@ WIDEST = 0.4  # inches: the maximum width of a cell
 WRITTEN = 0.22  # inches: the minimum width of a cell with a number in it
 PUOR = ("#b35806", "#f1a340", "#f7f7f7", "#998ec3", "#542788")  # the colours of ColorBrewer's PuOr
 DIGITS = 3  # significant digits that are printed: closer values tie
-COLUMNS = {  # {column of `agreement`: its title}
+COLUMNS = {  # {column of `kendall_agreement`: its title}
     "row": "Metric",
     "column": "and",
     "tau": "Kendall's tau",
@@ -52,7 +52,7 @@ def draw_agreement(run: RunFolder) -> Iterator[Figure]:
     """
     for number, setting in enumerate(run.settings):
         values = _leading_values(run, setting)
-        cells = agreement(values) if len(values) > 1 else pd.DataFrame()
+        cells = kendall_agreement(values) if len(values) > 1 else pd.DataFrame()
         if cells.empty:
             continue
         label = run.label(setting)
@@ -81,7 +81,7 @@ def draw_agreement(run: RunFolder) -> Iterator[Figure]:
         )
 
 
-def agreement(values: pd.DataFrame) -> pd.DataFrame:
+def kendall_agreement(values: pd.DataFrame) -> pd.DataFrame:
     """Return Kendall's tau between every two metrics.
 
     Methods whose values are equal in all metrics count once, and values that print alike tie.
@@ -119,7 +119,7 @@ def _leading_values(run: RunFolder, setting: Setting) -> pd.DataFrame:
     """Return the statistic with which tables begin, on the images that all compared methods have.
     Metrics with a direction are rows, and methods are columns.
     """
-    rows = rows_at(leading(run.summary), setting)
+    rows = rows_at(leading_rows(run.summary), setting)
     is_left_out = rows["method"].isin({METHOD_FREE, *spoiled_methods(run)})
     rows = rows[~is_left_out & rows["compared"].astype(bool)]
     values = {}
@@ -177,7 +177,7 @@ def draw_confusion(run: RunFolder) -> Iterator[Figure | LeftOut]:
         chosen = options_of(run).figures
         reason = "No metric is chosen: report.figures.class_seen=METRIC."
         if chosen.class_seen:
-            reason = drawing.not_measured(run, chosen.class_seen, NEEDS)
+            reason = drawing.reason_without_value(run, chosen.class_seen, NEEDS)
         yield LeftOut(CONFUSION, reason, chosen.numbers.get(str(chosen.class_seen), ""))
     for name in run.class_records.metrics:
         defined = run.class_records.frame([name])
@@ -187,7 +187,7 @@ def draw_confusion(run: RunFolder) -> Iterator[Figure | LeftOut]:
                 yield _confusion_figure(run, run.metadata.value(name), setting, number, rows)
 
 
-def confusion(rows: pd.DataFrame, classes: list[int]) -> NDArray[np.float64]:
+def confusion_shares(rows: pd.DataFrame, classes: list[int]) -> NDArray[np.float64]:
     """Return the share of each explained class's maps that show each class.
 
     A map that shows a class outside of `classes` counts, but has no column. So a row may sum to
@@ -251,7 +251,7 @@ def _plot_confusion(
     """Draw a panel for the rows of each method, all on one scale."""
     label = LETTER * max(map(len, class_names)) + 0.6
     num_panels = len(rows_by_title)
-    per_row = drawing.across(num_panels, PAGE - label, SIDE, SIDE + 0.3)
+    per_row = drawing.panels_per_row(num_panels, PAGE - label, SIDE, SIDE + 0.3)
     side = min(SIDE, (PAGE - label) / per_row)
     cell = 0.88 * side / len(classes)
     step = 1 + int(LINE / cell)  # in small cells, not every class has its name
@@ -261,14 +261,14 @@ def _plot_confusion(
     figure = drawing.canvas(side * per_row + label, height)
     all_axes = drawing.panels(figure, num_panels, per_row, sharex=True, sharey=True)
     for axes, (title, rows) in zip(all_axes, rows_by_title.items(), strict=True):
-        shares = confusion(rows, classes)
+        shares = confusion_shares(rows, classes)
         texts = [
             [f"{100 * seen:.0f}" if seen >= 0.005 and cell >= FILLED else "" for seen in row]
             for row in shares
         ]
-        picture = drawing.matrix(axes, shares, texts, 1, DARK, SMALL - 1, "equal")
+        picture = drawing.draw_matrix(axes, shares, texts, 1, DARK, SMALL - 1, "equal")
         correct = int((rows["value"] == rows["target_class"]).sum())
-        heading = drawing.wrapped(f"{title}: {share(correct, len(rows))}", int(side / LETTER))
+        heading = drawing.wrap_name(f"{title}: {share(correct, len(rows))}", int(side / LETTER))
         axes.set_title(heading, fontsize=SMALL)
         axes.set_xticks(ticks, class_names[::step], rotation=rotation)
         axes.set_yticks(ticks, class_names[::step])

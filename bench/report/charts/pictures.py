@@ -15,7 +15,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.records import store as stored_pictures
 from axiom_bench.records.files import safe_name
-from axiom_bench.report.charts.drawing import LETTER, SMALL, Figure, LeftOut, canvas, wrapped
+from axiom_bench.report.charts.drawing import LETTER, SMALL, Figure, LeftOut, canvas, wrap_name
 from axiom_bench.report.options import HEIGHT, PAGE, options_of
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -129,7 +129,7 @@ def _figures_by_model(
 LABEL_GAP = 6  # points between a picture and the label on its left
 
 
-def show(axes: Any, image: Pixels, title: str = "", label: str = "") -> None:
+def draw_image(axes: Any, image: Pixels, title: str = "", label: str = "") -> None:
     """Draw an image without ticks, with a title above it and a label on its left."""
     axes.imshow(image, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
@@ -159,7 +159,7 @@ GAP = 0.06  # the space between two maps, as a share of a map's width
 def draw_grid(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """Return a figure for each model, with a map per method and image.
 
-    `config.report.figures.grid` may choose the methods. By default, all methods are shown.
+    `config.report.figures.grid_layout` may choose the methods. By default, all methods are shown.
     """
     chosen = options_of(run).figures.grid
 
@@ -192,7 +192,7 @@ class Grid(NamedTuple):
     images: int
 
 
-def grid(methods: int, images: int, width: float, title: float) -> Grid:
+def grid_layout(methods: int, images: int, width: float, title: float) -> Grid:
     """Return the layout of the maps of methods and images.
 
     The layout has the fewest bands whose maps are at least LEAST_GRID_SIDE wide. Maps are as large
@@ -216,7 +216,7 @@ def grid(methods: int, images: int, width: float, title: float) -> Grid:
     return Grid(bands, side, max(1, min(images, int(height / side + 1e-9))))
 
 
-def mosaic(tiles: list[list[Pixels]], gap: int) -> Pixels:
+def join_tiles(tiles: list[list[Pixels]], gap: int) -> Pixels:
     """Return rows of pictures (H, W, 3) of one size as one picture, with white between them."""
     edges = ((0, gap), (0, gap), (0, 0))
     rows = [np.hstack([np.pad(tile, edges, constant_values=255) for tile in row]) for row in tiles]
@@ -231,8 +231,8 @@ def _plot_grid(pictures: Pictures, methods: Sequence[str], titles: Sequence[str]
     """
     label = GRID_NAME * LETTER + 0.1
     letters = int(LEAST_GRID_SIDE / LETTER)
-    title_height = LINE * (1 + max(wrapped(title, letters).count("\n") for title in titles))
-    layout = grid(len(methods), len(pictures.images), PAGE - label, title_height)
+    title_height = LINE * (1 + max(wrap_name(title, letters).count("\n") for title in titles))
+    layout = grid_layout(len(methods), len(pictures.images), PAGE - label, title_height)
     columns = 1 + len(layout.bands[0])
     height, width = pictures.images.shape[1:3]
     gap = max(1, round(GAP * width))
@@ -245,16 +245,16 @@ def _plot_grid(pictures: Pictures, methods: Sequence[str], titles: Sequence[str]
         for i, image in enumerate(pictures.images[: layout.images]):
             tiles.append([image, *(blend(image, pictures.heatmaps[m, i]) for m in indices)])
         axes = subfigure.subplots()
-        show(axes, mosaic(tiles, gap))
+        draw_image(axes, join_tiles(tiles, gap))
         axes.set_anchor("W")
         axes.set_xlim(-0.5, columns * (width + gap) - gap - 0.5)
-        names = [wrapped(titles[number], int(layout.side / LETTER)) for number in band]
+        names = [wrap_name(titles[number], int(layout.side / LETTER)) for number in band]
         for column, name in enumerate(["image", *names]):
             x = column * (width + gap) + width / 2
             axes.text(x, -gap, name, ha="center", va="bottom", fontsize=SMALL)
         for row, name in enumerate(pictures.class_names[: layout.images]):
             y = row * (height + gap) + height / 2
-            axes.text(-gap, y, wrapped(name, GRID_NAME), ha="right", va="center", fontsize=SMALL)
+            axes.text(-gap, y, wrap_name(name, GRID_NAME), ha="right", va="center", fontsize=SMALL)
     return figure
 
 
@@ -287,13 +287,13 @@ def _plot_pair(pictures: Pictures, methods: Sequence[str], titles: Sequence[str]
     image = pictures.images[0]
     side = min(PAIR_SIDE, PAGE / (1 + len(methods)))
     letters = int(side / LETTER)
-    names = [wrapped(name, letters) for name in (pictures.class_names[0], *titles)]
+    names = [wrap_name(name, letters) for name in (pictures.class_names[0], *titles)]
     most_lines = 1 + max(name.count("\n") for name in names)
     figure = canvas(side * len(names), side + 0.15 * most_lines)
     image_axes, *map_axes = figure.subplots(1, len(names), squeeze=False)[0]
-    show(image_axes, image, names[0])
+    draw_image(image_axes, image, names[0])
     for axes, method, name in zip(map_axes, methods, names[1:], strict=True):
-        show(axes, blend(image, pictures.heatmaps[pictures.methods.index(method), 0]), name)
+        draw_image(axes, blend(image, pictures.heatmaps[pictures.methods.index(method), 0]), name)
     return figure
 
 
@@ -344,12 +344,12 @@ def _plot_perturbed(pictures: Pictures, method: str, method_title: str) -> Canva
     word = "confidence" if pictures.confidence_of == "probability" else "score"
     for i, (left, middle, right) in enumerate(figure.subplots(num_images, 3, squeeze=False)):
         image = pictures.images[i]
-        class_name = wrapped(pictures.class_names[i], PERTURBED_NAME)
+        class_name = wrap_name(pictures.class_names[i], PERTURBED_NAME)
         confidence = float(pictures.confidence[i])
         perturbed = float(pictures.confidence_perturbed[m, i])
         drop = round(confidence - perturbed, 2) or 0.0  # -0.0 would print a sign
         result = f"{word} {perturbed:.2f}, drop {drop:.2f}".replace("-", MINUS)
-        show(left, image, wrapped(f"{word} {confidence:.2f}", letters), class_name)
-        show(middle, blend(image, pictures.heatmaps[m, i]), wrapped(method_title, letters))
-        show(right, pictures.perturbed[m, i], wrapped(result, letters))
+        draw_image(left, image, wrap_name(f"{word} {confidence:.2f}", letters), class_name)
+        draw_image(middle, blend(image, pictures.heatmaps[m, i]), wrap_name(method_title, letters))
+        draw_image(right, pictures.perturbed[m, i], wrap_name(result, letters))
     return figure

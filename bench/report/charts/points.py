@@ -22,15 +22,15 @@ from axiom_bench.report.charts import drawing
 from axiom_bench.report.charts.drawing import LETTER, PANEL, Chart, Figure, LeftOut
 from axiom_bench.report.charts.styles import (
     MethodStyle,
-    at_same_spot,
     axis_title,
     method_styles,
     metrics_in_order,
+    titles_at_same_spot,
 )
 from axiom_bench.report.options import options_of
 from axiom_bench.statistics.labels import Setting, Value, counts_text, number, rows_at
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
-from axiom_bench.statistics.summary import leading
+from axiom_bench.statistics.summary import leading_rows
 
 PLANE = Chart("axiom-plane", "Axiom plane", "")
 ROW = ["image_id", "target_class"]
@@ -100,7 +100,7 @@ def draw_plane(run: RunFolder) -> Iterator[Figure | LeftOut]:
         reason = "No two errors are chosen: report.figures.plane=[METRIC,METRIC]."
         yield LeftOut(PLANE.title, reason)
         return
-    settings, note_on_others = drawing.told_apart(run, *errors)
+    settings, note_on_others = drawing.settings_that_differ(run, *errors)
     planes = {}
     for setting in settings:
         plane = axiom_plane(run, setting, errors)
@@ -129,7 +129,7 @@ def draw_plane(run: RunFolder) -> Iterator[Figure | LeftOut]:
         caption=caption.rstrip(),
         plot=partial(_plot_plane, run, planes, axis_titles),
         chart=PLANE,
-        frame=drawing.by_network(frames),
+        frame=drawing.join_frames(frames),
     )
 
 
@@ -137,7 +137,7 @@ def _plane_frame(run: RunFolder, plane: Plane, axis_titles: Sequence[str]) -> pd
     """Return the table of a plane's points."""
     methods = [run.metadata.method_title(name) for name in plane.points.index]
     values = dict(zip(axis_titles, plane.points.to_numpy().T, strict=True))
-    same_spot = at_same_spot(methods, *values.values())
+    same_spot = titles_at_same_spot(methods, *values.values())
     return pd.DataFrame({"Method": methods, **values, "Also here": same_spot})
 
 
@@ -148,7 +148,7 @@ def _plot_plane(run: RunFolder, planes: Mapping[str, Plane], axis_titles: Sequen
     titles = [style.title for style in styles.values()]
     figure = drawing.side_by_side(panels, titles, square=MOST_PANEL)
     figure.supxlabel(axis_titles[0])
-    figure.supylabel(drawing.wrapped(axis_titles[1], int(PANEL / LETTER)))
+    figure.supylabel(drawing.wrap_name(axis_titles[1], int(PANEL / LETTER)))
     for handle in figure.legends[0].legend_handles:
         if isinstance(handle, Line2D):
             handle.set_markersize(5)
@@ -193,11 +193,11 @@ def draw_costs(run: RunFolder) -> Iterator[Figure]:
         # a chart compares at least two methods, whose costs include the trace
         if TRACE in ms and len(ms) > 2:
             costs[setting] = ms.drop(TRACE) + ms[TRACE]
-    rows = leading(run.summary)
+    rows = leading_rows(run.summary)
     rows = rows[(rows["method"] != METHOD_FREE) & (rows["n"] > 0)]
     for value in map(run.metadata.value, metrics_in_order(run, set(rows["metric"]))):
         metric_rows = rows[rows["metric"] == value.name]
-        settings, note_on_others = drawing.told_apart(run, value.name)
+        settings, note_on_others = drawing.settings_that_differ(run, value.name)
         tables = {}
         for setting in settings:
             if setting in costs:
@@ -207,7 +207,7 @@ def draw_costs(run: RunFolder) -> Iterator[Figure]:
                     tables[run.label(setting)] = table
         if not value.has_direction or not tables:
             continue
-        frame = drawing.by_network(tables)
+        frame = drawing.join_frames(tables)
         counts = counts_text(frame["Images"], frame["Rows"])
         caption = (
             "Cost: run time of trace and method together, measured apart from the run. Quality: "
@@ -238,7 +238,7 @@ def _costs_frame(run: RunFolder, value: Value, rows: pd.DataFrame, ms: pd.Series
         "to": rows[f"{value.lead}_high"].fillna(lead),
         "Rows": rows["n"],
         "Images": rows["images"],
-        "Also here": at_same_spot(titles, ms, lead),
+        "Also here": titles_at_same_spot(titles, ms, lead),
     }
     return pd.DataFrame(columns)
 
@@ -250,7 +250,7 @@ def _plot_costs(run: RunFolder, value: Value, tables: Mapping[str, pd.DataFrame]
     figure = drawing.side_by_side(panels, titles)
     figure.supxlabel(MS)
     title = axis_title(value, value.lead.capitalize())
-    figure.supylabel(drawing.wrapped(title, int(PANEL / LETTER)))
+    figure.supylabel(drawing.wrap_name(title, int(PANEL / LETTER)))
     return figure
 
 

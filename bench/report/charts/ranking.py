@@ -17,8 +17,8 @@ from axiom_bench.report.charts.drawing import (
     Figure,
     LeftOut,
     canvas,
-    matrix,
-    wrapped,
+    draw_matrix,
+    wrap_name,
 )
 from axiom_bench.report.options import PAGE, options_of
 from axiom_bench.statistics.labels import (
@@ -32,7 +32,7 @@ from axiom_bench.statistics.labels import (
 )
 from axiom_bench.statistics.ranking import FEWEST_SETTINGS, MeanRanks, mean_ranks
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
-from axiom_bench.statistics.summary import leading
+from axiom_bench.statistics.summary import leading_rows
 
 TITLE = "Which method leads in what"
 ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}"}
@@ -57,11 +57,11 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
         for value in map(run.metadata.value, run.metrics)
         if value.has_direction and not value.reached_by
     ]
-    summary = leading(run.summary[run.summary["method"] != METHOD_FREE])
+    summary = leading_rows(run.summary[run.summary["method"] != METHOD_FREE])
     tables = {}
     for setting in run.settings:
-        table = leads(rows_at(summary, setting), values)
-        if table.shape[1] > 1 and len(table) and run.ranks(setting):
+        table = leading_values(rows_at(summary, setting), values)
+        if table.shape[1] > 1 and len(table) and run.ranks_methods(setting):
             tables[setting] = table
     if len(tables) > 1:
         yield _figure_over_all(run, tables, values)
@@ -73,14 +73,14 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
             continue
         if run.metadata.model(setting.model).random_weights:
             reason = "The weights are random: values of an untrained network rank no method."
-        elif not run.ranks(setting):
+        elif not run.ranks_methods(setting):
             reason = "Values of a network that is no better than chance rank no method."
         else:
             reason = "It takes two methods with values, and a metric by which a method can be best."
         yield LeftOut(title, reason)
 
 
-def leads(summary: pd.DataFrame, values: list[Value]) -> pd.DataFrame:
+def leading_values(summary: pd.DataFrame, values: list[Value]) -> pd.DataFrame:
     """Return the statistic with which tables begin, over the images that all compared methods have.
 
     Args:
@@ -105,7 +105,7 @@ def leads(summary: pd.DataFrame, values: list[Value]) -> pd.DataFrame:
     return table.dropna(how="all").dropna(how="all", axis=1)
 
 
-def places(row: pd.Series, better: str, rounding: float = FLOAT32_ROUNDING) -> pd.Series:
+def rank_methods(row: pd.Series, better: str, rounding: float = FLOAT32_ROUNDING) -> pd.Series:
     """Return the place of each method in a row, 1 for the best.
 
     Methods that print alike have the mean of their places. A method without a value has NaN.
@@ -119,7 +119,7 @@ def places(row: pd.Series, better: str, rounding: float = FLOAT32_ROUNDING) -> p
     return printed.rank(method="average", ascending=better == "lower")
 
 
-def ahead(table: pd.DataFrame, values: Iterable[Value]) -> pd.DataFrame:
+def share_of_worse_methods(table: pd.DataFrame, values: Iterable[Value]) -> pd.DataFrame:
     """Return the share of a row's other methods that do worse than each method.
 
     The best method has 1, the last has 0. If all print alike, each has 1/2.
@@ -135,7 +135,7 @@ def ahead(table: pd.DataFrame, values: Iterable[Value]) -> pd.DataFrame:
     rows = []
     for name, row in table.iterrows():
         value = value_by_name[str(name)]
-        rows.append(places(row, value.better, value.rounding))
+        rows.append(rank_methods(row, value.better, value.rounding))
     place = pd.DataFrame(np.array(rows), index=table.index, columns=table.columns)
     num_others = place.notna().sum(axis=1) - 1
     return 1 - (place - 1).div(num_others.clip(lower=1), axis=0)
@@ -156,7 +156,7 @@ def _figure_of_setting(
     texts = [
         table.loc[value.name].map(partial(number, rounding=value.rounding)) for value in values
     ]
-    plot = partial(_plot, run, ahead(table, values), np.array(texts), values)
+    plot = partial(_plot, run, share_of_worse_methods(table, values), np.array(texts), values)
     return Figure(name, title, caption, plot)
 
 
@@ -166,7 +166,7 @@ def _figure_over_all(
     """Return the figure of the mean over settings, which counts each network once, whatever its
     values.
     """
-    shares = pd.concat([ahead(table, values) for table in tables.values()])
+    shares = pd.concat([share_of_worse_methods(table, values) for table in tables.values()])
     mean = shares.groupby(level=0).mean()
     methods = [name for name in (run.manifest.methods or shares.columns) if name in shares.columns]
     mean_values = [value for value in values if value.name in mean.index]
@@ -192,12 +192,12 @@ def _plot(
     """Draw a matrix of metrics and methods, coloured by share. Wide cells have texts."""
     titles = [run.metadata.method_title(str(method)) for method in shares.columns]
     # the arrow points to the better values
-    labels = [wrapped(f"{value.title} {ARROWS[value.better]}", NAME) for value in values]
+    labels = [wrap_name(f"{value.title} {ARROWS[value.better]}", NAME) for value in values]
     row_height = LINE * (1 + max(label.count("\n") for label in labels)) + GAP
     figure = canvas(PAGE, 0.3 + LETTER * max(map(len, titles)) + row_height * len(labels))
     axes = figure.subplots()
     texts = texts if _has_wide_cells(shares) else np.empty((0, 0))
-    matrix(axes, shares, texts, LIGHTER, DARK, SMALL, "auto")
+    draw_matrix(axes, shares, texts, LIGHTER, DARK, SMALL, "auto")
     axes.set_xticks(range(shares.shape[1]), titles, rotation=90)
     axes.set_yticks(range(len(values)), labels)
     axes.tick_params(length=0)
@@ -262,7 +262,7 @@ def _reason_without_ranks(run: RunFolder, all_ranks: Sequence[MeanRanks]) -> str
 def _plot_mean_ranks(ranks: MeanRanks, title: Callable[[str], str]) -> Canvas:
     """Draw a diagram of critical differences. `title` returns the title of a method."""
     count = len(ranks.ranks)
-    bars = ranks.alike()
+    bars = ranks.runs_alike()
     num_left = (count + 1) // 2  # names on the left of the diagram
     height = 0.9 + BAR * len(bars) + RANK_LINE * num_left
     figure = canvas(PAGE, height)

@@ -104,7 +104,7 @@ def metrics_in_order(run: RunFolder, names: Collection[str]) -> list[str]:
     return [name for name in dict.fromkeys(first) if name in names]
 
 
-def at_same_spot(titles: Sequence[str], *coordinates: Iterable[float]) -> list[str]:
+def titles_at_same_spot(titles: Sequence[str], *coordinates: Iterable[float]) -> list[str]:
     """Return for each point the titles of other points that print the same coordinates.
 
     A reader can't see the other points, since the point covers them.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from axiom_bench.records import files
 from axiom_bench.report import gallery
-from axiom_bench.report.index import NAME, Run
+from axiom_bench.report.index import NAME, IndexRow
 from axiom_bench.report.leaderboard import cards
 from axiom_bench.report.leaderboard.parts import (
     ABOVE,
@@ -19,7 +19,7 @@ from axiom_bench.report.leaderboard.parts import (
     STYLE,
     Costs,
     Part,
-    leading,
+    leaders_section,
     link,
     page,
     pages_of,
@@ -95,9 +95,9 @@ def _index(parts: Sequence[Part], picture_runs: Mapping[str, RunFolder]) -> str:
     lists = {name: families[name] for name in ORDER if name in families}
     lists["Metrics"] = metrics
     panels = [part.panel(next(iter(part.standings)), f"{part.name}: ") for part in parts]
-    runs = html.part("runs", runs=[_entry(part) for part in parts], left_out={})
+    runs = html.render_part("runs", runs=[_entry(part) for part in parts], left_out={})
     sections = [
-        leading("Who leads", panels),
+        leaders_section("Who leads", panels),
         Section("suites", "Suites", runs, ("index.css", STYLE), ("index.js",)),
         Section("methods", "Methods and metrics", render("leaderboard/lists.html.j2", lists=lists)),
         Section(
@@ -107,7 +107,7 @@ def _index(parts: Sequence[Part], picture_runs: Mapping[str, RunFolder]) -> str:
     pictured_parts = [part for part in parts if part.name in picture_runs]
     if pictured_parts:
         part = max(pictured_parts, key=lambda part: len(part.run.methods))
-        row = gallery.row(picture_runs[part.name], None, part.gallery)
+        row = gallery.maps_row(picture_runs[part.name], None, part.gallery)
         title = f"Maps of {len(part.run.methods)} methods"
         sections.insert(1, Section("maps", title, row, ("maps.css", STYLE)))
     return assemble(Header(ABOVE, TITLE, {}), sections)
@@ -127,7 +127,7 @@ def _gallery(part: Part, run: RunFolder) -> str:
     return assemble(Header(ABOVE, f"{part.name}: gallery", facts), [gallery.section(run)])
 
 
-def _entry(part: Part) -> Run:
+def _entry(part: Part) -> IndexRow:
     """Return a part's entry in the list of suites."""
     manifest = part.run.manifest
     data_sets = [f"{name} (n = {len(data.ids)})" for name, data in manifest.data.items()]
@@ -137,4 +137,4 @@ def _entry(part: Part) -> Run:
     facts["Methods"] = str(len(part.run.methods))
     facts["Computed"] = part.origin
     created = datetime.fromisoformat(manifest.created)
-    return Run(part.name, part.page, created, "", facts, "")
+    return IndexRow(part.name, part.page, created, "", facts, "")

@@ -17,12 +17,12 @@ from axiom_bench.report.leaderboard.parts import (
     STYLE,
     Costs,
     Part,
-    folded,
+    foldable,
     pages_of,
     places_cells,
 )
 from axiom_bench.report.page.html import Header, Section, assemble, render
-from axiom_bench.report.page.tables import SCRIPTS, STYLES, Definition, Terms, block
+from axiom_bench.report.page.tables import SCRIPTS, STYLES, Definition, Terms, tables_block
 from axiom_bench.report.tables.table import Cell, Group, Table
 from axiom_bench.report.tables.text import ARROWS
 from axiom_bench.statistics.labels import number
@@ -125,7 +125,7 @@ def _metric(parts: Iterable[Part], definition: Definition) -> Markup:
         if definition.name in part.standings:
             links.append(f'<a href="{part.page}#{definition.name}">{escape(part.name)}</a>')
     facts = {"Notes": definition.facts, "Places": [Markup(", ".join(links))]}
-    return folded(definition.formula or "About it", _card(facts, definition), is_open=False)
+    return foldable(definition.formula or "About it", _card(facts, definition), is_open=False)
 
 
 def _places(part: Part, method: str, is_open: bool) -> Section:
@@ -163,9 +163,9 @@ def _places(part: Part, method: str, is_open: bool) -> Section:
         (note,),
         text_last=True,
     )
-    body = folded(
+    body = foldable(
         f"Places by {len(rows)} metrics",
-        block([table], Terms(pages=links)),
+        tables_block([table], Terms(pages=links)),
         is_open and len(rows) <= MOST_METRICS,
     )
     return Section(part.page.removesuffix(".html"), part.name, body, STYLES, SCRIPTS)

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from axiom_bench.judging.standing import Standings, standings
 from axiom_bench.records import publishing
-from axiom_bench.report.card import committed_line
+from axiom_bench.report.card import committed_verdict
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page import tables as page_tables
 from axiom_bench.report.page.html import Header, Section, assemble, render
@@ -27,10 +27,10 @@ from axiom_bench.report.page.tables import (
     STYLES,
     Definition,
     Terms,
-    block,
     intervals,
+    tables_block,
 )
-from axiom_bench.report.tables.table import Cell, Group, Table, numeric
+from axiom_bench.report.tables.table import Cell, Group, Table, number_cell
 from axiom_bench.report.tables.text import ARROWS, BOLD_NOTE, CONSTRUCTED, control_notes
 from axiom_bench.statistics.labels import NOTHING, number
 from axiom_bench.statistics.ranking import names_in_words
@@ -129,7 +129,7 @@ class Part:
         torch = manifest.versions.get("torch") or "several"
         # The hardware is None if the jobs of a run had several.
         hardware = manifest.hardware or manifest.device
-        return f"{publishing.commits(manifest)}, torch {torch}, {hardware}"
+        return f"{publishing.commits_text(manifest)}, torch {torch}, {hardware}"
 
     @property
     def images(self) -> str:
@@ -205,7 +205,7 @@ def pages_of(definitions: Iterable[Definition]) -> dict[str, str]:
 def page(part: Part, costs: Costs, has_gallery: bool) -> str:
     """Return the page of a part as HTML."""
     methods, metrics = part.definitions
-    terms = Terms(titles=page_tables.terms([], metrics).titles, pages=pages_of(methods))
+    terms = Terms(titles=page_tables.metric_links([], metrics).titles, pages=pages_of(methods))
     facts = {
         **BACK,
         "Suite": str(part.run.config.suite_part or ""),
@@ -215,7 +215,7 @@ def page(part: Part, costs: Costs, has_gallery: bool) -> str:
     }
     filled_facts = {name: text for name, text in facts.items() if text}
     sections = [
-        leading("Who leads, by metric", map(part.panel, part.standings)),
+        leaders_section("Who leads, by metric", map(part.panel, part.standings)),
         *_choices(part, costs),
         *(_section(part, metric, terms) for metric in part.standings),
         page_tables.definitions_section([], metrics),
@@ -223,7 +223,7 @@ def page(part: Part, costs: Costs, has_gallery: bool) -> str:
     return assemble(Header(ABOVE, part.name, filled_facts), sections)
 
 
-def leading(title: str, panels: Iterable[Mapping[str, Any]]) -> Section:
+def leaders_section(title: str, panels: Iterable[Mapping[str, Any]]) -> Section:
     """Return the section on the leading methods, with a small chart for each panel, see
     `Part.panel`.
     """
@@ -231,7 +231,7 @@ def leading(title: str, panels: Iterable[Mapping[str, Any]]) -> Section:
     return Section("leads", title, body, ("findings.css", STYLE))
 
 
-def folded(summary: str, body: Markup, is_open: bool) -> Markup:
+def foldable(summary: str, body: Markup, is_open: bool) -> Markup:
     """Return a section's body under a line that opens it. Printing opens it, and so does the
     section's address.
     """
@@ -326,7 +326,7 @@ def _section(part: Part, metric: str, terms: Terms) -> Section:
         for network, best in best_by_network.items():
             standing = result.networks.get(network)
             if standing:
-                row.append(numeric(standing.value, standing.value_text, method in best))
+                row.append(number_cell(standing.value, standing.value_text, method in best))
             else:
                 row.append(Cell(NOTHING))
         rows = placed_rows if result.answers.has_place else other_rows
@@ -341,9 +341,9 @@ def _section(part: Part, metric: str, terms: Terms) -> Section:
     notes = tuple(_notes(part, metric, standing_by_method))
     table = Table(metric, value.title, header, tuple(groups), notes)
     num_rows = sum(map(len, part.standings.values()))
-    body = folded(
+    body = foldable(
         f"Table: {len(standing_by_method)} methods on {len(run.settings)} networks",
-        block([table], terms),
+        tables_block([table], terms),
         is_open=num_rows <= MOST_ROWS,
     )
     return Section(metric, value.title, body, STYLES, SCRIPTS)
@@ -390,7 +390,7 @@ def _notes(part: Part, metric: str, standings: Mapping[str, Standings]) -> Itera
     yield ANSWERS_NOTE
     yield BOLD_NOTE
     yield from control_notes(run, run.settings, [metric])
-    if line := committed_line(run, metric):
+    if line := committed_verdict(run, metric):
         yield f"{ON_THE_CARD} {line}."
     # The last notes list the methods without a row in the table, with the reason.
     constructed_titles: list[str] = []

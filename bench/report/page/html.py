@@ -58,7 +58,7 @@ def render(template: str, **values: Any) -> Markup:
     return Markup(_environment().get_template(template).render(**values))
 
 
-def part(name: str, **values: Any) -> Markup:
+def render_part(name: str, **values: Any) -> Markup:
     """Render a part of the page, a macro of sections.html.j2. Values are escaped as in `render`."""
     macros = _environment().get_template("sections.html.j2").module
     return Markup(getattr(macros, name)(**values))

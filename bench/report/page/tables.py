@@ -16,10 +16,10 @@ from markupsafe import Markup
 
 from axiom_bench.judging.card import committed_card, leaders
 from axiom_bench.records.entries import MethodEntry, MetricEntry, PluginEntry
-from axiom_bench.report.card import committed_line
+from axiom_bench.report.card import committed_verdict
 from axiom_bench.report.charts.styles import method_styles
 from axiom_bench.report.options import options_of
-from axiom_bench.report.page.html import Section, part
+from axiom_bench.report.page.html import Section, render_part
 from axiom_bench.report.tables.headline import metric_lines, warning_lines
 from axiom_bench.report.tables.table import Table
 from axiom_bench.statistics.labels import Setting, Value, number
@@ -72,7 +72,7 @@ def definitions_of(run: RunFolder) -> tuple[list[Definition], list[Definition]]:
     for name in run.metrics:
         metric = run.metadata.metric(name)
         title = run.metadata.value(name).title
-        line = committed_line(run, name)
+        line = committed_verdict(run, name)
         more_facts = [f"{ON_THE_CARD} {line}."] if line else []
         metric_params = params.get(metric.metric, {})
         metrics.append(_definition("metric", name, title, metric, metric_params, more_facts))
@@ -81,11 +81,11 @@ def definitions_of(run: RunFolder) -> tuple[list[Definition], list[Definition]]:
 
 def definitions_section(methods: Iterable[Definition], metrics: Iterable[Definition]) -> Section:
     """Return the section with both lists of definitions. Each definition is an anchor."""
-    body = part("definitions", kinds={"Methods": list(methods), "Metrics": list(metrics)})
+    body = render_part("definitions", kinds={"Methods": list(methods), "Metrics": list(metrics)})
     return Section("definitions", "Definitions", body, ("definitions.css",), ("definitions.js",))
 
 
-def terms(
+def metric_links(
     methods: Sequence[Definition], metrics: Sequence[Definition], controls: Collection[str] = ()
 ) -> Terms:
     """Return the anchor of each method and metric. If several have one title, it leads to the
@@ -157,7 +157,7 @@ def overview(run: RunFolder, table: Table, terms: Terms, maps: Markup) -> Sectio
     begins with some maps.
     """
     hidden_titles = {run.metadata.value(name).title for name in options_of(run).columns_off}
-    body = maps + block([table], terms, hidden_titles)
+    body = maps + tables_block([table], terms, hidden_titles)
     return Section("overview", "Overview", body, (*STYLES, "maps.css"), SCRIPTS)
 
 
@@ -165,11 +165,11 @@ def section(tables: Iterable[Table], terms: Terms) -> Section:
     """Return the section of all tables. The tables of several settings are one with a switch."""
     body = Markup("")
     for title, group in groupby(tables, lambda table: table.family or table.title):
-        body += part("folded", title=title, body=block(list(group), terms))
+        body += render_part("folded", title=title, body=tables_block(list(group), terms))
     return Section("tables", "Tables", body, STYLES, SCRIPTS)
 
 
-def block(tables: Sequence[Table], terms: Terms, off: Collection[str] = ()) -> Markup:
+def tables_block(tables: Sequence[Table], terms: Terms, off: Collection[str] = ()) -> Markup:
     """Render tables with the same columns, one for each setting, under one set of filters.
 
     Args:
@@ -177,8 +177,10 @@ def block(tables: Sequence[Table], terms: Terms, off: Collection[str] = ()) -> M
         terms: The addresses that words of the tables link to.
         off: Titles of columns that are hidden until a reader asks.
     """
-    panels = [(table.label, part("table", table=table, terms=terms, off=off)) for table in tables]
-    return part("table_block", panels=panels)
+    panels = [
+        (table.label, render_part("table", table=table, terms=terms, off=off)) for table in tables
+    ]
+    return render_part("table_block", panels=panels)
 
 
 SIDE_BY_SIDE = 4  # the most settings that are shown together; of more, a reader chooses one
@@ -199,7 +201,7 @@ def findings_section(
     metrics = []
     for name, group in groupby(statements, lambda statement: statement.metric):
         metrics.append(_metric(run, run.metadata.value(name), list(group), terms, trust))
-    body = part(
+    body = render_part(
         "findings",
         failures=run.manifest.failures,
         warnings=warning_lines(run),
@@ -221,7 +223,7 @@ def _metric(
 ) -> dict[str, object]:
     """Return a metric's heading, the sentences on all settings, and a card for each setting."""
     direction = f", {value.better} is better" if value.has_direction else ""
-    committed = committed_line(run, value.name)
+    committed = committed_verdict(run, value.name)
     cards = []
     for setting in run.settings:
         # The card shows the setting's label above its sentences, so the sentences omit it.
@@ -343,7 +345,7 @@ def interval_chart(label: str, rows: Sequence[Row], value: Value) -> Markup:
         row_text = text(row.value)
         drawn_rows.append((row, place(row.value), place(row.low), place(row.high), row_text))
         descriptions.append(f"{row.title} {row_text} ({text(row.low)} to {text(row.high)})")
-    return part(
+    return render_part(
         "interval_chart",
         label=label + (", logarithmic scale" if is_log else ""),
         zero=None if is_log else place(0.0),

@@ -18,11 +18,11 @@ from axiom_bench.records import running
 from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.records.entries import Manifest, ProtocolEntry
 from axiom_bench.report.options import options_of
-from axiom_bench.report.page.html import Header, Section, part
+from axiom_bench.report.page.html import Header, Section, render_part
 from axiom_bench.report.tables.text import accuracy_text
 from axiom_bench.statistics.labels import NOTHING, Setting, number, plural, share
 from axiom_bench.statistics.ranking import (
-    MEND,
+    FIX,
     at_chance,
     below_published,
     coincidences,
@@ -49,7 +49,7 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
     """
     manifest = run.manifest
     models = manifest.models
-    rows = run.records.of_images[["data", "image_id", "target_class"]].drop_duplicates()
+    rows = run.records.image_keys[["data", "image_id", "target_class"]].drop_duplicates()
     numbered_rows = rows.assign(image_id=image_numbers(rows["image_id"]))
     images = len(numbered_rows[["data", "image_id"]].drop_duplicates())
     image_count = plural(images, "image")
@@ -86,12 +86,12 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
     advice = []
     if inaccurate or at_chance(run):
         notes = [note for data in manifest.data.values() for note in data.notes]
-        advice = [MEND, *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes)]
+        advice = [FIX, *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes)]
     return Header(
         above=above,
         title=title,
         facts={name: text for name, text in facts.items() if text},
-        notices=(*running.sentences(manifest), *inaccurate, *advice),
+        notices=(*running.progress_sentences(manifest), *inaccurate, *advice),
         trust=trust_lines,
         also=coincidences(run, options.headline),
     )
@@ -149,7 +149,7 @@ def this_run(run: RunFolder) -> Section:
         commands.append(["axiom-bench", "report", *folders, "--output", "."])
     else:
         commands = [["axiom-bench", *manifest.overrides]]
-    body = part(
+    body = render_part(
         "this_run",
         models=_models(run),
         data=_data(run),
@@ -201,7 +201,7 @@ def _data(run: RunFolder) -> list[dict[str, str]]:
     """
     rows = []
     for name, data in run.manifest.data.items():
-        records = run.records.of_images[run.records.of_images["data"] == name]
+        records = run.records.image_keys[run.records.image_keys["data"] == name]
         bad_images = records.loc[records["target_class"] == UNKNOWN_CLASS, "image_id"]
         row = {
             "name": name,
@@ -324,4 +324,6 @@ def combined_runs(run: RunFolder) -> Section:
     versions = []
     for name in libraries:
         versions.append((name, [source.versions.get(name) or "" for source in sources]))
-    return Section("combined", "Combined runs", part("combined", runs=rows, versions=versions))
+    return Section(
+        "combined", "Combined runs", render_part("combined", runs=rows, versions=versions)
+    )

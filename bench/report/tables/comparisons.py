@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 import pandas as pd
 
 from axiom_bench.report.options import options_of
-from axiom_bench.report.tables.table import Cell, Group, Table, count, interval, numeric
+from axiom_bench.report.tables.table import (
+    Cell,
+    Group,
+    Table,
+    count_cell,
+    interval_cell,
+    number_cell,
+)
 from axiom_bench.report.tables.text import (
     BOLD_NOTE,
     INTERVAL_NOTE,
@@ -102,7 +109,7 @@ def _compared(
             rows = tuple(rows_of(run, comparison, value))
             if not rows:
                 continue
-            title = group_title(value, comparison.of_whole_set)
+            title = group_title(value, comparison.is_whole_set)
             left_out = {"0 by construction": comparison.by_construction}
             if rows_of is _places:
                 left_out["too few values"] = comparison.left_out
@@ -110,7 +117,7 @@ def _compared(
                 if names:
                     title += f"; without {names_of(run, names)}, {reason}"
             groups.append(Group(title, rows, value.name))
-        if groups and run.ranks(setting):
+        if groups and run.ranks_methods(setting):
             yield i, setting, tuple(groups)
 
 
@@ -120,19 +127,19 @@ def _places(run: RunFolder, comparison: Comparison, metric: Value) -> Iterator[t
     """
     for group in comparison.ranked:
         place = comparison.place(group[0])
-        value = interval(
+        value = interval_cell(
             place.value, place.value_low, place.value_high, metric.rounding, place.is_best
         )
         ends = " to ".join(dict.fromkeys((f"{place.place_low}", f"{place.place_high}")))
         similar_names = [
             group_name(run, other)
             for other in comparison.ranked
-            if other != group and not comparison.differ(group[0], other[0])
+            if other != group and not comparison.is_significant(group[0], other[0])
         ]
         yield (
             Cell(group_name(run, group)),
             value,
-            numeric(place.place_low, ends),
+            number_cell(place.place_low, ends),
             Cell(", ".join(similar_names) or NOTHING),
         )
 
@@ -144,11 +151,11 @@ def _pairs(run: RunFolder, comparison: Comparison, metric: Value) -> Iterator[tu
         counts = [pair[column] for column in ("n", "better", "same", "worse")]
         yield (
             *map(Cell, names),
-            *map(count, counts),
-            interval(pair["difference"], pair["low"], pair["high"], metric.rounding),
-            numeric(pair["adjusted"], bold=pair["adjusted"] < LEVEL),
-            numeric(pair["by_images"]),
-            numeric(pair["detectable"], number(pair["detectable"], metric.rounding)),
+            *map(count_cell, counts),
+            interval_cell(pair["difference"], pair["low"], pair["high"], metric.rounding),
+            number_cell(pair["adjusted"], bold=pair["adjusted"] < LEVEL),
+            number_cell(pair["by_images"]),
+            number_cell(pair["detectable"], number(pair["detectable"], metric.rounding)),
         )
 
 
@@ -233,8 +240,8 @@ def _paired_rows(run: RunFolder, tests: pd.DataFrame) -> Iterator[tuple[Cell, ..
     for test in tests.to_dict("records"):
         yield (
             Cell(run.metadata.method_title(test["method"])),
-            *(count(test[name]) for name in ("n", "better", "same", "worse")),
-            numeric(test["difference"]),
-            numeric(test["p"]),
-            numeric(test["adjusted"], bold=test["adjusted"] < LEVEL),
+            *(count_cell(test[name]) for name in ("n", "better", "same", "worse")),
+            number_cell(test["difference"]),
+            number_cell(test["p"]),
+            number_cell(test["adjusted"], bold=test["adjusted"] < LEVEL),
         )

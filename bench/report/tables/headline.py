@@ -13,7 +13,7 @@ import pandas as pd
 
 from axiom_bench.columns import NO_MAP, NOT_FINITE, OK, UNKNOWN_CLASS
 from axiom_bench.report.options import options_of
-from axiom_bench.report.tables.summaries import of_methods
+from axiom_bench.report.tables.summaries import method_rows
 from axiom_bench.report.tables.text import (
     ARROWS,
     CONSTRUCTED,
@@ -29,19 +29,19 @@ from axiom_bench.report.tables.text import (
 from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at
 from axiom_bench.statistics.paired_tests import LEVEL
 from axiom_bench.statistics.ranking import (
-    MEND,
+    FIX,
     at_chance,
     below_published,
     coincidences,
     conclusion,
 )
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
-from axiom_bench.statistics.summary import counts_of, leading
+from axiom_bench.statistics.summary import counts_of, leading_rows
 
 TITLE = 27  # characters of a method's title
 COLUMN = 13  # characters of a metric's column with the gap before it
 WIDTH = 80  # characters of a line
-MOST = (WIDTH - TITLE) // COLUMN  # the most metrics in the table
+MAX_METRICS = (WIDTH - TITLE) // COLUMN  # the most metrics in the table
 MAX_NAMES = 5  # the most names of images that are left out
 BEST = "*"
 MEANINGS = {
@@ -77,7 +77,7 @@ def status_lines(run: RunFolder, verbose: bool) -> list[str]:
         lines.append(f"values: {statuses[OK]} ok, {undefined}")
     columns = {"data": str, "image_id": str}
     parts = [
-        part.of_images[[*columns, "target_class"]].astype(columns)
+        part.image_keys[[*columns, "target_class"]].astype(columns)
         for part in (run.records, run.class_records)
     ]
     rows = pd.concat(parts)
@@ -103,20 +103,20 @@ def result_lines(run: RunFolder, with_all_methods: bool = True) -> list[str]:
     options = options_of(run)
     measured = set(run.summary.loc[run.summary["method"] != METHOD_FREE, "metric"])
     names = [name for name in options.headline if name in measured]
-    values = [run.metadata.value(name) for name in names[:MOST]]
+    values = [run.metadata.value(name) for name in names[:MAX_METRICS]]
     table = list(_table(run, values, with_all_methods)) if values else []
     sign_meanings = [
         f"{sign} {meaning}"
         for sign, meaning in MEANINGS.items()
         if any(sign in line for line in table)
     ]
-    if len(names) > MOST:
-        sign_meanings.append(f"{len(names) - MOST} more metrics in the report")
+    if len(names) > MAX_METRICS:
+        sign_meanings.append(f"{len(names) - MAX_METRICS} more metrics in the report")
     notes = ["; ".join(sign_meanings)] if sign_meanings else []
     if with_all_methods:
-        is_shown = run.summary["metric"].isin(names[:MOST])
+        is_shown = run.summary["metric"].isin(names[:MAX_METRICS])
         notes += status_notes(run, run.summary[is_shown & ~run.summary["n"].gt(0)])
-    for note in control_notes(run, run.settings, names[:MOST], f"marked {BEST}"):
+    for note in control_notes(run, run.settings, names[:MAX_METRICS], f"marked {BEST}"):
         notes += textwrap.wrap(note, WIDTH)
     answer, *_ = conclusion(run, options.headline, options.compare, options.rival, options.columns)
     if same_maps := coincidences(run, options.headline):
@@ -140,7 +140,7 @@ def _table(run: RunFolder, values: Sequence[Value], with_all_methods: bool) -> I
     for line in zip(*padded_titles, strict=True):
         yield _row("", line)
     for setting in run.settings:
-        rows = leading(rows_at(run.summary, setting))
+        rows = leading_rows(rows_at(run.summary, setting))
         is_shown = rows["metric"].isin([value.name for value in values])
         rows = rows[(rows["method"] != METHOD_FREE) & is_shown]
         measured = set(rows.loc[rows["n"] > 0, "method"])
@@ -153,7 +153,7 @@ def _table(run: RunFolder, values: Sequence[Value], with_all_methods: bool) -> I
         columns = []
         for value in values:
             cells = []
-            for row, lead, is_best in of_methods(run, setting, rows, value, methods):
+            for row, lead, is_best in method_rows(run, setting, rows, value, methods):
                 has_value = row.get("n", 0) > 0
                 text = number(row[lead], value.rounding) if has_value else NOTHING
                 cells.append((BEST if is_best else "") + marked(text, row))
@@ -179,7 +179,7 @@ def metric_lines(run: RunFolder, shown: Collection[str] = ()) -> Iterator[str]:
         shown: Names of metrics that are shown elsewhere.
     """
     options = options_of(run)
-    summary = leading(run.summary[run.summary["metric"].isin(options.headline)])
+    summary = leading_rows(run.summary[run.summary["metric"].isin(options.headline)])
     measured = set(summary["metric"])
     values = [run.metadata.value(name) for name in options.headline if name in measured]
     for value in values:
@@ -273,7 +273,7 @@ def warning_lines(run: RunFolder) -> list[str]:
     than chance, and methods without maps.
     """
     lines = random_weights_lines(run)
-    lines += [f"{sentence}. {MEND}" for sentence in (*at_chance(run), *below_published(run))]
+    lines += [f"{sentence}. {FIX}" for sentence in (*at_chance(run), *below_published(run))]
     for status, warning in MAP_WARNINGS.items():
         lines += _map_lines(run, status, warning)
     return lines

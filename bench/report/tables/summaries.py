@@ -11,19 +11,27 @@ import pandas as pd
 
 from axiom_bench.report.options import options_of
 from axiom_bench.report.tables import text
-from axiom_bench.report.tables.table import Cell, Group, Table, count, interval, numeric, span
+from axiom_bench.report.tables.table import (
+    Cell,
+    Group,
+    Table,
+    count_cell,
+    interval_cell,
+    number_cell,
+    span_cell,
+)
 from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, PARTIAL
 from axiom_bench.statistics.bootstrap import OverNetworks
 from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at
 from axiom_bench.statistics.ranking import best_methods, on_common_images
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
-from axiom_bench.statistics.summary import KEYS, leading
+from axiom_bench.statistics.summary import KEYS, leading_rows
 
 
 def overview_table(run: RunFolder) -> Table:
     """Return the table of the metrics that `options_of` chooses."""
     values = [run.metadata.value(name) for name in options_of(run).columns]
-    rows = leading(run.summary[run.summary["metric"].isin([value.name for value in values])])
+    rows = leading_rows(run.summary[run.summary["metric"].isin([value.name for value in values])])
     rows = rows[rows["method"] != METHOD_FREE]
     whole_set = set(rows.loc[rows["whole_set"].astype(bool), "metric"])
     groups = []
@@ -77,18 +85,18 @@ def _overview_rows(
     methods = [method for method in dict.fromkeys(summary["method"]) if method in measured]
     columns = []
     for value in values:
-        rows = of_methods(run, setting, summary, value, methods)
+        rows = method_rows(run, setting, summary, value, methods)
         columns.append(
             [text.statistic_cell(row, value, lead, is_best) for row, lead, is_best in rows]
         )
     if len(run.runtime):
         times = milliseconds(run, setting)
         trace_time = times.get(TRACE, float("nan"))
-        columns.append([numeric(time) for time in times.reindex(methods) + trace_time])
+        columns.append([number_cell(time) for time in times.reindex(methods) + trace_time])
     return _rows(run, methods, columns)
 
 
-def of_methods(
+def method_rows(
     run: RunFolder, setting: Setting, summary: pd.DataFrame, value: Value, methods: Sequence[str]
 ) -> Iterator[tuple[text.Row, str, bool]]:
     """Return (its row of the summary, the statistic that leads, whether it may be bold) of each
@@ -159,7 +167,7 @@ def headline_tables(run: RunFolder) -> Iterator[Table]:
     """
     has_method = run.summary["method"] != METHOD_FREE
     for name in options_of(run).headline:
-        rows = leading(run.summary[(run.summary["metric"] == name) & has_method])
+        rows = leading_rows(run.summary[(run.summary["metric"] == name) & has_method])
         if (rows["n"] > 0).any():
             yield headline_table(run, run.metadata.value(name), rows)
 
@@ -180,7 +188,7 @@ def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
         setting_rows = rows_at(rows, setting)
         if len(setting_rows):
             settings.append(setting)
-            entries = of_methods(run, setting, setting_rows, value, methods)
+            entries = method_rows(run, setting, setting_rows, value, methods)
             columns.append(
                 [text.statistic_cell(row, value, lead, is_best) for row, lead, is_best in entries]
             )
@@ -236,12 +244,12 @@ def training_tables(run: RunFolder) -> Iterator[Table]:
 
 def _training_cells(result: OverNetworks, rounding: float) -> Iterator[Cell]:
     """Yield a method's cells: a value for each network, two means with intervals, and a span."""
-    for value in result.of_each:
-        yield numeric(value, number(value, rounding))
-    for low, high in (result.of_all, result.of_these):
-        yield interval(result.mean, low, high, rounding)
-    low, high = result.without_one
-    yield span(low, high, rounding)
+    for value in result.by_network:
+        yield number_cell(value, number(value, rounding))
+    for low, high in (result.interval_all, result.interval_these):
+        yield interval_cell(result.mean, low, high, rounding)
+    low, high = result.range_without_one
+    yield span_cell(low, high, rounding)
 
 
 METRICS = "All metrics"
@@ -315,15 +323,15 @@ def _metric_rows(
         is_bold = entry["method"] in best_names
         cells = [Cell(text.name_of(run, entry["method"]))]
         for name in ("images", "n"):
-            cells.append(count(entry[name]) if entry["n"] else Cell(NOTHING))
+            cells.append(count_cell(entry[name]) if entry["n"] else Cell(NOTHING))
         for name in ("median", "mean"):
             if name == value.lead:
                 cells.append(text.statistic_cell(entry, value, name, is_bold and not differ))
             else:
                 cells.append(text.statistic(entry, value, name))
-        cells.append(numeric(entry["standard_error"]))
+        cells.append(number_cell(entry["standard_error"]))
         if has_common and differ:
-            cells.append(numeric(entry[f"common_{value.lead}"], bold=is_bold))
+            cells.append(number_cell(entry[f"common_{value.lead}"], bold=is_bold))
         elif has_common:
             cells.append(Cell(""))
         cells.append(Cell(text.without_value(entry["statuses"])))
@@ -373,7 +381,7 @@ def _split_rows(run: RunFolder, rows: pd.DataFrame, value: Value) -> Iterator[tu
         cells = [Cell(text.name_of(run, method))]
         for name in ("correct", "wrong"):
             split_row = by_split.get(name, {})
-            cells.append(count(split_row.get("n", 0)))
+            cells.append(count_cell(split_row.get("n", 0)))
             cells.append(text.statistic_cell(split_row, value, value.lead))
         missing = text.without_value(" ".join(row["statuses"] for row in by_split.values()))
         if num_unknown := by_split.get("unknown", {}).get("n", 0):
@@ -459,8 +467,8 @@ def _runtime_row(run: RunFolder, entry: dict[Any, Any]) -> tuple[Cell, ...]:
     cells = [
         Cell(str(entry["step"]).replace("_", " ")),
         Cell(NOTHING if method == METHOD_FREE else run.metadata.method_title(method)),
-        numeric(entry["milliseconds_per_image"]),
-        numeric(entry["forwards"]),
+        number_cell(entry["milliseconds_per_image"]),
+        number_cell(entry["forwards"]),
     ]
     for part in ("trunk", "head"):
         forward = entry[f"{part}_forward"]
@@ -469,8 +477,8 @@ def _runtime_row(run: RunFolder, entry: dict[Any, Any]) -> tuple[Cell, ...]:
     mebibytes = entry["peak_memory_bytes"] / 2**20
     return (
         *cells,
-        numeric(mebibytes, NOTHING if pd.isna(mebibytes) else f"{mebibytes:,.0f}"),
-        count(entry["batch_size"]),
+        number_cell(mebibytes, NOTHING if pd.isna(mebibytes) else f"{mebibytes:,.0f}"),
+        count_cell(entry["batch_size"]),
         Cell(str(entry["device"])),
     )
 

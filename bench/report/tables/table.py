@@ -96,11 +96,11 @@ class Table:
         for place, (heading, is_number) in enumerate(zip(self.header, self.alignment, strict=True)):
             title, _, rest = heading.partition("\n")
             num_parts = max((len(row[place].numbers) for row in rows), default=0)
-            columns.append(Column(title, rest, is_number, parts_of(heading, num_parts)))
+            columns.append(Column(title, rest, is_number, number_names(heading, num_parts)))
         return columns
 
 
-def parts_of(heading: str, count: int) -> tuple[str, ...]:
+def number_names(heading: str, count: int) -> tuple[str, ...]:
     r"""Return the names of the numbers in a column's cells from its heading's last line, such as
     "mean ± s.e. ↑". If the heading doesn't name them, they are numbered.
 
@@ -118,7 +118,7 @@ def parts_of(heading: str, count: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def numeric(value: float, text: str | None = None, bold: bool = False) -> Cell:
+def number_cell(value: float, text: str | None = None, bold: bool = False) -> Cell:
     """Return a cell with a number, written by `number` unless `text` is given. A number that isn't
     finite has no place in an order.
     """
@@ -126,18 +126,20 @@ def numeric(value: float, text: str | None = None, bold: bool = False) -> Cell:
     return Cell(number(value) if text is None else text, bold, numbers)
 
 
-def count(value: float) -> Cell:
+def count_cell(value: float) -> Cell:
     """Return a cell with a whole number and a separator of thousands; a dash for NaN."""
-    return Cell(NOTHING) if pd.isna(value) else numeric(value, f"{int(value):,}")
+    return Cell(NOTHING) if pd.isna(value) else number_cell(value, f"{int(value):,}")
 
 
-def interval(value: float, low: float, high: float, rounding: float, bold: bool = False) -> Cell:
+def interval_cell(
+    value: float, low: float, high: float, rounding: float, bold: bool = False
+) -> Cell:
     """Return a cell with a value and the ends of its interval, "0.284 [0.230, 0.354]"."""
     numbers = tuple(filter(math.isfinite, map(float, (value, low, high))))
     return Cell(with_interval(value, low, high, rounding), bold, numbers)
 
 
-def span(low: float, high: float, rounding: float) -> Cell:
+def span_cell(low: float, high: float, rounding: float) -> Cell:
     """Return a cell from the least to the greatest number, "0.101 to 0.150". If both print the
     same, it has one number.
     """

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from axiom_bench.columns import OK
-from axiom_bench.report.tables.table import Cell, interval
+from axiom_bench.report.tables.table import Cell, interval_cell
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
 from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, rows_at, share
 from axiom_bench.statistics.paired_tests import COMPARE_COLUMNS, compare
@@ -90,7 +90,7 @@ def statistic(row: Row, value: Value, lead: str, bold: bool = False) -> Cell:
     """
     if not row.get("n", 0) > 0:
         return Cell(NOTHING, bold)
-    return interval(row[lead], row[f"{lead}_low"], row[f"{lead}_high"], value.rounding, bold)
+    return interval_cell(row[lead], row[f"{lead}_low"], row[f"{lead}_high"], value.rounding, bold)
 
 
 def statistic_cell(row: Row, value: Value, lead: str, bold: bool = False) -> Cell:

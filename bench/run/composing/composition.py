@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from axiom_bench.environment import conf_folder, conf_groups, read_yaml
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.evaluation import plugins
 from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing import own_files, settings
@@ -35,7 +35,7 @@ LISTS = ("method", "metric", "peers", "spoiled")
 PROTOCOL = "protocol"
 CHOOSING = ("experiment", PROTOCOL, *LISTS)  # groups whose files choose entries of LISTS
 # settings that no file has to write down
-RARE = (
+OPTIONAL_SETTINGS = (
     "model.background",
     "model.draw",
     "model.weights_key",
@@ -50,9 +50,11 @@ DEFAULT = "default"  # the name of a run of the experiment's own models and data
 # the settings that give a run its name
 MODEL_KEYS = {"model", "model.name", "model.architecture"}
 DATA_KEYS = {"data", "data@data.of", "data.name"}
-PLACES = {"data.root", "data.path"}
+PATH_KEYS = {"data.root", "data.path"}
 # settings that need no + in front of them
-OPEN = re.compile(rf"\+*({'|'.join(map(re.escape, RARE))}|model\.kwargs(?:\..*)?)")
+NEEDS_NO_PLUS = re.compile(
+    rf"\+*({'|'.join(map(re.escape, OPTIONAL_SETTINGS))}|model\.kwargs(?:\..*)?)"
+)
 # an entry of a list, up to the next comma
 ENTRY = re.compile(r"(?:\\.|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^,])+")
 HOME = re.compile(r"~(?:[^/\\\s]*[/\\].*)?", re.DOTALL)  # the home folder, or a path below one
@@ -76,11 +78,11 @@ class Composition:
     overrides: Sequence[str]
     config: DictConfig
     jobs: Sequence[Sequence[str]]
-    several: set[str]
+    swept_axes: set[str]
 
     def plain(self) -> dict[str, Any]:
         """Return the resolved configuration of all jobs, without Hydra's node."""
-        return plain(self.config)
+        return resolve_config(self.config)
 
     def job_configs(self) -> list[DictConfig]:
         """Return the configuration of each job, in which no interpolation is resolved."""
@@ -88,7 +90,7 @@ class Composition:
 
     def plain_job(self, number: int = 0) -> dict[str, Any]:
         """Return the resolved configuration of one of the jobs."""
-        return plain(self._job(number))
+        return resolve_config(self._job(number))
 
     def job_settings(self, number: int = 0) -> Settings:
         """Return the checked settings of one of the jobs.
@@ -129,7 +131,7 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
     if any(override.startswith("suite=") for override in overrides):
         from axiom_bench.run.composing import suites  # here, since few runs belong to a suite
 
-        overrides = suites.expanded(overrides)
+        overrides = suites.expand_suite(overrides)
     overrides = [_quote_override(override) for override in overrides]
     folders, overrides = _split_search_path(overrides, config_folder)
     try:
@@ -141,7 +143,9 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
         from axiom_bench.run.composing import mistakes
 
         keys = _existing_keys(folders, overrides)
-        raise mistakes.sentence(error, keys, lambda group: _options(folders, group)) from error
+        raise mistakes.explain_hydra_error(
+            error, keys, lambda group: _options(folders, group)
+        ) from error
 
 
 @contextmanager
@@ -156,10 +160,10 @@ def _reword_unexpected_errors(overrides: Sequence[str]) -> Iterator[None]:
     except Exception as error:
         from axiom_bench.run.composing import mistakes
 
-        raise mistakes.unexpected(error, overrides, conf_groups()) from error
+        raise mistakes.explain_internal_error(error, overrides, conf_groups()) from error
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
+def resolve_config(config: DictConfig) -> dict[str, Any]:
     """Return the resolved configuration without Hydra's node.
 
     A setting that is missing until a job is composed stays `???`.
@@ -181,7 +185,7 @@ def base_keys() -> set[str]:
     config = read_yaml(conf_folder() / "config.yaml")
     device = read_yaml(conf_folder() / "device/auto.yaml")
     nodes = {key: value for key, value in config.items() if key not in ("defaults", "hydra")}
-    return {key for key, _ in settings.dotted({**nodes, "device": device})}
+    return {key for key, _ in settings.iterate_settings({**nodes, "device": device})}
 
 
 def _compose_jobs(folders: Sequence[str], overrides: Sequence[str]) -> Composition:
@@ -204,7 +208,7 @@ def _compose_jobs(folders: Sequence[str], overrides: Sequence[str]) -> Compositi
             )
     # An experiment's file names several models, layers or data sets in Hydra's sweeper. A mapping
     # of layers has those of each network, and isn't an axis.
-    params = plain(config.hydra.sweeper)["params"] or {}
+    params = resolve_config(config.hydra.sweeper)["params"] or {}
     layers = None if LAYER in parsed else params.get(LAYER)
     lines = []
     for key, values in params.items():
@@ -223,7 +227,7 @@ def _compose_jobs(folders: Sequence[str], overrides: Sequence[str]) -> Compositi
     networks = axes.get("model", [f"model={config.hydra.runtime.choices.model}"])
     layers_by_network = _layers_by_network(layers if isinstance(layers, dict) else {}, networks)
     if "run" not in parsed and OmegaConf.select(config, "run") == DEFAULT:
-        config.run = _run_name(plain(config), parsed.keys() - several)
+        config.run = _run_name(resolve_config(config), parsed.keys() - several)
         fixed.append(f"run={_quoted(config.run)}")
     jobs = []
     for choices in product(*axes.values()):
@@ -241,7 +245,7 @@ def _layers_by_network(
     for name in layers:
         if f"model={name}" not in networks:
             names = [network.partition("=")[2] for network in networks]
-            raise unknown(f"network in this run for {LAYER}'s", name, names)
+            raise unknown_name(f"network in this run for {LAYER}'s", name, names)
     by_network: dict[str, list[list[str]]] = {network: [[]] for network in networks}
     for name, entry in layers.items():
         listed = entry if isinstance(entry, list) else str(entry).split(",")
@@ -307,7 +311,7 @@ def _expand_degrees(config: DictConfig) -> None:
     if kinds is None:
         return
     with open_dict(config):
-        for name, entry in plain(kinds).items():
+        for name, entry in resolve_config(kinds).items():
             config.method.update(plugins.by_degree(name, entry))
         del config[plugins.SPOILED]
 
@@ -337,10 +341,10 @@ def _existing_keys(folders: Sequence[str], overrides: Sequence[str]) -> list[str
     # such as method.mine, of +method.mine._target_
     entries = [".".join(key.split(".")[:2]) for key in added]
     try:
-        config = plain(_compose_config(folders, _expand_all(folders, choices)))
+        config = resolve_config(_compose_config(folders, _expand_all(folders, choices)))
     except (HydraException, OmegaConfBaseException):
         return []  # a choice is wrong, and the sentence is about it
-    return [*added, *entries, *(key for key, _ in settings.dotted(config))]
+    return [*added, *entries, *(key for key, _ in settings.iterate_settings(config))]
 
 
 def _quote_override(override: str) -> str:
@@ -351,7 +355,7 @@ def _quote_override(override: str) -> str:
     no +.
     """
     key, equals, value = override.partition("=")
-    if match := OPEN.fullmatch(key):
+    if match := NEEDS_NO_PLUS.fullmatch(key):
         key = f"++{match[1]}"
         override = f"{key}{equals}{value}"
     if not equals or not _is_parsable(f"{key}="):
@@ -399,7 +403,9 @@ def _expand_home(config: DictConfig) -> None:
     environment.
     """
     content: Any = OmegaConf.to_container(config)
-    for key, value in settings.dotted({name: content[name] for name in content if name != "hydra"}):
+    for key, value in settings.iterate_settings(
+        {name: content[name] for name in content if name != "hydra"}
+    ):
         if isinstance(value, str) and value.startswith("${oc.env:"):
             value = OmegaConf.select(config, key)
         is_list = isinstance(value, list)
@@ -419,7 +425,9 @@ def _split_search_path(
     """Return the user's folders as URLs of Hydra, and the overrides that don't name folders. Raise
     BenchError for a folder that doesn't exist, or a search path that is no list of folders.
     """
-    folders = [] if config_folder is None else [own_files.url("--config-dir", str(config_folder))]
+    folders = (
+        [] if config_folder is None else [own_files.folder_url("--config-dir", str(config_folder))]
+    )
     rest = []
     for override in overrides:
         key, _, value = override.partition("=")
@@ -436,7 +444,7 @@ def _split_search_path(
             raise BenchError(
                 f"{SEARCH_PATH} must be a list of folders, as [file:///my/conf], not {listed!r}."
             )
-        folders += [own_files.url(SEARCH_PATH, str(entry)) for entry in listed]
+        folders += [own_files.folder_url(SEARCH_PATH, str(entry)) for entry in listed]
     return folders, rest
 
 
@@ -483,7 +491,7 @@ def _names_of_all(folders: Sequence[str], group: str, is_fast: bool) -> list[str
     return [
         name
         for name, entry in entries.items()
-        if name not in left_out and not plugins.left_out_of_all(entry)
+        if name not in left_out and not plugins.is_left_out_of_all(entry)
     ]
 
 
@@ -523,7 +531,7 @@ def _axis_overrides(folders: Sequence[str], override: Override) -> list[str]:
         if isinstance(value, Glob)
         else override.sweep_string_iterator()
     )
-    prefix = "++" if key in RARE else ""
+    prefix = "++" if key in OPTIONAL_SETTINGS else ""
     values = [f"{prefix}{key}={name}" for name in dict.fromkeys(names)]
     if not values:
         raise BenchError(
@@ -546,7 +554,7 @@ def _run_name(config: Mapping[str, Any], chosen: Collection[str]) -> str:
     data = config["data"]
     model = config["model"]
     is_own = data.get("kind") in OWN_FILES
-    data_keys = DATA_KEYS | PLACES if is_own else DATA_KEYS
+    data_keys = DATA_KEYS | PATH_KEYS if is_own else DATA_KEYS
     if data_keys & set(chosen):
         is_named_by_path = is_own and "data.name" not in chosen
         path = data.get("root") or data.get("path") if is_named_by_path else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from axiom_bench.errors import BenchError
-from axiom_bench.kinds import Group, Name, shown, whole
+from axiom_bench.kinds import Group, Name, shorten_for_error, whole_number
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,7 @@ class DeviceSettings(Group):
     precision: Name
     head_precision: Name
     ablation_memory: int | Name
-    ablation_channels: Annotated[int, whole(1, "a number of channels")] | None
+    ablation_channels: Annotated[int, whole_number(1, "a number of channels")] | None
     deterministic: bool
 
     def check(self) -> None:
@@ -136,8 +136,8 @@ def bytes_of(size: int | str) -> int:
         count = int(float(number) * UNITS[unit]) if unit in UNITS else 0
     if count < 1:
         raise BenchError(
-            f"Invalid size {shown(size)}; give bytes or a number with a unit, such as 512MiB or "
-            "1GiB."
+            f"Invalid size {shorten_for_error(size)}; give bytes or a number with a unit, such as "
+            "512MiB or 1GiB."
         )
     return count
 

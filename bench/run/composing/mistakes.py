@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Iterable
 from hydra.errors import OverrideParseException
 
 from axiom_bench.environment import conf_folder, entry_names
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.evaluation import plugins
-from axiom_bench.kinds import shown
+from axiom_bench.kinds import shorten_for_error
 from axiom_bench.models.spec import unknown_model
 from axiom_bench.run.composing.device import no_device
 
@@ -22,7 +22,7 @@ KEY = re.compile(r"[+~]*[a-z_][\w.@/-]*", re.ASCII | re.IGNORECASE)
 KINDS = {"peers": "peer", "spoiled": "spoiled explainer"}
 
 
-def sentence(
+def explain_hydra_error(
     error: Exception, keys: Iterable[str], choices: Callable[[str], Iterable[str]]
 ) -> BenchError:
     """Return the sentence for Hydra's error about a command line or a configuration file.
@@ -86,8 +86,8 @@ def _unknown_entry(group: str, name: str, choices: Callable[[str], Iterable[str]
     if group in ("method", "metric"):
         entry = plugins.matching(group, name)
         if entry != name:  # the user wrote the name as tables print it
-            return unknown(group, name, [entry])
-    return unknown(KINDS.get(group, group), name, choices(group))
+            return unknown_name(group, name, [entry])
+    return unknown_name(KINDS.get(group, group), name, choices(group))
 
 
 def _unparsable(override: str) -> BenchError:
@@ -97,16 +97,17 @@ def _unparsable(override: str) -> BenchError:
     key, equals, _ = override.partition("=")
     if equals and not KEY.fullmatch(key):
         return BenchError(
-            f"{shown(key)} can't be a setting: its name has ASCII letters, digits, _, - and dots."
+            f"{shorten_for_error(key)} can't be a setting: its name has ASCII letters, digits, _, "
+            "- and dots."
         )
     if not equals and os.path.exists(override):
         return BenchError(
-            f"{shown(override)} is a path, not KEY=VALUE; axiom-bench --help says what takes run "
-            "folders."
+            f"{shorten_for_error(override)} is a path, not KEY=VALUE; axiom-bench --help says "
+            "what takes run folders."
         )
     return BenchError(
-        f"The command line can't be understood at {shown(override)}; write KEY=VALUE, a text with "
-        "signs as \"KEY='a & b'\", and a list of texts with two kinds of quotes: "
+        f"The command line can't be understood at {shorten_for_error(override)}; write KEY=VALUE, "
+        "a text with signs as \"KEY='a & b'\", and a list of texts with two kinds of quotes: "
         "\"KEY=['a','b']\"."
     )
 
@@ -134,11 +135,13 @@ def _unknown_setting(key: str, settings: Collection[str]) -> BenchError:
             names_of_run = {
                 entry.split(".")[1] for entry in settings if entry.startswith(f"{group}.")
             }
-            return unknown(f"{group} in this run", name, names_of_run)
-    return unknown("setting", key, settings)
+            return unknown_name(f"{group} in this run", name, names_of_run)
+    return unknown_name("setting", key, settings)
 
 
-def unexpected(error: Exception, overrides: Iterable[str], groups: Collection[str]) -> BenchError:
+def explain_internal_error(
+    error: Exception, overrides: Iterable[str], groups: Collection[str]
+) -> BenchError:
     """Return the sentence for an internal error of Hydra. The known reason is a choice that is no
     name.
 
@@ -151,8 +154,9 @@ def unexpected(error: Exception, overrides: Iterable[str], groups: Collection[st
         key, _, value = override.replace("'", "").partition("=")
         if key in groups and (value.strip("[]").lower() in NOT_NAMES or not NAMES.fullmatch(value)):
             return BenchError(
-                f"{key}={shown(value)} chooses no {KINDS.get(key, key)}: give its name, or names "
-                "in brackets where a run takes several; axiom-bench list shows them."
+                f"{key}={shorten_for_error(value)} chooses no {KINDS.get(key, key)}: give its "
+                "name, or names in brackets where a run takes several; axiom-bench list shows "
+                "them."
             )
     reason = _first_line(str(error)) or "no reason given"
     return BenchError(

@@ -18,9 +18,9 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
-from axiom_bench.environment import conf_groups, decoded
+from axiom_bench.environment import conf_groups, decode_text
 from axiom_bench.errors import BenchError
-from axiom_bench.kinds import is_path, shown
+from axiom_bench.kinds import is_path, shorten_for_error
 from axiom_bench.models.spec import classifiers, is_of_library, model_config
 from axiom_bench.run.composing import settings
 
@@ -39,20 +39,20 @@ class OwnFiles(ConfigSource):
         return SCHEME
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Return the content of a file, as `completed` returns it.
+        """Return the content of a file, as `add_missing_name` returns it.
 
         Raises:
-            BenchError: If the file is no YAML, or `completed` finds a mistake in it.
+            BenchError: If the file is no YAML, or `add_missing_name` finds a mistake in it.
         """
         file = self._file(config_path)
         text = _text(file)
         try:
             content = load_yaml(text, config_path.strip("/").partition("/")[0])
         except yaml.YAMLError as error:
-            raise unreadable(error, file) from error
+            raise yaml_error(error, file) from error
         header = self._get_header_dict(text[:512])
         if isinstance(content, DictConfig):
-            content = completed(content, config_path, header["package"] == "_global_", file)
+            content = add_missing_name(content, config_path, header["package"] == "_global_", file)
         return ConfigResult(self.provider, self.full_path(), content, header)
 
     def is_group(self, config_path: str) -> bool:
@@ -124,7 +124,7 @@ Plugins.instance().register(OwnFiles)
 Plugins.instance().register(Classifiers)
 
 
-def url(option: str, folder: str) -> str:
+def folder_url(option: str, folder: str) -> str:
     """Return the URL that Hydra needs to search a user's folder.
 
     Args:
@@ -147,7 +147,7 @@ def url(option: str, folder: str) -> str:
     text = folder.removeprefix("file://")
     path = Path(text).expanduser().absolute() if is_path(text) else None
     if path is None or not path.is_dir():
-        name = shown(folder) if path is None else str(path)
+        name = shorten_for_error(folder) if path is None else str(path)
         raise BenchError(
             f"There is no folder {name} ({option}); give the folder that holds experiment/, "
             "method/, ..."
@@ -158,7 +158,7 @@ def url(option: str, folder: str) -> str:
 def _text(file: str) -> str:
     """Return a file's text. Raise BenchError if it is no text in UTF-8 or UTF-16."""
     try:
-        return decoded(Path(file).read_bytes())
+        return decode_text(Path(file).read_bytes())
     except UnicodeDecodeError as error:
         raise BenchError(
             f"{file} can't be read as text in UTF-8 ({error.reason}); save it in UTF-8."
@@ -207,7 +207,7 @@ def _quote_texts(node: yaml.MappingNode, prefix: str) -> bool:
     return has_texts
 
 
-def unreadable(error: yaml.YAMLError, file: str) -> BenchError:
+def yaml_error(error: yaml.YAMLError, file: str) -> BenchError:
     """Return the sentence for a file that is no YAML."""
     mark = getattr(error, "problem_mark", None)
     line = "" if mark is None else f", line {mark.line + 1}"
@@ -215,7 +215,7 @@ def unreadable(error: yaml.YAMLError, file: str) -> BenchError:
     return BenchError(f"{file}{line}: this is no YAML ({problem}).")
 
 
-def completed(content: DictConfig, config: str, is_global: bool, file: str) -> DictConfig:
+def add_missing_name(content: DictConfig, config: str, is_global: bool, file: str) -> DictConfig:
     """Return the content of a user's file, with the name that it may leave out.
 
     A method or metric may leave out the key around its entry, and an experiment may leave out

@@ -89,7 +89,11 @@ def _network_settings(config: DictConfig, facts: Mapping[str, Any]) -> Iterator[
 def _fixed_settings(file: Mapping[str, Any]) -> dict[str, Any]:
     """Return every dotted setting of the file that can change a metric value."""
     groups = {key: value for key, value in file.items() if key not in ("defaults", GROUP, *SHOWN)}
-    return {key: value for key, value in settings.dotted(groups) if not isinstance(value, Mapping)}
+    return {
+        key: value
+        for key, value in settings.iterate_settings(groups)
+        if not isinstance(value, Mapping)
+    }
 
 
 def _text(value: Any) -> str:

@@ -14,19 +14,19 @@ from pydantic import ValidationError
 
 from axiom_bench.data.formats.urls import is_url
 from axiom_bench.environment import conf_groups
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.kinds import (
     File,
     Group,
     Name,
     check_group,
     check_values,
-    element_of,
+    described_values,
+    element_annotation,
     is_name,
     signature,
     stays_text,
-    whole,
-    worded,
+    whole_number,
 )
 from axiom_bench.models.spec import ModelSpec
 from axiom_bench.records import files
@@ -43,7 +43,7 @@ GROUPS = (
     "device",
     "executor",
 )
-CHECKED_WHERE_READ = ("method", "metric", "model", "data", "executor", "protocol")
+CHECKED_ELSEWHERE = ("method", "metric", "model", "data", "executor", "protocol")
 MAX_FOLDER_NAME = 200  # bytes; file systems allow 255
 
 
@@ -56,13 +56,13 @@ def _is_folder_name(value: object) -> bool:
     return is_inside and len(text.encode()) <= MAX_FOLDER_NAME
 
 
-FolderName = Annotated[str | int, worded("the name of a folder", _is_folder_name)]
+FolderName = Annotated[str | int, described_values("the name of a folder", _is_folder_name)]
 NAMES = Name | Sequence[Name] | None  # of methods, metrics and other entries of conf/
 WITH_URLS = ("path", "classes")  # settings of data that may be a URL
 NUMBERS = ("size", "seed", "batch_size", "workers")  # settings of all data sets
 LAYER = "model.layer"
 AXES = ("model", LAYER, "model.draw", "data")  # settings that may have several values, a job each
-PLAIN = (bool, int, float, NoneType)  # types that YAML reads in the place of a text
+SCALAR_TYPES = (bool, int, float, NoneType)  # types that YAML reads in the place of a text
 MAX_REPEATS = 1000
 MAX_ROWS = 4096
 MAX_PICTURES = 100
@@ -73,15 +73,15 @@ Entries = Mapping[str, Any]
 class Runtime(Group):
     """Settings of the measurement of run times."""
 
-    repeats: Annotated[int, whole(0, "a number of repetitions", MAX_REPEATS)]
-    batch_size: Annotated[int, whole(1, "a number of rows", MAX_ROWS)]
+    repeats: Annotated[int, whole_number(0, "a number of repetitions", MAX_REPEATS)]
+    batch_size: Annotated[int, whole_number(1, "a number of rows", MAX_ROWS)]
 
 
 class Pictures(Group):
     """Settings of the images whose maps are kept."""
 
-    rows: Annotated[int, whole(0, "a number of rows", MAX_PICTURES)]
-    gallery: Annotated[int, whole(0, "a number of images")] | None
+    rows: Annotated[int, whole_number(0, "a number of rows", MAX_PICTURES)]
+    gallery: Annotated[int, whole_number(0, "a number of images")] | None
     arrays: bool
     perturbation: Name
 
@@ -97,7 +97,7 @@ class Settings(Group):
     suite_part: Name | None
     target: Name | None
     normalise: Name
-    shard_size: Annotated[int, whole(1, "a number of images")]
+    shard_size: Annotated[int, whole_number(1, "a number of images")]
     runtime: Runtime
     report: Entries
     pictures: Pictures
@@ -122,21 +122,21 @@ class Settings(Group):
         if config.get("protocol") is not None:
             check_group("protocol", config["protocol"])
         check_missing(config)
-        values = dict(dotted(config))
-        absent = next((key for key in allowed() if key not in values), None)
+        values = dict(iterate_settings(config))
+        absent = next((key for key in annotations_by_key() if key not in values), None)
         if absent is not None:
             raise BenchError(f"{absent} isn't set; set {absent}=VALUE.")
         try:
             settings = cls.model_validate(config)
         except ValidationError:
             # raises BenchError for the first mistake, worded as all others are
-            check_values(values, allowed())
+            check_values(values, annotations_by_key())
             raise
         settings.device.check()
         model = ModelSpec.of(settings.model)
         registry.check_loading(settings.data)
         registry.check_settings(settings.data)
-        if settings.data["kind"] not in registry.OF_ARRAYS:
+        if settings.data["kind"] not in registry.ARRAY_KINDS:
             model.check_colours()
         check_urls(settings.data)
         return settings
@@ -152,7 +152,7 @@ class Settings(Group):
 
 
 @cache
-def allowed() -> Mapping[str, Any]:
+def annotations_by_key() -> Mapping[str, Any]:
     """Return the annotation of each setting by its dotted key.
 
     Groups that are checked where they are read are left out.
@@ -176,8 +176,8 @@ def annotation_of(key: str) -> Any:
     composed.
     """
     group, _, name = key.partition(".")
-    if key in allowed():
-        return allowed()[key]
+    if key in annotations_by_key():
+        return annotations_by_key()[key]
     if group in ("model", "data") and name:
         if group == "model":
             parameter = signature(ModelSpec).get(name)
@@ -188,7 +188,7 @@ def annotation_of(key: str) -> Any:
         # imported here, since it takes seconds, and most settings of data are read as texts
         from axiom_bench.data import registry
 
-        return registry.annotation_of(name)
+        return registry.setting_type(name)
     return NAMES if group == "report" or key in conf_groups() else None
 
 
@@ -201,15 +201,15 @@ def is_text(key: str, text: str, value: object, is_entry: bool = False) -> bool:
         value: The value that YAML reads.
         is_entry: The text is an entry of the setting's list.
     """
-    annotation = annotation_of(key) if isinstance(value, PLAIN) else None
+    annotation = annotation_of(key) if isinstance(value, SCALAR_TYPES) else None
     if is_entry:
-        annotation = element_of(annotation)
+        annotation = element_annotation(annotation)
     return annotation is not None and stays_text(annotation, text, value)
 
 
 def check_urls(data: Mapping[str, Any]) -> None:
     """Raise BenchError for a URL in a setting of the data that can't be one."""
-    for key, url in urls(data):
+    for key, url in iterate_urls(data):
         if key.rpartition(".")[2] not in WITH_URLS:
             raise BenchError(
                 f"{key}={url[:200]} must be on this machine, or mounted: only data.path, of tar "
@@ -218,11 +218,11 @@ def check_urls(data: Mapping[str, Any]) -> None:
             )
 
 
-def urls(data: Mapping[str, Any], prefix: str = "data.") -> Iterator[tuple[str, str]]:
+def iterate_urls(data: Mapping[str, Any], prefix: str = "data.") -> Iterator[tuple[str, str]]:
     """Yield (setting, URL) of all URLs in the data's settings."""
     for key, value in data.items():
         if key == "of" and isinstance(value, Mapping):
-            yield from urls(value, f"{prefix}of.")
+            yield from iterate_urls(value, f"{prefix}of.")
         for text in value if isinstance(value, list | tuple) else [value]:
             if isinstance(text, str) and is_url(text):
                 yield f"{prefix}{key}", text
@@ -230,7 +230,7 @@ def urls(data: Mapping[str, Any], prefix: str = "data.") -> Iterator[tuple[str, 
 
 def check_missing(config: Mapping[str, Any]) -> None:
     """Raise BenchError for the first setting that has no default and isn't set."""
-    missing = next((key for key, value in dotted(config) if value == "???"), None)
+    missing = next((key for key, value in iterate_settings(config) if value == "???"), None)
     if missing is not None:
         raise BenchError(f"{missing[:200]} has no default; set {missing[:200]}=VALUE.")
 
@@ -246,16 +246,16 @@ def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:
         BenchError: If a key doesn't exist.
     """
     existing = set(keys)
-    for key, _ in dotted(config):
-        if key not in existing and key.partition(".")[0] not in CHECKED_WHERE_READ:
-            raise unknown("setting", key, existing)
+    for key, _ in iterate_settings(config):
+        if key not in existing and key.partition(".")[0] not in CHECKED_ELSEWHERE:
+            raise unknown_name("setting", key, existing)
 
 
-def dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def iterate_settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every setting as it is written on the command line, and its value. A group comes before
     its settings.
     """
     for key, value in config.items():
         yield f"{prefix}{key}", value
         if isinstance(value, Mapping):
-            yield from dotted(value, f"{prefix}{key}.")
+            yield from iterate_settings(value, f"{prefix}{key}.")

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from axiom_bench.environment import conf_folder, read_yaml
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 
 SUITE = "suite"  # the word of the command line
 PART = "suite_part"  # the setting of a run
 EXPERIMENT = "suite"  # the experiment whose folder has the runs
-DIGITS = 12  # of a suite's SHA-256 in the settings of its runs
-FREE = (  # groups that a user may set
+HASH_DIGITS = 12  # of a suite's SHA-256 in the settings of its runs
+FREE_GROUPS = (  # groups that a user may set
     "method",
     "peers",
     "device",
@@ -88,7 +88,7 @@ class Suite:
         """
         files = {path.stem: path for path in (conf_folder() / SUITE).glob("*.yaml")}
         if name not in files:
-            raise unknown("suite", name, files)
+            raise unknown_name("suite", name, files)
         content = read_yaml(files[name])
         frozen = content.get("frozen") or {}
         notes = content.get("notes") or {}
@@ -109,11 +109,11 @@ class Suite:
             BenchError: If there is no such part. The message has the nearest names.
         """
         if name not in self.parts:
-            raise unknown(f"part of the suite {self.name}", name, self.parts)
+            raise unknown_name(f"part of the suite {self.name}", name, self.parts)
         return self.parts[name]
 
 
-def chosen(overrides: Sequence[str]) -> tuple[str, str] | None:
+def chosen_part(overrides: Sequence[str]) -> tuple[str, str] | None:
     """Return the (suite, part) that suite=NAME or suite=NAME/PART among the overrides chooses.
 
     Returns:
@@ -137,11 +137,11 @@ def chosen(overrides: Sequence[str]) -> tuple[str, str] | None:
     return suite, part
 
 
-def each_part(overrides: Sequence[str]) -> list[list[str]]:
+def part_command_lines(overrides: Sequence[str]) -> list[list[str]]:
     """Return the command lines of all parts if the overrides choose a whole suite, otherwise only
     the overrides.
     """
-    suite, part = chosen(overrides) or ("", "")
+    suite, part = chosen_part(overrides) or ("", "")
     if not suite or part:
         return [list(overrides)]
     rest = [override for override in overrides if override.partition("=")[0] != SUITE]
@@ -150,12 +150,12 @@ def each_part(overrides: Sequence[str]) -> list[list[str]]:
 
 def num_jobs(overrides: Sequence[str]) -> int:
     """Return the number of jobs of the suite, or of the part, that the overrides choose."""
-    suite, part = chosen(overrides) or ("", "")
+    suite, part = chosen_part(overrides) or ("", "")
     parts = Suite.of(suite).parts
     return sum(parts[name].num_jobs for name in parts if part in ("", name))
 
 
-def expanded(overrides: Sequence[str]) -> list[str]:
+def expand_suite(overrides: Sequence[str]) -> list[str]:
     """Return the overrides, with those of the suite's part in the place of suite=NAME/PART.
 
     Without a part, the suite's first part is used.
@@ -163,7 +163,7 @@ def expanded(overrides: Sequence[str]) -> list[str]:
     Raises:
         BenchError: If an override sets what the suite fixes.
     """
-    suite, part = chosen(overrides) or ("", "")
+    suite, part = chosen_part(overrides) or ("", "")
     if not suite:
         return list(overrides)
     content = Suite.of(suite)
@@ -175,7 +175,7 @@ def expanded(overrides: Sequence[str]) -> list[str]:
     return [
         f"experiment={EXPERIMENT}",
         f"run={suite}-{part}",
-        f"{PART}='{suite}/{part}@{content.sha256[:DIGITS]}'",
+        f"{PART}='{suite}/{part}@{content.sha256[:HASH_DIGITS]}'",
         *part_overrides,
         *rest,
     ]
@@ -185,7 +185,7 @@ def _check_free(suite: str, override: str) -> None:
     """Raise BenchError for an override of a setting that the suite fixes."""
     key = override.partition("=")[0].lstrip("+~")
     group = key.partition(".")[0].partition("/")[0]
-    if key in FREE_SETTINGS or (group in FREE and key not in FIXED_SETTINGS):
+    if key in FREE_SETTINGS or (group in FREE_GROUPS and key not in FIXED_SETTINGS):
         return
     raise BenchError(
         f"The suite {suite} fixes {key}: leave {override} out, so that values can stand beside "

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from axiom_bench import kinds
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.run.progress import silent
 from axiom_bench.run.result import Failure
 
@@ -120,7 +120,7 @@ def checked(
         ) from error
     for key in settings:
         if key not in accepted:
-            raise unknown(
+            raise unknown_name(
                 f"setting of {_named(config)}", key, [name for name in accepted if name != "folder"]
             )
     kinds.check(function, settings, "executor.")

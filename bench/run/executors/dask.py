@@ -17,7 +17,7 @@ from dask.config import set as configured
 from dask.distributed import Client, LocalCluster
 
 from axiom_bench.errors import BenchError
-from axiom_bench.kinds import Name, whole
+from axiom_bench.kinds import Name, whole_number
 from axiom_bench.run.executors import Executor, Future, remote
 from axiom_bench.run.executors.processes import THREADS, Processes
 
@@ -27,7 +27,7 @@ NO_DAEMONS = {"distributed.worker.daemon": False}  # a daemon may not start proc
 @contextmanager
 def dask(
     address: Name | None = None,
-    workers: Annotated[int, whole(1, "a number of processes")] = 2,
+    workers: Annotated[int, whole_number(1, "a number of processes")] = 2,
     resources: dict[str, Any] | None = None,
 ) -> Iterator[Executor]:
     """Connect to a cluster of Dask, or start one on this machine.
@@ -62,12 +62,12 @@ class _Dask:
         """
         call = remote(function, arguments)
         future: Future = self.client.submit(
-            _apart, call, pure=False, resources=self.resources or None
+            _call_in_process, call, pure=False, resources=self.resources or None
         )
         return future
 
 
-def _apart(call: tuple[Any, ...]) -> Any:
+def _call_in_process(call: tuple[Any, ...]) -> Any:
     """Run a worker's task in a process of its own.
 
     The worker's threads draw from the global random state, which a plug-in may not change, and they

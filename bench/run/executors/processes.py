@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from typing import Annotated, Any
 
 from axiom_bench.errors import BenchError
-from axiom_bench.kinds import whole
+from axiom_bench.kinds import whole_number
 from axiom_bench.run.executors import Executor, remote
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -28,7 +28,7 @@ ATTEMPTS = 3  # a task whose process is killed runs at most so many times
 
 @contextmanager
 def processes(
-    count: Annotated[int, whole(1, "a number of processes")] | None = None,
+    count: Annotated[int, whole_number(1, "a number of processes")] | None = None,
 ) -> Iterator[Executor]:
     """Start processes on this machine.
 

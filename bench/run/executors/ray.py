@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import ray as engine
 
-from axiom_bench.kinds import Name, whole
+from axiom_bench.kinds import Name, whole_number
 from axiom_bench.run.executors import Executor, Future, call, remote
 
 
@@ -19,7 +19,7 @@ def ray(
     address: Name | None = None,
     num_cpus: float = 1,
     num_gpus: float = 0,
-    max_retries: Annotated[int, whole(0, "a number of retries")] = 3,
+    max_retries: Annotated[int, whole_number(0, "a number of retries")] = 3,
 ) -> Iterator[Executor]:
     """Connect to a cluster of Ray, or start one on this machine.
 

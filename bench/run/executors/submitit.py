@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import submitit as engine
 
 from axiom_bench.errors import BenchError
-from axiom_bench.kinds import Name, whole
+from axiom_bench.kinds import Name, whole_number
 from axiom_bench.run.executors import Executor, remote
 
 FOLDER = ".submitit"  # a folder in the run folder for the output of jobs, their tasks and results
@@ -26,8 +26,8 @@ ASK = 30.0  # seconds between two questions to Slurm about a job; every job of a
 def submitit(
     folder: Path,
     cluster: Name = "slurm",
-    tasks: Annotated[int, whole(1, "a number of jobs")] = 16,
-    timeouts: Annotated[int, whole(0, "a number of times")] = 3,
+    tasks: Annotated[int, whole_number(1, "a number of jobs")] = 16,
+    timeouts: Annotated[int, whole_number(0, "a number of times")] = 3,
     parameters: dict[str, Any] | None = None,
 ) -> Iterator[Executor]:
     """Queue a job per task.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from axiom_bench.data.base import BEYOND, NO_AREA, OUTSIDE, SHARES, inside
+from axiom_bench.data.base import BEYOND, NO_AREA, OUTSIDE, SHARES, clip_to_image
 from axiom_bench.data.formats.annotation_file import read_objects
 from tests.data.builders import cut, load, xml
 
@@ -114,7 +114,7 @@ def test_boxes_are_clipped_and_a_good_one_survives_a_bad_one(tmp_path):
 )
 def test_a_box_is_cut_to_its_image_or_left_out_with_the_reason(box, part, sentence):
     size_by_num_sides = {2: (20,), 4: (40, 30), 6: (8, 7, 6)}
-    assert inside(box, size_by_num_sides[len(box)]) == (part, sentence)
+    assert clip_to_image(box, size_by_num_sides[len(box)]) == (part, sentence)
 
 
 @pytest.mark.parametrize(

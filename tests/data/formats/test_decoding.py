@@ -17,7 +17,7 @@ from PIL import Image
 
 from axiom_bench.data.base import BadImage, Selected
 from axiom_bench.data.formats.decoding import NEARLY_BLACK, as_rgb, open_rgb, open_scaled, sha256
-from axiom_bench.data.loading import decoded
+from axiom_bench.data.loading import decode_image
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.job import Job
@@ -303,8 +303,8 @@ def test_all_but_the_pixels_stays_and_these_are_close(voc_root):
     Image.fromarray(mask).save(root / "SegmentationClass/2007_1.png")
     dataset = load("voc", voc_root)
 
-    plain = decoded(Selected(dataset, range(3)), 0, SMALL)
-    scaled = decoded(Selected(dataset, range(3)), 0, SCALED)
+    plain = decode_image(Selected(dataset, range(3)), 0, SMALL)
+    scaled = decode_image(Selected(dataset, range(3)), 0, SCALED)
 
     assert scaled.size == plain.size == (301, 403)
     assert scaled.label == plain.label
@@ -317,8 +317,8 @@ def test_all_but_the_pixels_stays_and_these_are_close(voc_root):
 
     # An image of 40 x 30 is enlarged, or taken as it is stored: there is nothing to scale.
     for index, resize in ((1, 40), (0, None)):
-        plain = decoded(dataset, index, replace(SMALL, resize=resize))
-        scaled = decoded(dataset, index, replace(SCALED, resize=resize))
+        plain = decode_image(dataset, index, replace(SMALL, resize=resize))
+        scaled = decode_image(dataset, index, replace(SCALED, resize=resize))
         assert torch.equal(plain.pixels, scaled.pixels)
 
 

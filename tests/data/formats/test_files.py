@@ -240,9 +240,9 @@ def test_a_hash_from_before_is_not_used_for_a_file_that_may_not_be_read(folder_r
     hashes = FileHashes()
     path = folder_root / "cow/2.png"
     os.utime(path, (0, 0))
-    assert hashes.of([path], lambda: "content") == "content"
+    assert hashes.hash_of([path], lambda: "content") == "content"
     monkeypatch.setattr(os, "access", lambda *_: False)
-    denied = FileHashes(hashes.current).of([path], lambda: f"{UNREADABLE}content")
+    denied = FileHashes(hashes.current).hash_of([path], lambda: f"{UNREADABLE}content")
     assert denied == f"{UNREADABLE}content"
 
 
@@ -258,8 +258,8 @@ def test_a_file_that_was_changed_a_moment_ago_is_hashed_again(tmp_path, age, sec
     changed_at = time.time() - age
     os.utime(path, (changed_at, changed_at))
     contents = iter(["before", "after"])
-    assert hashes.of([path], lambda: next(contents)) == "before"
-    assert hashes.of([path], lambda: next(contents)) == second
+    assert hashes.hash_of([path], lambda: next(contents)) == "before"
+    assert hashes.hash_of([path], lambda: next(contents)) == second
 
 
 def test_a_folder_that_cannot_be_listed_is_a_sentence(folder_root, monkeypatch):

@@ -250,7 +250,7 @@ def name_a_cache() -> None:
 
 def continue_a_stranger_s_run() -> None:
     data = {"kind": "mosaic", "of": {"path": ["x", f"{STORE}/val"]}}
-    trust.trusted({"model": {}, "method": {}, "metric": {}, "data": data}, False)
+    trust.trusted_settings({"model": {}, "method": {}, "metric": {}, "data": data}, False)
 
 
 NOT_FOUND = {

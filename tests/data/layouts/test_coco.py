@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from axiom_bench.data.batch import NO_VERDICT
-from axiom_bench.data.layouts.coco import pixels
+from axiom_bench.data.layouts.coco import region_pixels
 from axiom_bench.data.loading import batches
 from axiom_bench.errors import BenchError
 from tests.data.builders import AS_STORED, SQUARE, annotation, run_lengths, save, write_coco
@@ -91,7 +91,7 @@ def test_compressed_run_lengths_are_as_pycocotools_decodes_them(coco_root):
         expected = rng.random((37, 53)) < share
         runs = coco_mask.encode(np.asfortranarray(expected.astype(np.uint8)))
         text = {"size": [37, 53], "counts": runs["counts"].decode()}
-        assert np.array_equal(pixels(text, (53, 37)), expected)
+        assert np.array_equal(region_pixels(text, (53, 37)), expected)
 
 
 def test_boxes_by_their_corners_are_refused(coco_root):

@@ -5,7 +5,7 @@ The photographs lie in one folder or in many, without labels or labelled by a ne
 
 import pytest
 
-from axiom_bench.data.layouts.classes import NetworkClasses, imagenet_synsets, names_of_logits
+from axiom_bench.data.layouts.classes import NetworkClasses, imagenet_synsets, network_class_names
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
 from tests.data.builders import SYNSETS, labels, save
@@ -215,7 +215,7 @@ def write(root, names):
 )
 def test_files_of_names_as_people_have_them(tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    assert names_of_logits(str(tmp_path / name)) == ("tench, Tinca", "goldfish")
+    assert network_class_names(str(tmp_path / name)) == ("tench, Tinca", "goldfish")
     (tmp_path / "other.json").write_text("{}x")
     with pytest.raises(BenchError, match=r"model\.classes=.*other\.json is no JSON of names"):
-        names_of_logits(str(tmp_path / "other.json"))
+        network_class_names(str(tmp_path / "other.json"))

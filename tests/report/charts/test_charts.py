@@ -82,7 +82,7 @@ def test_a_box_and_the_farthest_outside():
     """Check that whiskers end at the last value within 1.5 interquartile ranges of the box."""
 
     def box(values: Any) -> dict[str, Any]:
-        return by_method.row("a", by_method.BoxGroup(np.array(values, dtype=float), 1))
+        return by_method.boxes_row("a", by_method.BoxGroup(np.array(values, dtype=float), 1))
 
     name, rows, images, *numbers = box([*range(1, 10), 100.0]).values()
     assert (name, rows, images) == ("a", 10, 1)

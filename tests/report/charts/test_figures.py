@@ -20,7 +20,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.charts import by_method, lines, points
 from axiom_bench.report.charts import pictures as figures
-from axiom_bench.report.charts.by_method import LOG_SPREAD, Axis, draw_boxes, fit
+from axiom_bench.report.charts.by_method import LOG_SPREAD, Axis, draw_boxes, fit_axis
 from axiom_bench.report.charts.drawing import (
     DPI,
     FONTS,
@@ -28,11 +28,11 @@ from axiom_bench.report.charts.drawing import (
     Figure,
     LeftOut,
     _register_fonts,
-    across,
     can_draw,
     canvas,
+    panels_per_row,
     style,
-    wrapped,
+    wrap_name,
 )
 from axiom_bench.report.charts.lines import is_clipped, low_end
 from axiom_bench.report.charts.pictures import load
@@ -265,45 +265,45 @@ def test_no_pictures_and_no_choice_are_sentences(make_run_folder, edit_manifest)
 
 
 def test_names_break_at_underscores():
-    assert wrapped("ablation_cam_axiomatic") == "ablation_cam_\naxiomatic"
-    assert wrapped("xgrad_cam") == "xgrad_cam"
-    assert wrapped("a striped ground with nine") == "a striped\nground with\nnine"
-    assert wrapped("Ablation-CAM (axiomatic)", 8) == "Ablation-\nCAM\n(axiomatic)"
+    assert wrap_name("ablation_cam_axiomatic") == "ablation_cam_\naxiomatic"
+    assert wrap_name("xgrad_cam") == "xgrad_cam"
+    assert wrap_name("a striped ground with nine") == "a striped\nground with\nnine"
+    assert wrap_name("Ablation-CAM (axiomatic)", 8) == "Ablation-\nCAM\n(axiomatic)"
 
 
 def test_short_tails_are_all_shown_and_heavy_ones_are_cut_and_counted():
     even = np.linspace(-1, 1, 100)
-    axis = fit([even])
-    assert (axis.low, axis.high, axis.outside) == (-1, 1, 0)
+    axis = fit_axis([even])
+    assert (axis.low, axis.high, axis.num_outside) == (-1, 1, 0)
 
     heavy_tails = even.copy()
     heavy_tails[[3, 7]] = [500.0, -500.0]
-    axis = fit([heavy_tails])
-    assert (axis.log, axis.outside, axis.count) == (False, 2, 100)
+    axis = fit_axis([heavy_tails])
+    assert (axis.is_log, axis.num_outside, axis.count) == (False, 2, 100)
     assert "2 of 100 values (2 %) lie outside" in axis.note
 
     positive = np.logspace(-2, 3, 100)
-    assert fit([positive]).log
+    assert fit_axis([positive]).is_log
     with_three_zeros = np.append(positive, [0.0, 1e-8, 1e-8])
-    axis = fit([with_three_zeros])
-    assert (axis.log, axis.outside) == (True, 3)
+    axis = fit_axis([with_three_zeros])
+    assert (axis.is_log, axis.num_outside) == (True, 3)
     assert 0.01 <= axis.low < 0.02
     assert "3 of 103 values (3 %) below its low end are drawn there" in axis.note
-    assert axis.drawn(with_three_zeros).min() == axis.low
+    assert axis.clip(with_three_zeros).min() == axis.low
 
     half_zeros = np.array([0.0] * 50 + [1e-4, 1e-3] * 20 + [1.0] * 10)
-    assert not fit([half_zeros]).log
-    axis = fit([np.array([1e-8, 2e-8])])  # only rounding
-    assert (axis.log, axis.high) == (False, 1e-6)
-    assert fit([np.array([2.0])]).high == 2.0
+    assert not fit_axis([half_zeros]).is_log
+    axis = fit_axis([np.array([1e-8, 2e-8])])  # only rounding
+    assert (axis.is_log, axis.high) == (False, 1e-6)
+    assert fit_axis([np.array([2.0])]).high == 2.0
 
 
 def test_an_axis_is_logarithmic_only_beyond_its_limit():
     """Check the largest value around `LOG_SPREAD` when the median is 1."""
     values = [0.5, 1.0, 1.0, 1.0]
     just_above = np.nextafter(LOG_SPREAD, np.inf)
-    assert not fit([np.array([*values, LOG_SPREAD])]).log
-    assert fit([np.array([*values, just_above])]).log
+    assert not fit_axis([np.array([*values, LOG_SPREAD])]).is_log
+    assert fit_axis([np.array([*values, just_above])]).is_log
 
 
 def test_each_groups_quartiles_decide_where_an_axis_is_cut():
@@ -313,12 +313,12 @@ def test_each_groups_quartiles_decide_where_an_axis_is_cut():
     low, high = np.transpose([np.quantile(group, [0.25, 0.75]) for group in groups])
     values = np.concatenate(groups)
 
-    axis = fit(groups)
+    axis = fit_axis(groups)
 
     assert axis.low == max(values.min(), (low - 3 * (high - low)).min())
     assert axis.high == min(values.max(), (high + 3 * (high - low)).max())
     is_outside = (values < axis.low) | (values > axis.high)
-    assert axis.outside == is_outside.sum() > 0
+    assert axis.num_outside == is_outside.sum() > 0
 
 
 def test_files_are_the_same_again_without_time_or_version(tmp_path):
@@ -398,7 +398,7 @@ def test_no_label_is_cut_off_or_overlaps_in_print(run):
     [(1, 6.2, 1, 6), (11, 6.2, 2, 6), (10, 6.2, 1, 6), (24, 6.2, 3, 5), (4, 2.5, 2, 6)],
 )
 def test_many_methods_stand_in_bands_on_one_page(methods, width, bands, shown):
-    grid = figures.grid(methods, 6, width, 0.4)
+    grid = figures.grid_layout(methods, 6, width, 0.4)
     assert list(chain.from_iterable(grid.bands)) == list(range(methods))
     assert (len(grid.bands), grid.images) == (bands, shown)
     assert figures.LEAST_GRID_SIDE <= grid.side <= (width + 1e-9) / (len(grid.bands[0]) + 1)
@@ -418,7 +418,7 @@ def test_many_methods_stand_in_bands_on_one_page(methods, width, bands, shown):
 def test_panels_stand_in_columns_where_rows_would_be_higher_than_a_page(
     count, width, panel, row, columns
 ):
-    assert across(count, width, panel, row) == columns
+    assert panels_per_row(count, width, panel, row) == columns
 
 
 def test_what_is_left_out_names_the_setting_that_brings_it(

@@ -43,7 +43,7 @@ def test_agreement(text):
     values = [[float(value) for value in row.split()] for row in text.split("|")]
     metrics = ["first", "second", "third"][: len(values)]
     methods = list("abcde")[: len(values[0])]
-    cells = matrices.agreement(pd.DataFrame(values, metrics, methods))
+    cells = matrices.kendall_agreement(pd.DataFrame(values, metrics, methods))
     pairs = AGREEMENTS[text]
     expected = np.reshape(pairs, (-1, 2))
     np.testing.assert_allclose(cells[["tau", "n"]].to_numpy(float), expected, rtol=1e-9)
@@ -101,7 +101,7 @@ def test_rows_are_shares_of_the_explained_class(run):
     rows = run.class_records.frame().query("method == 'grad_cam' and status == 'ok'")
     # The class seen 7 has no column, and class 2 has no map.
     expected = np.array([[2 / 3, 1 / 3, 0], [0, 1 / 2, 0], [NAN, NAN, NAN]])
-    np.testing.assert_allclose(matrices.confusion(rows, [0, 1, 2]), expected, atol=1e-12)
+    np.testing.assert_allclose(matrices.confusion_shares(rows, [0, 1, 2]), expected, atol=1e-12)
 
 
 def test_a_panel_for_each_method_with_the_classes_names(run, tmp_path):
@@ -149,7 +149,7 @@ def test_many_classes_are_cut_to_the_most_explained(run):
     ],
 )
 def test_places(values, better, expected):
-    np.testing.assert_array_equal(ranking.places(pd.Series(values), better), expected)
+    np.testing.assert_array_equal(ranking.rank_methods(pd.Series(values), better), expected)
 
 
 def test_what_leads_is_the_whole_data_sets_value_or_the_statistic_that_tables_lead_with():
@@ -170,7 +170,7 @@ def test_what_leads_is_the_whole_data_sets_value_or_the_statistic_that_tables_le
         Value("max_box_acc", "MaxBoxAcc", "ratio", "higher", kind="ratio"),
     ]
 
-    leading_values = ranking.leads(summary, values)
+    leading_values = ranking.leading_values(summary, values)
 
     expected = pd.DataFrame(
         {"a": [0.1, 0.3, 0.7], "b": [0.2, NAN, NAN]}, index=["error", "iou", "max_box_acc"]
@@ -184,7 +184,7 @@ def test_the_share_that_does_worse():
         {"a": [0.1, 0.5], "b": [0.2, NAN], "c": [0.3, 0.5]}, index=["error", "iou"]
     )
     expected = [[1, 0.5, 0], [0.5, NAN, 0.5]]
-    np.testing.assert_array_equal(ranking.ahead(table, values), expected)
+    np.testing.assert_array_equal(ranking.share_of_worse_methods(table, values), expected)
 
 
 def test_a_run_without_the_metric_and_one_of_one_method_say_so(make_run_folder, make_records):

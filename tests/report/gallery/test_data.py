@@ -14,7 +14,14 @@ import pytest
 from axiom_bench import report
 from axiom_bench.records import files
 from axiom_bench.report import gallery, summary
-from axiom_bench.report.gallery import STEPS, Measured, colour_maps, measured, ranked, shown_metrics
+from axiom_bench.report.gallery import (
+    STEPS,
+    Measured,
+    colour_maps,
+    image_ranks,
+    measured_values,
+    shown_metrics,
+)
 from tests.report.gallery.conftest import make_entry
 
 BIRD = {"target_class": 5, "target_name": "bird"}
@@ -22,7 +29,7 @@ BIRD = {"target_class": 5, "target_name": "bird"}
 
 def data_of(run: Any) -> dict[str, Any]:
     """Return the gallery's data as the browser gets it, after JSON has turned keys into texts."""
-    data = gallery.gallery_data(run, gallery.entries(run), gallery.inline)
+    data = gallery.gallery_data(run, gallery.stored_pictures(run), gallery.data_address)
     loaded: dict[str, Any] = json.loads(json.dumps(data, allow_nan=False))
     return loaded
 
@@ -179,7 +186,7 @@ def test_colour_maps_are_those_of_matplotlib(colour_map):
 )
 def test_ranks(values, better, ranks):
     expected = {name: int(rank) for name, rank in zip("abc", ranks, strict=False) if rank != "-"}
-    assert ranked(dict(zip("abc", values, strict=False)), better) == expected
+    assert image_ranks(dict(zip("abc", values, strict=False)), better) == expected
 
 
 def test_metrics_that_say_what_is_better_are_shown(gallery_run):
@@ -196,8 +203,8 @@ def test_a_value_that_a_formula_makes_0_has_no_rank(gallery_run):
     """Check the second image, where Bad-CAM's error equals Good-CAM's: only Bad-CAM has a rank."""
     methods = {"good": {"wins_by_construction": ["sensitivity_error"]}, "bad": {}, "odd": {}}
     run = gallery_run(methods=methods)
-    measured_values = measured(run, run.settings[0], shown_metrics(run), {"a/two.jpg"})
-    values = measured_values["a/two.jpg", 1]
+    values_by_image = measured_values(run, run.settings[0], shown_metrics(run), {"a/two.jpg"})
+    values = values_by_image["a/two.jpg", 1]
     assert values["sensitivity_error"]["good"] == Measured(0.2, "0.200\N{DOUBLE DAGGER}", None)
     assert values["sensitivity_error"]["bad"].rank == 1
     assert values["confidence_drop"]["good"].rank == 2

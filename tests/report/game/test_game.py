@@ -324,7 +324,7 @@ def test_a_difference_within_players_is_paired():
     ids=["sum", "sum that is smaller by chance", "of images alone", "of answers alone"],
 )
 def test_the_two_ways_are_joined(variances, expected):
-    assert game_score.joined(*variances) == expected
+    assert game_score.two_way_variance(*variances) == expected
 
 
 def test_one_player_is_scored_by_images_and_cant_tell_is_counted_and_not_right():

@@ -15,7 +15,7 @@ from axiom_bench.records.entries import parse
 from axiom_bench.report.page import tables, this_run
 from axiom_bench.report.page.tables import Row, interval_chart
 from axiom_bench.report.page.this_run import header
-from axiom_bench.report.tables.table import parts_of
+from axiom_bench.report.tables.table import number_names
 from axiom_bench.statistics.labels import Value
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -60,7 +60,7 @@ def test_a_definition_leaves_the_shape_out_and_has_an_anchor(run):
     assert box_iou.formula == "The best IoU of a <box>. It is a ratio"
     assert box_iou.facts[0] == "Unit: IoU. Higher is better."
     assert "&lt;box&gt;" in tables.definitions_section(methods, values).body
-    terms = tables.terms(methods, values)
+    terms = tables.metric_links(methods, values)
     assert terms.metrics["box_iou"] == terms.titles["Box IoU"] == "metric-box_iou"
     assert terms.methods["grad_cam"] == "method-grad_cam"
     random = next(entry for entry in methods if entry.name == "random")
@@ -129,7 +129,7 @@ def test_numbers_of_a_cell_are_named_after_the_heading():
         ("Value", 3): ("1", "2", "3"),
     }
     for (heading, count), expected in names.items():
-        assert parts_of(heading, count) == expected
+        assert number_names(heading, count) == expected
 
 
 def test_what_is_to_be_said_of_the_images_stands_below_their_table(run):
