@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from axiom_bench import methods, metrics
     from axiom_bench.cli.rank import rank, results
     from axiom_bench.cutting import output_presets as outputs
+    from axiom_bench.cutting.cut_model import CutModel, cut, trace
     from axiom_bench.cutting.dependence import FixedDraws
     from axiom_bench.cutting.interventions import Part
     from axiom_bench.cutting.objects import BoxScores, RegionScores
-    from axiom_bench.cutting.trace import CutModel, Trace, cut, trace
+    from axiom_bench.cutting.trace import Trace
     from axiom_bench.data.batch import Annotation, Batch
     from axiom_bench.errors import BenchError
     from axiom_bench.explanation.explanation import Explanation, Map, heatmap
@@ -34,7 +35,8 @@ _MODULES = {  # the names that each module defines
     "cutting.dependence": ("FixedDraws",),
     "cutting.interventions": ("Part",),
     "cutting.objects": ("BoxScores", "RegionScores"),
-    "cutting.trace": ("CutModel", "Trace", "cut", "trace"),
+    "cutting.cut_model": ("CutModel", "cut", "trace"),
+    "cutting.trace": ("Trace",),
     "data.batch": ("Annotation", "Batch"),
     "errors": ("BenchError",),
     "explanation.explanation": ("Explanation", "Map", "heatmap"),

@@ -35,7 +35,8 @@ from axiom_bench.methods.shared.nonlinear import (
 SUMS = {"add", "radd", "iadd", "sub", "rsub", "isub", "cat", "concat", "concatenate", "stack"}
 # Linear in one of their tensors, if the others don't depend on the activations.
 LINEAR = {
-    *functions_of_all_dimensions("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool", "dropout"),
+    *functions_of_all_dimensions("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool"),
+    *functions_of_all_dimensions("dropout"),
     "linear", "batch_norm", "dropout", "alpha_dropout", "feature_alpha_dropout",
     "mul", "rmul", "imul", "matmul", "mm", "bmm", "neg", "mean", "sum",
     "interpolate", "upsample", "pad",

@@ -14,7 +14,7 @@ from itertools import islice
 import numpy as np
 
 from axiom_bench.cli.trust import trusted_settings
-from axiom_bench.cutting.trace import CutModel
+from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
 from axiom_bench.data.mosaic import MosaicImages

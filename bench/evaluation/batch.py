@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import CURVE_COLUMNS, RECORD_COLUMNS
+from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.numerics import SPACES, dead_channels
 from axiom_bench.cutting.output import described
 from axiom_bench.cutting.silent import single_position_note, zero_gradients_note
-from axiom_bench.cutting.trace import CutModel, Trace
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.measurement import Measured, Measurement

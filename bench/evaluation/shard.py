@@ -12,8 +12,8 @@ from typing import Protocol, cast
 import numpy as np
 
 from axiom_bench.columns import LAYER, UNKNOWN_CLASS
+from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.passes import halve_until_it_fits
-from axiom_bench.cutting.trace import CutModel
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.answers import KEPT, KeptAnswers
 from axiom_bench.evaluation.batch import Columns, columns, traced

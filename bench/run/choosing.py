@@ -12,8 +12,8 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.passes import halve_until_it_fits
-from axiom_bench.cutting.trace import CutModel
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.mosaic import Candidate, MosaicImages, Mosaics

@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from axiom_bench.cutting.trace import CutModel, cut
+from axiom_bench.cutting.cut_model import CutModel, cut
 from axiom_bench.data.base import DataSet, FileHashes, check_labels, fingerprints, subset
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import TARGET_RULES

@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from axiom_bench.columns import LAYER, RECORD_COLUMNS
+from axiom_bench.cutting.cut_model import CutModel, cut
 from axiom_bench.cutting.images import (
     PixelsGiven,
     SeveralInputs,
@@ -36,7 +37,7 @@ from axiom_bench.cutting.model_copy import private_state, shared_copy
 from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.passes import full_precision, halve_until_it_fits, users_device
 from axiom_bench.cutting.tokens import AnyReshape
-from axiom_bench.cutting.trace import CutModel, Inputs, cut
+from axiom_bench.cutting.trace import Inputs
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.environment import conf_folder, read_yaml

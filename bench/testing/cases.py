@@ -13,8 +13,9 @@ import torch
 import torch.nn.modules.module as torch_module
 from torch import Tensor, nn
 
+from axiom_bench.cutting.cut_model import CutModel, cut
 from axiom_bench.cutting.numerics import axes, over_space
-from axiom_bench.cutting.trace import CutModel, Trace, cut
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.embedded.planted import channel_shapley
 from axiom_bench.errors import unknown_name
 from axiom_bench.evaluation import plugins

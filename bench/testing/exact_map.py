@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.columns import OK
+from axiom_bench.cutting.cut_model import CutModel, cut
 from axiom_bench.cutting.interventions import Part
-from axiom_bench.cutting.trace import CutModel, Trace, cut
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Metric

@@ -28,7 +28,8 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import numpy as np
 import torch
 
-from axiom_bench.cutting.trace import Trace, cut
+from axiom_bench.cutting.cut_model import cut
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing

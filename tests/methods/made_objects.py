@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from axiom_bench.cutting.cut_model import cut
 from axiom_bench.cutting.objects import BoxScores, ObjectScores, RegionScores
-from axiom_bench.cutting.trace import Trace, cut
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.testing.cases import CLASSES, Case, TinyNetwork, cached_cut
 
 

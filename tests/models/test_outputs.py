@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from axiom_bench import methods, metrics
 from axiom_bench.cutting.ablation.drops import brute_force_drops
+from axiom_bench.cutting.cut_model import cut, trace
 from axiom_bench.cutting.output import Output
-from axiom_bench.cutting.trace import cut, trace
 from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
 from axiom_bench.errors import BenchError

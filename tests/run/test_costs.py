@@ -13,8 +13,9 @@ from torch import nn
 
 import axiom_bench as ab
 from axiom_bench import methods
+from axiom_bench.cutting.cut_model import cut
 from axiom_bench.cutting.interventions import Part
-from axiom_bench.cutting.trace import Trace, cut
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.errors import BenchError

@@ -21,7 +21,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from axiom_bench import methods, metrics
 from axiom_bench.cutting import passes
 from axiom_bench.cutting.ablation import batched
-from axiom_bench.cutting.trace import CutModel, Trace
+from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.evaluation.batch import explained, frame, holds_values
 from axiom_bench.evaluation.measurement import measure

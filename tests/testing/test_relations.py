@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from axiom_bench import metrics
-from axiom_bench.cutting.trace import trace
+from axiom_bench.cutting.cut_model import trace
 from axiom_bench.evaluation import plugins
 from axiom_bench.testing.relations import LAYER, RELATIONS, SIZE, network, sanity
 from tests.metrics.build import with_fewer
