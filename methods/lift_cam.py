@@ -93,7 +93,7 @@ class Baseline(NonlinearCalls):
             )
         return output
 
-    def replaced(self, x: Tensor, call: Call) -> Tensor:
+    def replace_call(self, x: Tensor, call: Call) -> Tensor:
         """Return the call's output, with its own gradient."""
         # without the autograd graph, which would take memory
         self.calls.append(replace(call, source=call.x, y=call.y.detach().clone()))
@@ -107,7 +107,7 @@ class Rescale(Baseline):
         super().__init__()
         self.baseline: Iterator[Call] = iter(baseline)
 
-    def replaced(self, x: Tensor, call: Call) -> Tensor:
+    def replace_call(self, x: Tensor, call: Call) -> Tensor:
         """Return the call's output, with the rule's gradient in x.
 
         Raises:

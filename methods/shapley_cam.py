@@ -60,7 +60,7 @@ class ConstantSlopes(NonlinearCalls):
         is_idle = name.startswith("adaptive_avg_pool") and output.shape == args[0].shape
         return args[0].view_as(output) if is_idle else output
 
-    def replaced(self, x: Tensor, call: Call) -> Tensor:
+    def replace_call(self, x: Tensor, call: Call) -> Tensor:
         """Return the output as a linear function of x."""
         if call.winners is not None:
             return x.flatten(2).gather(2, call.winners.flatten(2)).view_as(call.y)

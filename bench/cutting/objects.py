@@ -278,7 +278,7 @@ class RegionScores(ObjectScores):
     where a position counts (Seg-Grad-CAM: Vinogradova, Dibrov and Myers, AAAI 2020).
     """
 
-    def made_of(self, output: object) -> Any:
+    def apply_read(self, output: object) -> Any:
         """Return the maps, also if they are an entry of a dict."""
         output = super().apply_read(output)
         if not isinstance(output, Mapping):

@@ -111,7 +111,7 @@ def test_the_images_of_a_scene_without_some_parts_are_those_that_are_drawn(setti
             grounds = [drawing] if any(part.name == GROUND for part in left) else others
             drawn = [replace(ground, figures=kept).image() for ground in grounds]
             drawn = [
-                mark.on(each) if mark and any(part.is_mark for part in left) else each
+                mark.paint_on(each) if mark and any(part.is_mark for part in left) else each
                 for each in drawn
             ]
             assert {np.ascontiguousarray(each).tobytes() for each in drawn} <= asked

@@ -47,7 +47,7 @@ def explain(network: torch.nn.Module, images: object, **options: object) -> Heat
 @pytest.mark.slow
 def test_every_form_of_a_photograph_has_the_same_map_without_a_warning(network, photo):
     pixels = np.asarray(photo)
-    tensor = network.loaded.preprocessing.of_photograph(photo)
+    tensor = network.loaded.preprocessing.from_photograph(photo)
     pixels_by_channel = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
     turned = photo.transpose(Image.Transpose.ROTATE_90)
     exif = turned.getexif()
@@ -92,7 +92,7 @@ def test_a_network_of_which_nobody_says_the_preprocessing(network, photo):
     message = "how images are preprocessed for this Sequential: .* preprocessing=weights"
     with pytest.warns(UserWarning, match=message):
         assert explain(other, photo).images.shape == (1, 3, 224, 224)
-    prepared = explain(other, photo, preprocessing=network.loaded.preprocessing.of_photograph)
+    prepared = explain(other, photo, preprocessing=network.loaded.preprocessing.from_photograph)
     assert prepared.layer == "0.layer4"
     assert prepared.images.shape[-1] == 96
 

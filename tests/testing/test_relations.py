@@ -27,7 +27,7 @@ def test_what_a_relation_does_to_logits_and_activations(relation):
     channels = before.activations.shape[1]
 
     changed = network()
-    relation.of_network(changed)
+    relation.change_network(changed)
     after = trace(changed, LAYER, images.flip(3) if relation.is_mirrored else images)
     maps = after.activations.flip(3) if relation.is_mirrored else after.activations
 

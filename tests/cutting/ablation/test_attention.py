@@ -157,7 +157,7 @@ def trace_of(model: nn.Module) -> ab.Trace:
 def rows_of(trace: ab.Trace) -> set[tuple[int, ...]]:
     """The sizes of the values in the graph that the rows of the ablations follow."""
     head = head_graph(trace)
-    values = head.few.values_of(head.evaluate(trace.activations, trace.network.sides))
+    values = head.few.copied_values(head.evaluate(trace.activations, trace.network.sides))
     return {tuple(value.shape) for value in values.values() if isinstance(value, Tensor)}
 
 
