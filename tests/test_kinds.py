@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.kinds import strict
+from axiom_bench.kinds import home_expanded, strict
+from axiom_bench.models.user_code import import_function
 
 Fill = str | Sequence[float]
 
@@ -121,3 +123,14 @@ def test_every_parameter_of_ours_has_a_kind(kind):
         plugin = plugins.load(kind, name)
         annotated = inspect.signature(plugin.call.func, eval_str=True).parameters
         assert [key for key in plugin.params if strict(annotated[key].annotation) is Any] == []
+
+
+def test_the_home_of_an_unknown_user_is_an_error_that_names_the_path():
+    assert home_expanded("~/net.py") == Path.home() / "net.py"
+    with pytest.raises(BenchError, match=r"^~nobody-here/net\.py begins with the home folder of"):
+        home_expanded("~nobody-here/net.py")
+
+
+def test_a_network_in_the_home_of_an_unknown_user_is_refused():
+    with pytest.raises(BenchError, match="begins with the home folder of nobody"):
+        import_function("~nobody-here/net.py:build", "model.architecture", "give a function")

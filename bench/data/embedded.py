@@ -240,7 +240,7 @@ class MarkedScenes(Scenes):
             return parts
 
         def painted(image: Image.Image) -> Image.Image:
-            return Image.fromarray(mark.on(np.asarray(image)))
+            return Image.fromarray(mark.paint_on(np.asarray(image)))
 
         marked_parts = [replace(part, images=tuple(map(painted, part.images))) for part in parts]
         *objects, ground = marked_parts

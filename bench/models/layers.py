@@ -594,10 +594,15 @@ def _check_copies(calls: Sequence[Call]) -> None:
     if not maps or any(call.shape[0] == 1 for call in maps):
         return
     # The outermost module that contains the convolution and returns vectors is a network by itself.
-    part = "a network of one"
+    parts = []
     for call in calls:
         if call.name and len(call.shape) == 2 and _holds(call, maps[-1]):
-            part = f"the part that takes one of them, network.get_submodule({call.name!r})"
+            parts.append(call.name)
+    part = (
+        f"the part that takes one of them, network.get_submodule({parts[-1]!r})"
+        if parts
+        else "a network of one"
+    )
     raise BenchError(
         f"The network's layers give maps of {maps[-1].shape[0]} images for one, as of its crops, "
         f"frames or copies, and have no default layer; explain {part}."

@@ -320,7 +320,7 @@ def compare_whole_sets(
         rows=int(compared["common_rows"].fillna(0).iloc[0]),
         left_out=tuple(name for name in with_values if name not in methods),
         by_construction=tuple(name for name in map(str, stored["method"]) if name in constructed),
-        of_whole_set=True,
+        is_whole_set=True,
     )
 
 

@@ -204,3 +204,18 @@ def test_a_background_output_moves_the_classes_behind_it(voc_root, background):
         load_dataset(config, background=21)
     mosaic = {"kind": "mosaic", "of": config, "confidence": None}
     assert load_dataset(mosaic, background=background).classes == data.classes
+
+
+def test_an_empty_data_set_is_said_to_be_empty():
+    with pytest.raises(BenchError, match=r"^There are no images in 'mine'\.$"):
+        subset(_Empty(), None, 0)
+
+
+class _Empty:
+    """A data set without images."""
+
+    name = "mine"
+    drawn = False
+
+    def __len__(self):
+        return 0

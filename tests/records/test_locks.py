@@ -22,7 +22,7 @@ HOLDS = """
 import sys
 from pathlib import Path
 from axiom_bench.records import running
-with running.held(Path(sys.argv[1]), sys.argv[2]):
+with running.hold_lock(Path(sys.argv[1]), sys.argv[2]):
     print("held", flush=True)
     input()
 """

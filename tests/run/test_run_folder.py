@@ -142,7 +142,7 @@ def test_what_yaml_says_of_methods_and_metrics_is_there(written):
     assert cam["description"].startswith("w_k")
 
     metrics = written["metrics"]
-    assert metrics["confidence_drop"]["description"].startswith("p - p'")
+    assert metrics["confidence_drop"]["description"].startswith("Compute p - p'")
     assert metrics["confidence_drop"]["definition"].startswith("Fig. 4(b)")
     assert "this project's choice" in metrics["confidence_drop"]["deviation"]
     entry = {

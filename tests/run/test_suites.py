@@ -269,6 +269,11 @@ def test_a_suite_or_part_that_is_not_there(tiny_suite):
         expand_suite(["suite=tiny/frist"])
 
 
+def test_a_misspelt_suite_is_named_before_what_it_would_fix():
+    with pytest.raises(BenchError, match="There is no suite 'typo'"):
+        expand_suite(["suite=typo/x", "data=scenes"])
+
+
 @pytest.mark.slow
 def test_a_run_writes_each_part_and_goes_on_where_it_is_frozen_as_it_was(tiny_suite, run):
     code, _, manifests = run()

@@ -372,7 +372,7 @@ def test_a_value_of_the_whole_data_set_has_the_counts_that_it_was_computed_from(
 
 
 def test_no_record_is_no_summary(usual):
-    none = usual.records.where(np.zeros(len(usual.records.keys), dtype=bool))
+    none = usual.records.select(np.zeros(len(usual.records.keys), dtype=bool))
     empty = RunFolder(
         usual.path, usual.manifest, none, usual.class_records, usual.runtime, usual.whole_set
     )

@@ -468,9 +468,8 @@ def _tables(path: Path, split: str | None) -> tuple[dict[str, Values], str | Non
     except Exception as error:
         raise BenchError(f"{as_text(path)} can't be read: {_why(error)}.") from error
     if "images" not in tables:
-        hint = "call its arrays images, labels, masks, boxes"
-        if splits:
-            hint = f"set data.split to {' or '.join(splits)}"
+        by_split = f"set data.split to {' or '.join(splits)}"
+        hint = by_split if splits else "call its arrays images, labels, masks, boxes"
         raise BenchError(
             f"{as_text(path)} holds {', '.join(names[:8])}, and no {prefix}images; {hint}."
         )

@@ -82,7 +82,7 @@ def _check_data(data: Mapping[str, Any]) -> None:
         # another module reads a kind without a layout; an unknown kind is reported later
         with suppress(ModuleNotFoundError):
             module = import_module(f"{LAYOUTS}.{data.get('kind')}")
-            module.existing(Path(root), module.LAYOUT)
+            module.existing_folder(Path(root), module.LAYOUT)
     if _is_absent(path):
         from axiom_bench.data.formats.files import files_named
 
