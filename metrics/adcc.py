@@ -42,7 +42,8 @@ def adcc(
     complexity = heatmap.double().mean(axes(heatmap, 1))
     drop = relative_drop(trace, logits)
     harmonic = 3 / (1 / coherency + 1 / (1 - complexity) + 1 / (1 - drop))
-    # Infinite if a map or the model's answer isn't finite, since NaN means a constant map.
+    # A term of 0 makes the sum of reciprocals infinite, so ADCC is 0. NaN means a constant map, so
+    # other values that aren't finite become infinite.
     has_map = kept.flatten(1).isfinite().all(1)
     return {
         "adcc": harmonic.masked_fill(~(has_map & drop.isfinite()), torch.inf),

@@ -200,6 +200,8 @@ class ShapeTracer(Tracer):
         if kind == "call_module" and self._is_read_by(target, args, kwargs):
             kind = "call_function"
             target = RowByRow(self.root.get_submodule(target), _are_per_image(args, kwargs)).called
+        # The operation runs on two numbers of images. A value that is equal for both doesn't depend
+        # on the number, so it stays a plain value and may decide the path of the code.
         values = (
             self._value(kind, target, args, kwargs, 0),
             self._value(kind, target, args, kwargs, 1),

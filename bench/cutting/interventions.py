@@ -112,6 +112,7 @@ def effects(
             drops = (own - answer).split(image_counts)
             image_effects.append(torch.stack([drop.mean() for drop in drops]))
         else:
+            # an empty tensor of the scores' type and device, since stack refuses an empty list
             image_effects.append(scores[:0])
     return tuple(image_effects)
 

@@ -127,7 +127,8 @@ def channel_shapley(score: Callable[[Tensor], Tensor], evidence: Tensor) -> Tens
     shares = torch.tensor(order_shares, dtype=torch.float64)
     totals = []
     for channel in range(channels):
-        others = torch.nonzero(~joined[:, channel])[:, 0]  # numbers of the subsets without it
+        # A subset's number has a bit per channel, so adding 2^k puts channel k into it.
+        others = torch.nonzero(~joined[:, channel])[:, 0]
         # exactly 0 for a channel that never matters
         gains = values[:, others + 2**channel] - values[:, others]
         totals.append(gains @ shares[joined[others].sum(1)].to(values))

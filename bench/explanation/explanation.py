@@ -385,6 +385,7 @@ class Explanation(CachesResults):
             raw_map = contributions.sum(1)
         if batch is not None and not isinstance(batch, Mapping):
             batch = batch.annotations_of(trace.classes_on_cpu[0], trace.logits.shape[1])
+        # Passed twice: the range of a heatmap that is this very tensor needs no check.
         made = heatmap(raw_map, trace.images.shape[2:], normalise)
         return Explanation(
             trace=trace,

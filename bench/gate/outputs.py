@@ -103,6 +103,7 @@ def json_text(result: GateResult) -> str:
     """Return the result as JSON with the keys of docs/ci.md; a number that isn't finite is null."""
     findings = []
     for finding in result.findings:
+        # Every finding has all keys, so that a reader needs no case for a missing one.
         entry: dict[str, object] = dict.fromkeys(KEY)
         if finding.row:
             entry.update(zip(KEY, finding.row, strict=True))

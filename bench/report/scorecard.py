@@ -106,6 +106,7 @@ def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.D
             for metric in run_metrics:
                 results += degrees(run, setting, metric)
         rows = frame(results)
+        # Two runs may have networks of the same name; their rows must stay apart.
         name = f"{run.manifest.experiment}/{run.manifest.run}"
         parts.append(rows.assign(network=f"{name}, " + rows["network"].astype(str)))
         most_images = max(most_images, run.records.keys["image_id"].nunique())

@@ -59,6 +59,7 @@ def examination(job: Job) -> tuple[Answer, ...]:
     if the model's weights are random.
     """
     indices_by_class: dict[tuple[int, ...], list[int]] = {}
+    # The seed is fixed, so that every run of a job examines the same images.
     for position in np.random.default_rng(0).permutation(len(job.indices)):
         index = job.indices[position]
         indices_by_class.setdefault(job.data.labels(index)[:1], []).append(index)
@@ -83,6 +84,7 @@ def examination(job: Job) -> tuple[Answer, ...]:
             partial(traced, job.cut_model, part), has_labels, job.class_names, others, normalisation
         )
 
+    # Only the first part is examined; the other rows serve as its further batches.
     return next(
         halve_until_it_fits(
             batch[: job.batch_rows], job.batch_rows, job.cut_model.limits, examine_part, job.notes

@@ -31,6 +31,7 @@ def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, object]]) -> l
     if not frozen:
         return notes
     differing = []
+    # A network that the suite doesn't know has no layer here, so it differs.
     layer, weights = frozen["models"].get(job.model.name) or (None, "")
     if job.model.layer != layer or not job.model.weights_sha256.startswith(weights):
         differing.append(f"the network {job.model.name} (its layer or weights)")

@@ -109,6 +109,7 @@ def ids_of(names: Iterable[object], source: str) -> tuple[str, ...]:
         BenchError: For a name that is no path of a file below the data set's folder, and for a
             name that is listed twice, since one of the two images would be lost.
     """
+    # A dict keeps the order and finds repeats. Two spellings of a name may be one id.
     ids: dict[str, None] = {}
     for name in names:
         if not isinstance(name, str) or not _is_inside(name):

@@ -139,6 +139,7 @@ def _row(
     image = images[image_id]
     annotations = annotations_by_image.get(image["id"], [])
 
+    # The image's size is known only once the image is read, so its check waits until then.
     def annotation(size: Size) -> Note:
         expected = tuple(image[side] for side in SIDES)
         if None in expected or expected == size:

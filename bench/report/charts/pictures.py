@@ -247,6 +247,8 @@ def _plot_grid(pictures: Pictures, methods: Sequence[str], titles: Sequence[str]
         axes = subfigure.subplots()
         draw_image(axes, join_tiles(tiles, gap))
         axes.set_anchor("W")
+        # Pixel centres are whole numbers. The limits are those of a full band, so that a shorter
+        # last band has the same scale.
         axes.set_xlim(-0.5, columns * (width + gap) - gap - 0.5)
         names = [wrap_name(titles[number], int(layout.side / LETTER)) for number in band]
         for column, name in enumerate(["image", *names]):
