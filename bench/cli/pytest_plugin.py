@@ -63,8 +63,8 @@ def axiom_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
         axiom_gate(methods, baseline=FILE, metrics=None, model=None, data=None, settings=(),
             allow_improvements=False)
 
-    Its arguments are described at `overrides_of` and `gate.GateOptions`. The path of a baseline is
-    relative to pytest's rootdir. Values are kept in pytest's cache, so that only values which a
+    Its arguments are described at `method_overrides` and `gate.GateOptions`. The path of a baseline
+    is relative to pytest's rootdir. Values are kept in its cache, so that only values which a
     change of code concerns are computed again.
     """
 

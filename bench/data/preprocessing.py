@@ -67,7 +67,8 @@ class Preprocessing:
 
     Raises:
         BenchError: For another interpolation or number of means and standard deviations, or a
-            crop of more than MOST_CROP times the side after the resize, or MOST_UNRESIZED pixels.
+            crop of more than MAX_CROP_RATIO times the side after the resize, or
+            MAX_UNRESIZED_CROP pixels.
     """
 
     resize: int | tuple[int, int] | None

@@ -104,10 +104,7 @@ def measure_all(
     if any(map(reads_maps, metrics)):
         maps_on_cpu = _maps_on_cpu([explanation for _, explanation, _ in present])
     # users' own metrics come last, so their changes reach no value of the suite's own
-    for is_foreign in (
-        False,
-        True,
-    ):
+    for is_foreign in (False, True):
         group = [metric for metric in metrics if metric.is_foreign == is_foreign]
         calls: list[_Call] = []
         for (measurement, explanation, on_score_scale), maps in zip(

@@ -29,12 +29,10 @@ class Net(nn.Module):
 
     def __init__(self, forward: Forward, part: nn.Module) -> None:
         super().__init__()
-        self.conv, self.linear, self.part, self.of_maps = (
-            nn.Conv2d(3, 6, 4, 4),
-            nn.Linear(6, 5),
-            part,
-            forward,
-        )
+        self.conv = nn.Conv2d(3, 6, 4, 4)
+        self.linear = nn.Linear(6, 5)
+        self.part = part
+        self.of_maps = forward
         self.always = AlwaysTraining()
         self.calls = 0
         self.kept: Tensor | None = None

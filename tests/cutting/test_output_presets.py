@@ -138,11 +138,9 @@ SENSITIVITY = "sensitivity_error"
 @pytest.mark.parametrize("name", ["segmentation", "regression of several", "multi-label"])
 def test_metrics_of_probabilities_have_no_value_where_there_is_none(name: str) -> None:
     wrap, output, _, targets = PRESETS[name]
-    model, batches, measured = (
-        Dense(wrap).double(),
-        [(images(), torch.tensor(targets))],
-        [*PROBABILITY, SENSITIVITY],
-    )
+    model = Dense(wrap).double()
+    batches = [(images(), torch.tensor(targets))]
+    measured = [*PROBABILITY, SENSITIVITY]
     table = ab.evaluate(model, "trunk", batches, ["hires_cam"], measured, output=output)
     of = dict(table.groupby("metric")["status"].agg(set))
     assert all(

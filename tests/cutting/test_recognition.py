@@ -114,10 +114,8 @@ def test_the_end_is_taken_off(name: str, deciding: bool) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_values_of_float32_are_bit_for_bit_those_without_the_end() -> None:
-    network, batches = (
-        Network(lambda z: 99 * z).float(),
-        [(IMAGES.float(), torch.tensor([0, 1, 2]))],
-    )
+    network = Network(lambda z: 99 * z).float()
+    batches = [(IMAGES.float(), torch.tensor([0, 1, 2]))]
     plain = ab.evaluate(network, "trunk", batches, ["grad_cam", "score_cam"], BY_PROBABILITY)
     # saturated: in float32 a probability is 1, and a gradient of it 0
     for end in (

@@ -74,10 +74,8 @@ def test_the_models_method_is_asked_whatever_the_scale(model, images):
 
 
 def test_none_where_the_model_tells_nothing_of_this_layer_or_this_output(images):
-    plain, one = (
-        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(60, 2)),
-        AtOneLayer().double(),
-    )
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(60, 2))
+    one = AtOneLayer().double()
     for model, layer, output in (
         (WithoutTruth(), "layer", "logits"),
         (plain, "0", "logits"),

@@ -80,10 +80,8 @@ def one_by_one(head, trace, channels=None):
 @pytest.mark.parametrize("name", HEADS)
 def test_drops_are_those_of_a_loop(axes, name):
     torch.manual_seed(0)
-    stem, head = (
-        (of(axes, "Conv")(2, 6, 3, padding=1), nn.ReLU()),
-        nn.Sequential(*HEADS[name](axes)),
-    )
+    stem = (of(axes, "Conv")(2, 6, 3, padding=1), nn.ReLU())
+    head = nn.Sequential(*HEADS[name](axes))
     network = nn.Sequential(*stem, head).double()
     images = torch.randn(2, 2, *(9, 8, 10)[:axes], dtype=torch.float64)
     network(images)  # for layers that are lazy

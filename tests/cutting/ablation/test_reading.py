@@ -1,5 +1,6 @@
-"""What is read of a head: one token of many, global average pooling with a linear layer, logits of
-any scale.
+"""The parts of a head that ablation recognises.
+
+They are one token of many, global average pooling with a linear layer, and logits of any scale.
 """
 
 from collections.abc import Callable
