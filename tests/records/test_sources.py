@@ -183,7 +183,7 @@ import json, sys, time
 start = time.perf_counter()
 import axiom_bench.evaluation.shard
 from axiom_bench.records import sources
-code = sources.Sources().of(["axiom_bench.evaluation.shard", "users_cam"])
+code = sources.Sources().code_of(["axiom_bench.evaluation.shard", "users_cam"])
 print(json.dumps([code.sha256, code.versions, sources._parsed.cache_info().misses]))
 """
 
