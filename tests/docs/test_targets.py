@@ -1,5 +1,6 @@
 """The examples of docs/targets.md run, in the order of the page."""
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,10 @@ def test_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     names["batches"] = [(names["images"], None)]
     # a statement for each network
-    for statement, model in zip(transformers.splitlines(), networks, strict=True):
-        exec(compile(statement, "docs/targets.md", "exec"), names | {"model": model.eval()})
+    statements = ast.parse(transformers).body
+    for statement, model in zip(statements, networks, strict=True):
+        code = compile(ast.Module([statement], []), "docs/targets.md", "exec")
+        exec(code, names | {"model": model.eval()})
 
 
 def test_every_preset_is_on_the_page() -> None:
