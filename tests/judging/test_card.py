@@ -326,7 +326,7 @@ def test_the_card_of_one_s_own_metric(tmp_path, monkeypatch, capsys):
     (tmp_path / "corner.py").write_text(OWN)
     monkeypatch.setattr(judge, "EXPERIMENTS", ("truth", "blind"))
     monkeypatch.setattr(
-        judge, "SHOWN", ("run=card", "data.size=12", "pictures.rows=0", "model=scenes_vgg")
+        judge, "SETTINGS", ("run=card", "data.size=12", "pictures.rows=0", "model=scenes_vgg")
     )
     code, lines = judge.judge_metrics(["mass_accuracy", "corner.bright_corner"])
     assert code == 0
