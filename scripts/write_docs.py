@@ -287,7 +287,7 @@ TABLES: dict[str, Callable[[], list[Row]]] = {
     "paper.md": paper_table,
     "which-metric.md": scorecard_table,
     "cli.md": commands_table,
-    "your-network.md": dimensions_table,
+    "signals.md": dimensions_table,
 }
 
 
