@@ -3,8 +3,9 @@
     python scripts/study_premise.py
     python scripts/study_premise.py vgg16_mri inception_v3_five
 
-The first command computes what results/layers/premise_* lack, and writes the table and figure of
-findings.md. With names of networks, the script prints their rows and draws premise_paper.png.
+The first command computes what results/layers/premise_* lack, draws the figure of findings.md and
+writes docs/data/premise.csv. With names of networks, the script only prints their rows and draws
+premise_paper.png.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from write_docs import DOCS, ROOT, markdown
-from write_findings import filled
 
 from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.columns import OK
@@ -233,15 +233,15 @@ def draw(rows: pd.DataFrame, networks: Sequence[Network], name: str) -> None:
 
 
 def main(names: Sequence[str]) -> None:
-    """Compute, draw and print the named networks, or all of them and write findings.md."""
+    """Compute, draw and print the named networks, or all of them and write premise.csv."""
     networks = [network for network in NETWORKS if not names or network.name in names]
     rows = rows_of(computed(networks))
     draw(rows, networks, "premise_paper" if names else "premise")
     table = list(lines(rows, networks))
     if not names:
-        path = DOCS / "findings.md"
-        text = filled(path.read_text(encoding="utf-8"), {"premise": table})
-        path.write_text(text, encoding="utf-8")
+        header, *body = table
+        path = DOCS / "data" / "premise.csv"
+        pd.DataFrame(body, columns=header).to_csv(path, index=False)
     print(markdown(table), f"networks: {len(networks)}; rows: {len(rows)}", sep="\n")
 
 

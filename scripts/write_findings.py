@@ -1,8 +1,10 @@
-"""Write docs/findings.md and docs/data/findings.csv from results/reference.
+"""Write the tables of docs/findings.md, and three files of docs/data, from results/reference.
 
     python scripts/write_findings.py
 
-The two files answer this project's questions with the published values. It takes minutes.
+The page answers this project's questions with the published values. docs/data/findings.csv has each
+test, verdicts.csv the verdict on each claim, and controls.csv the methods above all controls. It
+takes minutes.
 """
 
 from __future__ import annotations
@@ -39,6 +41,12 @@ FAITHFULNESS = ("confidence_drop", "single_deletion")
 PLACES = ("box_iou", "mask_iou", "energy_pointing_game")
 CURVES = ("deletion_auc_fast", "insertion_auc_fast")
 OTHER_OBJECTS = ("leakage_to_class", "leakage_to_others", "object_correlation")
+MOST_NAMED = 8  # methods that a cell of the page lists
+# The pairs and metrics of objects that are on the page; findings.csv has all.
+OBJECT_PAIRS = ("xgrad_cam", "layer_cam", "hires_cam", "d_rise")  # compared with Grad-CAM
+OBJECT_METRICS = (
+    *FAITHFULNESS, *CURVES, "energy_pointing_game", "leakage_to_class", "object_correlation",
+)  # fmt: skip
 Titles = Mapping[Any, str]  # of methods and metrics
 WAYS = {1: "better", 0: "open", -1: "worse"}
 START = "<!-- written by scripts/write_findings.py"
@@ -182,52 +190,66 @@ def _test(
     }
 
 
-def verdicts(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
-    """Return a table with a line for each pair, metric and kind of images.
+def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with a row for each pair, metric and kind of images.
 
-    A line has the numbers of networks on which the first method is better, and the gain over
-    networks. A network counts once per part, and once in the column of distinct networks.
+    A row has the numbers of networks on which the first method is better, and the mean gain over
+    networks with its interval. A network counts once per part, and once among the distinct ones.
     """
-    header = [
-        "",
-        "images",
-        "metric",
-        "better",
-        "not significant",
-        "worse",
-        "same maps",
-        "better, distinct networks",
-        "gain over networks",
-        "holds",
-    ]
-    lines = [header]
-    groups = rows.groupby(["method", "other", "metric", kinds(rows)], sort=False)
-    for (first, second, metric, images), group in groups:
+    table = []
+    groups = rows.groupby(["question", "method", "other", "metric", kinds(rows)], sort=False)
+    for (question, first, second, metric, images), group in groups:
         is_significant = group["adjusted"] < LEVEL
         is_better = is_significant & (np.sign(group["gain"]) == 1)
         is_worse = is_significant & (np.sign(group["gain"]) == -1)
         is_same = group["p"].isna()
-        better = int(is_better.sum())
-        not_significant = int((~is_better & ~is_worse & ~is_same).sum())
-        worse = int(is_worse.sum())
-        same = int(is_same.sum())
+        counts = {
+            "better": int(is_better.sum()),
+            "open": int((~is_better & ~is_worse & ~is_same).sum()),
+            "worse": int(is_worse.sum()),
+            "same_maps": int(is_same.sum()),
+        }
         gain, low, high = over_networks(group)
-        interval = f" [{number(low)}, {number(high)}]" if np.isfinite(low) else ""
-        lines.append(
-            [
-                f"{titles[first]} over {titles[second]}",
-                str(images),
-                titles[metric],
-                str(better),
-                str(not_significant),
-                str(worse),
-                str(same),
-                f"{group['network'][is_better].nunique()} of {group['network'].nunique()}",
-                f"{number(gain)}{interval}",
-                holds(better, not_significant, worse, same),
-            ]
-        )
+        row = {
+            "question": question,
+            "method": first,
+            "other": second,
+            "metric": metric,
+            "images": images,
+            **counts,
+            "better_distinct": group["network"][is_better].nunique(),
+            "distinct": group["network"].nunique(),
+            "gain": gain,
+            "low": low,
+            "high": high,
+            "holds": holds(*counts.values()),
+        }
+        table.append(row)
+    return pd.DataFrame(table)
+
+
+def by_kind(table: pd.DataFrame, titles: Titles) -> list[list[str]]:
+    """Return a line for each metric of a table of verdicts, with a cell for each kind of images.
+
+    A cell has the numbers of networks that aren't 0. If the table has several pairs, each has lines
+    of its own.
+    """
+    images = list(dict.fromkeys(table["images"]))
+    pairs = list(dict.fromkeys(zip(table["method"], table["other"], strict=True)))
+    lines = [["", *images]]
+    for (first, second, metric), group in table.groupby(["method", "other", "metric"], sort=False):
+        cells = dict.fromkeys(images, "not measured")
+        for row in group.to_dict("records"):
+            cells[row["images"]] = _counts(row, ("better", "open", "worse", "same_maps"))
+        title = titles[metric]
+        if len(pairs) > 1:
+            title = f"{titles[first]} over {titles[second]}"
+        lines.append([title, *cells.values()])
     return lines
+
+
+def _counts(row: Mapping[Any, int], names: Sequence[str]) -> str:
+    return ", ".join(f"{row[name]} {name.replace('_', ' ')}" for name in names if row[name])
 
 
 def kinds(rows: pd.DataFrame) -> pd.Series:
@@ -282,9 +304,8 @@ def run_kind(part: str) -> str:
 def by_metric(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
     """Return a line for each pair, with a cell for each metric.
 
-    A cell has the numbers of networks on which the first method is better, open or worse, and the
-    number of distinct networks. A network counts once per part. Suites of objects have a line for
-    each pair and part.
+    A cell has the numbers of networks on which the first method is better and worse, or "open". A
+    network counts once per part. Suites of objects have a line for each pair and part.
     """
     metrics = list(dict.fromkeys(rows["metric"]))
     lines = [["", *(titles[metric] for metric in metrics)]]
@@ -297,8 +318,8 @@ def by_metric(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
                 cells.append("not measured")
                 continue
             sign = np.where(metric_rows["adjusted"] < LEVEL, np.sign(metric_rows["gain"]), 0.0)
-            counts = ", ".join(f"{int((sign == way).sum())} {word}" for way, word in WAYS.items())
-            cells.append(f"{counts} ({metric_rows['network'].nunique()} networks)")
+            counts = {word: int((sign == way).sum()) for way, word in WAYS.items()}
+            cells.append(_counts(counts, ("better", "worse")) or "open")
         lines.append([f"{name}: {titles[first]} over {titles[second]}".removeprefix(": "), *cells])
     return lines
 
@@ -320,23 +341,17 @@ def holds(better: int, open_: int, worse: int, same: int) -> str:
     """
     if not better:
         if worse:
-            return f"**no**: worse on {worse}"
-        return "**not shown**" if open_ else "**no**: the maps are the same"
+            return f"no: worse on {worse}"
+        return "not shown" if open_ else "no: the maps are the same"
     if worse:
-        return f"**mixed**: better on {better}, worse on {worse}"
+        return f"mixed: better on {better}, worse on {worse}"
     if open_:
-        return f"**on {better} of {better + open_ + same}**"
-    return "**yes** where the maps differ" if same else "**yes**"
+        return f"on {better} of {better + open_ + same}"
+    return "yes where the maps differ" if same else "yes"
 
 
-def above_controls(
-    runs: Sequence[tuple[str, str, RunFolder]], titles: Titles
-) -> tuple[list[list[str]], pd.DataFrame]:
-    """Return which methods are better than every control, as lines and as a table.
-
-    There is a line for each metric and kind of images. The table has a row for each method, metric,
-    part and network with values that are compared.
-    """
+def above_controls(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -> list[list[str]]:
+    """Return a line for each metric and kind of images: the methods better than every control."""
     rows: list[dict[str, object]] = []
     for suite, part, run in runs:
         controls = {name for name in run.methods if run.metadata.method(name).control}
@@ -373,23 +388,35 @@ def above_controls(
             elif above.all():
                 (always if has_all else partly).append(title)
         cells = ["; ".join(names) or "none" for names in (always, partly, never)]
-        if len(never) > 8:
-            cells[2] = f"{len(never)} of {group['method'].nunique()}"
         lines.append([titles[key], str(images), f"{count} ({distinct} distinct)", *cells])
-    return lines, table
+    return lines
 
 
-def medians(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -> list[list[str]]:
-    """Return a line for each of SHOWN, with a cell for each part and metric of OTHER_OBJECTS.
+def only_above(lines: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Return the lines of metrics by which a method is above all controls on every network.
 
-    A cell has the median over networks of the mean over rows, and its range over networks.
+    Of more than MOST_NAMED methods a line has only the number.
     """
-    columns = [(part, run, metric) for (_, part, run), metric in product(runs, OTHER_OBJECTS)]
-    lines = [["", *(f"{part}: {titles[metric]}" for part, _, metric in columns)]]
+    header, *rows = lines
+    kept = [[header[0], header[1], header[3]]]
+    for metric, images, _, names, *_ in rows:
+        count = len(names.split("; "))
+        if names != "none":
+            kept.append([metric, images, names if count <= MOST_NAMED else f"{count} methods"])
+    return kept
+
+
+def correlations(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -> list[list[str]]:
+    """Return a line for each of SHOWN, with a cell for each part.
+
+    A cell has the median over networks of the mean correlation between the maps of two objects, and
+    its range over networks.
+    """
+    lines = [["", *(part for _, part, _ in runs)]]
     for name in SHOWN:
         cells = []
-        for _, run, metric in columns:
-            rows = run.records.rows([metric])
+        for _, _, run in runs:
+            rows = run.records.rows(["object_correlation"])
             method_rows = rows[rows["method"].astype(str) == name]
             means = method_rows.groupby("model", observed=True)["value"].mean()
             extent = f"{number(means.min())} to {number(means.max())}"
@@ -399,7 +426,7 @@ def medians(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -> list[
 
 
 def main() -> None:
-    """Write both files."""
+    """Write the tables of the page and the files of docs/data."""
     runs_by_suite = {
         suite: published_runs([suite]) for suite in (*SUITES, *AXES_SUITES, *OBJECT_SUITES)
     }
@@ -408,31 +435,42 @@ def main() -> None:
     titles = titles_of([run for suite_runs in runs_by_suite.values() for run in suite_runs])
     tables: dict[str, list[list[str]]] = {}
     parts = []
+    verdict_parts = []
     for question in QUESTIONS:
         question_runs = [run for suite in question.suites for run in runs_by_suite[suite]]
         rows = compared(question, question_runs)
         if rows.empty:
             tables[question.name] = [["no values are published"]]
             continue
-        tables[question.name] = (by_metric if question.brief else verdicts)(rows, titles)
+        table = verdicts(rows)
+        on_page = rows
+        if question.name == "objects":
+            is_pair = rows["method"].isin(OBJECT_PAIRS) & (rows["other"] == "grad_cam")
+            is_pair |= rows["other"] == "other_object"
+            on_page = rows[is_pair & rows["metric"].isin(OBJECT_METRICS)]
+        if question.brief:
+            tables[question.name] = by_metric(on_page, titles)
+        else:
+            tables[question.name] = by_kind(table, titles)
         parts.append(rows)
-    axiom_rows = pd.concat(
-        [rows for rows in parts if rows["question"].iloc[0] in ("axioms", "visualization")]
-    )
-    tables["networks"] = by_network(axiom_rows, runs_by_suite["photographs-2"], titles)
-    tables["controls"], above = above_controls(runs, titles)
-    tables["object_controls"], _ = above_controls(object_runs, titles)
-    tables["object_maps"] = medians(object_runs, titles)
-    is_ever_above = above.groupby("method", sort=False)["above"].any()
-    never = [titles[name] for name in is_ever_above.index[~is_ever_above]]
-    tables["never"] = [
-        ["methods that are above all controls by no metric on any network"],
-        ["; ".join(never) or "none"],
-    ]
-    pd.concat(parts).to_csv(DOCS / "data" / "findings.csv", index=False, float_format="%.6g")
+        verdict_parts.append(table)
+    rows = pd.concat(parts)
+    is_of_paper = rows["question"].isin(["axioms", "visualization"])
+    paper_rows = rows[is_of_paper & rows["metric"].isin(AXIOMS)]
+    tables["networks"] = by_network(paper_rows, runs_by_suite["photographs-2"], titles)
+    controls = above_controls(runs, titles)
+    object_controls = above_controls(object_runs, titles)
+    tables["controls"] = only_above(controls)
+    tables["object_maps"] = correlations(object_runs, titles)
+    all_controls = pd.DataFrame(controls[1:] + object_controls[1:], columns=controls[0])
+    data = DOCS / "data"
+    rows.to_csv(data / "findings.csv", index=False, float_format="%.6g")
+    pd.concat(verdict_parts).to_csv(data / "verdicts.csv", index=False, float_format="%.6g")
+    all_controls.to_csv(data / "controls.csv", index=False)
     path = DOCS / "findings.md"
     path.write_text(filled(path.read_text(encoding="utf-8"), tables), encoding="utf-8")
-    print(f"written: {path.relative_to(ROOT)}, docs/data/findings.csv")
+    names = ", ".join(f"docs/data/{name}.csv" for name in ("findings", "verdicts", "controls"))
+    print(f"written: {path.relative_to(ROOT)}, {names}")
 
 
 def filled(text: str, tables: Mapping[str, Sequence[Sequence[str]]]) -> str:

@@ -1,6 +1,7 @@
 """docs/findings.md: tests in closed form, and tables that are those of the published values."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import write_findings
 from write_docs import DOCS, markdown
@@ -9,8 +10,10 @@ from write_findings import (
     START,
     SUITES,
     Question,
+    by_kind,
     compared,
     filled,
+    only_above,
     published_runs,
     verdicts,
 )
@@ -40,11 +43,12 @@ def test_a_pair_and_its_reverse_are_one_test(made):
 def test_methods_with_the_same_maps_are_no_test(made):
     rows = compared(Question("q", [("hires_cam", "xgrad_cam")], ["sensitivity_error"]), made)
     assert rows["p"].isna().all()
-    (line,) = verdicts(
-        rows, {name: name for name in ("hires_cam", "xgrad_cam", "sensitivity_error")}
-    )[1:]
-    assert line[3:7] == ["0", "0", "0", "2"]
-    assert line[-1] == "**no**: the maps are the same"
+    table = verdicts(rows)
+    (row,) = table.to_dict("records")
+    assert [row[name] for name in ("better", "open", "worse", "same_maps")] == [0, 0, 0, 2]
+    assert row["holds"] == "no: the maps are the same"
+    titles = {"sensitivity_error": "Sensitivity error"}
+    assert by_kind(table, titles)[1:] == [["Sensitivity error", "2 same maps"]]
 
 
 def test_too_few_images_are_no_test_and_not_the_same_map(made, monkeypatch):
@@ -74,12 +78,12 @@ def test_a_network_of_the_paper_s_kind_has_both_methods_values_and_their_differe
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
-        ((3, 0, 0, 0), "**yes**"),
-        ((3, 0, 0, 2), "**yes** where the maps differ"),
-        ((1, 2, 0, 3), "**on 1 of 6**"),
-        ((2, 0, 1, 0), "**mixed**: better on 2, worse on 1"),
-        ((0, 4, 0, 1), "**not shown**"),
-        ((0, 4, 1, 0), "**no**: worse on 1"),
+        ((3, 0, 0, 0), "yes"),
+        ((3, 0, 0, 2), "yes where the maps differ"),
+        ((1, 2, 0, 3), "on 1 of 6"),
+        ((2, 0, 1, 0), "mixed: better on 2, worse on 1"),
+        ((0, 4, 0, 1), "not shown"),
+        ((0, 4, 1, 0), "no: worse on 1"),
     ],
 )
 def test_what_is_said_of_the_counts(counts, words):
@@ -98,6 +102,23 @@ def test_the_committed_tables_are_of_the_published_values():
     runs = published_runs(SUITES)
     question = QUESTIONS[0]
     titles = write_findings.titles_of(runs)
-    assert (
-        markdown(verdicts(compared(question, runs), titles)) in (DOCS / "findings.md").read_text()
-    )
+    table = verdicts(compared(question, runs))
+    assert markdown(by_kind(table, titles)) in (DOCS / "findings.md").read_text()
+    committed = pd.read_csv(DOCS / "data" / "verdicts.csv")
+    committed = committed[committed["question"] == question.name].reset_index(drop=True)
+    pd.testing.assert_frame_equal(committed, table, check_dtype=False, rtol=1e-5)
+
+
+def test_a_page_has_only_metrics_by_which_a_method_is_above_all_controls():
+    many = "; ".join(f"m{number}" for number in range(9))
+    lines = [
+        ["metric", "images", "networks", "always", "partly", "never"],
+        ["a", "scenes", "2", "none", "m1 (1 of 2)", "m2"],
+        ["b", "scenes", "2", "m1; m2", "none", "none"],
+        ["c", "scenes", "2", many, "none", "none"],
+    ]
+    assert only_above(lines) == [
+        ["metric", "images", "always"],
+        ["b", "scenes", "m1; m2"],
+        ["c", "scenes", "9 methods"],
+    ]
