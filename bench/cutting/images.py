@@ -1,6 +1,9 @@
 """Check images and classes as a user gives them, and a network's first pass over one image.
 
 Inputs that can't be used are refused with an error that says what to do next.
+
+Every trace begins with these checks. Otherwise a wrong shape or type would show as an error deep
+inside the network, or as a wrong heatmap.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -25,6 +28,8 @@ from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown_
 OtherInputs = tuple[Tensor, ...]
 # mean and std of the channels, for pixels in 0 to 1
 Normalisation = tuple[Sequence[float], Sequence[float]]
+Nested = TypeVar("Nested")  # tensors, or nested containers of them
+Convolution = nn.modules.conv._ConvNd
 COLOURS = (1, 3, 4)
 AS_TRAINED = "normalised as in training"
 TWO_CLASSES = (
@@ -48,24 +53,26 @@ class SeveralInputs:
     network of images.
     """
 
-    forward: Callable[..., Any]  # the network's own forward
+    forward: Callable[..., object]  # the network's own forward
     # the places or names of its inputs, in the order in which they were given
-    keys: tuple[Any, ...]
+    keys: tuple[int | str, ...]
     explained: int | str  # the key of the images
     as_dict: bool  # True if the network takes its inputs as one dict
     other_inputs: OtherInputs = ()  # the other inputs of the pass that runs
 
-    def __call__(self, images: Tensor) -> Any:
-        others = (
-            self.other_inputs if isinstance(images, fx.Proxy) else self.repeat_inputs(len(images))
-        )
+    def __call__(self, images: Tensor) -> object:
+        # torch.fx's other inputs are a proxy too, and no number of images is known
+        is_traced = isinstance(images, fx.Proxy)
+        others = self.other_inputs if is_traced else self.repeat_inputs(len(images))
         places = iter(range(len(self.keys)))
         values = {
             key: images if key == self.explained else others[next(places)] for key in self.keys
         }
         if self.as_dict:
             return self.forward(values)
-        return self.forward(*values.values()) if 0 in values else self.forward(**values)
+        if 0 in values:
+            return self.forward(*values.values())
+        return self.forward(**{str(name): value for name, value in values.items()})
 
     def repeat_inputs(self, count: int) -> OtherInputs:
         """Return copies of the other inputs for `count` images. Those of one image are repeated.
@@ -105,7 +112,11 @@ def other_inputs_for(model: nn.Module, count: int) -> OtherInputs:
 
 
 def split_rows(batch: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    """Divide nested tensors into those of each image. Anything else belongs to all images."""
+    """Divide nested tensors into those of each image. Anything else belongs to all images.
+
+    Networks that decide by their data, or whose images influence each other, run on one image at a
+    time.
+    """
     for row in range(len(batch[0])):
         place = slice(row, row + 1)
         yield pytree.tree_map(
@@ -113,18 +124,20 @@ def split_rows(batch: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
         )
 
 
-def joined(rows: Iterable[Any]) -> Any:
-    """Join the nested tensors of several images. Anything that isn't a tensor is the first
-    image's.
+def joined(rows: Iterable[Nested]) -> Nested:
+    """Join the nested tensors of several images, the inverse of `split_rows`. Anything that isn't a
+    tensor is the first image's.
     """
     first, *others = rows
     if not others:
         return first
 
-    def join(*leaves: Any) -> Any:
-        return torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0]
+    def join(*leaves: object) -> object:
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        return torch.cat(tensors) if tensors else leaves[0]
 
-    return pytree.tree_map(join, first, *others)
+    batch: Nested = pytree.tree_map(join, first, *others)
+    return batch
 
 
 @contextmanager
@@ -146,7 +159,9 @@ def bound(model: nn.Module, others: OtherInputs) -> Iterator[None]:
         inputs.other_inputs = before
 
 
-def are_several(images: object, model: nn.Module) -> bool:
+def are_several(
+    images: object, model: nn.Module
+) -> TypeGuard[tuple[Tensor, ...] | Mapping[str, Tensor]]:
     """Return True for several inputs: a dict, or a tuple of tensors with a batch that the network
     may convolve.
 
@@ -167,10 +182,14 @@ def _is_batch(value: object, model: nn.Module) -> bool:
 
 
 def separate_inputs(
-    model: nn.Module, inputs: Any, explained: int | str | None
+    model: nn.Module,
+    inputs: tuple[Tensor, ...] | Mapping[str, Tensor],
+    explained: int | str | None,
 ) -> tuple[SeveralInputs, Tensor, OtherInputs]:
-    """Return the way in which the network takes several inputs, the explained images, and the other
-    inputs.
+    """Separate the explained images from the other inputs of a network that takes several.
+
+    A trace differentiates the network with respect to the images only. The others are bound around
+    each pass by the returned SeveralInputs.
 
     Args:
         model: A copy of the network.
@@ -179,50 +198,81 @@ def separate_inputs(
         explained: The place or name of the images. None: the one batch that the network may
             convolve.
 
+    Returns:
+        The forward pass that takes images only, the images, and the other inputs.
+
     Raises:
         BenchError: If forward doesn't take the inputs, if there is more than one such batch, or if
             the inputs have different numbers of rows.
     """
-    name = type(model).__name__
     before = several_inputs(model)
+    # an earlier trace has given this copy a forward that takes images only
     forward = model.forward if before is None else before.forward
-    is_dict = isinstance(inputs, Mapping)
-    entries: dict[Any, Any] = dict(inputs if is_dict else enumerate(inputs))
-    keys = tuple(entries)
-    parameters = inspect.signature(forward).parameters
-    as_dict = is_dict and not parameters.keys() & entries.keys() and _binds(forward, entries)
-    if not (as_dict or (_binds(forward, **entries) if is_dict else _binds(forward, *inputs))):
-        passed = " and ".join(map(str, keys)) if is_dict else f"{len(keys)} inputs"
-        remedy = "images[0], the images alone" if len(parameters) == 1 else "one input for each"
-        raise BenchError(
-            f"{name}.forward takes {' and '.join(parameters)}, not {passed}; give {remedy}."
-        )
+    entries: dict[int | str, Tensor] = {}
+    entries.update(inputs if isinstance(inputs, Mapping) else enumerate(inputs))
+    as_dict = _takes_dict(model, forward, inputs)
     for key, value in entries.items():
         if not isinstance(value, Tensor):
             raise BenchError(
                 f"The input {key!r} is {type_name(value)}, not a tensor with a row for each "
                 "image; let the network itself hold what is the same for all images."
             )
-    batches = [key for key, value in entries.items() if _is_batch(value, model)]
     if explained is not None and explained not in entries:
         raise unknown_name("input", explained, map(str, entries))
-    if explained is None and len(batches) != 1:
-        which = " and ".join(map(repr, batches)) or "none of them"
-        raise BenchError(
-            f"{name}.forward takes {' and '.join(parameters)}, and {which} has the axes of its "
-            "convolutions' images; say which one is explained, as by "
-            f"explained={(batches or keys)[0]!r}."
-        )
-    key = batches[0] if explained is None else explained
-    images = entries[key]
-    others = tuple(value for other, value in entries.items() if other != key)
-    for other, value in entries.items():
+    images_key = _only_batch(model, forward, entries) if explained is None else explained
+    images = entries[images_key]
+    for key, value in entries.items():
         if value.shape[:1] != images.shape[:1]:
             raise BenchError(
-                f"The input {other!r} has the shape {tuple(value.shape)}, and the explained one "
+                f"The input {key!r} has the shape {tuple(value.shape)}, and the explained one "
                 f"{tuple(images.shape)}; give a row of each for each image."
             )
-    return SeveralInputs(forward, keys, key, as_dict), images, others
+    others = tuple(value for key, value in entries.items() if key != images_key)
+    return SeveralInputs(forward, tuple(entries), images_key, as_dict), images, others
+
+
+def _takes_dict(
+    model: nn.Module,
+    forward: Callable[..., object],
+    inputs: tuple[Tensor, ...] | Mapping[str, Tensor],
+) -> bool:
+    """Return True if forward takes all inputs as one dict, and False if it takes each of them.
+
+    Raises BenchError if it takes neither.
+    """
+    parameters = inspect.signature(forward).parameters
+    if isinstance(inputs, Mapping):
+        if not parameters.keys() & inputs.keys() and _binds(forward, inputs):
+            return True
+        takes_each = _binds(forward, **inputs)
+        passed = " and ".join(map(str, inputs))
+    else:
+        takes_each = _binds(forward, *inputs)
+        passed = f"{len(inputs)} inputs"
+    if not takes_each:
+        remedy = "images[0], the images alone" if len(parameters) == 1 else "one input for each"
+        raise BenchError(
+            f"{type(model).__name__}.forward takes {' and '.join(parameters)}, not {passed}; give "
+            f"{remedy}."
+        )
+    return False
+
+
+def _only_batch(
+    model: nn.Module, forward: Callable[..., object], entries: Mapping[int | str, Tensor]
+) -> int | str:
+    """Return the key of the one input that the network may convolve, or raise BenchError."""
+    batches = [key for key, value in entries.items() if _is_batch(value, model)]
+    if len(batches) != 1:
+        which = " and ".join(map(repr, batches)) or "none of them"
+        parameters = inspect.signature(forward).parameters
+        example = next(iter(batches or entries))
+        raise BenchError(
+            f"{type(model).__name__}.forward takes {' and '.join(parameters)}, and {which} has the "
+            "axes of its convolutions' images; say which one is explained, as by "
+            f"explained={example!r}."
+        )
+    return batches[0]
 
 
 def _binds(forward: Callable[..., object], *args: object, **kwargs: object) -> bool:
@@ -234,12 +284,12 @@ def _binds(forward: Callable[..., object], *args: object, **kwargs: object) -> b
     return True
 
 
-def checked_images(images: Any, model: nn.Module) -> Tensor:
+def checked_images(images: object, model: nn.Module) -> Tensor:
     """Return the images themselves, (B, C, *space) in floating point. Raises BenchError for
     anything else.
     """
     check_inputs(model)
-    check_tensor(images)
+    images = check_tensor(images)
     dimensions = possible_dimensions(model)
     if images.ndim - 2 not in dimensions or not images.numel():
         shape = tuple(images.shape)
@@ -249,6 +299,7 @@ def checked_images(images: Any, model: nn.Module) -> Tensor:
             change = "[None]" if images.ndim == dimensions[0] + 1 else ""
             expected = f"(B, C, {SPACES[dimensions[0]]}), as the network's convolutions take,"
         advice = f"; give images{change}" if change else ""
+        # five axes for a network of images are usually clips or crops, not a missing [None]
         if images.ndim == 5 and dimensions[0] == 2 and images.numel():
             advice = _for_clips(model, images)
         raise BenchError(
@@ -260,8 +311,7 @@ def checked_images(images: Any, model: nn.Module) -> Tensor:
             f"The images are {images.dtype}; give images.float(){scale}, {AS_TRAINED}, or "
             "images.float() alone where the network itself does that."
         )
-    checked: Tensor = images
-    return checked
+    return images
 
 
 def checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
@@ -295,21 +345,19 @@ def possible_dimensions(model: nn.Module) -> list[int]:
 
     They are those of its convolutions, in their order, or any if it has none.
     """
-    kernels = (
-        part.kernel_size for part in model.modules() if isinstance(part, nn.modules.conv._ConvNd)
-    )
+    kernels = (part.kernel_size for part in model.modules() if isinstance(part, Convolution))
     return [*map(len, kernels)] or [2, 1, 3]
 
 
-def first_convolution(network: nn.Module) -> tuple[str, Any]:
+def first_convolution(network: nn.Module) -> tuple[str, Convolution | None]:
     """Return the name and the module of a network's first convolution, in the modules' order.
 
     ("", None) if it has none.
     """
-    parts = (
-        part for part in network.named_modules() if isinstance(part[1], nn.modules.conv._ConvNd)
-    )
-    return next(parts, ("", None))
+    for name, part in network.named_modules():
+        if isinstance(part, Convolution):
+            return name, part
+    return "", None
 
 
 @torch.no_grad()
@@ -336,13 +384,14 @@ def _for_clips(model: nn.Module, clips: Tensor) -> str:
     return f"; explain one frame or crop of each, {first}, by {part}"
 
 
-def check_tensor(images: object) -> None:
-    """Raise BenchError for images that aren't a tensor."""
+def check_tensor(images: object) -> Tensor:
+    """Return the images themselves, or raise BenchError if they aren't a tensor."""
     if not isinstance(images, Tensor):
         raise BenchError(
             "Invalid images: expected a tensor (B, 3, H, W), not "
             f"{type_name(images)}{_conversion_hint(images)}."
         )
+    return images
 
 
 class PixelsGiven(UserWarning):
@@ -392,12 +441,11 @@ def pixels_note(images: Tensor, normalisation: Normalisation | None) -> str:
 
 def check_inputs(model: nn.Module) -> None:
     """Raise BenchError for a network that takes more than images."""
-    required = [
-        name
-        for name, entry in inspect.signature(model.forward).parameters.items()
-        if entry.default is entry.empty
-        and entry.kind not in (entry.VAR_POSITIONAL, entry.VAR_KEYWORD)
-    ]
+    required = []
+    for name, entry in inspect.signature(model.forward).parameters.items():
+        is_single = entry.kind not in (entry.VAR_POSITIONAL, entry.VAR_KEYWORD)
+        if entry.default is entry.empty and is_single:
+            required.append(name)
     if len(required) > 1:
         raise BenchError(
             f"{type(model).__name__}.forward takes {' and '.join(required)}: in Python give "
@@ -410,6 +458,7 @@ def _conversion_hint(images: Any) -> str:
     """Return the code that makes a tensor (B, C, H', W') of something else, after a semicolon; ""
     if there is none.
     """
+    # by the library's name, since nothing here needs PIL or NumPy
     library = type(images).__module__.split(".")[0]
     if library == "numpy":
         scaled = f" / 255, {AS_TRAINED}" if images.dtype.kind in "iu" else ""
@@ -467,7 +516,7 @@ def network_errors(network: nn.Module, image: Tensor) -> Iterator[None]:
             inputs = several_inputs(network)
             if inputs is not None and inputs.as_dict:
                 name = type(network).__name__
-                entries = " and ".join(inputs.keys)
+                entries = " and ".join(map(str, inputs.keys))
                 remedy = f"where it takes images alone, give images[{inputs.explained!r}]"
                 raise BenchError(
                     f"{name} can't run on a dict of {entries} ({reason[:80]}); {remedy}."
@@ -481,6 +530,7 @@ def _why(network: nn.Module, image: Tensor, reason: str) -> str:
     name = type(network).__name__
     channels = image.shape[1]
     kinds = {tensor.dtype for tensor in network.parameters()}
+    # torch's own error names numbers of channels without the convolution that they belong to
     place, first = first_convolution(network)
     expected = channels if first is None else first.in_channels
     if "channels" in reason and expected != channels:
