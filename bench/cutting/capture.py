@@ -9,7 +9,7 @@ called whole.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,8 +78,12 @@ class ReadingMode(TorchFunctionMode):
         self.on_read = on_read
 
     def __torch_function__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+        self,
+        function: Callable[..., object],
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         if getattr(function, "__name__", "") in READING:
             self.on_read()
         return function(*args, **(kwargs or {}))
@@ -143,10 +147,10 @@ class ShapeTracer(Tracer):
     def call_module(
         self,
         m: nn.Module,
-        forward: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
+        forward: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> object:
         """Record a call of a module, or run it if its values are computed."""
         if self._evaluates:
             return forward(*args, **kwargs)
@@ -158,7 +162,9 @@ class ShapeTracer(Tracer):
                 self._error = error
             raise
 
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+    def getattr(
+        self, attr: str, attr_val: object, parameter_proxy_cache: dict[str, fx.Proxy]
+    ) -> object:
         """Return a module's attribute: a proxy of a parameter, unless values are computed."""
         return (
             attr_val if self._evaluates else super().getattr(attr, attr_val, parameter_proxy_cache)
@@ -183,7 +189,7 @@ class ShapeTracer(Tracer):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         name: str | None = None,
-        type_expr: Any | None = None,
+        type_expr: object | None = None,
         proxy_factory_fn: Callable[[fx.Node], fx.Proxy] | None = None,
     ) -> Any:
         """Record an operation and compute its values.
@@ -245,7 +251,7 @@ class ShapeTracer(Tracer):
         if kind == "placeholder":
             return self._inputs[target][number]
 
-        def value_of(leaf: Any) -> Any:
+        def value_of(leaf: object) -> Any:
             return leaf.values[number] if isinstance(leaf, ValuedProxy) else leaf
 
         args, kwargs = fx.node.map_aggregate((args, kwargs), value_of)
@@ -271,11 +277,11 @@ def _collect(leaf: Any, proxies: list[ValuedProxy]) -> Any:
     return leaf
 
 
-def _has_tensors(value: Any) -> bool:
+def _has_tensors(value: object) -> bool:
     return any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(value))
 
 
-def _are_per_image(args: Any, kwargs: Any) -> list[bool]:
+def _are_per_image(args: object, kwargs: object) -> list[bool]:
     """Return one bool for each leaf of a call's arguments: True if the leaf is a tensor with a row
     per image.
     """
@@ -291,7 +297,7 @@ class RowByRow:
     module: nn.Module
     are_per_image: list[bool]  # True for each leaf of its arguments that has a row per image
 
-    def called(self, *args: Any, **kwargs: Any) -> Any:
+    def called(self, *args: object, **kwargs: object) -> object:
         """Call the module for each row, and join the results."""
         leaves, structure = pytree.tree_flatten((args, kwargs))
         pairs = list(zip(leaves, self.are_per_image, strict=True))

@@ -80,9 +80,12 @@ class CutModel(SplitModel):
         trace = compute_trace(
             self, images, targets, interventions, other_images, explained, other_inputs
         )
-        if not self.holds(PixelsGiven) and (note := pixels_note(trace.images, self.normalisation)):
-            self.once(PixelsGiven, lambda: note)
-            warnings.warn(note, PixelsGiven, stacklevel=2)
+        # one warning per cut model, however many batches follow
+        if not self.holds(PixelsGiven):
+            note = pixels_note(trace.images, self.normalisation)
+            if note:
+                self.once(PixelsGiven, lambda: note)
+                warnings.warn(note, PixelsGiven, stacklevel=2)
         return trace
 
 

@@ -1,5 +1,8 @@
 """Record a model's operations with torch.fx, and divide the graph at the target layer into trunk
 and head.
+
+`trunk_and_head` tries this way first, since a head that is a graph gives all ablations for little
+more than one pass.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from axiom_bench.cutting.views import Views
 
 
+# The values that cross the cut in addition to the layer's output, such as a skip connection's.
+# Only the parts that made them know their types.
+Sides = tuple[object, ...]
 MAX_REASON = 100  # characters
 REASONS = {  # the reasons in users' words, by the start of torch.fx's own sentences for developers
     "symbolically traced variables cannot be used": "its code decides by values or shapes",
@@ -35,7 +41,7 @@ class CannotSplit(Exception):
 
 
 def short_reason(error: Exception) -> str:
-    """Return the first line of an error, in words for users."""
+    """Return the first line of an error, in words for users. `Capture` prints it."""
     line = str(error).strip().partition("\n")[0] or type(error).__name__
     for start, reason in REASONS.items():
         if line.startswith(start):
@@ -77,11 +83,11 @@ class Tracer(fx.Tracer):
         super().__init__()
         self.layer = layer
         self.opaque_scores = opaque_scores
-        self.outputs: list[Any] = []
+        self.outputs: list[object] = []
         self.functions = set(_codes_of_functions(torch.autograd.Function))
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        """Record an operation, and check where it is called."""
+        """Record an operation, and check whether it is called where a graph loses its gradient."""
         frame = sys._getframe() if self.functions and not self.may_differ_in_gradient else None
         while frame is not None and frame.f_code not in self.functions:
             frame = frame.f_back
@@ -102,8 +108,8 @@ class Tracer(fx.Tracer):
         m: nn.Module,
         forward: Callable[..., object],
         args: tuple[object, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
+        kwargs: dict[str, object],
+    ) -> object:
         """Record a call of a module."""
         output = super().call_module(m, forward, args, kwargs)
         if m is self.layer:
@@ -111,7 +117,7 @@ class Tracer(fx.Tracer):
         return output
 
 
-def _codes_of_functions(kind: Any) -> Iterator[CodeType]:
+def _codes_of_functions(kind: type[torch.autograd.Function]) -> Iterator[CodeType]:
     """Yield the forward passes of all operations that were defined with a gradient of their own."""
     for function in kind.__subclasses__():
         yield from _codes_of_functions(function)
@@ -133,15 +139,15 @@ class GraphParts:
     head_graph: fx.GraphModule
     may_differ_in_gradient: bool  # True if the model's gradient may differ from the graph's
 
-    def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+    def trunk(self, images: Tensor) -> tuple[Tensor, Sides]:
         """Compute activations (B, K, H, W) and sides for images (B, 3, H', W'), which are never
         written to.
         """
-        passed: tuple[Tensor, tuple[Any, ...]]
+        passed: tuple[Tensor, Sides]
         passed = self.trunk_graph(images.clone(), other_inputs_for(self.model, len(images)))
         return passed
 
-    def head(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor:
+    def head(self, activations: Tensor, sides: Sides) -> Tensor:
         """Compute logits (B, C). The head works on copies, so that an in-place first operation
         overwrites nothing.
         """
@@ -181,12 +187,12 @@ def divided(point: CutPoint, tracer: Tracer, graph: fx.Graph) -> GraphParts:
         if len(nodes) != views.calls:
             raise CannotSplit("torch.fx follows another number of calls")
         cuts = [nodes[view.call] for view in views.places]
-    elif tracer.may_differ_in_gradient and any(
-        cuts[0] not in _after(graph, node) for node in nodes if node not in cuts
-    ):
-        raise CannotSplit(
-            "a pass without a gradient doesn't show whether calls are on different views"
-        )
+    elif tracer.may_differ_in_gradient:
+        other_calls = [node for node in nodes if node not in cuts]
+        if any(cuts[0] not in _after(graph, call) for call in other_calls):
+            raise CannotSplit(
+                "a pass without a gradient doesn't show whether calls are on different views"
+            )
     after = _after(graph, *cuts)
     if not any(node.op == "output" for node in after):
         raise CannotSplit(f"the scores don't depend on {point.layer}")
@@ -215,11 +221,11 @@ def _split_graph(
 
     Each graph has its own copy of an attribute that both read.
     """
-    needed = [
-        node
-        for node in graph.nodes
-        if node not in after and any(user in after for user in node.users)
-    ]
+    needed = []  # the nodes of the trunk that the head reads
+    for node in graph.nodes:
+        if node not in after and any(user in after for user in node.users):
+            needed.append(node)
+    # A weight that the head reads isn't a side: as a side, it would be repeated for each ablation.
     sides = [node for node in needed if node not in cuts and node.op != "get_attr"]
     trunk = fx.Graph()
     in_trunk: dict[fx.Node, fx.Node] = {}

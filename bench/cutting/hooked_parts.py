@@ -1,5 +1,8 @@
 """Split a model that no graph describes: its own forward pass, with the layer's output kept or
 replaced.
+
+`trunk_and_head` tries these ways last. `ReplayedParts` skips the modules before the layer;
+`HookedParts` runs the whole model again for each row.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.capture import ReadingMode
-from axiom_bench.cutting.graph_parts import CannotSplit, CutPoint
+from axiom_bench.cutting.graph_parts import CannotSplit, CutPoint, Sides
 from axiom_bench.cutting.images import OtherInputs, joined, other_inputs_for, split_rows
 from axiom_bench.cutting.model_copy import hooked
 from axiom_bench.errors import BenchError
@@ -44,7 +47,7 @@ class HookedParts:
                 "another layer, or give the nn.Module that it was made from."
             )
 
-    def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+    def trunk(self, images: Tensor) -> tuple[Tensor, Sides]:
         """Compute activations (B, K, H, W) and the sides. Raises BenchError if the model doesn't
         call the layer.
         """
@@ -52,7 +55,7 @@ class HookedParts:
         activations, calls = joined(self._recorded(*row) for row in split_rows((images, others)))
         return activations, (images, others, calls)
 
-    def head(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor:
+    def head(self, activations: Tensor, sides: Sides) -> Tensor:
         """Compute logits (B, C) of the model with the layer's output replaced by the
         activations.
         """
@@ -60,7 +63,7 @@ class HookedParts:
 
     def _recorded(self, image: Tensor, others: OtherInputs) -> tuple[Tensor, Tensor]:
         """Run a pass and return the layer's output with the number of its calls, (1,)."""
-        outputs: list[Any] = []
+        outputs: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: object, output: object) -> None:
             outputs.append(_clone(output))  # the model may change the output in place
@@ -92,7 +95,7 @@ class HookedParts:
             }
         numbers = count()
 
-        def replace(module: nn.Module, inputs: object, output: object) -> Any:
+        def replace(module: nn.Module, inputs: object, output: object) -> object:
             return replacements.get(next(numbers), output)
 
         with hooked(self.network.model, self.layer, replace):
@@ -108,10 +111,12 @@ class OtherPath(CannotSplit, BenchError):
 class _Replay:
     """The calls of one pass that end before the layer's cut call, in the order in which they
     begin.
+
+    The trunk fills it, and the head returns its results again.
     """
 
     # The result of each call before its hooks. A call whose result nothing reads is left out.
-    stored: list[Any] = field(default_factory=list)
+    stored: list[object] = field(default_factory=list)
     position: int = 0  # the number of results that were returned again
     layer_calls: int = 0  # the number of calls of the layer until now
     is_inside: bool = False  # True inside a call that is recorded, or after the cut call's hook
@@ -175,7 +180,7 @@ class ReplayedParts:
             self._recorded(replay, point.image, other_inputs_for(self.network.model, 1))
         self.is_alone |= replay.is_read_after
 
-    def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+    def trunk(self, images: Tensor) -> tuple[Tensor, Sides]:
         """Compute activations (B, K, H, W) and the sides.
 
         The sides are the images, the other inputs, and the results of the trunk's modules.
@@ -186,7 +191,7 @@ class ReplayedParts:
         )
         return activations, (images, others, stored)
 
-    def head(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor:
+    def head(self, activations: Tensor, sides: Sides) -> Tensor:
         """Compute logits (B, C) of the model with the layer's output replaced by the
         activations.
         """
@@ -209,13 +214,13 @@ class ReplayedParts:
 
     def _recorded(
         self, replay: _Replay, images: Tensor, others: OtherInputs
-    ) -> tuple[Tensor, list[Any]]:
+    ) -> tuple[Tensor, list[object]]:
         """Run a pass and return the layer's output with what the modules before it returned."""
-        activations: list[Any] = []
+        activations: list[Tensor] = []
 
         def call(
             module: nn.Module, forward: Callable[..., object], *args: object, **kwargs: object
-        ) -> Any:
+        ) -> object:
             if replay.is_inside:
                 replay.has_failed |= module is self.layer
                 return forward(*args, **kwargs)
@@ -244,19 +249,20 @@ class ReplayedParts:
         return activations[0], replay.stored
 
     def _replayed(
-        self, activations: Tensor, images: Tensor, others: OtherInputs, stored: list[Any]
+        self, activations: Tensor, images: Tensor, others: OtherInputs, stored: list[object]
     ) -> Tensor:
         """Run the head on the activations, with the stored results of the trunk's modules."""
         replay = _Replay(stored)
 
         def call(
             module: nn.Module, forward: Callable[..., object], *args: object, **kwargs: object
-        ) -> Any:
+        ) -> object:
             if replay.is_past:
                 return forward(*args, **kwargs)
             if replay.passes(module is self.layer, self.calls):
                 return activations
             if module in self._unread:
+                # no result is kept, and only a module that is replaced too gets this one
                 return args[0]
             if replay.position == len(replay.stored):
                 replay.has_failed = True
@@ -264,7 +270,7 @@ class ReplayedParts:
             replay.position += 1
             return pytree.tree_map(_clone, replay.stored[replay.position - 1])
 
-        def replace(module: nn.Module, inputs: object, output: object) -> Any:
+        def replace(module: nn.Module, inputs: object, output: object) -> object:
             is_cut = replay.is_past and not replay.is_inside
             replay.is_inside |= is_cut
             return activations.clone() if is_cut else output

@@ -120,9 +120,8 @@ def _with_hooks_that_matter(uncut: Uncut, image: Tensor, others: tuple[Tensor, .
         private_state(uncut.model),
         private_state(uncut.with_hooks),
     ):
-        return (
-            uncut.with_hooks if hooks_matter(uncut.with_hooks, uncut.model, image) else uncut.model
-        )
+        do_matter = hooks_matter(uncut.with_hooks, uncut.model, image)
+        return uncut.with_hooks if do_matter else uncut.model
 
 
 def _recognised_pass(uncut: Uncut, model: nn.Module, image: Tensor) -> tuple[_FirstPass, Output]:
@@ -159,6 +158,7 @@ def _trunk_and_head(
     scores = score_function(output.function, first.returned, type(model).__name__, image, ending)
     network = ScoredNetwork(model, scores)
     expected = first.returned if scores is None else scores(first.returned)
+    # The logits before the end are values of a pass, which the first pass didn't keep.
     if ending is not None:
         expected = network(image.clone())
     module = output.module(expected.shape[1])

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from axiom_bench.cutting.ablation.drops import ablation_drops, has_closed_form
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 from axiom_bench.cutting.ablation.reading import linear_head_weight, read_head
+from axiom_bench.cutting.graph_parts import Sides
 from axiom_bench.cutting.images import (
     Normalisation,
     OtherInputs,
@@ -53,7 +54,10 @@ T = TypeVar("T")
 
 
 class CachesResults:
-    """The base of objects that keep results by key, for as long as the object lives."""
+    """The base of objects that keep results by key, for as long as the object lives.
+
+    Methods and metrics of one batch thus share what several of them need.
+    """
 
     _results: dict[Hashable, Any]
 
@@ -124,6 +128,7 @@ class SplitModel(CachesResults):
                 "ablate, or null: all."
             )
         self.ablation_channels = ablation_channels
+        # Two copies until the first trace, which shows whether the user's hooks change a result.
         self.model, self._with_hooks = copies(model)
         self.layer = _checked_layer(unwrapped(model), self.model, layer)
         self.passes = Passes()
@@ -275,7 +280,7 @@ class SplitModel(CachesResults):
         """The copy with all hooks, until the first trace finds that they change nothing."""
         return self.model if self._with_hooks is None else self._with_hooks
 
-    def trunk(self, images: Tensor, *others: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+    def trunk(self, images: Tensor, *others: Tensor) -> tuple[Tensor, Sides]:
         """Run the trunk on images (B, 3, H', W'), and count the pass.
 
         Returns:
@@ -290,7 +295,7 @@ class SplitModel(CachesResults):
             sides = cast(sides, self.dtype)
         return activations.to(self.dtype), sides
 
-    def head(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor:
+    def head(self, activations: Tensor, sides: Sides) -> Tensor:
         """Compute outputs (R, C) for activations (R, K, H, W), and count the pass.
 
         Each row of the activations has one row of side values.
@@ -299,7 +304,7 @@ class SplitModel(CachesResults):
         """
         return self.compute_outputs(self._network_logits(activations, sides))
 
-    def head_logits(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor:
+    def head_logits(self, activations: Tensor, sides: Sides) -> Tensor:
         """Compute logits (R, C) from the arguments of `head`.
 
         Their softmax is the probability of each class.
@@ -353,9 +358,7 @@ class SplitModel(CachesResults):
         """
         return self.compute_outputs(network_logits) if self.output.are_logits else network_logits
 
-    def head_with_values(
-        self, activations: Tensor, sides: tuple[object, ...]
-    ) -> tuple[Tensor, Values | None]:
+    def head_with_values(self, activations: Tensor, sides: Sides) -> tuple[Tensor, Values | None]:
         """Compute the network's logits and the values of the head's nodes, and count the pass.
 
         The values save the ablations a head pass. They are None if they are large compared with
@@ -376,7 +379,7 @@ class SplitModel(CachesResults):
         }
         return logits, detached
 
-    def _network_logits(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor:
+    def _network_logits(self, activations: Tensor, sides: Sides) -> Tensor:
         with arithmetic(self.head_precision, activations.device):
             logits = self.trunk_and_head.parts.head(activations, sides)
         return self._count_head(logits)
@@ -388,7 +391,7 @@ class SplitModel(CachesResults):
         return logits
 
     @torch.no_grad()
-    def head_graph(self, activations: Tensor, sides: Any) -> HeadGraph | None:
+    def head_graph(self, activations: Tensor, sides: Sides) -> HeadGraph | None:
         """Return the head as a graph for the ablations, read on the first call.
 
         Return None if only whole passes are safe.
@@ -399,9 +402,8 @@ class SplitModel(CachesResults):
             kinds = self.trunk_and_head.side_kinds
             if graph is None or len(kinds) != len(sides):
                 return None
-            head = read_head(
-                graph, kinds, activations[:1], self.first_sides(sides, len(activations))
-            )
+            first_sides = self.first_sides(sides, len(activations))
+            head = read_head(graph, kinds, activations[:1], first_sides)
             if head is None or not self.trunk_and_head.capture.opaque_reasons:
                 return head
             # The graph calls some submodules whole, and doesn't see the values inside them.
@@ -412,11 +414,10 @@ class SplitModel(CachesResults):
 
         return self.once("head graph", read)
 
-    def first_sides(self, sides: object, batch: int) -> Any:
+    def first_sides(self, sides: Sides, batch: int) -> Sides:
         """Return the sides of the first image of a batch of `batch` images."""
-        return select(
-            sides, self.trunk_and_head.side_kinds, torch.zeros(1, dtype=torch.long), batch
-        )
+        first = torch.zeros(1, dtype=torch.long)
+        return select(sides, self.trunk_and_head.side_kinds, first, batch)
 
     @property
     def finetuned_cut(self) -> Self | None:
@@ -486,10 +487,14 @@ def _checked_layer(model: nn.Module, copy: nn.Module, layer: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class TracedNetwork:
-    """The network behind a trace: trunk and head for the images of one batch."""
+    """The network behind a trace: trunk and head for the images of one batch.
+
+    It gives the head the sides and other inputs of the trace's rows, and applies its scales. A
+    Trace calls it for all further passes.
+    """
 
     cut_model: SplitModel
-    sides: Any  # the values that cross the cut in addition to the activations
+    sides: Sides  # the values that cross the cut in addition to the activations
     batch: int  # the number of images that the sides belong to
     # the values of the head's nodes, which save the ablations a head pass, if kept
     head_values: Values | None = None
@@ -570,11 +575,9 @@ class TracedNetwork:
 
     def explained(self, logits: Tensor) -> Tensor:
         """Return the outputs (R, C) that belong to logits (R, C) of `forward_logits`."""
-        return (
-            logits
-            if self.cut_model.output.are_logits
-            else self.output_scale * self.cut_model.compute_outputs(logits)
-        )
+        if self.cut_model.output.are_logits:
+            return logits
+        return self.output_scale * self.cut_model.compute_outputs(logits)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -592,6 +595,7 @@ class TracedNetwork:
         """
         maps = self._unscaled(activations)
         trunk_and_head = self.cut_model.trunk_and_head
+        # a head that can't be read as a graph runs whole, once per channel
         head = self.cut_model.head_graph(maps, self.sides) or self.cut_model.head
         with arithmetic(self.cut_model.head_precision, maps.device):
             drops = ablation_drops(
@@ -612,10 +616,8 @@ class TracedNetwork:
     def drops_cost(self, activations: Tensor, targets: Tensor) -> float:
         """Estimate the cost of all drops of an image in forward passes.
 
-        It is measured by the work of two channels.
-
-        These are channels of the first image. The estimate counts multiplications, and needs no
-        drop of the others.
+        It is measured by the work of two channels of the first image. The estimate counts
+        multiplications, and needs no drop of the others. `doctor` prints it before a run.
         """
         first = self[0:1]
         maps = activations[:1]
@@ -668,26 +670,21 @@ class TracedNetwork:
         if not self.cut_model.has_true_contributions or method is None:
             return None
         maps = self._unscaled(activations)
+        # a network of boxes or regions explains one place of each image
         others = self.other_inputs if hasattr(model, "of_objects") else ()
         with arithmetic("fp32", maps.device):
             truth = method(maps.clone(), targets.clone(), *others)
-        if (
-            not isinstance(truth, Tensor)
-            or truth.shape != maps.shape
-            or not truth.is_floating_point()
-        ):
-            kind = (
-                f"{truth.dtype} {tuple(truth.shape)}"
-                if isinstance(truth, Tensor)
-                else type_name(truth)
-            )
+        is_tensor = isinstance(truth, Tensor)
+        if not is_tensor or truth.shape != maps.shape or not truth.is_floating_point():
+            kind = f"{truth.dtype} {tuple(truth.shape)}" if is_tensor else type_name(truth)
             raise BenchError(
                 f"{type(model).__name__}.true_contributions must return a floating-point tensor "
                 f"of the activations' shape {tuple(maps.shape)} at the layer {layer!r}, not "
                 f"{kind}; where it holds at another layer, name that one in the attribute "
                 "truth_layer."
             )
-        return self.output_scale * truth.to(maps)
+        contributions: Tensor = truth.to(maps)
+        return self.output_scale * contributions
 
     def linear_head(self, activations: Tensor) -> Tensor:
         """Return the weight (C, K) of the final layer.
@@ -696,12 +693,11 @@ class TracedNetwork:
         """
         maps = self._unscaled(activations)
         graph = self.cut_model.head_graph(maps, self.sides)
-        weight = linear_head_weight(
-            graph, maps[:1], self.cut_model.first_sides(self.sides, len(maps))
-        )
+        first_sides = self.cut_model.first_sides(self.sides, len(maps))
+        weight = linear_head_weight(graph, maps[:1], first_sides)
         return self.output_scale / self.input_scale * weight
 
-    def _row_sides(self, rows: Tensor | None) -> Any:
+    def _row_sides(self, rows: Tensor | None) -> Sides:
         kinds = self.cut_model.trunk_and_head.side_kinds
         return self.sides if rows is None else select(self.sides, kinds, rows, self.batch)
 

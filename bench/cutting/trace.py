@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.ablation.drops import Drops, within
+from axiom_bench.cutting.graph_parts import Sides
 from axiom_bench.cutting.images import (
     OtherInputs,
     are_several,
@@ -290,9 +291,10 @@ class Trace(CachesResults):
                 exact=torch.ones_like(values, dtype=torch.bool),
                 error=values.new_zeros(len(values)),
             )
+        gradient_times_input = self.gradients * self.activations
         return within(
             channels=budget,
-            first_order=(self.gradients * self.activations).sum(axes(self.activations)),
+            first_order=gradient_times_input.sum(axes(self.activations)),
             dead=dead_channels(self.activations),
             draws=self.generators("ablation_channels"),
             ablate=partial(self.network.ablation_drops, self.activations, self.targets),
@@ -390,11 +392,8 @@ class Trace(CachesResults):
             self.cut_model.at(layer), self.images, self.targets, others=self.other_inputs
         )
         trace = self._with_extras(trace, self.num_padding)
-        return (
-            trace
-            if self.network.output_scale == 1
-            else trace.scaled(output=self.network.output_scale)
-        )
+        output_scale = self.network.output_scale
+        return trace if output_scale == 1 else trace.scaled(output=output_scale)
 
     def again(
         self,
@@ -425,11 +424,11 @@ class Trace(CachesResults):
         targets = self.targets if targets is None else targets
         others = self.other_inputs if other_inputs is None else other_inputs
         trace = compute_trace(cut_model, images, targets, others=others)
-        last_rows = slice(self.num_valid - 1, None)
-        is_padded = len(images) == len(self) and all(
-            (values[last_rows] == values[last_rows][:1]).all()
-            for values in (images, targets, *others)
-        )
+        # The caller may have given each padded row another image. Then these rows count too.
+        is_padded = len(images) == len(self)
+        for values in (images, targets, *others):
+            last_rows = values[self.num_valid - 1 :]
+            is_padded = is_padded and bool((last_rows == last_rows[:1]).all())
         return self._with_extras(trace, self.num_padding if is_padded else 0)
 
     def _with_extras(self, trace: Trace, num_padding: int) -> Trace:
@@ -454,12 +453,15 @@ class Trace(CachesResults):
             output: A factor of the scores.
             inputs: A factor of the activations, by which the head divides its input.
         """
+        logits = self.logits
+        if self.cut_model.output.are_logits:
+            logits = logits * output
         return replace(
             self,
             activations=self.activations * inputs,
             gradients=self.gradients * (output / inputs),
             scores=self.scores * output,
-            logits=self.logits * output if self.cut_model.output.are_logits else self.logits,
+            logits=logits,
             network=self.network.scaled(output, inputs),
         )
 
@@ -468,7 +470,8 @@ class Trace(CachesResults):
 class RowsOfImages:
     """The neighbouring rows of a trace that share an image.
 
-    An image may have one row for each of its labels.
+    An image may have one row for each of its labels. A perturbed copy of the image is then
+    classified once for all of these rows.
     """
 
     numbers: Tensor  # (B,), the number of each row's image; on the CPU
@@ -533,12 +536,14 @@ def compute_trace(
     cut_model = cut_model.for_size(images)
     model = cut_model.model
     with torch.inference_mode(False):
+        # A tensor of inference mode can't be part of an autograd graph.
         images = images.clone() if images.is_inference() else images.detach()
         copied_others = tuple(values.detach().to(images.device, copy=True) for values in others)
         others = cast(copied_others, cut_model.dtype)
         first_others = tuple(values[:1] for values in others)
         with bound(model, first_others), network_errors(model, images[:1]):
             cut_model.split(images)
+            # without a gradient: g = dS/dF needs that of the head only
             with torch.no_grad():
                 activations, sides = cut_model.trunk(images, *others)
         activations = activations.detach().requires_grad_()
@@ -557,6 +562,11 @@ def compute_trace(
         kept_pass=None if values is None else (activations, outputs),
         other_inputs=others,
     )
+    parts = None
+    if interventions is not None:
+        parts = checked_interventions(interventions, images)
+    if other_images is not None:
+        other_images = checked_other_images(other_images, images)
     return Trace(
         images=images,
         activations=activations.detach(),
@@ -565,15 +575,13 @@ def compute_trace(
         logits=logits.detach(),
         targets=targets,
         network=network,
-        interventions=None
-        if interventions is None
-        else checked_interventions(interventions, images),
-        other_images=None if other_images is None else checked_other_images(other_images, images),
+        interventions=parts,
+        other_images=other_images,
     )
 
 
 def _gradients(
-    cut_model: SplitModel, scores: Tensor, activations: Tensor, sides: Any, keeps_graph: bool
+    cut_model: SplitModel, scores: Tensor, activations: Tensor, sides: Sides, keeps_graph: bool
 ) -> Tensor:
     """Compute dS/dF, (B, K, H, W), or raise BenchError if there is no gradient."""
     if not scores.requires_grad and cut_model.output.function is not None:

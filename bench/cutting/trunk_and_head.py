@@ -1,5 +1,8 @@
 """Split a model into trunk and head, in the first of five ways that equals the model on one image.
 
+`preparing` calls `first_that_equals` once per cut. All methods and metrics rely on its check: no
+later pass compares trunk and head with the model.
+
 Sides are the values that cross the cut in addition to the layer's output, such as a skip
 connection's. Each belongs to its image.
 """
@@ -10,14 +13,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.capture import captured
-from axiom_bench.cutting.graph_parts import CannotSplit, CutPoint, GraphParts, short_reason, split
+from axiom_bench.cutting.graph_parts import (
+    CannotSplit,
+    CutPoint,
+    GraphParts,
+    Sides,
+    short_reason,
+    split,
+)
 from axiom_bench.cutting.hooked_parts import HookedParts, ReplayedParts
 from axiom_bench.cutting.images import first_convolution, joined, several_inputs
 from axiom_bench.cutting.numerics import SPACES
@@ -27,12 +37,17 @@ from axiom_bench.cutting.tokens import ChannelOrder, ChannelsLast, Reshape, chec
 from axiom_bench.cutting.views import Views
 from axiom_bench.errors import BenchError, is_out_of_memory
 
-Passed = tuple[Tensor, tuple[Any, ...]]  # the layer's output or maps, and the sides
+Passed = tuple[Tensor, Sides]  # the layer's output or maps, and the sides
+Values = TypeVar("Values")  # sides, or other nested values of a batch
 MOST_PARTS = 3  # the most submodules that a sentence lists
 
 
 class SideKind(Enum):
-    """The way in which a side value depends on the batch."""
+    """The way in which a side value depends on the batch.
+
+    Ablations and metrics run the head on other rows than the trunk. The kind says how a side is
+    repeated for them.
+    """
 
     PER_IMAGE = "per image"  # a tensor with a batch as its first dimension
     SHARED = "shared"  # the same whatever the batch
@@ -54,8 +69,8 @@ def side_kinds(sides: object, doubled_sides: object) -> list[SideKind] | None:
     return kinds
 
 
-def _kind(value: Any, doubled: Any) -> SideKind | None:
-    if isinstance(value, Tensor):
+def _kind(value: object, doubled: object) -> SideKind | None:
+    if isinstance(value, Tensor) and isinstance(doubled, Tensor):
         if value.shape == doubled.shape:
             return SideKind.SHARED
         is_per_image = (
@@ -67,30 +82,33 @@ def _kind(value: Any, doubled: Any) -> SideKind | None:
     return SideKind.BATCH_SIZE if isinstance(value, int) and doubled == 2 * value else None
 
 
-def select(sides: Any, kinds: list[SideKind], rows: Tensor, batch: int) -> Any:
+def select(sides: Values, kinds: list[SideKind], rows: Tensor, batch: int) -> Values:
     """Return the sides of a batch made of the given rows.
 
     `rows` (R,) are indices of images in a batch of `batch` images.
     """
-
-    def selected(value: Any, kind: SideKind) -> Any:
-        if kind is SideKind.PER_IMAGE:
-            per_image = value.unflatten(0, (batch, -1))
-            return per_image.index_select(0, rows.to(value.device)).flatten(0, 1)
-        return value // batch * len(rows) if kind is SideKind.BATCH_SIZE else value
-
     values, structure = pytree.tree_flatten(sides)
-    selected_values = [selected(value, kind) for value, kind in zip(values, kinds, strict=True)]
-    return pytree.tree_unflatten(selected_values, structure)
+    selected_values = []
+    for value, kind in zip(values, kinds, strict=True):
+        if kind is SideKind.PER_IMAGE:
+            # a side may have several rows per image, such as one for each window
+            per_image = value.unflatten(0, (batch, -1))
+            value = per_image.index_select(0, rows.to(value.device)).flatten(0, 1)
+        elif kind is SideKind.BATCH_SIZE:
+            value = value // batch * len(rows)
+        selected_values.append(value)
+    selected: Values = pytree.tree_unflatten(selected_values, structure)
+    return selected
 
 
-def cast(sides: object, dtype: torch.dtype) -> Any:
+def cast(sides: Values, dtype: torch.dtype) -> Values:
     """Return the same sides with their floating-point tensors in another precision."""
 
-    def cast_value(value: object) -> Any:
+    def cast_value(value: object) -> object:
         return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
-    return pytree.tree_map(cast_value, sides)
+    converted: Values = pytree.tree_map(cast_value, sides)
+    return converted
 
 
 class Parts(Protocol):
@@ -101,9 +119,9 @@ class Parts(Protocol):
     @property
     def head_graph(self) -> fx.GraphModule | None: ...
 
-    def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]: ...
+    def trunk(self, images: Tensor) -> Passed: ...
 
-    def head(self, activations: Tensor, sides: tuple[object, ...]) -> Tensor: ...
+    def head(self, activations: Tensor, sides: Sides) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -118,21 +136,24 @@ class ReshapedParts:
     parts: Parts
     reshape: Reshape
 
-    def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+    def trunk(self, images: Tensor) -> Passed:
         """Compute maps (B, K, H, W) and the sides."""
-        return self.as_maps(*self.parts.trunk(images), tuple(images.shape[2:]))
+        output, sides = self.parts.trunk(images)
+        return self.as_maps(output, sides, tuple(images.shape[2:]))
 
-    def as_maps(self, output: Tensor, sides: tuple[object, ...], size: tuple[int, ...]) -> Passed:
+    def as_maps(self, output: Tensor, sides: Sides, size: tuple[int, ...]) -> Passed:
         """Return maps (B, K, H, W) and the sides, from the layer's output and its sides for images
         of this size.
         """
         maps, rest = self.reshape.to_maps(output, size)
         return maps, (rest, *sides)
 
-    def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+    def head(self, activations: Tensor, sides: Sides) -> Tensor:
         """Compute logits (B, C)."""
         rest, *others = sides
-        return self.parts.head(self.reshape.from_maps(activations, rest), tuple(others))
+        assert rest is None or isinstance(rest, Tensor)  # `as_maps` puts it first
+        output = self.reshape.from_maps(activations, rest)
+        return self.parts.head(output, tuple(others))
 
     @cached_property
     def head_graph(self) -> fx.GraphModule | None:
@@ -176,7 +197,10 @@ class Step(Enum):
 
 @dataclass(frozen=True)
 class Capture:
-    """The step by which a model was split."""
+    """The step by which a model was split.
+
+    `doctor` prints it, since the step decides how long ablations take.
+    """
 
     step: Step
     reason: str = ""  # why the step before it failed; "" for the first step
@@ -300,10 +324,10 @@ class _Proof:
         Raises CannotSplit if the parts don't equal the model, and BenchError if the layer gives no
         maps.
         """
-        if isinstance(self.parts, GraphParts) and (
-            self.parts.may_differ_in_gradient or self.point.needs_gradient
-        ):
-            self._check_gradient()
+        if isinstance(self.parts, GraphParts):
+            may_differ = self.parts.may_differ_in_gradient
+            if may_differ or self.point.needs_gradient:
+                self._check_gradient()
         reshape = self._reshape()
         reshaped = None if reshape is None else ReshapedParts(self.parts, reshape)
         parts = self.parts if reshaped is None else reshaped
@@ -319,12 +343,12 @@ class _Proof:
             kinds = side_kinds(sides, doubled_sides)
         if kinds is None:
             raise CannotSplit("a value that crosses the cut doesn't travel with its image")
-        is_model = self.step is Step.MODEL
-        if not is_model and not equal_up_to_rounding(
-            parts.head(activations, sides), self.point.scores
-        ):
+        # the last step runs the model itself, which needs no check
+        if self.step is Step.MODEL:
+            return parts, kinds
+        if not equal_up_to_rounding(parts.head(activations, sides), self.point.scores):
             raise CannotSplit("the split model doesn't equal the model")
-        if not is_model and self.step is not Step.GRAPH:
+        if self.step is not Step.GRAPH:
             self._check_changed()
         return parts, kinds
 
@@ -371,16 +395,15 @@ class _Proof:
             check_inverse(reshape, self.point.layer, output, self._size)
         return reshape
 
-    def _check_maps(self, parts: Parts, activations: Any) -> None:
+    def _check_maps(self, parts: Parts, activations: object) -> None:
         """Raise BenchError unless the layer gives maps of the explained image."""
         layer = self.point.layer
         image = self.point.image
         model = self.point.network.model
         if not isinstance(activations, Tensor) or activations.ndim != image.ndim:
-            is_tensor = isinstance(activations, Tensor)
-            output = (
-                f"shape {tuple(activations.shape)}" if is_tensor else type(activations).__name__
-            )
+            output = type(activations).__name__
+            if isinstance(activations, Tensor):
+                output = f"shape {tuple(activations.shape)}"
             raise BenchError(
                 f"The layer {layer!r} gives {output}, not maps (B, K, {SPACES[image.ndim - 2]}); "
                 "choose a convolution, activation or pooling layer before the maps are flattened."
@@ -391,6 +414,8 @@ class _Proof:
                 "crops, frames or copies; choose a layer where they are one again, or explain a "
                 "network of one of them."
             )
+        # The network itself moves the image's last axis to the channels. Heatmaps would lie on the
+        # wrong axes.
         channels = getattr(first_convolution(model)[1], "in_channels", None)
         if channels == image.shape[-1] != image.shape[1] and activations.shape[-1] > channels:
             raise BenchError(
@@ -420,9 +445,7 @@ class _Proof:
             raise CannotSplit("the layers behind the target layer depend on more than its output")
 
 
-def _weighted_gradient(
-    parts: Parts, activations: object, sides: tuple[object, ...]
-) -> Tensor | None:
+def _weighted_gradient(parts: Parts, activations: object, sides: Sides) -> Tensor | None:
     """Compute the gradient of sum_j j S_j for the layer's output, if any. Raises CannotSplit if the
     parts fail.
     """
