@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, fx, nn
@@ -35,6 +35,7 @@ from axiom_bench.cutting.ablation.graph import (
     first_input,
     is_pointwise,
 )
+from axiom_bench.cutting.graph_parts import Sides
 from axiom_bench.cutting.numerics import axes, dead_channels
 from axiom_bench.cutting.trunk_and_head import SideKind, select
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from axiom_bench.cutting.ablation.rows import AblationRows
 
 # activations (R, K, *space) and their side values -> logits (R, C)
-HeadPass = Callable[[Tensor, Any], Tensor]
+HeadPass = Callable[[Tensor, Sides], Tensor]
 
 # A pass holds several tensors of the image's or the maps' size at once; this many is generous for
 # the usual networks.
@@ -60,7 +61,7 @@ def ablation_drops(
     head: HeadGraph | HeadPass,
     kinds: list[SideKind],
     activations: Tensor,
-    sides: object,
+    sides: Sides,
     targets: Tensor,
     memory: int,
     values: Values | None = None,
@@ -94,6 +95,7 @@ def ablation_drops(
     side_kinds = dict(zip(placeholders, kinds, strict=True))
     parts = []
     for images in torch.arange(len(activations), device=activations.device).split(at_once):
+        # The trace's own values serve if all of its images fit into one group.
         if values is None or len(images) < len(activations):
             group_sides = select(sides, kinds, images, len(activations))
             values = head.evaluate(activations[images], group_sides)
@@ -127,9 +129,9 @@ def has_closed_form(head: HeadGraph, values: Values) -> bool:
     """Return True if only operations on single channels lie before the class layer, as with global
     average pooling.
     """
-    return head.class_layer is not None and first_input(
-        head.class_layer
-    ) in channelwise_differences(head, values)
+    if head.class_layer is None:
+        return False
+    return first_input(head.class_layer) in channelwise_differences(head, values)
 
 
 def _score_differences(group: ImageGroup) -> Tensor:
@@ -242,7 +244,7 @@ def brute_force_drops(
     head: HeadPass,
     kinds: list[SideKind],
     activations: Tensor,
-    sides: object,
+    sides: Sides,
     targets: Tensor,
     memory: int,
     live: Tensor | None = None,
@@ -268,9 +270,9 @@ def brute_force_drops(
         live = ~dead_channels(activations)
     images, channels_of_images = live.nonzero(as_tuple=True)
     row_bytes = TENSORS_IN_A_PASS * activations[0].numel() * activations.element_size()
-    row_bytes += (
-        sum(side.nbytes for side in pytree.tree_leaves(sides) if isinstance(side, Tensor)) // batch
-    )
+    side_tensors = [side for side in pytree.tree_leaves(sides) if isinstance(side, Tensor)]
+    row_bytes += sum(side.nbytes for side in side_tensors) // batch
+    # Rows of several images share a pass, so that the last channels of each image fill it too.
     at_once = max(1, memory // (row_bytes + inner_bytes))
     for start in range(0, len(images), at_once):
         rows = images[start : start + at_once]
@@ -325,17 +327,15 @@ def within(
     ranked = size.argsort(dim=1, descending=True, stable=True)
     chosen = torch.zeros_like(dead).scatter(1, ranked[:, :channels], True) & ~dead
     remaining = ~(dead | chosen)
-    samples = [
-        _sample(image_remaining, draw)
-        for image_remaining, draw in zip(remaining, draws, strict=True)
-    ]
-    sample = torch.stack(samples)
+    pairs = zip(remaining, draws, strict=True)
+    sample = torch.stack([_sample(image_remaining, draw) for image_remaining, draw in pairs])
     values = ablate(chosen | sample)
     exact = chosen | sample | dead
     errors = (values - first_order).abs().double()
     mean = (errors * sample).sum(1) / SAMPLE
     variance = ((errors - mean[:, None]).square() * sample).sum(1) / (SAMPLE - 1)
     num_inexact = (~exact).sum(1)
+    # the variance of the sum, and that of the sample's mean, which stands for the sum's own mean
     deviation = (variance * (num_inexact + num_inexact**2 / SAMPLE)).sqrt()
     error = num_inexact * mean + DEVIATIONS * deviation
     return Drops(values.where(exact, first_order), exact, error.to(values))

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as functional
@@ -32,6 +32,7 @@ from axiom_bench.cutting.ablation.graph import (
     HeadGraph,
     Values,
     argument,
+    first_input,
     permuted_axes,
 )
 from axiom_bench.cutting.trunk_and_head import SideKind
@@ -42,6 +43,9 @@ SOFTMAX = {nn.Softmax, functional.softmax, torch.softmax, "softmax"}
 POINTWISE = ELEMENTWISE | IDENTITY | CLAMP.keys() | ADD | MULTIPLY | DIVIDE
 EACH_TOKEN = LINEAR - {functional.linear} | NORMS | ELEMENTWISE | IDENTITY | CLAMP.keys()
 TRANSPOSE = {torch.transpose, "transpose"}
+# The axis of the tokens in each argument of a call, by the argument's place or name.
+Inputs = dict[int | str, int]
+Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ class FewTokens:
         """The head with the span's size in these axes; each node's copy; and the nodes that select
         the tokens.
 
-        The last are listed by the node and axis that they select from.
+        The last are listed by the node and axis that they select from. `reading` checks that the
+        graph still gives the network's scores.
         """
         graph = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
@@ -129,7 +134,7 @@ class FewTokens:
         }
         return few | {take: self._take(values[node], axis) for (node, axis), take in taken.items()}
 
-    def renamed(self, by_node: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
+    def renamed(self, by_node: dict[fx.Node, Entry]) -> dict[fx.Node, Entry]:
         """Return the same entries, listed by the copies of their nodes."""
         return {self.graph[1][node]: entry for node, entry in by_node.items()}
 
@@ -145,12 +150,12 @@ class FewTokens:
         return kinds
 
     def _take(self, value: object, axis: int) -> Any:
-        return pytree.tree_map(
-            lambda x: (
-                x.narrow(axis, self.span.start, len(self.span)) if isinstance(x, Tensor) else x
-            ),
-            value,
-        )
+        def narrow(leaf: object) -> object:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            return leaf.narrow(axis, self.span.start, len(self.span))
+
+        return pytree.tree_map(narrow, value)
 
     def _axes_for(
         self, user: Any, source: fx.Node, axes: dict[fx.Node, int]
@@ -173,7 +178,7 @@ class FewTokens:
     def _token(self, node: fx.Node) -> Token | None:
         return selected_token(node, self.values, self.through_attention)
 
-    def _inputs(self, node: Any, axis: int) -> dict[Any, int] | None:
+    def _inputs(self, node: Any, axis: int) -> Inputs | None:
         """Return the arguments of a node that need only few tokens, with their axis; None if the
         node mixes tokens.
         """
@@ -181,8 +186,9 @@ class FewTokens:
         is_output_of = node.target is operator.getitem and node.args[1] == 0
         if self._is_attention(node) or (is_output_of and self._is_attention(node.args[0])):
             return {0: axis}
-        shape = _shape(self.values.get(node))
-        source = _shape(self.values.get(node.args[0]) if node.args else None)
+        shape = self._shape_of(node)
+        source = self._shape_of(first_input(node))
+        # Each operation below keeps tokens apart along some axes only.
         if not source or not 0 < axis < len(shape) or shape[axis] <= len(self.span):
             return None
         if not self.through_attention and not self._was_followed(node, shape):
@@ -221,29 +227,34 @@ class FewTokens:
                     return {0: source_axis}
         return None
 
-    def _pointwise(self, node: Any, axis: int, shape: tuple[int, ...]) -> dict[Any, int] | None:
+    def _shape_of(self, arg: object) -> tuple[int, ...]:
+        return _shape(self.values.get(arg)) if isinstance(arg, fx.Node) else ()
+
+    def _pointwise(self, node: fx.Node, axis: int, shape: tuple[int, ...]) -> Inputs | None:
         """Return the arguments of an elementwise operation that have all tokens in this axis of the
         result.
         """
-        inputs = {}
+        inputs: Inputs = {}
         for key, arg in enumerate(node.args):
-            size = _shape(self.values.get(arg)) if isinstance(arg, fx.Node) else ()
+            size = self._shape_of(arg)
             place = axis - len(shape) + len(size)
             if place >= 0 and size[place] == shape[axis]:
                 inputs[key] = place
         return inputs or None
 
-    def _queries(self, node: Any, axis: int, shape: tuple[int, ...]) -> dict[Any, int] | None:
+    def _queries(self, node: fx.Node, axis: int, shape: tuple[int, ...]) -> Inputs | None:
         """Return attention's queries and a mask with a row per query, if the axis is that of the
         queries.
         """
         if axis != len(shape) - 2 or argument(node, 5, "is_causal") or len(node.args) > 3:
             return None
-        mask = _shape(self.values.get(node.kwargs.get("attn_mask")))
-        has_queries = len(mask) > 1 and mask[-2] == shape[axis]
-        return {0: axis} | ({"attn_mask": len(mask) - 2} if has_queries else {})
+        inputs: Inputs = {0: axis}
+        mask = self._shape_of(node.kwargs.get("attn_mask"))
+        if len(mask) > 1 and mask[-2] == shape[axis]:
+            inputs["attn_mask"] = len(mask) - 2
+        return inputs
 
-    def _was_followed(self, node: Any, shape: tuple[int, ...]) -> bool:
+    def _was_followed(self, node: fx.Node, shape: tuple[int, ...]) -> bool:
         """Return True if a node may be computed for few tokens in the graph that also gives the
         logits.
         """
@@ -251,9 +262,7 @@ class FewTokens:
         if len(shape) != 3:
             return False
         if name in ADD:
-            are_alike = all(
-                isinstance(arg, fx.Node) and _shape(self.values[arg]) == shape for arg in node.args
-            )
+            are_alike = all(self._shape_of(arg) == shape for arg in node.args)
             return are_alike and not node.kwargs
         return name in EACH_TOKEN and all(
             other.op == "get_attr" for other in node.all_input_nodes[1:]

@@ -19,16 +19,21 @@ import torch.nn.functional as functional
 from torch import Tensor, fx, nn
 from torch.nn.functional import linear
 
+from axiom_bench.cutting.graph_parts import Sides
 from axiom_bench.cutting.model_copy import MaxPool2dByViews
 from axiom_bench.cutting.numerics import axes, over_space
 from axiom_bench.cutting.output import OutputModule
 from axiom_bench.cutting.tokens import ChannelsLast, Tokens
 
+# The value of each node: a tensor, a number, a shape, or nested containers of them. Which of these,
+# only the node's operation knows.
 Values = dict[fx.Node, Any]
+# A module's class, a function, or a method's name; None for a module that hooks change.
+Operation = type[nn.Module] | Callable[..., object] | str | None
 # a linear layer with so many inputs has its gradient taken in blocks; narrower ones gain nothing
 WIDE = 1024
 BLOCK = 128  # the inputs of a block
-IN_PLACE_FORMS: dict[Any, Any] = {
+IN_PLACE_FORMS: dict[object, Operation] = {
     operator.iadd: operator.add,
     operator.imul: operator.mul,
     operator.isub: operator.sub,
@@ -91,7 +96,7 @@ MAX_POOL = {
 }
 CONVOLUTION = {nn.Conv1d, nn.Conv2d, nn.Conv3d}
 BATCH_NORM = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
-CLAMP: dict[Any, tuple[float, float | None]] = {  # the lowest and the highest value
+CLAMP: dict[Operation, tuple[float, float | None]] = {  # the lowest and the highest value
     nn.ReLU: (0.0, None),
     functional.relu: (0.0, None),
     torch.relu: (0.0, None),
@@ -210,7 +215,7 @@ def is_reshape(node: fx.Node) -> bool:
     return isinstance(getattr(node.target, "__self__", None), Tokens | ChannelsLast)
 
 
-def permuted_axes(node: fx.Node) -> list[Any]:
+def permuted_axes(node: fx.Node) -> list[int]:
     """Return the axes of a permutation, in their new order; [] for another operation."""
     if node.target not in PERMUTE:
         return []
@@ -230,14 +235,16 @@ def spatial_mean(node: fx.Node, values: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class HeadGraph:
-    """The head as a graph, with the facts about it that are found once."""
+    """The head as a graph, with the facts about it that are found once.
+
+    Ablations follow it node by node, and pass differences instead of values where they can.
+    """
 
     module: fx.GraphModule
     # the layer whose rows are the classes, if a score needs only its own row
     class_layer: fx.Node | None = None
-    tail: tuple[
-        fx.Node, ...
-    ] = ()  # the nodes from the class layer to the logits, which keep classes apart
+    # the nodes from the class layer to the logits, which keep classes apart
+    tail: tuple[fx.Node, ...] = ()
     bytes_per_image: int = 0  # the bytes of all values together
     widest: int = 0  # the bytes of the largest value
     # The steps that ablations need only for few tokens: FewTokens, whose module imports this one.
@@ -281,7 +288,7 @@ class HeadGraph:
         assert isinstance(returned, fx.Node)
         return returned
 
-    def evaluate(self, activations: Tensor, sides: Any) -> Values:
+    def evaluate(self, activations: Tensor, sides: Sides) -> Values:
         """Compute the value of every node. Nothing is overwritten, whatever the graph does in
         place.
         """
@@ -320,7 +327,7 @@ class HeadGraph:
         """Return the module that a call_module node calls."""
         return self._layers[node]
 
-    def operation(self, node: fx.Node) -> Any:
+    def operation(self, node: fx.Node) -> Operation:
         """Return a node's operation as the tables above name it; None for a module altered by hooks
         or a forward of its own.
         """
@@ -335,11 +342,12 @@ class HeadGraph:
         }
 
     @cached_property
-    def _operations(self) -> dict[fx.Node, Any]:
+    def _operations(self) -> dict[fx.Node, Operation]:
         return {node: self._operation(node) for node in self.nodes}
 
-    def _operation(self, node: fx.Node) -> Any:
-        target: Any = node.target
+    def _operation(self, node: fx.Node) -> Operation:
+        """Return the entry of `_operations`."""
+        target = node.target
         if node.op == "call_module":
             module = self.layer(node)
             altered = (
@@ -347,7 +355,7 @@ class HeadGraph:
             )
             return None if altered or isinstance(module, torch.jit.ScriptModule) else type(module)
         if node.op == "call_method":
-            return target.removesuffix("_")
+            return str(target).removesuffix("_")
         return IN_PLACE_FORMS.get(target, target) if node.op == "call_function" else None
 
     def _in_place(self, node: fx.Node) -> bool:
@@ -378,7 +386,8 @@ def apply_linear(layer: nn.Linear, x: Tensor) -> Tensor:
     piece as in blocks. FC 12288 -> 512 took 2.1 ms and 1.4 ms (batch 8, two cores). A head that
     flattens its maps begins with such a layer.
     """
-    pays = x.ndim == 2 and x.device.type == "cpu" and x.shape[1] >= WIDE and x.shape[1] % BLOCK == 0
+    is_wide = x.ndim == 2 and x.shape[1] >= WIDE and x.shape[1] % BLOCK == 0
+    pays = is_wide and x.device.type == "cpu"
     output: Tensor
     if not pays or not x.requires_grad or torch.is_autocast_enabled("cpu"):
         output = layer(x)
@@ -389,6 +398,8 @@ def apply_linear(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 class _WideLinear(torch.autograd.Function):
+    """The linear layer of `apply_linear`, whose gradient is taken in blocks."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(weight)

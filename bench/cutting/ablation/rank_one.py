@@ -45,7 +45,8 @@ class RankOne:
 
     Both factors have the whole shape. Along most axes one of them is expanded (a stride of 0). The
     change of each token has no feature axis, and the direction in which all tokens move has no
-    token axis.
+    token axis. So a row costs as many numbers as tokens and features together, instead of their
+    product.
     """
 
     left: Any
@@ -132,6 +133,7 @@ def _reduced(head: HeadGraph, node: fx.Node, factors: RankOne, value: Tensor) ->
     is constant.
     """
     last = factors.left.ndim
+    # pooling has no argument that names its axes
     if head.operation(node) in AVERAGE_POOL:
         axes = [*range(2, last)]
         keeps_axes = True
@@ -230,6 +232,7 @@ def attention_change(
     elif mask is not None:
         logits = logits + mask
     before = logits.softmax(-1)
+    # attention's weights stay, so that only the values move
     if query_difference is None and key_difference is None:
         return product_difference(before, None, value, value_difference)
     if isinstance(key_difference, RankOne):

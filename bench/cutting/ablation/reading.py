@@ -1,12 +1,14 @@
 """Read a head once: its graph checked on one image, with single tokens taken early, and the role of
 its last layer.
+
+`SplitModel.head_graph` calls `read_head` once per cut. Each trace then computes its drops with the
+result.
 """
 
 from __future__ import annotations
 
 import operator
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -28,6 +30,7 @@ from axiom_bench.cutting.ablation.graph import (
     permuted_axes,
     spatial_mean,
 )
+from axiom_bench.cutting.graph_parts import Sides
 from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.passes import equal_up_to_rounding
 from axiom_bench.cutting.trunk_and_head import SideKind, select
@@ -50,7 +53,7 @@ STEEP = {
 
 
 def read_head(
-    module: fx.GraphModule, kinds: list[SideKind], activations: Tensor, sides: Any
+    module: fx.GraphModule, kinds: list[SideKind], activations: Tensor, sides: Sides
 ) -> HeadGraph | None:
     """Return the head's graph, checked with one image, or None if only whole passes of the head are
     safe.
@@ -134,6 +137,7 @@ def images_first(module: fx.GraphModule) -> fx.GraphModule:
         dims = permuted_axes(node)
         if not dims or dims[0] == 0 or any(dim < 0 for dim in dims):
             continue
+        # The values that are taken out of the permuted one, one by one or by unbind.
         parts: list[fx.Node] = []
         for user in node.users:
             parts += user.users if _is_unbind(user) else [user]
@@ -152,7 +156,7 @@ def images_first(module: fx.GraphModule) -> fx.GraphModule:
     return fx.GraphModule(module, graph, "Head")
 
 
-def _is_unbind(node: Any) -> bool:
+def _is_unbind(node: fx.Node) -> bool:
     return node.target in ("unbind", torch.unbind) and argument(node, 1, "dim", 0) == 0
 
 
@@ -197,11 +201,9 @@ def _has_rows(two: object, three: object) -> bool:
     for first, second in zip(pytree.tree_leaves(two), pytree.tree_leaves(three), strict=True):
         if isinstance(first, NUMBERS):
             continue
-        if (
-            not isinstance(first, Tensor)
-            or first.shape[:1] != (2,)
-            or second.shape != (3, *first.shape[1:])
-        ):
+        if not isinstance(first, Tensor) or first.shape[:1] != (2,):
+            return False
+        if second.shape != (3, *first.shape[1:]):
             return False
     return True
 
@@ -222,7 +224,7 @@ def _is_steep(head: HeadGraph, node: fx.Node) -> bool:
     return not (isinstance(exponent, int | float) and exponent in (1, 2, 3, 4))
 
 
-def linear_head_weight(head: HeadGraph | None, activations: Tensor, sides: object) -> Tensor:
+def linear_head_weight(head: HeadGraph | None, activations: Tensor, sides: Sides) -> Tensor:
     """Return the linear layer's weight (C, K). Raise BenchError for any other head than pooling and
     a linear layer.
 
@@ -238,20 +240,18 @@ def linear_head_weight(head: HeadGraph | None, activations: Tensor, sides: objec
         "The head after the target layer is not global average pooling and one linear layer, "
         "which `cam` needs; choose the last layer before the pooling, or another method."
     )
-    if (
-        head is None
-        or head.class_layer is None
-        or head.operation(head.class_layer) is not nn.Linear
-    ):
+    if head is None or head.class_layer is None:
+        raise refusal
+    if head.operation(head.class_layer) is not nn.Linear:
         raise refusal
     if any(head.operation(node) not in IDENTITY for node in head.tail):
         raise refusal
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(activations.shape, generator=generator).to(activations, non_blocking=True)
+    # The trace's own maps may be constant, and their average then equals their maximum.
     pooled = head.evaluate(maps, sides)[head.class_layer.all_input_nodes[0]]
-    if pooled.shape != maps.shape[:2] or not torch.allclose(
-        pooled, maps.mean(axes(maps)), rtol=1e-4, atol=1e-6
-    ):
+    means = maps.mean(axes(maps))
+    if pooled.shape != means.shape or not torch.allclose(pooled, means, rtol=1e-4, atol=1e-6):
         raise refusal
     weight: Tensor = head.layer(head.class_layer).weight.detach()
     return weight

@@ -43,12 +43,20 @@ from axiom_bench.cutting.ablation.rank_one import (
     passed,
     product_difference,
 )
+from axiom_bench.cutting.images import Convolution
 from axiom_bench.cutting.trunk_and_head import SideKind, select
+
+# The change of each node's value, (n, ...): a tensor, a RankOne, or a tuple of them. For a size, a
+# mask or an index it is the value after the ablation.
+Changes = dict[fx.Node, Any]
 
 
 @dataclass(frozen=True)
 class AblationRows:
-    """Some of the ablations of one image. n is their number."""
+    """Some of the ablations of one image. n is their number.
+
+    `drops` makes as many at once as fit into memory.
+    """
 
     head: HeadGraph
     values: Values
@@ -59,7 +67,7 @@ class AblationRows:
 
     def last_difference(self, last: fx.Node) -> Tensor:
         """Compute the difference of the last node, (n, ...), through all nodes before it."""
-        differences: dict[fx.Node, Any] = {}
+        differences: Changes = {}
         nodes = self.head.nodes
         for node in nodes[: nodes.index(last) + 1]:
             if (
@@ -74,7 +82,7 @@ class AblationRows:
         last_difference: Tensor = self.node_difference(last, differences)
         return last_difference
 
-    def node_difference(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
+    def node_difference(self, node: fx.Node, differences: Changes) -> Any:
         """Return the rows (n, ...) of a node's difference; None if no ablation changes the node's
         value.
         """
@@ -98,7 +106,7 @@ class AblationRows:
             lambda leaf: leaf[image] if isinstance(leaf, Tensor) else leaf, value
         )
 
-    def _difference(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
+    def _difference(self, node: fx.Node, differences: Changes) -> Any:
         """Compute the difference of a node from those of its inputs, by the first rule that
         applies.
         """
@@ -107,10 +115,10 @@ class AblationRows:
         factors = None if source is None else self._factors(source, differences)
         if name in SHAPE_ONLY and not _floating(self.values[node]):
 
-            def shaped(source: fx.Node) -> Any:
-                return (
-                    self.node_difference(source, differences) if factors is None else factors.left
-                )
+            def shaped(source: fx.Node) -> object:
+                if factors is not None:
+                    return factors.left  # of the same shape as the difference
+                return self.node_difference(source, differences)
 
             return self.head.apply(node, shaped)
         if factors is not None:
@@ -122,10 +130,11 @@ class AblationRows:
             if change is not None:
                 return change
         before = None if source is None else self.channelwise.get(source)
+        # The first layer that mixes channels needs only the part of its weight that the ablated
+        # channel meets.
         if name in CONVOLUTION and before is not None and _separable(self.head.layer(node)):
-            return self._first_convolution(
-                self.head.layer(node), before, self.image_value(node).shape[2:]
-            )
+            size = self.image_value(node).shape[2:]
+            return self._first_convolution(self.head.layer(node), before, size)
         if (
             name is nn.Linear
             and source is not None
@@ -192,7 +201,9 @@ class AblationRows:
         weight = layer.weight.unflatten(1, before.shape[1:])[:, self.channels]
         return torch.bmm(features, weight.permute(1, 2, 0))[:, 0]
 
-    def _first_convolution(self, layer: Any, before: Tensor, size: tuple[int, ...]) -> Tensor:
+    def _first_convolution(
+        self, layer: Convolution, before: Tensor, size: tuple[int, ...]
+    ) -> Tensor:
         """Compute the first convolution, (n, C, *size).
 
         An ablation changes one input channel, and needs only that channel's kernels.
@@ -202,7 +213,7 @@ class AblationRows:
         outputs: Tensor = torch.bmm(kernels, columns).unflatten(2, size)
         return outputs
 
-    def _factors(self, node: fx.Node, differences: dict[fx.Node, Any]) -> RankOne | None:
+    def _factors(self, node: fx.Node, differences: Changes) -> RankOne | None:
         """Return the difference of a node as a product, if it is known as one."""
         if node in differences:
             return differences[node] if isinstance(differences[node], RankOne) else None
@@ -216,13 +227,14 @@ class AblationRows:
         right = direction.reshape(*direction.shape, *ones).expand(shape)
         return RankOne(change.expand(shape), right)
 
-    def _attention(self, node: Any, differences: dict[fx.Node, Any]) -> Tensor | None:
+    def _attention(self, node: Any, differences: Changes) -> Tensor | None:
         """Compute attention's output (n, L, K) if its tokens move in one direction, which differs
         from row to row.
 
         None if the query moves too, or if a query of many tokens makes the general way cheaper.
         """
         layer = self.head.layer(node)
+        # torch's module may get masks or return weights: then it is evaluated as it is
         if not is_plain(node, layer):
             return None
         query_node, token_node = node.args[:2]
@@ -234,19 +246,16 @@ class AblationRows:
             query.ndim == tokens.ndim == 3 and query.shape[1] * layer.num_heads <= query.shape[2]
         )
         parts = token_difference.without(-1) if isinstance(token_difference, RankOne) else None
-        if (
-            parts is None
-            or not has_few_queries
-            or query_difference is not None
-            or parts[1].shape[1] != 1
-        ):
+        if parts is None or not has_few_queries or query_difference is not None:
+            return None
+        if parts[1].shape[1] != 1:
             return None
         change, direction = parts
         change = change[..., 0].expand(-1, tokens.shape[1])
         image_value: Tensor = self.image_value(node)[0]
         return image_value + attention_difference(layer, query, tokens, change, direction[:, 0])
 
-    def _mixed(self, node: Any, name: Any, differences: dict[fx.Node, Any]) -> Tensor | None:
+    def _mixed(self, node: Any, name: object, differences: Changes) -> Tensor | None:
         """Compute the difference of a product of two values, or of attention that is one function.
 
         None for another form.
@@ -256,10 +265,9 @@ class AblationRows:
             return None
         values: Any = tuple(self.image_value(source) for source in sources)
         moving: Any = tuple(self._moving(source, differences) for source in sources)
-        if any(
-            value.ndim != self.values[node].ndim or len(value) != 1 or value.ndim < 3
-            for value in values
-        ):
+        # a product with a weight, or one that broadcasts, has no such form
+        ndim = self.values[node].ndim
+        if ndim < 3 or any(value.ndim != ndim or len(value) != 1 for value in values):
             return None
         if all(part is None for part in moving):
             return torch.zeros_like(self._repeated_for_rows(node))
@@ -274,7 +282,7 @@ class AblationRows:
         mask = None if mask is None else self.image_value(mask)
         return attention_change(values, moving, mask, node.kwargs.get("scale"))
 
-    def _moving(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor | RankOne | None:
+    def _moving(self, node: fx.Node, differences: Changes) -> Tensor | RankOne | None:
         """Return the difference of a node; None also if it is zero, such as that of tokens that are
         on no map.
         """
@@ -284,23 +292,20 @@ class AblationRows:
         difference: Tensor | None = self.node_difference(node, differences)
         return difference if difference is not None and difference.any() else None
 
-    def _total(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
+    def _total(self, node: fx.Node, differences: Changes) -> Tensor:
         """Add the differences of the summands, in the node's shape: one may broadcast to an
         unchanged summand.
         """
-        summands = [
-            arg for arg in node.args if isinstance(arg, fx.Node) and _floating(self.values[arg])
-        ]
-        changed = [
-            part for arg in summands if (part := self.node_difference(arg, differences)) is not None
-        ]
-        return (
-            torch.stack(torch.broadcast_tensors(*changed))
-            .sum(0)
-            .expand(-1, *self.image_value(node).shape[1:])
-        )
+        changed = []
+        for arg in node.args:
+            if isinstance(arg, fx.Node) and _floating(self.values[arg]):
+                difference = self.node_difference(arg, differences)
+                if difference is not None:
+                    changed.append(difference)
+        total = torch.stack(torch.broadcast_tensors(*changed)).sum(0)
+        return total.expand(-1, *self.image_value(node).shape[1:])
 
-    def _product(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
+    def _product(self, node: fx.Node, differences: Changes) -> Tensor:
         """Compute (x + dx)(y + dy) - x y = dx y + (x + dx) dy."""
         first, second = node.all_input_nodes
         dx = self.node_difference(first, differences)
@@ -314,9 +319,7 @@ class AblationRows:
             product = dx * self.image_value(second) + (self.image_value(first) + dx) * dy
         return product
 
-    def _difference_argument(
-        self, arg: fx.Node, differences: dict[fx.Node, Any], or_zeros: bool
-    ) -> Any:
+    def _difference_argument(self, arg: fx.Node, differences: Changes, or_zeros: bool) -> Any:
         """Return an argument of an operation that takes only differences.
 
         This is the argument's rows or zeros. A size is returned as the rows see it.
@@ -328,7 +331,7 @@ class AblationRows:
             return self._repeated_for_rows(arg)
         return torch.zeros_like(self._repeated_for_rows(arg)) if or_zeros else None
 
-    def _evaluated_difference(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
+    def _evaluated_difference(self, node: fx.Node, differences: Changes) -> Any:
         """Compute f(x + d) - f(x) for any f.
 
         If a value has parts other than floating-point tensors, such as attention's output with its
@@ -336,7 +339,7 @@ class AblationRows:
         """
 
         @cache  # attention takes one node three times
-        def moved(source: fx.Node) -> Any:
+        def moved(source: fx.Node) -> object:
             difference = self.node_difference(source, differences)
             if difference is None or not _floating(self.values[source]):
                 return self._repeated_for_rows(source) if difference is None else difference
@@ -354,20 +357,18 @@ class AblationRows:
             return self.values[node]
         if kind is not None:
             batch = len(self.values[self.head.activations])
-            return select(
-                self.values[node], [kind], torch.full((len(self.channels),), self.image), batch
-            )
-        return pytree.tree_map(
-            lambda leaf: (
-                leaf.expand(len(self.channels), *leaf.shape[1:])
-                if isinstance(leaf, Tensor)
-                else leaf
-            ),
-            self.image_value(node),
-        )
+            images = torch.full((len(self.channels),), self.image)
+            return select(self.values[node], [kind], images, batch)
+
+        def repeated(leaf: object) -> object:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            return leaf.expand(len(self.channels), *leaf.shape[1:])
+
+        return pytree.tree_map(repeated, self.image_value(node))
 
 
-def _separable(layer: Any) -> bool:
+def _separable(layer: Convolution) -> bool:
     """Return True if each input channel has kernels of its own, and the padding is a number of
     zeros.
     """
@@ -376,11 +377,12 @@ def _separable(layer: Any) -> bool:
     )
 
 
-def _columns(maps: Tensor, layer: Any) -> Tensor:
+def _columns(maps: Tensor, layer: Convolution) -> Tensor:
     """Unfold maps as torch's `unfold` does, in any number of axes.
 
     (n, *space) -> (n, kernel positions, positions of the output).
     """
+    assert not isinstance(layer.padding, str)  # see `_separable`
     padding = [side for pixels in layer.padding[::-1] for side in (pixels, pixels)]
     windows = functional.pad(maps, padding)
     settings = zip(layer.kernel_size, layer.dilation, layer.stride, strict=True)
