@@ -12,9 +12,8 @@ from __future__ import annotations
 import pickle
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -110,6 +109,8 @@ def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
 def _mate(values: Tensor) -> Tensor:
     """Return another image in the range of the image's values, with less contrast.
 
+    The image's batch needs a companion that changes the batch's statistics.
+
     Whole numbers, as of words, stay.
     """
     if not values.is_floating_point():
@@ -135,9 +136,8 @@ def _is_rounding(network: ScoredNetwork, image: Tensor, difference: Tensor) -> b
     """
     signs = torch.randn(image.shape, generator=torch.Generator().manual_seed(0)).sign().to(image)
     changed = network(image * (1 + torch.finfo(image.dtype).eps * signs))
-    return bool(
-        difference.abs().max() <= LAST_BITS * (changed - network(image.clone())).abs().max()
-    )
+    effect = (changed - network(image.clone())).abs().max()
+    return bool(difference.abs().max() <= LAST_BITS * effect)
 
 
 @contextmanager
@@ -164,6 +164,7 @@ def _changes(network: ScoredNetwork, image: Tensor) -> OtherScores:
     It names the function that draws random numbers.
     """
     before = _random_states(image.device)
+    # reading all states after each operation is slow, and only done for the error's text
     with _Draws(image.device) as drawing:
         network(image.clone())
     is_drawn = _random_states(image.device) != before
@@ -212,11 +213,12 @@ class FixedDraws(nn.Module):
         """Return the seed for torch's description of the module."""
         return f"seed={self.seed}"
 
-    def forward(self, images: Tensor, *others: Tensor) -> Any:
+    def forward(self, images: Tensor, *others: Tensor) -> object:
         """Return the network's result for images (B, C, H', W'), and other inputs in its order."""
         return joined(self._drawn(*row) for row in split_rows((images, *others)))
 
-    def _drawn(self, *inputs: Tensor) -> Any:
+    def _drawn(self, *inputs: Tensor) -> object:
+        """Run the network on one image with the numbers of its seed."""
         numpy_state = np.random.get_state()
         python_state = random.getstate()
         devices = [inputs[0].device] if inputs[0].device.type == "cuda" else []
@@ -241,8 +243,12 @@ class _Draws(TorchFunctionMode):
         self.place = ""
 
     def __torch_function__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+        self,
+        function: Callable[..., object],
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         before = _random_states(self.device)
         result = function(*args, **(kwargs or {}))
         if not self.place and _random_states(self.device) != before:
@@ -255,7 +261,7 @@ class _Draws(TorchFunctionMode):
         return result
 
 
-def _random_states(device: torch.device) -> list[Any]:
+def _random_states(device: torch.device) -> list[object]:
     """Read the states of the global generators of torch, NumPy and Python."""
     torch_states = [torch.get_rng_state()]
     if device.type == "cuda":

@@ -8,7 +8,7 @@ the logits, their gradients and drops are those of the same network without its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor, fx, nn
@@ -71,10 +71,12 @@ def logits_before(value: T, call_of: Callable[[T], Call | None], ends: set[str])
         if call.operation in ends:
             return _applied(kept, value)
         if call.operation in JOINED:
+            # each head of the network has an end of its own
             parts = [logits_before(part, call_of, ends) for part in call.source]
-            return (
-                None if any(part is None for part in parts) else _applied(kept, call.reapply(parts))
-            )
+            if any(part is None for part in parts):
+                return None
+            joined: T = call.reapply(parts)
+            return _applied(kept, joined)
         if call.operation in KEPT:
             kept.append(call.reapply)
         elif call.operation not in CHANGED:
@@ -105,19 +107,19 @@ class Calls(TorchFunctionMode):
         super().__init__()
         # The operations by the id of their results. The results are kept, so that no other value
         # gets their id.
-        self._made: dict[int, tuple[Any, Call | None]] = {}
+        self._made: dict[int, tuple[object, Call | None]] = {}
 
-    def find(self, tensor: Tensor) -> Call | None:
+    def find(self, tensor: object) -> Call | None:
         """Return the operation that made a tensor, or None if it isn't known."""
         return self._made.get(id(tensor), (None, None))[1]
 
     def __torch_function__(
         self,
-        function: Any,
-        types: Any,
+        function: Callable[..., object],
+        types: Sequence[type],
         args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         name = getattr(function, "__name__", "")
         options = dict(kwargs or {})
         operation = _plain(name)
@@ -158,7 +160,8 @@ class Ending(nn.Module):
 
     def forward(self, returned: Any) -> Any:
         is_traced = isinstance(returned, fx.Proxy)
-        call_of: Any = _call_of if is_traced else self.calls.find if self.calls else lambda _: None
+        operations = self.calls or Calls()  # an empty one finds nothing
+        call_of: Callable[[Any], Call | None] = _call_of if is_traced else operations.find
         logits = logits_before(returned, call_of, SIGMOID if self.returns == "labels" else SOFTMAX)
         if is_traced and logits is not None:
             # Nothing uses the end's nodes any more. They are erased as far back as the logits.
@@ -185,10 +188,13 @@ def _call_of(proxy: Any) -> Call | None:
     node = proxy.node
     graph = node.graph
     tracer = proxy.tracer
-    named: Any = tracer.root.get_submodule(node.target) if node.op == "call_module" else node.target
-    name = _plain(
-        named if isinstance(named, str) else getattr(named, "__name__", type(named).__name__)
-    )
+    named: Any = node.target
+    if node.op == "call_module":
+        named = tracer.root.get_submodule(named)
+    name = named if isinstance(named, str) else getattr(named, "__name__", type(named).__name__)
+    name = _plain(name)
+    # An operation with several inputs is followed only if it joins them, or if the others, such as
+    # a shape, don't change the values.
     if name in JOINED and node.op == "call_function" and node.args:
         parts = [fx.Proxy(part, tracer) for part in node.args[0]]
         return Call(name, parts, lambda others: node.target(others, *node.args[1:], **node.kwargs))

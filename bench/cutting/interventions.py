@@ -135,6 +135,7 @@ def version_scores(
     answers = []
     start = 0
     for block in in_passes(versions, rows):
+        # The last pass is filled up, so that rounding doesn't depend on the number of versions.
         missing = rows - len(block)
         block_numbers = numbers[start : start + len(block)]
         start += len(block)
@@ -168,6 +169,7 @@ def shapley_values(
     """
     for image_parts in parts:
         _check(image_parts)
+    # Only the numbers of versions are listed: all versions of all sets may not fit into memory.
     counts = [
         [_count(image_parts, absent) for absent in _absent(image_parts)] for image_parts in parts
     ]
@@ -187,6 +189,7 @@ def shapley_values(
 
 
 def _check(parts: Parts) -> None:
+    """Raise BenchError if the parts of an image have no Shapley values."""
     if len(parts) > MAX_PARTS:
         raise BenchError(
             f"Shapley values of {len(parts)} parts need {2 ** len(parts)} sets; {MAX_PARTS} parts "

@@ -5,6 +5,8 @@ Hooks that are part of the model's arithmetic run in the copy. All other hooks a
 copied. torch's own hooks, such as those of weight norm, make the weights. One pass of one image
 shows whether another hook changes the network's return value. It runs copies of the hooks and of
 the objects that they write to.
+
+The first step of every cut makes such a copy. It is small, since only the structure is copied.
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from axiom_bench.cutting.passes import equal_up_to_rounding
 from axiom_bench.errors import BenchError
 
-Hooks = Mapping[int, Callable[..., Any]]
+Hook = Callable[..., object]
+Hooks = Mapping[int, Hook]
 OF_FORWARD = ("_forward_pre_hooks", "_forward_hooks")
 CANT_COPY = (TypeError, RuntimeError, AttributeError, ValueError, OSError)
 # the modules of torch's wrappers
@@ -50,7 +54,7 @@ def shared_copy(model: nn.Module, with_hooks: bool = False) -> nn.Module:
     copy.
     """
     _check_weights(model)
-    memo: dict[int, Any] = {}
+    memo: dict[int, object] = {}
     for module in model.modules():
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             memo[id(tensor)] = _shared(tensor)
@@ -83,7 +87,7 @@ def shared_copy(model: nn.Module, with_hooks: bool = False) -> nn.Module:
     return copied
 
 
-def _share_uncopyable(model: nn.Module, memo: dict[int, Any]) -> dict[int, Any]:
+def _share_uncopyable(model: nn.Module, memo: dict[int, object]) -> dict[int, object]:
     """Add every attribute that can't be copied to the memo as itself.
 
     Raises BenchError for a module that can't be copied.
@@ -168,13 +172,16 @@ def parts_with_hooks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A finished call of a module, with its first tensor."""
+    """A finished call of a module, with its first tensor.
+
+    `views` and the choice of layers compare the calls of a pass.
+    """
 
     name: str
     module: nn.Module
     input: Tensor | None
-    output: Any
-    node: Any  # the output's node in the autograd graph, if it has one
+    output: Any  # a tensor, or whatever the module returns
+    node: Node | None  # the output's node in the autograd graph, if it has one
 
 
 @contextmanager
@@ -232,7 +239,7 @@ def _is_of_torch(hook: object) -> bool:
     return str(getattr(hook, "__module__", "")).startswith("torch.nn.utils.")
 
 
-def user_hooks(model: nn.Module) -> list[tuple[nn.Module, str, int, Callable[..., Any]]]:
+def user_hooks(model: nn.Module) -> list[tuple[nn.Module, str, int, Hook]]:
     """Return the hooks that a forward pass runs and that aren't torch's: (module, attribute, key,
     hook).
     """
@@ -264,6 +271,7 @@ def _independent_copy(value: object, memo: dict[int, Any]) -> Any:
     if not isinstance(value, FunctionType):
         return copy.deepcopy(value, memo)
     used = {name: value.__globals__.get(name) for name in value.__code__.co_names}
+    # such as the list in which a user's hook collects outputs
     containers = {
         name: place for name, place in used.items() if isinstance(place, list | dict | set)
     }

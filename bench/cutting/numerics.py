@@ -2,6 +2,9 @@
 
 Public XGrad-CAMs add an epsilon to each sum, although a sum may be negative. The division here adds
 none.
+
+Methods and metrics call these functions, so that each of them works for any number of axes and
+treats a sum near zero in the same way.
 """
 
 from __future__ import annotations

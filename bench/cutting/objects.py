@@ -228,6 +228,7 @@ class BoxScores(ObjectScores):
 
     @full_precision()
     def _checked(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the network's boxes and logits, or raise BenchError if they can't be these."""
         returned = self._evaluated(images)
         network = type(self.module).__name__
         axes = (
@@ -237,6 +238,7 @@ class BoxScores(ObjectScores):
         )
         pair = axes == [3, 3] and all(isinstance(part, Tensor) for part in returned)
         if not pair or returned[0].shape[:2] != returned[1].shape[:2] or returned[0].shape[2] != 4:
+            # torchvision's detectors return a list of dicts, after suppression
             suppressed = isinstance(returned, list) and isinstance(
                 next(iter(returned), None), Mapping
             )
@@ -297,12 +299,15 @@ class RegionScores(ObjectScores):
         If there are none, return all positions in the box.
         """
         maps = self._checked(images)
+        # the centre of each position, in pixels of the image
         x, y = (
-            (torch.arange(side).to(maps) + 0.5) * (of / side)
-            for side, of in zip(maps.shape[:1:-1], images.shape[:1:-1], strict=True)
+            (torch.arange(side).to(maps) + 0.5) * (pixels / side)
+            for side, pixels in zip(maps.shape[:1:-1], images.shape[:1:-1], strict=True)
         )
         x0, y0, x1, y1 = boxes.to(maps).T[..., None]
-        inside = ((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None]
+        is_in_columns = (x >= x0) & (x < x1)
+        is_in_rows = (y >= y0) & (y < y1)
+        inside = is_in_rows[:, :, None] & is_in_columns[:, None]
         has_class = inside & (maps.argmax(1) == labels.to(maps.device)[:, None, None])
         region: Tensor = has_class.where(has_class.any((1, 2), True), inside).to(maps)
         return region
@@ -329,14 +334,14 @@ class RegionScores(ObjectScores):
         )
         if self.background is not None:
             is_object &= classes != self.background % values.shape[1]
-        scale = torch.tensor(
-            [side / of for side, of in zip(images.shape[:1:-1], values.shape[:1:-1], strict=True)]
-        )
+        sides = zip(images.shape[:1:-1], values.shape[:1:-1], strict=True)
+        scale = torch.tensor([pixels / positions for pixels, positions in sides])
         rows = zip(values, classes.masked_fill(~is_object, -1), strict=True)
         return [_regions(*row, scale, least, whole) for row in rows]
 
     @full_precision()
     def _checked(self, images: Tensor) -> Tensor:
+        """Return the network's maps of classes, or raise BenchError if they can't be these."""
         maps = self._evaluated(images)
         if not isinstance(maps, Tensor) or maps.ndim != 4:
             raise BenchError(

@@ -30,6 +30,8 @@ from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown_
 
 # from the network's return value for B images to scores (B, n)
 ScoreFunction = Callable[[Any], Tensor]
+# one of several functions from the return value towards the scores
+Step = Callable[[Any], Any]
 # the keys of the hub's classification networks, and of torchvision's segmentation networks
 KEYS = (
     "logits",
@@ -40,7 +42,7 @@ KEYS = (
 class Chain(nn.Module):
     """Functions that are called one after the other. nn.Sequential takes only modules."""
 
-    def __init__(self, *functions: Callable[[Any], object]) -> None:
+    def __init__(self, *functions: Step) -> None:
         super().__init__()
         self.functions = functions
         self.registered = nn.ModuleList(
@@ -76,6 +78,7 @@ class ScoredNetwork(nn.Module):
             return self._scores(images)
 
     def _scores(self, images: Tensor) -> Tensor:
+        """Run the network. An Ending sees the operations of this pass, and of no other."""
         scores: Tensor
         if self.ending is None or self.scores is None or isinstance(images, fx.Proxy):
             output = self.model(images)
@@ -137,6 +140,7 @@ def score_function(
         images: A module is copied to their device and type.
         ending: Removes the network's end, such as a softmax.
     """
+    # An Ending comes before a TensorScores, which takes logits, and after any other function.
     end = [] if ending is None else [ending]
     if function is None:
         return _steps_by_shape(output, network, end)
@@ -163,7 +167,7 @@ def function_name(function: object) -> str:
     return name if name.isidentifier() else "output"
 
 
-def steps_to_tensor(output: Any, network: str) -> list[Callable[[Any], Any]]:
+def steps_to_tensor(output: Any, network: str) -> list[Step]:
     """Return the steps from the output to its tensor: none if it is one, else a getter of one of
     KEYS.
 
@@ -182,6 +186,7 @@ def steps_to_tensor(output: Any, network: str) -> list[Callable[[Any], Any]]:
         if is_dict
         else f"{type_name(output)}, not a tensor"
     )
+    # The error names the first entry that may be the scores.
     entries = dict(enumerate(output)) if isinstance(output, list | tuple) else output
     has_entries = isinstance(entries, Mapping)
     values = entries if has_entries else getattr(output, "__dict__", {})
@@ -203,7 +208,7 @@ def _steps_by_shape(output: object, network: str, end: Sequence[Ending]) -> Chai
     """
     steps = steps_to_tensor(output, network)
     tensor = Chain(*steps)(output)
-    by_shape: dict[int, list[Callable[[Any], Any]]] = {1: [as_column], 2: [], 4: [mean_of_maps]}
+    by_shape: dict[int, list[Step]] = {1: [as_column], 2: [], 4: [mean_of_maps]}
     # one image's scores after squeeze()
     is_squeezed = tensor.ndim == 0 or (tensor.ndim == 1 and len(tensor) > 1)
     if is_squeezed:

@@ -20,7 +20,9 @@ from axiom_bench.cutting.output import Output, OutputModule, ScoreFunction, Tens
 from axiom_bench.errors import BenchError, type_name, unknown_name
 
 __all__ = ["detection", "multi_label", "regression", "segmentation", "similarity"]
+# from a network's return value to the tensor that an output needs
 Read = Callable[[Any], Tensor]
+ReadDetections = Callable[[Any], Any]  # to detections or anchors, see `detection`
 KINDS = ("cosine", "dot")
 
 
@@ -43,6 +45,7 @@ def similarity(
     """
     if kind not in KINDS:
         raise unknown_name("similarity", kind, KINDS)
+    # one embedding is one reference
     if references.ndim not in (1, 2):
         raise BenchError(f"References are (n, D) or (D,), not {described(references)}.")
     function = _Similarity(references, kind, 1.0 if scale is None else scale, read)
@@ -89,6 +92,8 @@ class Sigmoid(OutputModule):
 
 
 class _Similarity(TensorScores):
+    """The scores of `similarity`."""
+
     def __init__(self, references: Tensor, kind: str, scale: float, read: Read | None) -> None:
         super().__init__(read)
         rows = references.detach().reshape(-1, references.shape[-1])
@@ -146,6 +151,7 @@ def segmentation(
             f"A region is (H, W), (n, H, W), 'predicted' or None, not {described(region)}."
         )
     classes = None if labels is None else torch.as_tensor(labels).reshape(-1)
+    # One region for all images has no labels, since there a target is a class.
     regions = len(region) if isinstance(region, Tensor) and region.ndim == 3 else None
     if regions != (None if classes is None else len(classes)):
         count = "no labels" if classes is None else f"{len(classes)} labels"
@@ -159,6 +165,8 @@ def segmentation(
 
 
 class _RegionSum(TensorScores):
+    """The scores of `segmentation`."""
+
     region: Tensor | None
     labels: Tensor | None
 
@@ -201,7 +209,7 @@ def detection(
     boxes: Tensor,
     labels: Tensor | Sequence[int],
     iou: float = 0.5,
-    read: Callable[[Any], object] | None = None,
+    read: ReadDetections | None = None,
 ) -> Output:
     """Explain the class score of the network's detections at reference boxes.
 
@@ -229,6 +237,7 @@ def detection(
     Raises:
         BenchError: For boxes and labels of another shape.
     """
+    # Labels may be a list or a tensor of any shape with one label per box.
     classes = torch.as_tensor(labels).reshape(-1)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes) or len(classes) != len(boxes):
         raise BenchError(
@@ -240,11 +249,13 @@ def detection(
 
 
 class _BoxScores(TensorScores):
+    """The scores of `detection`."""
+
     boxes: Tensor
     labels: Tensor
 
     def __init__(
-        self, boxes: Tensor, labels: Tensor, iou: float, read: Callable[[Any], Any] | None
+        self, boxes: Tensor, labels: Tensor, iou: float, read: ReadDetections | None
     ) -> None:
         super().__init__(read or (lambda output: output))
         self.iou = iou
@@ -277,9 +288,8 @@ class _BoxScores(TensorScores):
         """Compute the (n,) scores of an image's detections."""
         if not len(boxes):  # the sum of no scores still depends on the layer
             return scores.sum().expand(len(self.boxes))
-        overlap = intersection_over_union(self.boxes, boxes).masked_fill(
-            self.labels[:, None] != labels, -1
-        )
+        overlap = intersection_over_union(self.boxes, boxes)
+        overlap = overlap.masked_fill(self.labels[:, None] != labels, -1)
         best, place = overlap.max(1)
         return scores[place] * (best >= self.iou)
 

@@ -1,20 +1,23 @@
 """Run passes through a model: in a precision, counted in images, and as large as memory allows.
 
 `halve_until_it_fits` halves the rows of a pass that doesn't fit into memory.
+
+All passes of traces, methods and metrics use these settings, so that their values agree.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -62,7 +65,10 @@ def in_passes(blocks: Iterable[Tensor], rows: int) -> Iterator[Tensor]:
 
 @dataclass
 class Passes:
-    """The counts of passes, in images (rows of a batch)."""
+    """The counts of passes, in images (rows of a batch).
+
+    Reports give a method's cost in passes, since seconds differ between machines.
+    """
 
     trunk_forward: int = 0
     trunk_backward: int = 0
@@ -76,7 +82,10 @@ class Passes:
 
 
 def count_backward(tensor: Tensor, passes: Passes, name: str) -> None:
-    """Add the tensor's rows to passes.<name> whenever a gradient flows through it."""
+    """Add the tensor's rows to passes.<name> whenever a gradient flows through it.
+
+    A backward pass runs long after the forward pass that counts it, or never.
+    """
 
     def count(gradient: Tensor) -> None:
         setattr(passes, name, getattr(passes, name) + len(gradient))
@@ -117,6 +126,8 @@ def measured_outputs(image: Tensor) -> Iterator[OutputSizes]:
 
 
 class _Outputs(TorchDispatchMode):
+    """The mode of `measured_outputs`. It sees each operation below autograd and autocast."""
+
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
@@ -131,11 +142,11 @@ class _Outputs(TorchDispatchMode):
 
     def __torch_dispatch__(
         self,
-        operation: Any,
-        types: Any,
-        arguments: tuple[Any, ...] = (),
-        options: dict[str, Any] | None = None,
-    ) -> Any:
+        operation: OpOverload,
+        types: Sequence[type],
+        arguments: tuple[object, ...] = (),
+        options: dict[str, object] | None = None,
+    ) -> object:
         result = operation(*arguments, **(options or {}))
         tensors = list(_strided((arguments, options)))
         inputs = {tensor.untyped_storage().data_ptr() for tensor in tensors}
@@ -169,7 +180,7 @@ def _strided(values: object) -> Iterator[Tensor]:
 @dataclass
 class Limits:
     """The limits of one pass, shared by all cuts of a model. Once halved, a limit stays halved for
-    the process.
+    the process, so that the same memory doesn't run out again.
     """
 
     # bytes that ablations and extra passes (such as of perturbed images) may take in addition to
@@ -335,6 +346,7 @@ _default_device: ContextVar[torch.device | None] = ContextVar("default_device", 
 
 @contextmanager
 def _on_cpu() -> Iterator[None]:
+    """Make tensors on the CPU in this block, and remember the user's device for `users_device`."""
     default = torch.get_default_device()
     if default.type == "cpu":
         yield

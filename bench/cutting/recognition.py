@@ -1,11 +1,13 @@
 """Recognise a network's return value: logits, probabilities, their logarithms, or probabilities of
 several labels.
+
+`preparing` and `load_model` ask for it if the user names no output. If probabilities counted as
+logits, all axioms would be measured on the wrong score.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,18 +75,15 @@ def recognised(
     returned = _before_ending(output, model, image, returned)
     returns = _kind_from_operations(returned, calls)
     if returns is None and output.function is None:
-        by_values = _kind_from_values(returned)
-        if by_values:
-            generator = torch.Generator().manual_seed(0)
-            others = (torch.rand(image.shape, generator=generator).to(image) for _ in range(OTHERS))
-            tensors = (
-                _before_ending(output, model, other, _observed(model, other)[0]) for other in others
-            )
-            returns = (
-                by_values
-                if all(_kind_from_values(tensor) == by_values for tensor in tensors)
-                else None
-            )
+        returns = _kind_from_values(returned)
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(OTHERS):
+            # Logits may sum to 1 by chance for one image.
+            if returns is not None:
+                other = torch.rand(image.shape, generator=generator).to(image)
+                other_returned, _calls = _observed(model, other)
+                tensor = _before_ending(output, model, other, other_returned)
+                returns = returns if _kind_from_values(tensor) == returns else None
     if returns == "labels":
         presets = {"logits": multi_label(), "probability": multi_label(probability=True)}
         preset = presets.get(output.name) if output.function is None else None
@@ -93,7 +92,7 @@ def recognised(
 
 
 @torch.no_grad()
-def _observed(model: nn.Module, image: Tensor) -> tuple[Any, Calls]:
+def _observed(model: nn.Module, image: Tensor) -> tuple[object, Calls]:
     """Run the model, and return its result with the operations of the pass."""
     with Calls() as calls:
         return model(image.clone()), calls
@@ -127,9 +126,8 @@ def _kind_from_operations(returned: Tensor, calls: Calls) -> str | None:
         return "probabilities"
     if _equal(made, values.exp()):
         return "log_probabilities"
-    is_part = ((values >= 0) & (values <= 1)).all() and (
-        values < 1
-    ).any()  # such as the second of two probabilities
+    # such as the second of two probabilities
+    is_part = ((values >= 0) & (values <= 1)).all() and (values < 1).any()
     return "labels" if is_part else None
 
 
@@ -140,10 +138,9 @@ def _kind_from_values(returned: Tensor) -> str | None:
         return None
     for returns, probabilities in (("probabilities", values), ("log_probabilities", values.exp())):
         sums = probabilities.sum(1)
-        some = (
-            (probabilities > 0) & (probabilities < 1)
-        ).any()  # zeros and ones only don't show anything
-        if some and (probabilities >= 0).all() and _equal(sums, torch.ones_like(sums)):
+        # zeros and ones only don't show anything
+        has_others = ((probabilities > 0) & (probabilities < 1)).any()
+        if has_others and (probabilities >= 0).all() and _equal(sums, torch.ones_like(sums)):
             return returns
     return None
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -86,19 +86,19 @@ class ChannelsLast:
         return maps.permute(0, 2, 3, 1).contiguous()
 
 
-def check_reshape(reshape: Any) -> AnyReshape | None:
+def check_reshape(reshape: object) -> AnyReshape | None:
     """Return the reshape itself, a list as a tuple. Raises BenchError for one that is none of the
     three.
     """
-    known: AnyReshape | None
-    if reshape is None or reshape == "tokens" or isinstance(reshape, Reshape):
-        known = reshape
-        return known
+    if reshape is None or isinstance(reshape, Reshape):
+        return reshape
     if isinstance(reshape, str):
+        if reshape == "tokens":
+            return reshape
         raise unknown_name("reshape", reshape, ["tokens"])
-    is_pair = isinstance(reshape, Sequence) and len(reshape) == 2
-    if is_pair and all(isinstance(side, int) and side > 0 for side in reshape):
-        return tuple(reshape)
+    sides = tuple(reshape) if isinstance(reshape, Sequence) else ()
+    if len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides):
+        return sides
     raise BenchError(
         f"Invalid reshape {reshape!r}; give None, 'tokens', a grid (H, W), or an object with "
         "to_maps and from_maps."
@@ -123,9 +123,8 @@ def layout(
         return reshape
     shape = tuple(output.shape)
     if len(image_size) != 2:
-        is_longer = len(shape) == len(image_size) + 2 and any(
-            map(int.__gt__, shape[2:], image_size)
-        )
+        has_same_axes = len(shape) == len(image_size) + 2
+        is_longer = has_same_axes and any(map(int.__gt__, shape[2:], image_size))
         if reshape is not None or is_longer or channels_last():
             problem = "a side is longer than the input" if is_longer else "its channels are last"
             raise BenchError(
@@ -174,12 +173,10 @@ def patch_grid(tokens: int, image_size: Size) -> Size:
 
     Raises BenchError if there is none, or more than one.
     """
-    sides = range(1, gcd(*image_size) + 1)
-    grids = [
-        (image_size[0] // side, image_size[1] // side)
-        for side in sides
-        if not gcd(*image_size) % side
-    ]
+    # A patch is a square whose side divides both sides of the image.
+    longest = gcd(*image_size)
+    sides = [side for side in range(1, longest + 1) if not longest % side]
+    grids = [(image_size[0] // side, image_size[1] // side) for side in sides]
     fitting = []
     for height, width in grids:
         patches = height * width
@@ -291,40 +288,43 @@ class ChannelOrder(TorchFunctionMode):
         return self._last.get(self._first_alike(id(value)))
 
     def __torch_function__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+        self,
+        function: Callable[..., object],
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         """Run an operation, and record the order that it shows."""
         result = function(*args, **(kwargs or {}))
         name = getattr(function, "__name__", "").strip("_")
         source = args[0] if args else None
         dims = self._dims(args[1:], kwargs or {})
+        # With three axes, the two orders of axes are one.
+        is_pooling = name in ("mean", "amax") and self.ndim > 3
         if name in FIRST:
-            self._tell(source, False)
-            self._tell(result, False)
+            self._set_order(source, False)
+            self._set_order(result, False)
         elif name == "linear" or (name in LAST and len(dims) == 1):
-            self._tell(source, True)
-            self._tell(result, True)
+            self._set_order(source, True)
+            self._set_order(result, True)
         elif name == "permute" and dims in (self.to_first, self.to_last) and self.ndim > 3:
-            self._tell(source, dims == self.to_first)
-            self._tell(result, dims == self.to_last)
-        elif (
-            name in ("mean", "amax")
-            and dims in (self.space_of_first, self.space_of_last)
-            and self.ndim > 3
-        ):
-            self._tell(source, dims == self.space_of_last)
+            self._set_order(source, dims == self.to_first)
+            self._set_order(result, dims == self.to_last)
+        elif is_pooling and dims in (self.space_of_first, self.space_of_last):
+            self._set_order(source, dims == self.space_of_last)
         elif self._is_map(result):
             for value in args:
                 if self._is_map(value) and value.shape == result.shape:
                     self._join(value, result)
         return result
 
-    def _tell(self, value: object, is_last: bool) -> None:
+    def _set_order(self, value: object, is_last: bool) -> None:
         if self._is_map(value):
             self._values.append(value)
             self._last.setdefault(self._first_alike(id(value)), is_last)
 
     def _join(self, value: Tensor, made: Tensor) -> None:
+        """Record that two values have the same order."""
         self._values += [value, made]
         one = self._first_alike(id(value))
         other = self._first_alike(id(made))

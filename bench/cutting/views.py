@@ -4,6 +4,8 @@ inference.
 A pass's autograd graph shows on which calls the scores depend. If the views are parts or mirror
 images of the image, or of one map, the maps of each call become channels of their own, on a common
 grid, at the place of their view.
+
+Without this, only the last call would be cut, and a heatmap would show one window of the image.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
 from axiom_bench.cutting.model_copy import last_scoring_part, recorded
 from axiom_bench.cutting.numerics import axes
@@ -42,7 +45,7 @@ class View:
     """The place of a call's maps on the common grid."""
 
     call: int  # the call's number among the layer's calls of a pass
-    cells: tuple[Any, ...]  # slices of the grid
+    grid_part: tuple[Any, ...]  # slices: the part of the grid that the maps fill
     flipped: tuple[int, ...]  # the axes along which the maps are flipped
 
 
@@ -62,7 +65,7 @@ class Views:
         joined = []
         for view, view_maps in zip(self.places, maps, strict=True):
             whole = view_maps.new_zeros(*view_maps.shape[:2], *self.grid)
-            whole[(..., *view.cells)] = view_maps.flip(view.flipped)
+            whole[(..., *view.grid_part)] = view_maps.flip(view.flipped)
             joined.append(whole)
         return torch.cat(joined, 1)
 
@@ -70,7 +73,7 @@ class Views:
         """Take the maps of a view out of (B, n K, *grid), as its call returns them."""
         view = self.places[number]
         maps = activations.chunk(len(self.places), 1)[number]
-        return maps[(..., *view.cells)].flip(view.flipped)
+        return maps[(..., *view.grid_part)].flip(view.flipped)
 
     def join_calls(self, outputs: Sequence[Tensor]) -> Tensor:
         """Join the outputs of all calls of the layer for an image. Raises BenchError for another
@@ -139,6 +142,7 @@ class _LayerCalls:
 
     def __init__(self, network: ScoredNetwork, layer: str, image: Tensor) -> None:
         self.layer = layer
+        # Only the autograd graph shows which calls depend on which others.
         self.image = image.requires_grad_()
         with (
             torch.enable_grad(),
@@ -200,36 +204,36 @@ class _LayerCalls:
         for origin in (self.image, *maps[-1:]):
             boxes = [box for start in self.starts if (box := _box(start.input, origin))]
             if len(boxes) == len(self.starts):
-                return self._cells(boxes, origin)
+                return self._on_grid(boxes, origin)
         return None
 
-    def _cells(self, boxes: Sequence[Box], origin: Tensor) -> Views | None:
-        """Make cells of the positions of an image or map; None if the cells of all ends don't lie
-        on one grid.
+    def _on_grid(self, boxes: Sequence[Box], origin: Tensor) -> Views | None:
+        """Return where the maps of each end lie on a common grid; None if there is no such grid.
+
+        `boxes` are the positions of the origin, an image or a map, that the ends show.
         """
         grid = []
-        cells = []
+        slices_by_axis = []
         for axis, sides in zip(axes(origin), zip(*boxes, strict=True), strict=True):
             counts = [end.output.shape[axis] for end in self.ends]
-            steps = {
-                Fraction(length, count) for (_, length, _), count in zip(sides, counts, strict=True)
-            }
-            borders = [
-                place / min(steps)
-                for place in (origin.shape[axis], *(first for first, _, _ in sides))
-            ]
+            lengths = [length for _, length, _ in sides]
+            # the positions of the origin per position of a map, which must be the same for all ends
+            steps = set(map(Fraction, lengths, counts))
+            starts = [first for first, _, _ in sides]
+            borders = [place / min(steps) for place in (origin.shape[axis], *starts)]
             if len(steps) > 1 or any(border.denominator > 1 for border in borders):
                 return None
             whole, *firsts = map(int, borders)
             grid.append(whole)
-            cells.append(
+            slices_by_axis.append(
                 [slice(first, first + count) for first, count in zip(firsts, counts, strict=True)]
             )
         places = []
-        for end, box, place in zip(self.ends, boxes, zip(*cells, strict=True), strict=True):
+        grid_parts = zip(*slices_by_axis, strict=True)
+        for end, box, grid_part in zip(self.ends, boxes, grid_parts, strict=True):
             box_axes = zip(axes(origin), box, strict=True)
             flipped = tuple(axis for axis, (_, _, is_flipped) in box_axes if is_flipped)
-            places.append(View(call=self.own.index(end), cells=place, flipped=flipped))
+            places.append(View(call=self.own.index(end), grid_part=grid_part, flipped=flipped))
         return Views(self.layer, len(self.own), tuple(places), tuple(grid))
 
     def advice(self) -> str:
@@ -263,7 +267,7 @@ def _are_equal(values: Sequence[object]) -> bool:
     )
 
 
-def _sources(node: Any) -> set[Any]:
+def _sources(node: Node | None) -> set[Node]:
     """Return a node of an autograd graph and all nodes that it depends on."""
     found = {node} if node is not None else set()
     waiting = [*found]
@@ -294,6 +298,7 @@ def _box(view: object, origin: Tensor) -> Box | None:
         options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
         return torch.autograd.grad(view, origin, weights, **options)[0].sum((0, 1))
 
+    # A view that copies pixels has the gradient 1 at each of them.
     ones = gradient(torch.ones(()))
     shown = ones.nonzero()
     if not len(shown):
@@ -306,6 +311,7 @@ def _box(view: object, origin: Tensor) -> Box | None:
         if side.stop - side.start != length:
             return None
         positions = torch.arange(1.0, length + 1)[(..., *[None] * (view.ndim - axis - 1))]
+        # weighted by its position, each pixel's gradient says where the view shows it
         seen = (gradient(positions)[part] / ones[part]).cpu()
         is_same = ((seen - positions).abs() < TOLERANCE).all()
         is_flipped = ((seen - positions.flip(0)).abs() < TOLERANCE).all()
