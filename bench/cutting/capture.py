@@ -65,12 +65,17 @@ BY_DATA = "control flow by data"
 
 
 class ReadsData(Exception):
-    """The model's code reads the elements of a tensor that depends on the image."""
+    """The model's code reads the elements of a tensor that depends on the image.
+
+    Another image may then take another path, so the code isn't followed, but called as a whole.
+    """
 
 
 class ReadingMode(TorchFunctionMode):
     """A mode that calls `on_read` whenever elements of a tensor are read in this block, as by `if
     x.max() > 1`.
+
+    A module that reads elements decides by one image's values, so it can't run on a batch.
     """
 
     def __init__(self, on_read: Callable[[], None]) -> None:
@@ -126,6 +131,8 @@ class ValuedProxy(fx.Proxy):
 class ShapeTracer(Tracer):
     """The tracer whose proxies know their values. `opaque` are the submodules that are called
     whole.
+
+    Code that asks for a height then gets a number, where torch.fx's own proxy would raise an error.
     """
 
     def __init__(self, point: CutPoint, opaque: set[nn.Module]) -> None:
@@ -284,6 +291,8 @@ def _has_tensors(value: object) -> bool:
 def _are_per_image(args: object, kwargs: object) -> list[bool]:
     """Return one bool for each leaf of a call's arguments: True if the leaf is a tensor with a row
     per image.
+
+    RowByRow divides only these leaves.
     """
     leaves = pytree.tree_leaves((args, kwargs))
     values = [leaf.values if isinstance(leaf, ValuedProxy) else (leaf, leaf) for leaf in leaves]

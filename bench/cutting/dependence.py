@@ -234,7 +234,10 @@ class FixedDraws(nn.Module):
 
 
 class _Draws(TorchFunctionMode):
-    """A mode that finds the first function that draws random numbers."""
+    """A mode that finds the first function that draws random numbers.
+
+    The user must know which function to switch off.
+    """
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
@@ -262,7 +265,10 @@ class _Draws(TorchFunctionMode):
 
 
 def _random_states(device: torch.device) -> list[object]:
-    """Read the states of the global generators of torch, NumPy and Python."""
+    """Read the states of the global generators of torch, NumPy and Python.
+
+    A network draws random numbers if a pass changes them.
+    """
     torch_states = [torch.get_rng_state()]
     if device.type == "cuda":
         torch_states.append(torch.cuda.get_rng_state(device))

@@ -101,7 +101,10 @@ def _plain(name: str) -> str:
 
 
 class Calls(TorchFunctionMode):
-    """A mode that remembers the operations of a pass."""
+    """A mode that remembers the operations of a pass.
+
+    The logits are a value of the pass that the network doesn't return. This mode finds them.
+    """
 
     def __init__(self) -> None:
         super().__init__()

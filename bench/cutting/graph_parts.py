@@ -73,7 +73,10 @@ class CutPoint:
 
 
 class Tracer(fx.Tracer):
-    """The tracer that remembers which node each call of the target layer returned."""
+    """The tracer that remembers which node each call of the target layer returned.
+
+    The last of these nodes is the cut.
+    """
 
     # True once a node was made without a gradient, or in an autograd.Function, which has a gradient
     # of its own.
@@ -118,7 +121,10 @@ class Tracer(fx.Tracer):
 
 
 def _codes_of_functions(kind: type[torch.autograd.Function]) -> Iterator[CodeType]:
-    """Yield the forward passes of all operations that were defined with a gradient of their own."""
+    """Yield the forward passes of all operations that were defined with a gradient of their own.
+
+    torch.fx records the operations inside such a forward pass, whose gradient is another one.
+    """
     for function in kind.__subclasses__():
         yield from _codes_of_functions(function)
         if not function.__module__.startswith("torch.") and hasattr(function.forward, "__code__"):

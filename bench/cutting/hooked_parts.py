@@ -104,7 +104,11 @@ class HookedParts:
 
 
 class OtherPath(CannotSplit, BenchError):
-    """The model calls other modules than for the image with which it was split."""
+    """The model calls other modules than for the image with which it was split.
+
+    Its kept results then belong to other modules, so the step is given up, or the user gets this
+    error.
+    """
 
 
 @dataclass
@@ -204,7 +208,10 @@ class ReplayedParts:
         return any(part is self.layer for part in module.modules())
 
     def _unread_children(self, parent: nn.Module) -> Iterator[nn.Module]:
-        """Yield the children of a Sequential whose result only another replaced child reads."""
+        """Yield the children of a Sequential whose result only another replaced child reads.
+
+        Their results needn't be kept.
+        """
         children = list(parent.children())
         if type(parent) is not nn.Sequential or len(set(children)) < len(children):
             return

@@ -44,14 +44,20 @@ MAX_REASON = 160  # characters; the rest of torch's message is advice for its de
 
 
 def pieces(count: int, at_once: int) -> Iterator[slice]:
-    """Divide range(count) into slices of at most `at_once`, whose lengths differ by at most one."""
+    """Divide range(count) into slices of at most `at_once`, whose lengths differ by at most one.
+
+    Equal pieces waste no pass on a few last rows.
+    """
     number = -(-count // at_once)
     bounds = [count * piece // number for piece in range(number + 1)] if number else []
     return (slice(start, stop) for start, stop in pairwise(bounds))
 
 
 def in_passes(blocks: Iterable[Tensor], rows: int) -> Iterator[Tensor]:
-    """Yield the rows of all blocks, `rows` at a time. The last block may have fewer."""
+    """Yield the rows of all blocks, `rows` at a time. The last block may have fewer.
+
+    The rows of several images share a pass, so that all passes except the last are full.
+    """
     waiting: list[Tensor] = []
     for block in blocks:
         waiting.append(block)
@@ -109,7 +115,10 @@ class OutputSizes:
     image: int = 0  # the number of the image's elements
 
     def bytes_inside(self, element_size: int) -> int:
-        """Return the bytes that a row takes inside a pass at one time."""
+        """Return the bytes that a row takes inside a pass at one time.
+
+        Ablations of a head that isn't a graph are as many at once as fit into memory.
+        """
         return int(LIVE_OUTPUTS * self.widest * self.image) * element_size
 
 
@@ -234,7 +243,10 @@ class Limits:
 
 
 class Sliceable(Protocol):
-    """An object that has rows, such as a Batch."""
+    """An object that has rows, such as a Batch.
+
+    `halve_until_it_fits` divides it.
+    """
 
     def __len__(self) -> int:
         """Return the number of rows."""

@@ -216,6 +216,8 @@ def _mates(
 def _low_precision(model: nn.Module, half: torch.dtype) -> str:
     """Return the warning for a network that computes in half precision because of its weights, of
     casts, or of both.
+
+    Differences of scores, such as drops, would consist of rounding.
     """
     are_half = {weight.dtype in HALF for weight in model.parameters()}
     remedies = ["give network.float()"] if True in are_half else []

@@ -100,7 +100,10 @@ def _observed(model: nn.Module, image: Tensor) -> tuple[object, Calls]:
 
 @torch.no_grad()
 def _before_ending(output: Output, model: nn.Module, image: Tensor, returned: object) -> Tensor:
-    """Return the tensor from which an Ending makes logits."""
+    """Return the tensor from which an Ending makes logits.
+
+    It may be an entry of a dict, or a column of what the network returns.
+    """
     ending = Ending("logits")
     scores = score_function(output.function, returned, type(model).__name__, image, ending)
     assert scores is not None

@@ -277,7 +277,10 @@ class SplitModel(CachesResults):
 
     @property
     def _user_copy(self) -> nn.Module:
-        """The copy with all hooks, until the first trace finds that they change nothing."""
+        """The copy with all hooks, until the first trace finds that they change nothing.
+
+        Another cut of the network starts from it, and checks the hooks again.
+        """
         return self.model if self._with_hooks is None else self._with_hooks
 
     def trunk(self, images: Tensor, *others: Tensor) -> tuple[Tensor, Sides]:
@@ -421,7 +424,10 @@ class SplitModel(CachesResults):
 
     @property
     def finetuned_cut(self) -> Self | None:
-        """The model `finetuned`, cut once by `on`; None if there is none."""
+        """The model `finetuned`, cut once by `on`; None if there is none.
+
+        Metrics then ask it for scores in the same way as the model itself.
+        """
         copy = self.finetuned
         return None if copy is None else self.once(("finetuned", copy), lambda: self.on(copy))
 
@@ -574,7 +580,10 @@ class TracedNetwork:
         return tuple(values.index_select(0, rows.to(values.device)) for values in self.other_inputs)
 
     def explained(self, logits: Tensor) -> Tensor:
-        """Return the outputs (R, C) that belong to logits (R, C) of `forward_logits`."""
+        """Return the outputs (R, C) that belong to logits (R, C) of `forward_logits`.
+
+        Metrics that need both logits and scores thus run one pass.
+        """
         if self.cut_model.output.are_logits:
             return logits
         return self.output_scale * self.cut_model.compute_outputs(logits)

@@ -216,6 +216,9 @@ def _may_be_grid(sides: Size, grid: Size | None, image_size: Size) -> bool:
 def fits(sides: tuple[int, ...], image_size: Size) -> bool:
     """Return True if one stride makes these sides from the image's, up to one row or column of
     rounding.
+
+    A layer's maps have the image's aspect. This distinguishes maps from grids of tokens and from
+    attention weights.
     """
     height, width = sides
     down, across = image_size
@@ -229,6 +232,8 @@ def _text(size: Size) -> str:
 def check_inverse(reshape: Reshape, layer: str, output: Tensor, image_size: Size) -> None:
     """Raise BenchError unless `from_maps` undoes `to_maps` on the output of the layer, bit by bit,
     for maps.
+
+    Otherwise the head would compute other scores than the network.
     """
     maps, rest = reshape.to_maps(output, image_size)
     if not isinstance(maps, Tensor) or maps.ndim != len(image_size) + 2 or len(maps) != len(output):

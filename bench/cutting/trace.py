@@ -101,7 +101,10 @@ class Trace(CachesResults):
 
     @property
     def has_gradients(self) -> bool:
-        """True if any gradient of the valid rows isn't zero."""
+        """True if any gradient of the valid rows isn't zero.
+
+        If all are zero, maps that are made of gradients say nothing.
+        """
         return bool(self.gradients[: self.num_valid].any())
 
     def __getitem__(self, rows: slice) -> Trace:
@@ -179,6 +182,8 @@ class Trace(CachesResults):
         """The explained classes (B,) and the classes of the highest logits (B,), on the CPU.
 
         Both are brought there in one copy.
+
+        A copy from a GPU waits until all its work is done.
         """
         explained, predicted = torch.stack([self.targets, self.logits.argmax(1)]).cpu()
         return explained, predicted

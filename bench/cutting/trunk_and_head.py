@@ -114,6 +114,8 @@ def cast(sides: Values, dtype: torch.dtype) -> Values:
 class Parts(Protocol):
     """The trunk and the head of a model. `head_graph` is the head as a graph, None if it isn't
     one.
+
+    All ways to split a model give such an object, so that nothing else depends on the way.
     """
 
     @property
@@ -224,7 +226,10 @@ class Capture:
 
 @dataclass(frozen=True)
 class TrunkAndHead:
-    """The trunk and the head, checked against the model on a first image."""
+    """The trunk and the head, checked against the model on a first image.
+
+    A cut model makes it at its first trace, and uses it for all passes.
+    """
 
     parts: Parts
     side_kinds: list[SideKind]

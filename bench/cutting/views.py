@@ -186,7 +186,10 @@ class _LayerCalls:
                 break
 
     def see_one_map(self) -> bool:
-        """Return True if all ends return the same values."""
+        """Return True if all ends return the same values.
+
+        Then the calls are one step of the network, repeated, and not views.
+        """
         return _are_equal([end.output for end in self.ends])
 
     def views(self) -> Views | None:
@@ -268,7 +271,10 @@ def _are_equal(values: Sequence[object]) -> bool:
 
 
 def _sources(node: Node | None) -> set[Node]:
-    """Return a node of an autograd graph and all nodes that it depends on."""
+    """Return a node of an autograd graph and all nodes that it depends on.
+
+    A call depends on another one if the other's node is among them.
+    """
     found = {node} if node is not None else set()
     waiting = [*found]
     while waiting:

@@ -65,7 +65,10 @@ OF_GPU = Blocks(images=sys.maxsize, features=sys.maxsize, columns=sys.maxsize)
 
 
 def is_flat(value: Tensor) -> bool:
-    """Return True if a value is (G, K * features). Its differences are (G, K, features)."""
+    """Return True if a value is (G, K * features). Its differences are (G, K, features).
+
+    Each channel then has its own block of features.
+    """
     return value.ndim == 2
 
 
@@ -216,6 +219,8 @@ class LinearChain:
     ) -> Tensor:
         """Compute the last node's differences for the explained classes only: (G, n, units) -> (G,
         n).
+
+        Scores of other classes aren't explained, so their products aren't computed.
         """
         last = self.nodes[-1]
         layer = self.head.layer(last)
@@ -259,6 +264,8 @@ class LinearChain:
     def _parts(self, live: Tensor, numbers: int) -> Iterator[tuple[slice, slice]]:
         """Yield slices of images and channels that together have about as many bytes as `numbers`
         numbers.
+
+        So the products of any head fit into the memory that the user allows.
         """
         batch, channels = live.shape
         rows = max(1, numbers // self.before.element_size())
@@ -274,6 +281,8 @@ def linear_chain_of(
 ) -> LinearChain | None:
     """Return the chain from the end of the operations on separate channels to the scores; None if
     it has other operations.
+
+    Such a chain needs no rows, and computes all ablations of an image by a few products.
     """
     operations = {nn.Linear, *CLAMP, *ELEMENTWISE, *IDENTITY}
     nodes: list[fx.Node] = []

@@ -128,6 +128,8 @@ class ImageGroup:
 def has_closed_form(head: HeadGraph, values: Values) -> bool:
     """Return True if only operations on single channels lie before the class layer, as with global
     average pooling.
+
+    Then a budget of channels saves nothing, and all drops are exact.
     """
     if head.class_layer is None:
         return False
@@ -196,6 +198,8 @@ def _scores_of_rows(group: ImageGroup, rows: AblationRows) -> Tensor:
 def _class_row(group: ImageGroup, class_layer: fx.Node, difference: Tensor) -> Tensor:
     """Compute the class layer's difference for the explained class only, for all ablations: (G, K,
     ...).
+
+    Each row of the class layer's weight is one class, so the other rows aren't needed.
     """
     layer = group.head.layer(class_layer)
     weight = layer.weight[group.targets]
@@ -344,6 +348,8 @@ def within(
 def _sample(remaining: Tensor, draw: torch.Generator) -> Tensor:
     """Draw SAMPLE of the remaining channels, or take all if there are no more: bool (K,) -> bool
     (K,).
+
+    Their error stands for that of all channels that aren't ablated.
     """
     indices = remaining.nonzero()[:, 0]
     order = torch.randperm(len(indices), generator=draw)

@@ -50,7 +50,10 @@ Entry = TypeVar("Entry")
 
 @dataclass(frozen=True)
 class FewTokens:
-    """The steps of a head that can be computed for few tokens."""
+    """The steps of a head that can be computed for few tokens.
+
+    An ablation then costs the tokens that a score reads, often only the class token.
+    """
 
     head: HeadGraph
     values: Values  # the values of the head's nodes, for any images
@@ -126,7 +129,10 @@ class FewTokens:
         return fx.GraphModule(self.head.module, graph, "Head"), copies, taken
 
     def copied_values(self, values: Values) -> Values:
-        """Return the values of the copies, from those of the head's own nodes."""
+        """Return the values of the copies, from those of the head's own nodes.
+
+        The values of the head are computed once. Those of the copies are parts of them.
+        """
         _, copies, taken = self.graph
         few = {
             copies[node]: self._take(value, self.axes[node]) if node in self.axes else value
@@ -320,7 +326,10 @@ def selected_token(node: Any, values: Values, through_attention: bool) -> Token 
 
 
 def _reads_batch_size(node: fx.Node) -> bool:
-    """Return True if a node is a shape of which only the number of images is read."""
+    """Return True if a node is a shape of which only the number of images is read.
+
+    Such a user needs no token of its source.
+    """
     if node.target == "size":
         return node.args[1:] == (0,)
     is_shape = node.target is getattr and node.args[1] == "shape"

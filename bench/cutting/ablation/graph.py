@@ -173,6 +173,9 @@ SHAPE_ONLY = {"size", "dim", getattr, len}
 def is_output(name: object) -> bool:
     """Return True if an operation is the module that follows the logits, which has a `difference`
     of its own.
+
+    It computes its differences in float64, since a probability near 1 changes by less than float32
+    can hold.
     """
     return isinstance(name, type) and issubclass(name, OutputModule)
 
@@ -206,7 +209,10 @@ def batch_norm_scale(norm: Any, values: Tensor) -> Tensor | None:
 
 
 def argument(node: fx.Node, place: int, name: str, default: object = None) -> Any:
-    """Return the argument that a call passes at a place or by a name."""
+    """Return the argument that a call passes at a place or by a name.
+
+    torch.fx records a call as the user's code writes it.
+    """
     return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 
 
@@ -263,7 +269,10 @@ class HeadGraph:
 
     @cached_property
     def last_uses(self) -> dict[fx.Node, list[fx.Node]]:
-        """The values that no node needs any more, by the last node that uses them."""
+        """The values that no node needs any more, by the last node that uses them.
+
+        They are freed there, since a row's values take as much memory as a whole image's.
+        """
         freed: dict[fx.Node, list[fx.Node]] = {}
         order = {node: place for place, node in enumerate(self.nodes)}
         for node in self.nodes:
@@ -318,7 +327,10 @@ class HeadGraph:
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
     def evaluated_difference(self, node: fx.Node, x: Tensor, difference: Tensor) -> Tensor:
-        """Apply a node's operation at x + d and at x, and subtract."""
+        """Apply a node's operation at x + d and at x, and subtract.
+
+        This is the way for operations that aren't linear. It has the rounding of x, not that of d.
+        """
         moved = x + difference
         change: Tensor = self.apply(node, lambda source: moved) - self.apply(node, lambda source: x)
         return change
@@ -359,7 +371,10 @@ class HeadGraph:
         return IN_PLACE_FORMS.get(target, target) if node.op == "call_function" else None
 
     def _in_place(self, node: fx.Node) -> bool:
-        """Return True if a node overwrites its input."""
+        """Return True if a node overwrites its input.
+
+        Its input is then copied first, since other nodes still need it.
+        """
         if node.op == "call_module":
             return bool(getattr(self.layer(node), "inplace", False))
         if node.op == "call_method":

@@ -75,6 +75,8 @@ class RankOne:
 def compact(x: Tensor, *keep: int) -> Tensor:
     """Return x with size 1 along every axis that is expanded, except the rows and the axes
     `keep`.
+
+    An expanded axis holds the same numbers again, so one of them is enough for a product.
     """
     kept = {0, *(axis % x.ndim for axis in keep)}
     for axis in range(x.ndim):

@@ -163,6 +163,8 @@ def _is_unbind(node: fx.Node) -> bool:
 def _class_layer(head: HeadGraph, values: Values) -> tuple[fx.Node | None, tuple[fx.Node, ...]]:
     """Walk back from the logits through operations that keep classes apart, to the layer whose rows
     are the classes.
+
+    Only the explained class's row of this layer is needed for its score.
     """
     tail: list[fx.Node] = []
     node = head.logits
@@ -197,6 +199,8 @@ def _keeps_classes_apart(head: HeadGraph, node: fx.Node, source: fx.Node, values
 def _has_rows(two: object, three: object) -> bool:
     """Return True if every tensor in a value of two and of three images has a row per image, unlike
     an LSTM's state.
+
+    Ablations of one image are rows of a batch, so each row must stay apart from the others.
     """
     for first, second in zip(pytree.tree_leaves(two), pytree.tree_leaves(three), strict=True):
         if isinstance(first, NUMBERS):
@@ -211,12 +215,17 @@ def _has_rows(two: object, three: object) -> bool:
 def _loses_one_row(node: fx.Node) -> bool:
     """Return True if a node squeezes every dimension of size 1, including the images' if there is
     one image.
+
+    A head with such a node works for many rows, and fails for one.
     """
     return node.target in ("squeeze", torch.squeeze) and len((*node.args, *node.kwargs)) == 1
 
 
 def _is_steep(head: HeadGraph, node: fx.Node) -> bool:
-    """Return True if an operation is steep at 0, such as a logarithm or a root."""
+    """Return True if an operation is steep at 0, such as a logarithm or a root.
+
+    The rounding of x + d becomes an error of any size there.
+    """
     name = head.operation(node)
     if name not in POWERS:
         return name in STEEP

@@ -285,6 +285,8 @@ class AblationRows:
     def _moving(self, node: fx.Node, differences: Changes) -> Tensor | RankOne | None:
         """Return the difference of a node; None also if it is zero, such as that of tokens that are
         on no map.
+
+        What doesn't move needs no product.
         """
         factors = self._factors(node, differences)
         if factors is not None:
@@ -412,6 +414,8 @@ def _floating(value: object) -> bool:
 def is_plain(node: fx.Node, layer: nn.MultiheadAttention) -> bool:
     """Return True if a call is attention of a query over tokens that are keys and values, without
     mask or additions.
+
+    `attention_difference` holds for such calls only.
     """
     if (
         dict(node.kwargs) != {"need_weights": False}
