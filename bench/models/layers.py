@@ -29,10 +29,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.utils._pytree import tree_leaves
 
 from axiom_bench.cutting.images import check_inputs, first_convolution, several_inputs
@@ -57,12 +57,12 @@ RELU_TYPES = (nn.ReLU, nn.ReLU6)
 EARLY = 0.25
 
 # A value's place in the autograd graph: a node, and the index of the value among its outputs.
-Edge = tuple[Any, int]
+Edge = tuple[Node, int]
 
 
 @dataclass(frozen=True)
 class Call:
-    """One finished call of a module."""
+    """One finished call of a module, as far as the choice of the layer needs it."""
 
     name: str  # the module's dotted name; "" for the network
     module: nn.Module
@@ -279,7 +279,10 @@ def choose_layer(
 
 
 def cut_index(layer: str, calls: Sequence[Call]) -> int:
-    """Return the index of a layer's last call, where it is cut, in the order in which calls end."""
+    """Return the index of a layer's last call, where it is cut, in the order in which calls end.
+
+    The manifest has it as the depth of the layer, by which reports order several layers.
+    """
     return max(index for index, call in enumerate(calls) if call.name == layer)
 
 
@@ -372,13 +375,18 @@ def _is_later(
 
 
 def _has_matrix(module: nn.Module) -> bool:
-    """Return whether the module itself has a parameter of two or more dimensions."""
+    """Return whether the module itself has a parameter of two or more dimensions.
+
+    Only such modules compute: the others rearrange, normalise or scale.
+    """
     return any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
 
 
 def _is_early(end: Sequence[Call], last: Sequence[Call], body: Sequence[Call]) -> bool:
     """Return whether the layers up to `end` have less than EARLY of the parameters of those up to
     `last`.
+
+    Such a layer belongs to the stem; see the top of this file.
     """
     return _parameters_up_to(end, body) < EARLY * _parameters_up_to(last, body)
 
@@ -406,18 +414,19 @@ def _takes_everything(end: Sequence[Call], body: Sequence[Call], scores: Call) -
     if is_cut and _meets_all_paths({calls[-1].edge}, scores.edge):
         return True
     has_weights = any(True for _ in calls[0].module.parameters())
-    return (
-        len(calls) > 1
-        and has_weights
-        and _meets_all_paths({call.edge for call in calls}, scores.edge)
-    )
+    if len(calls) == 1 or not has_weights:
+        return False
+    return _meets_all_paths({call.edge for call in calls}, scores.edge)
 
 
 def _meets_all_paths(edges: Collection[Edge | None], scores: Edge | None) -> bool:
-    """Return whether the scores depend on these values, and on the image only through them."""
+    """Return whether the scores depend on these values, and on the image only through them.
+
+    If another path leads to the scores, a map at this layer explains only part of them.
+    """
     is_met = False
     waiting = [] if scores is None else [scores]
-    visited = set()
+    visited: set[Node] = set()
     while waiting:
         edge = waiting.pop()
         if edge in edges:
@@ -426,7 +435,9 @@ def _meets_all_paths(edges: Collection[Edge | None], scores: Edge | None) -> boo
             visited.add(edge[0])
             if not edge[0].next_functions:  # the walk has reached the image
                 return False
-            waiting += [source for source in edge[0].next_functions if source[0] is not None]
+            for node, number in edge[0].next_functions:
+                if node is not None:
+                    waiting.append((node, number))
     return is_met
 
 
@@ -454,8 +465,9 @@ def last_relu(calls: Sequence[Call]) -> str:
 def _ends(calls: Sequence[Call]) -> list[list[Call]]:
     """Return the calls grouped by output.
 
-    An end is a module and the containers with the same output, innermost first. Modules that return
-    their input (an identity, dropout in eval mode) are left out.
+    An end is a module and the containers with the same output, innermost first. A cut at any of
+    them is the same cut, so only one of them can be the layer. Modules that return their input (an
+    identity, dropout in eval mode) are left out.
     """
     ends: list[list[Call]] = []
     for call in calls:
@@ -598,11 +610,9 @@ def _check_copies(calls: Sequence[Call]) -> None:
     for call in calls:
         if call.name and len(call.shape) == 2 and _holds(call, maps[-1]):
             parts.append(call.name)
-    part = (
-        f"the part that takes one of them, network.get_submodule({parts[-1]!r})"
-        if parts
-        else "a network of one"
-    )
+    part = "a network of one"
+    if parts:
+        part = f"the part that takes one of them, network.get_submodule({parts[-1]!r})"
     raise BenchError(
         f"The network's layers give maps of {maps[-1].shape[0]} images for one, as of its crops, "
         f"frames or copies, and have no default layer; explain {part}."
@@ -631,6 +641,8 @@ def _class_layer(calls: Sequence[Call]) -> int:
 
     Otherwise the scores come from a function. Then every module belongs to the body, and the index
     is the end of the list.
+
+    The target layer comes before it, since its output has classes for channels.
     """
     with_matrix = [index for index, call in enumerate(calls) if _has_matrix(call.module)]
     if not with_matrix:

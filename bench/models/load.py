@@ -1,5 +1,7 @@
 """Load a network from its configuration: find and build it, and give it weights, a target layer and
 preprocessing.
+
+Runs, `explain`, `doctor` and `ab.load_model` get their networks from `load_model`.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +81,7 @@ class LoadedModel:
                 classes have this name.
         """
         names = self.classes or ()
+        # A class may be called by a number, so names come before indices.
         indices = [index for index, name in enumerate(names) if name == text]
         if len(indices) > 1:
             listed = " and ".join(map(str, indices))
@@ -101,7 +104,7 @@ class LoadedModel:
         raise BenchError(f"There is no class {text!r} of {self.name}; {advice}.")
 
 
-def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> LoadedModel:
+def load_model(cfg: Mapping[str, object], shape: tuple[int, ...] | None = None) -> LoadedModel:
     """Return the model that a mapping with the keys of conf/model/user.yaml describes.
 
     Args:
@@ -184,6 +187,8 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
 def _finetuned(spec: ModelSpec, source: Source, image: Tensor) -> nn.Module | None:
     """Return a copy of the network with the weights of model.finetuned; `image` is (1, C,
     *space).
+
+    The metric f_fidelity judges maps by this copy.
     """
     if spec.finetuned is None:
         return None
@@ -253,6 +258,8 @@ def _class_names(
 ) -> tuple[str, ...] | None:
     """Return `number` names of classes: the configured ones, those of the weights, or `id2label` of
     transformers; None if none of these has `number` names.
+
+    Commands find a class by its name, and a data set recognises the network's classes by them.
     """
     configured = () if isinstance(spec.classes, int | None) else network_class_names(spec.classes)
     count = _configured_classes(spec)
@@ -285,6 +292,8 @@ def _configured_classes(spec: ModelSpec) -> int | None:
 def _with_configured_classes(spec: ModelSpec) -> ModelSpec:
     """Return the spec with the configured number of classes as an argument, if it is a library's
     network with random weights.
+
+    Its last layer then has one output per class.
     """
     is_random = spec.source in ("torchvision", "timm") and spec.weights is None
     if not is_random or CLASSES in spec.kwargs:
@@ -298,6 +307,8 @@ def _with_configured_classes(spec: ModelSpec) -> ModelSpec:
 def _build(spec: ModelSpec, source: Source) -> nn.Module:
     """Return the network with random weights drawn from `seed`, without changing torch's global
     random state.
+
+    The same seed thus gives the same network, whatever was drawn before.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
@@ -376,7 +387,7 @@ def _built_weights(spec: ModelSpec, source: Source, module: nn.Module) -> tuple[
     return replace(built, description=f"random, seed {spec.seed}", are_random=True), []
 
 
-def _arguments_for_file(spec: ModelSpec, source: Source, loaded: Weights) -> dict[str, Any]:
+def _arguments_for_file(spec: ModelSpec, source: Source, loaded: Weights) -> dict[str, object]:
     """Return the arguments (a number of classes, no auxiliary heads) with which a library builds
     the network that a file holds; {} if there are none.
     """

@@ -55,13 +55,17 @@ def wrap_object_network(
     )
     read = None if spec.read is None else import_function(spec.read, "model.read", expected)
     network = kind(module, read, exclusive, spec.background).eval()
+    # A region's score is a sum of logits, whose softmax is no probability.
     output = replace(LOGITS, softmax=exclusive and kind is BoxScores)
     return network, output, Objects.of(network, image, spec.min_probability)
 
 
 @dataclass(frozen=True)
 class RowObject:
-    """The object that one row explains."""
+    """The object that one row explains.
+
+    An image of three objects has three rows, and each needs another place and another annotation.
+    """
 
     place: Tensor  # the object's place, as the network takes it
     explained: int | None  # the object's index in the annotation; None for all of its class
@@ -124,13 +128,11 @@ class Objects:
             }
             assert isinstance(last.output, Tensor)
             gradients = torch.autograd.grad(last.output.sum(), [*maps.values()], allow_unused=True)
-            used_maps.append(
-                {
-                    name
-                    for name, gradient in zip(maps, gradients, strict=True)
-                    if gradient is not None and gradient.any()
-                }
-            )
+            used = set()
+            for name, gradient in zip(maps, gradients, strict=True):
+                if gradient is not None and gradient.any():
+                    used.add(name)
+            used_maps.append(used)
         common_maps = set.intersection(*used_maps)
         count = max(
             (index + 1 for index, call in enumerate(calls) if call.name in common_maps),
@@ -161,7 +163,10 @@ class Objects:
         return replace(batch, annotations=annotations, other_inputs=(places,))
 
     def sha256(self, image: str) -> str:
-        """Return the SHA-256 of a row's object, or "" if the image's objects aren't found yet."""
+        """Return the SHA-256 of a row's object, or "" if the image's objects aren't found yet.
+
+        It is part of the key of every value of the row.
+        """
         if image not in self.object_by_row:
             return ""
         row = self.object_by_row[image]

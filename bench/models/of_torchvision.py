@@ -110,7 +110,7 @@ class Detector(nn.Module):
 
 
 def detector(
-    name: str, size: int | Sequence[int], weights: str | None = AS_BUILT, **kwargs: Any
+    name: str, size: int | Sequence[int], weights: str | None = AS_BUILT, **kwargs: object
 ) -> Detector:
     """Load torchvision's detector of this name.
 
@@ -128,7 +128,7 @@ def detector(
     return Detector(network, size, names)
 
 
-def segmenter(name: str, weights: str | None = AS_BUILT, **kwargs: Any) -> nn.Module:
+def segmenter(name: str, weights: str | None = AS_BUILT, **kwargs: object) -> nn.Module:
     """Load torchvision's segmenter of this name.
 
     Args:
@@ -145,7 +145,7 @@ def segmenter(name: str, weights: str | None = AS_BUILT, **kwargs: Any) -> nn.Mo
     return module
 
 
-def _torchvision_network(name: str, weights: str | None, **kwargs: Any) -> tuple[Any, list[str]]:
+def _torchvision_network(name: str, weights: str | None, **kwargs: object) -> tuple[Any, list[str]]:
     """Return the network, and the names of the outputs for which its published weights were
     trained.
     """

@@ -147,6 +147,7 @@ class InputsFile:
         if len(rows) < count:
             (twice, _), *_ = Counter(map(comparable_name, self.ids)).most_common(1)
             raise BenchError(f"{self.name} has several rows for {twice!r}; leave one.")
+        # A file name that two images have could give one of them the other's row.
         same_names = Counter(map(basename, images))
         places = {}
         missing = []
@@ -177,7 +178,10 @@ class InputsFile:
         return tuple(value[indices] for value in self.values)
 
     def sha256(self, image: str) -> str:
-        """Return the SHA-256 of an image's row."""
+        """Return the SHA-256 of an image's row.
+
+        It is part of the key of every value of the image.
+        """
         content = b"".join(value.contiguous().numpy().tobytes() for value in self.rows([image]))
         return hashlib.sha256(content).hexdigest()
 

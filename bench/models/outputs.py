@@ -1,5 +1,8 @@
 """The outputs that model.output names: those of the package, VOC's classes as groups of ImageNet's,
 and a user's own.
+
+`load` looks them up by the text of the setting. The command line knows only names, whereas Python
+may pass any `Output`.
 """
 
 from __future__ import annotations
@@ -38,8 +41,13 @@ class LogSumExpGroups(OutputModule):
     def __init__(self, groups: Sequence[Sequence[int]]) -> None:
         super().__init__()
         widest = max(map(len, groups))
-        members = [[*group, *[group[0]] * (widest - len(group))] for group in groups]
-        absent = [[0.0] * len(group) + [-torch.inf] * (widest - len(group)) for group in groups]
+        members = []
+        absent = []
+        for group in groups:
+            # A smaller group repeats its first class, with minus infinity added.
+            num_missing = widest - len(group)
+            members.append([*group, *[group[0]] * num_missing])
+            absent.append([0.0] * len(group) + [-torch.inf] * num_missing)
         self.register_buffer("members", torch.tensor(members), persistent=False)
         self.register_buffer("absent", torch.tensor(absent), persistent=False)
 

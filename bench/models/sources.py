@@ -1,5 +1,8 @@
 """Find the network that a spec names: embedded, torchvision's, timm's or a user's own, before it
 gets its weights.
+
+Each source says how to build the network, and what its published weights expect. `load` does the
+rest in the same way for all of them.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Source:
-    """One network before it gets its weights."""
+    """One network before it gets its weights, as `load_model` asks for it."""
 
     build: Callable[..., nn.Module]  # builds the network with random weights
     preprocessing: Preprocessing  # the preprocessing that the network expects
@@ -42,7 +45,7 @@ class Source:
     classes: tuple[str, ...] | None = None
     note: str = ""  # what a reader must know about the model's values
     # Arguments, apart from the number of classes, with which a file's network may have been built.
-    variants: tuple[Mapping[str, Any], ...] = ()
+    variants: tuple[Mapping[str, object], ...] = ()
     accuracy: float = 0.0  # the published accuracy of the weights; 0 if unknown
 
 
@@ -152,7 +155,7 @@ def _torchvision(spec: ModelSpec) -> Source:
         )
 
     kwargs = dict(spec.kwargs)
-    variants: list[Mapping[str, Any]] = [{}]
+    variants: list[Mapping[str, object]] = [{}]
     if spec.architecture in ("googlenet", "inception_v3"):
         # Their builders switch this on for published weights, but we load the weights ourselves.
         # These networks rescale their input, and their files hold auxiliary heads (idle in eval

@@ -53,7 +53,7 @@ Std = Annotated[
 
 
 # The value that null stands for, computed from the other settings.
-DEFAULTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+DEFAULTS: Mapping[str, Callable[[Mapping[str, object]], object]] = {
     "name": lambda values: values.get("architecture"),
     "architecture": lambda values: values.get("name"),
     "layer": lambda _: "default",
@@ -121,7 +121,7 @@ class ModelSpec:
     finetuned: File | None = None
 
     @staticmethod
-    def of(config: Mapping[str, Any]) -> ModelSpec:
+    def of(config: Mapping[str, object]) -> ModelSpec:
         """Return the checked spec of a mapping.
 
         Raises:
@@ -237,7 +237,7 @@ def in_python(message: str) -> str:
     return _SETTING.sub(argument, message)
 
 
-def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
+def _resolved(config: Mapping[str, object]) -> dict[str, Any]:
     """Return a plain dict with every ${...} filled in, or raise if a ??? is left."""
     try:
         node = config if OmegaConf.is_config(config) else OmegaConf.create(dict(config))
@@ -299,6 +299,9 @@ def is_of_library(name: str) -> bool:
 def unknown_model(name: str, names: Iterable[str]) -> BenchError:
     """Return the error for a name that no model has.
 
+    timm has over a thousand, so they aren't listed, but the nearest of them may be the one that is
+    meant.
+
     Args:
         name: The unknown name.
         names: The names of all models except timm's.
@@ -325,8 +328,10 @@ def timm_networks() -> frozenset[str]:
     return frozenset(names)
 
 
-def named_settings(name: str, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+def named_settings(name: str, changes: Mapping[str, object]) -> Mapping[str, object]:
     """Return the settings of a named model with `changes`, as `model=NAME model.KEY=VALUE` does.
+
+    Python's `load_model` and the command line thus start from the same settings.
 
     Raises:
         BenchError: if no model has this name.
@@ -334,7 +339,7 @@ def named_settings(name: str, changes: Mapping[str, Any]) -> Mapping[str, Any]:
     root = read_yaml(conf_folder() / "config.yaml")["real_root"]
     settings = {**model_config(name), **changes}
     config = OmegaConf.create({"real_root": root, "model": settings}, flags={"allow_objects": True})
-    model: Mapping[str, Any] = config["model"]
+    model: Mapping[str, object] = config["model"]
     return model
 
 
@@ -344,7 +349,10 @@ def _files() -> dict[str, Path]:
 
 
 def _model_folders(package: str) -> list[Path]:
-    """Return the `models` folders of an installed package without importing it."""
+    """Return the `models` folders of an installed package without importing it.
+
+    Importing torchvision or timm takes seconds, and `axiom-bench list` needs only names.
+    """
     spec = importlib.util.find_spec(package)
     locations = (spec.submodule_search_locations or ()) if spec else ()
     return [Path(location, "models") for location in locations]

@@ -1,5 +1,7 @@
 """Import the user's functions and classes that settings name, as module:function or
 path/to/file.py:function.
+
+`model.architecture`, `model.output`, `model.read` and `model.reshape` may name such code.
 """
 
 from __future__ import annotations
@@ -85,6 +87,8 @@ def import_function(
 
 def call_without_arguments(build: Callable[[], Any], setting: str) -> Any:
     """Call a user's class or function without arguments, and return the result.
+
+    A setting can name a class, but has no place for its arguments.
 
     Raises:
         BenchError: if the call raises anything.

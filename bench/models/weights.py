@@ -1,5 +1,8 @@
 """Read weights from a file without running code, find the network in it by names and shapes, and
 load them into the network.
+
+Checkpoints name the same tensors in many ways: inside a key, with the prefix of a wrapper, or next
+to an optimiser. `load` accepts all of these without a setting.
 """
 
 from __future__ import annotations
@@ -77,7 +80,7 @@ OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$
 class Weights:
     """A state dict, or a checkpoint that contains state dicts."""
 
-    state: Any
+    state: Any  # mappings and lists of tensors, as the file nests them
     description: str  # where the weights come from, for the manifest
     sha256: str
     are_random: bool = False
@@ -93,16 +96,19 @@ class Weights:
 
 @dataclass(frozen=True)
 class Place:
-    """A place in a file where all or some of a network's tensors are."""
+    """A place in a file where all or some of a network's tensors are.
+
+    A training checkpoint holds a network under a key, inside a wrapper, or twice (with its moving
+    average).
+    """
 
     prefix: str  # the prefix of the tensors' names in the file
     tensors: Mapping[str, Tensor]  # the file's tensors by the network's names
     missing: Sequence[str]  # the network's names that the file lacks
     wrong_shape: Sequence[str]  # the network's names whose tensor has another shape in the file
     other_names: Sequence[str]  # the names of the other tensors in the same state dict
-    unexpected: Sequence[
-        str
-    ]  # those of `other_names` that may belong to a layer, without the prefix
+    # those of `other_names` that may belong to a layer, without the prefix
+    unexpected: Sequence[str]
 
     @property
     def fits(self) -> bool:
@@ -141,7 +147,7 @@ def read_weights(path: Path) -> Weights:
         if not path.is_file() and path.exists():  # reading a pipe would wait forever
             raise IsADirectoryError("it is no file")
         is_safetensors = path.suffix == ".safetensors"
-        state: Any = load_file(path) if is_safetensors else _load_checkpoint(path)
+        state = load_file(path) if is_safetensors else _load_checkpoint(path)
     except Exception as error:
         reason, step = _why(path, error)
         raise BenchError(f"The weights {path} can't be read ({reason}); {step}.") from error
@@ -164,7 +170,7 @@ def read_weights(path: Path) -> Weights:
     return weights
 
 
-def _load_checkpoint(path: Path) -> Any:
+def _load_checkpoint(path: Path) -> object:
     """Return the content of a checkpoint, with stand-ins for objects of unknown classes."""
     # A malicious archive may unpack to far more bytes than it has.
     unpacked = sum(member.file_size for member in _members(path))
@@ -179,7 +185,8 @@ def _load_checkpoint(path: Path) -> Any:
         attributes = {"__module__": module, "__qualname__": name}
         stand_ins.append(type(name, (StandIn,), attributes))
     with torch.serialization.safe_globals(stand_ins):
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
+    return content
 
 
 def _why(path: Path, error: Exception) -> tuple[str, str]:
@@ -204,7 +211,10 @@ def _why(path: Path, error: Exception) -> tuple[str, str]:
 
 
 def _members(path: Path) -> list[ZipInfo]:
-    """Return the members of a zip file; none if the file isn't a whole one."""
+    """Return the members of a zip file; none if the file isn't a whole one.
+
+    Their sizes show what an archive unpacks to, and their names which program wrote it.
+    """
     try:
         with ZipFile(path) as archive:
             return archive.infolist()
@@ -212,8 +222,8 @@ def _members(path: Path) -> list[ZipInfo]:
         return []
 
 
-def _named(content: Any, before: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
-    """Yield all tensors inside mappings and lists with their names, which begin with `prefix`.
+def _named(content: object, before: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
+    """Yield all tensors inside mappings and lists with their names, which begin with `before`.
 
     `seen` holds the ids of the containers that were visited, because one may contain itself.
     """
@@ -388,13 +398,20 @@ def load_into(
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """Return a network's state dict without the values that aren't tensors."""
+    """Return a network's state dict without the values that aren't tensors.
+
+    A module may add other objects to its state dict, which no file has to match.
+    """
     state = module.state_dict()
     return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
 
 
 def _chosen(found: Sequence[Place], file: str, key: str | None) -> Place:
-    """Return the place with that key, or raise if several places with different values have it."""
+    """Return the place with that key, or raise if several places with different values have it.
+
+    A checkpoint may hold the weights and their moving average, and only the user knows which are
+    meant.
+    """
     if not found[0].fits:
         return found[0]
     named = [place for place in found if key in (None, place.name)]
@@ -461,7 +478,10 @@ def file_sha256(path: Path) -> str:
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of the names, dtypes, shapes and bytes of a state dict."""
+    """Return the SHA-256 of the names, dtypes, shapes and bytes of a state dict.
+
+    It identifies weights that don't come from a file, and one of several networks in a file.
+    """
     digest = hashlib.sha256()
     for name, tensor in state.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
