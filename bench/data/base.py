@@ -1,6 +1,9 @@
 """The base of every data set.
 
 A data set has samples by index, ids in ascending order, and a fingerprint of each image.
+
+The loader, a run's keys and all kinds of data set rely on these three. The fingerprint decides
+whether a value that was computed earlier is still valid.
 """
 
 from __future__ import annotations
@@ -66,7 +69,10 @@ class FileHashes:
         return digest
 
     def stamps_of(self, data: DataSet, indices: Iterable[int]) -> dict[Path, str]:
-        """Return {file: stamp} of the files of these images that were looked up."""
+        """Return {file: stamp} of the files of these images that were looked up.
+
+        The loader refuses an image whose file has another stamp when it is decoded.
+        """
         stamps = {}
         for index in indices:
             for path in data.files(index):
@@ -241,7 +247,11 @@ class DataSet(ABC):
 
     @property
     def sources(self) -> tuple[DataSet, ...]:
-        """The data sets whose code decides what this data set gives: itself, and those it reads."""
+        """The data sets whose code decides what this data set gives: itself, and those it reads.
+
+        The code of their modules is part of the key of every value, so that a change of a reader
+        makes values invalid.
+        """
         return (self,)
 
     @property
@@ -261,18 +271,25 @@ class DataSet(ABC):
         """Return the same sample as `read`, possibly decoded at a part of the image's size.
 
         Its height and width are then not below those that `least` asks for.
+
+        JPEG files decode several times faster at a half, a quarter or an eighth of their size.
         """
         return self.read(index)
 
     @abstractmethod
     def labels(self, index: int) -> tuple[int, ...]:
-        """Return all classes that the image is labelled with, ascending, without decoding it."""
+        """Return all classes that the image is labelled with, ascending, without decoding it.
+
+        A run chooses images by their classes, and would otherwise decode all of them.
+        """
 
     @abstractmethod
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         """Return the SHA-256 of the image and its annotation, in hexadecimal.
 
         It also covers what decides the image's interventions.
+
+        It is part of the key of every value of the image.
 
         Args:
             index: The index of the image.
@@ -337,6 +354,8 @@ def clip_to_image(box: Box, size: tuple[float, ...]) -> tuple[Box | None, str]:
     """Return the part of a box inside an image of this size, and what is wrong with the box.
 
     The part is None if the box can't be used. The problem is one of the sentences above, or "".
+
+    The problem becomes a note, so that no box is left out in silence.
     """
     part = clip_box(box, size)
     if is_empty(box):
@@ -469,7 +488,10 @@ class DerivedDataSet(DataSet):
 
     @abstractmethod
     def used(self, index: int) -> tuple[int, ...]:
-        """Return the indices in `of` of the images that this image and its versions are made of."""
+        """Return the indices in `of` of the images that this image and its versions are made of.
+
+        Their files and fingerprints are those of this image.
+        """
 
     def files(self, index: int) -> Files:
         return tuple(path for used_index in self.used(index) for path in self.of.files(used_index))
@@ -487,7 +509,11 @@ class DerivedDataSet(DataSet):
 
 
 class Selected(DerivedDataSet):
-    """The images of another data set at these indices, ascending, with its name and classes."""
+    """The images of another data set at these indices, ascending, with its name and classes.
+
+    A data set that is made of another one (`data.of`) gets this, so that it sees only the images
+    that the settings of the other one choose.
+    """
 
     threads_may_read = True  # if the other data set's threads may, see `sources`
 

@@ -1,4 +1,8 @@
-"""Batches: preprocessed images with labels, boxes and masks in their pixels."""
+"""Batches: preprocessed images with labels, boxes and masks in their pixels.
+
+The loader yields them. A trace is made of the images, and metrics compare heatmaps with the boxes
+and masks.
+"""
 
 from __future__ import annotations
 
@@ -53,15 +57,19 @@ class Annotation:
         return self.boxes[[self.explained]]
 
     def same_class(self, target: int) -> Tensor:
-        """Return the boxes of the other objects of the explained object's class: (n, 4)."""
+        """Return the boxes of the other objects of the explained object's class: (n, 4).
+
+        The metric leakage_to_class measures the share of a map that lies in them.
+        """
         explained = -1 if self.explained is None else self.explained
         is_other = torch.arange(len(self.labels)) != explained
         return self.boxes[(self.labels == target) & is_other]
 
     def is_of(self, space: Sequence[int]) -> bool:
-        """Return whether the annotation is valid for an image with these sides.
+        """Return whether the annotation can belong to an image with these sides, (H', W').
 
         Each box has a label, and the mask, if any, has class indices and the size of the image.
+        `evaluate` refuses a user's batch with other annotations before it computes anything.
         """
         is_labelled = isinstance(self.labels, Tensor) and self.labels.shape == self.boxes.shape[:1]
         if self.mask is None:
@@ -73,6 +81,8 @@ class Annotation:
         """Return whether the image shows objects of other classes and none of this one.
 
         It is False if the image is labelled with this class.
+
+        Box metrics have no value for such a row, since no box is that of the explained class.
         """
         if target in (*self.labels.tolist(), *(self.classes or ())):
             return False
@@ -157,7 +167,10 @@ class Batch:
         return self._at(torch.arange(len(self))[rows])
 
     def repeated(self, size: int) -> Batch:
-        """Return the batch with its last row repeated up to `size` rows."""
+        """Return the batch with its last row repeated up to `size` rows.
+
+        A run fills its last batch up, since rounding may depend on the number of rows in a pass.
+        """
         return self._at(torch.arange(max(size, len(self))).clamp(max=len(self) - 1))
 
     def _at(self, index: Tensor) -> Batch:
@@ -168,6 +181,7 @@ class Batch:
                 return values[index.to(values.device, non_blocking=True)]
             return tuple(values[row] for row in index.tolist()) if values else values
 
+        # Each of the other inputs has rows of its own.
         names = [entry.name for entry in fields(self) if entry.name != "other_inputs"]
         other_inputs = tuple(map(rows, self.other_inputs))
         values = {name: rows(getattr(self, name)) for name in names}
@@ -251,7 +265,10 @@ class Batch:
         return is_target
 
     def ignored(self) -> Tensor | None:
-        """Return the pixels without a verdict, (B, H', W') bool; None if there are none."""
+        """Return the pixels without a verdict, (B, H', W') bool; None if there are none.
+
+        Metrics leave these pixels out.
+        """
         ignored = self._masks() == NO_VERDICT
         return ignored if ignored.any() else None
 
@@ -259,6 +276,8 @@ class Batch:
         """Return the rows whose image shows only other classes than the explained one, (B,) bool.
 
         It is None without annotations.
+
+        Their status in the records is `wrong_class`.
         """
         lacks = [annotation.lacks(target) for annotation, target in self._explained(targets)]
         return torch.tensor(lacks) if lacks else None

@@ -117,6 +117,8 @@ class DrawnObjects(DrawnImages):
         """Return the objects, largest first, and the ground.
 
         An object has the scene drawn again without it. The ground has other grounds.
+
+        The effect of an object is thus known exactly, which no real photograph allows.
         """
         drawing = scenes.make_drawing(self.split, self.seed, index, self.kind)
         figures = sorted(enumerate(drawing.figures), key=lambda numbered: numbered[1].rank)

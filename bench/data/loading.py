@@ -1,6 +1,9 @@
 """Batches of rows to explain, decoded and preprocessed in worker processes.
 
 The images stay in their order, and bad images are yielded in their place.
+
+A run traces the batches that `batches` yields. An image that can't be read is reported in its rows,
+and ends no run.
 """
 
 from __future__ import annotations
@@ -128,6 +131,8 @@ class Prepared:
 # The pixels of an image, (3, H', W') uint8, which are a quarter of the bytes that the network
 # takes, or an array's numbers; and its targets and annotation.
 Item = tuple[Tensor | None, Prepared | BadImage | BenchError]
+# The images of CHUNK items, as one tensor for each size, and the items without their images.
+Chunk = tuple[list[Tensor], list[Item]]
 Converted = TypeVar("Converted", Annotation, Part)
 # A row of a Batch: pixels, target, image id, annotation, interventions, other image.
 Row = tuple[Tensor, int | None, str, Annotation, Parts | None, Tensor | None]
@@ -176,6 +181,7 @@ def batches(
         BenchError: For wrong arguments; and while loading, for an image whose files have other
             stamps when it is decoded, or one that ends the process that reads it.
     """
+    # Checked here, since a generator's own body would run only at the first batch.
     if target_rule not in TARGET_RULES:
         raise unknown_name("target rule", target_rule, TARGET_RULES)
     if batch_size < 1 or workers < 0:
@@ -341,7 +347,7 @@ def _converted(value: Converted, convert: Callable[[Any], Any]) -> Converted:
     return replace(value, **changes)
 
 
-def _chunks(images: _Images, workers: int) -> Iterator[tuple[list[Tensor], list[Item]]]:
+def _chunks(images: _Images, workers: int) -> Iterator[Chunk]:
     """Yield `_pack` of CHUNK images after another.
 
     Raises:
@@ -381,7 +387,7 @@ def _chunks(images: _Images, workers: int) -> Iterator[tuple[list[Tensor], list[
             iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
-def _next(iterator: Iterator[Any], processes: Sequence[BaseProcess]) -> Any:
+def _next(iterator: Iterator[Chunk], processes: Sequence[BaseProcess]) -> Chunk:
     """Return the next chunk.
 
     It is read in a thread, since torch never stops waiting for the rest of a message.
@@ -389,25 +395,26 @@ def _next(iterator: Iterator[Any], processes: Sequence[BaseProcess]) -> Any:
     Raises:
         ConnectionError: If a process was killed while it wrote a message.
     """
-    answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+    answers: SimpleQueue[Chunk | BaseException] = SimpleQueue()
 
     def read() -> None:
         try:
-            answers.put((next(iterator), None))
+            answers.put(next(iterator))
         except BaseException as error:  # noqa: BLE001 - raised where the chunk is asked for
-            answers.put((None, error))
+            answers.put(error)
 
+    # A thread that waits for a dead worker for ever must not keep the process from ending.
     threading.Thread(target=read, daemon=True).start()
     while True:
         try:
-            chunk, error = answers.get(timeout=SECONDS_WITHOUT_CHUNK)
+            answer = answers.get(timeout=SECONDS_WITHOUT_CHUNK)
         except Empty:
             if all(process.exitcode is None for process in processes):
                 continue
             raise ConnectionError("a process was killed while it wrote") from None
-        if error is not None:
-            raise error
-        return chunk
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
 
 
 def _error_of_dead_workers(
@@ -428,7 +435,7 @@ def _error_of_dead_workers(
     )
 
 
-def _pack(items: Sequence[Item]) -> tuple[list[Tensor], list[Item]]:
+def _pack(items: Sequence[Item]) -> Chunk:
     """Return images of one size after another as one tensor, and the items without images.
 
     A tensor is one piece of shared memory, instead of one for each image.
@@ -456,15 +463,14 @@ def _extras(
 
     parts = None
     if prepared.parts is not None:
-        parts = tuple(
-            replace(
-                part,
-                region=torch.from_numpy(part.region),
-                images=image(part.images),
-                bare=image(part.bare),
+        tensor_parts = []
+        for part in prepared.parts:
+            region = torch.from_numpy(part.region)
+            tensor_part = replace(
+                part, region=region, images=image(part.images), bare=image(part.bare)
             )
-            for part in prepared.parts
-        )
+            tensor_parts.append(tensor_part)
+        parts = tuple(tensor_parts)
     other_image = image(prepared.other_image)
     if other_image is not None and other_image.shape[1:] != size:
         mode = ("linear", "bilinear", "trilinear")[len(size) - 1]

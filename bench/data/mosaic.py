@@ -1,6 +1,9 @@
 """Mosaics of another data set's images: n x n of them side by side.
 
 The class and the place of each cell are exact.
+
+A map should point to the cells of the target class. So mosaics score maps with the images' labels
+only, without boxes or masks.
 """
 
 from __future__ import annotations
@@ -195,6 +198,7 @@ class MosaicImages(Selected):
                 f"data.target_cells={target_cells} of {grid} x {grid} cells: give 1 to "
                 f"{grid**2 - 1}, so that a cell of another class is left."
             )
+        # The data set itself has the images. `mosaics` makes the mosaics, for a network's size.
         super().__init__(of, range(len(of.ids)))
         self.name = name
         self.grid = grid
@@ -224,6 +228,7 @@ class MosaicImages(Selected):
         made = len(all_layouts)
         if made < (self.size or 1):
             classes = len({image.label for image in candidates})
+            # the target's class, and another one for each other cell
             needed = self.grid**2 - self.target_cells + 1
             lower = "lower data.confidence, " if self.confidence else ""
             if all_layouts:

@@ -244,9 +244,10 @@ class PastedImages(DerivedDataSet):
             if sample.mask is None:
                 raise BadImage(self.ids[index], f"the mask of {sample.image_id} can't be read")
             x0, y0, x1, y1 = cut_out.box
-            scale = min(
-                WIDTH * column_width / (x1 - x0), HEIGHT * ground.height / (y1 - y0), LARGEST
-            )
+            # as large as its column allows, without enlarging its pixels much
+            widest = WIDTH * column_width / (x1 - x0)
+            highest = HEIGHT * ground.height / (y1 - y0)
+            scale = min(widest, highest, LARGEST)
             width = max(1, round(scale * (x1 - x0)))
             height = max(1, round(scale * (y1 - y0)))
             size = (width, height)

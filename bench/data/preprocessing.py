@@ -1,6 +1,8 @@
 """The preprocessing that weights expect: resize, centre crop, mean and std.
 
 Boxes and masks follow the image.
+
+Metrics compare boxes with heatmaps, so both must be in the pixels that the network sees.
 """
 
 from __future__ import annotations
@@ -216,6 +218,7 @@ class Preprocessing:
             return tensor.to(pixels.device, non_blocking=True)
 
         if self.shape is not None:
+            # Arrays are used as they are, unless a mean is set.
             if not self.mean:
                 return pixels.float()
             return pixels.float().sub(constant(*self.mean)).div_(constant(*self.std))
@@ -277,6 +280,8 @@ class Preprocessing:
 
     def picture(self, sample: Sample) -> Image.Image:
         """Return the picture resized and cropped, before its values are scaled.
+
+        Galleries show it, and `normalised` makes the network's input of its pixels.
 
         Raises:
             BadImage: If it wouldn't fit into memory.
@@ -386,5 +391,7 @@ def crop_start(side: int, crop: int) -> int:
     """Return the start of torchvision's centre crop along one side.
 
     It is negative if torchvision pads, because the crop is larger than the image.
+
+    Boxes are moved by it, so it must be the start that the pixels have.
     """
     return -((crop - side) // 2) if crop > side else round((side - crop) / 2)

@@ -142,7 +142,7 @@ def load_dataset(
     return WithBackground(dataset, int(background or 0))
 
 
-def check_loading(cfg: Mapping[str, Any], prefix: str = "data.") -> None:
+def check_loading(cfg: Mapping[str, object], prefix: str = "data.") -> None:
     """Check the settings that every kind of data set has, before a file is read.
 
     Raises:
@@ -153,12 +153,18 @@ def check_loading(cfg: Mapping[str, Any], prefix: str = "data.") -> None:
     for key in needed:
         if key not in cfg:
             raise BenchError(f"data.{key} isn't set; set data.{key}=VALUE.")
-    if isinstance(cfg.get("of"), Mapping):
-        check_loading(cfg["of"], f"{prefix}of.")
+    source = cfg.get("of")
+    if isinstance(source, Mapping):
+        check_loading(source, f"{prefix}of.")
 
 
-def setting_type(name: str) -> Any:
-    """Return the type of a setting, for all kinds of data set that have it; None if none has it."""
+def setting_type(name: str) -> object:
+    """Return the type annotation of the setting `data.<name>`; None if there is no such setting.
+
+    The command line decides by this type whether a value such as the 5 of `data.name=5` is a text
+    or a number. The kind of the data set may not be known at that time. If several kinds have a
+    setting of this name with different types, the result is the union of the types.
+    """
     annotations = [LOADING[name]] if name in LOADING else []
     for kind in KINDS.values():
         parameters = signature(kind)
@@ -167,7 +173,7 @@ def setting_type(name: str) -> Any:
     return Union[tuple(annotations)] if annotations else None  # noqa: UP007 - a union of a list
 
 
-def check_settings(cfg: Mapping[str, Any], prefix: str = "data.") -> Mapping[str, Parameter]:
+def check_settings(cfg: Mapping[str, object], prefix: str = "data.") -> Mapping[str, Parameter]:
     """Check the settings of a data set before a file is read, and return its kind's parameters.
 
     Args:
@@ -180,6 +186,7 @@ def check_settings(cfg: Mapping[str, Any], prefix: str = "data.") -> Mapping[str
     kind = cfg.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise unknown_name("kind of data set", kind, KINDS)
+    # The parameters of the kind's class or function are its settings, so that they are listed once.
     parameters = {**signature(KINDS[kind])}
     parameters.pop(NETWORK, None)
     for key in cfg:
@@ -195,10 +202,11 @@ def check_settings(cfg: Mapping[str, Any], prefix: str = "data.") -> Mapping[str
     annotations = {key: parameter.annotation for key, parameter in parameters.items()}
     check_values(cfg, LOADING | annotations, prefix)
     if "of" in parameters:
-        if not isinstance(cfg["of"], Mapping):
+        source = cfg["of"]
+        if not isinstance(source, Mapping):
             raise BenchError(
                 "data.of is a data set, as data.of=imagenet on the command line, not "
-                f"{shorten_for_error(cfg['of'])}."
+                f"{shorten_for_error(source)}."
             )
-        check_settings(check_group(f"{prefix}of", cfg["of"]), f"{prefix}of.")
+        check_settings(check_group(f"{prefix}of", source), f"{prefix}of.")
     return parameters

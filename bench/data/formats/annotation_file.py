@@ -1,6 +1,8 @@
 """Boxes from XML files, and masks from pictures of numbers.
 
 A missing or malformed file is reported as a problem, not raised.
+
+ImageNet, VOC and ImageNet-S have their annotations in such files.
 """
 
 from __future__ import annotations

@@ -40,6 +40,8 @@ _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|\\(?=x[0-9a-f]{2})"
 def as_text(name: str | Path) -> str:
     r"""Return a file's name, as Python has it, as text that can be stored and shown.
 
+    A record, a page or a JSON file can only hold text that UTF-8 can encode.
+
     >>> as_text("caf\udce9.jpg")
     'caf\\xe9.jpg'
     """
@@ -136,7 +138,10 @@ def _is_inside(name: str) -> bool:
 
 
 def short_repr(value: object) -> str:
-    """Return a value for a message: as Python writes it, but no more than a line."""
+    """Return a value for a message: as Python writes it, but no more than a line.
+
+    A broken file may hold millions of characters in one cell.
+    """
     text = repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 

@@ -154,11 +154,10 @@ def _listed(files: Any, url: str, suffix: str) -> Iterator[ListedFile]:
         yield ListedFile(name, path, _version(details), details.get("size"))
         return
     root = path.rstrip("/")
-    details_by_path = {
-        file_path: details
-        for file_path, details in sorted(files.find(root, detail=True).items())
-        if file_path.endswith(suffix) and details["type"] != "directory"
-    }
+    details_by_path = {}
+    for file_path, details in sorted(files.find(root, detail=True).items()):
+        if file_path.endswith(suffix) and details["type"] != "directory":
+            details_by_path[file_path] = details
     if not details_by_path:
         raise BenchError(
             f"There is no file whose name ends in {suffix} below {url}; correct the URL."
@@ -226,7 +225,10 @@ def _reason(error: BaseException) -> str:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the free bytes on the disk that holds `folder`, which need not exist yet."""
+    """Return the free bytes on the disk that holds `folder`, which need not exist yet.
+
+    A download is refused before it begins if the disk has less space.
+    """
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(existing).free
 

@@ -86,6 +86,7 @@ def arrays(
     """
     if channels not in (None, FIRST, LAST, NONE):
         raise unknown_name("place of channels", channels, (FIRST, LAST, NONE))
+    # one file may hold all samples
     if str(root).lower().endswith(TABLES):
         return _of_file(Path(root), channels, split, classes, name, network)
     if split is not None:
@@ -155,6 +156,7 @@ def _row(
 
     def values() -> Values:
         image = _read(root, image_id, files, channels)
+        # Samples may differ in length, but the network takes one number of channels and axes.
         if (len(image), image.ndim) != (shape[0], len(shape)):
             raise BadImage(
                 image_id, f"its shape is {image.shape}, and that of the first sample {shape}"
@@ -201,6 +203,8 @@ def _read(root: Path, sample: str, files: Files, channels: str | None) -> Values
 def _shape(root: Path, samples: Sequence[str], channels: str | None) -> tuple[int, ...]:
     """Return the shape of the first sample that can be read.
 
+    The network and its preprocessing must know the shape before the run.
+
     Raises:
         BenchError: If none of the first samples can be read.
     """
@@ -216,7 +220,11 @@ def _shape(root: Path, samples: Sequence[str], channels: str | None) -> tuple[in
 
 
 def _scales(root: Path, samples: Sequence[str]) -> tuple[str, ...]:
-    """Return a note if recordings have several sample rates, or volumes several spacings."""
+    """Return a note if recordings have several sample rates, or volumes several spacings.
+
+    The network takes numbers, not seconds or millimetres, so different scales are probably a
+    mistake.
+    """
     counts: Counter[str] = Counter()
     for sample in samples[:: 1 + len(samples) // MOST_HEADERS]:
         path = listed_file(root, as_name(sample))
@@ -499,6 +507,7 @@ def _boxes_of(path: Path, samples: Sequence[str]) -> defaultdict[str, list[list[
             if cell.strip().lower() == name:
                 corner_columns.append(column)
     for row in rows:
+        # A sample may have several rows, one for each box, and rows without a box.
         cells = [row[column] for column in corner_columns if column < len(row)]
         sample = next(filter(None, (named_image(cell, samples_by_name) for cell in row)), None)
         if sample is None or not cells or not all(cells):

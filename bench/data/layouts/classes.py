@@ -1,4 +1,8 @@
-"""The classes and their order: from a list in the configuration, or from a file."""
+"""The classes and their order: from a list in the configuration, or from a file.
+
+A label of the data must be the index of the same class in the network's logits. Otherwise heatmaps
+would explain another class than the one that boxes and masks show.
+"""
 
 from __future__ import annotations
 
@@ -150,7 +154,10 @@ class NetworkClasses:
     count: int
 
     def without(self, background: int | None) -> NetworkClasses:
-        """Return the classes without the background's output; None if no output is background."""
+        """Return the classes without the background's output; None if no output is background.
+
+        The classes of the data don't have it.
+        """
         if background is None:
             return self
         names = None if self.names is None else [*self.names]
@@ -186,6 +193,7 @@ class NetworkClasses:
             for folder in {*folders} - index_by_name.keys()
             if folder.isdecimal()
         }
+        # As indices from 0, numbers from 1 would label each image with the class after its own.
         count_from_1 = (
             len(numbers) == len(folders) > 1
             and min(numbers.values()) > 0

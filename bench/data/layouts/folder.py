@@ -84,6 +84,7 @@ def folder(
             `folders` is "index".
     """
     top = existing_folder(Path(root), LAYOUT)
+    # Samples in a folder of arrays have labels in the same way.
     table = labelled_table(
         module=__name__,
         name=name,
@@ -142,11 +143,10 @@ def labelled_table(
         folder_index = class_indices(subfolders, [*names], [*names.values()])
         folder_index |= index_of_classes(names)
         if folders == "index":
-            folder_index = {
-                folder: int(folder)
-                for folder in subfolders
-                if folder.isdecimal() and int(folder) < len(names)
-            }
+            folder_index = {}
+            for folder in subfolders:
+                if folder.isdecimal() and int(folder) < len(names):
+                    folder_index[folder] = int(folder)
             if unknown_folders := [folder for folder in subfolders if folder not in folder_index]:
                 raise BenchError(
                     f"{root / unknown_folders[0]} is no class index from 0 to {len(names) - 1}; "
@@ -224,7 +224,8 @@ def _by_list(
         if classes is not None:
             names = class_list(classes)
         elif network is None or network.names is None:
-            # Nobody else names the classes, so they are those in the list.
+            # Nobody else names the classes, so they are those in the list. It is read twice: first
+            # for its classes, and below to make a class of each label, such as of the index "5".
             listed_classes = sorted({*read_list(path, ids, {})[0].values()})
             if all(map(str.isdecimal, listed_classes)):
                 if not names:

@@ -13,7 +13,6 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -65,6 +64,7 @@ def funnybirds(root: File | Path, split: Name = "test", name: Name = "funnybirds
     labels = [entry.get("class_idx") for entry in _read(list_path)]
     if any(label not in range(class_count) for label in labels):
         raise BenchError(f"{list_path} has an image without a class_idx of classes.json.")
+    # An image's number is its place in the list, over all classes.
     ids = tuple(sorted(f"{label}/{number:06d}.png" for number, label in enumerate(labels)))
     image_labels = tuple((int(image_id.partition("/")[0]),) for image_id in ids)
     return Table(__name__, name, ids, classes, image_labels, row=partial(_row, top, split, ids))
@@ -110,7 +110,7 @@ def _parts(image_id: str, files: Files) -> tuple[StoredPart, ...]:
     return (*parts, StoredPart(GROUND, None, ground, (image,), (bare,)))
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def _read(path: Path) -> list[dict[str, object]]:
     """Read a list of objects, and raise BenchError for anything else."""
     try:
         content = json.loads(content_of(path, MAX_BYTES))

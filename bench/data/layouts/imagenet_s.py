@@ -74,10 +74,10 @@ def imagenet_s(
             "has 50, 300 or 919; set data.categories to the list of its synset ids "
             "(ImageNetS_categories_im919.txt)."
         )
+    # A mask's number n is the n-th synset id of the set, in sorted order; 0 is the background.
     synset_ids = sorted(class_list(categories) if categories else folders)
-    class_of_value = np.array(
-        [BACKGROUND, *(index.get(synset, BACKGROUND) for synset in synset_ids)]
-    )
+    class_indices = [index.get(synset, BACKGROUND) for synset in synset_ids]
+    class_of_value = np.array([BACKGROUND, *class_indices])
     images, other_files = image_files(folder)
     synset_of = {path: path.partition("/")[0] for path in images if "/" in path}
     ids = images_of_classes(synset_of, index, folder, LAYOUT)

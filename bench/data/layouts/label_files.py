@@ -182,6 +182,7 @@ def classes_of_labels(
         BenchError: For a label that is no class, with the nearest one; also for indices that count
             from 1.
     """
+    # All labels are read in one way, since a list doesn't mix indices with names.
     different = {*labels}
     ids = [*classes]
     if not classes or all(label in classes or SYNSET_ID.fullmatch(label) for label in different):
@@ -204,7 +205,10 @@ def classes_of_labels(
 
 
 def without_ending(name: str) -> str:
-    """Return a name without the ending of an image or array."""
+    """Return a name without the ending of an image or array.
+
+    Lists often name images without it.
+    """
     stem, ending = splitext(name)
     if ending.lower() in image_suffixes():
         return stem
@@ -216,6 +220,8 @@ def index_images_by_name(images: Sequence[str]) -> dict[str, str]:
     """Return {a name that a list may have: image}.
 
     The names are paths, and shorter forms unless several images have them.
+
+    A list that was made on another machine has other folders, or none, before the names.
     """
     images_by_name = defaultdict[str, list[str]](list)
     for image in images:
@@ -274,6 +280,7 @@ def _in_order(name: str, labels: Sequence[str], images: Sequence[str]) -> dict[s
             f"{name} has numbers from 1, as the devkit, whose numbers aren't class indices; "
             f"{LINES}."
         )
+    # ImageNet's validation list has the label of image n in line n, also for a part of the images.
     stems = [as_text(without_ending(basename(comparable_name(image)))) for image in images]
     numbers = [NUMBERED.fullmatch(stem) for stem in stems]
     if all(number and 0 < int(number[1]) <= len(labels) for number in numbers):

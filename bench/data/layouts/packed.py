@@ -1,6 +1,8 @@
 """Images in larger files (archives and tables).
 
 Their labels and boxes are numbers, names or lists.
+
+WebDataset and Parquet use it: they differ only in how an image's bytes are found.
 """
 
 from __future__ import annotations
@@ -71,6 +73,7 @@ def packed_table(
         reason = next((entry.missing for entry in entries.values()), nothing)
         raise BenchError(f"There are no images in data.path: {reason}. Expected {layout}.")
     ids = tuple(sorted(entries))
+    # The index of an image is its place among the sorted ids.
     in_order = tuple(entries[image_id] for image_id in ids)
     labels = tuple(entry.note.labels for entry in in_order)
     return Table(
@@ -119,6 +122,8 @@ def numbered_classes(
 
     If none are known, they are the numbers up to the largest label.
 
+    Archives and tables often hold numbers only.
+
     Raises:
         BenchError: For a label beyond the classes.
     """
@@ -138,6 +143,8 @@ def clip_note(note: Note, image_id: str, size: Size) -> Note:
     """Return the note of an image with its boxes cut to the image's size.
 
     Its problems name the image.
+
+    The size is only known when the image is decoded.
     """
     objects: list[tuple[int, Box]] = []
     problems = [f"{image_id} has {problem}" for problem in note.problems]
@@ -169,6 +176,7 @@ def note_of(label: object, boxes: object, classes: ClassIndex) -> Note:
     elif not isinstance(boxes, list):
         boxes = [boxes]
     for entry in boxes:
+        # a plain box is one of the image's class
         box = entry
         box_class = index
         label_problems: list[str] = []

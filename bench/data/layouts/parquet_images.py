@@ -277,6 +277,7 @@ def _checked(file: ParquetFile, image: str, label: str | None, boxes: str | None
                 f"are {short_repr(', '.join(texts))[1:-1]}."
             )
         kind = file.schema.field(column).type
+        # Hugging Face stores an image as a struct of its bytes and its path.
         if setting == "image" and pa.types.is_struct(kind) and kind.get_field_index(BYTES) >= 0:
             kind = kind.field(BYTES).type
             path = f"{image}.{BYTES}"

@@ -1,6 +1,8 @@
 """A layout as a table with a row for each image.
 
 This module reads, hashes and annotates the rows of all layouts.
+
+A layout thus consists of one function that lists its images, and needs no class of its own.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ def webdataset(
     shards: dict[Path, Archive] = {}
     entries: dict[str, Entry] = {}
     for shard, file in files_named(path, SUFFIX).items():
+        # A shard that was cut short keeps its first images, and counts as one bad image.
         shards[file], error = Archive.readable(file)
         entries |= _entries(shard, shards[file], (label, boxes), index)
         if error is not None:

@@ -1,4 +1,8 @@
-"""Folders of images: check that a folder exists, and list the images below it."""
+"""Folders of images: check that a folder exists, and list the images below it.
+
+All layouts of single files use these two, so that they treat hidden files and missing folders in
+the same way.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +39,7 @@ def image_files(folder: Path, endings: Collection[str] | None = None) -> tuple[l
     images: list[str] = []
     kinds = defaultdict[str, list[str]](list)
     for path in sorted(map(as_text, files_below(folder))):
+        # A file of another kind may be a photograph that the user misses: a sentence counts them.
         ending = splitext(path)[1].lower()
         is_image = path.lower().endswith(tuple(endings)) if endings else ending in image_suffixes()
         if is_image:
