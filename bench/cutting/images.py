@@ -132,9 +132,8 @@ def joined(rows: Iterable[Nested]) -> Nested:
     if not others:
         return first
 
-    def join(*leaves: object) -> object:
-        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        return torch.cat(tensors) if tensors else leaves[0]
+    def join(*leaves: Any) -> object:
+        return torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0]
 
     batch: Nested = pytree.tree_map(join, first, *others)
     return batch

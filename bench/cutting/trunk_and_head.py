@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property, partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, fx
@@ -152,10 +152,9 @@ class ReshapedParts:
 
     def head(self, activations: Tensor, sides: Sides) -> Tensor:
         """Compute logits (B, C)."""
-        rest, *others = sides
-        assert rest is None or isinstance(rest, Tensor)  # `as_maps` puts it first
+        rest: Any = sides[0]  # `as_maps` puts it first
         output = self.reshape.from_maps(activations, rest)
-        return self.parts.head(output, tuple(others))
+        return self.parts.head(output, sides[1:])
 
     @cached_property
     def head_graph(self) -> fx.GraphModule | None:
