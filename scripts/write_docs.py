@@ -1,6 +1,6 @@
 """Write the tables and counts in docs/ and README.md.
 
-    python scripts/write_docs.py            # the tables of methods.md, metrics.md, paper.md, ...
+    python scripts/write_docs.py            # what is generated in methods.md, metrics.md, ...
     python scripts/write_docs.py --measure  # also README's table, by the command that README names
     python scripts/write_docs.py --check    # exit code 1 and the files' names if one is out of date
 
@@ -16,6 +16,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +31,8 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
-from axiom_bench.judging.tests import GAMING, SANITY, TESTS
+from axiom_bench.judging.card import PRIMARY
+from axiom_bench.judging.tests import CONTROLS, DEGREES, GAMING, SANITY, TESTS, TRUTH_AHEAD
 from axiom_bench.report import write
 from axiom_bench.report.card import line_cells
 from axiom_bench.report.paper import Exhibit, paper
@@ -44,6 +46,8 @@ START = "<!-- written by scripts/write_docs.py -->"
 END = "<!-- end of the table -->"
 # the command above README's table
 COMMAND = re.compile(r"^axiom-bench (.*metric=.*)$", re.MULTILINE)
+# the start of a metric's `definition` that no publication has
+THIS_PROJECT = "this project"
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 Row = Sequence[str]
@@ -52,17 +56,7 @@ Row = Sequence[str]
 @cache
 def methods_table() -> list[Row]:
     """Return a header and one row for each method of conf/method."""
-    header = (
-        "name",
-        "method",
-        "definition",
-        "result",
-        "on the score's scale",
-        "cost",
-        "parameters",
-        "source",
-        "note",
-    )
+    header = ("name", "definition", "passes", "networks", "source")
     return [
         header,
         *(_method_row(plugins.load("method", name)) for name in plugins.names("method")),
@@ -70,22 +64,191 @@ def methods_table() -> list[Row]:
 
 
 @cache
-def metrics_table() -> list[Row]:
-    """Return a header and one row for each metric of conf/metric."""
-    columns = (
-        "unit, kind, better",
-        "cost",
-        "parameters",
-        "source",
-        "cited definition",
-        "as cited",
-        "note",
-    )
-    header = ("name", "definition", *columns)
-    return [
-        header,
-        *(_metric_row(plugins.load("metric", name)) for name in plugins.names("metric")),
-    ]
+def method_notes() -> str:
+    """Return a list of the methods that have parameters or a note."""
+    items = []
+    for name in plugins.names("method"):
+        method = plugins.load("method", name)
+        params = _parameters(method.params)
+        note = method.spec.note or ""
+        if params or note:
+            items.append(f"- **`{name}`** {params} {note}".replace("  ", " ").rstrip())
+    return "\n".join(items)
+
+
+@cache
+def methods_text() -> str:
+    """Return the table of methods and the list of their notes."""
+    return f"{markdown(methods_table())}\n\n### Notes\n\n{method_notes()}"
+
+
+@dataclass(frozen=True)
+class Family:
+    """A part of the page of metrics."""
+
+    title: str
+    text: str
+    """The question that its metrics answer."""
+    has: Callable[[MetricSpec], bool]
+    """Return True if a metric that is in no earlier family belongs to this one."""
+
+
+def _needs(spec: MetricSpec) -> set[str]:
+    return {need.name for need in spec.needs}
+
+
+# A metric belongs to the first family of which `has` is true. `has` reads `computed_from`, `needs`
+# and `of` of conf/metric, so a new metric finds its family by itself.
+FAMILIES = (
+    Family(
+        "Known truth",
+        "Is the explanation right? Only networks that report their true contributions can say, "
+        "such as the [planted](glossary.md#planted) ones.",
+        lambda spec: bool(_needs(spec) & {"truth", "positive_truth"}),
+    ),
+    Family(
+        "Interventions",
+        "Does the map agree with what each part of the image does to the score? The data set "
+        "draws the image again without each part, so no pixel is filled or blurred.",
+        lambda spec: "interventions" in _needs(spec),
+    ),
+    Family(
+        "Axioms",
+        "Do the contributions obey the axioms of the paper? Read the median: errors divided by "
+        "|S| have heavy tails near S = 0.",
+        lambda spec: spec.of == "layer" or bool({"drops", "score"} & {*spec.computed_from}),
+    ),
+    Family(
+        "Robustness, classes and randomisation",
+        "Does the map change when it should, and only then? These metrics explain again: another "
+        "image, another class or another model.",
+        lambda spec: "other_maps" in spec.computed_from,
+    ),
+    Family(
+        "Deletion and insertion by the heatmap",
+        "Does the score follow the pixels that the heatmap shows? Pixels are removed or inserted "
+        "in the order of the heatmap.",
+        lambda spec: "perturbed_scores" in spec.computed_from and "nonzero_map" in _needs(spec),
+    ),
+    Family(
+        "Deletion by the signed map",
+        "Do the drops of the score agree with the map's values? Groups of pixels are removed and "
+        "compared with the signed raw map.",
+        lambda spec: "perturbed_scores" in spec.computed_from,
+    ),
+    Family(
+        "Localization",
+        "Does the map lie on the object? These metrics ask where the object is, not what the "
+        "network used.",
+        lambda spec: "regions" in spec.computed_from,
+    ),
+    Family(
+        "Complexity",
+        "How simple is the map? These metrics read only the map.",
+        lambda spec: not spec.computed_from,
+    ),
+)
+
+
+@cache
+def metrics_text() -> str:
+    """Return a section for each family of metrics, with a section for each metric of it.
+
+    Raises:
+        BenchError: If a metric belongs to no family.
+    """
+    metrics = [plugins.load("metric", name) for name in plugins.names("metric")]
+    fast_forms = {
+        metric.spec.fast_form_of: metric for metric in metrics if metric.spec.fast_form_of
+    }
+    sections: dict[Family, list[Plugin[MetricSpec]]] = {family: [] for family in FAMILIES}
+    for metric in metrics:
+        family = next((family for family in FAMILIES if family.has(metric.spec)), None)
+        if family is None:
+            raise BenchError(f"No family of metrics.md has {metric.name!r}; see FAMILIES.")
+        if not metric.spec.fast_form_of:  # its section is that of the full metric
+            sections[family].append(metric)
+    parts = []
+    for family, members in sections.items():
+        links = ", ".join(f"[`{metric.name}`](#{metric.name})" for metric in members)
+        parts.append(f"## {family.title}\n\n{family.text}\n\n{links}")
+        parts.extend(_metric_section(metric, fast_forms.get(metric.name)) for metric in members)
+    return "\n\n".join(parts)
+
+
+def _metric_section(
+    metric: Plugin[MetricSpec],
+    fast_form: Plugin[MetricSpec] | None,
+) -> str:
+    """Return the heading, the definition, the note and the facts of a metric."""
+    spec = metric.spec
+    params = _parameters(metric.params)
+    needs = ", ".join(f"`{name}`" for name in dict.fromkeys(need.name for need in spec.needs))
+    value_words = _value_words(spec)
+    facts = [f"{value_words[0].upper()}{value_words[1:]}; {_passes(spec)}."]
+    if params:
+        facts.append(f"Parameters {params}.")
+    if needs:
+        facts.append(f"Needs {needs}.")
+    names = [*dict.fromkeys((*value_names(metric), *whole_set_value_names(metric)))]
+    if names != [metric.name]:
+        facts.append(f"Recorded as {', '.join(_value_name(metric, name) for name in names)}.")
+    items = [" ".join(facts)]
+    if fast_form is not None:
+        items.append(f"Fast form: `{fast_form.name}`. {fast_form.spec.note or ''}")
+    items.append(_definition(spec))
+    text = " ".join(filter(None, (metric.description, spec.note)))
+    bullets = "\n".join(f"- {item.rstrip()}" for item in items)
+    return f"### {metric.name}\n\n{text}\n\n{bullets}"
+
+
+def _definition(spec: MetricSpec) -> str:
+    """Return the source with the definition that the metric follows, and how it differs."""
+    source = _source(spec.reference)
+    definition = spec.definition or ""
+    if definition.startswith(THIS_PROJECT):
+        return f"Defined by {definition}; after {source}."
+    differences = f" Here: {spec.deviation}." if spec.deviation else ""
+    return f"{source}: {definition}.{differences}"
+
+
+def _value_words(spec: MetricSpec) -> str:
+    """Return unit, range and better direction, such as "area, 0 to 1, lower is better"."""
+    words = [spec.unit or "number"]
+    if spec.kind == "proportion":
+        words.append("0 or 1")
+    elif spec.bounds:
+        least, largest = spec.bounds
+        words.append(_range(least, largest))
+    words.append(_direction(spec.better))
+    return ", ".join(words)
+
+
+def _range(least: float | None, largest: float | None) -> str:
+    if least is None:
+        return f"up to {largest}"
+    return f"from {least}" if largest is None else f"{least} to {largest}"
+
+
+def _direction(better: str) -> str:
+    return "ranks nothing" if better == "none" else f"{better} is better"
+
+
+def _value_name(metric: Plugin[MetricSpec], name: str) -> str:
+    """Return the name of a value, with its direction if that isn't the metric's."""
+    better = metric.spec.about(name).better
+    if better == metric.spec.better:
+        return f"`{name}`"
+    return f"`{name}` ({_direction(str(better))})"
+
+
+def _passes(spec: MetricSpec) -> str:
+    """Return the number of passes in words."""
+    if spec.passes is None:
+        return "passes depend on the network or image"
+    if spec.passes == 0:
+        return "no passes"
+    return "1 pass" if spec.passes == 1 else f"{spec.passes} passes"
 
 
 @cache
@@ -120,33 +283,33 @@ def _exhibit_row(exhibit: Exhibit) -> Row:
     )
 
 
+# The columns of the card on which which-metric.md has room. docs/data/scorecard.csv has all.
+CARD_COLUMNS = ((TRUTH_AHEAD, PRIMARY), (DEGREES, ""), (CONTROLS, ""), (GAMING, ""))
+
+
 @cache
 def scorecard_table() -> list[Row]:
     """Return a header and one row for each metric of docs/data/scorecard.csv.
 
-    write_scorecard.py writes that file.
+    write_scorecard.py writes that file. A cell is the number of networks on which the metric
+    passes, of those on which it was tested.
     """
     card = pd.read_csv(
         DOCS / "data" / "scorecard.csv", dtype={"passes": str}, keep_default_na=False
     )
     card["passes"] = card["passes"].map({"True": True, "False": False})
-    cells_by_metric = line_cells(card)
-    columns = next(iter(cells_by_metric.values()))
-    titles = [
-        f"{TESTS[test].title}, `{truth}`" if truth else TESTS[test].title for test, truth in columns
-    ]
-    lines: list[Row] = [("metric", *titles, "images", "measured at")]
+    lines: list[Row] = [("metric", *(TESTS[test].title for test, _ in CARD_COLUMNS), "images")]
     rows = {str(metric): group for metric, group in card.groupby("metric", sort=False)}
-    for metric, cells in cells_by_metric.items():
-        lines.append((f"`{metric}`", *cells.values(), *_measured(rows[metric])))
+    for metric, cells in line_cells(card).items():
+        counts = [cells[column].partition(";")[0].replace(" of ", "/") for column in CARD_COLUMNS]
+        lines.append((f"`{metric}`", *counts, _images(rows[metric])))
     return lines
 
 
-def _measured(rows: pd.DataFrame) -> tuple[str, str]:
-    """Return the fewest and most images of a network, and the commits with the last date."""
+def _images(rows: pd.DataFrame) -> str:
+    """Return the fewest and most images of a network."""
     images = rows.loc[~rows["test"].isin([SANITY, GAMING]), "n"]  # gaming judges by half of them
-    counts = " to ".join(map(str, sorted({images.min(), images.max()})))
-    return counts, f"{', '.join(dict.fromkeys(rows['commit']))}, {rows['date'].max()}"
+    return "-".join(map(str, sorted({images.min(), images.max()})))
 
 
 @cache
@@ -281,55 +444,40 @@ def _argument(action: argparse.Action) -> str:
     return f"{', '.join(action.option_strings)} {value}".strip()
 
 
-TABLES: dict[str, Callable[[], list[Row]]] = {
-    "methods.md": methods_table,
-    "metrics.md": metrics_table,
-    "paper.md": paper_table,
-    "which-metric.md": scorecard_table,
-    "cli.md": commands_table,
-    "signals.md": dimensions_table,
+# What is written between the marks of each page
+TEXTS: dict[str, Callable[[], str]] = {
+    "methods.md": methods_text,
+    "metrics.md": metrics_text,
+    "paper.md": lambda: markdown(paper_table()),
+    "which-metric.md": lambda: markdown(scorecard_table()),
+    "cli.md": lambda: markdown(commands_table()),
+    "your-network.md": lambda: markdown(dimensions_table()),
 }
 
 
 def _method_row(method: Plugin[MethodSpec]) -> Row:
-    definition, _, result = method.description.rstrip(".").rpartition(" -> ")
-    spec = method.spec
+    definition, _, _ = method.description.rstrip(".").rpartition(" -> ")
     return (
         f"`{method.name}`",
-        spec.title or method.name,
         definition,
-        f"`{result}`",
-        "yes" if spec.on_score_scale else "no",
-        _cost(spec),
-        _parameters(method.params),
-        _source(spec.reference),
-        spec.note or "",
+        _cost(method.spec),
+        _networks(method.spec),
+        _source(method.spec.reference),
     )
 
 
-def _metric_row(metric: Plugin[MetricSpec]) -> Row:
-    spec = metric.spec
-    names = dict.fromkeys((metric.name, *value_names(metric), *whole_set_value_names(metric)))
-    return (
-        ", ".join(f"`{name}`" for name in names),
-        metric.description,
-        f"{spec.unit}, {spec.kind}, {spec.better}",
-        _cost(spec),
-        _parameters(metric.params),
-        _source(spec.reference),
-        spec.definition or "",
-        f"no: {spec.deviation}" if spec.deviation else "yes",
-        spec.note or "",
-    )
+def _networks(spec: MethodSpec) -> str:
+    """Return the kind of networks that a method explains."""
+    if spec.of_objects:
+        return "boxes and masks"
+    return "transformers" if spec.of_attention else "any"
 
 
-def _cost(spec: MethodSpec | MetricSpec) -> str:
-    """Return the passes of the YAML, or "ablation drops"; empty for no or an unknown number."""
-    if isinstance(spec, MethodSpec) and spec.needs_drops:
-        return "ablation drops"
-    if not spec.passes:
-        return ""
-    return "1 pass" if spec.passes == 1 else f"{spec.passes} passes"
+def _cost(spec: MethodSpec) -> str:
+    """Return the passes of the YAML, or "drops"; empty for no or an unknown number."""
+    if spec.needs_drops:
+        return "drops"
+    return str(spec.passes) if spec.passes else ""
 
 
 def _parameters(params: Mapping[str, Any]) -> str:
@@ -337,7 +485,7 @@ def _parameters(params: Mapping[str, Any]) -> str:
     if not params:
         return ""
     words = [
-        f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+        f"{name}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
         for name, value in params.items()
     ]
     return f"`{' '.join(words)}`"
@@ -366,14 +514,14 @@ def out_of_date(folder: Path = DOCS) -> dict[Path, str]:
         BenchError: If a document lacks the markers around its table, or its sentence.
     """
     changed = {}
-    for name, table in TABLES.items():
+    for name, written in TEXTS.items():
         path = folder / name
         text = path.read_text(encoding="utf-8")
         before, start, rest = text.partition(START)
         _, end, after = rest.partition(END)
         if not start or not end:
             raise BenchError(f"{path.name} needs the lines {START!r} and {END!r} around its table.")
-        expected = f"{before}{START}\n\n{markdown(table())}\n\n{END}{after}"
+        expected = f"{before}{START}\n\n{written()}\n\n{END}{after}"
         if expected != text:
             changed[path] = expected
     for name, (pattern, counts) in SENTENCES.items():
