@@ -78,8 +78,11 @@ def method_notes() -> str:
 
 @cache
 def methods_text() -> str:
-    """Return the table of methods and the list of their notes."""
-    return f"{markdown(methods_table())}\n\n### Notes\n\n{method_notes()}"
+    """Return the table of methods, the names on the score's scale and the list of notes."""
+    methods = [plugins.load("method", name) for name in plugins.names("method")]
+    on_scale = ", ".join(f"`{method.name}`" for method in methods if method.spec.on_score_scale)
+    scale = f"These are on the [score's scale](glossary.md#score-scale): {on_scale}."
+    return f"{markdown(methods_table())}\n\n{scale}\n\n### Notes\n\n{method_notes()}"
 
 
 @dataclass(frozen=True)
