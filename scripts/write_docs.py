@@ -72,7 +72,8 @@ def method_notes() -> str:
         params = _parameters(method.params)
         note = method.spec.note or ""
         if params or note:
-            items.append(f"- **`{name}`** {params} {note}".replace("  ", " ").rstrip())
+            head = f"- **`{name}`** {params}".rstrip()
+            items.append(f"{head}: {note}" if note else head)
     return "\n".join(items)
 
 
