@@ -455,7 +455,7 @@ TEXTS: dict[str, Callable[[], str]] = {
     "paper.md": lambda: markdown(paper_table()),
     "which-metric.md": lambda: markdown(scorecard_table()),
     "cli.md": lambda: markdown(commands_table()),
-    "your-network.md": lambda: markdown(dimensions_table()),
+    "signals.md": lambda: markdown(dimensions_table()),
 }
 
 
