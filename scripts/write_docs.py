@@ -209,7 +209,9 @@ def _metric_section(
 def _definition(spec: MetricSpec) -> str:
     """Return the source with the definition that the metric follows, and how it differs."""
     source = _source(spec.reference)
-    definition = spec.definition or ""
+    definition = spec.definition or THIS_PROJECT
+    if not source:
+        return f"Defined by {definition}."
     if definition.startswith(THIS_PROJECT):
         return f"Defined by {definition}; after {source}."
     differences = f" Here: {spec.deviation}." if spec.deviation else ""
