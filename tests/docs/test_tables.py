@@ -78,7 +78,7 @@ def test_changed_document_is_out_of_date(tmp_path):
     folder = shutil.copytree(write_docs.DOCS, tmp_path / "docs")
     shutil.copy(write_docs.README, tmp_path)
     text = (folder / "methods.md").read_text()
-    (folder / "methods.md").write_text(text.replace("| `grad_cam` |", "| `gradcam` |"))
+    (folder / "methods.md").write_text(text.replace("\n| `grad_cam` |", "\n| `gradcam` |"))
     assert write_docs.out_of_date(folder) == {folder / "methods.md": text}
     (folder / "methods.md").write_text("no markers")
     with pytest.raises(BenchError, match=r"methods\.md needs the lines"):
