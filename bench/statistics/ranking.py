@@ -1,6 +1,8 @@
-"""The best methods: in one setting, in sentences with their numbers, and over networks and data
-sets by mean ranks. Mean ranks have Friedman's and Nemenyi's tests, after Demsar, Statistical
-comparisons of classifiers over multiple data sets, J. Mach. Learn. Res. 2006.
+"""The best methods in each setting, and the findings of a run in sentences with their numbers.
+
+The report's title, its findings section, the last lines of a run and `axiom-bench rank` print these
+sentences. A setting is one model, cut at one layer, on one data set. A finding says which methods
+are best, can't be told apart, or don't beat a control.
 """
 
 from __future__ import annotations
@@ -11,97 +13,19 @@ from functools import partial
 from itertools import chain
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
 from axiom_bench.statistics.comparison import Comparison
 from axiom_bench.statistics.labels import Setting, Value, number, p_value, plural, share
-from axiom_bench.statistics.paired_tests import LEVEL
 from axiom_bench.statistics.run_folder import RunFolder
-
-# With fewer settings, ranks must differ by half of all places or more to be told apart: for eleven
-# methods by 4.8 of 10.
-FEWEST_SETTINGS = 10
-
-
-@dataclass(frozen=True, eq=False)
-class MeanRanks:
-    """The mean ranks of methods by one metric."""
-
-    ranks: pd.Series
-    """{method: its mean rank, 1 for the best}, sorted."""
-    count: int
-    """The number of settings that the ranks are over."""
-    critical: float
-    """The difference from which two ranks differ at 5 % over all pairs (Nemenyi)."""
-    p: float
-    """The p value of the hypothesis that all methods are alike (Friedman)."""
-
-    def runs_alike(self) -> list[tuple[int, int]]:
-        """Return (first, last) place of the longest runs of methods, in the order of ranks, that
-        don't differ.
-        """
-        values = self.ranks.to_numpy(float)
-        runs: list[tuple[int, int]] = []
-        for first in range(len(values)):
-            last = int(np.flatnonzero(values - values[first] < self.critical).max())
-            if last > first and (not runs or last > runs[-1][1]):
-                runs.append((first, last))
-        return runs
-
-
-def mean_ranks(run: RunFolder, metric: str) -> MeanRanks | None:
-    """Return the mean ranks of the methods that have a place in all settings that rank methods;
-    None for fewer than two methods or settings.
-
-    Methods that coincide share their rank.
-    """
-    columns = {}
-    for number_of_setting, setting in enumerate(run.settings):
-        comparison = _ranking(run, setting, metric)
-        if comparison is None:
-            continue
-        places = comparison.places["value"]
-        values: dict[str, float] = {}
-        for group in comparison.groups:
-            # methods that coincide differ by rounding, which must not decide their ranks
-            values.update(dict.fromkeys(group, places[group[0]]))
-        columns[number_of_setting] = pd.Series(values, dtype=float)
-    table = pd.DataFrame(columns).dropna()
-    methods, count = table.shape
-    if methods < 2 or count < 2:
-        return None
-    is_lower = run.metadata.value(metric).better == "lower"
-    ranks = table.rank(ascending=is_lower).mean(axis=1).sort_values(kind="stable")
-    return MeanRanks(ranks, count, critical_difference(methods, count), _friedman(table))
-
-
-def critical_difference(methods: int, settings: int) -> float:
-    """Return q sqrt(k (k + 1) / (6 N)) of Nemenyi's test at 5 % for k methods and N settings, where
-    q is the studentised range over sqrt(2).
-    """
-    from scipy.stats import studentized_range  # here, because it takes half a second to import
-
-    quantile = float(studentized_range.ppf(1 - LEVEL, methods, np.inf)) / np.sqrt(2)
-    return float(quantile * np.sqrt(methods * (methods + 1) / (6 * settings)))
-
-
-def _friedman(table: pd.DataFrame) -> float:
-    """Return the p value of Friedman's test; NaN for fewer than three methods."""
-    from scipy.stats import friedmanchisquare
-
-    if len(table) < 3:
-        return float("nan")
-    with np.errstate(invalid="ignore", divide="ignore"):  # methods may be alike everywhere
-        return float(friedmanchisquare(*table.to_numpy()).pvalue)
 
 
 def best_methods(run: RunFolder, setting: Setting, metric: str) -> frozenset[str]:
     """Return the methods that are bold: see `comparison.Comparison.places`. There are none if the
     model ranks no method, or a control is unbeaten.
     """
-    comparison = _ranking(run, setting, metric)
+    comparison = ranking_comparison(run, setting, metric)
     return comparison.best if comparison is not None else frozenset()
 
 
@@ -109,11 +33,11 @@ def unbeaten(run: RunFolder, setting: Setting, metric: str) -> tuple[str, ...]:
     """Return the controls that no method is significantly better than: see `comparison.Comparison`.
     There are none if the model ranks no method.
     """
-    comparison = _ranking(run, setting, metric)
+    comparison = ranking_comparison(run, setting, metric)
     return comparison.unbeaten if comparison is not None else ()
 
 
-def _ranking(run: RunFolder, setting: Setting, metric: str) -> Comparison | None:
+def ranking_comparison(run: RunFolder, setting: Setting, metric: str) -> Comparison | None:
     """Return the comparison of a setting; None if the values of its model rank no method: see
     `RunFolder.ranks`.
     """
@@ -122,7 +46,7 @@ def _ranking(run: RunFolder, setting: Setting, metric: str) -> Comparison | None
 
 def on_common_images(rows: pd.DataFrame) -> bool:
     """Return whether the methods in the summary rows of one metric have values for different
-    images, so that the images that all of them have decide.
+    images, so that the images that all of them have decide. Tables then add a note.
     """
     return bool(rows["partial"].eq(True).any())
 
@@ -136,7 +60,7 @@ MOST_NAMES = 4  # a sentence names at most this many groups, and gives the numbe
 
 @dataclass(frozen=True)
 class Statement:
-    """A finding on the methods by one metric."""
+    """A finding on the methods by one metric, as `findings` returns it for the report's page."""
 
     sentence: str
     """The finding, which may be that nothing is significant. If it is on one setting, it starts
@@ -169,8 +93,8 @@ def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
     the findings on a metric, those that hold in all settings come first.
     """
     settings = [setting for setting in run.settings if run.ranks_methods(setting)]
-    first: list[Statement] = []
-    last: list[Statement] = []
+    first_statements: list[Statement] = []
+    last_statements: list[Statement] = []
     for name in metrics:
         value = run.metadata.value(name)
         if name not in run.metrics or not value.has_direction:
@@ -180,11 +104,12 @@ def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
             comparison = run.comparisons.of(setting, name)
             if comparison is not None:
                 comparisons[setting] = comparison
-        is_last = bool(comparisons) and all(
+        has_no_best = bool(comparisons) and all(
             value.reached_by or comparison.unbeaten for comparison in comparisons.values()
         )
-        (last if is_last else first).extend(_of_metric(run, value, comparisons))
-    return [*first, *last]
+        statements = last_statements if has_no_best else first_statements
+        statements.extend(_metric_findings(run, value, comparisons))
+    return [*first_statements, *last_statements]
 
 
 def conclusion(
@@ -206,9 +131,12 @@ def conclusion(
     best. It is "" if no two methods are compared.
     """
     if compare is not None:
-        rest = dict.fromkeys(name for name in (*others, *run.metrics) if name in run.metrics)
-        by_rank = sorted(rest, key=lambda name: bool(run.metadata.value(name).reached_by))
-        for names in (metrics, *([name] for name in by_rank)):
+        other_metrics = dict.fromkeys(
+            name for name in (*others, *run.metrics) if name in run.metrics
+        )
+        # metrics in which no method can be best come last
+        ordered = sorted(other_metrics, key=lambda name: bool(run.metadata.value(name).reached_by))
+        for names in (metrics, *([name] for name in ordered)):
             if sentence := verdict([run], compare, rival, names):
                 return sentence, None, []
         # without a verdict, a reader must learn why the two methods aren't compared
@@ -216,7 +144,11 @@ def conclusion(
             titles = " and ".join(map(run.metadata.method_title, (compare, rival)))
             return f"No metric has values of both {titles} on the same images", None, []
     for setting in run.settings:
-        leaders = {name: methods for name in metrics if (methods := _ahead(run, setting, name))}
+        leaders: dict[str, frozenset[str]] = {}
+        for name in metrics:
+            methods = _leading_methods(run, setting, name)
+            if methods:
+                leaders[name] = methods
         if leaders:
             methods = next(iter(leaders.values()))
             shared = [name for name, best in leaders.items() if best == methods]
@@ -226,7 +158,7 @@ def conclusion(
     images = []
     for setting in run.settings:
         for name in metrics:
-            comparison = _ranking(run, setting, name)
+            comparison = ranking_comparison(run, setting, name)
             if comparison is not None and len(comparison.places) > 1:
                 images.append(comparison.images)
     if not images:
@@ -255,7 +187,7 @@ def _leading_sentence(
         verb = verb.replace("has", "have").replace("leads", "lead")
     labels = []
     for other in run.settings:
-        if all(_ahead(run, other, name) == methods for name in metrics):
+        if all(_leading_methods(run, other, name) == methods for name in metrics):
             labels.append(run.label(other))
     names = names_in_words(run, [(name,) for name in run.methods if name in methods])
     titles = _joined([in_sentence(value.title) for value in values])
@@ -263,12 +195,12 @@ def _leading_sentence(
     return f"{names} {verb} {titles} on {_joined(labels[:MOST_NAMES])}{more}"
 
 
-def _ahead(run: RunFolder, setting: Setting, metric: str) -> frozenset[str]:
+def _leading_methods(run: RunFolder, setting: Setting, metric: str) -> frozenset[str]:
     """Return the methods that are best, if a method that is no control is worse or only one is
     compared; otherwise none.
     """
     best = best_methods(run, setting, metric)
-    comparison = _ranking(run, setting, metric)
+    comparison = ranking_comparison(run, setting, metric)
     if comparison is None or not best:
         return frozenset()
     methods = {*comparison.places.index} - run.metadata.controls
@@ -277,12 +209,13 @@ def _ahead(run: RunFolder, setting: Setting, metric: str) -> frozenset[str]:
 
 def separates_methods(run: RunFolder, metric: str) -> bool:
     """Return whether a method is significantly worse by a metric than the best, on any network."""
-    return any(_ahead(run, setting, metric) for setting in run.settings)
+    return any(_leading_methods(run, setting, metric) for setting in run.settings)
 
 
 def coincidences(run: RunFolder, metrics: Sequence[str]) -> str:
     """Return a sentence on the networks on which all methods except controls have the same values
-    of metrics; "" if there are none.
+    of metrics; "" if there are none. It explains why, because a table of equal numbers looks like a
+    defect.
     """
     titles: dict[tuple[str, ...], list[str]] = {}
     for name in metrics:
@@ -301,7 +234,7 @@ def coincidences(run: RunFolder, metrics: Sequence[str]) -> str:
 
 def coincide(run: RunFolder, setting: Setting, metric: str) -> bool:
     """Return whether several methods are ranked, and all except controls have the same values."""
-    comparison = _ranking(run, setting, metric)
+    comparison = ranking_comparison(run, setting, metric)
     if comparison is None:
         return False
     controls = run.metadata.controls
@@ -309,7 +242,7 @@ def coincide(run: RunFolder, setting: Setting, metric: str) -> bool:
     return len(groups) == 1 and len(groups[0]) > 1
 
 
-COMPARED = {
+COMPARED = {  # by the sign of a significant difference
     1: "significantly better than",
     -1: "significantly worse than",
     0: "not significantly different from",
@@ -318,14 +251,14 @@ COMPARED = {
 
 def verdict(runs: Sequence[RunFolder], method: str, rival: str, metrics: Sequence[str]) -> str:
     """Return whether a method is better than another, by how much, and on how many networks and
-    images, in a sentence.
+    images, in a sentence. `axiom-bench rank` ends with it, and a report's title begins with it.
 
     The first metric in which they differ anywhere decides, or otherwise the first that compares
     both. The text is "" if no metric does. A metric in which no method can be best counts only if
     no other compares both.
     """
-    with_a_best = [name for name in metrics if not runs[0].metadata.value(name).reached_by]
-    for names in (with_a_best, metrics):
+    metrics_with_best = [name for name in metrics if not runs[0].metadata.value(name).reached_by]
+    for names in (metrics_with_best, metrics):
         verdicts = filter(None, (_verdict(runs, method, rival, name) for name in names))
         if first := next(verdicts, None):
             differing = (sentence for differ, sentence in chain([first], verdicts) if differ)
@@ -348,7 +281,7 @@ def _verdict(
         value = run.metadata.value(metric)
         title = run.metadata.method_title
         for setting in run.settings:
-            comparison = _ranking(run, setting, metric)
+            comparison = ranking_comparison(run, setting, metric)
             if comparison is None or not {method, rival} <= {*comparison.places.index}:
                 continue
             group = comparison.group_of(method)[0]
@@ -373,17 +306,17 @@ def _verdict(
         return False, f"{title(method)} coincides with {about} on {networks}, {on_images}"
     by_frequency = sorted(labels, key=lambda sign: -len(labels[sign]))
     first, *others = (sign for sign in by_frequency if labels[sign])
-    place = labels[first][0] if count == 1 else _networks(len(labels[first]), count)
+    networks = labels[first][0] if count == 1 else _networks(len(labels[first]), count)
     more = "".join(f", {COMPARED[sign]} it on {len(labels[sign])}" for sign in others)
     if count == 1:
-        shown = f"{text(values[0])} against {text(values[1])}"
-        each = ""
+        numbers = f"{text(values[0])} against {text(values[1])}"
+        per_network = ""
     else:
-        shown = f"difference {_range(text(min(differences)), text(max(differences)))}"
-        each = " each"
-    sentence = f"{title(method)} is {COMPARED[first]} {about} on {place}{more}"
+        numbers = f"difference {_range(text(min(differences)), text(max(differences)))}"
+        per_network = " each"
+    sentence = f"{title(method)} is {COMPARED[first]} {about} on {networks}{more}"
     caveat = f"; {value.why_no_best}" if value.reached_by else ""
-    return True, f"{sentence}: {value.lead} {shown}, {on_images}{each}{caveat}"
+    return True, f"{sentence}: {value.lead} {numbers}, {on_images}{per_network}{caveat}"
 
 
 def _range(low: str, high: str) -> str:
@@ -428,11 +361,12 @@ def below_published(run: RunFolder) -> list[str]:
     ]
 
 
-def _of_metric(
+def _metric_findings(
     run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]
 ) -> Iterator[Statement]:
     """Yield the findings on one metric: the agreement of its settings first, then each setting."""
     differing = [setting for setting in comparisons if len(comparisons[setting].groups) > 1]
+    # only settings in which some method is best can agree on who it is
     won: dict[Setting, Comparison] = {}
     for setting in differing:
         if not value.reached_by and not comparisons[setting].unbeaten:
@@ -446,7 +380,7 @@ def _of_metric(
         yield Statement(sentence, "agreement", value.name, tuple(won))
     constructed: dict[Setting, tuple[str, ...]] = {}
     for setting, comparison in comparisons.items():
-        for kind, sentence, numbers in _of_setting(run, value, comparison):
+        for kind, sentence, numbers in _setting_findings(run, value, comparison):
             labelled = f"{run.label(setting)}: {sentence}"
             yield Statement(labelled, kind, value.name, (setting,), numbers)
         if comparison.by_construction:
@@ -485,13 +419,14 @@ def _agreement(
     )
 
 
-def _of_setting(
+def _setting_findings(
     run: RunFolder, value: Value, comparison: Comparison
 ) -> Iterator[tuple[Kind, str, str]]:
     """Yield (kind, sentence, numbers) of the findings in one setting."""
     best, *others = comparison.ranked
     title = in_sentence(value.title)
     if not others and len(best) > 1:
+        # all compared methods coincide, so no pair has a difference
         names = names_in_words(run, [(name,) for name in best])
         yield "coinciding", f"{names} coincide in {title}: none is better than another.", ""
     if comparison.unbeaten:
@@ -518,6 +453,7 @@ def _control(run: RunFolder, value: Value, comparison: Comparison) -> tuple[str,
     control and of the best method).
     """
     controls = list(comparison.unbeaten)
+    # an unbeaten control is a warning about the metric, so the sentence says what a control is
     names = names_in_words(run, [(name,) for name in controls], "or")
     apposition = "a control, which explains nothing"
     if len(controls) > 1:
@@ -543,6 +479,7 @@ def _difference(
     """Return (a sentence that the best method is better than another, its numbers)."""
     pair = comparison.pair(best[0], other[0])
     text = partial(number, rounding=value.rounding)
+    # values of the whole data set have no counts by image
     first, second = (text(comparison.place(group[0]).value) for group in (best, other))
     if comparison.is_whole_set:
         statistic = "Values"
@@ -551,8 +488,8 @@ def _difference(
         statistic = value.lead.capitalize()
         better = pair["better"]
         images = comparison.images
-        part = "all" if better == images else f"{better:,} of"
-        on_images = f", on {part} {plural(images, 'image')}"
+        amount = "all" if better == images else f"{better:,} of"
+        on_images = f", on {amount} {plural(images, 'image')}"
     sentence = (
         f"{group_name(run, best)} is significantly better than {group_name(run, other)} in "
         f"{in_sentence(value.title)}{on_images}."

@@ -11,14 +11,13 @@ from axiom_bench.report.charts.drawing import Figure, LeftOut
 from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.headline import result_lines
 from axiom_bench.report.tables.text import control_notes
+from axiom_bench.statistics.mean_ranks import critical_difference, mean_ranks
 from axiom_bench.statistics.ranking import (
     best_methods,
     coincidences,
     conclusion,
-    critical_difference,
     findings,
     in_sentence,
-    mean_ranks,
     names_in_words,
 )
 from axiom_bench.statistics.run_folder import RunFolder

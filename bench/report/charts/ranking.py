@@ -30,7 +30,7 @@ from axiom_bench.statistics.labels import (
     p_value,
     rows_at,
 )
-from axiom_bench.statistics.ranking import FEWEST_SETTINGS, MeanRanks, mean_ranks
+from axiom_bench.statistics.mean_ranks import FEWEST_SETTINGS, MeanRanks, mean_ranks
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import leading_rows
 
@@ -215,7 +215,8 @@ def draw_mean_ranks(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """
     measured = []
     for name in options_of(run).headline:
-        if name not in run.metrics:
+        # one setting has no mean ranks, and the reason below says so
+        if name not in run.metrics or len(run.settings) < 2:
             continue
         value = run.metadata.value(name)
         if not value.has_direction or value.reached_by:
