@@ -1,3 +1,3 @@
-"""Statistics of records: summaries, errors by image, paired tests, mean curves. All are plain
-functions of tables.
+"""Statistics of records: summaries, intervals, paired tests and rankings. The report, the gate and
+the commands read all numbers from here.
 """

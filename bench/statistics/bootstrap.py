@@ -1,8 +1,12 @@
 """95 % intervals of means and medians by a bootstrap over images: all rows of an image are drawn
 together. For values of several networks, the bootstrap is also over networks.
 
-The kinds of intervals, and how often they contain the truth for which number of images, are in
+Summaries, paired tests and the report's curves take their intervals from here. The kinds of
+intervals, and how often they contain the truth for which number of images, are in
 docs/statistics.md.
+
+A unit is what a resample draws: one image, or a share of many images. A setting is one model, cut
+at one layer, on one data set.
 """
 
 from __future__ import annotations
@@ -124,7 +128,11 @@ def difference_intervals(differences: Floats, images: Integers) -> Floats:
 
 
 class Sums(NamedTuple):
-    """The facts about values that the intervals of their means are computed from."""
+    """The facts about values that the intervals of their means are computed from.
+
+    `ends_of_means` takes them for all metrics of a setting at once, so that the values themselves
+    needn't be in memory together.
+    """
 
     total: Floats
     """(units, columns) the sum over each unit's rows that aren't NaN."""
@@ -179,10 +187,12 @@ def ends_of_means(parts: Sequence[Sums]) -> Floats:
     )
     num_units = (count > 0).sum(axis=0)
     mean, error = _means_and_errors(np.ones((1, len(total))), total, count, num_units)
+    # bootstrap-t: the quantiles of (mean - its estimate) / error over the resamples
     student = np.asarray(stdtrit(np.maximum(num_units - 1, 1), 1 - TAIL))
     means, errors = _means_and_errors(resamples(len(total)), total, count, num_units)
     with np.errstate(invalid="ignore", divide="ignore"):
-        below, above = nearest_quantiles(np.where(errors > 0, (means - mean) / errors, np.nan))
+        standardised = np.where(errors > 0, (means - mean) / errors, np.nan)
+        below, above = nearest_quantiles(standardised)
     reach = np.array([above, -below]).clip(student, FURTHEST * student)
     ends = mean + np.array([[-1], [1]]) * np.where(np.isnan(reach), student, reach) * error
     # the percentile interval is wider if resamples lack the one image that has most of the rows
@@ -232,7 +242,9 @@ def resamples_of_rows(images: Integers) -> tuple[Integers, Floats]:
 
 
 def weighted_medians(values: Floats, unit: Integers, weights: Floats) -> Floats:
-    """Return (samples, columns) the mean of the two values in the middle of each: see `medians`."""
+    """Return (samples, columns) the median of each column in each sample: the mean of its two
+    values in the middle, see `medians`.
+    """
     result = np.empty((len(weights), values.shape[1]))
     for number, column in enumerate(values.T):
         result[:, number] = np.add(*medians(column, unit, weights)) / 2
@@ -240,7 +252,11 @@ def weighted_medians(values: Floats, unit: Integers, weights: Floats) -> Floats:
 
 
 def medians(column: Floats, unit: Integers, weights: Floats) -> tuple[Floats, Floats]:
-    """Return (samples,) each: the two values in the middle of each sample's rows without NaN.
+    """Return the lower and the upper of the two values in the middle of each sample's rows without
+    NaN, (samples,) each.
+
+    A sample is a set of weights, such as a resample of the images. One sorting of the column serves
+    all samples.
 
     For an odd number of rows both are the same value; they are NaN without rows. `unit` (rows,) has
     the number of each row's unit, and `weights` (samples, units) how often each sample has a unit.
@@ -275,8 +291,10 @@ def medians(column: Floats, unit: Integers, weights: Floats) -> tuple[Floats, Fl
 def _means_and_errors(
     weights: Floats, total: Floats, count: Floats, num_units: Integers
 ) -> tuple[Floats, Floats]:
-    """Return the means and their standard errors by unit under each row of weights, (R, columns)
-    each.
+    """Return the means and their standard errors under each row of weights, (R, columns) each.
+
+    A row of `weights` says how often each unit is drawn. The error is that of `summary.summarise`:
+    by unit, because rows of one image belong together.
     """
     shape = (len(weights), count.shape[1])
     are_alike = (count == count[:, :1]).all()
@@ -303,7 +321,10 @@ def _means_and_errors(
 
 
 class OverNetworks(NamedTuple):
-    """The statistics of several networks, and their mean with two 95 % intervals."""
+    """The statistics of several networks, and their mean with two 95 % intervals.
+
+    The report's table of trainings shows whether a result holds for other trainings of the network.
+    """
 
     by_network: Floats
     """(networks,) the statistic of each network."""
@@ -340,30 +361,30 @@ def over_networks(values: Floats, images: Integers, lead: str) -> OverNetworks:
     count = len(units(images).starts)
     with np.errstate(invalid="ignore", divide="ignore"):
         if lead == "median":
-            of_each = np.nanmedian(values, axis=0)
+            by_network = np.nanmedian(values, axis=0)
             resampled = resampled_medians(values, images)
         else:
             sums = sums_of(values, images)
-            of_each = sums.total.sum(axis=0) / sums.rows.sum(axis=0)
+            by_network = sums.total.sum(axis=0) / sums.rows.sum(axis=0)
             resampled = (resamples(count) @ sums.total) / (resamples(count) @ sums.rows)
-        mean = float(of_each.mean())
-        by_images = resampled.mean(axis=1).var() * count / (count - 1)
-        by_networks = of_each.var() / (networks - 1)
-        total = by_images + by_networks
+        mean = float(by_network.mean())
+        image_variance = resampled.mean(axis=1).var() * count / (count - 1)
+        network_variance = by_network.var() / (networks - 1)
+        total = image_variance + network_variance
         # Satterthwaite's degrees of freedom of the sum of both variances
         freedom = count - 1
         if total:
-            parts = by_images**2 / (count - 1) + by_networks**2 / (networks - 1)
+            parts = image_variance**2 / (count - 1) + network_variance**2 / (networks - 1)
             freedom = total**2 / parts
     reach_of_all = stdtrit(freedom, 1 - TAIL) * total**0.5
-    reach_of_these = stdtrit(count - 1, 1 - TAIL) * by_images**0.5
+    reach_of_these = stdtrit(count - 1, 1 - TAIL) * image_variance**0.5
     reach = np.array([reach_of_all, reach_of_these])
     is_enough = networks >= FEWEST_NETWORKS and len(np.unique(images)) >= FEWEST_IMAGES
     ends = mean + np.array([[-1], [1]]) * np.where(is_enough, reach, np.nan)
     ends = ends.clip(np.nanmin(values), np.nanmax(values))
-    others = (networks * mean - of_each) / (networks - 1)
+    others = (networks * mean - by_network) / (networks - 1)
     return OverNetworks(
-        by_network=of_each,
+        by_network=by_network,
         mean=mean,
         interval_all=ends[:, 0],
         interval_these=ends[:, 1],
@@ -373,7 +394,8 @@ def over_networks(values: Floats, images: Integers, lead: str) -> OverNetworks:
 
 def expanded_quantiles(resampled: Floats, images: int) -> Floats:
     """Return the ends (2, columns) of a percentile interval over resamples of this number of
-    images; NaN for fewer than FEWEST_IMAGES.
+    images; NaN for fewer than FEWEST_IMAGES. `paired_tests.tests` takes it for differences of
+    medians.
 
     The ends are moved outwards as Student's quantiles are, and by the resamples' own narrowness
     (Hesterberg, Am. Stat. 2015, 5.2).

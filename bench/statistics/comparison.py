@@ -1,5 +1,9 @@
 """Compare all methods of one metric in one setting with each other: pairs, groups that coincide,
 places, and the best methods.
+
+A setting is one model, cut at one layer, on one data set. A method's place is its rank among the
+groups of methods that coincide. Every sentence, bold number and rank of a report, and
+`axiom-bench rank`, comes from a `Comparison`.
 """
 
 from __future__ import annotations
@@ -8,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, takewhile
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict, cast
 
 import numpy as np
 import pandas as pd
@@ -51,6 +55,26 @@ PAIR_COLUMNS = (
     "detectable",
 )
 Groups = tuple[tuple[str, ...], ...]
+
+
+class Pair(TypedDict):
+    """One row of `Comparison.pairs`, in the columns PAIR_COLUMNS."""
+
+    first: str
+    second: str
+    n: int
+    """The number of images."""
+    better: int
+    """The number of images on which `first` is better."""
+    same: int
+    worse: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    adjusted: float
+    by_images: float
+    detectable: float
 
 
 class Place(NamedTuple):
@@ -142,7 +166,7 @@ class Comparison:
         return tuple(group for group in others if not self.is_significant(group[0], best[0]))
 
     @property
-    def contradicted(self) -> tuple[Mapping[str, Any], ...]:
+    def contradicted(self) -> tuple[Pair, ...]:
         """The pairs whose first method has the better value, while the second is better on more
         images, at 5 % after Holm. A few images decide the value of such a pair.
         """
@@ -168,7 +192,7 @@ class Comparison:
         needed = paired_tests.images_to_separate(difference, detectable, self.images)
         return float(np.median(needed))
 
-    def pair(self, first: str, second: str) -> Mapping[str, Any]:
+    def pair(self, first: str, second: str) -> Pair:
         """Return PAIR_COLUMNS of two groups, which their first methods name, as seen from
         `first`.
         """
@@ -205,11 +229,11 @@ class Comparison:
         return {str(row[0]): Place(*row[1:]) for row in self.places.itertuples()}
 
     @cached_property
-    def _rows(self) -> dict[tuple[str, str], dict[str, Any]]:
+    def _rows(self) -> dict[tuple[str, str], Pair]:
         """The rows of `pairs` by the first methods of both groups."""
-        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        rows: dict[tuple[str, str], Pair] = {}
         for row in self.pairs.to_dict("records"):
-            rows[row["first"], row["second"]] = {str(name): entry for name, entry in row.items()}
+            rows[row["first"], row["second"]] = cast(Pair, row)
         return rows
 
 
@@ -227,9 +251,8 @@ def compare_methods(
     of each row's image, and `value` describes the metric. `constructed` are methods that win by
     construction, and `controls` methods that explain nothing.
     """
-    ranked = np.array(
-        [column for column, name in enumerate(methods) if name not in constructed], dtype=int
-    )
+    ranked_columns = [column for column, name in enumerate(methods) if name not in constructed]
+    ranked = np.array(ranked_columns, dtype=int)
     has = np.isfinite(values[:, ranked])
     columns, common = compared_columns(has)
     if not common.any():
@@ -311,6 +334,7 @@ def compare_whole_sets(
     with_values = map(str, ranked.loc[ranked["images"] > 0, "method"])
     return _comparison(
         methods,
+        # methods coincide only if they also do on every resample
         points=np.concatenate([values[None], sampled]),
         statistics=(values, values - reach, values + reach),
         test_pairs=test_pairs,
@@ -340,13 +364,19 @@ def _comparison(
     test_pairs: Callable[[Integers, Integers], pd.DataFrame],
     value: Value,
     controls: Collection[str],
-    **fields: Any,
+    images: int,
+    rows: int,
+    left_out: tuple[str, ...],
+    by_construction: tuple[str, ...],
+    is_whole_set: bool = False,
 ) -> Comparison:
-    """Return the comparison of methods; `fields` are further fields of `Comparison`.
+    """Return the comparison of methods: group them, test the groups, adjust the p values, and find
+    unbeaten controls, places and the best methods. Values of images and values of the whole data
+    set differ only in their tests.
 
     `points` (rows, methods) decide which methods coincide. `statistics` are the value, low and high
     of each method. `test_pairs` takes the columns of the methods of pairs, and returns PAIR_COLUMNS
-    without names and `adjusted`.
+    without names and `adjusted`. The last five parameters are fields of `Comparison`.
     """
     groups = coinciding(points, methods, rounding_of(points, value))
     first_columns = [methods.index(group[0]) for group in groups]
@@ -378,7 +408,8 @@ def _comparison(
             unbeaten.extend(name for name in group if name in controls)
     columns = zip(*(column.tolist() for column in statistics), strict=True)
     statistics_of: dict[str, tuple[float, float, float]] = dict(zip(methods, columns, strict=True))
-    ranked = sorted((group[0] for group in groups), key=lambda name: -sign * statistics_of[name][0])
+    first_methods = [group[0] for group in groups]
+    ranked = sorted(first_methods, key=lambda name: -sign * statistics_of[name][0])
     best: set[str] = set()
     if losers and not unbeaten and not value.reached_by:
         best.update(takewhile(lambda name: name not in losers, ranked))
@@ -400,15 +431,20 @@ def _comparison(
         groups=groups,
         pairs=pairs,
         places=pd.DataFrame(list(places.values()), index=list(places), columns=list(Place._fields)),
+        images=images,
+        rows=rows,
+        left_out=left_out,
+        by_construction=by_construction,
         unbeaten=tuple(unbeaten),
-        **fields,
+        is_whole_set=is_whole_set,
     )
 
 
 @dataclass(frozen=True)
 class Answers:
     """The networks and rows of a part of a suite on which a method has a value of one metric. Only
-    those with a value of a published method are counted.
+    those with a value of a published method are counted. They decide whether the leaderboard and
+    `axiom-bench rank` give the method a place.
     """
 
     networks: int
@@ -458,6 +494,7 @@ class Comparisons:
         have any and don't win by construction.
         """
         if metric not in self._answers:
+            # one entry per network of the part: {method: its number of rows with a value}
             row_counts: list[dict[str, int]] = []
             all_rows = 0
             for layout in self.layouts.values():
@@ -517,13 +554,13 @@ class Comparisons:
         """
         key = (setting, metric, frozenset(left_out))
         if key not in self._computed:
-            self._computed[key] = self._compared(setting, metric, left_out)
+            self._computed[key] = self._compare(setting, metric, left_out)
         return self._computed[key]
 
-    def _compared(
+    def _compare(
         self, setting: Setting, metric: str, left_out: Collection[str]
     ) -> Comparison | None:
-        """Compute the comparison that `of` returns."""
+        """Compute the comparison that `of` returns and keeps."""
         value = self.metadata.value(metric)
         constructed = self.metadata.by_construction(metric)
         controls = self.metadata.controls

@@ -1,5 +1,5 @@
-"""Names and numbers as readers see them: the manifest's facts about the names in a run's records,
-and numbers in three significant digits, the same everywhere.
+"""Names and numbers as readers see them, the same in tables, charts, the page and messages: the
+manifest's facts about the names in a run's records, and numbers in three significant digits.
 """
 
 from __future__ import annotations
@@ -35,10 +35,13 @@ class Value:
     title: str
     unit: str = ""
     better: str = "none"
+    """The direction: "lower", "higher" or "none"."""
     tolerance: str = ""
     note: str = ""
     kind: str = "unbounded"
+    """The numbers that the value may be, such as "proportion" or "ratio"."""
     reached_by: str = ""
+    """The controls that reach the best value, in words; empty if none does."""
 
     @property
     def lead(self) -> str:
@@ -84,7 +87,9 @@ class Value:
 
 @dataclass(frozen=True, eq=False)
 class Metadata:
-    """The metadata of the methods, metrics and models of a run, from its manifest."""
+    """The metadata of the methods, metrics and models of a run, from its manifest. Names that the
+    manifest lacks have defaults, because a run folder may come from a stranger.
+    """
 
     manifest: Manifest
 

@@ -4,7 +4,8 @@ that a number of images would show.
 
 A difference is that of two means, or of two medians, over rows. Its interval, its test and its
 standard error are by image: all rows of an image are drawn together, so that an image counts by its
-number of rows in all of them.
+number of rows in all of them. `comparison` tests all pairs of a metric with it, and
+`axiom_bench.compare` one method against all others.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ ROW = ["image_id", "target_class"]
 
 def rounding_of(values: Floats, value: Value) -> float:
     """Return the difference up to which values of this metric may be equal except for rounding.
+    Methods that coincide by algebra differ by that much.
 
     It is FLOAT32_ROUNDING for kinds on a scale of 1, and otherwise RELATIVE_TIE times the distance
     between the quartiles of all values.
@@ -237,27 +239,28 @@ def tests(
     step = max(1, AT_ONCE // max(len(values), 1))
     parts = []
     for start in range(0, len(left), step):
-        one = left[start : start + step]
-        two = right[start : start + step]
-        first = values[:, one]
-        second = values[:, two]
+        left_columns = left[start : start + step]
+        right_columns = right[start : start + step]
+        first = values[:, left_columns]
+        second = values[:, right_columns]
         gain = by_image(first, second, images, rounding) * sign
         n = len(gain)
         ahead = (gain > 0).sum(axis=0)
         behind = (gain < 0).sum(axis=0)
-        difference = centres[one] - centres[two]
+        difference = centres[left_columns] - centres[right_columns]
         middle = difference
         if n < FEWEST_IMAGES:
-            low, high = np.full((2, len(one)), np.nan)
+            low, high = np.full((2, len(left_columns)), np.nan)
         elif sampled is None:
             middle, low, high = difference_intervals(first - second, images)
         else:
-            low, high = expanded_quantiles(sampled[:, one] - sampled[:, two], n)
+            sampled_differences = sampled[:, left_columns] - sampled[:, right_columns]
+            low, high = expanded_quantiles(sampled_differences, n)
         p = p_of_interval(middle, low, high, n, ahead + behind)
-        is_tie = are_equal(centres[one], centres[two], rounding)
+        is_tie = are_equal(centres[left_columns], centres[right_columns], rounding)
         p[is_tie & np.isfinite(low)] = 1.0
         columns = {
-            "n": np.full(len(one), n),
+            "n": np.full(len(left_columns), n),
             "better": ahead,
             "same": n - ahead - behind,
             "worse": behind,

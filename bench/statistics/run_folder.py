@@ -1,5 +1,7 @@
 """A finished run as tables, figures and the gate read it: only the manifest and the records that it
 lists.
+
+A setting is one model, cut at one layer, on one data set.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ TRACE = LAYER
 MANY = 1_000_000  # rows from which the comparisons of a run are worth threads
 NOT_A_WORD = re.compile(r"\W", re.ASCII)  # what a status must not contain
 MAX_STATUS = 100  # characters of a status
-AGAIN = "run the same command again to compute them"
+RUN_AGAIN = "run the same command again to compute them"
 ROW = ["image_id", "target_class"]
 CLASS = "class"  # the unit of a value that names a class: such values are counted, not averaged
 # A user's method wins by construction if its error is below this share of the best other method's.
@@ -60,7 +62,9 @@ COINCIDING = 1e-4
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run, read once."""
+    """A run, read once. Everything that is computed from it is kept, because tables, charts and the
+    page need the same summaries and comparisons.
+    """
 
     path: Path
     manifest: Manifest
@@ -186,10 +190,11 @@ class RunFolder:
         records = self.records
         owner = {name: self.metadata.metric_of(name) for name in self.metrics}
         first = {owner[name]: name for name in reversed(records.metrics_with_images())}
-        whole_sets = (
-            name for name, block in records.blocks.items() if records.is_whole_set[block.keys].any()
-        )
-        return {name: first.get(owner[name], name) for name in whole_sets}
+        image_values = {}
+        for name, block in records.blocks.items():
+            if records.is_whole_set[block.keys].any():
+                image_values[name] = first.get(owner[name], name)
+        return image_values
 
     @cached_property
     def settings(self) -> tuple[Setting, ...]:
@@ -317,7 +322,7 @@ class RunFolder:
 
 def with_marks(manifest: Manifest, records: Records) -> Manifest:
     """Return the manifest, in which users' methods also win by construction if their errors are as
-    small as those of a method that does.
+    small as those of a method that does. Otherwise such a method would lead every ranking.
 
     An example is a scaled copy of one of the suite's methods. Only errors count that some method of
     the suite makes 0 by its formula. A user's method is marked if its mean is below 1 % of the best
@@ -382,7 +387,7 @@ def _with_new_codes(
     column: str, names: Sequence[str], blocks: Mapping[str, Block], order: Iterable[str]
 ) -> tuple[tuple[str, ...], dict[str, Block]]:
     """Return (the names of a column's codes that have rows, in order, the blocks with the codes of
-    these names).
+    these names). The column is "methods" or "statuses".
     """
     row_counts = np.zeros(len(names), dtype=np.int64)
     for block in blocks.values():
@@ -417,7 +422,8 @@ def _orders(manifest: Manifest) -> dict[str, list[str]]:
 def _category(names: pd.Series, order: Iterable[str]) -> pd.Series:
     """Return names as categories in the given order."""
     names = names.astype("category").cat.remove_unused_categories()
-    return names.cat.set_categories(_order(map(str, names.cat.categories), order), ordered=True)
+    ordered = _order(map(str, names.cat.categories), order)
+    return names.cat.set_categories(ordered, ordered=True)
 
 
 def _order(present: Iterable[str], order: Iterable[str]) -> list[str]:
@@ -429,9 +435,9 @@ def _order(present: Iterable[str], order: Iterable[str]) -> list[str]:
         parts = re.split(r"(\d+)", name)
         return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
-    names = set(present)
-    listed = [name for name in dict.fromkeys(order) if name in names]
-    return [*listed, *sorted(names - set(listed), key=natural_key)]
+    present_names = set(present)
+    listed = [name for name in dict.fromkeys(order) if name in present_names]
+    return [*listed, *sorted(present_names - set(listed), key=natural_key)]
 
 
 def milliseconds(run: RunFolder, setting: Setting) -> pd.Series:
@@ -458,7 +464,7 @@ def whole_set_problems(run: RunFolder) -> Iterator[str]:
         if _differs(run, metric, stored):
             yield (
                 f"{run.metadata.value(metric).title}: values of the whole data set were computed "
-                f"from other images or methods than the records hold; {AGAIN}."
+                f"from other images or methods than the records hold; {RUN_AGAIN}."
             )
 
 

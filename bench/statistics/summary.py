@@ -2,6 +2,9 @@
 
 The statistics are also computed on the images that all compared methods have. These decide which
 method is best, because statistics over different images can't rank methods.
+
+A group is a setting (one model, cut at one layer, on one data set) with a method and a metric. A
+value of the whole data set is one number that a metric computes from all images together.
 """
 
 from __future__ import annotations
@@ -9,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,9 +86,10 @@ def summarise(
         records = Records.of(records)
     by = list(by)
     group_of_key, groups = _groups(records, by)
+    # one metric at a time, so that a large run's values are never all in one table
     parts = []
     for metric in records.metrics:
-        part = _of_metric(records, metric, group_of_key, groups)
+        part = _metric_statistics(records, metric, group_of_key, groups)
         if len(part):
             parts.append(part)
     if not parts:
@@ -101,7 +104,9 @@ def summarise(
 
 
 def bootstrap_error(replicates: Sequence[float] | np.ndarray | None) -> float:
-    """Return the standard deviation over the finite replicates; NaN for fewer than two."""
+    """Return the standard deviation over the finite replicates, the error of a value of the whole
+    data set; NaN for fewer than two.
+    """
     values = np.asarray([] if replicates is None else replicates, dtype=np.float64)
     values = values[np.isfinite(values)]
     return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
@@ -216,10 +221,13 @@ def _groups(records: Records, by: Sequence[str]) -> tuple[Integers, pd.DataFrame
     return group_of_key, grouped.size().index.to_frame(index=False)
 
 
-def _of_metric(
+def _metric_statistics(
     records: Records, metric: str, group_of_key: Integers, groups: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return STATISTICS of one metric, a row per group and method; for the groups see `_groups`."""
+    """Return STATISTICS of one metric, a row per group and method; for the groups see `_groups`.
+
+    Groups, methods and statuses are codes, so that one `bincount` counts every status of each.
+    """
     block = records.blocks[metric]
     num_methods = len(records.methods)
     num_statuses = len(records.statuses)
@@ -228,15 +236,15 @@ def _of_metric(
     code = group * num_methods + block.methods  # of the group and method
     is_ok = block.statuses == records.ok
     in_group = group >= 0
-    counts = np.bincount(
-        (code * num_statuses + block.statuses)[in_group],
-        minlength=len(groups) * num_methods * num_statuses,
-    ).reshape(-1, num_statuses)
+    status_code = code * num_statuses + block.statuses
+    num_codes = len(groups) * num_methods * num_statuses
+    counts = np.bincount(status_code[in_group], minlength=num_codes).reshape(-1, num_statuses)
     codes = np.flatnonzero(counts.sum(axis=1))
     values = np.where(is_ok, block.values, np.nan)[in_group]
     table = aggregated(values, code[in_group], n="count", rows="size", mean="mean", median="median")
-    single = is_ok & in_group & ~records.is_whole_set[block.keys]
-    table = table.join(_errors_by_image(block.values[single], code[single], image[single]))
+    is_single = is_ok & in_group & ~records.is_whole_set[block.keys]
+    errors = _errors_by_image(block.values[is_single], code[is_single], image[is_single])
+    table = table.join(errors)
     table["images"] = table["images"].fillna(0).astype(int)
     statuses = []
     for row_counts in counts[codes].tolist():
@@ -249,8 +257,8 @@ def _of_metric(
 
 
 def _errors_by_image(values: Floats, groups: Integers, images: Integers) -> pd.DataFrame:
-    """Return images (m) and standard_error of each group of single images' values: see
-    `summarise`.
+    """Return images (m) and standard_error of each group of single images' values, by the equation
+    in `summarise`.
     """
     num_images = int(images.max(initial=0)) + 1
     key = groups * num_images + images
@@ -289,8 +297,10 @@ def _order_of_unique(keys: Integers) -> Integers | None:
     return order if len(order) == len(keys) else None
 
 
-def aggregated(values: Floats, groups: Integers, **columns: Any) -> pd.DataFrame:
-    """Return pandas' aggregates of (n,) values by group, in order."""
+def aggregated(values: Floats, groups: Integers, **columns: str) -> pd.DataFrame:
+    """Return pandas' aggregates of (n,) values by group, in order. `columns` are {name: the
+    aggregate, such as "mean"}.
+    """
     # If groups come sorted, pandas adds them up by another algorithm, with another last bit. So the
     # first row is always of a group that comes after all others.
     last = int(groups.max(initial=0)) + 1
@@ -302,7 +312,9 @@ def aggregated(values: Floats, groups: Integers, **columns: Any) -> pd.DataFrame
 def _with_counts_of_images(
     table: pd.DataFrame, by: list[str], image_value_of: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Return the table with the images' counts in the rows of the whole data set."""
+    """Return the table with the images' counts in the rows of the whole data set: such a row is one
+    number, and readers need to know how many images it is from.
+    """
     if "whole_set" not in by or not table["whole_set"].any():
         return table
     keys = [name for name in by if name != "whole_set"]
@@ -335,11 +347,14 @@ def with_intervals(
         return summary.assign(**dict.fromkeys(ENDS, np.nan))
     ends = pd.DataFrame(columns=[*NAMES, *ENDS])
     if layouts:
-        parts = [_of_setting(records, layout, place, metadata) for place, layout in layouts.items()]
+        parts = [
+            _setting_ends(records, layout, setting, metadata) for setting, layout in layouts.items()
+        ]
         ends = pd.concat(parts, ignore_index=True)
     ends = ends.astype(dict.fromkeys(NAMES, object) | dict.fromkeys(ENDS, float))
     table = summary.merge(ends, on=NAMES, how="left", validate="many_to_one")
     table = table.set_axis(summary.index)
+    # the bootstrap of images doesn't apply to one number of the whole data set
     is_whole_set = table["whole_set"].astype(bool)
     reach = NORMAL * table["standard_error"]
     for end in ENDS:
@@ -348,8 +363,8 @@ def with_intervals(
     return table
 
 
-def _of_setting(
-    records: Records, layout: RowLayout, place: tuple[str, ...], metadata: Metadata
+def _setting_ends(
+    records: Records, layout: RowLayout, setting: tuple[str, ...], metadata: Metadata
 ) -> pd.DataFrame:
     """Return NAMES and ENDS of one setting. The values of one metric are in memory at a time."""
     sums = []
@@ -361,8 +376,9 @@ def _of_setting(
             is_proportion = metadata.value(metric).is_proportion
             sums.append(sums_of(table.values, table.images, is_proportion))
             medians.append(median_intervals(table.values, table.images))
-            names += [(*place, method, metric) for method in table.methods]
-    ends = np.concatenate([ends_of_means(sums), np.concatenate(medians, axis=1)])
+            names += [(*setting, method, metric) for method in table.methods]
+    median_ends = np.concatenate(medians, axis=1)
+    ends = np.concatenate([ends_of_means(sums), median_ends])
     return pd.DataFrame(names, columns=NAMES).assign(**dict(zip(ENDS, ends, strict=True)))
 
 
@@ -385,6 +401,7 @@ def with_common_values(
     - common_mean, common_median: the statistics over the common_n rows of common_images images that
     all compared methods of the metric have; NaN for a method that isn't compared.
     """
+    # the columns of a method that has all rows, which the loop replaces for the others
     table = summary.assign(
         compared=summary["n"] > 0,
         partial=False,
@@ -393,15 +410,16 @@ def with_common_values(
         common_mean=summary["mean"],
         common_median=summary["median"],
     )
-    places = [name for name in by if name not in ("method", "whole_set")]
+    keys = [name for name in by if name not in ("method", "whole_set")]
     is_of_images = ~table["whole_set"].astype(bool)
-    of_images = table[(table["n"] > 0) & (table["method"] != LAYER) & is_of_images]
-    for place, rows in of_images.groupby(places):
+    image_rows = table[(table["n"] > 0) & (table["method"] != LAYER) & is_of_images]
+    for key, rows in image_rows.groupby(keys):
         if rows["n"].nunique() == 1 and (rows["n"] >= rows["rows"]).all():
             continue  # all methods have all rows
-        named = dict(zip(places, place, strict=True))
-        metric = str(named.pop("metric"))
-        common = _common(records, layouts[tuple(map(str, named.values()))], metric)
+        name_of_key = dict(zip(keys, key, strict=True))
+        metric = str(name_of_key.pop("metric"))
+        setting = tuple(map(str, name_of_key.values()))
+        common = _common_statistics(records, layouts[setting], metric)
         row_of_method = rows.reset_index().set_index("method")["index"]
         target_rows = row_of_method.reindex(common.index)
         table.loc[target_rows, list(COLUMNS)] = common[list(COLUMNS)].to_numpy(object)
@@ -436,10 +454,10 @@ def with_stored_values(summary: pd.DataFrame, whole_set: pd.DataFrame) -> pd.Dat
         common_median=stored["common_value"],
         standard_error=[bootstrap_error(values) for values in stored["replicates"]],
     )
-    places = [stored[name] for name in NAMES if name != "method"]
+    setting_and_metric = [stored[name] for name in NAMES if name != "method"]
     uncommon_rows = (stored["n"] - stored["common_n"]).where(stored["compared"])
-    least_uncommon = uncommon_rows.groupby(places).transform("min")
-    most_rows = stored["n"].groupby(places).transform("max")
+    least_uncommon = uncommon_rows.groupby(setting_and_metric).transform("min")
+    most_rows = stored["n"].groupby(setting_and_metric).transform("max")
     # If each of the compared methods has rows that aren't common, each lacks rows that another one
     # has.
     stored["partial"] = (stored["n"] < most_rows) | (least_uncommon > 0)
@@ -448,9 +466,8 @@ def with_stored_values(summary: pd.DataFrame, whole_set: pd.DataFrame) -> pd.Dat
     aligned = summary[NAMES].merge(stored, on=NAMES, how="left").set_index(summary.index)
     is_whole_set = summary["whole_set"].astype(bool)
     has_value = is_whole_set & summary["mean"].notna()
-    replaced = {
-        "standard_error": summary["standard_error"].mask(has_value, aligned["standard_error"])
-    }
+    error = summary["standard_error"].mask(has_value, aligned["standard_error"])
+    replaced = {"standard_error": error}
     is_stored = is_whole_set & (aligned["images"] > 0)
     for name in columns:
         column = summary[name].mask(is_stored, aligned[name])
@@ -458,8 +475,8 @@ def with_stored_values(summary: pd.DataFrame, whole_set: pd.DataFrame) -> pd.Dat
     return summary.assign(**replaced)
 
 
-def _common(records: Records, layout: RowLayout, metric: str) -> pd.DataFrame:
-    """Return COLUMNS by method, of one metric in one setting."""
+def _common_statistics(records: Records, layout: RowLayout, metric: str) -> pd.DataFrame:
+    """Return COLUMNS by method, of one metric in one setting whose methods have different rows."""
     table = matrix(records, layout, metric)
     assert table is not None  # it has a value in the summary
     method_columns = [column for column, name in enumerate(table.methods) if name != LAYER]
