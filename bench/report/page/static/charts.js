@@ -1,14 +1,14 @@
-// "Save SVG", and on a narrow screen the size of drawings.
+// Handle the button "Save SVG", and fit drawings to a narrow screen.
 (() => {
   "use strict";
 
-  // On a narrow screen a drawing is as wide as the screen, or as large as elsewhere in a box that scrolls.
+  // On a narrow screen, a drawing is as wide as the screen. A tap shows it in full size, in a box that scrolls.
   for (const plot of document.querySelectorAll(".chart-plot")) {
     plot.addEventListener("click", () => plot.classList.toggle("chart-large"));
     plot.addEventListener("keydown", (event) => { if (event.key === "Enter") plot.classList.toggle("chart-large"); });
   }
 
-  // A file of its own: with the colours of the theme in place of the page's custom properties.
+  // The saved file has the colours of the theme in place of the page's custom properties.
   for (const button of document.querySelectorAll(".chart-save")) {
     button.addEventListener("click", () => {
       const colours = getComputedStyle(document.documentElement);

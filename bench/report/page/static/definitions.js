@@ -1,7 +1,7 @@
-// A definition beside the word that it defines: on hover and focus, and on tap in place of the jump to its entry.
+// Show a definition next to the word that it defines: on hover, on focus, and on tap (instead of following the link).
 (() => {
   "use strict";
-  const LEAVING = 200; // ms in which the pointer may move from the word to its definition
+  const LEAVING = 200; // milliseconds that the pointer has to move from the word to its definition
   const TERMS = "a.page-term, [data-term]";
   const tip = document.createElement("div");
   tip.className = "definitions-tip";
@@ -21,7 +21,7 @@
     if (term === shown) return;
     const entry = entryOf(term);
     hide();
-    if (!entry?.querySelector("dd")) return; // the manifest says nothing of it
+    if (!entry?.querySelector("dd")) return; // the manifest has no definition of it
     const list = document.createElement("dl");
     const copy = entry.cloneNode(true);
     copy.removeAttribute("id");

@@ -1,9 +1,9 @@
-// The gallery: images with every method's map over them, sorted, filtered, and one of them large.
+// The gallery: a list of images with every method's map, which can be sorted and filtered, and one image in a dialog.
 (() => {
   "use strict";
   const FIRST = 4; // entries that are listed at first, and printed
   const MORE = 8; // entries that "Show more" adds
-  const FEW = 3; // values under a map of the list; the large view has all of them
+  const FEW = 3; // values under a map of the list; the dialog shows all values
   const root = document.getElementById("gallery");
   const { metrics, methods, settings, has_labels: hasLabels, images } = JSON.parse(document.getElementById("gallery-data").textContent);
   const list = root.querySelector(".gallery-list");
@@ -21,14 +21,14 @@
 
   // Texts
 
-  // 0.00 and 1.00 stand for none and all alone, never for a rounded probability; null: the output has none.
+  // 0.00 and 1.00 are exact, never a rounded probability. null: the output has no probability.
   function probability(value, before) {
     if (value === null) return "";
     const rounded = value > 0.99 && value < 1 ? ">0.99" : value < 0.01 && value > 0 ? "<0.01" : value.toFixed(2);
     return ` (${before}${rounded})`;
   }
 
-  // As the page's tables typeset numbers: a true minus, and powers of ten.
+  // Typeset a number like html.typeset: with a true minus, and powers of ten.
   function typeset(text) {
     const raised = (digits) => [...digits].map((sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)]).join("");
     return text.replace("<1e-6", "<10⁻⁶").replace(/(\d)e(-?\d+)/, (_, digit, power) => `${digit}×10${raised(power)}`)
@@ -55,7 +55,7 @@
     return line;
   }
 
-  // Ranks among the methods that have a value on this image; null where they tell nothing.
+  // Return the ranks of the methods that have a value on this image; null if a rank tells nothing.
   function ranksOf(image, metric) {
     const ranks = Object.values(image.values[metric]).map((cell) => cell[2]).filter((rank) => rank !== null);
     return settings[image.setting].ranks && ranks.some((rank) => rank > 1) ? ranks.length : null;
@@ -103,7 +103,7 @@
     return layer;
   }
 
-  // address: of a map; undefined: the picture alone.
+  // address: the map's address; undefined: show only the picture.
   function frame(image, address, alt) {
     const node = element("span", "gallery-frame");
     node.style.setProperty("--gallery-ratio", `${image.width} / ${image.height}`);
@@ -115,7 +115,7 @@
 
   // Cards
 
-  // A value, or a dash that tells its status to whoever points at it or listens.
+  // A value, or a dash whose title is the status, for the pointer and for screen readers.
   function valueOf(cell, isLarge) {
     if (cell[0] !== null) return element("dd", "", typeset(cell[1]));
     const node = element("dd", "gallery-no-value", isLarge ? cell[1] : "–");
@@ -123,7 +123,7 @@
     return node;
   }
 
-  // The places of the metrics that the list shows: the one it is sorted by, then those of the headline.
+  // The indices of the metrics that the list shows: the one that sorts it, then those of the headline.
   function fewMetrics() {
     const sorted = sortedBy();
     return [...new Set([...(sorted === null ? [] : [sorted]), ...metrics.keys()])].slice(0, FEW);
@@ -142,7 +142,7 @@
       }
       const { title: name, better } = metrics[place];
       const label = element("dt", "", `${ARROWS[better]}\u00a0${name}`);
-      label.title = name; // the list has room for its beginning
+      label.title = name; // the list has room only for the beginning of the name
       node.append(element("div", "", label, value));
     }
     return node;
@@ -193,9 +193,9 @@
   // The list
 
   const link = (image) => `#gallery/${image.key.map(encodeURIComponent).join("/")}`;
-  const articles = new Map(); // of the entries that are listed
-  const hidden = new Set(); // methods whose maps aren't shown
-  let ordered = []; // the images that the filters leave
+  const articles = new Map(); // {entry: its article} of the listed entries
+  const hidden = new Set(); // the methods whose maps a reader has switched off
+  let ordered = []; // the images that pass the filters, in order
 
   function article(image) {
     const heading = element("a", "", title(image));
@@ -223,7 +223,7 @@
   more.addEventListener("click", () => {
     const next = ordered[articles.size];
     extend(MORE);
-    articles.get(next).querySelector("a").focus({ preventScroll: true }); // it stands where the button was
+    articles.get(next).querySelector("a").focus({ preventScroll: true }); // this entry is now where the button was
   });
 
   // Controls
@@ -269,13 +269,13 @@
     return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
   }
 
-  // The place of the metric, or null.
+  // Return the index of the metric that sorts the list, or null.
   function sortedBy() {
     const [what, direction] = control("sort").value.split(" ");
     return direction ? Number(what) : null;
   }
 
-  // What images are sorted by, largest first; null stands last.
+  // Return the number that sorts an image, largest first; images with null come last.
   function keyOf(image) {
     const [what, direction] = control("sort").value.split(" ");
     if (what === "order") return 0;
@@ -297,7 +297,7 @@
       .filter((image) => image.id.toLowerCase().includes(part))
       .filter((image) => (!setting || image.setting === Number(setting)) && (!target || image.target[0] === Number(target)))
       .map((image) => ({ image, key: keyOf(image) }));
-    keyed.sort((a, b) => (b.key ?? -Infinity) - (a.key ?? -Infinity) || 0); // two that lack a value: NaN, a tie
+    keyed.sort((a, b) => (b.key ?? -Infinity) - (a.key ?? -Infinity) || 0); // two images without a value give NaN, a tie
     ordered = keyed.map(({ image }) => image);
     list.replaceChildren();
     articles.clear();
@@ -372,11 +372,11 @@
     if (event.key === "ArrowRight") step(1);
   });
   dialog.addEventListener("click", (event) => {
-    if (event.target === dialog) dialog.close(); // beside the dialog: its content has another target
+    if (event.target === dialog) dialog.close(); // a click outside of the content closes the dialog
   });
   dialog.addEventListener("close", () => {
     history.replaceState(null, "", "#gallery");
-    const node = articles.get(shown)?.querySelector("a") ?? more; // an entry that isn't listed is behind the button
+    const node = articles.get(shown)?.querySelector("a") ?? more; // an entry that isn't listed yet is added by the button
     (node.closest("article") ?? node).scrollIntoView({ block: "nearest" });
     node.focus({ preventScroll: true });
   });

@@ -3,13 +3,13 @@
   "use strict";
   const game = JSON.parse(document.getElementById("game-data").textContent);
   const CANT_TELL = { index: -1, name: "can't tell" };
-  const FLASH = 140; // milliseconds in which the chosen answer is seen
-  const TOO_FAST = 150; // milliseconds: no one sees a picture and answers; a key pressed twice does
+  const FLASH = 140; // milliseconds for which the chosen answer is highlighted
+  const TOO_FAST = 150; // milliseconds: a faster answer is a key pressed twice
   const $ = (id) => document.getElementById(id);
 
   let state = null; // {player, answers, saved}
 
-  // --- The plan of a player: each image once, in one cell of the Latin square; whole pictures in between.
+  // --- The plan of a player: each image once, in one cell of the Latin square, and whole pictures in between.
   function random(seed) { // mulberry32
     let value = seed >>> 0;
     return () => {
@@ -53,7 +53,7 @@
 
   // --- Screens
   let plan = [];
-  let shownAt = null; // when the picture was painted; null while there is nothing to answer
+  let shownAt = null; // the time when the picture was painted; null if no answer is expected
 
   function show(name) {
     for (const screen of ["start", "trial", "end"]) $(`game-${screen}`).hidden = screen !== name;

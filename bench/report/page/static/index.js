@@ -1,4 +1,4 @@
-// The index of runs: those that have every word of a query, by date.
+// Filter the index of runs by the words of a query, and sort it by date.
 (() => {
   "use strict";
   const list = document.querySelector(".index-runs");
@@ -19,5 +19,5 @@
   order.addEventListener("change", () => {
     list.append(...(order.value === "oldest" ? [...newestFirst].reverse() : newestFirst));
   });
-  filter(); // a browser keeps what was typed when the page is loaded again
+  filter(); // a browser keeps the typed query when the page is loaded again
 })();

@@ -1,4 +1,4 @@
-// The theme switch, the section that the index marks, and folded parts that print open: those with data-print.
+// The theme switch, the current section in the index, and folded parts with data-print, which open for printing.
 (() => {
   "use strict";
   const root = document.documentElement;
@@ -50,14 +50,14 @@
       mark();
     });
   }, { passive: true });
-  new ResizeObserver(mark).observe(document.body); // charts are drawn when a reader comes near them
+  new ResizeObserver(mark).observe(document.body); // the page grows when a reader scrolls to charts, which are drawn late
 
   // A link to something inside a folded part opens it.
   function fragment() {
     try {
       return decodeURIComponent(location.hash.slice(1));
     } catch {
-      return ""; // malformed: it names nothing
+      return ""; // the address is malformed
     }
   }
   function reveal() {
@@ -69,14 +69,14 @@
   addEventListener("hashchange", reveal);
   if (location.hash) reveal();
 
-  // "pagecopy" with {text, message} copies the text and says the message; so does a button with data-copy, the id of
-  // what it copies.
+  // The event "pagecopy" with {text, message} copies the text and shows the message. A button with data-copy, the id of
+  // an element, copies the text of that element.
   const status = document.querySelector(".page-status");
   async function copy(text, message, button) {
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      copyBySelection(text); // the clipboard's interface is refused here, as in an older browser on file://
+      copyBySelection(text); // the browser refuses the clipboard's interface, such as an older one on file://
     }
     status.textContent = message;
     const label = button.textContent;

@@ -1,9 +1,9 @@
-// Panels of which a reader sees one: <div class="page-panels" data-choice="Network"> with
+// Panels of which a reader sees one at a time: <div class="page-panels" data-choice="Network"> with
 // <div class="page-panel" data-label="..."> in it. Without this script, and in print, all of them are shown.
 (() => {
   "use strict";
-  const FEW = 4; // choices that stand side by side
-  const showers = new Map(); // panels -> shows one of them
+  const FEW = 4; // up to this many choices are buttons next to each other
+  const showers = new Map(); // {panels: the function that shows one of them}
 
   function radios(labels, name, legend, choose) {
     const group = document.createElement("fieldset");
@@ -50,7 +50,7 @@
     });
   });
 
-  // A link into a panel, such as a figure's, shows it.
+  // A link to an element in a panel, such as a figure, shows that panel.
   function reveal() {
     const target = location.hash ? document.querySelector(":target") : null;
     const panel = target?.closest(".page-panel[hidden]");

@@ -1,11 +1,11 @@
-// Buttons that copy what a table shows: as CSV with its numbers unrounded, as Markdown, as LaTeX (booktabs).
+// Buttons that copy the visible part of a table: as CSV with unrounded numbers, as Markdown, as LaTeX (booktabs).
 (() => {
   "use strict";
   const textOf = (cell) => cell.textContent.replace(/\s+/g, " ").trim();
   const numbersOf = (cell) => (cell.dataset.numbers ? cell.dataset.numbers.split(";").map(Number) : []);
   const rowsOf = (body) => [...body.rows].filter((row) => !row.classList.contains("page-group"));
 
-  // What is shown: {title, heads, rows}, where each row begins with its group where there are several.
+  // Return {title, heads, rows} of the visible part. If there are several groups, each row begins with its group.
   function content(table) {
     const heads = [...table.tHead.rows[0].cells];
     const columns = heads.map((head, place) => place).filter((place) => !heads[place].hidden);
@@ -20,7 +20,7 @@
 
   function csv({ heads, rows, kind }) {
     const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-    // A text that a spreadsheet would take for a formula has an apostrophe before it, as in the files of tables/.
+    // A text that a spreadsheet would read as a formula gets an apostrophe before it, like in the files of tables/.
     const cellText = (text) => (/^'*[=+\-@]/.test(text) && text !== "-" ? `'${text}` : text);
     const counts = heads.map((head, place) => Math.max(0, ...rows.map((row) => numbersOf(row.cells[place]).length)));
     const names = heads.flatMap((head, place) => {
@@ -43,7 +43,7 @@
   const isNumber = (head) => head.classList.contains("page-number");
   const isBold = (cell) => cell.querySelector("strong") !== null;
 
-  // Text of a cell with a sign for powers, which a plain text lacks.
+  // Return the text of a cell. `power` writes an exponent, since plain text has no superscript.
   function plain(cell, power) {
     const copy = cell.cloneNode(true);
     for (const raised of copy.querySelectorAll("sup")) raised.replaceWith(power(raised.textContent));

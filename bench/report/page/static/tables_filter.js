@@ -1,4 +1,4 @@
-// Menus that choose which methods, metrics or networks, and columns of a block of tables are shown.
+// Menus in which a reader chooses the methods, metrics or networks, and the columns that a block of tables shows.
 (() => {
   "use strict";
   const textOf = (cell) => cell.textContent.replace(/\s+/g, " ").trim();
@@ -10,7 +10,7 @@
     return made;
   }
 
-  // A menu of names with a box each; change(hidden) gets the set of those that a reader doesn't want, at first `off`.
+  // A menu with a checkbox per name. change(hidden) is called with the set of unchecked names, at first `off`.
   function menu(title, names, change, off = []) {
     const hidden = new Set(off);
     const boxes = names.map((name) => {

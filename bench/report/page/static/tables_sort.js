@@ -1,4 +1,4 @@
-// Tables sort by a column: a button in each heading, the best first, the other way, and as the page wrote them.
+// Sort tables by a column. The button in a heading sorts the best first, then the worst first, then restores the order.
 (() => {
   "use strict";
   const collator = new Intl.Collator("en", { numeric: true });
@@ -42,7 +42,7 @@
       const [a, b] = [first.cells[column], second.cells[column]];
       if (!isNumber) return sign * collator.compare(textOf(a), textOf(b));
       const [x, y] = [numbersOf(a)[0], numbersOf(b)[0]];
-      if (x === undefined || y === undefined) return (x === undefined) - (y === undefined); // without a number: last
+      if (x === undefined || y === undefined) return (x === undefined) - (y === undefined); // a cell without a number comes last
       return sign * (x - y);
     })];
   }

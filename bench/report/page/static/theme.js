@@ -1,4 +1,4 @@
-// The theme that the reader chose, before anything is drawn. "auto" follows the system.
+// Apply the theme that the reader chose before anything is drawn. "auto" follows the system.
 (() => {
   "use strict";
   let stored = null;

@@ -1,12 +1,12 @@
-// Passes for an image against a metric's value, on the network that a reader chooses: a drawing, the front in words, and
-// a table of all points.
+// The chart of passes per image against a metric's value, on the network that a reader chooses, with the Pareto front
+// in words and a table of all points.
 (() => {
   "use strict";
-  const LEAST = 340; // pixels: the height
-  const LINE = 13; // of a name
+  const LEAST = 340; // pixels: the minimum height
+  const LINE = 13; // pixels: the height of a name
   const LETTER = 5.9;
-  const MARGIN = { top: 26, right: 16, bottom: 40, left: 56 }; // the first column's names come beside the left one
-  const LOG_SPREAD = 30; // times the smallest value: from here on a linear scale draws most points on one another
+  const MARGIN = { top: 26, right: 16, bottom: 40, left: 56 }; // the names of the first column are to the left of its points
+  const LOG_SPREAD = 30; // if the largest value is more than this times the smallest, a linear scale hides most points
   const { methods, metrics, networks } = JSON.parse(document.getElementById("board").textContent);
   const [metricList, networkList] = document.querySelectorAll("#board-axes select");
   const chart = document.getElementById("board-chart");
@@ -21,7 +21,7 @@
     return made;
   }
 
-  // Points of the chosen metric and network. isFront: none is as good and cheaper, or better and as cheap.
+  // Return the points of a metric and network. isFront: no other point is as good and cheaper, or better and as cheap.
   function points(metric, network) {
     const sign = metric.better === "lower" ? 1 : -1;
     const all = methods.flatMap((method, place) => {
@@ -33,7 +33,7 @@
     return all.sort((a, b) => a.x - b.x || sign * (a.y - b.y));
   }
 
-  // {at: share of the axis of a value, ticks}.
+  // Return {at: the function from a value to its share of the axis, ticks}.
   function axis(values, isLog) {
     const [low, high] = [Math.min(...values), Math.max(...values)];
     if (isLog) {
@@ -84,8 +84,8 @@
     name(svg, all, x, y, width);
   }
 
-  // The names of all points: those of fewest passes to the left of their column, the others to the right, each joined to
-  // its point, one under another. Where another column leaves no room, a point has its name when it is pointed at.
+  // Draw the names of all points, each joined to its point by a line. Names of the points with the fewest passes are to
+  // the left of their column, the others to the right. A name without room is shown only when a reader points at it.
   function name(svg, all, x, y, width) {
     const taken = all.map((point) => ({ x: x(point.x) - 5, y: y(point.y) - 5, width: 10, height: 10 }));
     const isFree = (box) => taken.every((other) => box.x > other.x + other.width || other.x > box.x + box.width
@@ -113,7 +113,7 @@
     }
   }
 
-  // Heights, in order, at least LINE apart and within the frame.
+  // Return the heights, in order, moved to be at least LINE apart and within the frame.
   function spread(heights) {
     const placed = [];
     for (const height of heights) placed.push(Math.max(height, (placed.at(-1) ?? -Infinity) + LINE));
@@ -140,7 +140,7 @@
   function update() {
     const metric = metrics[Number(metricList.value)];
     const all = points(metric, Number(networkList.value));
-    const spots = new Map(); // of the front: what stands there
+    const spots = new Map(); // {position on the front: the titles of its methods}
     for (const point of all.filter((other) => other.isFront)) {
       const spot = `${point.x} pass${point.x === 1 ? "" : "es"}, ${text(point.y)}`;
       spots.set(spot, [...(spots.get(spot) ?? []), point.method.title]);

@@ -1,5 +1,5 @@
-// Which methods the page shows: those that have every word of a query, of one family. The event "boardfilter" tells
-// other scripts; its detail is the set of the pages of those that are hidden.
+// Show only the methods of one family whose names have every word of a query. The event "boardfilter" tells the other
+// scripts: its detail is the set of the pages of the hidden methods.
 (() => {
   "use strict";
   const { methods } = JSON.parse(document.getElementById("board").textContent);

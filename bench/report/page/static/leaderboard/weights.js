@@ -1,5 +1,5 @@
-// The reader's own weighting: methods by the weighted mean of their places. The address has it, as
-// #weights=single_deletion:2,box_iou:1.
+// The reader's own weighting: rank methods by the weighted mean of their places. The page's address keeps the weights,
+// such as #weights=single_deletion:2,box_iou:1.
 (() => {
   "use strict";
   const KEY = "#weights=";
