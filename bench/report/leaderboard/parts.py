@@ -1,5 +1,8 @@
-"""The page of a part of a suite: a choice of methods, and a table for each metric. Each table has
-an address, such as scenes-1-planted.html#single_deletion.
+"""The leaderboard's page of a part of a suite: a choice of methods, and a table for each metric.
+Each table has an address, such as scenes-1-planted.html#single_deletion.
+
+A suite is a frozen experiment. A part of it has its own models and data, and one run folder with
+the published values. A method's places are the ranks that can't be excluded for it, over networks.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from markupsafe import Markup
 
@@ -32,7 +35,8 @@ from axiom_bench.report.page.tables import (
 )
 from axiom_bench.report.tables.table import Cell, Group, Table, number_cell
 from axiom_bench.report.tables.text import ARROWS, BOLD_NOTE, CONSTRUCTED, control_notes
-from axiom_bench.statistics.labels import NOTHING, number
+from axiom_bench.statistics.comparison import Comparison
+from axiom_bench.statistics.labels import NOTHING, Setting, number
 from axiom_bench.statistics.ranking import names_in_words
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -75,13 +79,38 @@ def link(address: str, text: str) -> Markup:
 BACK: dict[str, str] = {"Leaderboard": link("index.html", "all suites and methods")}
 
 
+@dataclass(frozen=True)
+class Panel:
+    """The methods that lead by a metric on the most networks, as the template leads.html.j2 shows
+    them.
+    """
+
+    title: str
+    link: str
+    """The address of the metric's table."""
+    names: str
+    """The leaders in words; if nobody leads, the controls that no method beats."""
+    count: int
+    """The number of networks on which the leaders are best; 0 if nobody leads."""
+    networks: int
+    """The number of all networks."""
+    places: str
+    """The range of the first leader's places; empty if nobody leads."""
+    shown: str
+    """The network that the chart shows."""
+    chart: Markup
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A part of a suite."""
+    """A part of a suite with its published values."""
 
-    name: str  # suite/part
-    page: str  # the file of its page
-    run: RunFolder  # its published values
+    name: str
+    """The suite and the part, SUITE/PART."""
+    page: str
+    """The file of its page."""
+    run: RunFolder
+    """Its published values."""
 
     @staticmethod
     def read(suite: str, name: str, folder: Path) -> Part:
@@ -146,45 +175,64 @@ class Part:
             sentences.append(f"{' or '.join(sorted(numbers))} {rest}")
         return ". ".join(sentences)
 
-    def panel(self, metric: str, above: str = "") -> dict[str, Any]:
-        """Return the methods that are best by a metric, or not significantly worse, on the most
-        networks, and their values on the first of these networks. `above` comes before the title.
+    def comparisons(self, metric: str) -> dict[Setting, Comparison]:
+        """Return the comparison of all methods on each network that has values of a metric."""
+        comparisons = {}
+        for setting in self.run.settings:
+            comparison = self.run.comparisons.of(setting, metric)
+            if comparison:
+                comparisons[setting] = comparison
+        return comparisons
+
+    def panel(self, metric: str, above: str = "") -> Panel:
+        """Return the panel "Who leads" of a metric.
+
+        On each network, some methods are best: no other is significantly better. The leaders are
+        the methods that are best on the most networks. If a control is unbeaten on every network,
+        nobody leads, and the panel names the unbeaten controls. `above` comes before the title.
         """
         run = self.run
         value = run.metadata.value(metric)
-        standing_by_method = self.standings[metric]
-        comparisons = {}
-        for setting in run.settings:
-            comparison = run.comparisons.of(setting, metric)
-            if comparison:
-                comparisons[setting] = comparison
-        counts = Counter(name for comparison in comparisons.values() for name in comparison.best)
-        most = max(counts.values(), default=1)
-        leaders = [name for name in standing_by_method if counts[name] == most]
-        unbeaten = {name for comparison in comparisons.values() for name in comparison.unbeaten}
-        groups = [(name,) for name in leaders or run.methods if name in {*leaders, *unbeaten}]
+        comparisons = self.comparisons(metric)
+        counts: Counter[str] = Counter()  # {method: the number of networks on which it is best}
+        unbeaten: set[str] = set()
+        for comparison in comparisons.values():
+            counts.update(comparison.best)
+            unbeaten.update(comparison.unbeaten)
+        most = max(counts.values(), default=0)
+        leaders = [name for name in self.standings[metric] if most and counts[name] == most]
+        places = ""
+        if leaders:
+            names = names_in_words(run, [(name,) for name in leaders])
+            places = self.standings[metric][leaders[0]].places_text
+        elif unbeaten:
+            names = names_in_words(run, [(name,) for name in run.methods if name in unbeaten], "or")
+        else:
+            names = "another"
+        # the chart is of a network on which the first leader is best; without leaders, of any
         shown = next(
             setting
             for setting, comparison in comparisons.items()
             if comparison.best.issuperset(leaders[:1])
         )
-        names = "another"
-        if groups:
-            names = names_in_words(run, groups, "and" if leaders else "or")
-        return {
-            "title": f"{above}{value.title}{ARROWS.get(value.better, '')}",
-            "link": f"{self.page}#{metric}",
-            "names": names,
-            "count": max(counts.values(), default=0),
-            "networks": len(run.settings),
-            "places": standing_by_method[leaders[0]].places_text if leaders else "",
-            "shown": run.label(shown),
-            "chart": intervals(run, shown, value, BEST),
-        }
+        return Panel(
+            title=f"{above}{value.title}{ARROWS.get(value.better, '')}",
+            link=f"{self.page}#{metric}",
+            names=names,
+            count=most,
+            networks=len(run.settings),
+            places=places,
+            shown=run.label(shown),
+            chart=intervals(run, shown, value, BEST),
+        )
 
     def family(self, method: str) -> str:
-        """Return the family of a method by the shape of its result. Controls are a family of their
-        own.
+        """Return the family of a method, by which a reader filters the tables. Controls are a
+        family of their own.
+
+        The others are grouped by the shape of their result, which the convention for methods puts
+        at the end of the docstring's first line. Published values have no other source for it,
+        because a method isn't run here.
         """
         entry = self.run.metadata.method(method)
         if entry.control:
@@ -223,7 +271,7 @@ def page(part: Part, costs: Costs, has_gallery: bool) -> str:
     return assemble(Header(ABOVE, part.name, filled_facts), sections)
 
 
-def leaders_section(title: str, panels: Iterable[Mapping[str, Any]]) -> Section:
+def leaders_section(title: str, panels: Iterable[Panel]) -> Section:
     """Return the section on the leading methods, with a small chart for each panel, see
     `Part.panel`.
     """
@@ -238,12 +286,23 @@ def foldable(summary: str, body: Markup, is_open: bool) -> Markup:
     return render("leaderboard/folded.html.j2", summary=summary, body=body, is_open=is_open)
 
 
+class BoardData(TypedDict):
+    """The JSON that the page's scripts read."""
+
+    methods: list[dict[str, object]]
+    metrics: list[dict[str, object]]
+    """Each metric has, in the order of `methods`, "values" by network, which decide on places, and
+    "places", the middle of the range. `None` is no value.
+    """
+    networks: list[str]
+
+
 def _choices(part: Part, costs: Costs) -> Iterable[Section]:
     """Yield the sections that scripts fill with values: a filter of methods, cost against quality,
     and the reader's own weighting.
     """
     data = _data(part, costs)
-    families = sorted({method["family"] for method in data["methods"]}, key=ORDER.index)
+    families = sorted(set(map(part.family, part.run.methods)), key=ORDER.index)
     first = max(part.standings, key=lambda metric: len(part.standings[metric]), default="")
     titles = {
         "methods": "Methods",
@@ -256,16 +315,14 @@ def _choices(part: Part, costs: Costs) -> Iterable[Section]:
         yield Section(name, title, body, (STYLE,), (f"leaderboard/{name}.js",), section_data)
 
 
-def _data(part: Part, costs: Costs) -> dict[str, Any]:
-    """Return the data that the scripts read. Of each metric it has, in the methods' order, a list
-    of the values by network that decide on places, and the middle place. `None` is no value.
-    """
+def _data(part: Part, costs: Costs) -> BoardData:
+    """Return the data that the scripts read."""
     run = part.run
     pages = pages_of(part.definitions[0])
     networks = [run.label(setting) for setting in run.settings]
-    methods = []
+    methods: list[dict[str, object]] = []
     for name in run.methods:
-        method = {
+        method: dict[str, object] = {
             "title": run.metadata.method_title(name),
             "name": name,
             "page": pages[name],
@@ -273,7 +330,7 @@ def _data(part: Part, costs: Costs) -> dict[str, Any]:
             "passes": costs.get(name),
         }
         methods.append(method)
-    metrics = []
+    metrics: list[dict[str, object]] = []
     for metric, standing_by_method in part.standings.items():
         value = run.metadata.value(metric)
         values = []
@@ -282,7 +339,7 @@ def _data(part: Part, costs: Costs) -> dict[str, Any]:
             result = standing_by_method.get(name)
             standing_by_network = result.networks if result else {}
             method_values = []
-            for network in networks:  # a script finds a value by its place, so there are no gaps
+            for network in networks:  # a script finds a value by its index, so there are no gaps
                 standing = standing_by_network.get(network)
                 method_values.append(_rounded(standing.compared) if standing else None)
             values.append(method_values)
@@ -290,7 +347,7 @@ def _data(part: Part, costs: Costs) -> dict[str, Any]:
                 places.append(_rounded(result.middle))
             else:
                 places.append(None)
-        entry = {
+        entry: dict[str, object] = {
             "name": metric,
             "title": value.title,
             "lead": value.lead,
@@ -316,8 +373,9 @@ def _section(part: Part, metric: str, terms: Terms) -> Section:
     value = run.metadata.value(metric)
     # The best methods of each network are bold.
     best_by_network: dict[str, frozenset[str]] = {}
+    comparisons = part.comparisons(metric)
     for setting in run.settings:
-        comparison = run.comparisons.of(setting, metric)
+        comparison = comparisons.get(setting)
         best_by_network[run.label(setting)] = comparison.best if comparison else frozenset()
     placed_rows: list[tuple[Cell, ...]] = []
     other_rows: list[tuple[Cell, ...]] = []
@@ -366,11 +424,7 @@ def places_cells(standings: Standings) -> tuple[Cell, ...]:
 def _notes(part: Part, metric: str, standings: Mapping[str, Standings]) -> Iterable[str]:
     """Yield the notes of a metric's table."""
     run = part.run
-    comparisons = []
-    for setting in run.settings:
-        comparison = run.comparisons.of(setting, metric)
-        if comparison:
-            comparisons.append(comparison)
+    comparisons = part.comparisons(metric).values()
     image_counts = sorted({comparison.images for comparison in comparisons})
     detectable = [
         float(comparison.pairs["detectable"].median())
