@@ -258,12 +258,15 @@ def _add_ending(prepared: PreparedJob, result: JobResult, ending: Ending) -> Job
     """Return the result with the files, axes, times and notes that the last task of the job has
     added.
     """
-    for data in result.facts.data.values():
-        data.notes.extend(ending.orientation_notes)
+    data = {}
+    for name, entry in result.facts.data.items():
+        data_notes = [*entry.notes, *ending.orientation_notes]
+        data[name] = entry.model_copy(update={"notes": data_notes})
     notes = prepared.notes + result.computed.notes + ending.notes
     seconds_before = sums(result.seconds, result.computed.seconds)
     return replace(
         result,
+        facts=result.facts.model_copy(update={"data": data}),
         lines=(*result.lines, *note_lines(notes), *ending.orientation_notes),
         seconds=sums(seconds_before, ending.seconds),
         files=ending.files,
