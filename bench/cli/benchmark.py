@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -152,7 +152,7 @@ def configuration_text(overrides: Sequence[str], config_folder: Path | None = No
 
 
 def check_report(
-    report: Mapping[str, Any], methods: Sequence[Method], metrics: Sequence[Metric]
+    report: Mapping[str, object], methods: Sequence[Method], metrics: Sequence[Metric]
 ) -> None:
     """Check that the methods and values that `report.*` names can exist.
 

@@ -23,6 +23,7 @@ from axiom_bench.explanation.heatmaps import DPI, ClassScore
 from axiom_bench.explanation.overlay import disagreement, webp
 from axiom_bench.records.by_metric import Records
 from axiom_bench.records.entries import Manifest
+from axiom_bench.records.store import GalleryRow
 from axiom_bench.report import gallery
 from axiom_bench.report.charts.drawing import can_draw, style, with_plain_texts
 from axiom_bench.report.page.html import Header, Section, assemble, render
@@ -30,7 +31,7 @@ from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder, in_order
 
 # Metadata without dates and versions, so that the same explanation gives the same bytes.
-DATELESS: dict[str, dict[str, Any]] = {
+DATELESS: dict[str, dict[str, None]] = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "svg": {"Date": None},
@@ -148,7 +149,7 @@ def _image_id(image: ExplainedImage, row: int) -> str:
     return f"{name}{OBJECT}{row:03d}"
 
 
-def _entry(setting: Setting, image: ExplainedImage, row: int) -> dict[str, Any]:
+def _entry(setting: Setting, image: ExplainedImage, row: int) -> GalleryRow:
     """Return a row of `records.store.GALLERY`, with the top classes and the methods whose map is
     zero.
     """
@@ -156,27 +157,31 @@ def _entry(setting: Setting, image: ExplainedImage, row: int) -> dict[str, Any]:
     score = maps.scores[row]
     height, width = image.pixels.shape[:2]
     heatmaps = [maps[method][row].cpu().numpy() for method in maps]
-    drawn_maps = []
+    drawn_maps: list[bytes | None] = []
     for heatmap in heatmaps:
         # A map that is zero or isn't finite has no picture.
         can_be_drawn = heatmap.any() and np.isfinite(heatmap).all()
         drawn_maps.append(webp(np.round(255 * heatmap)) if can_be_drawn else None)
-    entry = {
-        **setting._asdict(),
-        "image_id": _image_id(image, row),
-        "width": width,
-        "height": height,
-        "outline": None,
-        "boxes": [] if score.box is None else [list(score.box)],
-        "picture": webp(image.pixels),
-        "methods": list(maps),
-        "maps": drawn_maps,
-        "disagreement": disagreement([heatmap.astype(np.float64) for heatmap in heatmaps]),
-        "top": [(top.name, top.text) for top in maps.top[row]],
-        "zero": [method for method in maps if maps.is_zero(row, method)],
-    }
-    for role, class_score in (("target", score), ("predicted", maps.top[row][0])):
-        entry[f"{role}_class"] = class_score.index
-        entry[f"{role}_name"] = class_score.name
-        entry[f"{role}_probability"] = class_score.value if class_score.is_probability else None
-    return entry
+    predicted = maps.top[row][0]
+    return GalleryRow(
+        model=setting.model,
+        layer=setting.layer,
+        data=setting.data,
+        image_id=_image_id(image, row),
+        target_class=score.index,
+        target_name=score.name,
+        target_probability=score.value if score.is_probability else None,
+        predicted_class=predicted.index,
+        predicted_name=predicted.name,
+        predicted_probability=predicted.value if predicted.is_probability else None,
+        width=width,
+        height=height,
+        outline=None,
+        boxes=[] if score.box is None else [list(score.box)],
+        picture=webp(image.pixels),
+        methods=list(maps),
+        maps=drawn_maps,
+        disagreement=disagreement([heatmap.astype(np.float64) for heatmap in heatmaps]),
+        top=[(top.name, top.text) for top in maps.top[row]],
+        zero=[method for method in maps if maps.is_zero(row, method)],
+    )

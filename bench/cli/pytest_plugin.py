@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from axiom_bench.gate import GateResult
 
 # names, dotted paths, or {name: the content of its YAML}
-Named = str | Sequence[str | Mapping[str, Any]] | Mapping[str, Any]
+Named = str | Sequence[str | Mapping[str, object]] | Mapping[str, object]
 WRITTEN = "axiom_baseline"  # the user property of a test with a baseline that it wrote
 FOLDER = "axiom_bench"  # the folder of the kept values in pytest's cache
 # A gate reads neither run times nor pictures.
@@ -167,13 +167,13 @@ def overrides_of(
     return [*overrides, *settings]
 
 
-def _entries(kind: str, plugins: Named) -> dict[str, Mapping[str, Any] | None]:
+def _entries(kind: str, plugins: Named) -> dict[str, Mapping[str, object] | None]:
     """Return {name: the content of its YAML, or None for a name of conf/}. Raise BenchError for
     something that names no plug-in.
     """
     if isinstance(plugins, Mapping):
         return {str(name): _entry(kind, plugin) for name, plugin in plugins.items()}
-    entries: dict[str, Mapping[str, Any] | None] = {}
+    entries: dict[str, Mapping[str, object] | None] = {}
     for plugin in plugins if isinstance(plugins, list | tuple) else [plugins]:
         entry = _entry(kind, plugin)
         name = str(entry["_target_"]).rpartition(".")[2]
@@ -185,7 +185,7 @@ def _entries(kind: str, plugins: Named) -> dict[str, Mapping[str, Any] | None]:
     return entries
 
 
-def _entry(kind: str, plugin: object) -> Mapping[str, Any]:
+def _entry(kind: str, plugin: object) -> Mapping[str, object]:
     """Return the content of a plug-in's YAML. Raise BenchError for something that names none."""
     if isinstance(plugin, str):
         return {"_target_": plugin}

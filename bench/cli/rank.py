@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pandas as pd
 
@@ -146,7 +145,7 @@ def results(suite: str) -> pd.DataFrame:
 
 
 def rank(
-    method: str | Callable[..., Any],
+    method: str | Callable[..., object],
     suite: str = "scenes-1",
     metrics: Sequence[str] = (),
     overrides: Sequence[str] = (),
@@ -198,7 +197,7 @@ def rank(
     return pd.DataFrame(rows, columns=[*keys, *columns]).set_index(keys)
 
 
-def _path(method: Any) -> str:
+def _path(method: object) -> str:
     """Return the dotted path of a function. Raise BenchError if it can't be imported by that
     path.
     """

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -40,7 +39,7 @@ def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) ->
 
 def prepare_report(
     folders: Sequence[Path], words: Sequence[str], output: Path | None
-) -> tuple[Path, dict[str, Any]]:
+) -> tuple[Path, dict[str, object]]:
     """Return the folder to report on, and the settings of the report.
 
     Several runs, or one run with an output, are combined into a folder first.
@@ -102,7 +101,7 @@ def _reference(folder: Path, suite: str) -> Path:
     return folders[part]
 
 
-def parse_settings(words: Sequence[str]) -> dict[str, Any]:
+def parse_settings(words: Sequence[str]) -> dict[str, object]:
     """Parse words KEY=VALUE of `report.*` into nested settings.
 
     Args:
@@ -115,7 +114,7 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
         BenchError: For an unknown key, with the nearest ones, and for a value that doesn't fit.
     """
     names = list(KEYS)
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for word in words:
         key, _, text = word.partition("=")
         if key not in names:
@@ -126,11 +125,13 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
             raise BenchError(
                 f"The value of {word} can't be understood; write {key}=[a,b] for a list."
             ) from error
-    settings: dict[str, Any] = {}
+    settings: dict[str, object] = {}
+    groups: dict[str, dict[str, object]] = {}
     for key, value in values.items():
         group, _, name = key.removeprefix(PREFIX).rpartition(".")
         if group:
-            settings.setdefault(group, {})[name] = value
+            settings[group] = groups.setdefault(group, {})
+            groups[group][name] = value
         else:
             settings[name] = value
     Options.of(settings)  # raises BenchError for wrong values

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -137,7 +136,7 @@ def compare_with_stored(
         How the values were compared, and a line for each metric of a method that differs.
     """
     is_here = run.device == "cpu" or (run.device == "cuda" and torch.cuda.is_available())
-    is_same_machine = is_here and run.hardware == hardware(torch.device(run.device))
+    is_same_machine = is_here and run.hardware == hardware(torch.device(str(run.device)))
     has_threads = run.threads in (None, torch.get_num_threads())
     has_versions = all(version_of(name) == value for name, value in run.versions.items())
     if is_same_machine and has_threads and has_versions:
@@ -188,7 +187,7 @@ def _sampled(stored: pd.DataFrame, now: pd.DataFrame) -> tuple[pd.DataFrame, pd.
     return stored[is_sampled & (stored["image_id"] != WHOLE_SET)], now
 
 
-def _text(value: float, status: Any) -> str:
+def _text(value: float, status: object) -> str:
     if not isinstance(status, str):
         return "absent"
     return f"{value:.9g}" if status == "ok" else status

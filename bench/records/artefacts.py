@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import MAX_SHOWN, shorten_for_error
@@ -142,7 +142,7 @@ def read(folder: Path) -> Manifest:
         ) from error
 
 
-def _other_format(folder: Path, manifest: Mapping[str, Any]) -> OtherFormat:
+def _other_format(folder: Path, manifest: Mapping[str, object]) -> OtherFormat:
     """Return the error, with the version that wrote the run and the command that installs it. The
     manifest may have any content.
     """
@@ -302,7 +302,7 @@ def merge_facts(parts: Iterable[Facts]) -> Facts:
     return merged
 
 
-def common_value(values: Iterable[Any]) -> Any:
+def common_value(values: Iterable[object]) -> object:
     """Return the value that all have, or the list of the different values."""
     distinct = list({json.dumps(value, sort_keys=True): value for value in values}.values())
     return distinct[0] if len(distinct) == 1 else distinct

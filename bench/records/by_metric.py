@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +22,7 @@ KEY = (*JOB, "image_id", *CLASSES)
 _NAMED = (*JOB, "image_id", "method", "metric", "status")  # columns of names
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Codes = NDArray[np.signedinteger]  # indices into names
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Block:
     statuses: NDArray[np.int16]
     """The index into `Records.statuses`."""
 
-    def select(self, chosen: NDArray[Any] | slice) -> Block:
+    def select(self, chosen: NDArray[np.bool_] | Integers | slice) -> Block:
         """Return a block of the chosen rows only; `chosen` is a mask, indices or a slice."""
         return Block(
             keys=self.keys[chosen],
@@ -72,7 +72,7 @@ class Records:
         Categories keep their order, and other names are sorted by their letters. A column that the
         table lacks is empty, or -1.
         """
-        columns: dict[str, Any] = {"value": frame["value"].to_numpy(dtype=np.float64)}
+        columns: dict[str, object] = {"value": frame["value"].to_numpy(dtype=np.float64)}
         for name in CLASSES:
             classes = frame[name] if name in frame else [-1] * len(frame)
             columns[name] = pa.array(classes, pa.int32())
@@ -201,8 +201,9 @@ class Builder:
         if not len(table):
             return
         columns = {name: self._coded(name, table[name].combine_chunks()) for name in _NAMED}
-        for name in (*CLASSES, "value"):
+        for name in CLASSES:
             columns[name] = table[name].to_numpy()
+        values = table["value"].to_numpy()
         # the keys are numbered in this table first: only its distinct keys go through Python
         local_keys, first_rows = _local_keys(columns)
         distinct = zip(*(columns[name][first_rows].tolist() for name in KEY), strict=True)
@@ -211,7 +212,7 @@ class Builder:
         )
         self._first_ok += [-1] * (len(self._keys) - len(self._first_ok))
         is_ok = columns["status"] == self._codes["status"].get(OK, -1)
-        rows_with_value = np.flatnonzero(is_ok & np.isfinite(columns["value"]))
+        rows_with_value = np.flatnonzero(is_ok & np.isfinite(values))
         # in reverse order, so that the first row of a key is the one that stays
         reversed_rows = rows_with_value[::-1]
         first_in_table = np.full(len(keys), -1)
@@ -223,19 +224,19 @@ class Builder:
         block = Block(
             keys=keys[local_keys],
             methods=columns["method"],
-            values=columns["value"],
+            values=values,
             statuses=columns["status"],
         )
         self._split(columns["metric"], block)
 
-    def _coded(self, name: str, column: pa.DictionaryArray) -> NDArray[Any]:
+    def _coded(self, name: str, column: pa.DictionaryArray) -> Codes:
         """Return the codes of the rows' names; a name has the same code in all tables."""
         codes = self._codes[name]
         codes_here = [
             codes.setdefault(str(text), len(codes)) for text in column.dictionary.to_pylist()
         ]
         kind = np.int16 if name in _NAMED[-3:] else np.int32
-        row_codes: NDArray[Any] = np.array(codes_here, dtype=kind)[column.indices.to_numpy()]
+        row_codes: Codes = np.array(codes_here, dtype=kind)[column.indices.to_numpy()]
         return row_codes
 
     def _split(self, metrics: NDArray[np.int16], rows: Block) -> None:
@@ -278,11 +279,11 @@ class Builder:
         )
 
 
-def _local_keys(columns: Mapping[str, Any]) -> tuple[Integers, Integers]:
+def _local_keys(columns: Mapping[str, Codes]) -> tuple[Integers, Integers]:
     """Return (the number of each row's key among these rows, the first row of each key), by first
     appearance.
     """
-    combined = np.zeros(len(columns["value"]), dtype=np.int64)
+    combined: Codes = np.zeros(len(columns["image_id"]), dtype=np.int64)
     for name in KEY:
         codes = pd.factorize(columns[name])[0] if name in CLASSES else columns[name]
         if (count := int(codes.max()) + 1) > 1:
@@ -291,7 +292,7 @@ def _local_keys(columns: Mapping[str, Any]) -> tuple[Integers, Integers]:
     return local_keys, np.flatnonzero(np.diff(np.maximum.accumulate(local_keys), prepend=-1))
 
 
-def _category(codes: NDArray[Any], names: Sequence[str], ordered: bool = True) -> Any:
+def _category(codes: Codes, names: Sequence[str], ordered: bool = True) -> pd.Categorical[str]:
     """Return categories with codes of the type that pandas relies on for this number of names."""
     kind = next(kind for kind in (np.int8, np.int16, np.int32) if len(names) < np.iinfo(kind).max)
     return pd.Categorical.from_codes(

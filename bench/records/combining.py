@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from axiom_bench.columns import LAYER, WHOLE_SET
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, reading, record_files, running, store
 from axiom_bench.records.by_metric import PLACE
-from axiom_bench.records.entries import CombinedRun, FailureEntry, JobEntry, Manifest
+from axiom_bench.records.entries import CombinedRun, FailureEntry, Free, JobEntry, Manifest, Numbers
 from axiom_bench.records.record_files import Values
 
 # A float32 value may differ by this between devices and batch sizes: absolute for values up to 1,
@@ -95,7 +95,7 @@ def _combined(runs: Sequence[Run], folder: Path, compared: bool) -> Manifest:
             versions[name] = version
     # in the order in which the runs have them
     names: dict[str, dict[str, None]] = {"methods": {}, "metrics": {}, "models": {}, "data": {}}
-    axes: dict[str, Any] = {}
+    axes: dict[str, Free] = {}
     for manifest in manifests:
         for group, names_of_group in names.items():
             names_of_group.update(dict.fromkeys(getattr(manifest, group)))
@@ -103,8 +103,8 @@ def _combined(runs: Sequence[Run], folder: Path, compared: bool) -> Manifest:
         axes.update(manifest.axes)
     commits = {manifest.git_commit for manifest in manifests}
     hashes: dict[str, str] = {}
-    seconds: dict[str, Any] = {}
-    work: dict[str, Any] = {}
+    seconds: Numbers = {}
+    work: Numbers = {}
     failures: list[FailureEntry] = []
     for run in runs:
         for name, sha256 in run.manifest.sha256.items():

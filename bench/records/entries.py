@@ -1,7 +1,8 @@
 """The typed manifest of a run folder, parsed once and read by attributes everywhere.
 
-A run folder may come from a stranger: its readers rely on these types alone. Every model keeps
+A run folder may come from a stranger: its readers rely on these types only. Every model keeps
 entries that it has no field for, so that a manifest that is read and written again loses nothing.
+Models are frozen. Their lists and mappings aren't, so change none: make a copy with `model_copy`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ EXPECTED = {  # the expected kind of entry, by pydantic's name of an error
 }
 
 
-def parse(entries: Mapping[str, Any]) -> Manifest:
+def parse(entries: Mapping[str, object]) -> Manifest:
     """Return the manifest of plain data. Files of combined runs may be in other folders.
 
     Raises:
@@ -91,8 +92,8 @@ def _inside(name: str, info: ValidationInfo) -> str:
     raise PydanticCustomError("file_name", "a file of the run folder")
 
 
-# `Any`, because pydantic would convert a value that another annotation doesn't expect, or warn when
-# it writes the value.
+# `Any` or `object`, because pydantic would convert a value that another annotation doesn't expect,
+# or warn when it writes the value.
 Number = Annotated[Any, PlainValidator(_number)]
 Scalar = Annotated[Any, PlainValidator(_scalar)]
 Free = dict[str, Any]
@@ -110,7 +111,7 @@ class Entries(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _read(cls, entries: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _read(cls, entries: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Give null entries their defaults, and remember the order in which entries are written
         again.
         """
@@ -125,7 +126,7 @@ class Entries(BaseModel):
         return read
 
     @model_serializer(mode="wrap")
-    def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Return plain data: the entries that are set, with new entries last."""
         written = handler(self)
         names = [name for name in dict.fromkeys([*self._order, *written]) if name in written]
@@ -142,7 +143,7 @@ class Cited(Entries):
 
     text: str = ""
     """Authors, year and identifier, "Fu et al. 2020, arXiv:2008.02312"."""
-    title: Any = ""
+    title: object = ""
     url: str = ""
 
 
@@ -170,23 +171,23 @@ class PluginEntry(Entries):
 class MethodEntry(PluginEntry):
     """The metadata of a method, see `evaluation.specs.MethodSpec`."""
 
-    target: Any = None
+    target: object = None
     """The dotted path of the function."""
     params: Free = {}
     library: str = ""
     """The distribution whose code the method runs."""
     wins_by_construction: list[str] = []
     """The metrics in which the method can't be beaten, because of its formula."""
-    on_score_scale: Any = None
-    needs_drops: Any = None
-    control: Any = None
-    blind: Any = None
-    spoiling: Any = None
+    on_score_scale: object = None
+    needs_drops: object = None
+    control: object = None
+    blind: object = None
+    spoiling: object = None
     degree: Any = None
-    unspoiled: Any = None
+    unspoiled: object = None
     exempt: Free = {}
     """{check: the reason why the method can't pass it by its nature}."""
-    style: Any = None
+    style: object = None
 
 
 class MetricEntry(PluginEntry):
@@ -200,9 +201,9 @@ class MetricEntry(PluginEntry):
     tolerance: str = ""
     of: str = ""
     """The subject that is measured: "method" or "layer"."""
-    needs: list[Any] = []
+    needs: list[object] = []
     """Preconditions: names, or mappings of a name to the parameters for which it counts."""
-    reached_by: Any = None
+    reached_by: object = None
     """The controls that reach the best value."""
 
 
@@ -264,10 +265,10 @@ class DataEntry(Entries):
 class ConfigEntry(Entries):
     """The resolved configuration of a job: the settings that readers use."""
 
-    suite_part: Any = None
-    target: Any = None
+    suite_part: object = None
+    target: object = None
     """The rule that names the class to explain."""
-    normalise: Any = None
+    normalise: object = None
     protocol: Free | None = None
     model: Free = {}
     data: Free = {}
@@ -302,24 +303,24 @@ class FailureEntry(Entries):
 class AddedEntry(Entries):
     """The command that computed a method which was added to published values later."""
 
-    created: Any = None
+    created: object = None
     git_commit: str | None = None
-    hardware: Any = None
-    versions: Any = None
+    hardware: object = None
+    versions: object = None
 
 
 class ProtocolEntry(Entries):
     """The protocol of a paper that a run follows."""
 
-    name: Any = None
-    title: Any = ""
-    code: Any = None
+    name: object = None
+    title: object = ""
+    code: object = None
     """The place of the authors' code."""
-    differences: list[Any] = []
+    differences: list[object] = []
     """Sentences on the settings that differ."""
-    paper_vs_code: list[Any] = []
+    paper_vs_code: list[object] = []
     """Sentences on the differences between the paper and its code."""
-    not_covered: list[Any] = []
+    not_covered: list[object] = []
     """Sentences on the parts of the paper's evaluation that the protocol lacks."""
     cited: Cited = Field(default_factory=Cited)
 
@@ -340,12 +341,12 @@ class Facts(Entries):
     """{value of a metric: its metadata}. A metric may have several values."""
     models: dict[str, ModelEntry] = {}
     data: dict[str, DataEntry] = {}
-    device: Any = None
+    device: object = None
     """The type of the device. This field and the next three are lists if jobs differ in them."""
-    hardware: Any = None
+    hardware: object = None
     """The GPU's name, or the CPU's instruction set."""
-    threads: Any = None
-    precision: Any = None
+    threads: object = None
+    precision: object = None
 
 
 class RunEntry(Entries):
@@ -359,8 +360,8 @@ class RunEntry(Entries):
     versions: Free = {}
     """{distribution: version}."""
     git_commit: str | None = None
-    device: Any = None
-    precision: Any = None
+    device: object = None
+    precision: object = None
 
 
 class CombinedRun(RunEntry):
@@ -398,12 +399,12 @@ class Manifest(RunEntry, Facts):
     """{method: the command that added it}, if the values are published ones."""
     published: list[str] | None = None
     """The methods that a suite publishes, if the run also has values of other methods."""
-    command: Any = None
+    command: object = None
     """The id of the command, which tells its values of users' plug-ins from those of others."""
     state: str = ""
     """A key of `running.SENTENCES` if the command hasn't ended."""
     progress: Progress = Field(default_factory=Progress)
-    format: Any = None
+    format: object = None
     sha256: dict[str, str] = {}
     """{file: hash} of the files that the manifest lists."""
 

@@ -117,14 +117,14 @@ def unreadable(path: Path, error: Exception) -> BenchError:
     return kind(f"The file {path} can't be read ({error}); run the same command again.")
 
 
-def write_json(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
+def write_json(path: Path, content: Mapping[str, object], indent: int | None = None) -> None:
     """Write plain data with its checksum; other objects are written as their `str`. Raise
     BenchError if the file can't be written.
     """
     write(path, to_json(path.name, content, indent))
 
 
-def to_json(name: str, content: Mapping[str, Any], indent: int | None = None) -> bytes:
+def to_json(name: str, content: Mapping[str, object], indent: int | None = None) -> bytes:
     """Return the bytes that `write_json` writes to a file of this name.
 
     The last entry is the SHA-256 of the name and all of the bytes, computed while its digits are

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path, PurePath
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, reading, record_files, store
@@ -71,7 +71,7 @@ def publish(folder: Path, target: Path, metrics: Collection[str], note: str = ""
     records = [name for job in jobs for name in job.records]
     old_files = (target / record_files.RECORDS).glob("*.parquet")
     old = {f"{record_files.RECORDS}/{path.name}" for path in old_files}
-    entries: dict[str, Any] = {key: kept[key] for key in KEPT if key in kept}
+    entries: dict[str, object] = {key: kept[key] for key in KEPT if key in kept}
     entries |= {kind: [] for kind in artefacts.listed_kinds()}
     entries["records"] = records
     entries["config"] = _config(manifest.config, metrics) | {"report": manifest.config.report}
@@ -186,14 +186,14 @@ def _job(
         compression_level=19,
         use_byte_stream_split=["value"],
     )
-    entries: dict[str, Any] = job.model_dump(include={"job", "images", "left_out"})
+    entries: dict[str, object] = job.model_dump(include={"job", "images", "left_out"})
     entries["config"] = ConfigEntry.model_validate(_config(job.config, metrics))
     entries["records"] = [file.name]
     entries["values"] = values
     return JobEntry.model_validate(entries)
 
 
-def _config(config: ConfigEntry, metrics: Collection[str]) -> dict[str, Any]:
+def _config(config: ConfigEntry, metrics: Collection[str]) -> dict[str, object]:
     """Return the settings of a configuration that decide values, with only the last part of paths.
 
     Methods are left out, because the manifest has the same facts of them.
@@ -217,7 +217,7 @@ def _config(config: ConfigEntry, metrics: Collection[str]) -> dict[str, Any]:
     return deciding
 
 
-def rounded(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+def rounded(values: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return values as they are published: float32 of BITS bits."""
     mantissa, exponent = np.frexp(values)
     return np.asarray(np.ldexp(np.round(mantissa * 2**BITS) / 2**BITS, exponent), dtype=np.float32)

@@ -17,15 +17,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 from uuid import uuid4
 
 import pandas as pd
+import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
 from axiom_bench.records import artefacts, files, store
 from axiom_bench.records.entries import Manifest
 from axiom_bench.records.files import Damaged
+from axiom_bench.records.store import WriterOption
 
 FORMAT = 2
 KEY_LENGTH = 32  # hexadecimal digits: 128 bits
@@ -56,7 +58,7 @@ class RecordFile(BaseModel, frozen=True):
     """{metric: the names of its values}."""
     curves: dict[str, list[str]]
     """{metric: the names of its curves}."""
-    axes: dict[str, Any]
+    axes: dict[str, object]
     """{curve: how to draw it}."""
     turned: dict[str, bool] = {}
     """{id of an image with an EXIF orientation: True if the orientation is applied}."""
@@ -92,14 +94,14 @@ class RecordFiles:
         """Return the files to read for the wanted values of a shard."""
         return self._looked_up(shard, wanted)[0]
 
-    def manifest_entries(self, shards: Iterable[str], wanted: Values) -> dict[str, Any]:
+    def manifest_entries(self, shards: Iterable[str], wanted: Values) -> dict[str, object]:
         """Return the manifest's entries of the needed files of these shards: records, curves and
         axes.
         """
         needed: list[RecordFile] = []
         for shard in shards:
             needed.extend(self.files_for(shard, wanted))
-        axes: dict[str, Any] = {}
+        axes: dict[str, object] = {}
         for file in needed:
             axes.update(file.axes)
         return {
@@ -179,19 +181,26 @@ def write(
     values: Values,
     rows: pd.DataFrame,
     curves: pd.DataFrame,
-    notes: Mapping[str, Any],
-    **options: Any,
+    notes: Mapping[str, object],
+    schema: pa.Schema = store.SCHEMA,
+    **options: WriterOption,
 ) -> RecordFile:
     """Write the values that one command computed for one shard, and return their file.
 
-    `notes` has further fields of `RecordFile`: names, curves, axes and so on. `options` are those
-    of `store.to_bytes`. Raise BenchError if a file can't be written.
+    `notes` has further fields of `RecordFile`: names, curves, axes and so on. `schema` and
+    `options` are those of `store.to_bytes`. Raise BenchError if a file can't be written.
     """
-    metadata = {"format": FORMAT, "shard": shard, "values": values, "id": uuid4().hex, **notes}
+    metadata: dict[str, object] = {
+        "format": FORMAT,
+        "shard": shard,
+        "values": values,
+        "id": uuid4().hex,
+        **notes,
+    }
     curve_content = store.to_bytes(curves, store.CURVES) if notes["curves"] else b""
     if curve_content:
         metadata["curves_sha256"] = files.sha256(curve_content)
-    content = store.to_bytes(rows, metadata=metadata, **options)
+    content = store.to_bytes(rows, schema, metadata, **options)
     name = f"{RECORDS}/{shard}-{files.sha256(content)[:8]}.parquet"
     # curves come first: if the record file exists, both are complete
     if curve_content:

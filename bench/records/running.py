@@ -36,7 +36,7 @@ SENTENCES = {  # by the state of a command that hasn't ended
 }
 
 
-def begin_command(folder: Path, about: Mapping[str, Any]) -> None:
+def begin_command(folder: Path, about: Mapping[str, object]) -> None:
     """Write that a command begins.
 
     `about` has experiment, run, overrides, created, config, the number of its jobs, and "command".

@@ -10,9 +10,9 @@ import json
 import os
 import textwrap
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -31,6 +31,7 @@ _NAME = pa.dictionary(pa.int32(), pa.string())
 _TEXT = pa.string()
 _NUMBER = pa.float64()
 _NUMBERS = pa.list_(pa.float64())
+WriterOption = str | int | list[str]  # the value of an option of pyarrow's ParquetWriter
 
 
 def _fields(kind: pa.DataType, *names: str) -> list[pa.Field]:
@@ -84,41 +85,46 @@ MAX_RATIO = 500  # records of a run have ten times their file's bytes
 
 
 def write(
-    path: Path, rows: pd.DataFrame | pa.Table, schema: pa.Schema | None = SCHEMA, **options: Any
+    path: Path,
+    rows: pd.DataFrame | pa.Table,
+    schema: pa.Schema | None = SCHEMA,
+    metadata: Mapping[str, object] | None = None,
+    **options: WriterOption,
 ) -> None:
     """Write rows as one Parquet file, completely or not at all.
 
-    `options` are those of `to_bytes`. Raise BenchError, which names the folder, if the file can't
-    be written.
+    The parameters are those of `to_bytes`. Raise BenchError, which names the folder, if the file
+    can't be written.
     """
-    files.write(path, to_bytes(rows, schema, **options))
+    files.write(path, to_bytes(rows, schema, metadata, **options))
 
 
 def to_bytes(
     rows: pd.DataFrame | pa.Table,
     schema: pa.Schema | None = SCHEMA,
-    metadata: Mapping[str, Any] | None = None,
-    **compressed: Any,
+    metadata: Mapping[str, object] | None = None,
+    **options: WriterOption,
 ) -> bytes:
     """Return rows as the bytes of a Parquet file.
 
     `schema` has the columns and types; `None` keeps those of the rows, for tables of another kind.
-    `metadata` is plain data that describes the content of the file: see `metadata_of`. `compressed`
-    has further options of pyarrow's ParquetWriter.
+    `metadata` is plain data that describes the content of the file: see `metadata_of`. `options`
+    are further options of pyarrow's ParquetWriter.
     """
-    table = (
-        rows
-        if isinstance(rows, pa.Table)
-        else pa.Table.from_pandas(rows, schema, preserve_index=False)
-    )
+    if isinstance(rows, pa.Table):
+        table = rows
+    else:
+        table = pa.Table.from_pandas(rows, schema, preserve_index=False)
     table = table.replace_schema_metadata(None)
     repeated = [column.name for column in table.schema if not pa.types.is_floating(column.type)]
     buffer = io.BytesIO()
-    options = {"use_dictionary": repeated, "write_page_checksum": True, **compressed}
-    with pq.ParquetWriter(buffer, table.schema, **options) as writer:
+    with pq.ParquetWriter(
+        buffer, table.schema, use_dictionary=repeated, write_page_checksum=True, **options
+    ) as writer:
         writer.write_table(table)
         if metadata is not None:  # the metadata of a schema would be in the file twice
-            writer.add_key_value_metadata({METADATA: json.dumps(metadata, sort_keys=True).encode()})
+            text = json.dumps(metadata, sort_keys=True)
+            writer.add_key_value_metadata({METADATA: text.encode()})
     return buffer.getvalue()
 
 
@@ -274,7 +280,34 @@ def read_arrays(path: Path, sha256: str | None = None) -> dict[str, np.ndarray]:
         ) from error
 
 
-def read_gallery(folder: Path, manifest: Manifest) -> Iterator[dict[str, Any]]:
+class GalleryRow(TypedDict):
+    """One image and explained class of a gallery, in the columns of GALLERY."""
+
+    model: str
+    layer: str
+    data: str
+    image_id: str
+    target_class: int
+    target_name: str
+    target_probability: float | None
+    predicted_class: int
+    predicted_name: str
+    predicted_probability: float | None
+    width: int
+    height: int
+    boxes: list[list[float]]
+    picture: bytes
+    outline: bytes | None
+    methods: list[str]
+    maps: list[bytes | None]
+    disagreement: float
+    top: NotRequired[Sequence[Sequence[str]]]
+    """The most probable classes as [name, text]. Only `axiom-bench explain` knows them."""
+    zero: NotRequired[Sequence[str]]
+    """The methods whose map is zero everywhere, from `axiom-bench explain`."""
+
+
+def read_gallery(folder: Path, manifest: Manifest) -> Iterator[GalleryRow]:
     """Yield a dictionary of GALLERY's columns per image and explained class; none if the run stored
     no gallery.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from axiom_bench.columns import OK
 from axiom_bench.environment import infrequent_garbage_collection
@@ -22,7 +22,7 @@ __all__ = ["compare", "headline", "reasons_without_value", "status_lines", "time
 
 def write(
     run: RunFolder | Path,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     tell: Callable[[str], None] = lambda step: None,
 ) -> Path:
     """Write tables/, figures/ and report.html into a run folder, and the index of all runs next to
@@ -116,7 +116,7 @@ def time_lines(
     return time_lines(jobs, report)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "compare":
         from axiom_bench.statistics.paired_tests import compare
 

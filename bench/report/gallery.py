@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, TypedDict, cast
 
 import numpy as np
 from markupsafe import Markup
@@ -19,7 +19,7 @@ from markupsafe import Markup
 from axiom_bench.columns import OBJECT, OK
 from axiom_bench.explanation.overlay import COLOURS, colour_map
 from axiom_bench.records import files
-from axiom_bench.records.store import read_gallery
+from axiom_bench.records.store import GalleryRow, read_gallery
 from axiom_bench.report.charts.styles import method_styles
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Section, render_part
@@ -48,10 +48,37 @@ WARNING = (
 )
 # (a picture's bytes, "webp" or "png") -> the address under which a page has it
 Placed = Callable[[bytes, str], str]
-# A row of `records.store.GALLERY`. If they are known, it also has "top", the most probable classes,
-# [name, text] each, and "zero", the methods whose map is zero everywhere.
-Entry = Mapping[str, Any]
 Image = tuple[str, int]  # image id and explained class
+
+
+class SettingData(TypedDict):
+    """The facts that the script shows of a setting: one model, cut at one layer, on one data
+    set.
+    """
+
+    label: str
+    layer: str
+    ranks: bool
+    """True if a value may be called the best, see `RunFolder.ranks_methods`."""
+    shown: int
+    """The number of images in the gallery."""
+    of: int | None
+    """The number of images of the run; `None` if the manifest doesn't have it."""
+    rows: str
+    """The unit that is counted, "objects" or "images"."""
+
+
+class GalleryData(TypedDict):
+    """The JSON that the gallery's script reads. Lists of methods and metrics are in the order of
+    `methods` and `metrics`.
+    """
+
+    metrics: list[dict[str, str]]
+    methods: list[dict[str, str]]
+    settings: list[SettingData]
+    has_labels: bool
+    """True if the explained class is a label, so that a prediction may be wrong."""
+    images: list[dict[str, object]]
 
 
 def section(run: RunFolder) -> Section:
@@ -141,7 +168,7 @@ def data_address(picture: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
-def gallery_section(data: Mapping[str, Any], report: str = "", colours: str = COLOURS) -> Section:
+def gallery_section(data: GalleryData, report: str = "", colours: str = COLOURS) -> Section:
     """Return the gallery's section. Raise BenchError for an unknown colour map.
 
     Args:
@@ -151,7 +178,7 @@ def gallery_section(data: Mapping[str, Any], report: str = "", colours: str = CO
     """
     body = render_part(
         "gallery",
-        coverage=_coverage(data),
+        coverage=_coverage(data["settings"]),
         report=report,
         has_labels=data["has_labels"],
         colour_maps=list(colour_maps(colours)),
@@ -168,11 +195,11 @@ def gallery_section(data: Mapping[str, Any], report: str = "", colours: str = CO
     )
 
 
-def _coverage(data: Mapping[str, Any]) -> str:
+def _coverage(settings: Sequence[SettingData]) -> str:
     """Return how many of the run's images are shown; if networks differ, for each of them."""
     texts = {
         setting["label"]: _shown(setting["shown"], setting["of"], setting["rows"])
-        for setting in data["settings"]
+        for setting in settings
     }
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
@@ -220,7 +247,7 @@ def colour_maps(first: str = COLOURS) -> Iterator[dict[str, str]]:
         }
 
 
-def stored_pictures(run: RunFolder) -> list[dict[str, Any]]:
+def stored_pictures(run: RunFolder) -> list[GalleryRow]:
     """Return every picture that the run stored of a setting with records. Raise BenchError for a
     damaged file.
     """
@@ -229,21 +256,20 @@ def stored_pictures(run: RunFolder) -> list[dict[str, Any]]:
     ]
 
 
-def setting_of(entry: Entry) -> Setting:
+def setting_of(entry: GalleryRow) -> Setting:
     """Return the setting in which the entry's maps were computed."""
     return Setting(entry["model"], entry["layer"], entry["data"])
 
 
-def number_of_images(pictures: Sequence[Entry]) -> int:
+def number_of_images(pictures: Sequence[GalleryRow]) -> int:
     """Return how many different images are shown. An image may have several networks and explained
     classes.
     """
     return len({(entry["data"], entry["image_id"]) for entry in pictures})
 
 
-def gallery_data(run: RunFolder, pictures: Sequence[Entry], placed: Placed) -> dict[str, Any]:
-    """Return {"metrics", "methods", "settings", "has_labels", "images"}, the data that the script
-    shows. Names are as people read them.
+def gallery_data(run: RunFolder, pictures: Sequence[GalleryRow], placed: Placed) -> GalleryData:
+    """Return the data that the script shows. Names are as people read them.
 
     Args:
         run: The run, as read from its folder.
@@ -261,15 +287,13 @@ def gallery_data(run: RunFolder, pictures: Sequence[Entry], placed: Placed) -> d
         "metrics": [{"title": value.title, "better": value.better} for value in metrics],
         "methods": methods,
         "settings": [_setting(run, setting, pictures) for setting in settings],
-        "has_labels": run.config.target != "predicted",  # so that a prediction may be wrong
+        "has_labels": run.config.target != "predicted",
         "images": list(_images(run, settings, pictures, metrics, placed)),
     }
 
 
-def _setting(run: RunFolder, setting: Setting, pictures: Sequence[Entry]) -> dict[str, Any]:
-    """Return what the script shows of a setting. "ranks" is whether a value may be called the best,
-    see `RunFolder.ranks`.
-    """
+def _setting(run: RunFolder, setting: Setting, pictures: Sequence[GalleryRow]) -> SettingData:
+    """Return what the script shows of a setting."""
     setting_pictures = [entry for entry in pictures if setting_of(entry) == setting]
     has_objects = OBJECT in setting_pictures[0]["image_id"]
     images = run.metadata.model(setting.model).images.get(setting.data)
@@ -286,10 +310,10 @@ def _setting(run: RunFolder, setting: Setting, pictures: Sequence[Entry]) -> dic
 def _images(
     run: RunFolder,
     settings: Sequence[Setting],
-    pictures: Sequence[Entry],
+    pictures: Sequence[GalleryRow],
     metrics: Sequence[Value],
     placed: Placed,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, object]]:
     """Yield what the script shows of each image."""
     method_places = {name: place for place, name in enumerate(run.methods)}
     classes: dict[tuple[Setting, str], set[int]] = {}
@@ -321,8 +345,14 @@ def _images(
             "width": entry["width"],
             "height": entry["height"],
             "boxes": np.round(entry["boxes"], 1).tolist(),
-            "target": _class_entry(entry, "target"),
-            "predicted": _class_entry(entry, "predicted"),
+            "target": _class_entry(
+                entry["target_class"], entry["target_name"], entry["target_probability"]
+            ),
+            "predicted": _class_entry(
+                entry["predicted_class"],
+                entry["predicted_name"],
+                entry["predicted_probability"],
+            ),
             "wrong": entry["predicted_class"] not in explained_classes,
             "disagreement": _finite(entry["disagreement"]),
             "picture": placed(entry["picture"], "webp"),
@@ -334,13 +364,12 @@ def _images(
         }
 
 
-def _class_entry(entry: Entry, role: str) -> list[Any]:
-    """Return the index, name and probability of the target or the predicted class."""
-    probability = _finite(entry[f"{role}_probability"])
-    return [entry[f"{role}_class"], entry[f"{role}_name"], probability]
+def _class_entry(index: int, name: str, probability: float | None) -> list[object]:
+    """Return the index, name and probability of a class, as the script reads them."""
+    return [index, name, _finite(probability)]
 
 
-def _zero(entry: Entry) -> list[str]:
+def _zero(entry: GalleryRow) -> list[str]:
     """Return the methods whose map is known to be zero everywhere."""
     names = [*entry.get("zero", ())]
     for name, heatmap in zip(entry["methods"], entry["maps"], strict=True):
@@ -349,12 +378,14 @@ def _zero(entry: Entry) -> list[str]:
     return names
 
 
-def _maps(entry: Entry, places: Mapping[str, int], placed: Placed) -> list[list[Any]]:
+def _maps(
+    entry: GalleryRow, places: Mapping[str, int], placed: Placed
+) -> list[list[int | str | None]]:
     """Return [method, address] of each map. A map that another method has before it has that method
     instead of an address. A map that is zero everywhere or isn't finite has `None`.
     """
     seen: dict[bytes, int] = {}
-    maps: list[list[Any]] = []
+    maps: list[list[int | str | None]] = []
     for name, heatmap in zip(entry["methods"], entry["maps"], strict=True):
         if name not in places:
             continue

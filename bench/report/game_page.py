@@ -9,7 +9,6 @@ import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +79,7 @@ def page(game: Game) -> str:
     return str(text)
 
 
-def page_data(game: Game) -> dict[str, Any]:
+def page_data(game: Game) -> dict[str, object]:
     """Return the data that the script reads. "id" is a hash of all other data, so that answers
     can't be counted for another game.
     """
@@ -106,7 +105,7 @@ def page_data(game: Game) -> dict[str, Any]:
     return {"id": hashlib.sha256(html.as_json(data).encode()).hexdigest()[:12], **data}
 
 
-def _labels(image: Picture) -> dict[str, Any]:
+def _labels(image: Picture) -> dict[str, object]:
     """Return an image's id and its two classes."""
     classes = [{"index": index, "name": name} for index, name in image.classes]
     return {"image": image.image_id, "classes": classes}

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,7 @@ from axiom_bench.statistics.summary import wilson
 
 FORMAT = 1
 # The fields that all answers of a file share, and their types.
-SHARED: dict[str, Callable[[Any], Any]] = {
+SHARED: dict[str, type[str] | type[int]] = {
     "game": str,
     "model": str,
     "layer": str,
@@ -49,7 +49,7 @@ SHARED: dict[str, Callable[[Any], Any]] = {
     "player": int,
 }
 # The fields of one answer, and their types.
-OWN: dict[str, Callable[[Any], Any]] = {
+OWN: dict[str, type[str] | type[int]] = {
     "trial": int,
     "kind": str,
     "image": str,
@@ -63,6 +63,7 @@ OWN: dict[str, Callable[[Any], Any]] = {
     "milliseconds": int,
 }
 PART = "part"  # the kind of an answer about a part of a picture
+Row = dict[str, str | int]  # one answer, with the fields SHARED and OWN
 CHECK = "check"  # the kind of an answer about a whole picture, an attention check
 CANT_TELL = -1  # the answer_index of "can't tell"
 
@@ -121,9 +122,9 @@ def read_answers(paths: Sequence[Path]) -> Answers:
     return Answers(counted, counted["player"].nunique(), tuple(notes))
 
 
-def _read_files(paths: Sequence[Path]) -> dict[Path, list[dict[str, Any]]]:
+def _read_files(paths: Sequence[Path]) -> dict[Path, list[Row]]:
     """Return {file: its answers} of the files, and of the files of the folders, that have any."""
-    rows_by_file: dict[Path, list[dict[str, Any]]] = {}
+    rows_by_file: dict[Path, list[Row]] = {}
     for path in paths:
         answer_files = sorted(path.glob("*.json")) if path.is_dir() else [path]
         if not answer_files:
@@ -140,16 +141,16 @@ def _read_files(paths: Sequence[Path]) -> dict[Path, list[dict[str, Any]]]:
 
 
 def _answers_by_player(
-    rows_by_file: dict[Path, list[dict[str, Any]]],
-) -> tuple[dict[int, list[dict[str, Any]]], list[str]]:
+    rows_by_file: dict[Path, list[Row]],
+) -> tuple[dict[int, list[Row]], list[str]]:
     """Return {player: answers}, and notes on players who saved several files. The longest of a
     player's files counts, and must begin with the answers of the others.
     """
-    rows_by_player: dict[int, list[dict[str, Any]]] = {}
+    rows_by_player: dict[int, list[Row]] = {}
     file_by_player: dict[int, Path] = {}
     notes = []
     for path, rows in rows_by_file.items():
-        player = rows[0]["player"]
+        player = int(rows[0]["player"])
         previous_rows = rows_by_player.get(player, [])
         previous_file = file_by_player.get(player, path)
         shorter, longer = sorted((previous_rows, rows), key=len)
@@ -168,7 +169,7 @@ def _answers_by_player(
     return rows_by_player, notes
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path) -> list[Row]:
     """Return the answers in a file, each with the fields SHARED and OWN."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -371,7 +372,7 @@ def _tables(score: Score, titles: dict[str, str]) -> list[Table]:
             Cell(titles[row["method"]]),
             count_cell(row["n"]),
             number_cell(row["accuracy"], f"{row['accuracy']:.2f}"),
-            _interval_cell(row),
+            _interval_cell(row["low"], row["high"]),
             number_cell(row["cant_tell"] / row["n"], share(row["cant_tell"], row["n"])),
         )
         accuracies.append(accuracy_cells)
@@ -382,7 +383,7 @@ def _tables(score: Score, titles: dict[str, str]) -> list[Table]:
             Cell(titles[row["method"]], is_significant),
             Cell(titles[row["other"]]),
             number_cell(row["difference"], f"{row['difference']:+.2f}"),
-            _interval_cell(row),
+            _interval_cell(row["low"], row["high"]),
             number_cell(row["p"]),
             number_cell(row["adjusted"], bold=is_significant),
         )
@@ -406,9 +407,7 @@ def _tables(score: Score, titles: dict[str, str]) -> list[Table]:
     ]
 
 
-def _interval_cell(row: dict[Any, Any]) -> Cell:
-    """Return the interval of a row, or a dash if it is unknown."""
-    low = row["low"]
-    high = row["high"]
+def _interval_cell(low: float, high: float) -> Cell:
+    """Return an interval, or a dash if it is unknown."""
     is_known = math.isfinite(low) and math.isfinite(high)
     return Cell(f"{low:.2f} to {high:.2f}" if is_known else NOTHING)

@@ -102,7 +102,7 @@ class Options:
         }
 
     @classmethod
-    def of(cls, report: Mapping[str, Any] | None = None) -> Options:
+    def of(cls, report: Mapping[str, object] | None = None) -> Options:
         """Return the options that a run's `config.report` chooses. Raise BenchError for a value
         that doesn't fit.
         """
@@ -117,7 +117,7 @@ class Options:
         return cls(**with_tuples(values))
 
 
-GROUPS: dict[str, Any] = {"figures": Figures}
+GROUPS: dict[str, type[Figures]] = {"figures": Figures}
 
 
 def _keys() -> Iterator[str]:
@@ -133,7 +133,7 @@ def _keys() -> Iterator[str]:
 KEYS = tuple(_keys())
 
 
-def check_keys(report: Mapping[str, Any] | None) -> None:
+def check_keys(report: Mapping[str, object] | None) -> None:
     """Raise BenchError, with the nearest name, for a key of `report` that this version doesn't
     have.
     """
@@ -229,7 +229,7 @@ def number_of(run: RunFolder, value: str) -> str:
     return numbers.get(run.metadata.metric_of(value), "")
 
 
-def read_run(folder: Path, settings: Mapping[str, Any] | None = None) -> RunFolder:
+def read_run(folder: Path, settings: Mapping[str, object] | None = None) -> RunFolder:
     """Read a run folder with other `report.*` settings. Raise the errors of `RunFolder.read`."""
     from axiom_bench.records import reading
     from axiom_bench.statistics.run_folder import RunFolder
@@ -237,7 +237,7 @@ def read_run(folder: Path, settings: Mapping[str, Any] | None = None) -> RunFold
     return RunFolder.of(folder, with_settings(reading.read_manifest(folder), settings))
 
 
-def with_settings(manifest: Manifest, settings: Mapping[str, Any] | None) -> Manifest:
+def with_settings(manifest: Manifest, settings: Mapping[str, object] | None) -> Manifest:
     """Return the manifest with other `config.report` settings, {"headline": ..., "figures": {...}}.
 
     Raises:
@@ -268,14 +268,14 @@ def _group(setting: str, value: object) -> dict[str, Any]:
     return {} if value is None else dict(check_group(setting, value))
 
 
-def _known(setting: str, options: type, chosen: Mapping[str, Any]) -> dict[str, Any]:
+def _known(setting: str, options: type, chosen: Mapping[str, object]) -> dict[str, Any]:
     """Return the chosen settings that a group has, checked by the annotations of its dataclass."""
     known = {field.name: chosen[field.name] for field in fields(options) if field.name in chosen}
     check(options, known, f"{setting}.")
     return known
 
 
-def with_tuples(options: Mapping[str, Any]) -> dict[str, Any]:
+def with_tuples(options: Mapping[str, object]) -> dict[str, Any]:
     """Return settings read from YAML with tuples for the lists, so that nobody can change them."""
     return {
         key: tuple(value) if isinstance(value, list) else value for key, value in options.items()

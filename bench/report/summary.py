@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from axiom_bench.records import artefacts, files
 
@@ -14,7 +13,7 @@ FILE = "report.json"  # in the run folder, next to the page
 PAGE = "report.html"
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path) -> dict[str, object]:
     """Return the summary: "conclusion", "accuracy" and "files". It is empty if no summary can be
     read.
     """

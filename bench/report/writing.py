@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from PIL import Image
@@ -311,7 +310,7 @@ def figures_section(
 
 def _page_figure(
     figure: SavedFigure, labels: Iterable[str], other_names: Sequence[str]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return what the page shows of a figure: the title of its family, its setting's label, and its
     files by kind.
 

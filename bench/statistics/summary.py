@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -297,7 +298,7 @@ def _order_of_unique(keys: Integers) -> Integers | None:
     return order if len(order) == len(keys) else None
 
 
-def aggregated(values: Floats, groups: Integers, **columns: str) -> pd.DataFrame:
+def aggregated(values: Floats, groups: Integers, **columns: Any) -> pd.DataFrame:
     """Return pandas' aggregates of (n,) values by group, in order. `columns` are {name: the
     aggregate, such as "mean"}.
     """

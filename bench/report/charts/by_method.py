@@ -8,10 +8,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
@@ -176,7 +177,7 @@ def fit_axis(groups: Sequence[Floats]) -> Axis:
     return Axis(low, high, False, count_below(low) + count_above, count)
 
 
-def apply_axis(axis: Axis, axes: Any) -> None:
+def apply_axis(axis: Axis, axes: Axes) -> None:
     """Set the scale and the limits of x, with a margin so that no whisker lies on the frame."""
     if axis.is_log:
         axes.set_xscale("log")
@@ -197,7 +198,23 @@ WHISKER = 1.5  # interquartile ranges beyond the quartiles (Tukey)
 MAX_OUTSIDE = 20
 
 
-def boxes_row(name: str, group: BoxGroup) -> dict[str, Any]:
+BoxRow = TypedDict(  # a box's row in the table below the chart, by the headings of the columns
+    "BoxRow",
+    {
+        "Name": str,
+        "Rows": int,
+        "Images": int,
+        "Median": float,
+        "Lower quartile": float,
+        "Upper quartile": float,
+        "Lower whisker": float,
+        "Upper whisker": float,
+        "Mean": float,
+    },
+)
+
+
+def boxes_row(name: str, group: BoxGroup) -> BoxRow:
     """Return the row of a box in the table below the chart: its counts and its numbers.
 
     The whiskers reach to the last value within WHISKER interquartile ranges of the quartiles.
@@ -219,14 +236,14 @@ def boxes_row(name: str, group: BoxGroup) -> dict[str, Any]:
     }
 
 
-def farthest_outside(values: Floats, box: Mapping[str, Any], axis: Axis) -> NDArray[np.int_]:
+def farthest_outside(values: Floats, box: BoxRow, axis: Axis) -> NDArray[np.int_]:
     """Return the indices of the values beyond the whiskers that are drawn as points.
 
     They are the MAX_OUTSIDE values that are farthest from the median, among those on the axis.
 
     Args:
         values: The values of a box, (rows,).
-        box: The box's row (see `row`).
+        box: The box's row.
         axis: The axis of the chart.
     """
     is_on_axis = axis.is_log | ((values >= axis.low) & (values <= axis.high))
@@ -239,14 +256,7 @@ def farthest_outside(values: Floats, box: Mapping[str, Any], axis: Axis) -> NDAr
 FACE = 0.35  # the opacity of a box
 BOX = 0.3  # half of the height of a box
 CAP = 0.15  # half of the height of a whisker's cap
-DIAMOND = {"marker": "D", "markersize": 2.5, "markerfacecolor": "white", "markeredgecolor": INK}
-FAINT = {
-    "marker": "o",
-    "markersize": 2,
-    "alpha": 0.6,
-    "markerfacecolor": GREY,
-    "markeredgewidth": 0,
-}
+WIDTH = 0.8  # points: the lines of boxes and whiskers
 
 
 class Box(NamedTuple):
@@ -255,19 +265,19 @@ class Box(NamedTuple):
     Attributes:
         place: The place in the panel, from the top down.
         group: The values.
-        row: The row in the table below the chart (see `row`).
+        row: The row in the table below the chart.
         colour: The colour.
         method: The method, or the network if the errors don't depend on a method.
     """
 
     place: int
     group: BoxGroup
-    row: dict[str, Any]
+    row: BoxRow
     colour: str
     method: str
 
 
-def draw_boxes(axes: Any, boxes: Sequence[Box], axis: Axis) -> None:
+def draw_boxes(axes: Axes, boxes: Sequence[Box], axis: Axis) -> None:
     """Draw the boxes of a panel, which lie below each other.
 
     Diamonds are means, and points are the values farthest beyond the whiskers. All boxes are one
@@ -277,30 +287,34 @@ def draw_boxes(axes: Any, boxes: Sequence[Box], axis: Axis) -> None:
     if not boxes:
         return
     rows = pd.DataFrame([box.row for box in boxes])
-    # the last six columns of `row`
+    # the last six columns of `BoxRow`
     median, q1, q3, low, high, mean = axis.clip(rows.iloc[:, -6:].to_numpy(float)).T
     low = np.minimum(low, q1)
     high = np.maximum(high, q3)
     y = np.array([box.place for box in boxes], dtype=float)
     colours = [box.colour for box in boxes]
 
-    def paths(*points: tuple[Any, Any]) -> list[Floats]:
+    def paths(*points: tuple[Floats, Floats]) -> list[Floats]:
         """Return the path of each box through these points, (points, 2)."""
         return list(np.stack([np.stack(point, axis=-1) for point in points], axis=1))
 
-    look: dict[str, Any] = {"linewidths": 0.8, "zorder": 2}
     faces = PolyCollection(
         paths((q1, y - BOX), (q1, y + BOX), (q3, y + BOX), (q3, y - BOX)),
         facecolors=[(colour, FACE) for colour in colours],
         edgecolors=colours,
         joinstyle="miter",
-        **look,
+        linewidths=WIDTH,
+        zorder=2,
     )
     whiskers = paths((q1, y), (low, y)) + paths((q3, y), (high, y))
     low_caps = paths((low, y - CAP), (low, y + CAP))
     high_caps = paths((high, y - CAP), (high, y + CAP))
     lines = LineCollection(
-        whiskers + low_caps + high_caps, colors=4 * colours, capstyle="round", **look
+        whiskers + low_caps + high_caps,
+        colors=4 * colours,
+        capstyle="round",
+        linewidths=WIDTH,
+        zorder=2,
     )
     medians = LineCollection(
         paths((median, y - BOX), (median, y + BOX)), colors=INK, linewidths=1.2, zorder=2.1
@@ -309,7 +323,15 @@ def draw_boxes(axes: Any, boxes: Sequence[Box], axis: Axis) -> None:
         axes.add_collection(artist, autolim=False)
     is_shown = (mean >= axis.low) & (mean <= axis.high)
     axes.plot(
-        mean[is_shown], y[is_shown], linestyle="none", zorder=2.1, **DIAMOND, markeredgewidth=0.7
+        mean[is_shown],
+        y[is_shown],
+        linestyle="none",
+        zorder=2.1,
+        marker="D",
+        markersize=2.5,
+        markerfacecolor="white",
+        markeredgecolor=INK,
+        markeredgewidth=0.7,
     )
     values = []
     places = []
@@ -317,7 +339,17 @@ def draw_boxes(axes: Any, boxes: Sequence[Box], axis: Axis) -> None:
         indices = farthest_outside(box.group.values, box.row, axis)
         values.append(box.group.values[indices])
         places += [box.place] * len(indices)
-    axes.plot(axis.clip(np.concatenate(values)), places, linestyle="none", zorder=2, **FAINT)
+    axes.plot(
+        axis.clip(np.concatenate(values)),
+        places,
+        linestyle="none",
+        zorder=2,
+        marker="o",
+        markersize=2,
+        alpha=0.6,
+        markerfacecolor=GREY,
+        markeredgewidth=0,
+    )
 
 
 BY_METHOD = Chart("by-method", "Each metric by method", "Metric")

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import matplotlib
 import matplotlib.style
@@ -22,8 +22,11 @@ import pandas as pd
 import seaborn
 from markupsafe import Markup
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
+from matplotlib.image import AxesImage
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from PIL import Image
@@ -39,7 +42,7 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 DPI = 200
 # The default, 6, takes three times as long for a tenth fewer bytes.
-PNG: dict[str, Any] = {"compress_level": 3}
+PNG = {"compress_level": 3}
 MUTED = "#0072b2"  # the colour of values that belong to no method
 MATPLOTLIB_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 FONTS = Path(__file__).parent / "fonts"  # DejaVu Sans with fewer signs: see scripts/subset_fonts.py
@@ -49,11 +52,12 @@ TEXT = 8  # points
 SMALL = 7  # points
 LETTER = 0.06  # inches: the mean width of a letter of SMALL
 LEAST_PANEL = 0.85  # inches: the width of a panel that can still be read
+_FAMILIES = [*OWN_FONTS]  # `can_draw` appends fonts of this machine
 # Fonts are embedded as TrueType (type 42), as conferences ask; no time or version goes into a file.
-_STYLE: Any = {
+_STYLE: dict[str, object] = {
     **seaborn.axes_style("whitegrid"),
     **seaborn.plotting_context("paper"),
-    "font.family": [*OWN_FONTS],
+    "font.family": _FAMILIES,
     "font.size": TEXT,
     # fitting letters to pixels takes time, and nobody sees it at this resolution
     "text.hinting": "none",
@@ -87,7 +91,7 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.handlelength": 1.6,
 }
-_METADATA: dict[str, dict[str, Any]] = {
+_METADATA: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
 }
@@ -196,13 +200,12 @@ def can_draw(text: str) -> bool:
         for character in text
         if character.isprintable() and not character.isspace() and not character.isascii()
     }
-    families: list[str] = _STYLE["font.family"]
     for entry in _fonts():
         if not missing:
             break
         found = missing & _characters(entry.fname)
-        if found and entry.name not in families:
-            families.append(entry.name)
+        if found and entry.name not in _FAMILIES:
+            _FAMILIES.append(entry.name)
         missing -= found
     return not missing
 
@@ -259,7 +262,7 @@ def with_plain_texts(figure: Canvas) -> Canvas:
                 character if can_draw(character) else f"U+{ord(character):04X}"
                 for character in content
             )
-            text.set_fontfamily(_STYLE["font.family"])
+            text.set_fontfamily(_FAMILIES)
         text.set_text(content)
     for axis in axis_objects:
         if not axis.get_label_text():
@@ -344,10 +347,14 @@ def panels_per_row(count: int, width: float, panel: float, row: float, most: int
     return per_row
 
 
-def panels(figure: Canvas, count: int, per_row: int = 3, **share: Any) -> list[Any]:
+def panels(
+    figure: Canvas, count: int, per_row: int = 3, sharex: bool = False, sharey: bool = False
+) -> list[Axes]:
     """Return `count` axes in rows of at most `per_row`. The rest of the last row is empty."""
     columns = min(count, per_row)
-    axes = figure.subplots(-(-count // columns), columns, squeeze=False, **share).ravel()
+    rows = -(-count // columns)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey)
+    axes = grid.ravel()
     for unused in axes[count:]:
         unused.set_axis_off()
     # Shared axes have labels only in the last row, in which these columns may be empty.
@@ -368,9 +375,12 @@ def wrap_name(name: str, width: int = 14) -> str:
     return "\n".join(part.replace("_ ", "_") for part in parts)
 
 
-def set_title(axes: Any, text: str, inches: float, **look: Any) -> None:
-    """Set the title of a panel, in as many lines as the panel's width in inches requires."""
-    axes.set_title(wrap_name(text, int(inches / (1.2 * LETTER))), **look)
+def set_title(axes: Axes, text: str, inches: float, y: float | None = None) -> None:
+    """Set the title of a panel, in as many lines as the panel's width in inches requires.
+
+    `y` is its height. Without it, matplotlib measures all tick labels to place the title.
+    """
+    axes.set_title(wrap_name(text, int(inches / (1.2 * LETTER))), y=y)
 
 
 PANEL = 1.9  # inches: the width of a panel
@@ -379,7 +389,7 @@ ENTRY = 0.14  # inches: the height of an entry of the legend
 
 
 def side_by_side(
-    shown: Mapping[str, Callable[[Any], None]],
+    shown: Mapping[str, Callable[[Axes], None]],
     order: Sequence[str],
     square: float | None = None,
     **share: bool,
@@ -409,7 +419,7 @@ def side_by_side(
     return figure
 
 
-def legend(figure: Canvas, order: Sequence[str]) -> Any:
+def legend(figure: Canvas, order: Sequence[str]) -> Legend:
     """Add one legend for all panels on their right, of those labels that are drawn."""
     handle_by_label = {}
     for axes in figure.axes:
@@ -427,7 +437,7 @@ SMALLEST = 0.01
 SPREAD = 20.0
 
 
-def spread_axis(axes: Any, name: str, values: Floats, from_zero: bool = False) -> None:
+def spread_axis(axes: Axes, name: str, values: Floats, from_zero: bool = False) -> None:
     """Set the scale and the limits of the axis "x" or "y" for these values.
 
     Values of at least 0 that spread wide have an axis from 0, which is logarithmic beyond the
@@ -456,14 +466,14 @@ def spread_axis(axes: Any, name: str, values: Floats, from_zero: bool = False) -
 
 
 def draw_matrix(
-    axes: Any,
-    shares: Any,
-    texts: Any,
+    axes: Axes,
+    shares: Floats | pd.DataFrame,
+    texts: np.ndarray | Sequence[Sequence[str]],
     most: float,
     dark: float,
     size: float,
     aspect: Literal["auto", "equal"],
-) -> Any:
+) -> AxesImage:
     """Draw cells in blue, the darker the larger their share, with texts on them.
 
     Args:
@@ -504,7 +514,7 @@ def join_frames(parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def written(value: Any) -> str:
+def written(value: object) -> str:
     """Return a cell of a frame as readers see it."""
     if isinstance(value, float):
         return number(value)

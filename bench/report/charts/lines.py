@@ -10,19 +10,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, NamedTuple
+from functools import partial, reduce
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as arrow
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from axiom_bench.columns import OK
 from axiom_bench.records import reading
+from axiom_bench.records.entries import Free
 from axiom_bench.report.charts import drawing
 from axiom_bench.report.charts.drawing import LETTER, PANEL, SMALL, Chart, Figure, LeftOut
 from axiom_bench.report.charts.styles import (
@@ -66,6 +68,37 @@ class MeanCurve(NamedTuple):
     half_width: Floats
 
 
+class FileSums(NamedTuple):
+    """The sums over a file's images that a mean curve and its error need. They add up over files,
+    so that the curves of a large run are never all in memory.
+
+    Image i has n_i rows, whose sum at a point is T_i. All rows of an image are in one file.
+    """
+
+    images: int
+    rows: int
+    """The sum of n_i."""
+    squared_rows: int
+    """The sum of n_i^2."""
+    total: Floats
+    """(n,) at each point, the sum of T_i."""
+    squared: Floats
+    """(n,) the sum of T_i^2."""
+    crossed: Floats
+    """(n,) the sum of T_i n_i."""
+
+    def plus(self, other: FileSums) -> FileSums:
+        """Return the sums over the images of both files."""
+        return FileSums(
+            images=self.images + other.images,
+            rows=self.rows + other.rows,
+            squared_rows=self.squared_rows + other.squared_rows,
+            total=self.total + other.total,
+            squared=self.squared + other.squared,
+            crossed=self.crossed + other.crossed,
+        )
+
+
 def mean_curves(run: RunFolder, names: Iterable[str]) -> list[MeanCurve]:
     """Return the mean curves of a run. Only rows with status "ok" count.
 
@@ -80,14 +113,14 @@ def mean_curves(run: RunFolder, names: Iterable[str]) -> list[MeanCurve]:
         BenchError: If a file can't be read.
     """
     names = list(names)
-    sums_of_files: dict[tuple[Setting, str, str], list[tuple[Any, ...]]] = defaultdict(list)
+    sums_of_files: dict[tuple[Setting, str, str], list[FileSums]] = defaultdict(list)
     for part in reading.read_curves(run.path, run.manifest, names) if names else ():
         setting = Setting(part.model, part.layer, part.data)
         for method, curve, image_ids, points in _groups(part.table):
             sums_of_files[setting, curve, method].append(_sums(image_ids, points))
     orders = (run.settings, names, list(run.manifest.methods))
 
-    def position(key: tuple[Any, ...]) -> list[int]:
+    def position(key: tuple[Setting, str, str]) -> list[int]:
         return [
             order.index(name) if name in order else len(order)
             for name, order in zip(key, orders, strict=True)
@@ -95,34 +128,31 @@ def mean_curves(run: RunFolder, names: Iterable[str]) -> list[MeanCurve]:
 
     curves = []
     for key in sorted(sums_of_files, key=position):
-        sums: list[Any] = [sum(column) for column in zip(*sums_of_files[key], strict=True)]
-        images, rows, squared_rows, total, squared, crossed = sums
-        mean = total / rows
+        sums = reduce(FileSums.plus, sums_of_files[key])
+        mean = sums.total / sums.rows
         # The sum over images of (T_i - n_i mean)^2, which rounding may make negative.
-        squares = np.clip(squared - 2 * mean * crossed + mean**2 * squared_rows, 0, None)
+        cross_term = 2 * mean * sums.crossed
+        squares = np.clip(sums.squared - cross_term + mean**2 * sums.squared_rows, 0, None)
         with np.errstate(invalid="ignore", divide="ignore"):
-            error = np.sqrt(np.float64(images) / (images - 1) * squares) / rows
-        curves.append(MeanCurve(*key, images, rows, mean, NORMAL * error))
+            factor = np.float64(sums.images) / (sums.images - 1)
+            error = np.sqrt(factor * squares) / sums.rows
+        curves.append(MeanCurve(*key, sums.images, sums.rows, mean, NORMAL * error))
     return curves
 
 
-def _sums(image_ids: NDArray[np.object_], points: Floats) -> tuple[Any, ...]:
-    """Return the sums over a file's images that a mean curve needs.
-
-    They are the sums of 1, n_i and n_i^2, and at each point (n,) of T_i, T_i^2 and T_i n_i. T_i is
-    the sum of the n_i rows of image i. All rows of an image are in one file. `points` is (N, n).
-    """
+def _sums(image_ids: NDArray[np.object_], points: Floats) -> FileSums:
+    """Return the sums of a file's rows, whose points are (N, n)."""
     _, image = np.unique(image_ids, return_inverse=True)
     num_rows = np.bincount(image)
     totals = np.zeros((len(num_rows), points.shape[1]))
     np.add.at(totals, image, points)
-    return (
-        len(num_rows),
-        len(points),
-        int((num_rows**2).sum()),
-        totals.sum(0),
-        (totals**2).sum(0),
-        num_rows @ totals,
+    return FileSums(
+        images=len(num_rows),
+        rows=len(points),
+        squared_rows=int((num_rows**2).sum()),
+        total=totals.sum(0),
+        squared=(totals**2).sum(0),
+        crossed=num_rows @ totals,
     )
 
 
@@ -178,9 +208,7 @@ def draw_curves(run: RunFolder) -> Iterator[Figure | LeftOut]:
         )
 
 
-def _curves_frame(
-    run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve]
-) -> pd.DataFrame:
+def _curves_frame(run: RunFolder, axis: Free, curves: Sequence[MeanCurve]) -> pd.DataFrame:
     """Return a table with at most MAX_POINTS points of each curve, evenly spaced."""
     x = np.asarray(axis["at"], dtype=float)
     x_title = str(axis["x"])
@@ -206,7 +234,7 @@ def _curves_frame(
     return table
 
 
-def _plot_curves(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve]) -> Canvas:
+def _plot_curves(run: RunFolder, axis: Free, curves: Sequence[MeanCurve]) -> Canvas:
     """Draw a panel per setting, with a line and a band per method."""
     methods = {curve.method for curve in curves}
     styles = {name: style for name, style in method_styles(run).items() if name in methods}
@@ -215,7 +243,7 @@ def _plot_curves(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanC
     # many bands on each other stay lighter than the lines
     alpha = SHADE * min(1, BANDS / len(styles))
 
-    def fill(setting: Setting, axes: Any) -> None:
+    def fill(setting: Setting, axes: Axes) -> None:
         for curve in curves:
             if curve.setting != setting:
                 continue
@@ -428,7 +456,7 @@ def _plot_by_depth(label: str, lines: Lines, has_bands: bool) -> Canvas:
     return figure
 
 
-def _fill_by_depth(axes: Any, lines: Sequence[Line], has_bands: bool) -> None:
+def _fill_by_depth(axes: Axes, lines: Sequence[Line], has_bands: bool) -> None:
     """Draw the lines of a panel, with their bands if `has_bands`."""
     low = _low_end_of(lines, has_bands)
     layers = list(lines[0].points.index)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
@@ -47,10 +48,10 @@ class Pictures:
     image_ids: tuple[str, ...]
     class_names: tuple[str, ...]
     methods: tuple[str, ...]
-    heatmaps: NDArray[np.floating[Any]]
+    heatmaps: NDArray[np.floating]
     perturbed: Pixels
-    confidence: NDArray[np.floating[Any]]
-    confidence_perturbed: NDArray[np.floating[Any]]
+    confidence: NDArray[np.floating]
+    confidence_perturbed: NDArray[np.floating]
     confidence_of: str
 
 
@@ -66,18 +67,25 @@ def load(run: RunFolder) -> Iterator[Pictures]:
     for file in run.manifest.pictures:
         arrays = stored_pictures.read_arrays(run.path / file, run.manifest.sha256.get(file))
         try:
-            values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(Pictures)}
-            for name in ("image_ids", "class_names", "methods"):
-                values[name] = tuple(map(str, values[name]))
-            for name in ("model", "layer", "confidence_of"):
-                values[name] = str(values[name])
-            values["heatmaps"] = values["heatmaps"] / np.float32(255)
-            yield Pictures(**values)
+            pictures = Pictures(
+                model=str(arrays["model"]),
+                layer=str(arrays["layer"]),
+                images=arrays["images"],
+                image_ids=tuple(map(str, arrays["image_ids"])),
+                class_names=tuple(map(str, arrays["class_names"])),
+                methods=tuple(map(str, arrays["methods"])),
+                heatmaps=arrays["heatmaps"] / np.float32(255),
+                perturbed=arrays["perturbed"],
+                confidence=arrays["confidence"],
+                confidence_perturbed=arrays["confidence_perturbed"],
+                confidence_of=str(arrays["confidence_of"]),
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BenchError(
                 f"The pictures {run.path / file} aren't a run's ({error}); run the same command "
                 "again."
             ) from error
+        yield pictures
 
 
 def _figures_by_model(
@@ -129,7 +137,7 @@ def _figures_by_model(
 LABEL_GAP = 6  # points between a picture and the label on its left
 
 
-def draw_image(axes: Any, image: Pixels, title: str = "", label: str = "") -> None:
+def draw_image(axes: Axes, image: Pixels, title: str = "", label: str = "") -> None:
     """Draw an image without ticks, with a title above it and a label on its left."""
     axes.imshow(image, interpolation="nearest")
     axes.set(xticks=[], yticks=[])

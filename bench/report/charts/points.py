@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
@@ -155,7 +156,7 @@ def _plot_plane(run: RunFolder, planes: Mapping[str, Plane], axis_titles: Sequen
     return figure
 
 
-def _fill_plane(plane: Plane, styles: Mapping[str, MethodStyle], axes: Any) -> None:
+def _fill_plane(plane: Plane, styles: Mapping[str, MethodStyle], axes: Axes) -> None:
     """Draw the points of a plane."""
     # Methods that tie in theory lie on one spot. Each later one is a wider ring around the first.
     points_at: Counter[tuple[str, ...]] = Counter()
@@ -254,7 +255,7 @@ def _plot_costs(run: RunFolder, value: Value, tables: Mapping[str, pd.DataFrame]
     return figure
 
 
-def _fill_costs(run: RunFolder, table: pd.DataFrame, axes: Any) -> None:
+def _fill_costs(run: RunFolder, table: pd.DataFrame, axes: Axes) -> None:
     """Draw the points of a table, with time on a logarithmic axis (see `drawing.spread_axis` for
     the other).
     """
@@ -264,8 +265,15 @@ def _fill_costs(run: RunFolder, table: pd.DataFrame, axes: Any) -> None:
         colour = style.colour
         ms = row[MS]
         axes.plot([ms, ms], [row[LOW], row["to"]], color=colour, label="_bar", linewidth=1)
-        look = {"color": colour, "label": style.title, "linewidth": 1, "markersize": 4.5}
-        axes.plot(ms, row["Value"], style.marker, **look)
+        axes.plot(
+            ms,
+            row["Value"],
+            style.marker,
+            color=colour,
+            label=style.title,
+            linewidth=1,
+            markersize=4.5,
+        )
     low = table[MS].min() / 1.5
     high = table[MS].max() * 1.5
     axes.set_xscale("log")

@@ -7,7 +7,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from axiom_bench.report.options import options_of
 from axiom_bench.statistics.labels import Value, number
@@ -45,7 +44,7 @@ class MethodStyle:
     dash: tuple[int, ...]
 
     @property
-    def linestyle(self) -> Any:
+    def linestyle(self) -> str | tuple[float, Sequence[float]]:
         """The style of a line in matplotlib, whose unit is the width of the line."""
         return "-" if self.dash == (1, 0) else (0, [length / 2 for length in self.dash])
 

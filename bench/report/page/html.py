@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
@@ -34,7 +33,7 @@ class Section:
     styles: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
     # {id: what a script reads}, written as JSON into <script type="application/json" id=...>
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,12 @@ class Header:
 FOLDER = Path(__file__).parent / "templates"
 
 
-def render(template: str, **values: Any) -> Markup:
+def render(template: str, **values: object) -> Markup:
     """Render a template of this folder as HTML. Every value is escaped, unless it is Markup."""
     return Markup(_environment().get_template(template).render(**values))
 
 
-def render_part(name: str, **values: Any) -> Markup:
+def render_part(name: str, **values: object) -> Markup:
     """Render a part of the page, a macro of sections.html.j2. Values are escaped as in `render`."""
     macros = _environment().get_template("sections.html.j2").module
     return Markup(getattr(macros, name)(**values))
@@ -114,7 +113,7 @@ def script(name: str) -> Markup:
     return Markup(re.sub(r"<(?=/?script|!--)", r"\\x3c", text, flags=re.IGNORECASE))
 
 
-def as_json(data: Any) -> Markup:
+def as_json(data: object) -> Markup:
     r"""Return data as JSON for a script element, which no text in the data can end.
 
     Raise ValueError for NaN and infinity, which JSON doesn't have.
@@ -159,7 +158,7 @@ def assemble(header: Header, sections: Sequence[Section]) -> str:
     id.
     """
     ids: list[str] = []
-    data: dict[str, Any] = {}
+    data: dict[str, object] = {}
     for section in sections:
         ids += [section.id, *section.data]
         data.update(section.data)

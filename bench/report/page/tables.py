@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -108,7 +108,7 @@ def _definition(
     name: str,
     title: str,
     entry: PluginEntry,
-    params: Mapping[str, Any],
+    params: Mapping[str, object],
     more_facts: Iterable[str] = (),
 ) -> Definition:
     """Return the definition of a plug-in. Its citation links only to an http or https address,
@@ -129,7 +129,7 @@ def _definition(
     return Definition(anchor, name, title, formula, facts, cited)
 
 
-def _facts(entry: PluginEntry, params: Mapping[str, Any]) -> Iterator[str]:
+def _facts(entry: PluginEntry, params: Mapping[str, object]) -> Iterator[str]:
     """Yield the sentences of a definition."""
     if isinstance(entry, MetricEntry):
         unit = f"Unit: {entry.unit}." if entry.unit else ""

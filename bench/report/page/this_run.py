@@ -8,7 +8,6 @@ import math
 import shlex
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any
 
 import yaml
 
@@ -215,7 +214,7 @@ def _data(run: RunFolder) -> list[dict[str, str]]:
     return rows
 
 
-def precision(precision: Any) -> str:
+def precision(precision: object) -> str:
     """Return the precision as text: "fp32", "trunk fp16, head fp32", or whatever else the manifest
     says.
     """
@@ -228,7 +227,7 @@ def precision(precision: Any) -> str:
 
 def _stages(
     seconds: Mapping[str, Mapping[str, float]], work: Mapping[str, Mapping[str, float]]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the table of times: per stage the seconds and share of each job, then each job's sum
     and images a second. The numbers are of the command that computed a job's values.
     """
@@ -290,16 +289,17 @@ def _configurations(manifest: Manifest) -> dict[str, str]:
     return texts
 
 
-def _differing(config: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+def _differing(config: Mapping[str, object], first: Mapping[str, object]) -> dict[str, object]:
     """Return the entries of a configuration that differ from the first one. Of a group, only the
     differing entries are returned.
     """
-    differing = {}
+    differing: dict[str, object] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping) and isinstance(first.get(key), Mapping):
-            if inner := _differing(value, first[key]):
+        first_value = first.get(key)
+        if isinstance(value, Mapping) and isinstance(first_value, Mapping):
+            if inner := _differing(value, first_value):
                 differing[key] = inner
-        elif key not in first or value != first[key]:
+        elif key not in first or value != first_value:
             differing[key] = value
     return differing
 

@@ -5,7 +5,6 @@ statuses and run time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -461,7 +460,7 @@ def runtime_table(run: RunFolder) -> Table:
     )
 
 
-def _runtime_row(run: RunFolder, entry: dict[Any, Any]) -> tuple[Cell, ...]:
+def _runtime_row(run: RunFolder, entry: text.Row) -> tuple[Cell, ...]:
     """Return the cells of one timed step."""
     method = str(entry["method"])
     cells = [

@@ -8,8 +8,7 @@ import csv
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -70,15 +69,25 @@ class Table:
         family: str,
         label: str,
         header: tuple[str, ...],
-        groups: Any,
-        *more: Any,
-        **named: Any,
+        groups: tuple[Group, ...],
+        notes: tuple[str, ...] = (),
+        text_columns: int = 1,
+        text_last: bool = False,
     ) -> Table:
-        """Return one of the tables that several settings have. `more` and `named` are the other
-        fields, from notes on.
+        """Return one of the tables that several settings have. The page shows them as one table, in
+        which a reader chooses the setting.
         """
-        table = cls(name, f"{family}, {label}", header, groups, *more, **named)
-        return replace(table, family=family, label=label)
+        return cls(
+            name,
+            f"{family}, {label}",
+            header,
+            groups,
+            notes,
+            text_columns,
+            text_last,
+            family=family,
+            label=label,
+        )
 
     @property
     def alignment(self) -> tuple[bool, ...]:
