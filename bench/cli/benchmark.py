@@ -101,6 +101,7 @@ def compute(
     from axiom_bench.cli.finish import exit_code, failure_lines
     from axiom_bench.run import manifest
 
+    # no report follows, which would keep the manifest
     manifest.keep(settings, results, overrides)
     return exit_code(results), list(failure_lines(results)), settings.run_folder
 

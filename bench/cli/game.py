@@ -52,6 +52,7 @@ def game(options: Namespace) -> list[str]:
     manifest = reading.read_manifest(options.run_folder)
     running.check_ended(options.run_folder, manifest)
     methods = options.methods.split(",") if options.methods else None
+    # a run stores the maps of a few images only, so the game computes its maps again
     job, weights = _job(manifest, options, methods)
     trials = _images_of_two_classes(job, options.count, options.seed)
     checks = _whole_images(job, trials, options.seed)

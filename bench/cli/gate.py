@@ -67,9 +67,9 @@ def run(options: Namespace) -> int:
     Raises:
         BenchError: For arguments that don't go together.
     """
-    files.check_output(
-        options.markdown, options.junit, options.json, options.baseline if options.write else None
-    )
+    # before the comparison, so that no result is lost because its file can't be written
+    baseline = options.baseline if options.write else None
+    files.check_output(options.markdown, options.junit, options.json, baseline)
     if options.write:
         return _write(options)
     if options.reason is not None:

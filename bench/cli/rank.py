@@ -354,11 +354,10 @@ def _ranking(
             options = Options.of(run.config.report)
             # The table shows the method next to the first two of these that the run has.
             candidates = (options.rival, options.figures.perturbed, *run.methods)
-            others = [
-                other
-                for other in dict.fromkeys(candidates)
-                if other in run.methods and other != name
-            ]
+            others = []
+            for other in dict.fromkeys(candidates):
+                if other in run.methods and other != name:
+                    others.append(other)
             rival = others[0] if others else name
             ranking.places[part] = places
             ranking.folder = computed
@@ -444,8 +443,8 @@ def _short_table(
         else:
             texts.append("no value")
         for other in others:
-            standings_of_other = standings(run, metric, other, False)
-            texts.append(_values_text(standings_of_other) if standings_of_other else NOTHING)
+            other_standings = standings(run, metric, other, False)
+            texts.append(_values_text(other_standings) if other_standings else NOTHING)
         texts.append(own.places_text if own else NOTHING)
         rows.append(tuple(map(Cell, texts)))
     header = ["values by network"]

@@ -1,6 +1,8 @@
-"""The files that a run folder may have, with one table of their kinds, and its manifest. A new kind
-of file needs a row in the table and the module that writes it. A module whose kind of file is made
-for each job has `STAGES[kind]` and `ensure_<kind>`.
+"""The files that a run folder may have, with one table of their kinds, and its manifest.
+
+The report, the gate and the next command find a run's files by this table. A new kind of file needs
+a row in the table and the module that writes it. A module whose kind of file is made for each job
+has `STAGES[kind]` and `ensure_<kind>`.
 """
 
 from __future__ import annotations
@@ -130,6 +132,7 @@ def read(folder: Path) -> Manifest:
         raise BenchError(
             f"{file} isn't a run's manifest; run the same command again to write it anew."
         )
+    # before the checksum, so that a run of another version is reported as such
     if manifest.get("format") != FORMAT:
         raise _other_format(folder, manifest)
     try:

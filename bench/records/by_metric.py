@@ -1,6 +1,6 @@
-"""All records of a run in memory, one block per metric. A row takes 16 bytes, while a table of the
-rows takes over 100. The facts that rows share, the image with its classes, are stored once in a
-table of keys, and names are codes.
+"""All records of a run in memory, one block per metric, for the statistics and the report. A row
+takes 16 bytes, while a table of the rows takes over 100. The facts that rows share, the image with
+its classes, are stored once in a table of keys, and names are codes.
 """
 
 from __future__ import annotations
@@ -147,13 +147,13 @@ class Records:
         return tuple(self.methods[code] for code in np.flatnonzero(row_counts))
 
     def metrics_with_images(
-        self, apart: str | None = None, with_value: bool = False
+        self, ignored_method: str | None = None, with_value: bool = False
     ) -> tuple[str, ...]:
         """Return the metrics that have rows of single images.
 
-        Rows of the method `apart` don't count. With `with_value`, only rows with status ok count.
+        Rows of the ignored method don't count. With `with_value`, only rows with status ok count.
         """
-        code = self.methods.index(apart) if apart in self.methods else -1
+        code = self.methods.index(ignored_method) if ignored_method in self.methods else -1
         measured = []
         for name, block in self.blocks.items():
             is_counted = ~self.is_whole_set[block.keys] & (block.methods != code)
@@ -200,7 +200,7 @@ class Builder:
         """
         if not len(table):
             return
-        columns = {name: self._coded(name, table[name].combine_chunks()) for name in _NAMED}
+        columns = {name: self._codes_of(name, table[name].combine_chunks()) for name in _NAMED}
         for name in CLASSES:
             columns[name] = table[name].to_numpy()
         values = table["value"].to_numpy()
@@ -229,14 +229,15 @@ class Builder:
         )
         self._split(columns["metric"], block)
 
-    def _coded(self, name: str, column: pa.DictionaryArray) -> Codes:
+    def _codes_of(self, name: str, column: pa.DictionaryArray) -> Codes:
         """Return the codes of the rows' names; a name has the same code in all tables."""
         codes = self._codes[name]
-        codes_here = [
+        table_codes = [
             codes.setdefault(str(text), len(codes)) for text in column.dictionary.to_pylist()
         ]
+        # a run may have more images than int16 can count, but not more methods or metrics
         kind = np.int16 if name in _NAMED[-3:] else np.int32
-        row_codes: Codes = np.array(codes_here, dtype=kind)[column.indices.to_numpy()]
+        row_codes: Codes = np.array(table_codes, dtype=kind)[column.indices.to_numpy()]
         return row_codes
 
     def _split(self, metrics: NDArray[np.int16], rows: Block) -> None:

@@ -61,6 +61,7 @@ def combine(folders: Sequence[Path], folder: Path, compared: bool = True) -> Man
         raise BenchError(f"{folder} is one of the runs; give --output a folder of its own.")
     if folder.exists() and not folder.is_dir():
         raise BenchError(f"{folder} is no folder; give another --output.")
+    # a combination is only a manifest, and may be written again; a run's values may not get lost
     if (folder / artefacts.NAME).exists() and not artefacts.read(folder).is_combined:
         raise BenchError(f"{folder} is a run folder, which isn't replaced; give another --output.")
     for run in runs:
@@ -73,7 +74,7 @@ def combine(folders: Sequence[Path], folder: Path, compared: bool = True) -> Man
         if not jobs or not all("values" in job.model_fields_set for job in jobs):
             raise BenchError(f"{run.folder} lacks the records of a job; run its command again.")
     _check_names(runs)
-    combined = _combined(runs, folder.resolve(), compared)
+    combined = _combined_manifest(runs, folder.resolve(), compared)
     artefacts.write(folder, combined)
     return combined
 
@@ -83,7 +84,7 @@ def default_folder(folders: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([path.resolve().parent for path in folders])) / "combined"
 
 
-def _combined(runs: Sequence[Run], folder: Path, compared: bool) -> Manifest:
+def _combined_manifest(runs: Sequence[Run], folder: Path, compared: bool) -> Manifest:
     """Return the manifest of all runs, with files named relative to `folder`."""
     manifests = [run.manifest for run in runs]
     first = manifests[0]
@@ -175,9 +176,8 @@ def _jobs(runs: Sequence[Run], folder: Path, compared: bool) -> Iterator[JobEntr
             values: Values = job.values
             earlier_jobs = jobs_by_name.setdefault(job.job, [])
             for earlier_run, earlier in earlier_jobs:
-                same = record_files.without_values(
-                    values, record_files.without_values(values, earlier.values)
-                )
+                new_values = record_files.without_values(values, earlier.values)
+                same = record_files.without_values(values, new_values)
                 if compared:
                     _check_values((earlier_run, earlier), (run, job), same)
                 values = record_files.without_values(values, same)
@@ -190,19 +190,19 @@ def _listed(runs: Sequence[Run], folder: Path, kind: str) -> Iterator[str]:
     """Yield the files of one kind. Pictures of a model and layer are those of the first run that
     has them.
     """
-    earlier_places: set[tuple[str, ...]] = set()
+    earlier_settings: set[tuple[str, ...]] = set()
     for run in runs:
-        run_places = set()
+        run_settings = set()
         for name in run.manifest.files(kind):
-            place = _place_of_pictures(run.folder / name, kind)
-            if place not in earlier_places:
-                if place:
-                    run_places.add(place)
+            setting = _setting_of_pictures(run.folder / name, kind)
+            if setting not in earlier_settings:
+                if setting:
+                    run_settings.add(setting)
                 yield _relative(run.folder / name, folder)
-        earlier_places |= run_places
+        earlier_settings |= run_settings
 
 
-def _place_of_pictures(path: Path, kind: str) -> tuple[str, ...]:
+def _setting_of_pictures(path: Path, kind: str) -> tuple[str, ...]:
     """Return the model and layer of pictures, and also the data set of a gallery; empty for other
     files.
     """

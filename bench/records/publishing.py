@@ -81,6 +81,7 @@ def publish(folder: Path, target: Path, metrics: Collection[str], note: str = ""
     entries["jobs"] = jobs
     entries["overrides"] = []
     artefacts.write(target, Manifest.model_validate(entries))
+    # last, so that all files of the old manifest exist until the new one is written
     record_files.remove(target, old - set(records))
 
 
@@ -119,6 +120,7 @@ def add(folder: Path, target: Path, method: str) -> None:
     added = published.added | {method: added_by(manifest)}
     changed = {"methods": methods, "jobs": jobs, "records": records, "added": added}
     artefacts.write(target, published.model_copy(update=changed))
+    # last, so that all files of the old manifest exist until the new one is written
     record_files.remove(target, {*published.records} - {*records})
 
 
@@ -174,6 +176,7 @@ def _job(
     for name, entry in manifest.metrics.items():
         if entry.metric in metrics:
             names.setdefault(entry.metric, []).append(name)
+    # without a random id, the same values give the same file, which is committed
     file = record_files.write(
         target,
         record_files.key(published=job.job, values=values),

@@ -85,24 +85,24 @@ def read_records(folder: Path, manifest: Manifest) -> pd.DataFrame:
 
 
 def read_by_metric(
-    folder: Path, manifest: Manifest, apart: Collection[str] = ()
+    folder: Path, manifest: Manifest, class_metrics: Collection[str] = ()
 ) -> tuple[Records, Records]:
     """Return the rows of `read_records` in compact form, as two parts.
 
-    The first part has the records of all metrics except those in `apart`, the second those of the
-    metrics in `apart`.
+    The second part has the metrics of `class_metrics`, whose values are indices of classes, which
+    no statistic may average. The first part has all others.
 
     One file is read at a time. Raise BenchError like `read_records`.
     """
     builder = Builder()
-    builder_apart = Builder()
-    for table in _ahead(_record_tables(Path(folder), manifest, store.CODED)):
-        if apart:
-            is_apart = _is_one_of(table["metric"], apart)
-            builder_apart.add(table.filter(is_apart))
-            table = table.filter(arrow.invert(is_apart))
+    class_builder = Builder()
+    for table in _read_ahead(_record_tables(Path(folder), manifest, store.CODED)):
+        if class_metrics:
+            is_class = _is_one_of(table["metric"], class_metrics)
+            class_builder.add(table.filter(is_class))
+            table = table.filter(arrow.invert(is_class))
         builder.add(table)
-    return builder.records(), builder_apart.records()
+    return builder.records(), class_builder.records()
 
 
 def _record_tables(folder: Path, manifest: Manifest, schema: pa.Schema) -> Iterator[pa.Table]:
@@ -124,7 +124,7 @@ def _record_tables(folder: Path, manifest: Manifest, schema: pa.Schema) -> Itera
         yield pa.table(columns).cast(schema)
 
 
-def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+def _read_ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """Yield the tables.
 
     A thread makes the next table while the caller uses the current one, because hashing and
@@ -164,7 +164,7 @@ def read_curves(
         if method is not None:
             table = table.filter(_is_one_of(table["method"], [method]))
         if len(table):
-            # all rows of a file are of one place
+            # all rows of a file are of one model, layer and data set
             first = store.parse(folder / file.name, content).select(PLACE).slice(0, 1).to_pylist()
             model, layer, data = map(str, first[0].values() if first else ("", "", ""))
             yield CurvePart(model, layer, data, table)
@@ -229,14 +229,18 @@ def _whole_set_tables(folder: Path, manifest: Manifest) -> Iterator[pa.Table]:
 
 
 def select_values(
-    table: pa.Table, values: Values, held: Values, names: Mapping[str, Collection[str]], column: str
+    table: pa.Table,
+    values: Values,
+    all_values: Values,
+    names: Mapping[str, Collection[str]],
+    column: str,
 ) -> pa.Table:
     """Return the rows of the chosen values.
 
-    `values` are the chosen values, `held` all values of the table, and `names` the names that a
+    `values` are the chosen values, `all_values` those of the table, and `names` the names that a
     metric has in `column`.
     """
-    if values == held:
+    if values == all_values:
         return table
     methods = table["method"].combine_chunks()
     metrics = table[column].combine_chunks()

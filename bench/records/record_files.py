@@ -72,7 +72,7 @@ class RecordFile(BaseModel, frozen=True):
 
     def values_in(self, wanted: Values) -> dict[str, dict[str, str]]:
         """Return the wanted values that are in this file."""
-        return _chosen(
+        return _filter_values(
             wanted, lambda method, metric, key: self.values.get(method, {}).get(metric) == key
         )
 
@@ -88,11 +88,11 @@ class RecordFiles:
 
     def missing_values(self, shard: str, wanted: Values) -> dict[str, dict[str, str]]:
         """Return the wanted values of a shard that no file has."""
-        return self._looked_up(shard, wanted)[1]
+        return self._look_up(shard, wanted)[1]
 
     def files_for(self, shard: str, wanted: Values) -> list[RecordFile]:
         """Return the files to read for the wanted values of a shard."""
-        return self._looked_up(shard, wanted)[0]
+        return self._look_up(shard, wanted)[0]
 
     def manifest_entries(self, shards: Iterable[str], wanted: Values) -> dict[str, object]:
         """Return the manifest's entries of the needed files of these shards: records, curves and
@@ -110,7 +110,7 @@ class RecordFiles:
             "axes": axes,
         }
 
-    def _looked_up(
+    def _look_up(
         self, shard: str, wanted: Values
     ) -> tuple[list[RecordFile], dict[str, dict[str, str]]]:
         """Return (the files with wanted values, the wanted values that no file has)."""
@@ -216,12 +216,12 @@ def remove(folder: Path, names: Iterable[str]) -> None:
         files.make_way(folder / CURVES / name)
 
 
-def without_values(values: Values, held: Values) -> dict[str, dict[str, str]]:
-    """Return the values except the `held` ones. Methods without values left are dropped."""
-    return _chosen(values, lambda method, metric, _: metric not in held.get(method, {}))
+def without_values(values: Values, excluded: Values) -> dict[str, dict[str, str]]:
+    """Return the values except the excluded ones. Methods without values left are dropped."""
+    return _filter_values(values, lambda method, metric, _: metric not in excluded.get(method, {}))
 
 
-def _chosen(
+def _filter_values(
     values: Values, is_chosen: Callable[[str, str, str], bool]
 ) -> dict[str, dict[str, str]]:
     """Return the values for which `is_chosen(method, metric, key)`. Methods without any are

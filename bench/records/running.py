@@ -112,7 +112,7 @@ def _unfinished(folder: Path, parts: dict[str, Any]) -> Manifest:
     jobs: list[AnnouncedJob] = []
     progress: dict[str, tuple[int, int]] = {}
     for part in sorted(announced, key=lambda part: part.created):
-        job, counts = _with_files(folder, part)
+        job, counts = _list_files(folder, part)
         jobs.append(job)
         progress[part.jobs[0].job] = counts
     # the facts of the run are those of its first job, unless the command has them itself
@@ -169,7 +169,7 @@ def check_ended(folder: Path, manifest: Manifest) -> None:
         raise BenchError(f"{folder} is still being computed; wait until its command has ended.")
 
 
-def _with_files(folder: Path, part: AnnouncedJob) -> tuple[AnnouncedJob, tuple[int, int]]:
+def _list_files(folder: Path, part: AnnouncedJob) -> tuple[AnnouncedJob, tuple[int, int]]:
     """Return a job's manifest with its record files so far, and (images that are done, all
     images).
     """

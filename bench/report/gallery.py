@@ -1,6 +1,6 @@
 """The gallery: images with every method's map and the values measured on them, as JSON for its
 script. A few images are in the page. Many images are in a folder, with a page and pictures of its
-own.
+own. The report, the leaderboard and `axiom-bench explain` show it.
 """
 
 from __future__ import annotations
@@ -112,6 +112,7 @@ def maps_row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID
     if not stored:
         return Markup("")
     entry = stored[0] if most else max(stored, key=lambda entry: len(entry["maps"]))
+    # methods with the same map have the same bytes, and share a picture
     titles_by_map: dict[bytes, list[str]] = {}
     for name, heatmap in zip(entry["methods"], entry["maps"], strict=True):
         if name in run.methods and heatmap:

@@ -153,6 +153,7 @@ def _answers_by_player(
         player = int(rows[0]["player"])
         previous_rows = rows_by_player.get(player, [])
         previous_file = file_by_player.get(player, path)
+        # a player who saves again later has a longer file, which begins with the same answers
         shorter, longer = sorted((previous_rows, rows), key=len)
         if longer[: len(shorter)] != shorter:
             raise BenchError(

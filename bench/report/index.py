@@ -76,7 +76,10 @@ def page(root: Path) -> str:
     """
     runs = []
     left_out = {}
-    for folder in sorted({path for level in RUN_FOLDER_PATTERNS for path in root.glob(level)}):
+    folders: set[Path] = set()
+    for pattern in RUN_FOLDER_PATTERNS:
+        folders.update(root.glob(pattern))
+    for folder in sorted(folders):
         # Path.exists raises for a folder that can't be read.
         has_manifest = os.path.exists(folder / artefacts.NAME)
         if not has_manifest and not os.path.isdir(folder / running.FOLDER):
@@ -112,6 +115,7 @@ def _run(folder: Path, name: str, manifest: Manifest) -> IndexRow:
         states.append("no report yet")
     if os.path.isdir(folder / running.FOLDER):
         states.append("its last command hasn't ended")
+    # a folder's name may have any bytes, which an address can't have
     return IndexRow(
         name=name,
         link=quote(os.fsencode(f"{name}/{summary.PAGE}")) if has_report else "",

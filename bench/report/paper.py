@@ -308,6 +308,7 @@ def cost_table(run: RunFolder, against: str) -> Table | None:
     for setting in run.settings:
         times = milliseconds(run, setting)
         total = times.drop(TRACE, errors="ignore") + times.get(TRACE, float("nan"))
+        # if the other method wasn't timed here, the ratio is NaN and prints as a dash
         ratio = total / total.get(against, float("nan"))
         cells = {}
         for name in total.index:

@@ -174,7 +174,7 @@ def page(
     control_titles = [run.metadata.method_title(name) for name in run.metadata.controls]
     terms = page_tables.metric_links(methods, metrics, control_titles)
     sections = [page_tables.findings_section(run, terms, trust)]
-    if not run.records.empty:
+    if not run.records.empty:  # a run whose jobs all failed has only their messages to show
         optional_sections = (charts_section(figures), scorecard.section(run, judged, terms))
         sections = [
             page_tables.overview(run, tables[0], terms, gallery.maps_row(run)),
@@ -319,6 +319,7 @@ def _page_figure(
     """
     label = next((label for label in labels if figure.title.endswith(f", {label}")), "")
     title = figure.title.removesuffix(f", {label}") if label else figure.title
+    # charts are in the page as SVG, and the gallery shows the maps of these figures
     if figure.chart or figure.name.startswith(tuple(other_names)):
         source = ""
         width = 0

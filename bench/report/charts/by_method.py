@@ -69,11 +69,9 @@ def values_by_box(
     block = records.blocks[metric]
     image = image_numbers(records.keys["image_id"])
     is_chosen = np.array([name in methods for name in records.methods])
-    block = block.select(
-        (block.statuses == records.ok)
-        & is_chosen[block.methods]
-        & ~records.is_whole_set[block.keys]
-    )
+    is_ok = block.statuses == records.ok
+    is_single = ~records.is_whole_set[block.keys]
+    block = block.select(is_ok & is_single & is_chosen[block.methods])
     # Rows are sorted by a code that joins the numbers of their setting and method.
     setting = records.keys.groupby(list(Setting._fields), observed=True).ngroup().to_numpy()
     code = setting[block.keys] * len(records.methods) + block.methods
@@ -432,7 +430,9 @@ def draw_networks(run: RunFolder) -> Iterator[Figure | LeftOut]:
         if not groups:
             yield LeftOut(title, drawing.reason_without_value(run, name), number_in_paper)
             continue
-        if max(float(np.abs(group.values).max()) for group in groups.values()) < FLOAT32_ROUNDING:
+        # boxes of rounding would seem to rank networks
+        largest = max(float(np.abs(group.values).max()) for group in groups.values())
+        if largest < FLOAT32_ROUNDING:
             yield LeftOut(title, "All values are 0 but for rounding.", number_in_paper)
             continue
         counts = ", ".join(f"{label} {counts_of_boxes([group])}" for label, group in groups.items())

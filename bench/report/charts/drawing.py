@@ -1,5 +1,5 @@
 """Draw and save figures: their look, the layout of panels, the counts of captions, and the reason
-if a figure is left out.
+if a figure is left out. All modules of charts draw with it, so that all figures look alike.
 """
 
 from __future__ import annotations
@@ -406,6 +406,7 @@ def side_by_side(
     per_row = panels_per_row(len(shown), width, PANEL, PANEL)
     side = width / per_row
     rows = -(-len(shown) // per_row)
+    # one row of panels may be lower than the legend next to it
     height = max(PANEL * rows, 0.3 + ENTRY * len(order))
     if square is not None:
         side = min(square, side)
@@ -454,6 +455,7 @@ def spread_axis(axes: Axes, name: str, values: Floats, from_zero: bool = False) 
     set_limits = getattr(axes, f"set_{name}lim")
     positive = values[values >= FLOAT32_ROUNDING]
     if len(positive) and values.min() >= 0 and positive.max() > SPREAD * positive.min():
+        # the scale is linear between 0 and the first tick, because methods may have an error of 0
         start = max(positive.min(), positive.max() / 1000)
         first_tick = 10.0 ** np.floor(np.log10(start))
         getattr(axes, f"set_{name}scale")("symlog", linthresh=first_tick)
@@ -560,7 +562,7 @@ def reason_without_value(run: RunFolder, metric: str, needs: str = "") -> str:
     Args:
         run: The run.
         metric: The metric's name in the configuration.
-        needs: Words for what the metric needs besides its own setting.
+        needs: Words for what the metric needs in addition to its own setting.
     """
     values = {name for name, entry in run.manifest.metrics.items() if entry.metric == metric}
     values.add(metric)

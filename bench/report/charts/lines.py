@@ -181,11 +181,11 @@ def draw_curves(run: RunFolder) -> Iterator[Figure | LeftOut]:
     for name, axis in axes.items():
         label = str(axis.get("title", name))
         title = f"{label}: perturbation curves"
-        curves = [
-            curve
-            for curve in measured
-            if curve.curve == name and len(curve.mean) == len(axis["at"])
-        ]
+        curves = []
+        for curve in measured:
+            # of combined runs, one may have measured the curve at other points than the axis has
+            if curve.curve == name and len(curve.mean) == len(axis["at"]):
+                curves.append(curve)
         if not curves:
             reason = f"No method has the curve {name} on any image: the table of statuses says why."
             yield LeftOut(title, reason)
@@ -415,15 +415,15 @@ def _depth_figure(
     statistics = "medians, and the band between the quartiles" if has_bands else "medians"
     counts = drawing.counts_by(rows, ["model", "data", "layer", "metric", "method"])
     caption = f"{ORDER}; {statistics}. {counts} a median."
+    # only a figure that has open triangles explains them
     has_clipped = False
     for panel in lines.values():
         low = _low_end_of(panel, has_bands)
         has_clipped |= any(is_clipped(line.points, low).any() for line in panel)
     if has_clipped:
         caption += " Open triangles: medians below 1e-6, which is rounding, on the axis's low end."
-    frame = drawing.join_frames(
-        {place: pd.concat([line.rows() for line in panel]) for place, panel in lines.items()}
-    )
+    frames = {title: pd.concat([line.rows() for line in panel]) for title, panel in lines.items()}
+    frame = drawing.join_frames(frames)
     return Figure(
         name=name,
         title=title,

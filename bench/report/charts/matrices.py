@@ -68,6 +68,7 @@ def draw_agreement(run: RunFolder) -> Iterator[Figure]:
             "tau is rough: p is the chance of one as far from 0 if the orders had nothing in "
             "common, for one pair of metrics."
         )
+        # the matrix is a triangle: the first metric has no row, and the last no column
         rows = [title for title in titles.values() if title in {*frame["Metric"]}]
         columns = [title for title in titles.values() if title in {*frame["and"]}]
         yield Figure(

@@ -122,6 +122,7 @@ def _figures_by_model(
             plot=plot,
             number=number,
         )
+    # a file has one network's pictures, so a reason is known only after all files
     if is_drawn:
         return
     if run.manifest.pictures:
@@ -176,7 +177,7 @@ def draw_grid(run: RunFolder) -> Iterator[Figure | LeftOut]:
         if not methods:
             return None
         caption = (
-            "each map, scaled to its maximum, over the grey image; beside a row its explained "
+            "each map, scaled to its maximum, over the grey image; next to a row its explained "
             f"class. Images: {', '.join(dict.fromkeys(pictures.image_ids))}."
         )
         titles = [run.metadata.method_title(method) for method in methods]
@@ -328,6 +329,7 @@ def draw_perturbed(run: RunFolder) -> Iterator[Figure | LeftOut]:
     def draw(pictures: Pictures) -> tuple[str, Callable[[], Canvas]] | None:
         if method not in pictures.methods:
             return None
+        # a score needn't lie between 0 and 1, so the caption says which of the two is printed
         meaning = "score is what is explained"
         if pictures.confidence_of == "probability":
             meaning = "confidence is the explained class's probability"

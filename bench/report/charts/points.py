@@ -111,6 +111,7 @@ def draw_plane(run: RunFolder) -> Iterator[Figure | LeftOut]:
         reason = f"No method on the score's scale has values of both {' and '.join(errors)}"
         if missing := [name for name in errors if name not in run.metrics]:
             reason += f"; add metric=[...,{','.join(missing)}]"
+        # if all methods coincide everywhere, no value is missing
         yield LeftOut(PLANE.title, note_on_others or f"{reason}.")
         return
     counts = ", ".join(

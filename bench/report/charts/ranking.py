@@ -71,6 +71,7 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
             name = f"ranking_{index}" if len(run.settings) > 1 else "ranking"
             yield _figure_of_setting(run, setting, name, title, tables[setting])
             continue
+        # the most specific reason comes first
         if run.metadata.model(setting.model).random_weights:
             reason = "The weights are random: values of an untrained network rank no method."
         elif not run.ranks_methods(setting):

@@ -56,6 +56,8 @@ def write(
         BenchError: If a run can't be read, or the folder can't be written.
     """
     costs = costs or {}
+    # all runs are read, and all pages made, before a file is written: a run that can't be read
+    # leaves the site as it was
     parts = []
     for suite, folders in suites.items():
         for name, folder in folders.items():
@@ -106,6 +108,7 @@ def _index(parts: Sequence[Part], picture_runs: Mapping[str, RunFolder]) -> str:
     ]
     pictured_parts = [part for part in parts if part.name in picture_runs]
     if pictured_parts:
+        # the row of maps is of the part with the most methods
         part = max(pictured_parts, key=lambda part: len(part.run.methods))
         row = gallery.maps_row(picture_runs[part.name], None, part.gallery)
         title = f"Maps of {len(part.run.methods)} methods"

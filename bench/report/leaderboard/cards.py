@@ -97,7 +97,7 @@ def _method_facts(
     passes = costs.get(definition.name)
     cost = []
     if passes is not None:
-        amount = "the trace's pass"
+        amount = "the trace's pass"  # a method of one pass computes on the trace only
         if passes != 1:
             amount = f"{passes:,} passes of the whole network, with the trace's"
         drops = ", and ablation drops" if entry.needs_drops else ""
@@ -149,6 +149,7 @@ def _places(part: Part, method: str, is_open: bool) -> Section:
             Cell(first_names(tied, MOST_TIED, "; ") or "none"),
         )
         rows.append(row)
+        # on a method's page, a metric leads to the table of all methods
         links[title] = f"{part.page}#{metric}"
     note = (
         "Places, from the first to the last that can't be excluded on some network, at 5 % after "

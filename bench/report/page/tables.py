@@ -1,5 +1,5 @@
 """The page's findings, its tables, and the definitions that their words link to. Tables print
-without a script and sort with one.
+without a script and sort with one. A setting is one model, cut at one layer, on one data set.
 """
 
 from __future__ import annotations
@@ -197,6 +197,7 @@ def findings_section(
         terms: The anchors of the definitions.
         trust: {setting: {metric: how far its order of the methods can be trusted}}.
     """
+    # the findings of one metric follow each other, so that each metric is one group
     statements = findings(run, options_of(run).headline)
     metrics = []
     for name, group in groupby(statements, lambda statement: statement.metric):
@@ -266,6 +267,7 @@ def intervals(run: RunFolder, setting: Setting, value: Value, most: int | None =
             `None`: all.
     """
     comparison = run.comparisons.of(setting, value.name)
+    # a chart of a single value would compare nothing
     if comparison is None or len(comparison.groups) < 2:
         return Markup("")
     rows = []

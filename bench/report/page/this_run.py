@@ -1,5 +1,5 @@
-"""The head of the page, and its last sections: what ran, how it was made, and the command that runs
-it again.
+"""The head of the page, and its last sections, which a reader needs to repeat the run: the models,
+data, configuration and times, and the command that runs it again.
 """
 
 from __future__ import annotations
@@ -142,6 +142,7 @@ def this_run(run: RunFolder) -> Section:
     """
     manifest = run.manifest
     protocol = manifest.protocol
+    # to make a combination again, each run comes first, and then the command that combines them
     if manifest.is_combined:
         commands = [["axiom-bench", *source.overrides] for source in manifest.runs]
         folders = [source.folder for source in manifest.runs]
@@ -235,12 +236,13 @@ def _stages(
     names = dict.fromkeys(name for stages in seconds.values() for name in stages)
     rows = {}
     for name in names:
-        rows[name] = [
-            f"{stages[name]:.1f} ({share(stages[name], totals[job])})"
-            if name in stages
-            else NOTHING
-            for job, stages in seconds.items()
-        ]
+        texts = []
+        for job, stages in seconds.items():
+            if name in stages:
+                texts.append(f"{stages[name]:.1f} ({share(stages[name], totals[job])})")
+            else:
+                texts.append(NOTHING)
+        rows[name] = texts
     rows["together"] = [f"{total:.1f}" for total in totals.values()]
     rows["images/s"] = [_images_per_second(work.get(job) or {}) or NOTHING for job in seconds]
     return {"jobs": list(seconds), "rows": rows}

@@ -72,7 +72,7 @@ def place_tables(run: RunFolder) -> Iterator[Table]:
     """Yield a table for each setting in which methods can be compared. It has one group for each
     metric with a direction.
     """
-    for i, setting, groups in _compared(run, run.metrics, _places):
+    for i, setting, groups in _groups_by_setting(run, run.metrics, _places):
         notes = (*PLACES_NOTES, *control_notes(run, [setting], run.metrics))
         label = run.label(setting)
         yield Table.of_setting(
@@ -84,16 +84,17 @@ def pair_tables(run: RunFolder) -> Iterator[Table]:
     """Yield a table for each setting with pairs, of the headline's metrics. All metrics are in
     pairs.csv.
     """
-    for i, setting, groups in _compared(run, options_of(run).headline, _pairs):
+    for i, setting, groups in _groups_by_setting(run, options_of(run).headline, _pairs):
         label = run.label(setting)
         yield Table.of_setting(f"pairs_{i}", PAIRS, label, PAIRS_HEADER, groups, PAIRS_NOTES, 2)
 
 
-def _compared(
+def _groups_by_setting(
     run: RunFolder, metrics: Iterable[str], rows_of: Rows
 ) -> Iterator[tuple[int, Setting, tuple[Group, ...]]]:
     """Yield (number, setting, a group of rows for each of the metrics with a direction) for every
-    setting that ranks methods and has such rows.
+    setting that ranks methods and has such rows. The tables of places and of pairs are made of
+    them.
     """
     values = [
         value
@@ -117,6 +118,7 @@ def _compared(
                 if names:
                     title += f"; without {names_of(run, names)}, {reason}"
             groups.append(Group(title, rows, value.name))
+        # a network that names images by chance has comparisons, but its values rank no method
         if groups and run.ranks_methods(setting):
             yield i, setting, tuple(groups)
 
@@ -130,7 +132,8 @@ def _places(run: RunFolder, comparison: Comparison, metric: Value) -> Iterator[t
         value = interval_cell(
             place.value, place.value_low, place.value_high, metric.rounding, place.is_best
         )
-        ends = " to ".join(dict.fromkeys((f"{place.place_low}", f"{place.place_high}")))
+        places = dict.fromkeys([str(place.place_low), str(place.place_high)])
+        ends = " to ".join(places)  # one number if both ends are the same
         similar_names = [
             group_name(run, other)
             for other in comparison.ranked

@@ -103,13 +103,13 @@ def result_lines(run: RunFolder, with_all_methods: bool = True) -> list[str]:
     options = options_of(run)
     measured = set(run.summary.loc[run.summary["method"] != METHOD_FREE, "metric"])
     names = [name for name in options.headline if name in measured]
+    # more columns don't fit into 80 characters
     values = [run.metadata.value(name) for name in names[:MAX_METRICS]]
     table = list(_table(run, values, with_all_methods)) if values else []
-    sign_meanings = [
-        f"{sign} {meaning}"
-        for sign, meaning in MEANINGS.items()
-        if any(sign in line for line in table)
-    ]
+    sign_meanings = []
+    for sign, meaning in MEANINGS.items():
+        if any(sign in line for line in table):
+            sign_meanings.append(f"{sign} {meaning}")
     if len(names) > MAX_METRICS:
         sign_meanings.append(f"{len(names) - MAX_METRICS} more metrics in the report")
     notes = ["; ".join(sign_meanings)] if sign_meanings else []
@@ -131,9 +131,10 @@ def _table(run: RunFolder, values: Sequence[Value], with_all_methods: bool) -> I
     """Yield the metrics' titles with their arrows, and the rows of each setting. The titles take as
     many lines as the longest one, and end on the same line.
     """
-    titles = [
-        textwrap.wrap(value.title + ARROWS.get(value.better, ""), COLUMN - 1) for value in values
-    ]
+    titles = []
+    for value in values:
+        title = value.title + ARROWS.get(value.better, "")
+        titles.append(textwrap.wrap(title, COLUMN - 1))
     # A short title has empty lines above it, so that all titles end on the same line.
     height = max(map(len, titles))
     padded_titles = [[""] * (height - len(title)) + title for title in titles]

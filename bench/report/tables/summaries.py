@@ -125,10 +125,9 @@ def _counts(run: RunFolder, summary: pd.DataFrame) -> list[str]:
         if (rows["n"] > 0).any():
             counts = counts_text([rows["images"].max()], [rows["n"].max()])
             labels.setdefault(counts, []).append(run.label(setting))
-    parts = [
-        counts if len(labels) == 1 else f"{', '.join(names)} {counts}"
-        for counts, names in labels.items()
-    ]
+    parts = []
+    for counts, names in labels.items():
+        parts.append(counts if len(labels) == 1 else f"{', '.join(names)} {counts}")
     return [f"{'; '.join(parts)}; a row is an image and an explained class."] if parts else []
 
 
@@ -185,7 +184,7 @@ def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
     columns = []
     for setting in run.settings:
         setting_rows = rows_at(rows, setting)
-        if len(setting_rows):
+        if len(setting_rows):  # a setting in which the metric wasn't measured has no column
             settings.append(setting)
             entries = method_rows(run, setting, setting_rows, value, methods)
             columns.append(

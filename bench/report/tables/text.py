@@ -1,4 +1,6 @@
-"""The texts of cells, headings and notes, the same in all tables."""
+"""The texts of cells, headings and notes, the same in all tables, on the page, on the leaderboard
+and in a run's last lines.
+"""
 
 from __future__ import annotations
 
