@@ -1,4 +1,4 @@
-"""Helpers of the command line: print text that may hold control characters, and find run
+"""Helpers that all commands share: print text that may hold control characters, and find run
 folders.
 """
 

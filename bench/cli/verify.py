@@ -1,5 +1,5 @@
 """`axiom-bench verify`: recompute a seeded sample of a run in fresh processes and compare it with
-the run.
+the run, so that nobody has to trust values that somebody else has stored.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, reading, record_files, store
-from axiom_bench.records.entries import AddedEntry, ConfigEntry, DataEntry, JobEntry, Manifest
+from axiom_bench.records.entries import AddedEntry, ConfigEntry, JobEntry, Manifest
 
 # A value is exact to 4e-6 of itself, which is less than the difference that combining runs allows.
 BITS = 17
@@ -63,7 +63,11 @@ def publish(folder: Path, target: Path, metrics: Collection[str], note: str = ""
     manifest = reading.read_manifest(folder)
     kept = manifest.model_dump(include={*KEPT})
     if note:
-        kept["data"] = {name: _with_note(entry, note) for name, entry in manifest.data.items()}
+        data = {}
+        for name, entry in manifest.data.items():
+            notes = list(dict.fromkeys([note, *entry.notes]))
+            data[name] = entry.model_copy(update={"notes": notes})
+        kept["data"] = data
     jobs = []
     for job in manifest.jobs:
         rows = _rows(folder, manifest, job, metrics)
@@ -83,11 +87,6 @@ def publish(folder: Path, target: Path, metrics: Collection[str], note: str = ""
     artefacts.write(target, Manifest.model_validate(entries))
     # last, so that all files of the old manifest exist until the new one is written
     record_files.remove(target, old - set(records))
-
-
-def _with_note(data: DataEntry, note: str) -> DataEntry:
-    """Return the entry of a data set with a note before its own notes."""
-    return data.model_copy(update={"notes": list(dict.fromkeys([note, *data.notes]))})
 
 
 def add(folder: Path, target: Path, method: str) -> None:

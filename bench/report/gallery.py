@@ -338,7 +338,7 @@ def _images(
             shown_values.append(
                 {method_places[method]: list(value) for method, value in by_method.items()}
             )
-        zero_methods = [name for name in _zero(entry) if name in method_places]
+        zero_methods = [name for name in _methods_with_zero_map(entry) if name in method_places]
         yield {
             "setting": settings.index(setting),
             "id": image_id,
@@ -370,7 +370,7 @@ def _class_entry(index: int, name: str, probability: float | None) -> list[objec
     return [index, name, _finite(probability)]
 
 
-def _zero(entry: GalleryRow) -> list[str]:
+def _methods_with_zero_map(entry: GalleryRow) -> list[str]:
     """Return the methods whose map is known to be zero everywhere."""
     names = [*entry.get("zero", ())]
     for name, heatmap in zip(entry["methods"], entry["maps"], strict=True):
@@ -472,7 +472,7 @@ def image_ranks(
         better: "lower" or "higher".
         rounding: Values below it count as zero.
 
-    >>> ranked({"a": 0.5, "b": 0.1, "c": 0.50001, "d": float("nan")}, "lower")
+    >>> image_ranks({"a": 0.5, "b": 0.1, "c": 0.50001, "d": float("nan")}, "lower")
     {'a': 2, 'b': 1, 'c': 2}
     """
     sign = 1 if better == "lower" else -1

@@ -144,8 +144,8 @@ def _sheet(
     seed: int,
     call: Call,
 ) -> tuple[list[str], bool]:
-    """List how a method's maps and values change on other inputs. The second value is true if the
-    method is marked.
+    """List how a method's maps and values change on other inputs, for the reviewer of a submission.
+    The second value is true if the method is marked: it may know the published images.
     """
     name = submission.name
     reference = fresh_settings()["reference"]
@@ -280,8 +280,11 @@ def _compare_part(
     seed: int,
     calls: tuple[Call, Call],
 ) -> tuple[str, list[str]]:
-    """Return what was compared, and a line for each difference. `calls` are those of two fresh
-    processes.
+    """Compute a sample of a part's values twice, and compare the two with each other and with the
+    submitted values. Return what was compared, and a line for each difference.
+
+    `calls` are those of two fresh processes, so that a method can't carry values from one
+    computation to the other.
     """
     stored = reading.read_records(folder, manifest)
     lines: list[str] = []

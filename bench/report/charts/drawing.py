@@ -368,7 +368,7 @@ def wrap_name(name: str, width: int = 14) -> str:
 
     Lines break at spaces, hyphens and after underscores.
 
-    >>> wrapped("ablation_cam_axiomatic")
+    >>> wrap_name("ablation_cam_axiomatic")
     'ablation_cam_\naxiomatic'
     """
     parts = textwrap.wrap(name.replace("_", "_ "), max(4, width), break_long_words=False)

@@ -66,7 +66,7 @@ def load(run: RunFolder) -> Iterator[Pictures]:
     """
     for file in run.manifest.pictures:
         arrays = stored_pictures.read_arrays(run.path / file, run.manifest.sha256.get(file))
-        try:
+        try:  # a stranger's file may lack an array, or have one of another kind
             pictures = Pictures(
                 model=str(arrays["model"]),
                 layer=str(arrays["layer"]),

@@ -113,7 +113,7 @@ def number_names(heading: str, count: int) -> tuple[str, ...]:
     r"""Return the names of the numbers in a column's cells from its heading's last line, such as
     "mean ± s.e. ↑". If the heading doesn't name them, they are numbered.
 
-    >>> parts_of("Confidence drop\nmean ± s.e.", 2)
+    >>> number_names("Confidence drop\nmean ± s.e.", 2)
     ('mean', 's.e.')
     """
     if count < 2:
