@@ -13,30 +13,34 @@ from tests.cutting.conftest import Network
 
 
 def naive_drops(trace: ab.Trace, channels: Sequence[int] | None = None) -> Tensor:
-    """One head pass per image and channel, two scores subtracted: the definition, in a double
-    loop.
-    """
+    """Compute the drops by their definition: two scores subtracted, per image and channel."""
     channels = range(trace.activations.shape[1]) if channels is None else channels
     drops = torch.zeros(len(trace), len(channels), dtype=trace.dtype)
     for image in range(len(trace)):
         row = trace[image : image + 1]
+        target = row.targets[0]
         for place, channel in enumerate(channels):
             ablated = row.activations.clone()
             ablated[:, channel] = 0
-            drops[image, place] = (row.head(row.activations) - row.head(ablated))[0, row.targets[0]]
+            drops_of_logits = row.head(row.activations) - row.head(ablated)
+            drops[image, place] = drops_of_logits[0, target]
     return drops
 
 
 def brute_force(trace: ab.Trace, memory: int = 2**28) -> Tensor:
-    """The drops by batched whole passes through the head of the trace's cut."""
-    cut, sides = trace.cut_model, trace.network.sides
+    """Compute the drops by batched whole passes through the head of the trace's cut."""
     return brute_force_drops(
-        cut.head, cut.trunk_and_head.side_kinds, trace.activations, sides, trace.targets, memory
+        trace.cut_model.head,
+        trace.cut_model.trunk_and_head.side_kinds,
+        trace.activations,
+        trace.network.sides,
+        trace.targets,
+        memory,
     )
 
 
 def head_graph(trace: ab.Trace) -> HeadGraph | None:
-    """The head as the ablations read it; None where they run whole passes."""
+    """Return the head as the ablations read it, or None if they run whole passes."""
     return trace.cut_model.head_graph(trace.activations, trace.network.sides)
 
 
@@ -115,16 +119,18 @@ def gate_on_skip() -> Network:
         gate = net.mix(net.maps(x).mean((2, 3), keepdim=True))
         return net.fc(torch.relu(net.conv(gate + x + gate.size(1))).flatten(1))
 
-    convolutions = {
-        "maps": nn.Conv2d(3, 4, 1),
-        "mix": nn.Conv2d(4, 3, 1),
-        "conv": nn.Conv2d(3, 5, 3, padding=1),
-    }
-    return Network(forward, **convolutions, fc=nn.Linear(5 * 36, 7))
+    return Network(
+        forward,
+        maps=nn.Conv2d(3, 4, 1),
+        mix=nn.Conv2d(4, 3, 1),
+        conv=nn.Conv2d(3, 5, 3, padding=1),
+        fc=nn.Linear(5 * 36, 7),
+    )
 
 
 def fully_connected(*activation: nn.Module) -> nn.Module:
-    first, second = nn.Linear(6 * 36, 16), nn.Linear(16, 12)
+    first = nn.Linear(6 * 36, 16)
+    second = nn.Linear(16, 12)
     return nn.Sequential(nn.Flatten(), first, *activation, second, *activation, nn.Linear(12, 7))
 
 
@@ -132,27 +138,8 @@ def pooled(*after: nn.Module) -> nn.Module:
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *after)
 
 
-HEADS = {
-    "pool_linear": lambda: pooled(nn.Dropout(), nn.Linear(6, 7)),
-    "fully_connected_relu": lambda: fully_connected(nn.ReLU(inplace=True), nn.Dropout()),
-    "fully_connected_relu6": lambda: fully_connected(nn.ReLU6()),
-    "fully_connected_gelu": lambda: fully_connected(nn.GELU()),
-    "linear_only": lambda: nn.Sequential(nn.Flatten(), nn.Linear(6 * 36, 7)),
-    "pool_to_two": lambda: nn.Sequential(
-        nn.BatchNorm2d(6), nn.SiLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 7)
-    ),
-    "class_maps": lambda: nn.Sequential(nn.Conv2d(6, 7, 1), nn.ReLU(), pooled()),
-    "class_maps_3x3": lambda: nn.Sequential(
-        nn.Conv2d(6, 7, 3, 2, 1), nn.Sigmoid(), nn.AvgPool2d(3), nn.Flatten(1), nn.Identity()
-    ),
-    "depthwise": lambda: nn.Sequential(
-        nn.Conv2d(6, 6, 3, groups=6),
-        nn.Hardswish(),
-        nn.AdaptiveMaxPool2d(1),
-        nn.Flatten(),
-        nn.Linear(6, 7),
-    ),
-    "convolutions": lambda: nn.Sequential(
+def convolutions() -> nn.Module:
+    return nn.Sequential(
         nn.Conv2d(6, 5, 3, 2, 1),
         nn.BatchNorm2d(5),
         nn.ReLU(),
@@ -161,26 +148,72 @@ HEADS = {
         nn.MaxPool2d(3),
         nn.Flatten(),
         nn.Linear(8, 7),
-    ),
-    "reflected_padding": lambda: nn.Sequential(
-        nn.Conv2d(6, 5, 3, padding=1, padding_mode="reflect"), pooled(nn.Linear(5, 7))
-    ),
-    "layer_norm": lambda: nn.Sequential(nn.Flatten(), nn.LayerNorm(6 * 36), nn.Linear(6 * 36, 7)),
-    "squeeze_excite": lambda: Network(squeeze_excite, gate=nn.Linear(6, 6), fc=nn.Linear(6, 7)),
-    "functional": lambda: Network(as_functions, first=nn.Linear(6 * 9, 8), last=nn.Linear(8, 7)),
-    "split": lambda: Network(
-        split, conv=nn.Conv2d(3, 3, 3, padding=1, groups=3), fc=nn.Linear(6, 7)
-    ),
-    "twice_pooled": lambda: Network(twice_pooled, conv=nn.Conv2d(6, 7, 1)),
-    "attention": lambda: Network(
-        attention, mixing=nn.MultiheadAttention(6, 2, batch_first=True), fc=nn.Linear(6, 7)
-    ),
-    "pool_with_places": lambda: Network(
+    )
+
+
+def depthwise() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(6, 6, 3, groups=6),
+        nn.Hardswish(),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 7),
+    )
+
+
+def pool_to_two() -> nn.Module:
+    pool = nn.AdaptiveAvgPool2d(2)
+    return nn.Sequential(nn.BatchNorm2d(6), nn.SiLU(), pool, nn.Flatten(), nn.Linear(24, 7))
+
+
+def class_maps_3x3() -> nn.Module:
+    conv = nn.Conv2d(6, 7, 3, 2, 1)
+    return nn.Sequential(conv, nn.Sigmoid(), nn.AvgPool2d(3), nn.Flatten(1), nn.Identity())
+
+
+def reflected_padding() -> nn.Module:
+    conv = nn.Conv2d(6, 5, 3, padding=1, padding_mode="reflect")
+    return nn.Sequential(conv, pooled(nn.Linear(5, 7)))
+
+
+def split_head() -> nn.Module:
+    conv = nn.Conv2d(3, 3, 3, padding=1, groups=3)
+    return Network(split, conv=conv, fc=nn.Linear(6, 7))
+
+
+def attention_head() -> nn.Module:
+    mixing = nn.MultiheadAttention(6, 2, batch_first=True)
+    return Network(attention, mixing=mixing, fc=nn.Linear(6, 7))
+
+
+def head_of_places() -> nn.Module:
+    return Network(
         pool_with_places,
         mix=nn.Conv2d(6, 6, 1),
         pool=nn.MaxPool2d(2, return_indices=True),
         fc=nn.Linear(6 * 9, 7),
-    ),
-    "pool_only": lambda: pooled(),
+    )
+
+
+HEADS = {
+    "pool_linear": lambda: pooled(nn.Dropout(), nn.Linear(6, 7)),
+    "fully_connected_relu": lambda: fully_connected(nn.ReLU(inplace=True), nn.Dropout()),
+    "fully_connected_relu6": lambda: fully_connected(nn.ReLU6()),
+    "fully_connected_gelu": lambda: fully_connected(nn.GELU()),
+    "linear_only": lambda: nn.Sequential(nn.Flatten(), nn.Linear(6 * 36, 7)),
+    "pool_to_two": pool_to_two,
+    "class_maps": lambda: nn.Sequential(nn.Conv2d(6, 7, 1), nn.ReLU(), pooled()),
+    "class_maps_3x3": class_maps_3x3,
+    "depthwise": depthwise,
+    "convolutions": convolutions,
+    "reflected_padding": reflected_padding,
+    "layer_norm": lambda: nn.Sequential(nn.Flatten(), nn.LayerNorm(6 * 36), nn.Linear(6 * 36, 7)),
+    "squeeze_excite": lambda: Network(squeeze_excite, gate=nn.Linear(6, 6), fc=nn.Linear(6, 7)),
+    "functional": lambda: Network(as_functions, first=nn.Linear(6 * 9, 8), last=nn.Linear(8, 7)),
+    "split": split_head,
+    "twice_pooled": lambda: Network(twice_pooled, conv=nn.Conv2d(6, 7, 1)),
+    "attention": attention_head,
+    "pool_with_places": head_of_places,
+    "pool_only": pooled,
     "softmax": lambda: pooled(nn.Linear(6, 7), nn.Softmax(1)),
 }

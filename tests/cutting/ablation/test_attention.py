@@ -1,8 +1,6 @@
-"""Attention that is written out behind the layer: drops by rank-one updates, for few tokens,
-against brute force.
+"""Attention written out behind the layer has the drops of brute force, by rank-one updates and for
+few tokens.
 """
-
-import operator
 
 import pytest
 import torch
@@ -19,21 +17,22 @@ from tests.cutting.conftest import Network
 HEADS, WIDTH = 2, 8
 
 
-def by_head(x: Tensor) -> Tensor:
+def split_heads(x: Tensor) -> Tensor:
     return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+
+
+def project(net, x):
+    """Return the queries, keys and values of three linear layers."""
+    return [split_heads(layer(x)) for layer in (net.q, net.k, net.v)]
 
 
 def fused(net, x):
     """timm's: one linear layer, an axis for queries, keys and values that becomes the first."""
     batch, tokens, width = x.shape
-    q, k, v = (
-        net.qkv(x).reshape(batch, tokens, 3, HEADS, width // HEADS).permute(2, 0, 3, 1, 4).unbind(0)
-    )
-    return (
-        functional.scaled_dot_product_attention(q, k, v)
-        .transpose(1, 2)
-        .reshape(batch, tokens, width)
-    )
+    qkv = net.qkv(x).reshape(batch, tokens, 3, HEADS, width // HEADS)
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    mixed = functional.scaled_dot_product_attention(q, k, v)
+    return mixed.transpose(1, 2).reshape(batch, tokens, width)
 
 
 def indexed(net, x):
@@ -44,7 +43,7 @@ def indexed(net, x):
 
 
 def separate(net, x):
-    q, k, v = by_head(net.q(x)), by_head(net.k(x)), by_head(net.v(x))
+    q, k, v = project(net, x)
     return functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
@@ -60,42 +59,43 @@ def written_out(net, x):
 def split_by_widths(net, x):
     """LeViT's: keys are narrower than values."""
     batch, tokens, width = x.shape
-    q, k, v = net.narrow(x).view(batch, tokens, HEADS, -1).split([2, 2, width // HEADS], dim=3)
+    qkv = net.narrow(x).view(batch, tokens, HEADS, -1)
+    q, k, v = qkv.split([2, 2, width // HEADS], dim=3)
     logits = torch.matmul(q.permute(0, 2, 1, 3), k.permute(0, 2, 3, 1)) / 2
     mixed = torch.matmul(logits.softmax(dim=-1), v.permute(0, 2, 1, 3))
     return mixed.transpose(1, 2).reshape(batch, tokens, width)
 
 
 def masked(net, x):
-    q, k, v = by_head(net.q(x)), by_head(net.k(x)), by_head(net.v(x))
+    q, k, v = project(net, x)
     mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=net.bias)
     return mixed.transpose(1, 2).flatten(2)
 
 
 def cosine(net, x):
     """SwinV2's: queries and keys of length 1."""
-    q, k, v = by_head(net.q(x)), by_head(net.k(x)), by_head(net.v(x))
+    q, k, v = project(net, x)
     logits = functional.normalize(q, dim=-1) @ functional.normalize(k, dim=-1).transpose(-2, -1)
     return ((5 * logits).softmax(-1) @ v).transpose(1, 2).flatten(2)
 
 
 def by_sizes(net, x):
     """Ask for the number of images at each view, as the library transformers does."""
-    q, k, v = (
-        by_head(part.view(part.shape[0], -1, WIDTH)) for part in (net.q(x), net.k(x), net.v(x))
-    )
+    projections = []
+    for layer in (net.q, net.k, net.v):
+        projection = layer(x)
+        projections.append(split_heads(projection.view(projection.shape[0], -1, WIDTH)))
+    q, k, v = projections
     mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=None, is_causal=False)
-    mixed = (
-        mixed.reshape(mixed.shape[0], -1, x.shape[1], WIDTH // HEADS).transpose(1, 2).contiguous()
-    )
+    mixed = mixed.reshape(mixed.shape[0], -1, x.shape[1], WIDTH // HEADS)
+    mixed = mixed.transpose(1, 2).contiguous()
     return mixed.reshape(mixed.size(0), x.shape[1], -1).contiguous()
 
 
 def causal(net, x):
-    q, k, v = by_head(net.q(x)), by_head(net.k(x)), by_head(net.v(x))
-    return (
-        functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
-    )
+    q, k, v = project(net, x)
+    mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return mixed.transpose(1, 2).flatten(2)
 
 
 MIXINGS = [fused, indexed, separate, written_out, split_by_widths, masked, cosine, by_sizes]
@@ -110,8 +110,8 @@ READS = {
 
 
 def transformer(mixing, read, scaled: bool = False) -> Network:
-    """The last block of a transformer over 9 patches with a class token and a register; the layer
-    is `norm1`.
+    """Build the last block of a transformer over 9 patches with a class token and a register; the
+    layer is `norm1`.
     """
 
     def forward(net, x):
@@ -134,28 +134,28 @@ def transformer(mixing, read, scaled: bool = False) -> Network:
     parts = {name: nn.Linear(WIDTH, width) for name, width in linear.items()}
     norms = {name: nn.LayerNorm(WIDTH) for name in ("norm1", "norm2", "norm")}
     parameters = {"leading": (1, 2, WIDTH), "bias": (HEADS, 11, 11), "scale": (WIDTH,)}
-    drawn = {name: nn.Parameter(torch.randn(size)) for name, size in parameters.items()}
-    ends = {
-        "patches": nn.Conv2d(3, WIDTH, 1),
-        "fc1": nn.Linear(WIDTH, 12),
-        "fc2": nn.Linear(12, WIDTH),
-    }
-    return (
-        Network(forward, **parts, **norms, **drawn, **ends, head=nn.Linear(WIDTH, 5))
-        .double()
-        .eval()
+    random_parts = {name: nn.Parameter(torch.randn(size)) for name, size in parameters.items()}
+    network = Network(
+        forward,
+        **parts,
+        **norms,
+        **random_parts,
+        patches=nn.Conv2d(3, WIDTH, 1),
+        fc1=nn.Linear(WIDTH, 12),
+        fc2=nn.Linear(12, WIDTH),
+        head=nn.Linear(WIDTH, 5),
     )
+    return network.double().eval()
 
 
 def trace_of(model: nn.Module) -> ab.Trace:
-    images = torch.randn(
-        2, 3, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, 3, 3, generator=generator, dtype=torch.float64)
     return ab.cut(model, "norm1", reshape="tokens").trace(images, torch.tensor([0, 3]))
 
 
-def rows_of(trace: ab.Trace) -> set[tuple[int, ...]]:
-    """The sizes of the values in the graph that the rows of the ablations follow."""
+def row_sizes(trace: ab.Trace) -> set[tuple[int, ...]]:
+    """Return the sizes of the values in the graph that the rows of the ablations follow."""
     head = head_graph(trace)
     values = head.few.copied_values(head.evaluate(trace.activations, trace.network.sides))
     return {tuple(value.shape) for value in values.values() if isinstance(value, Tensor)}
@@ -187,14 +187,10 @@ def test_trace_is_that_of_the_whole_head_bit_for_bit(mixing, read):
     logits = trace.cut_model.trunk_and_head.parts.head(maps, trace.network.sides)
     (gradients,) = torch.autograd.grad(logits.gather(1, trace.targets[:, None]).sum(), maps)
     # Separate layers were read before: one token is then computed alone, in other kernels.
-    exact = {
-        "rtol": 0,
-        "atol": 1e-14
-        if read == "class_token" and mixing not in (fused, indexed, written_out)
-        else 0,
-    }
-    torch.testing.assert_close(trace.logits, logits.detach(), **exact)
-    torch.testing.assert_close(trace.gradients, gradients, **exact)
+    is_read_before = mixing not in (fused, indexed, written_out)
+    tolerance = 1e-14 if read == "class_token" and is_read_before else 0
+    torch.testing.assert_close(trace.logits, logits.detach(), rtol=0, atol=tolerance)
+    torch.testing.assert_close(trace.gradients, gradients, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +200,7 @@ def test_trace_is_that_of_the_whole_head_bit_for_bit(mixing, read):
     "mixing", [fused, indexed, separate, written_out, split_by_widths, masked, by_sizes]
 )
 def test_rows_have_only_the_tokens_that_the_head_reads(mixing, read, tokens):
-    sizes = rows_of(trace_of(transformer(mixing, READS[read])))
+    sizes = row_sizes(trace_of(transformer(mixing, READS[read])))
     assert (2, tokens, 12) in sizes  # the MLP
     assert (2, HEADS, tokens, WIDTH // HEADS) in sizes  # the output of attention
     assert (2, 11, 12) not in sizes
@@ -215,18 +211,26 @@ def test_other_heads_keep_all_tokens(read):
     assert head_graph(trace_of(transformer(fused, READS[read]))).few is None
 
 
-def test_no_row_has_queries_keys_and_values_of_all_tokens():
+@pytest.fixture
+def dense_products(monkeypatch):
+    """The rank-one products that were multiplied out, in a list."""
+    products = []
+    multiply_out = RankOne.dense
+
+    def record(self):
+        products.append(self)
+        return multiply_out(self)
+
+    monkeypatch.setattr(RankOne, "dense", record)
+    return products
+
+
+def test_no_row_has_queries_keys_and_values_of_all_tokens(dense_products):
     trace = trace_of(transformer(fused, READS["class_token"]))
     head = head_graph(trace)
     assert head.rows.widest <= head.widest
-    products = []
-    original = RankOne.dense
-    RankOne.dense = lambda self: products.append(self) or original(self)
-    try:
-        assert trace.ablation_drops.shape == (2, WIDTH)
-    finally:
-        RankOne.dense = original
-    assert products == []
+    assert trace.ablation_drops.shape == (2, WIDTH)
+    assert dense_products == []
 
 
 def test_views_are_the_same_when_images_come_first():
@@ -264,56 +268,60 @@ def test_product_difference_equals_two_products(first, second):
             return None
         if form == "dense":
             return draw(*whole)
-        factors = [draw(3, 1, rows, 1).expand(whole), draw(3, 2, 1, columns).expand(whole)]
-        return RankOne(*(factors if form == "left" else factors[::-1]))
+        column = draw(3, 1, rows, 1).expand(whole)
+        row = draw(3, 2, 1, columns).expand(whole)
+        return RankOne(column, row) if form == "left" else RankOne(row, column)
 
-    x, y = draw(1, 2, 4, 5), draw(1, 2, 5, 6)
-    dx, dy = difference(first, 4, 5), difference(second, 5, 6)
+    def move(value: Tensor, change: Tensor | RankOne | None) -> Tensor:
+        if change is None:
+            return value
+        return value + (change.dense() if isinstance(change, RankOne) else change)
+
+    x = draw(1, 2, 4, 5)
+    y = draw(1, 2, 5, 6)
+    dx = difference(first, 4, 5)
+    dy = difference(second, 5, 6)
     if dx is None and dy is None:
         return
-    moved = [
-        value if d is None else value + (d.dense() if isinstance(d, RankOne) else d)
-        for value, d in [(x, dx), (y, dy)]
-    ]
-    expected = operator.matmul(*moved) - x @ y
+    expected = move(x, dx) @ move(y, dy) - x @ y
     torch.testing.assert_close(product_difference(x, dx, y, dy), expected, rtol=0, atol=1e-13)
 
 
+def pool_tokens(x: Tensor, size: int) -> Tensor:
+    return functional.adaptive_avg_pool1d(x.transpose(1, 2), size).flatten(1)
+
+
+# name: (the average of tokens (B, 9, WIDTH), its features)
 AVERAGES = {
-    "mean": lambda x: x.mean(1),
-    "mean_by_name": lambda x: torch.mean(x, dim=-2, keepdim=True).flatten(1),
-    "sum": lambda x: x.sum(1),
-    "pool": lambda x: functional.adaptive_avg_pool1d(x.transpose(1, 2), 1).flatten(1),
-    "pool_of_two": lambda x: functional.adaptive_avg_pool1d(x.transpose(1, 2), 2).flatten(1),
-    "class_token_and_mean": lambda x: torch.cat((x[:, 0], x[:, 1:].mean(1)), 1),
-    "mean_of_features": lambda x: x.mean(2),
+    "mean": (lambda x: x.mean(1), WIDTH),
+    "mean_by_name": (lambda x: torch.mean(x, dim=-2, keepdim=True).flatten(1), WIDTH),
+    "sum": (lambda x: x.sum(1), WIDTH),
+    "pool": (lambda x: pool_tokens(x, 1), WIDTH),
+    "pool_of_two": (lambda x: pool_tokens(x, 2), 2 * WIDTH),
+    "class_token_and_mean": (lambda x: torch.cat((x[:, 0], x[:, 1:].mean(1)), 1), 2 * WIDTH),
+    "mean_of_features": (lambda x: x.mean(2), 9),
 }
 
 
 @pytest.mark.parametrize("name", AVERAGES)
-def test_averages_of_tokens_stay_products(name, monkeypatch):
+def test_averages_of_tokens_stay_products(name, dense_products):
     """The last norm of a mixer: no row holds all tokens with all features."""
+    average, width = AVERAGES[name]
 
     def forward(net, x):
         x = net.norm1(net.patches(x).flatten(2).transpose(1, 2))
-        return net.head(functional.gelu(net.fc1(AVERAGES[name](x))))
+        return net.head(functional.gelu(net.fc1(average(x))))
 
     torch.manual_seed(0)
-    width = {
-        "mean_of_features": 9,
-        "pool_of_two": 2 * WIDTH,
-        "class_token_and_mean": 2 * WIDTH,
-    }.get(name, WIDTH)
-    parts = {"patches": nn.Conv2d(3, WIDTH, 1), "norm1": nn.LayerNorm(WIDTH)}
-    trace = trace_of(
-        Network(forward, **parts, fc1=nn.Linear(width, 12), head=nn.Linear(12, 5)).double().eval()
+    network = Network(
+        forward,
+        patches=nn.Conv2d(3, WIDTH, 1),
+        norm1=nn.LayerNorm(WIDTH),
+        fc1=nn.Linear(width, 12),
+        head=nn.Linear(12, 5),
     )
+    trace = trace_of(network.double().eval())
     expected = brute_force(trace)
-    whole = []
-    dense = RankOne.dense
-    monkeypatch.setattr(
-        RankOne, "dense", lambda self: whole.append(self.left.shape[1:]) or dense(self)
-    )
     assert expected.abs().max() > 1e-3
     torch.testing.assert_close(trace.ablation_drops, expected, rtol=0, atol=1e-14)
-    assert (9, WIDTH) not in whole
+    assert (9, WIDTH) not in [product.left.shape[1:] for product in dense_products]

@@ -58,7 +58,9 @@ def first_order(trace: ab.Trace) -> Tensor:
 @pytest.mark.parametrize("budget", [1, 8, 40])
 def test_exact_drops_are_those_of_the_double_loop(budget):
     trace = traces(3, budget)
-    expected, linear, drops = naive_drops(trace), first_order(trace), trace.drops
+    expected = naive_drops(trace)
+    linear = first_order(trace)
+    drops = trace.drops
     dead = ~trace.activations.any(-1).any(-1)
     assert (drops.exact & ~dead).sum(1).tolist() == [budget + SAMPLE] * 3
     torch.testing.assert_close(drops.values[drops.exact], expected[drops.exact], rtol=0, atol=1e-12)
@@ -66,11 +68,11 @@ def test_exact_drops_are_those_of_the_double_loop(budget):
     for row, exact in enumerate(drops.exact):
         chosen = linear[row].abs().topk(budget).indices
         assert exact[chosen].all()
-        sample, rest = (exact & ~dead[row]).index_fill(0, chosen, False), int((~exact).sum())
+        sample = (exact & ~dead[row]).index_fill(0, chosen, False)
+        rest = int((~exact).sum())
         errors = (expected - linear)[row, sample].abs()
-        reach = (
-            19 * errors.var() * (rest + rest**2 / SAMPLE)
-        ) ** 0.5  # Cantelli: beyond it in one case of 20
+        # Cantelli: beyond it in one case of 20
+        reach = (19 * errors.var() * (rest + rest**2 / SAMPLE)) ** 0.5
         torch.testing.assert_close(
             drops.error[row], rest * errors.mean() + reach, rtol=1e-9, atol=0
         )
@@ -105,7 +107,8 @@ def test_no_budget_is_needed_behind_global_average_pooling():
 
 
 def test_rows_do_not_depend_on_their_batch():
-    trace, alone = traces(3, 8), traces(3, 8)[1:2]
+    trace = traces(3, 8)
+    alone = traces(3, 8)[1:2]
     torch.testing.assert_close(alone.ablation_drops, trace.ablation_drops[1:2], rtol=0, atol=1e-13)
     part = trace[1:2]
     assert torch.equal(part.drops.exact, alone.drops.exact)
@@ -117,13 +120,9 @@ def test_dead_channels_are_exact_and_no_part_of_the_budget():
     maps = trace.activations.clone()
     maps[:, ::2] = 0
     other = replace(trace, activations=maps, gradients=trace.gradients)
-    drops = within(
-        8,
-        first_order(other),
-        ~maps.any(-1).any(-1),
-        other.generators(0),
-        lambda channels: channels * 2.0,
-    )
+    dead = ~maps.any(-1).any(-1)
+    generators = other.generators(0)
+    drops = within(8, first_order(other), dead, generators, lambda channels: channels * 2.0)
     assert drops.exact[:, ::2].all()
     assert not drops.values[:, ::2].any()
     assert drops.exact.sum() == CHANNELS // 2 + 8 + SAMPLE
@@ -135,9 +134,8 @@ def test_passes_through_an_unknown_head_keep_to_the_budget():
     before = trace.passes.head_forward
     drops = trace.drops
     assert trace.passes.head_forward - before == 2 + 2 * (8 + SAMPLE)  # and the images themselves
-    torch.testing.assert_close(
-        drops.values[drops.exact], brute_force(trace)[drops.exact], rtol=0, atol=1e-12
-    )
+    expected = brute_force(trace)[drops.exact]
+    torch.testing.assert_close(drops.values[drops.exact], expected, rtol=0, atol=1e-12)
 
 
 def test_a_budget_of_nothing_is_refused():

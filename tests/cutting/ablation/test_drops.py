@@ -29,13 +29,11 @@ def assert_exact(drops: Tensor, expected: Tensor, scores: Tensor) -> None:
     """Within 1e-12 of max|drop|; and about 100 roundings of |S|, since brute force subtracts two
     scores.
     """
-    tolerance = (
-        1e-12 * expected.abs().max() + 100 * torch.finfo(expected.dtype).eps * scores.abs().max()
-    )
+    rounding = torch.finfo(expected.dtype).eps * scores.abs().max()
+    tolerance = 1e-12 * expected.abs().max() + 100 * rounding
     torch.testing.assert_close(drops, expected, rtol=0, atol=float(tolerance))
-    assert expected.abs().max() > 1e3 * tolerance, (
-        "the drops are too small for this comparison to say anything"
-    )
+    # smaller drops would make this comparison say nothing
+    assert expected.abs().max() > 1e3 * tolerance
 
 
 def make_trace(
@@ -76,9 +74,8 @@ SLOW = [
 def test_drops_equal_brute_force(name, layer, size, batch):
     torch.manual_seed(0)
     options = {"init_weights": False} if name == "googlenet" else {}
-    trace = make_trace(
-        with_random_statistics(getattr(models, name)(weights=None, **options)), layer, size, batch
-    )
+    model = getattr(models, name)(weights=None, **options)
+    trace = make_trace(with_random_statistics(model), layer, size, batch)
     assert head_graph(trace) is not None
     assert_exact(trace.ablation_drops, brute_force(trace), trace.logits)
 
@@ -90,32 +87,35 @@ def windows(net: Network, x: Tensor) -> Tensor:
     return torch.relu(net.fc(parts)).view(b, 4, 7).mean(1)
 
 
-def of_head(name: str) -> nn.Module:
+def network_with_head(name: str) -> nn.Module:
     torch.manual_seed(3)
     return with_random_statistics(behind_maps(HEADS[name]()))
 
 
-# name: (network, layer, whether its head is read as a graph; else whole passes are run)
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, bool]] = {
-    **{name: (lambda head=head: behind_maps(head()), "maps", True) for name, head in HEADS.items()},
-    **{
-        f"{name}, signed": (lambda head=head: behind_maps(head(), signed=True), "maps", True)
-        for name, head in HEADS.items()
-    },
-    # broadcasts to the shape of an unchanged value
-    "a gate added to a skip connection": (gate_on_skip, "maps", True),
-    "untraceable": (deciding, "conv", False),
-    "reshaping the batch": (
-        lambda: behind_maps(Network(windows, fc=nn.Linear(6 * 9, 7))),
-        "maps",
-        False,
-    ),
-}
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("name", HEADS)
+def test_drops_of_each_head_equal_the_double_loop(name, signed):
+    torch.manual_seed(3)
+    model = with_random_statistics(behind_maps(HEADS[name](), signed=signed))
+    trace = make_trace(model, "maps", 6)
+    assert head_graph(trace) is not None
+    assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_drops_of_each_head_equal_the_double_loop(name):
-    build, layer, is_graph = NETWORKS[name]
+def reshaping_the_batch() -> nn.Module:
+    return behind_maps(Network(windows, fc=nn.Linear(6 * 9, 7)))
+
+
+# (network, layer, True if its head is read as a graph, False if whole passes are run)
+NETWORKS: list[tuple[Callable[[], nn.Module], str, bool]] = [
+    (gate_on_skip, "maps", True),  # broadcasts to the shape of an unchanged value
+    (deciding, "conv", False),
+    (reshaping_the_batch, "maps", False),
+]
+
+
+@pytest.mark.parametrize(("build", "layer", "is_graph"), NETWORKS)
+def test_drops_of_a_network_equal_the_double_loop(build, layer, is_graph):
     torch.manual_seed(3 if is_graph else 1)
     trace = make_trace(with_random_statistics(build()), layer, 6)
     assert (head_graph(trace) is not None) == is_graph
@@ -125,38 +125,32 @@ def test_drops_of_each_head_equal_the_double_loop(name):
 @pytest.mark.parametrize("memory", [1, 3_000, 2**30], ids=["one_by_one", "some", "all"])
 @pytest.mark.parametrize("head", ["fully_connected_relu", "convolutions", "class_maps", "split"])
 def test_memory_limit_does_not_change_drops(head, memory):
-    model, images = of_head(head), torch.randn(3, 3, 6, 6, dtype=torch.float64)
-    drops = (
-        ab.cut(model, "maps", ablation_memory=memory, output="logits").trace(images).ablation_drops
-    )
+    model = network_with_head(head)
+    images = torch.randn(3, 3, 6, 6, dtype=torch.float64)
+    cut = ab.cut(model, "maps", ablation_memory=memory, output="logits")
     expected = naive_drops(ab.trace(model, "maps", images, output="logits"))
-    assert_exact(drops, expected, torch.ones(1))
+    assert_exact(cut.trace(images).ablation_drops, expected, torch.ones(1))
 
 
 def test_a_unit_that_is_not_a_number_has_moved():
-    rows, weight = torch.zeros(2, 3, 8), torch.ones(5, 8)
+    rows = torch.zeros(2, 3, 8)
     rows[1, 2, 4] = torch.nan
-    result = products(rows, torch.ones(2, 3, dtype=torch.bool), weight)
+    result = products(rows, torch.ones(2, 3, dtype=torch.bool), torch.ones(5, 8))
     assert result[1, 2].isnan().all()
     assert result.nan_to_num(7).count_nonzero() == 5
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """The most that was allocated at once beyond what was there before, as torch's profiler saw
-    it.
-    """
+    """Return the most bytes that the call had allocated at once, according to torch's profiler."""
     with torch.autograd.profiler.profile(profile_memory=True, use_kineto=False) as profile:
         call()
-    changes = torch.tensor(
-        [event.nbytes() for event in profile.kineto_results.events() if event.name() == "[memory]"]
-    )
-    return int(changes.cumsum(0).max())
+    events = profile.kineto_results.events()
+    changes = [event.nbytes() for event in events if event.name() == "[memory]"]
+    return int(torch.tensor(changes).cumsum(0).max())
 
 
-@pytest.mark.parametrize("head", ["wide", "deep"])
-def test_peak_memory_stays_below_the_limit(head, monkeypatch):
-    monkeypatch.setenv("KINETO_LOG_LEVEL", "99")
-    wide = (
+def wide_head() -> nn.Module:
+    return nn.Sequential(
         nn.Flatten(),
         nn.Linear(96 * 64, 512),
         nn.ReLU(),
@@ -164,7 +158,10 @@ def test_peak_memory_stays_below_the_limit(head, monkeypatch):
         nn.ReLU(),
         nn.Linear(512, 7),
     )
-    deep = (
+
+
+def deep_head() -> nn.Module:
+    return nn.Sequential(
         nn.Conv2d(96, 64, 3, padding=1),
         nn.ReLU(),
         nn.Conv2d(64, 64, 3, padding=1),
@@ -173,42 +170,48 @@ def test_peak_memory_stays_below_the_limit(head, monkeypatch):
         nn.Flatten(),
         nn.Linear(64, 7),
     )
-    model = behind_maps(nn.Sequential(*(wide if head == "wide" else deep)), channels=96)
-    images, peaks = torch.randn(4, 3, 8, 8), []
+
+
+@pytest.mark.parametrize("head", [wide_head, deep_head])
+def test_peak_memory_stays_below_the_limit(head, monkeypatch):
+    monkeypatch.setenv("KINETO_LOG_LEVEL", "99")
+    model = behind_maps(head(), channels=96)
+    images = torch.randn(4, 3, 8, 8)
+    peaks = []
     for limit in (MEBIBYTE, 64 * MEBIBYTE):
         trace = ab.cut(model, "maps", ablation_memory=limit).trace(images)
         head_graph(trace)
         peaks.append(peak_bytes(lambda trace=trace: trace.ablation_drops))
         assert peaks[-1] <= limit
-    assert peaks[1] > MEBIBYTE, (
-        "with more memory it takes more, or the lower limit would show nothing"
-    )
+    # if more memory weren't used, staying below the lower limit would show nothing
+    assert peaks[1] > MEBIBYTE
 
 
 def test_brute_force_equals_the_double_loop_in_chunks():
-    trace = make_trace(of_head("convolutions"), "maps", 6)
+    trace = make_trace(network_with_head("convolutions"), "maps", 6)
     for chunk in (1, 3, 12):
         assert_exact(brute_force(trace, chunk * 32 * 6 * 36 * 8), naive_drops(trace), trace.logits)
 
 
 def test_forward_hook_on_the_head_is_respected():
     """A forward hook changes what a layer computes, so the layer's weight may not speak for it."""
-    model = of_head("fully_connected_relu")
+    model = network_with_head("fully_connected_relu")
     model.head[1].register_forward_hook(lambda module, inputs, output: output.square())
     trace = make_trace(model, "maps", 6)
     assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
 
 
 def test_dead_channels_have_zero_drop():
-    model = of_head("fully_connected_relu")
+    model = network_with_head("fully_connected_relu")
     with torch.no_grad():
-        model.maps[0].weight[[1, 4]], model.maps[0].bias[[1, 4]] = 0, -1
+        model.maps[0].weight[[1, 4]] = 0
+        model.maps[0].bias[[1, 4]] = -1
     dead = (make_trace(model, "maps", 6).ablation_drops == 0).tolist()
     assert dead == [[False, True, False, False, True, False]] * 2
 
 
-def test_where_all_channels_are_dead_no_pass_is_run():
-    """Of a network that runs in whole passes, too."""
+def test_if_all_channels_are_dead_no_pass_is_run():
+    """This also holds for a network that runs in whole passes."""
     model = deciding().double()
     model.get_submodule("conv").requires_grad_(False).weight.zero_()
     model.conv.bias.zero_()
@@ -232,18 +235,22 @@ def test_float32_is_closer_to_float64_than_brute_force(build, layer, size):
     model = with_random_statistics(build())
     exact = make_trace(model, layer, size)
     single = ab.cut(model.float(), layer).trace(exact.images.float(), exact.targets)
-    # The same activations, so that only the head's arithmetic is compared.
-    maps, sides = single.activations, single.network.sides
-    in_double = tuple(side.double() if isinstance(side, Tensor) else side for side in sides)
-    kinds, targets = single.cut_model.trunk_and_head.side_kinds, exact.targets
-    rough = brute_force_drops(single.cut_model.head, kinds, maps, sides, targets, 256 * MEBIBYTE)
+    rough = brute_force(single, 256 * MEBIBYTE)
     drops = single.ablation_drops
     in_float64 = ab.cut(model.double(), layer)
     in_float64.trace(exact.images)
+    # The same activations, so that only the head's arithmetic is compared.
+    sides = [side.double() if isinstance(side, Tensor) else side for side in single.network.sides]
     expected = brute_force_drops(
-        in_float64.head, kinds, maps.double(), in_double, targets, 256 * MEBIBYTE
+        in_float64.head,
+        single.cut_model.trunk_and_head.side_kinds,
+        single.activations.double(),
+        tuple(sides),
+        exact.targets,
+        256 * MEBIBYTE,
     )
-    error, rough_error = (drops - expected).abs(), (rough - expected).abs()
+    error = (drops - expected).abs()
+    rough_error = (rough - expected).abs()
     assert error.max() <= 1e-4 * expected.abs().max()
     assert error.median() <= rough_error.median()
 
@@ -252,10 +259,12 @@ def test_float32_is_closer_to_float64_than_brute_force(build, layer, size):
     "head", ["fully_connected_relu", "class_maps", "convolutions", "pool_linear"]
 )
 def test_bf16_head_returns_float32_drops(head):
-    model, images = of_head(head).float(), torch.randn(3, 3, 6, 6)
+    model = network_with_head(head).float()
+    images = torch.randn(3, 3, 6, 6)
     exact = ab.cut(model, "maps").trace(images).ablation_drops
     cut = ab.cut(model, "maps", head_precision="bf16")
-    first, second = cut.trace(images).ablation_drops, cut.trace(images).ablation_drops
+    first = cut.trace(images).ablation_drops
+    second = cut.trace(images).ablation_drops
     assert first.dtype == torch.float32
     # with the head's values kept in the trace, or evaluated again
     assert torch.equal(first, second)

@@ -26,22 +26,24 @@ def block(take: Callable[[Tensor], Tensor], over: tuple[int, ...]) -> Network:
         x = x + net.mixing(normed, normed, normed, need_weights=False)[0]
         return net.fc(take(net.last(x + net.mlp(x))))
 
-    mlp = nn.Sequential(
-        nn.LayerNorm(4), nn.Linear(4, 8), nn.GELU(), nn.Dropout(0.5), nn.Linear(8, 4)
+    mlp = [nn.LayerNorm(4), nn.Linear(4, 8), nn.GELU(), nn.Dropout(0.5), nn.Linear(8, 4)]
+    return Network(
+        forward,
+        norm=nn.LayerNorm(4),
+        mixing=nn.MultiheadAttention(4, 2, batch_first=True),
+        mlp=nn.Sequential(*mlp),
+        maps=nn.Conv2d(3, 4, 1),
+        last=nn.LayerNorm(over),
+        fc=nn.Linear(4, 3),
     )
-    mixing = nn.MultiheadAttention(4, 2, batch_first=True)
-    ends = {"maps": nn.Conv2d(3, 4, 1), "last": nn.LayerNorm(over), "fc": nn.Linear(4, 3)}
-    return Network(forward, norm=nn.LayerNorm(4), mixing=mixing, mlp=mlp, **ends)
 
 
+# name: (the features of the tokens, the dimensions of the last norm, True if they are read early)
 HEADS = {
     "class_token": (lambda x: x[:, 0], (4,), True),
     "a_later_token": (lambda x: x[:, 3], (4,), True),
-    "the_last_token": (
-        lambda x: x[:, -1],
-        (4,),
-        False,
-    ),  # which one that is depends on their number
+    # which one that is depends on their number
+    "the_last_token": (lambda x: x[:, -1], (4,), False),
     "two_tokens": (lambda x: x[:, 0] + x[:, 1], (4,), False),
     "the_mean": (lambda x: x.mean(1), (4,), False),
     "a_norm_over_tokens": (lambda x: x[:, 0], (9, 4), False),
@@ -52,13 +54,12 @@ HEADS = {
 def test_logits_gradients_and_drops_equal_the_full_head(name: str):
     torch.manual_seed(0)
     take, over, early = HEADS[name]
-    model, images = block(take, over).double().eval(), torch.randn(2, 3, 3, 3, dtype=torch.float64)
+    model = block(take, over).double().eval()
+    images = torch.randn(2, 3, 3, 3, dtype=torch.float64)
     trace = ab.trace(model, "maps", images, torch.tensor([2, 0]))
     values = head_graph(trace).evaluate(trace.activations, trace.network.sides)
-    is_early = (2, 1, 8) in [
-        tuple(value.shape) for value in values.values() if isinstance(value, Tensor)
-    ]
-    assert is_early == early
+    shapes = [tuple(value.shape) for value in values.values() if isinstance(value, Tensor)]
+    assert ((2, 1, 8) in shapes) == early
 
     maps = trace.activations.clone().requires_grad_()
     logits = trace.cut_model.trunk_and_head.parts.head(maps, trace.network.sides)  # of all tokens
@@ -84,39 +85,45 @@ def test_linear_heads_of_torchvision(build, layer, fc):
         with pytest.raises(ab.BenchError, match="not global average pooling and one linear layer"):
             trace.linear_head()
     else:
-        assert torch.equal(trace.linear_head(), model.get_submodule(fc).weight)
-        assert torch.equal(
-            trace.scaled(output=2.0, inputs=4.0).linear_head(), 0.5 * model.get_submodule(fc).weight
-        )
+        weight = model.get_submodule(fc).weight
+        assert torch.equal(trace.linear_head(), weight)
+        assert torch.equal(trace.scaled(output=2.0, inputs=4.0).linear_head(), 0.5 * weight)
+
+
+def trace_behind_a_convolution(*head: nn.Module) -> ab.Trace:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), *head)
+    return ab.trace(network, "0", torch.randn(2, 3, 6, 6), output="logits")
 
 
 POOL = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+FC = nn.Linear(4, 5)
 
 
-@pytest.mark.parametrize(("between", "linear"), [
-    ((*POOL, nn.Dropout(), nn.Linear(4, 5)), True),
-    ((nn.AvgPool2d(6), nn.Flatten(), nn.Linear(4, 5)), True),
-    ((nn.AvgPool2d(5), nn.Flatten(), nn.Linear(4, 5)), False),
-    ((nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, 5)), False),
-    ((nn.ReLU(), *POOL, nn.Linear(4, 5)), False),
-    ((*POOL, nn.Linear(4, 5), nn.Softmax(1)), False),
-    ((*POOL, nn.Linear(4, 4), nn.Linear(4, 5)), False),
-])  # fmt: skip
-def test_linear_head_is_recognised(between, linear):
-    trace = ab.trace(
-        nn.Sequential(nn.Conv2d(3, 4, 1), *between), "0", torch.randn(2, 3, 6, 6), output="logits"
-    )
-    if linear:
-        assert trace.linear_head().shape == (5, 4)
-    else:
-        with pytest.raises(ab.BenchError, match="choose the last layer before the pooling"):
-            trace.linear_head()
+@pytest.mark.parametrize("head", [(*POOL, nn.Dropout(), FC), (nn.AvgPool2d(6), nn.Flatten(), FC)])
+def test_linear_head_is_recognised(head):
+    assert trace_behind_a_convolution(*head).linear_head().shape == (5, 4)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        (nn.AvgPool2d(5), nn.Flatten(), FC),
+        (nn.AdaptiveMaxPool2d(1), nn.Flatten(), FC),
+        (nn.ReLU(), *POOL, FC),
+        (*POOL, FC, nn.Softmax(1)),
+        (*POOL, nn.Linear(4, 4), FC),
+    ],
+)
+def test_another_head_is_not_taken_for_a_linear_one(head):
+    trace = trace_behind_a_convolution(*head)
+    with pytest.raises(ab.BenchError, match="choose the last layer before the pooling"):
+        trace.linear_head()
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
 def test_head_graph_is_read_for_logits_of_any_scale(scale):
-    """Among a thousand classes some logit is nearly 0, where rounding is large beside it, not
-    beside the others.
+    """Among a thousand classes some logit is nearly 0: rounding is large compared with this logit,
+    not compared with the others.
     """
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 2048, 1), nn.ReLU(), *POOL, nn.Linear(2048, 1000)).eval()
@@ -125,7 +132,7 @@ def test_head_graph_is_read_for_logits_of_any_scale(scale):
         net[4].bias *= scale * 30
         trace = ab.trace(net, "1", torch.randn(4, 3, 7, 7), torch.arange(4))
         assert head_graph(trace) is not None
-        pooled = trace.activations.double().mean((2, 3)) * net[4].weight[trace.targets].double()
-    torch.testing.assert_close(
-        trace.ablation_drops.double(), pooled, rtol=1e-5, atol=1e-6 * float(pooled.abs().max())
-    )
+        weights = net[4].weight[trace.targets].double()
+        expected = trace.activations.double().mean((2, 3)) * weights
+    tolerance = 1e-6 * float(expected.abs().max())
+    torch.testing.assert_close(trace.ablation_drops.double(), expected, rtol=1e-5, atol=tolerance)
