@@ -57,7 +57,7 @@ class RowLoop(nn.Module):
 
 
 class Residual(nn.Module):
-    """A block with the target layer in it, and a branch beside."""
+    """A block with the target layer in it, and a skip connection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,13 +76,9 @@ class Residual(nn.Module):
 
 def network(forward: Callable[[Any, Tensor], Any], **modules: nn.Module) -> nn.Module:
     torch.manual_seed(0)
-    parts = {
-        "stem": SamePad(3, 6, 3),
-        "c": nn.Conv2d(6, 6, 3, padding=1),
-        "fc": nn.Linear(6, 4),
-        **modules,
-    }
-    return Network(forward, **parts).double().eval()
+    conv = nn.Conv2d(6, 6, 3, padding=1)
+    parts = {"stem": SamePad(3, 6, 3), "c": conv, "fc": nn.Linear(6, 4)}
+    return Network(forward, **parts, **modules).double().eval()
 
 
 def pooled(net: Any, x: Tensor) -> Tensor:
@@ -188,17 +184,13 @@ def test_drops_and_gradients_are_the_networks(name: str) -> None:
     assert expected.any()
     torch.testing.assert_close(trace.ablation_drops, expected, rtol=0, atol=1e-13)
     plain = getattr(model, "_orig_mod", model)  # no compiler is needed here
-    scores = torch.cat([plain(image[None]) for image in IMAGES])  # a batch may decide otherwise
-    torch.testing.assert_close(
-        trace.scores, scores.gather(1, targets[:, None])[:, 0], rtol=0, atol=1e-13
-    )
-    alone = torch.cat(
-        [
-            ab.trace(model, layer, image[None], target[None]).gradients
-            for image, target in zip(IMAGES, targets, strict=True)
-        ]
-    )
-    torch.testing.assert_close(trace.gradients, alone, rtol=0, atol=1e-13)
+    logits = torch.cat([plain(image[None]) for image in IMAGES])  # a batch may decide otherwise
+    scores = logits.gather(1, targets[:, None])[:, 0]
+    torch.testing.assert_close(trace.scores, scores, rtol=0, atol=1e-13)
+    gradients = []
+    for image, target in zip(IMAGES, targets, strict=True):
+        gradients.append(ab.trace(model, layer, image[None], target[None]).gradients)
+    torch.testing.assert_close(trace.gradients, torch.cat(gradients), rtol=0, atol=1e-13)
 
 
 def test_decisions_differ_in_one_batch() -> None:
@@ -306,19 +298,16 @@ def test_the_estimate_of_drops_is_the_steps(name: str, passes: float) -> None:
 
 
 def test_drops_behind_pooling_cost_less_than_a_pass() -> None:
-    trace = ab.trace(
-        network(lambda net, x: net.fc(net.c(net.stem(x)).relu().mean((2, 3)))), "c", IMAGES
-    )
+    pooling = network(lambda net, x: net.fc(net.c(net.stem(x)).relu().mean((2, 3))))
+    trace = ab.trace(pooling, "c", IMAGES)
     assert 0 < trace.drops_cost < 1
     assert str(trace.capture).startswith("torch.fx follows the model at this input size (its code")
 
 
 def test_the_parts_that_are_called_whole_have_reasons() -> None:
     model, _, layer = CASES["a part that counts images"]
-    assert (
-        str(ab.trace(model, layer, IMAGES).capture)
-        == "torch.fx follows the model except `part` (the number of images is read)"
-    )
+    reason = str(ab.trace(model, layer, IMAGES).capture)
+    assert reason == "torch.fx follows the model except `part` (the number of images is read)"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def close(actual: Tensor, expected: Tensor, atol: float = 1e-14) -> None:
 
 
 def eval_logits(model: nn.Module, images: Tensor) -> Tensor:
-    """The model's logits, image by image, from an untouched copy."""
+    """Compute the model's logits, image by image, with an untouched copy."""
     twin = copy.deepcopy(model).eval()
     with torch.no_grad():
         return torch.cat([twin(image) for image in images.split(1)])
@@ -36,11 +36,13 @@ def eval_logits(model: nn.Module, images: Tensor) -> Tensor:
 def literal_gradients(
     model: nn.Module, layer: str, images: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Activations and gradients by a forward hook on a deep copy, image by image; the layer's last
-    call counts.
+    """Return activations and gradients of a forward hook on a deep copy, image by image.
+
+    If the layer is called several times, its last call counts.
     """
     twin = copy.deepcopy(model).eval()
-    activations, gradients = [], []
+    activations = []
+    gradients = []
     for image, target in zip(images.split(1), targets, strict=True):
         outputs: list[Tensor] = []
 
@@ -60,19 +62,17 @@ def literal_gradients(
 
 
 def snapshot(model: nn.Module) -> dict[str, object]:
-    """The state of a model that a cut could change."""
-    return {
-        "mode": [module.training for module in model.modules()],
-        "hooks": [
-            (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
-            for m in model.modules()
-        ],
-        "grad": [None if p.grad is None else p.grad.tolist() for p in model.parameters()],
-        "requires_grad": [p.requires_grad for p in model.parameters()],
-        "state": {name: value.tolist() for name, value in model.state_dict().items()},
-        "modules": [id(module) for module in model.modules()],
-        "pointers": [p.data_ptr() for p in model.parameters()],
-    }
+    """Return the state of a model that a cut could change."""
+    modules = []
+    for module in model.modules():
+        hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+        modules.append((id(module), module.training, [len(group) for group in hooks]))
+    parameters = []
+    for parameter in model.parameters():
+        gradient = None if parameter.grad is None else parameter.grad.tolist()
+        parameters.append((parameter.data_ptr(), parameter.requires_grad, gradient))
+    state = {name: value.tolist() for name, value in model.state_dict().items()}
+    return {"modules": modules, "parameters": parameters, "state": state}
 
 
 @pytest.fixture
@@ -102,9 +102,8 @@ def test_hooks_are_used_only_where_fx_tracing_fails(images):
     for name, build in NETWORKS.items():
         cut = ab.cut(build().double(), "conv")
         cut.trace(images)
-        assert isinstance(cut.trunk_and_head.parts, GraphParts) == (name != "deciding"), (
-            cut.trunk_and_head.capture
-        )
+        is_graph = isinstance(cut.trunk_and_head.parts, GraphParts)
+        assert is_graph == (name != "deciding"), cut.trunk_and_head.capture
 
 
 def test_model_is_unchanged(network, images):
@@ -168,18 +167,17 @@ def test_passes_are_counted_in_images(images):
 
 
 def test_scaled_trace_equals_trace_of_the_scaled_network(trace):
-    larger, wider = trace.scaled(output=4.0), trace.scaled(inputs=2.0)
-    head = trace.head(trace.activations)
-    for actual, expected in (
-        (larger.head(larger.activations), 4 * head),
-        (larger.ablation_drops, 4 * trace.ablation_drops),
-        (larger.gradients, 4 * trace.gradients),
-        (wider.activations, 2 * trace.activations),
-        (wider.head(wider.activations), head),
-        (wider.ablation_drops, trace.ablation_drops),
-        (wider.gradients * wider.activations, trace.gradients * trace.activations),
-    ):
-        assert torch.equal(actual, expected)
+    logits = trace.head(trace.activations)
+    larger = trace.scaled(output=4.0)
+    assert torch.equal(larger.head(larger.activations), 4 * logits)
+    assert torch.equal(larger.ablation_drops, 4 * trace.ablation_drops)
+    assert torch.equal(larger.gradients, 4 * trace.gradients)
+    wider = trace.scaled(inputs=2.0)
+    assert torch.equal(wider.activations, 2 * trace.activations)
+    assert torch.equal(wider.head(wider.activations), logits)
+    assert torch.equal(wider.ablation_drops, trace.ablation_drops)
+    contributions = wider.gradients * wider.activations
+    assert torch.equal(contributions, trace.gradients * trace.activations)
 
 
 def test_again_keeps_unset_arguments_and_a_cut_of_another_model_is_cached_and_counted(
@@ -191,9 +189,8 @@ def test_again_keeps_unset_arguments_and_a_cut_of_another_model_is_cached_and_co
     again = trace.again(model=other)
     assert torch.equal(again.targets, trace.targets)
     assert torch.equal(again.activations, trace.activations)
-    torch.testing.assert_close(
-        again.gradients, ab.trace(other, network[1], images, TARGETS).gradients
-    )
+    expected = ab.trace(other, network[1], images, TARGETS).gradients
+    torch.testing.assert_close(again.gradients, expected)
     assert torch.equal(trace.again(targets=TARGETS + 0).scores, trace.scores)
     kept = trace.cut_model.once("other", lambda: trace.cut_model.on(other))
     assert trace.cut_model.once("other", lambda: pytest.fail("computed again")) is kept
@@ -208,9 +205,8 @@ def test_precision_of_the_trunk(precision, images):
     flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     trace = ab.cut(model, "conv", precision=precision).trace(images.float())
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == flags
-    assert (
-        trace.activations.dtype == trace.scores.dtype == trace.ablation_drops.dtype == torch.float32
-    )
+    for values in (trace.activations, trace.scores, trace.ablation_drops):
+        assert values.dtype == torch.float32
     expected = eval_logits(model, images.float())
     # bf16 keeps 8 bits; the head still runs in float32.
     close(trace.logits, expected, 3e-2 if precision == "bf16" else 1e-6)
@@ -221,17 +217,16 @@ def test_precision_of_the_trunk(precision, images):
 def test_non_finite_image_does_not_affect_the_others(network, images):
     with_nan = images.clone()
     with_nan[1, 0, 0, 0] = torch.nan
-    trace, clean = (
-        ab.trace(*network, each, torch.tensor([1, 1, 1])) for each in (with_nan, images)
-    )
+    targets = torch.tensor([1, 1, 1])
+    trace = ab.trace(*network, with_nan, targets)
+    clean = ab.trace(*network, images, targets)
     assert trace.scores[1].isnan()
     close(trace.ablation_drops[[0, 2]], clean.ablation_drops[[0, 2]])
 
 
 def test_in_place_first_layer_does_not_modify_images(images):
-    model = nn.Sequential(
-        nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 5)
-    ).double()
+    conv = nn.Conv2d(3, 4, 3)
+    model = nn.Sequential(nn.ReLU(inplace=True), conv, nn.Flatten(), nn.Linear(64, 5)).double()
     before = images.clone()
     trace = ab.trace(model, "1", images)
     trace.forward(images)
@@ -255,20 +250,22 @@ def test_cut_is_freed_without_garbage_collection():
 def test_padded_rows(images):
     """A method may run the two valid images alone, or add a blank one, which isn't a padded row."""
     torch.manual_seed(1)
-    trace = ab.trace(
-        in_place_head().double(), "conv", images[[0, 1, 1, 1, 1]], torch.tensor([0, 3, 3, 3, 3])
-    )
+    rows = images[[0, 1, 1, 1, 1]]
+    trace = ab.trace(in_place_head().double(), "conv", rows, torch.tensor([0, 3, 3, 3, 3]))
     padded = replace(trace, num_padding=3)
     expected = {(0, 1): 0, (0, 2): 0, (0, 3): 1, (1, 5): 3, (2, 5): 2, (4, 5): 0, (0, 5): 3}
     assert {span: padded[slice(*span)].num_padding for span in expected} == expected
     assert padded[::2].num_padding == 1  # images 0, 1, 1
     assert padded.again().num_padding == padded.scaled(2.0).num_padding == 3
-    blank, first = torch.zeros_like(padded.images[:1]), padded.targets[:1]
+    blank = torch.zeros_like(padded.images[:1])
+    first = padded.targets[:1]
     assert padded.again(padded.images[:2], padded.targets[:2]).num_valid == 2
     longer = padded.again(torch.cat([padded.images, blank]), torch.cat([padded.targets, first]))
     replaced = padded.again(torch.cat([padded.images[:4], blank]))
     other_class = padded.again(targets=torch.cat([padded.targets[:4], first]))
-    assert (longer.num_padding, replaced.num_padding, other_class.num_padding) == (0, 0, 0)
+    assert longer.num_padding == 0
+    assert replaced.num_padding == 0
+    assert other_class.num_padding == 0
     assert padded.again(2 * padded.images).num_padding == 3
     computed = []
     answer = padded.per_image(lambda row: computed.append(row) or padded.scores[row])
@@ -277,51 +274,56 @@ def test_padded_rows(images):
     assert torch.equal(trace.per_image(lambda row: trace.activations[row]), trace.activations)
 
 
-def drawn(trace: ab.Trace, seed: int | str = 0) -> list[int]:
-    """A number from the generator of each image."""
-    return [
-        int(torch.randint(2**62, (), generator=generator)) for generator in trace.generators(seed)
-    ]
+def draw(trace: ab.Trace, seed: int | str = 0) -> list[int]:
+    """Draw a number from the generator of each image."""
+    generators = trace.generators(seed)
+    return [int(torch.randint(2**62, (), generator=generator)) for generator in generators]
+
+
+def invert(trace: ab.Trace) -> ab.Trace:
+    return trace.again(images=-trace.images)
+
+
+def with_another_model(trace: ab.Trace) -> ab.Trace:
+    return trace.again(images=-trace.images, model=copy.deepcopy(trace.cut_model.model))
+
+
+def in_float32(trace: ab.Trace) -> ab.Trace:
+    return ab.trace(trace.cut_model.model.float(), trace.layer, trace.images.float())
 
 
 DERIVED = {  # traces of the same images, whatever became of their pixels
     "of noisy images": lambda trace: trace.again(images=trace.images + 1e-6),
-    "of noisy images of noisy images": lambda trace: trace.again(images=2 * trace.images).again(
-        images=-trace.images
-    ),
+    "of inverted noisy images": lambda trace: invert(trace.again(images=2 * trace.images)),
     "of mirrored images": lambda trace: trace.again(images=trace.images.flip(3)),
     "of other classes": lambda trace: trace.again(targets=trace.targets.flip(0)),
-    "of another model": lambda trace: trace.again(
-        images=-trace.images, model=copy.deepcopy(trace.cut_model.model)
-    ),
-    "at another layer": lambda trace: trace.again(images=-trace.images).at("conv"),
-    "scaled": lambda trace: trace.again(images=-trace.images).scaled(2.0, 3.0),
-    "in float32": lambda trace: ab.trace(
-        trace.cut_model.model.float(), trace.layer, trace.images.float()
-    ),
-    "padded": lambda trace: replace(trace, num_padding=1).again(images=-trace.images),
+    "of another model": with_another_model,
+    "at another layer": lambda trace: invert(trace).at("conv"),
+    "scaled": lambda trace: invert(trace).scaled(2.0, 3.0),
+    "in float32": in_float32,
+    "padded": lambda trace: invert(replace(trace, num_padding=1)),
 }
 
 
 @pytest.mark.parametrize("derive", DERIVED.values(), ids=DERIVED)
 def test_what_is_drawn_belongs_to_the_image_as_first_traced(network, images, derive):
     trace = ab.trace(copy.deepcopy(network[0]), network[1], images.float().double(), TARGETS)
-    expected = drawn(trace)
+    expected = draw(trace)
     derived = derive(trace)
-    assert drawn(derived) == expected
-    assert drawn(derived[1:]) == drawn(trace[1:]) == expected[1:]
-    assert [drawn(derived[row : row + 1]) for row in range(3)] == [[number] for number in expected]
-    assert len({*expected, *drawn(derived, 1), *drawn(derived, "0 nearby")}) == 9
+    assert draw(derived) == expected
+    assert draw(derived[1:]) == draw(trace[1:]) == expected[1:]
+    for row in range(3):
+        assert draw(derived[row : row + 1]) == [expected[row]]
+    assert len({*expected, *draw(derived, 1), *draw(derived, "0 nearby")}) == 9
 
 
 def test_other_images_than_versions_of_these_draw_their_own(network, images, trace):
-    """Another number of them, and images that a cut traces first."""
-    expected = drawn(trace)
-    assert drawn(trace.again(images[:2], TARGETS[:2])) == expected[:2]
-    assert drawn(trace.again(images[[1, 1, 0, 2]], TARGETS[[1, 1, 0, 2]])) == [
-        expected[row] for row in (1, 1, 0, 2)
-    ]
-    assert drawn(trace.cut_model.trace(images.flip(0), TARGETS)) == expected[::-1]
+    """These are another number of images, and images that a cut traces first."""
+    expected = draw(trace)
+    assert draw(trace.again(images[:2], TARGETS[:2])) == expected[:2]
+    rows = [1, 1, 0, 2]
+    assert draw(trace.again(images[rows], TARGETS[rows])) == [expected[row] for row in rows]
+    assert draw(trace.cut_model.trace(images.flip(0), TARGETS)) == expected[::-1]
 
 
 CHANNELS = {  # values of a channel: (weight of a total of 6, dead, guarded, guarded in float64)

@@ -1,5 +1,5 @@
-"""Networks that return something else than logits: with the end that makes it, each equals the same
-network without.
+"""A network that returns something else than logits equals the same network without the end that
+computes it.
 """
 
 import warnings
@@ -35,10 +35,12 @@ class Network(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.trunk = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU())
+        pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Sequential(
-            nn.Conv2d(6, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)
+            nn.Conv2d(6, 4, 3), nn.ReLU(), pool, nn.Flatten(), nn.Linear(4, 4)
         )
-        self.end, self.deciding = end, deciding
+        self.end = end
+        self.deciding = deciding
         self.double()
 
     def forward(self, images: Tensor) -> Any:
@@ -51,94 +53,105 @@ def traced(network: nn.Module, layer: str = "trunk", **settings: Any) -> tuple[a
         warnings.simplefilter("always")
         cut = ab.cut(network, layer, **settings)
         traces = [cut.trace(IMAGES.to(cut.dtype)) for _ in range(2)]
-    return traces[0], [
-        str(warning.message) for warning in caught if warning.category is RecognisedOutput
-    ]
+    messages = [str(warning.message) for warning in caught if warning.category is RecognisedOutput]
+    return traces[0], messages
 
 
 def assert_same(trace: ab.Trace, plain: ab.Trace) -> None:
     for name in ("logits", "scores", "gradients", "ablation_drops"):
-        torch.testing.assert_close(
-            getattr(trace, name), getattr(plain, name), rtol=1e-12, atol=1e-13
-        )
+        expected = getattr(plain, name)
+        torch.testing.assert_close(getattr(trace, name), expected, rtol=1e-12, atol=1e-13)
 
 
-ENDS: dict[str, tuple[Callable[[Tensor], Any], str, Any]] = {  # end, what it returns, output=
-    "by keyword": (lambda z: softmax(input=z, dim=-1), "probabilities", None),
-    "nested": (
-        nn.Sequential(nn.Identity(), nn.Sequential(nn.Softmax(1), nn.Dropout())),
-        "probabilities",
-        None,
-    ),
-    "exponential": (lambda z: log_softmax(z, 1).exp(), "probabilities", None),
-    "clamped": (lambda z: softmax(z, 1).clamp(1e-7, 1 - 1e-7), "probabilities", None),
-    "clamped in place": (lambda z: softmax(z, 1).clamp_(1e-7), "probabilities", None),
-    "squeezed": (
-        lambda z: softmax(z[:, :, None, None], 1).squeeze(3).view(z.size(0), -1),
-        "probabilities",
-        None,
-    ),
-    "squeezed by one image": (lambda z: softmax(z[:, :, None], 1).squeeze(), "probabilities", None),
-    "dict": (lambda z: {"logits": softmax(z, 1)}, "probabilities", None),
-    "object": (lambda z: SimpleNamespace(logits=log_softmax(z, 1)), "log_probabilities", None),
-    "tuple": (lambda z: (z.softmax(-1), z), "probabilities", lambda returned: returned[0]),
-    "maps": (lambda z: softmax(z[:, :, None, None].expand(-1, -1, 2, 2), 1), "probabilities", None),
-    "log module": (nn.LogSoftmax(1), "log_probabilities", None),
-    "log of softmax": (lambda z: (z.softmax(1) + 1e-12).log(), "log_probabilities", None),
-    "sigmoid": (nn.Sigmoid(), "labels", None),
-    "sigmoid in place": (lambda z: z.sigmoid_(), "labels", None),
-    "heads": (
-        lambda z: torch.stack([z[:, place].sigmoid() for place in range(4)], 1),
-        "labels",
-        None,
-    ),
-    "log of sigmoid": (logsigmoid, "labels", None),
-    "said": (lambda z: softmax(z, 1), "probabilities", "probabilities"),
+def maps_of_two_positions(z: Tensor) -> Tensor:
+    return z[:, :, None, None].expand(-1, -1, 2, 2)
+
+
+def separate_sigmoids(z: Tensor) -> Tensor:
+    return torch.stack([z[:, label].sigmoid() for label in range(4)], 1)
+
+
+NESTED = nn.Sequential(nn.Identity(), nn.Sequential(nn.Softmax(1), nn.Dropout()))
+# what the end returns: ends by name
+ENDS: dict[str, dict[str, Callable[[Tensor], Any]]] = {
+    "probabilities": {
+        "by keyword": lambda z: softmax(input=z, dim=-1),
+        "nested": NESTED,
+        "exponential": lambda z: log_softmax(z, 1).exp(),
+        "clamped": lambda z: softmax(z, 1).clamp(1e-7, 1 - 1e-7),
+        "clamped in place": lambda z: softmax(z, 1).clamp_(1e-7),
+        "squeezed": lambda z: softmax(z[:, :, None, None], 1).squeeze(3).view(z.size(0), -1),
+        "squeezed by one image": lambda z: softmax(z[:, :, None], 1).squeeze(),
+        "dict": lambda z: {"logits": softmax(z, 1)},
+        "tuple": lambda z: (z.softmax(-1), z),
+        "maps": lambda z: softmax(maps_of_two_positions(z), 1),
+        "declared": lambda z: softmax(z, 1),
+    },
+    "log_probabilities": {
+        "object": lambda z: SimpleNamespace(logits=log_softmax(z, 1)),
+        "log module": nn.LogSoftmax(1),
+        "log of softmax": lambda z: (z.softmax(1) + 1e-12).log(),
+    },
+    "labels": {
+        "sigmoid": nn.Sigmoid(),
+        "sigmoid in place": lambda z: z.sigmoid_(),
+        "heads": separate_sigmoids,
+        "log of sigmoid": logsigmoid,
+    },
+}
+# name of an end: the output that the user declares for it
+DECLARED: dict[str, Any] = {
+    "tuple": lambda returned: returned[0],
+    "declared": "probabilities",
 }
 
 
 @pytest.mark.parametrize("deciding", [False, True])
-@pytest.mark.parametrize("name", ENDS)
-def test_the_end_is_taken_off(name: str, deciding: bool) -> None:
-    end, returns, output = ENDS[name]
-    trace, sentences = traced(Network(end, deciding), output=output)
-    plain, nothing = traced(Network(lambda z: z, deciding))
+@pytest.mark.parametrize(
+    ("returns", "name"), [(returns, name) for returns, ends in ENDS.items() for name in ends]
+)
+def test_the_end_is_taken_off(returns: str, name: str, deciding: bool) -> None:
+    network = Network(ENDS[returns][name], deciding)
+    trace, sentences = traced(network, output=DECLARED.get(name))
+    plain, sentences_of_plain = traced(Network(lambda z: z, deciding))
     assert_same(trace, plain)
-    assert (trace.cut_model.output.returns, plain.cut_model.output.returns) == (returns, "logits")
+    assert trace.cut_model.output.returns == returns
+    assert plain.cut_model.output.returns == "logits"
     assert (trace.cut_model.trunk_and_head.head_graph is None) == deciding
-    assert (len(sentences), nothing) == (output != "probabilities", [])
+    assert len(sentences) == (name != "declared")
+    assert sentences_of_plain == []
     assert trace.has_probability == (returns != "labels")
     with sandbox(trace, "a library") as box:
         torch.testing.assert_close(box.model(box.images), plain.logits)
 
 
+def saturated_network() -> nn.Module:
+    """Return a network whose probability is 1 in float32, and whose gradient of it is 0."""
+    return Network(lambda z: 99 * z).float()
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_values_of_float32_are_bit_for_bit_those_without_the_end() -> None:
-    network = Network(lambda z: 99 * z).float()
+@pytest.mark.parametrize("end", [nn.Softmax(1), nn.LogSoftmax(1)])
+def test_values_of_float32_are_bit_for_bit_those_without_the_end(end: nn.Module) -> None:
+    network = saturated_network()
     batches = [(IMAGES.float(), torch.tensor([0, 1, 2]))]
-    plain = ab.evaluate(network, "trunk", batches, ["grad_cam", "score_cam"], BY_PROBABILITY)
-    # saturated: in float32 a probability is 1, and a gradient of it 0
-    for end in (
-        nn.Softmax(1),
-        nn.LogSoftmax(1),
-    ):
-        ends = ab.evaluate(
-            nn.Sequential(network, end),
-            "0.trunk",
-            batches,
-            ["grad_cam", "score_cam"],
-            BY_PROBABILITY,
-        )
-        assert ends["value"].equals(plain["value"])
-        assert (ends["status"].equals(plain["status"]), set(ends["model"])) == (
-            True,
-            {"Sequential"},
-        )
-    heatmaps = ab.explain(
-        nn.Sequential(network, nn.Softmax(1)), "0.trunk", batches[0][0], ["grad_cam"]
-    )
+    methods = ["grad_cam", "score_cam"]
+    plain = ab.evaluate(network, "trunk", batches, methods, BY_PROBABILITY)
+    with_end = nn.Sequential(network, end)
+    table = ab.evaluate(with_end, "0.trunk", batches, methods, BY_PROBABILITY)
+    assert table["value"].equals(plain["value"])
+    assert table["status"].equals(plain["status"])
+    assert set(table["model"]) == {"Sequential"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_explanation_has_the_probabilities_of_the_end() -> None:
+    network = saturated_network()
+    with_end = nn.Sequential(network, nn.Softmax(1))
+    heatmaps = ab.explain(with_end, "0.trunk", IMAGES.float(), ["grad_cam"])
     assert heatmaps.probabilities is not None
-    torch.testing.assert_close(heatmaps.probabilities, network(batches[0][0]).softmax(1).detach())
+    expected = network(IMAGES.float()).softmax(1).detach()
+    torch.testing.assert_close(heatmaps.probabilities, expected)
 
 
 def mixed(z: Tensor) -> Tensor:
@@ -155,8 +168,8 @@ def mixed(z: Tensor) -> Tensor:
         lambda z: z - z.logsumexp(1, keepdim=True),
     ],
 )
-def test_values_tell_where_no_end_is_seen(end: Callable[[Tensor], Tensor], deciding: bool) -> None:
-    """The logarithm of a probability is its logit, but for a number that all classes share."""
+def test_values_decide_if_no_end_is_seen(end: Callable[[Tensor], Tensor], deciding: bool) -> None:
+    """The logarithm of a probability is its logit, except for a number that all classes share."""
     network = Network(end, deciding)
     trace, sentences = traced(network)
     returned = network(IMAGES).detach()
@@ -203,31 +216,36 @@ def test_what_is_left_is_what_stands_before_the_end(
     ],
 )
 def test_others_stay_as_they_are(end: Callable[[Tensor], Tensor]) -> None:
-    (trace, sentences), (forced, _) = traced(Network(end)), traced(Network(end), output="logits")
-    assert (trace.cut_model.output, sentences) == (forced.cut_model.output, [])
-    assert all(
-        torch.equal(getattr(trace, name), getattr(forced, name)) for name in ("scores", "gradients")
-    )
+    trace, sentences = traced(Network(end))
+    forced, _ = traced(Network(end), output="logits")
+    assert sentences == []
+    assert trace.cut_model.output == forced.cut_model.output
+    assert torch.equal(trace.scores, forced.scores)
+    assert torch.equal(trace.gradients, forced.gradients)
 
 
 def test_a_user_may_say_otherwise() -> None:
-    network, rows = Network(nn.Softmax(1)), range(3)
+    network = Network(nn.Softmax(1))
     probabilities = network(IMAGES).detach()
     for output in ("logits", lambda returned: returned.exp().log(), ab.outputs.regression()):
         trace, sentences = traced(network, output=output)
         torch.testing.assert_close(trace.scores, probabilities.amax(1))
         assert not sentences
-    assert_same(
-        traced(network, output="margin")[0], traced(Network(lambda z: z), output="margin")[0]
-    )
-    of_label, _ = traced(Network(nn.Sigmoid()), output="probability")
-    torch.testing.assert_close(
-        of_label.scores, Network(nn.Sigmoid())(IMAGES).detach()[rows, of_label.targets]
-    )
-    with pytest.raises(
-        ab.BenchError,
-        match=r"Network returns values from .* which are no probabilities; set .*logits",
-    ):
+    margin, _ = traced(network, output="margin")
+    expected, _ = traced(Network(lambda z: z), output="margin")
+    assert_same(margin, expected)
+
+
+def test_the_probability_of_a_label_is_its_sigmoid() -> None:
+    network = Network(nn.Sigmoid())
+    trace, _ = traced(network, output="probability")
+    probabilities = network(IMAGES).detach()
+    torch.testing.assert_close(trace.scores, probabilities[range(3), trace.targets])
+
+
+def test_values_that_are_no_probabilities_are_refused() -> None:
+    sentence = r"Network returns values from .* which are no probabilities; set .*logits"
+    with pytest.raises(ab.BenchError, match=sentence):
         traced(Network(lambda z: z - 1), output="probabilities")
 
 
@@ -235,8 +253,7 @@ def test_a_region_of_maps_of_probabilities_has_the_sum_of_its_logits() -> None:
     def maps(z: Tensor) -> Tensor:
         return z[:, :, None, None] * torch.arange(1.0, 5).view(2, 2)
 
-    trace, plain = (
-        traced(Network(end), output=ab.outputs.segmentation(torch.eye(2)))[0]
-        for end in (lambda z: maps(z).softmax(1), maps)
-    )
+    output = ab.outputs.segmentation(torch.eye(2))
+    trace, _ = traced(Network(lambda z: maps(z).softmax(1)), output=output)
+    plain, _ = traced(Network(maps), output=output)
     assert_same(trace, plain)
