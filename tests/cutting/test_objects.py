@@ -3,6 +3,7 @@ by hand.
 """
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,16 @@ from torch import nn
 import axiom_bench as ab
 from axiom_bench.cutting.objects import scored_boxes, scored_regions
 
-SIDE, CLASSES = 48, 5
+SIDE = 48
+CLASSES = 5
+
+
+def strided_features():
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU())
+
+
+def two(build):
+    return nn.ModuleList([build(), build()])
 
 
 class Detector(nn.Module):
@@ -19,33 +29,27 @@ class Detector(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU()
-        )
+        self.features = strided_features()
         self.down = nn.Sequential(nn.Conv2d(12, 12, 3, 2, 1), nn.ReLU())
-        self.heads = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(12, 8, 3, 1, 1), nn.ReLU()) for _ in range(2)
-        )
-        self.classes, self.sides = (
-            nn.ModuleList(nn.Conv2d(8, n, 1) for _ in range(2)) for n in (CLASSES, 4)
-        )
+        self.heads = two(lambda: nn.Sequential(nn.Conv2d(12, 8, 3, 1, 1), nn.ReLU()))
+        self.classes = two(lambda: nn.Conv2d(8, CLASSES, 1))
+        self.sides = two(lambda: nn.Conv2d(8, 4, 1))
         for level, stride in enumerate((4, 8)):
-            rows, columns = torch.meshgrid(
-                *[torch.arange(stride / 2, SIDE, stride)] * 2, indexing="ij"
-            )
-            self.register_buffer(
-                f"centres{level}", torch.stack([columns, rows] * 2, 2).flatten(0, 1)
-            )
+            places = torch.arange(stride / 2, SIDE, stride)
+            rows, columns = torch.meshgrid(places, places, indexing="ij")
+            centres = torch.stack([columns, rows, columns, rows], 2).flatten(0, 1)
+            self.register_buffer(f"centres{level}", centres)
         self.register_buffer("signs", torch.tensor([-1.0, -1, 1, 1]))
 
     def forward(self, images):
         maps = self.features(images)
-        return self.of_levels(maps)
+        return self.boxes_and_logits(maps)
 
-    def of_levels(self, maps):
-        boxes, logits = [], []
-        for level, of_level in enumerate((maps, self.down(maps))):
-            hidden = self.heads[level](of_level)
+    def boxes_and_logits(self, maps):
+        boxes = []
+        logits = []
+        for level, maps_of_level in enumerate((maps, self.down(maps))):
+            hidden = self.heads[level](maps_of_level)
             logits.append(self.classes[level](hidden).flatten(2).transpose(1, 2))
             sides = 8 * self.sides[level](hidden).flatten(2).transpose(1, 2).exp()
             boxes.append(getattr(self, f"centres{level}") + self.signs * sides)
@@ -57,12 +61,9 @@ class Segmenter(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU()
-        )
-        self.up = nn.Sequential(
-            nn.ConvTranspose2d(12, 8, 2, 2), nn.ReLU(), nn.Conv2d(8, CLASSES, 1)
-        )
+        self.features = strided_features()
+        last = nn.Conv2d(8, CLASSES, 1)
+        self.up = nn.Sequential(nn.ConvTranspose2d(12, 8, 2, 2), nn.ReLU(), last)
 
     def forward(self, images):
         return {"out": self.up(self.features(images))}
@@ -89,24 +90,24 @@ def segmenter():
 
 
 def rows_of(network, images, least, most=2):
-    """Images, places and labels of the first objects of each image."""
-    found = [each[:most] for each in network.found(images, least)]
-    copies = torch.cat(
-        [
-            image[None].expand(len(each), -1, -1, -1)
-            for image, each in zip(images, found, strict=True)
-        ]
-    )
-    objects = [each for of_image in found for each in of_image]
-    return (
-        copies,
-        torch.stack([each.place for each in objects]),
-        torch.tensor([each.label for each in objects]),
-    )
+    """Return the images, places and labels of the first objects of each image."""
+    copies = []
+    places = []
+    labels = []
+    for image, objects in zip(images, network.found(images, least), strict=True):
+        for found in objects[:most]:
+            copies.append(image)
+            places.append(found.place)
+            labels.append(found.label)
+    return torch.stack(copies), torch.stack(places), torch.tensor(labels)
+
+
+def labels_and_places(objects):
+    return [(found.label, int(found.place[0])) for found in objects]
 
 
 def drops_by_hand(score, maps):
-    """S - S_k of each channel in float64. score: from maps (n, K, H, W) to (n,)."""
+    """Compute S - S_k of each channel; score: from maps (n, K, H, W) to (n,)."""
     drops = []
     for channel in range(maps.shape[1]):
         ablated = maps.clone()
@@ -120,7 +121,8 @@ def test_a_box_is_explained_by_the_logit_at_its_position(detector):
     assert len({*places[:, 0].tolist()}) > 2
     trace = ab.trace(detector, "features.3", (images, places), labels)
     boxes, logits = detector.module(images)
-    rows, positions = torch.arange(len(images)), places[:, 0].long()
+    rows = torch.arange(len(images))
+    positions = places[:, 0].long()
     assert torch.equal(trace.logits, logits.detach()[rows, positions])
     assert torch.equal(scored_boxes(trace), boxes.detach()[rows, positions])
     assert scored_regions(trace) is None
@@ -128,16 +130,16 @@ def test_a_box_is_explained_by_the_logit_at_its_position(detector):
     exact = Detector().double().eval()
     exact.load_state_dict(detector.module.state_dict())
     maps = exact.features(images.double()).detach().requires_grad_()
-    score = lambda maps: exact.of_levels(maps)[1][rows, positions, labels]  # noqa: E731
+
+    def score(maps):
+        _, logits = exact.boxes_and_logits(maps)
+        return logits[rows, positions, labels]
+
     (gradients,) = torch.autograd.grad(score(maps).sum(), maps)
     torch.testing.assert_close(trace.gradients.double(), gradients, rtol=1e-5, atol=1e-7)
+    expected = drops_by_hand(score, maps.detach()).detach()
     # float32's rounding of sums of some hundred terms
-    torch.testing.assert_close(
-        trace.ablation_drops.double(),
-        drops_by_hand(score, maps.detach()).detach(),
-        rtol=0,
-        atol=1e-6,
-    )
+    torch.testing.assert_close(trace.ablation_drops.double(), expected, rtol=0, atol=1e-6)
     # the graph cuts it: no pass a channel
     assert trace.cut_model.trunk_and_head.head_graph is not None
 
@@ -156,12 +158,11 @@ def test_a_box_is_followed_through_images_that_were_changed(detector):
         height = (torch.minimum(y1, bottom) - torch.maximum(y0, top)).clamp(min=0)
         union = (x1 - x0) * (y1 - y0) + (right - left) * (bottom - top) - width * height
         assert torch.equal(logits_of_row, logits[row, (width * height / union).argmax()])
-    counted = trace.passes.trunk_forward, trace.passes.head_forward
+    trunk_before = trace.passes.trunk_forward
+    head_before = trace.passes.head_forward
     trace.forward(changed)
-    assert (trace.passes.trunk_forward, trace.passes.head_forward) == (
-        counted[0] + len(images),
-        counted[1] + len(images),
-    )
+    assert trace.passes.trunk_forward == trunk_before + len(images)
+    assert trace.passes.head_forward == head_before + len(images)
 
 
 def test_of_boxes_that_overlap_the_most_probable_of_a_class_stays():
@@ -172,23 +173,26 @@ def test_of_boxes_that_overlap_the_most_probable_of_a_class_stays():
     # the first is suppressed by the second; the last overlaps by .28
     logits[0, :, 0] = torch.tensor([1.0, 2, -9, 0.5, 0])
     logits[0, 2, 1] = 3  # of another class
-    made = {"module": nn.Identity(), "read": lambda _: (boxes[None], logits)}
-    (found,) = ab.BoxScores(**made).found(images_of(1), 0.5)
-    assert [(each.label, int(each.place[0])) for each in found] == [(1, 2), (0, 1), (0, 3), (0, 4)]
+    build = partial(ab.BoxScores, nn.Identity(), lambda _: (boxes[None], logits))
+    (found,) = build().found(images_of(1), 0.5)
+    assert labels_and_places(found) == [(1, 2), (0, 1), (0, 3), (0, 4)]
     assert found[0].probability == pytest.approx(torch.tensor(3.0).sigmoid().item())
     assert torch.equal(found[1].box, boxes[1])
-    (found,) = ab.BoxScores(**made, exclusive=True, background=0).found(images_of(1), 0.5)
-    assert [(each.label, int(each.place[0])) for each in found] == [(1, 2)]
+    (found,) = build(exclusive=True, background=0).found(images_of(1), 0.5)
+    assert labels_and_places(found) == [(1, 2)]
 
 
 def test_objects_are_found_as_in_a_trace_whatever_the_network_s_mode(detector):
     detector.module.features.append(nn.Dropout(0.9))
-    expected, found = (
-        network.found(images_of(1), 0.5)[0] for network in (detector.eval(), detector.train())
-    )
-    assert [(each.label, each.probability) for each in found] == [
-        (each.label, each.probability) for each in expected
-    ]
+
+    def labels_and_probabilities():
+        (objects,) = detector.found(images_of(1), 0.5)
+        return [(found.label, found.probability) for found in objects]
+
+    detector.eval()
+    expected = labels_and_probabilities()
+    detector.train()
+    assert labels_and_probabilities() == expected
     assert detector.module.features[-1].training
 
 
@@ -211,17 +215,18 @@ def test_a_region_is_explained_by_the_sum_of_its_logits(segmenter):
 
 def test_regions_are_connected_or_all_of_a_class():
     classes = torch.full((6, 8), 4)  # the ground
-    classes[1:3, 1:3], classes[4:, 5:], classes[0, 6] = 2, 2, 0
+    classes[1:3, 1:3] = 2
+    classes[4:, 5:] = 2
+    classes[0, 6] = 0
     maps = 9 * nn.functional.one_hot(classes, CLASSES).movedim(2, 0)[None].double()
     segmenter = ab.RegionScores(nn.Identity(), lambda _: maps, exclusive=True, background=-1)
-    (found,) = segmenter.found(images_of(1), 0.5)
-    assert sorted((each.label, tuple(each.box.tolist())) for each in found) == [
-        (0, (36, 0, 42, 8)),  # 48 pixels are 6 rows of 8 and 8 columns of 6
-        (2, (6, 8, 18, 24)),
-        (2, (30, 32, 48, 48)),
-    ]
-    (found,) = segmenter.found(images_of(1), 0.5, whole=True)
-    assert sorted((each.label, int(each.place.sum())) for each in found) == [(0, 1), (2, 10)]
+    (objects,) = segmenter.found(images_of(1), 0.5)
+    boxes = [(found.label, tuple(found.box.tolist())) for found in objects]
+    # 48 pixels are 6 rows of 8 and 8 columns of 6
+    assert sorted(boxes) == [(0, (36, 0, 42, 8)), (2, (6, 8, 18, 24)), (2, (30, 32, 48, 48))]
+    (objects,) = segmenter.found(images_of(1), 0.5, whole=True)
+    sizes = [(found.label, int(found.place.sum())) for found in objects]
+    assert sorted(sizes) == [(0, 1), (2, 10)]
 
 
 N = SIDE**2 // 16
@@ -229,88 +234,70 @@ CORNERS = torch.rand(1, N, 2, generator=torch.Generator().manual_seed(5)) * 30
 BOXES = torch.cat([CORNERS, CORNERS + 9], 2)
 LOGITS = torch.randn(1, N, CLASSES, generator=torch.Generator().manual_seed(6))
 MAPS = LOGITS.mT.unflatten(2, (SIDE // 4, SIDE // 4))
-EXCLUSIVE = {"exclusive": True}
+
+
+def assert_refused(sentence, scores, returned, **settings):
+    network = scores(nn.Identity(), lambda _: returned, **settings)
+    with pytest.raises(ab.BenchError, match=re.escape(sentence)):
+        network.found(images_of(1), 0.5)
+
+
+SIZES = BOXES[..., [0, 1, 2, 2]] - BOXES[..., [0, 0, 0, 1]]
 
 
 @pytest.mark.parametrize(
-    ("network", "returned", "settings", "sentence"),
+    ("returned", "sentence"),
     [
+        ([{"boxes": BOXES}], "a list of a dict of boxes: shape (1, 144, 4), not boxes"),
+        ((MAPS, MAPS), "shape (1, 5, 12, 12), not boxes (B, N, 4) and logits (B, N, C)"),
+        ({"boxes": BOXES}, "Identity gives a dict of boxes: shape (1, 144, 4), not boxes"),
+        ((BOXES.mT, LOGITS.mT), "(B, C, N) becomes (B, N, C) by .mT"),
+        ((BOXES / SIDE, LOGITS), "gives boxes within 2 pixels of the corner; give read= pixels"),
+        ((SIZES, LOGITS), "x1 < x0 or y1 < y0"),
+        ((BOXES, LOGITS.sigmoid()), "give logits of read=, such as torch.logit("),
+    ],
+)
+def test_a_network_without_boxes_and_logits_is_refused(returned, sentence):
+    assert_refused(sentence, ab.BoxScores, returned)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({}, "no object; set background=0, or -1 for the last"),
+        ({"background": 5}, "no class 5; background is 0 to 4, or -1"),
+    ],
+)
+def test_exclusive_classes_without_a_background_are_refused(settings, sentence):
+    assert_refused(sentence, ab.BoxScores, (BOXES, LOGITS), exclusive=True, **settings)
+
+
+@pytest.mark.parametrize(
+    ("returned", "settings", "sentence"),
+    [
+        (LOGITS, {}, "not maps of classes (B, C, h, w)"),
+        ([MAPS, MAPS], {}, "a list of shape (1, 5, 12, 12), shape (1, 5, 12, 12), not maps"),
         (
-            ab.BoxScores,
-            [{"boxes": BOXES}],
-            {},
-            "a list of a dict of boxes: shape (1, 144, 4), not boxes",
-        ),
-        (
-            ab.BoxScores,
-            (MAPS, MAPS),
-            {},
-            "shape (1, 5, 12, 12), not boxes (B, N, 4) and logits (B, N, C)",
-        ),
-        (
-            ab.BoxScores,
-            {"boxes": BOXES},
-            {},
-            "Identity gives a dict of boxes: shape (1, 144, 4), not boxes",
-        ),
-        (ab.BoxScores, (BOXES.mT, LOGITS.mT), {}, "(B, C, N) becomes (B, N, C) by .mT"),
-        (
-            ab.BoxScores,
-            (BOXES / SIDE, LOGITS),
-            {},
-            "gives boxes within 2 pixels of the corner; give read= pixels",
-        ),
-        (
-            ab.BoxScores,
-            (BOXES[..., [0, 1, 2, 2]] - BOXES[..., [0, 0, 0, 1]], LOGITS),
-            {},
-            "x1 < x0 or y1 < y0",
-        ),
-        (ab.BoxScores, (BOXES, LOGITS.sigmoid()), {}, "give logits of read=, such as torch.logit("),
-        (
-            ab.BoxScores,
-            (BOXES, LOGITS),
-            EXCLUSIVE,
-            "no object; set background=0, or -1 for the last",
-        ),
-        (
-            ab.BoxScores,
-            (BOXES, LOGITS),
-            {**EXCLUSIVE, "background": 5},
-            "no class 5; background is 0 to 4, or -1",
-        ),
-        (ab.RegionScores, LOGITS, {}, "not maps of classes (B, C, h, w)"),
-        (
-            ab.RegionScores,
-            [MAPS, MAPS],
-            {},
-            "a list of shape (1, 5, 12, 12), shape (1, 5, 12, 12), not maps",
-        ),
-        (
-            ab.RegionScores,
             MAPS.softmax(1),
-            {**EXCLUSIVE, "background": 0},
+            {"exclusive": True, "background": 0},
             "give logits of read=, such as .log()",
         ),
         (
-            ab.RegionScores,
             MAPS[:, :1],
-            EXCLUSIVE,
+            {"exclusive": True},
             "A softmax of one class is always 1; set exclusive=False",
         ),
     ],
 )
-def test_a_network_of_something_else_is_refused(network, returned, settings, sentence):
-    with pytest.raises(ab.BenchError, match=re.escape(sentence)):
-        network(nn.Identity(), lambda _: returned, **settings).found(images_of(1), 0.5)
+def test_a_network_without_maps_of_classes_is_refused(returned, settings, sentence):
+    assert_refused(sentence, ab.RegionScores, returned, **settings)
 
 
 def test_an_error_in_read_is_one_sentence():
-    with pytest.raises(
-        ab.BenchError,
-        match=r"^The function read fails on what Identity returns \(KeyError: 'boxes'",
-    ):
-        ab.BoxScores(nn.Identity(), lambda _: {}["boxes"]).found(images_of(1), 0.5)
+    network = ab.BoxScores(nn.Identity(), lambda _: {}["boxes"])
+    sentence = r"^The function read fails on what Identity returns \(KeyError: 'boxes'"
+    with pytest.raises(ab.BenchError, match=sentence):
+        network.found(images_of(1), 0.5)
 
 
 def test_objects_of_a_network_in_half_precision_are_found_for_any_images(detector):
@@ -325,18 +312,17 @@ def decoded_in_place(returned):  # as YOLOv5 and v7 do
     return made[..., :4], made[..., 4:].logit()
 
 
-def test_scores_that_are_changed_in_place_are_told(detector):
+def test_scores_that_are_changed_in_place_are_refused(detector):
     decoded = ab.BoxScores(detector.module, decoded_in_place)
     images, places, labels = rows_of(decoded, images_of(), 0.5)
-    with pytest.raises(
-        ab.BenchError,
-        match=r"^Detector changes a tensor in place that its gradient needs; .* read=",
-    ):
+    sentence = r"^Detector changes a tensor in place that its gradient needs; .* read="
+    with pytest.raises(ab.BenchError, match=sentence):
         ab.trace(decoded, "features.3", (images, places), labels)
 
 
-def test_a_forward_without_gradient_is_told_where_its_own_is_needed(detector, monkeypatch):
+def test_a_forward_without_gradient_is_refused_if_its_gradient_is_needed(detector, monkeypatch):
     monkeypatch.setattr(Detector, "forward", torch.no_grad()(Detector.forward))
     images, places, labels = rows_of(detector, images_of(), 0.5)
+    trace = ab.trace(detector, "features.3", (images, places), labels)
     with pytest.raises(ab.BenchError, match="own forward has no gradient"):
-        ab.methods.get("saliency")(ab.trace(detector, "features.3", (images, places), labels))
+        ab.methods.get("saliency")(trace)

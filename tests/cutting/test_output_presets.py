@@ -26,12 +26,14 @@ from tests.cutting.test_output import (
     sums,
 )
 
-SEGMENT, SIMILAR, DETECT = ab.outputs.segmentation, ab.outputs.similarity, ab.outputs.detection
+SEGMENT = ab.outputs.segmentation
+SIMILAR = ab.outputs.similarity
+DETECT = ab.outputs.detection
 REFERENCES = torch.randn(3, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
 
 def winners(maps: Tensor) -> Tensor:
-    """The sum of each class's logits where it has the highest, by loops."""
+    """Sum each class's logits over the positions where it has the highest, by loops."""
     sums = maps.new_zeros(maps.shape[:2])
     for row, y, x in product(range(len(maps)), range(6), range(6)):
         best = int(maps[row, :, y, x].argmax())
@@ -40,7 +42,9 @@ def winners(maps: Tensor) -> Tensor:
 
 
 def cosines(maps: Tensor) -> Tensor:
-    rows = [torch.stack([z @ r / (z.norm() * r.norm()) for r in REFERENCES]) for z in pooled(maps)]
+    rows = []
+    for z in pooled(maps):
+        rows.append(torch.stack([z @ r / (z.norm() * r.norm()) for r in REFERENCES]))
     return torch.stack(rows)
 
 
@@ -49,8 +53,10 @@ def first_two(maps: Tensor) -> Tensor:
 
 
 def sums_of_regions(maps: Tensor) -> Tensor:
-    first, last = maps[:, 1, 1:4, 2:5].sum((1, 2)), maps[:, 1, 2:5, 1:4].sum((1, 2))
-    return torch.stack([first, (maps * (1 - REGION)).sum((2, 3))[:, 4], last], 1)
+    first = maps[:, 1, 1:4, 2:5].sum((1, 2))
+    outside = (maps[:, 4] * (1 - REGION)).sum((1, 2))
+    last = maps[:, 1, 2:5, 1:4].sum((1, 2))
+    return torch.stack([first, outside, last], 1)
 
 
 REGIONS = SEGMENT(torch.stack([REGION, 1 - REGION, REGION.T]), [1, 4, 1])
@@ -123,9 +129,7 @@ def test_preset_equals_plain_torch(name: str, network: type[Dense]) -> None:
 def test_scalar_products_are_the_class_layer_of_the_head() -> None:
     """Behind global average pooling the drops are a closed form, and CAM applies."""
     model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
-    trace = ab.trace(
-        model, "0", images(), [0, 1, 2], output=ab.outputs.similarity(REFERENCES, kind="dot")
-    )
+    trace = ab.trace(model, "0", images(), [0, 1, 2], output=SIMILAR(REFERENCES, kind="dot"))
     expected = trace.activations.mean((2, 3)) * REFERENCES[[0, 1, 2]]
     torch.testing.assert_close(trace.ablation_drops, expected, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(trace.linear_head(), REFERENCES, rtol=0, atol=0)
@@ -142,11 +146,10 @@ def test_metrics_of_probabilities_have_no_value_where_there_is_none(name: str) -
     batches = [(images(), torch.tensor(targets))]
     measured = [*PROBABILITY, SENSITIVITY]
     table = ab.evaluate(model, "trunk", batches, ["hires_cam"], measured, output=output)
-    of = dict(table.groupby("metric")["status"].agg(set))
-    assert all(
-        "no_probability" in of[metric] <= {"no_probability", "zero_map"} for metric in PROBABILITY
-    )
-    assert of[SENSITIVITY] == {"ok"}
+    statuses = dict(table.groupby("metric")["status"].agg(set))
+    for metric in PROBABILITY:
+        assert "no_probability" in statuses[metric] <= {"no_probability", "zero_map"}
+    assert statuses[SENSITIVITY] == {"ok"}
 
 
 class Detector(nn.Module):
@@ -166,7 +169,7 @@ class Detector(nn.Module):
         scores = self.head(self.trunk(batch)).unflatten(1, (2, 3)).sigmoid()
         if not self.suppressed:
             return self.ANCHORS.expand(len(batch), 2, 4), scores
-        return [self.kept(*each.max(1)) for each in scores]
+        return [self.kept(*scores_of_image.max(1)) for scores_of_image in scores]
 
     def kept(self, best: Tensor, classes: Tensor) -> dict[str, Tensor]:
         return {
@@ -181,9 +184,8 @@ def test_intersection_over_union() -> None:
     others = torch.tensor([[0.0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]])
     expected = torch.tensor([[1, 1 / 3, 0], [1 / 9, 2 / 8, 0]])
     torch.testing.assert_close(intersection_over_union(boxes, others), expected)
-    torch.testing.assert_close(
-        intersection_over_union(boxes, others.expand(5, 3, 4)), expected.expand(5, 2, 3)
-    )
+    of_batch = intersection_over_union(boxes, others.expand(5, 3, 4))
+    torch.testing.assert_close(of_batch, expected.expand(5, 2, 3))
 
 
 def test_anchors_are_matched_by_iou() -> None:
@@ -205,34 +207,28 @@ def test_anchors_are_matched_by_iou() -> None:
 def test_each_image_has_a_box_of_its_own(suppressed: bool) -> None:
     """The boxes of all images in one list: an image's target is the place of its own box there."""
     model = Detector(suppressed).double()
-    anchors = model.ANCHORS[[1, 0, 1]]
+    places = [1, 0, 1]
+    anchors = model.ANCHORS[places]
     labels = [0, 2, 1]
     if suppressed:
-        labels = [
-            int(each["labels"][i]) for each, i in zip(model(images()), (1, 0, 1), strict=True)
-        ]
+        detections = zip(model(images()), places, strict=True)
+        labels = [int(detected["labels"][place]) for detected, place in detections]
     together = ab.trace(model, "trunk", images(), [0, 1, 2], output=DETECT(anchors, labels))
-    for row in (slice(0, 1), slice(1, 2), slice(2, 3)):
-        trace = ab.trace(
-            model, "trunk", images()[row], [0], output=DETECT(anchors[row], labels[row])
-        )
+    for number in range(3):
+        row = slice(number, number + 1)
+        output = DETECT(anchors[row], labels[row])
+        trace = ab.trace(model, "trunk", images()[row], [0], output=output)
         for name in ("scores", "gradients", "ablation_drops"):
-            torch.testing.assert_close(
-                getattr(together[row], name), getattr(trace, name), rtol=1e-11, atol=1e-13
-            )
+            values = getattr(together[row], name)
+            torch.testing.assert_close(values, getattr(trace, name), rtol=1e-11, atol=1e-13)
         assert trace.scores > 0
 
 
 def test_detections_are_matched_by_iou_and_class_and_none_is_a_score_of_zero() -> None:
     model = Detector(suppressed=True).double()
     detected = model(images()[:1])[0]
-    trace = ab.trace(
-        model,
-        "trunk",
-        images()[:1],
-        [1],
-        output=DETECT(detected["boxes"] + 0.1, detected["labels"]),
-    )
+    output = DETECT(detected["boxes"] + 0.1, detected["labels"])
+    trace = ab.trace(model, "trunk", images()[:1], [1], output=output)
     # a list for each image can't be a graph
     assert trace.cut_model.trunk_and_head.head_graph is None
     torch.testing.assert_close(trace.scores[0], detected["scores"][1].detach(), rtol=1e-12, atol=0)
@@ -244,12 +240,10 @@ def test_detections_are_matched_by_iou_and_class_and_none_is_a_score_of_zero() -
         scores = model.head(ablated).sigmoid()[0, 3:]
         kept = scores.argmax() == detected["labels"][1] and scores.max() > 0.1
         drops.append(trace.scores[0] - (scores.max() if kept else 0))
-    torch.testing.assert_close(
-        trace.ablation_drops[0], torch.stack(drops).detach(), rtol=1e-11, atol=1e-13
-    )
-    nothing = ab.trace(
-        model, "trunk", images(), [0, 0, 0], output=DETECT(torch.tensor([[40.0, 40, 50, 50]]), [0])
-    )
+    expected = torch.stack(drops).detach()
+    torch.testing.assert_close(trace.ablation_drops[0], expected, rtol=1e-11, atol=1e-13)
+    elsewhere = DETECT(torch.tensor([[40.0, 40, 50, 50]]), [0])
+    nothing = ab.trace(model, "trunk", images(), [0, 0, 0], output=elsewhere)
     assert not nothing.scores.any()
     assert not nothing.gradients.any()
 
