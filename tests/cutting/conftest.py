@@ -32,20 +32,20 @@ def conv(maps: int = 3) -> nn.Conv2d:
 
 
 def in_place_head() -> Network:
-    """The layer is followed by an in-place ReLU, which would overwrite the activations."""
-    modules = {
-        "conv": conv(),
-        "relu": nn.ReLU(inplace=True),
-        "drop": nn.Dropout(0.9),
-        "fc": nn.Linear(4 * 36, 5),
-    }
-    return Network(
-        lambda net, x: net.fc(net.drop(torch.flatten(net.relu(net.conv(x)), 1))), **modules
-    )
+    """Build a network with an in-place ReLU after the layer, which would overwrite the
+    activations.
+    """
+
+    def forward(net, x):
+        maps = net.relu(net.conv(x))
+        return net.fc(net.drop(torch.flatten(maps, 1)))
+
+    fc = nn.Linear(4 * 36, 5)
+    return Network(forward, conv=conv(), relu=nn.ReLU(inplace=True), drop=nn.Dropout(0.9), fc=fc)
 
 
 def crossing() -> Network:
-    """A skip connection and the batch size both cross the cut."""
+    """Build a network whose skip connection and batch size both cross the cut."""
 
     def forward(net, x):
         batch = x.size(0)
@@ -58,8 +58,8 @@ def crossing() -> Network:
 
 
 def deciding() -> Network:
-    """Decides by its data which way to go, so that torch.fx can't trace it; calls its layer once or
-    twice.
+    """Build a network that calls its layer once or twice, depending on its data, so that torch.fx
+    can't trace it.
     """
 
     def forward(net, x):
@@ -76,7 +76,8 @@ class TwoInputs(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.fc = conv(), nn.Linear(4, 5)
+        self.conv = conv()
+        self.fc = nn.Linear(4, 5)
 
     def forward(self, x: Tensor, features: bool = False) -> Tensor:
         x = functional.relu(self.conv(x), inplace=True)

@@ -50,36 +50,51 @@ def tokens(maps: Tensor) -> Tensor:
     return maps.flatten(2).transpose(1, 2)  # (B, 16, 6)
 
 
-WITH_MATES: dict[str, tuple[Forward, nn.Module]] = {
-    "statistics of the batch": (
-        lambda net, maps: means(net, net.part(maps)),
-        nn.BatchNorm2d(6, track_running_stats=False),
-    ),
-    "training by construction": (
-        lambda net, maps: means(net, functional.batch_norm(maps, None, None, training=True)),
-        nn.Identity(),
-    ),
-    "maximum of the batch": (lambda net, maps: means(net, maps / maps.abs().max()), nn.Identity()),
-    "less the other images": (lambda net, maps: means(net, maps - maps.mean(0) / 2), nn.Identity()),
-    "attention over images": (
-        lambda net, maps: net.linear(net.part(*[tokens(maps)] * 3)[0].mean(1)),
-        nn.MultiheadAttention(6, 2),
-    ),
-    "recurrent over images": (
-        lambda net, maps: net.linear(net.part(tokens(maps))[0][:, -1]),
-        nn.GRU(6, 6),
-    ),
-    "one image alone": (
-        lambda net, maps: net.linear(maps.relu().mean((2, 3)).view(6))[None],
-        nn.Identity(),
-    ),
+def normalised(net: Net, maps: Tensor) -> Tensor:
+    return means(net, functional.batch_norm(maps, None, None, training=True))
+
+
+def attention_over_images(net: Net, maps: Tensor) -> Tensor:
+    sequence = tokens(maps)
+    mixed, _ = net.part(sequence, sequence, sequence)
+    return net.linear(mixed.mean(1))
+
+
+def recurrent_over_images(net: Net, maps: Tensor) -> Tensor:
+    outputs, _ = net.part(tokens(maps))
+    return net.linear(outputs[:, -1])
+
+
+def one_image_alone(net: Net, maps: Tensor) -> Tensor:
+    return net.linear(maps.relu().mean((2, 3)).view(6))[None]
+
+
+NORM = nn.BatchNorm2d(6, track_running_stats=False)
+# name: (the head, its part)
+WITH_MATES: dict[str, tuple[Forward, nn.Module | None]] = {
+    "statistics of the batch": (lambda net, maps: means(net, net.part(maps)), NORM),
+    "training by construction": (normalised, None),
+    "maximum of the batch": (lambda net, maps: means(net, maps / maps.abs().max()), None),
+    "less the other images": (lambda net, maps: means(net, maps - maps.mean(0) / 2), None),
+    "attention over images": (attention_over_images, nn.MultiheadAttention(6, 2)),
+    "recurrent over images": (recurrent_over_images, nn.GRU(6, 6)),
+    "one image alone": (one_image_alone, None),
 }
 
 
 def scores_before(net: Net, maps: Tensor) -> Tensor:
-    now = means(net, maps)
-    now, net.kept = now if net.kept is None else now + net.kept / 2, now.detach()
-    return now
+    scores = means(net, maps)
+    previous = net.kept
+    net.kept = scores.detach()
+    return scores if previous is None else scores + previous / 2
+
+
+def rare_dropout(net: Net, maps: Tensor) -> Tensor:
+    return functional.dropout(means(net, maps).sum(1, True), 0.2)
+
+
+def seldom_doubled(net: Net, maps: Tensor) -> Tensor:
+    return means(net, maps) * random.choice([1, 1, 1, 2])
 
 
 def first_only(net: Net, maps: Tensor) -> Tensor:
@@ -89,19 +104,13 @@ def first_only(net: Net, maps: Tensor) -> Tensor:
 
 CHANGING: dict[str, tuple[Forward, str]] = {
     "dropout": (lambda net, maps: functional.dropout(means(net, maps)), "by dropout in Net"),
-    "rare dropout": (
-        lambda net, maps: functional.dropout(means(net, maps).sum(1, True), 0.2),
-        "by dropout in",
-    ),
+    "rare dropout": (rare_dropout, "by dropout in"),
     "module in training": (
         lambda net, maps: net.always(means(net, maps)),
         "by dropout in AlwaysTraining",
     ),
     "noise": (lambda net, maps: means(net, maps + torch.randn_like(maps)), "by randn_like in Net"),
-    "Python's numbers": (
-        lambda net, maps: means(net, maps) * random.choice([1, 1, 1, 2]),
-        "by random numbers",
-    ),
+    "Python's numbers": (seldom_doubled, "by random numbers"),
     "number of calls": (lambda net, maps: means(net, maps) / net.calls, "keeps from call to call"),
     "hidden state": (scores_before, "keeps from call to call"),
     "first image kept": (first_only, "keeps from call to call"),
@@ -113,10 +122,8 @@ CHANGING: dict[str, tuple[Forward, str]] = {
 
 
 def images() -> Tensor:
-    return (
-        torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-        - 0.4
-    )
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(3, 3, 16, 16, generator=generator, dtype=torch.float64) - 0.4
 
 
 def network(forward: Forward, part: nn.Module | None = None) -> Net:
@@ -161,24 +168,26 @@ def test_scores_that_change_from_call_to_call_are_one_sentence(case: str) -> Non
 )
 def test_fixed_draws_are_a_network_like_any_other(case: str) -> None:
     net = network(CHANGING[case][0])
-    states = random.getstate(), torch.get_rng_state()
+    state_of_python = random.getstate()
+    state_of_torch = torch.get_rng_state()
     trace = ab.trace(ab.FixedDraws(net, 3), "conv", images(), output="logits")
-    assert random.getstate() == states[0]
-    assert torch.equal(torch.get_rng_state(), states[1])
+    assert random.getstate() == state_of_python
+    assert torch.equal(torch.get_rng_state(), state_of_torch)
 
-    def drawn(maps: Tensor) -> Tensor:
+    def seeded_logits(maps: Tensor) -> Tensor:
         torch.manual_seed(3)
         random.seed(3)
         return net.of_maps(net, maps)
 
     for row, image in enumerate(images().split(1)):
         maps = net.conv(image)
-        logits, target = drawn(maps), trace.targets[row]
+        logits = seeded_logits(maps)
+        target = trace.targets[row]
         assert torch.allclose(trace.logits[row], logits[0], atol=1e-12)
         for channel in range(6):
             ablated = maps.clone()
             ablated[:, channel] = 0
-            drop = (logits - drawn(ablated))[0, target]
+            drop = (logits - seeded_logits(ablated))[0, target]
             assert trace.ablation_drops[row, channel] == pytest.approx(drop.item(), abs=1e-12)
     other = ab.trace(ab.FixedDraws(net, 4), "conv", images(), output="logits")
     few_draws = case in ("rare dropout", "Python's numbers")
@@ -186,9 +195,8 @@ def test_fixed_draws_are_a_network_like_any_other(case: str) -> None:
 
 
 def test_a_batch_norm_that_takes_no_image_alone_is_one_sentence() -> None:
-    net = network(
-        lambda net, maps: net.part(means(net, maps)), nn.BatchNorm1d(5, track_running_stats=False)
-    )
+    norm = nn.BatchNorm1d(5, track_running_stats=False)
+    net = network(lambda net, maps: net.part(means(net, maps)), norm)
     with pytest.raises(OtherScores, match="track_running_stats=True"):
         ab.trace(net, "conv", images())
 
@@ -217,12 +225,8 @@ def test_it_costs_three_images_in_two_passes_once_for_all_cuts_of_a_model(
         cut_model.mates = mates
         cut_model.trace(images())
         counts.append(Counted.images)
-        assert (
-            cut_model.mates
-            == cut_model.on(network(means)).mates
-            == cut_model.at("linear").mates
-            == ""
-        )
+        for cut in (cut_model, cut_model.on(network(means)), cut_model.at("linear")):
+            assert cut.mates == ""
     assert sorted(counts[0]) == sorted([*counts[1], 1, 2])
 
 

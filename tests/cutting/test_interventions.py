@@ -17,25 +17,20 @@ COUNTS = ((1, 1, 3), (1, 2), (), (1, 1, 1, 1, 3 * MAX_ROWS))  # versions of each
 
 
 def parts_of(row: int, dtype: torch.dtype = torch.float64) -> tuple[ab.Part, ...]:
-    """Random versions; the regions are stripes."""
+    """Draw versions of each part of an image; the regions are stripes."""
     generator = torch.Generator().manual_seed(row)
     height, width = CASE.size
     columns = torch.arange(width).expand(height, width) * len(COUNTS[row]) // width
-    return tuple(
-        ab.Part(
-            str(place),
-            None,
-            columns == place,
-            torch.randn(count, 3, height, width, generator=generator).to(dtype),
-        )
-        for place, count in enumerate(COUNTS[row])
-    )
+    parts = []
+    for place, count in enumerate(COUNTS[row]):
+        versions = torch.randn(count, 3, height, width, generator=generator).to(dtype)
+        parts.append(ab.Part(str(place), None, columns == place, versions))
+    return tuple(parts)
 
 
 def trace_with(parts, case=CASE):
-    return ab.cut(case.model(), case.layer).trace(
-        case.images(), torch.arange(case.rows) % 3, interventions=parts
-    )
+    targets = torch.arange(case.rows) % 3
+    return ab.cut(case.model(), case.layer).trace(case.images(), targets, interventions=parts)
 
 
 def traced():
@@ -43,18 +38,16 @@ def traced():
 
 
 def brute_force(trace, scale=1.0):
-    """One version at a time."""
+    """Compute the effects with one pass per version."""
     model = CASE.model()
     for row, parts in enumerate(trace.interventions):
         target = int(trace.targets[row])
         score = model(trace.images[row : row + 1])[0, target]
-        without = [
-            torch.stack([model(image[None])[0, target] for image in part.images]).mean()
-            for part in parts
-        ]
-        yield torch.tensor(
-            [scale * (score - other).item() for other in without], dtype=torch.float64
-        )
+        effects = []
+        for part in parts:
+            scores = [model(image[None])[0, target] for image in part.images]
+            effects.append(scale * (score - torch.stack(scores).mean()).item())
+        yield torch.tensor(effects, dtype=torch.float64)
 
 
 def test_effects_are_those_of_a_loop_and_every_version_is_one_forward_pass():
@@ -70,10 +63,8 @@ def test_effects_are_those_of_a_loop_and_every_version_is_one_forward_pass():
 def test_a_version_that_is_the_image_has_no_effect_and_values_do_not_depend_on_other_images():
     """Bit by bit in float32: what a crop cuts away has an effect of 0, not of rounding."""
     case = replace(CASE, dtype=torch.float32)
-    same = [
-        (ab.Part("same", None, torch.ones(case.size, dtype=torch.bool), image[None]),)
-        for image in case.images()
-    ]
+    everywhere = torch.ones(case.size, dtype=torch.bool)
+    same = [(ab.Part("same", None, everywhere, image[None]),) for image in case.images()]
     assert [effects.tolist() for effects in trace_with(same, case).part_effects] == [[0.0]] * 4
     parts = [parts_of(row, torch.float32) for row in range(4)]
     together = trace_with(parts, case)
@@ -103,11 +94,10 @@ def test_other_traces_of_these_rows_keep_both():
     others = torch.randn(4, 3, *CASE.size, dtype=torch.float64)
     parts = [parts_of(row) for row in range(4)]
     cut_model = ab.cut(CASE.model(), CASE.layer)
-    trace = cut_model.trace(
-        CASE.images(), torch.arange(4) % 3, interventions=parts, other_images=others
-    )
+    targets = torch.arange(4) % 3
+    trace = cut_model.trace(CASE.images(), targets, interventions=parts, other_images=others)
     explanation = ab.Explanation.of(trace, trace.gradients, method=lambda trace: trace.gradients)
-    for other in (
+    traces = [
         trace.again(images=trace.images + 1),
         trace.again(targets=torch.zeros(4, dtype=torch.long)),
         trace.again(model=CASE.model()),
@@ -115,7 +105,8 @@ def test_other_traces_of_these_rows_keep_both():
         trace.scaled(2.0),
         trace[:],
         explanation.again(images=explanation.images * 2).trace,
-    ):
+    ]
+    for other in traces:
         assert other.interventions == trace.interventions
         assert torch.equal(other.other_images, others)
     assert torch.equal(trace[2:3].other_images, others[2:3])

@@ -1,7 +1,6 @@
 """Max pooling by views equals torch's, bit by bit."""
 
 import copy
-from itertools import product
 
 import pytest
 import torch
@@ -10,16 +9,12 @@ from torch import nn
 import axiom_bench as ab
 from axiom_bench.cutting.model_copy import MaxPool2dByViews, pool_by_views
 
-LAYERS = [
-    (kernel, stride, padding, ceil_mode)
-    for kernel, stride, padding, ceil_mode in product(
-        (1, 2, 3, (3, 2)), (None, 1, 2, 3), (0, 1), (False, True)
-    )
-    if padding == 0 or kernel in (2, 3)
-]
 
-
-@pytest.mark.parametrize(("kernel", "stride", "padding", "ceil_mode"), LAYERS)
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("stride", [None, 1, 2, 3])
+@pytest.mark.parametrize(
+    ("kernel", "padding"), [(1, 0), (2, 0), (3, 0), ((3, 2), 0), (2, 1), (3, 1)]
+)
 def test_equals_torch_bit_by_bit(kernel, stride, padding, ceil_mode):
     expected = nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil_mode)
     pooled = pool_by_views(copy.deepcopy(expected))
@@ -45,14 +40,14 @@ def test_nan_infinity_ties_and_invalid_sizes():
 def test_indices_and_dilation_use_torch():
     maps = torch.randn(1, 2, 6, 6, generator=torch.Generator().manual_seed(0))
     for layer in (nn.MaxPool2d(2, return_indices=True), nn.MaxPool2d(2, dilation=2)):
-        pooled, expected = pool_by_views(copy.deepcopy(layer))(maps), layer(maps)
-        assert all(torch.equal(value, other) for value, other in zip(pooled, expected, strict=True))
+        pooled = pool_by_views(copy.deepcopy(layer))(maps)
+        for value, expected in zip(pooled, layer(maps), strict=True):
+            assert torch.equal(value, expected)
 
 
 def test_a_models_pooling_layers_and_subclasses_stay():
-    model = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5)
-    ).eval()
+    layers = [nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5)]
+    model = nn.Sequential(*layers).eval()
     cut = ab.cut(model, "1")
     assert type(model[1]) is nn.MaxPool2d
     assert type(cut.model.get_submodule("1")) is MaxPool2dByViews

@@ -34,13 +34,13 @@ def regions(net: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def net(width):
-    layers = (
+    return nn.Sequential(
         nn.Conv2d(3, width, 3, padding=1),
         nn.ReLU(inplace=True),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-    )
-    return nn.Sequential(*layers, nn.Linear(width, 5)).eval()
+        nn.Linear(width, 5),
+    ).eval()
 
 
 def traced(width, size):
@@ -114,10 +114,12 @@ def _no_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Machine:
-    """Computes so many rows at most."""
+    """A machine that can compute at most `fits` rows at once."""
 
     def __init__(self, fits: int, error: BaseException = OUT_OF_MEMORY) -> None:
-        self.fits, self.error, self.tried = fits, error, []
+        self.fits = fits
+        self.error = error
+        self.tried: list[tuple[range, int]] = []
 
     def __call__(self, rows: range, size: int) -> list[int]:
         self.tried.append((rows, size))
@@ -137,7 +139,9 @@ def test_every_row_once_and_in_order(fits, rows):
 
 
 def test_each_halving_is_noted_and_stays_for_the_batches_after_it():
-    limits, machine, notes = Limits(2**30), Machine(2), Notes()
+    limits = Limits(2**30)
+    machine = Machine(2)
+    notes = Notes()
     list(halve_until_it_fits(range(8), 8, limits, machine, notes))
     assert [sentence.partition(" (")[0] for sentence in notes.sentences(MachineNote)] == [
         "out of memory with 8 rows in a batch: going on with 4",

@@ -18,24 +18,24 @@ from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError
 
-SIDE, PLAIN = 4, Preprocessing(None, None, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+SIDE = 4
+PLAIN = Preprocessing(None, None, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def stripes(count: int, grounds: int = 0) -> tuple[torch.Tensor, tuple[ab.Part, ...]]:
-    """An image of ones in stripes; a part that is absent is 0, or on the other grounds 0.1, 0.2,
-    ...
+    """Return an image of ones and its parts, which are stripes.
+
+    The pixels of an absent part are 0; those of an absent ground are 0.1, 0.2 ...
     """
-    image = torch.ones(3, SIDE, count + 1, dtype=torch.float64)
-    columns = torch.arange(count + 1).expand(SIDE, count + 1)
-    parts = [
-        ab.Part(str(place), place, columns == place, image.masked_fill(columns == place, 0)[None])
-        for place in range(count)
-    ]
+    sides = (SIDE, count + 1 if grounds else count)
+    image = torch.ones(3, *sides, dtype=torch.float64)
+    columns = torch.arange(sides[1]).expand(sides)
+    parts = []
+    for place in range(count):
+        region = columns == place
+        parts.append(ab.Part(str(place), place, region, image.masked_fill(region, 0)[None]))
     if not grounds:
-        return image[..., :count], tuple(
-            replace(part, region=part.region[:, :count], images=part.images[..., :count])
-            for part in parts
-        )
+        return image, tuple(parts)
     ground = columns == count
     others = [image.masked_fill(ground, 0.1 * number) for number in range(1, grounds + 1)]
     bare = [other.masked_fill(~ground, 0) for other in others]
@@ -43,44 +43,45 @@ def stripes(count: int, grounds: int = 0) -> tuple[torch.Tensor, tuple[ab.Part, 
 
 
 def values(score, image, parts, rows=4):
-    """score: of the means of the parts' pixels, (R, n) -> (R,)."""
+    """Compute the Shapley values of a score of the means of the parts' pixels, (R, n) -> (R,)."""
 
-    def of_images(images, _):
-        return score(torch.stack([images[:, :, part.region].mean((1, 2)) for part in parts], 1))
+    def score_images(images, _):
+        means = [images[:, :, part.region].mean((1, 2)) for part in parts]
+        return score(torch.stack(means, 1))
 
     images = image[None]
-    (answer,) = shapley_values(images, of_images(images, None), (parts,), of_images, rows, Passes())
+    scores = score_images(images, None)
+    (answer,) = shapley_values(images, scores, (parts,), score_images, rows, Passes())
     return answer.tolist()
 
 
 @pytest.mark.parametrize("grounds", [0, 3])
 def test_they_are_the_means_over_all_orders_and_add_up(grounds):
     image, parts = stripes(3, grounds)
-    weights = torch.randn(
-        len(parts), len(parts), dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-    )
+    count = len(parts)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(count, count, dtype=torch.float64, generator=generator)
 
     def score(means):
         return torch.sigmoid((means @ weights * means).sum(1))
 
-    def of_set(present):
-        means = []
-        for number in range(max(grounds, 1)):
-            absent = 0.1 * (number + 1) if grounds and len(parts) - 1 not in present else 0.0
-            row = [1.0 if place in present else 0.0 for place in range(len(parts))]
-            if grounds and len(parts) - 1 not in present:
-                row[-1] = absent
-            means.append(score(torch.tensor([row], dtype=torch.float64)).item())
-        return np.mean(means)
+    def score_of_set(present):
+        """Return the score of the present parts, the mean over other grounds if it is absent."""
+        row = [1.0 if place in present else 0.0 for place in range(count)]
+        rows = [row]
+        if grounds and count - 1 not in present:
+            rows = [[*row[:-1], 0.1 * number] for number in range(1, grounds + 1)]
+        return score(torch.tensor(rows, dtype=torch.float64)).mean().item()
 
-    expected = np.zeros(len(parts))
-    for order in permutations(range(len(parts))):
+    expected = np.zeros(count)
+    for order in permutations(range(count)):
         for step, place in enumerate(order):
-            expected[place] += of_set(order[: step + 1]) - of_set(order[:step])
-    expected /= factorial(len(parts))
+            expected[place] += score_of_set(order[: step + 1]) - score_of_set(order[:step])
+    expected /= factorial(count)
     answer = values(score, image, parts)
     assert answer == pytest.approx(expected.tolist(), abs=1e-12)  # rounding of float64
-    assert sum(answer) == pytest.approx(of_set(range(len(parts))) - of_set(()), abs=1e-12)
+    total = score_of_set(range(count)) - score_of_set(())
+    assert sum(answer) == pytest.approx(total, abs=1e-12)
     assert values(score, image, parts, rows=3) == pytest.approx(answer, abs=1e-15)
 
 
@@ -99,7 +100,7 @@ def test_the_images_of_a_scene_without_some_parts_are_those_that_are_drawn(setti
         asked: set[bytes] = set()
 
         def kept_images(images, _, asked=asked):
-            asked |= {each.permute(1, 2, 0).numpy().tobytes() for each in images}
+            asked |= {asked_image.permute(1, 2, 0).numpy().tobytes() for asked_image in images}
             return torch.zeros(len(images))
 
         uint8 = (image * 255).round().to(torch.uint8)[None]
@@ -110,11 +111,9 @@ def test_the_images_of_a_scene_without_some_parts_are_those_that_are_drawn(setti
             kept = tuple(figures[part.label] for part in left if part.label is not None)
             grounds = [drawing] if any(part.name == GROUND for part in left) else others
             drawn = [replace(ground, figures=kept).image() for ground in grounds]
-            drawn = [
-                mark.paint_on(each) if mark and any(part.is_mark for part in left) else each
-                for each in drawn
-            ]
-            assert {np.ascontiguousarray(each).tobytes() for each in drawn} <= asked
+            if mark and any(part.is_mark for part in left):
+                drawn = [mark.paint_on(pixels) for pixels in drawn]
+            assert {np.ascontiguousarray(pixels).tobytes() for pixels in drawn} <= asked
 
 
 def test_a_trace_has_them_of_each_row_at_the_announced_passes():

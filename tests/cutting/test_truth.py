@@ -49,6 +49,10 @@ class WithoutTruth(Additive):
     true_contributions = None
 
 
+def without_method() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(60, 2))
+
+
 @pytest.fixture
 def model() -> Additive:
     torch.manual_seed(0)
@@ -73,22 +77,25 @@ def test_the_models_method_is_asked_whatever_the_scale(model, images):
     torch.testing.assert_close(deciding.true_contributions.sum((1, 2, 3)), deciding.scores)
 
 
-def test_none_where_the_model_tells_nothing_of_this_layer_or_this_output(images):
-    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(60, 2))
-    one = AtOneLayer().double()
-    for model, layer, output in (
-        (WithoutTruth(), "layer", "logits"),
-        (plain, "0", "logits"),
-        (one, "first", "logits"),
-        (one, "layer", "probability"),
-        (one, "layer", "margin"),
-        (one, "layer", lambda logits: 2 * logits),
-    ):
-        assert (
-            ab.trace(model.double(), layer, images, TARGETS, output=output).true_contributions
-            is None
-        )
-    assert ab.trace(one, "layer", images).true_contributions is not None
+@pytest.mark.parametrize(
+    ("build", "layer", "output"),
+    [
+        (WithoutTruth, "layer", "logits"),
+        (without_method, "0", "logits"),
+        (AtOneLayer, "first", "logits"),
+        (AtOneLayer, "layer", "probability"),
+        (AtOneLayer, "layer", "margin"),
+        (AtOneLayer, "layer", lambda logits: 2 * logits),
+    ],
+)
+def test_none_if_the_model_says_nothing_about_this_layer_or_output(build, layer, output, images):
+    trace = ab.trace(build().double(), layer, images, TARGETS, output=output)
+    assert trace.true_contributions is None
+
+
+def test_a_model_may_say_the_contributions_of_one_layer(images):
+    trace = ab.trace(AtOneLayer().double(), "layer", images)
+    assert trace.true_contributions is not None
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
