@@ -187,50 +187,31 @@ def with_variance(value: float) -> dict[str, Tensor]:
     return {**network().state_dict(), "norm.running_var": torch.tensor([1, value, 1, 1])}
 
 
+ONES = torch.ones(2, 4)
+# name: (the tensor 'fc.weight', which may warn when it is made, the sentence)
+REFUSED_WEIGHTS: dict[str, tuple[Callable[[], Tensor], str]] = {
+    "sparse": (ONES.to_sparse, "hold a sparse tensor, 'fc.weight'"),
+    "sparse rows": (ONES.to_sparse_csr, "hold a sparse tensor, 'fc.weight'"),
+    "meta": (lambda: ONES.to("meta"), "hold a meta tensor, 'fc.weight'"),
+    "fp8": (lambda: ONES.to(torch.float8_e4m3fn), "hold a float8_e4m3fn tensor, 'fc.weight'"),
+    "complex": (lambda: ONES.to(torch.complex64), "hold a complex tensor, 'fc.weight'"),
+    "quantized": (
+        lambda: torch.quantize_per_tensor(ONES, 0.1, 0, torch.qint8),
+        "hold a quantized tensor, 'fc.weight'|can't be read",
+    ),
+    "integers": (ONES.char, "hold int8 numbers in 'fc.weight'"),
+    "too large for float32": (lambda: ONES.double() * 1e300, "NaN or Inf in 'fc.weight'"),
+    "a scalar": (lambda: torch.tensor(1.0), r"of the wrong shape: fc.weight \(\) for \(2, 4\)"),
+    "nothing but a view": (
+        lambda: torch.zeros(1).expand(10**12),
+        "of the wrong shape: fc.weight",
+    ),
+}
+# name: (the content of the file, the sentence)
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "integer keys": (lambda: dict(enumerate(network().state_dict().values())), "don't fit mine"),
     "no tensors": (lambda: {"fc.weight": [1.0]}, "hold no state dict"),
     "one tensor": (lambda: torch.zeros(3), "hold no state dict"),
-    "sparse": (
-        lambda: with_weight(torch.eye(2, 4).to_sparse()),
-        "hold a sparse tensor, 'fc.weight'",
-    ),
-    "sparse rows": (
-        lambda: with_weight(torch.eye(2, 4).to_sparse_csr()),
-        "hold a sparse tensor, 'fc.weight'",
-    ),
-    "meta": (
-        lambda: with_weight(torch.empty(2, 4, device="meta")),
-        "hold a meta tensor, 'fc.weight'",
-    ),
-    "fp8": (
-        lambda: with_weight(torch.ones(2, 4).to(torch.float8_e4m3fn)),
-        "hold a float8_e4m3fn tensor, 'fc.weight'",
-    ),
-    "complex": (
-        lambda: with_weight(torch.ones(2, 4, dtype=torch.complex64)),
-        "hold a complex tensor, 'fc.weight'",
-    ),
-    "quantized": (
-        lambda: with_weight(torch.quantize_per_tensor(torch.ones(2, 4), 0.1, 0, torch.qint8)),
-        "hold a quantized tensor, 'fc.weight'|can't be read",
-    ),
-    "integers": (
-        lambda: with_weight(torch.ones(2, 4, dtype=torch.int8)),
-        "hold int8 numbers in 'fc.weight'",
-    ),
-    "too large for float32": (
-        lambda: with_weight(torch.full((2, 4), 1e300, dtype=torch.float64)),
-        "NaN or Inf in 'fc.weight'",
-    ),
-    "a scalar": (
-        lambda: with_weight(torch.tensor(1.0)),
-        r"of the wrong shape: fc.weight \(\) for \(2, 4\)",
-    ),
-    "nothing but a view": (
-        lambda: with_weight(torch.zeros(1).expand(10**12)),
-        "of the wrong shape: fc.weight",
-    ),
     "empty": (lambda: {}, "hold no state dict"),
     "NaN": (lambda: with_variance(float("nan")), r"hold NaN or Inf in 'norm\.running_var'"),
     "infinity": (lambda: with_variance(float("inf")), r"hold NaN or Inf in 'norm\.running_var'"),
@@ -240,15 +221,25 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*(CSR|sparse|quantize|TypedStorage)")
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_weight_is_refused(tmp_path, name):
-    content, message = REFUSED[name]
-    torch.save(content(), tmp_path / "odd.pth")
-    with pytest.raises(BenchError, match=message) as caught:
-        fitted(tmp_path / "odd.pth")
-    assert "odd.pth" in str(caught.value)
+def assert_refused(file: Path, content: object, sentence: str) -> None:
+    torch.save(content, file)
+    with pytest.raises(BenchError, match=sentence) as caught:
+        fitted(file)
+    assert file.name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*(CSR|sparse|quantize|TypedStorage)")
+@pytest.mark.parametrize("name", REFUSED_WEIGHTS)
+def test_a_tensor_that_is_no_weight_is_refused(tmp_path, name):
+    tensor, sentence = REFUSED_WEIGHTS[name]
+    assert_refused(tmp_path / "odd.pth", with_weight(tensor()), sentence)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_that_is_no_state_dict_is_refused(tmp_path, name):
+    content, sentence = REFUSED[name]
+    assert_refused(tmp_path / "odd.pth", content(), sentence)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
