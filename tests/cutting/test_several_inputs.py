@@ -5,6 +5,7 @@ in.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -18,7 +19,8 @@ from axiom_bench.evaluation.plugins import with_params
 from tests.methods import plain
 from tests.metrics import build
 
-SIZE, LAYER = 12, "features"
+SIZE = 12
+LAYER = "features"
 
 
 class TwoBranches(nn.Module):
@@ -33,11 +35,12 @@ class TwoBranches(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.hard = hard
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 5, 3), nn.ReLU()
-        )
-        self.film, self.words = nn.Linear(2, 5), nn.Embedding(7, 3)
-        self.fc, self.out = nn.Linear(5 * 9 + 2 + 3, 8), nn.Linear(8, 4)
+        layers = [nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 5, 3), nn.ReLU()]
+        self.features = nn.Sequential(*layers)
+        self.film = nn.Linear(2, 5)
+        self.words = nn.Embedding(7, 3)
+        self.fc = nn.Linear(5 * 9 + 2 + 3, 8)
+        self.out = nn.Linear(8, 4)
         self.double()
         for name, value in zip(("metadata", "word"), built_in, strict=False):
             self.register_buffer(name, value)
@@ -46,7 +49,8 @@ class TwoBranches(nn.Module):
         maps = self.features(image) * (1 + self.film(metadata))[:, :, None, None]
         if self.hard and maps.sum() > 1e9:
             return maps
-        return self.out(self.fc(torch.cat([maps.flatten(1), metadata, self.words(word)], 1)).relu())
+        joined = torch.cat([maps.flatten(1), metadata, self.words(word)], 1)
+        return self.out(self.fc(joined).relu())
 
 
 class BuiltIn(TwoBranches):
@@ -71,22 +75,29 @@ class Siamese(nn.Module):
         self.out = nn.Linear(18, 4).double()
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        one, other = self.features(first).mean((2, 3)), self.features(second).mean((2, 3))
+        one = self.features(first).mean((2, 3))
+        other = self.features(second).mean((2, 3))
         if self.hard and one.sum() > 1e9:
             return one
+        return self.join(one, other)
+
+    def join(self, one: Tensor, other: Tensor) -> Tensor:
         return self.out(torch.cat([one, other, one * other], 1))
 
 
 torch.manual_seed(2)
-INPUTS = torch.randn(3, 3, SIZE, SIZE).double(), torch.randn(3, 2).double(), torch.tensor([4, 0, 6])
-BY_NAME = dict(zip(("image", "metadata", "word"), INPUTS, strict=True))
-PAIR = INPUTS[0], INPUTS[0].flip(0, 3) + 0.1
+IMAGE = torch.randn(3, 3, SIZE, SIZE).double()
+METADATA = torch.randn(3, 2).double()
+WORD = torch.tensor([4, 0, 6])
+INPUTS = (IMAGE, METADATA, WORD)
+BY_NAME = {"image": IMAGE, "metadata": METADATA, "word": WORD}
+PAIR = (IMAGE, IMAGE.flip(0, 3) + 0.1)
 
 
 def of_row(row: int) -> tuple[nn.Module, Tensor]:
-    """The network of one image, and the image."""
-    image, *others = (each[row : row + 1] for each in INPUTS)
-    return BuiltIn(built_in=tuple(others)), image
+    """Return the network of one image, and the image."""
+    rows = slice(row, row + 1)
+    return BuiltIn(built_in=(METADATA[rows], WORD[rows])), IMAGE[rows]
 
 
 def close(values: Tensor, expected: Tensor) -> None:
@@ -100,25 +111,29 @@ def close(values: Tensor, expected: Tensor) -> None:
 def test_exact_drops_equal_a_loop(hard):
     model = TwoBranches(hard)
     trace = ab.trace(model, LAYER, INPUTS)
+
+    def score(part: ab.Trace, rows: list[int]) -> Tensor:
+        logits = model(IMAGE[rows], METADATA[rows], WORD[rows])
+        return logits.gather(1, part.targets[:, None])[:, 0]
+
     for part, rows in (
         (trace, [0, 1, 2]),
         (trace[1:], [1, 2]),
         (trace.again(targets=trace.targets), [0, 1, 2]),
     ):
-        image, metadata, word = (each[rows] for each in INPUTS)
-        scores = model(image, metadata, word).gather(1, part.targets[:, None])[:, 0]
+        scores = score(part, rows)
         close(part.scores, scores)
         for channel in range(5):
             hook = lambda _, __, maps, k=channel: maps.index_fill(1, torch.tensor(k), 0)  # noqa: E731
             handle = model.features.register_forward_hook(hook)
-            ablated = model(image, metadata, word).gather(1, part.targets[:, None])[:, 0]
+            ablated = score(part, rows)
             handle.remove()
             close(part.ablation_drops[:, channel], scores - ablated)
     close(trace.at("features.0").scores, trace.scores)
     close(ab.trace(ab.FixedDraws(model), LAYER, INPUTS).ablation_drops, trace.ablation_drops)
-    assert [each.tolist() for each in trace[1:].other_inputs] == [
-        each[1:].tolist() for each in INPUTS[1:]
-    ]
+    metadata, word = trace[1:].other_inputs
+    assert torch.equal(metadata, METADATA[1:])
+    assert torch.equal(word, WORD[1:])
 
 
 WITH_BASELINE = with_params("method", "score_cam", {"channel_softmax": False})
@@ -137,46 +152,51 @@ def test_a_method_explains_as_if_the_other_inputs_were_built_in(method):
 
 
 def test_metrics_measure_as_if_the_other_inputs_were_built_in():
-    image, region = INPUTS[0], torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    region = torch.zeros(SIZE, SIZE, dtype=torch.bool)
     region[2:7, 3:9] = True
-    empty = ab.Part("ground", None, ~region, image[:1])
-    parts = [
-        (ab.Part("object", 1, region, each.masked_fill(region, 0)[None]), empty) for each in image
-    ]
-    note = ab.Annotation(
-        torch.tensor([1]), torch.tensor([[3.0, 2, 9, 7]]), torch.where(region, 1, -1)
-    )
+    ground = ab.Part("ground", None, ~region, IMAGE[:1])
+    parts = []
+    for image in IMAGE:
+        without_object = image.masked_fill(region, 0)[None]
+        parts.append((ab.Part("object", 1, region, without_object), ground))
+    boxes = torch.tensor([[3.0, 2, 9, 7]])
+    annotation = ab.Annotation(torch.tensor([1]), boxes, torch.where(region, 1, -1))
     batch = ab.Batch(
-        image,
+        IMAGE,
         ("0", "1", "2"),
         torch.ones(3).long(),
-        (note,) * 3,
+        (annotation,) * 3,
         tuple(parts),
-        image.flip(0),
-        INPUTS[1:],
+        IMAGE.flip(0),
+        (METADATA, WORD),
     )
-    of_all = [build.with_fewer(name) for name in metrics.names()]
-    named = ab.Batch(**{**vars(batch), "images": INPUTS, "other_inputs": ()})
-    values = ab.evaluate(TwoBranches(), LAYER, [named], ["xgrad_cam"], of_all)
-    of_rows = []
+    all_metrics = [build.with_fewer(name) for name in metrics.names()]
+    with_inputs = replace(batch, images=INPUTS, other_inputs=())
+    values = ab.evaluate(TwoBranches(), LAYER, [with_inputs], ["xgrad_cam"], all_metrics)
+    tables = []
     for row in range(3):
-        alone = ab.Batch(**{**vars(batch[row : row + 1]), "other_inputs": ()})
-        of_rows.append(ab.evaluate(of_row(row)[0], LAYER, [alone], ["xgrad_cam"], of_all))
-    key = ["image_id", "method", "metric"]
-    values, expected = (
-        each[each.image_id != "*"].set_index(key).sort_index()
-        for each in (values, pd.concat(of_rows))
-    )
+        network, _ = of_row(row)
+        alone = replace(batch[row : row + 1], other_inputs=())
+        tables.append(ab.evaluate(network, LAYER, [alone], ["xgrad_cam"], all_metrics))
+
+    def values_of_images(table: pd.DataFrame) -> pd.DataFrame:
+        key = ["image_id", "method", "metric"]
+        return table[table.image_id != "*"].set_index(key).sort_index()
+
+    values = values_of_images(values)
+    expected = values_of_images(pd.concat(tables))
     assert values.status.to_dict() == expected.status.to_dict()
     assert (values.status == "ok").sum() > 200
-    padded = batch[1:].repeated(3).other_inputs
-    assert [each.tolist() for each in padded] == [each[[1, 2, 2]].tolist() for each in INPUTS[1:]]
     pd.testing.assert_series_equal(values.value, expected.value, rtol=1e-9, atol=1e-9)
+    metadata, word = batch[1:].repeated(3).other_inputs
+    assert torch.equal(metadata, METADATA[[1, 2, 2]])
+    assert torch.equal(word, WORD[[1, 2, 2]])
 
 
 @pytest.mark.parametrize("model", [TwoBranches(), OfDict()], ids=["names", "one dict"])
 def test_a_dict_gives_the_same_bits_as_a_tuple(model):
-    trace, expected = ab.trace(model, LAYER, BY_NAME), ab.trace(TwoBranches(), LAYER, INPUTS)
+    trace = ab.trace(model, LAYER, BY_NAME)
+    expected = ab.trace(TwoBranches(), LAYER, INPUTS)
     assert torch.equal(trace.scores, expected.scores)
     assert torch.equal(trace.ablation_drops, expected.ablation_drops)
     assert ab.explain(model, images=BY_NAME, methods=["grad_cam"]).layer == "features.4"
@@ -184,20 +204,17 @@ def test_a_dict_gives_the_same_bits_as_a_tuple(model):
 
 @pytest.mark.parametrize("explained", [0, 1])
 def test_either_of_two_images_is_explained(explained):
-    """At the call of the shared layer that is of this image; the other call's maps stay."""
+    """The cut is at the shared layer's call for this image; the other call's maps stay."""
     model = Siamese()
     trace = ab.trace(model, LAYER, PAIR, explained=explained)
     assert {answer.level for answer in ab.check(model, LAYER, PAIR, explained=explained)} == {"ok"}
     assert torch.equal(trace.images, PAIR[explained])
     assert torch.equal(trace.activations, model.features(PAIR[explained]))
-    maps = [model.features(each) for each in PAIR]
     for channel in range(6):
-        ablated = [each.clone() for each in maps]
-        ablated[explained][:, channel] = 0
-        one, other = (each.mean((2, 3)) for each in ablated)
-        scores = model.out(torch.cat([one, other, one * other], 1)).gather(
-            1, trace.targets[:, None]
-        )[:, 0]
+        maps = [model.features(image) for image in PAIR]
+        maps[explained][:, channel] = 0
+        logits = model.join(maps[0].mean((2, 3)), maps[1].mean((2, 3)))
+        scores = logits.gather(1, trace.targets[:, None])[:, 0]
         close(trace.ablation_drops[:, channel], trace.scores - scores)
 
 
@@ -207,13 +224,15 @@ class TwoEncoders(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.first, self.second = (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()) for _ in range(2))
+        self.first = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
         self.fc = nn.Linear(8, 2)
         self.double()
 
     def forward(self, mri: Tensor, ct: Tensor) -> Tensor:
         mri -= 0.5  # in place, as normalisation is written
-        return self.fc(torch.cat([self.first(mri).mean((2, 3)), self.second(ct).mean((2, 3))], 1))
+        pooled = [self.first(mri).mean((2, 3)), self.second(ct).mean((2, 3))]
+        return self.fc(torch.cat(pooled, 1))
 
 
 @pytest.mark.parametrize(("explained", "layer"), [("mri", "first.1"), ("ct", "second")])
@@ -223,17 +242,20 @@ def test_the_default_layer_is_of_the_explained_input(explained, layer):
     assert maps.layer == layer
 
 
-def test_an_image_beside_the_same_image_with_other_metadata_is_another_row():
-    """Copies of an image are classified once for its rows, where all inputs are the same."""
-    image, *others = INPUTS
-    same = image[:1].expand(3, -1, -1, -1)
-    values = ab.evaluate(
-        TwoBranches(), LAYER, [((same, *others), [1] * 3)], ["xgrad_cam"], ["single_deletion"]
-    )
-    for row, value in enumerate(values.value):
+def test_an_image_with_other_metadata_is_another_row():
+    """Copies of an image are classified once for its rows only if all inputs are the same."""
+
+    def single_deletion(network: nn.Module, images: Any, targets: list[int]) -> list[float]:
+        batches = [(images, targets)]
+        table = ab.evaluate(network, LAYER, batches, ["xgrad_cam"], ["single_deletion"])
+        return table.value.tolist()
+
+    copies = IMAGE[:1].expand(3, -1, -1, -1)
+    values = single_deletion(TwoBranches(), (copies, METADATA, WORD), [1, 1, 1])
+    for row, value in enumerate(values):
         network, _ = of_row(row)
-        alone = ab.evaluate(network, LAYER, [(image[:1], [1])], ["xgrad_cam"], ["single_deletion"])
-        assert value == pytest.approx(float(alone.value.iloc[0]), abs=1e-9)
+        (expected,) = single_deletion(network, IMAGE[:1], [1])
+        assert value == pytest.approx(expected, abs=1e-9)
 
 
 def cut_twice() -> None:
@@ -246,7 +268,6 @@ def without_rows() -> None:
     ab.trace(TwoBranches(), LAYER, INPUTS).forward(INPUTS[0][:2])
 
 
-IMAGE, METADATA, WORD = INPUTS
 TAKES = r"TwoBranches.forward takes image and metadata and word, not "
 MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "rows": (
