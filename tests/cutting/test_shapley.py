@@ -28,7 +28,7 @@ def stripes(count: int, grounds: int = 0) -> tuple[torch.Tensor, tuple[ab.Part, 
     The pixels of an absent part are 0; those of an absent ground are 0.1, 0.2 ...
     """
     sides = (SIDE, count + 1 if grounds else count)
-    image = torch.ones(3, *sides, dtype=torch.float64)
+    image = torch.ones((3, *sides), dtype=torch.float64)
     columns = torch.arange(sides[1]).expand(sides)
     parts = []
     for place in range(count):

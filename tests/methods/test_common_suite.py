@@ -207,7 +207,7 @@ def test_wins_by_construction(name, metric):
     """Check that the value is only rounding on a head with a ReLU, where other methods have
     errors.
     """
-    head = (nn.Flatten(), nn.Linear(6 * 16, 12), nn.ReLU(), nn.Linear(12, 4))
+    head = [nn.Flatten(), nn.Linear(6 * 16, 12), nn.ReLU(), nn.Linear(12, 4)]
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), *head).eval()
     batch = (torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 2]))

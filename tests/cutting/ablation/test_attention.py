@@ -267,7 +267,7 @@ def test_product_difference_equals_two_products(first, second):
         if form == "none":
             return None
         if form == "dense":
-            return draw(*whole)
+            return draw(3, 2, rows, columns)
         column = draw(3, 1, rows, 1).expand(whole)
         row = draw(3, 2, 1, columns).expand(whole)
         return RankOne(column, row) if form == "left" else RankOne(row, column)
