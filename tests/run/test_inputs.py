@@ -1,9 +1,10 @@
-"""Tests of a run of a user's own network that takes other inputs in addition to images.
+"""Tests of runs of a user's own network on arrays from files, and on images with other inputs.
 
-The inputs are rows of a file. The values are the same as in Python.
+The other inputs are rows of a file. The values are the same as in Python.
 """
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,9 +23,7 @@ from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.spine import configuration
 from axiom_bench.run.verification import recomputed
 
-from .conftest import failure, write_module
-
-pytestmark = pytest.mark.slow  # whole runs
+from .conftest import RUN, failure, write_module
 
 NETWORK = """
 import torch
@@ -120,6 +119,7 @@ def network_and_inputs(tmp_path):
 OWN = "+method.mine._target_=nets.mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ending", "network", "more"),
     [
@@ -182,6 +182,7 @@ def test_a_decimal_comma_behind_tabs_may_be_of_thousands_and_is_refused(tmp_path
         other_inputs._tensor("patients.csv", columns)
 
 
+@pytest.mark.slow
 def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
     command = (*words, f"model.inputs={tmp_path}/patients.csv", "method=[grad_cam]")
     (outcome,) = run(*command)
@@ -193,6 +194,7 @@ def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
     assert outcome.computed.shards == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -221,12 +223,13 @@ def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
         ("", r"patients.csv haven't one number of cells"),
     ],
 )
-def test_a_mistake_is_told(run, words, tmp_path, content, message):
+def test_a_mistake_in_the_file_is_one_sentence(run, words, tmp_path, content, message):
     (tmp_path / "patients.csv").write_text(content, encoding="utf-8")
     assert re.search(message, failure(run(*words, f"model.inputs={tmp_path}/patients.csv")))
 
 
-def test_words_beside_images_and_a_file_that_is_none(run, words, tmp_path):
+@pytest.mark.slow
+def test_arguments_with_defaults_and_a_file_of_python_objects(run, words, tmp_path):
     """Check arguments with defaults, as in transformers: `model.explained` names the images."""
     ids = np.array([*"0123"])
     np.savez(tmp_path / "words.npz", site=SITES, patient=PATIENTS, ids=ids)
@@ -250,6 +253,7 @@ def test_words_beside_images_and_a_file_that_is_none(run, words, tmp_path):
     assert sentence in failure(run(*command, "model.explained=image"))
 
 
+@pytest.mark.slow
 def test_explain_has_the_row_of_the_photograph_s_name(words, tmp_path, capsys):
     """Check that the maps of two classes of a photograph are those of Python.
 
@@ -275,6 +279,7 @@ def test_explain_has_the_row_of_the_photograph_s_name(words, tmp_path, capsys):
     assert "has no row for 1 of 1 images, as 'new.png'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_mosaics_are_refused(run, words, tmp_path):
     words_without_data = [word for word in words if not word.startswith(("data", "target"))]
     outcomes = run(
@@ -286,3 +291,159 @@ def test_mosaics_are_refused(run, words, tmp_path):
         f"model.inputs={tmp_path}/patients.csv",
     )
     assert "A mosaic shows several images, and" in failure(outcomes)
+
+
+ARRAY_NETWORK = """
+from torch import nn
+
+def build(axes, channels):
+    convolution = getattr(nn, f"Conv{axes}d")
+    pool = getattr(nn, f"AdaptiveAvgPool{axes}d")
+    return nn.Sequential(
+        convolution(channels, 4, 3),
+        nn.ReLU(),
+        convolution(4, 6, 3),
+        nn.ReLU(),
+        pool(2),
+        nn.Flatten(),
+        nn.Linear(6 * 2**axes, 5),
+        nn.ReLU(),
+        nn.Linear(5, 2),
+    )
+
+def mine(trace):
+    return trace.gradients
+
+mine.dimensions = [1]
+"""
+SIGNAL = (1, 24)
+BANDS = (5, 9, 10)
+VOLUME = (2, 7, 8, 9)
+ARRAY_METHODS = ["grad_cam", "xgrad_cam", "hires_cam"]
+ARRAY_METRICS = ["sensitivity_error", "conservation_error", "confidence_drop", "box_iou"]
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    """A function that writes four samples of a shape into a file.
+
+    It returns the settings of a run on the file, and the samples as a batch.
+    """
+    write_module(tmp_path, "nets", ARRAY_NETWORK, monkeypatch)
+
+    def write_samples(shape):
+        axes = len(shape) - 1
+        images = np.random.default_rng(0).normal(2, 3, (4, *shape)).astype(np.float32)
+        labels = torch.tensor([0, 1, 1, 0])
+        box = [1.0] * axes + [6.0] * axes
+        np.savez(tmp_path / "a.npz", images=images, labels=labels, boxes=np.tile(box, (4, 1)))
+        ids = tuple(f"a.npz/{number:09d}" for number in range(4))
+        annotations = tuple(ab.Annotation(label[None], torch.tensor([box])) for label in labels)
+        batch = ab.Batch(torch.from_numpy(images), ids, labels, annotations)
+        words = (
+            "model=user",
+            "model.architecture=nets:build",
+            f"model.kwargs={{axes: {axes}, channels: {shape[0]}}}",
+            "data=arrays",
+            f"data.root={tmp_path}/a.npz",
+            "data.workers=0",
+            "data.size=null",
+            f"metric={ARRAY_METRICS}",
+            f"method={ARRAY_METHODS}",
+        )
+        return words, batch
+
+    return write_samples
+
+
+def test_a_network_of_four_bands_refuses_photographs_and_the_advice_works(
+    run, tmp_path, monkeypatch
+):
+    write_module(tmp_path, "nets", ARRAY_NETWORK, monkeypatch)
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    (tmp_path / "bands").mkdir()
+    np.save(tmp_path / "bands/a.npy", np.random.default_rng(0).random((4, 32, 32), np.float32))
+    words = (
+        "model=user",
+        "model.architecture=nets:build",
+        "model.kwargs={axes: 2, channels: 4}",
+        "data.workers=0",
+        "model.resize=[32,32]",
+        "model.mean=[0,0,0]",
+        "model.std=[1,1,1]",
+        "model.weights=as_built",
+        "method=[grad_cam]",
+        "metric=[sensitivity_error]",
+        "data.size=null",
+    )
+
+    message = failure(run(*words, "data=folder", f"data.root={tmp_path}"))
+    assert "takes images of 4 channels, and pictures have 3" in message
+
+    advice = re.search(r"set (data=arrays .*=null)\.", message)[1]
+    settings = advice.replace("FOLDER", str(tmp_path / "bands")).split()
+    (outcome,) = run(*words, *settings)
+    assert outcome.failure is None
+    assert outcome.computed.images == 1
+
+    with pytest.raises(ab.BenchError, match=r"data=arrays data\.root=FOLDER"):
+        run(*words, "data=folder", f"data.root={tmp_path}", "model.mean=[0,0,0,0]")
+
+
+@pytest.mark.parametrize(("shape", "mean"), [(SIGNAL, 0), (BANDS, 2), (VOLUME, 0)])
+def test_the_values_of_arrays_are_those_of_python(run, rows, stored, results, shape, mean):
+    """Check a run with data.cache and pictures; a second command computes nothing."""
+    words, batch = stored(shape)
+    words += ("pictures.rows=2", "pictures.gallery=2", f"data.cache={results}/cache")
+    if mean:
+        words += (f"model.mean=[{mean}]", "model.std=[3]")
+        batch = replace(batch, images=(batch.images - mean) / 3)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = import_function("nets:build")(len(shape) - 1, shape[0]).eval()
+
+    (outcome,) = run(*words)
+    python_values = ab.evaluate(network, "3", [batch], ARRAY_METHODS, ARRAY_METRICS)
+
+    python_values = python_values.astype(dict.fromkeys(COLUMNS, str))
+    both = rows([outcome]).merge(python_values, on=COLUMNS, suffixes=("_run", "_python"))
+    assert len(both) == len(python_values) == 4 * len(ARRAY_METHODS) * len(ARRAY_METRICS)
+    assert both["status_run"].tolist() == both["status_python"].tolist()
+    assert np.allclose(
+        both["value_run"], both["value_python"], rtol=1e-4, atol=1e-6, equal_nan=True
+    )
+    if not mean:
+        (outcome,) = run(*words)
+        assert outcome.computed.shards == 0
+    assert len(list((results / RUN / "gallery").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_a_method_in_a_process_of_its_own_has_the_same_values(run, rows, stored):
+    words, _ = stored(SIGNAL)
+    (outcome,) = run(*words, "+method.mine._target_=nets.mine")
+    values = recomputed(outcome.settings, 0)
+    both = rows([outcome]).merge(values, on=COLUMNS, suffixes=("_run", "_recomputed"))
+    assert len(both) == len(values)
+    assert {*ARRAY_METRICS} == {*values[values["method"] == "mine"]["metric"]}
+    assert {*both[both["method"] == "mine"]["status_recomputed"]} == {"ok"}
+    assert np.array_equal(both["value_run"], both["value_recomputed"], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ("model.resize=8", "model.resize=8 is for pictures, and these samples are arrays"),
+        (
+            "model.mean=[1,2] model.std=[1,1]",
+            "have 5 channels, and there are 2 means and 2 standard deviations",
+        ),
+        (
+            "data.channels=last",
+            r"can't run on a sample of the shape \(10, 5, 9\), .*; say by data.channels where",
+        ),
+    ],
+)
+def test_a_setting_that_does_not_fit_arrays_is_one_sentence(run, stored, overrides, sentence):
+    words, _ = stored(BANDS)
+    assert re.search(sentence, failure(run(*words, *overrides.split())))
