@@ -5,6 +5,7 @@ Every text of the first one, from a method's name to a note about the data, is a
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -40,7 +41,8 @@ ATTACKS = (
     "x}\\input{/etc/passwd}\\write18{touch attacked}$\\frac{^_~%#&",
 )
 IMAGES, CLASSES = 6, 3
-WITNESS = Path(tempfile.gettempdir(), "axiom-bench-of-a-command")
+# No other process has the file, so an earlier session can't have left it.
+WITNESS = Path(tempfile.gettempdir(), f"axiom-bench-of-a-command-{os.getpid()}")
 SHELL = f"__import__('os').system('touch {WITNESS}')"
 CALLED = {  # entries that name code in a configuration: a loader of plug-ins would call them
     "_target_": "os.getcwd",
@@ -270,6 +272,15 @@ def manifest(
     }
 
 
+def write_report(folder: Path) -> None:
+    """Write the page, the tables and the figures of a run folder."""
+    run = RunFolder.read(folder)
+    tables = write_tables(run, folder / "tables")
+    figures = save_figures(run)
+    text = page(run, tables, figures, gallery.section(run))
+    (folder / "report.html").write_text(text, encoding="utf-8")
+
+
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[str]]]:
     """The hostile and the plain run folder, with page, tables and figures, and all their texts.
@@ -280,11 +291,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list
     for kind in ("plain", "hostile"):
         name = Names(kind == "hostile")
         folder = write(tmp_path_factory.mktemp(kind) / "run", name)
-        run = RunFolder.read(folder)
-        tables = write_tables(run, folder / "tables")
-        figures = save_figures(run)
-        text = page(run, tables, figures, gallery.section(run))
-        (folder / "report.html").write_text(text, encoding="utf-8")
+        write_report(folder)
         folder_and_texts[kind] = (folder, name.texts)
     return folder_and_texts
 

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from axiom_bench.cli.main import main
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.table import (
     NUMBER,
@@ -33,7 +34,7 @@ from axiom_bench.report.tables.table import (
 )
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.report.conftest import Structure, row
-from tests.report.hostile.conftest import WITNESS, letters
+from tests.report.hostile.conftest import WITNESS, letters, write_report
 
 pytestmark = pytest.mark.slow  # two whole reports
 
@@ -87,8 +88,11 @@ def test_names_make_no_element_and_no_attribute(structures):
     assert html_elements(hostile) == html_elements(plain)
 
 
-def test_no_code_runs_that_a_manifest_names(runs):
+def test_no_code_runs_that_a_manifest_names(hostile_run, undrawn):
     """Check a manifest whose metadata once went through the loader of plug-ins."""
+    WITNESS.unlink(missing_ok=True)
+    write_report(hostile_run)
+    assert main(["judge", str(hostile_run)]) == 0
     assert not WITNESS.exists()
 
 
