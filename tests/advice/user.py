@@ -29,6 +29,8 @@ SHORT = (
     "runtime.repeats=0",
     "report.figures.formats=[png]",
 )
+SCENES = ("model=scenes_vgg", "data.size=2", *SHORT)
+RUN = "results/quick/first"  # the run folder of `first_run`
 PLAIN = ("model.resize=[32,32]", "model.crop=null", "model.mean=[0,0,0]", "model.std=[1,1,1]")
 NETS = Path(__file__).with_name("nets.py").read_text()
 
@@ -170,6 +172,11 @@ def network(name: str, *settings: str) -> tuple[str, ...]:
         *PLAIN,
         *settings,
     )
+
+
+def first_run(user: User) -> None:
+    """Run two methods. The run folder is RUN."""
+    assert user.runs("first", "method=[grad_cam,xgrad_cam]") == RUN
 
 
 def _text(result: CompletedProcess[str]) -> str:
