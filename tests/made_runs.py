@@ -1,5 +1,6 @@
-"""Synthetic run folders: what the runner writes, with heavy tails, statuses, runtime and pictures,
-in a second.
+"""Synthetic run folders that take a second to write.
+
+They have what the runner writes: values with heavy tails, statuses, run times and pictures.
 """
 
 from __future__ import annotations
@@ -22,26 +23,26 @@ from axiom_bench.report.charts.drawing import Figure
 from axiom_bench.statistics.run_folder import RunFolder
 
 KINDS = {"ratio": "ratio", "logit": "unbounded"}
-METRICS: dict[str, dict[str, Any]] = {
-    name: {
+METRIC_ROWS = [  # the name, the title, the unit, which values are better, and what has a value
+    ("sensitivity_error", "Sensitivity error", "ratio", "lower", "method"),
+    ("conservation_error", "Conservation error", "ratio", "lower", "method"),
+    ("conservation_error_raw", "Conservation error, raw", "logit", "none", "method"),
+    ("confidence_drop", "Confidence drop", "probability", "higher", "method"),
+    ("box_iou", "Box IoU", "IoU", "higher", "method"),
+    ("zeta", "Normalised zeta", "ratio", "none", "layer"),
+    ("epsilon", "Normalised epsilon", "ratio", "none", "layer"),
+    ("axiom_floor_sensitivity", "Axiom floor, sensitivity", "ratio", "none", "layer"),
+    ("axiom_floor_conservation", "Axiom floor, conservation", "ratio", "none", "layer"),
+]
+METRICS: dict[str, dict[str, Any]] = {}
+for metric_name, title, unit, better, subject in METRIC_ROWS:
+    METRICS[metric_name] = {
         "title": title,
         "unit": unit,
         "kind": KINDS.get(unit, "bounded"),
         "better": better,
-        "of": of,
+        "of": subject,
     }
-    for name, title, unit, better, of in [
-        ("sensitivity_error", "Sensitivity error", "ratio", "lower", "method"),
-        ("conservation_error", "Conservation error", "ratio", "lower", "method"),
-        ("conservation_error_raw", "Conservation error, raw", "logit", "none", "method"),
-        ("confidence_drop", "Confidence drop", "probability", "higher", "method"),
-        ("box_iou", "Box IoU", "IoU", "higher", "method"),
-        ("zeta", "Normalised zeta", "ratio", "none", "layer"),
-        ("epsilon", "Normalised epsilon", "ratio", "none", "layer"),
-        ("axiom_floor_sensitivity", "Axiom floor, sensitivity", "ratio", "none", "layer"),
-        ("axiom_floor_conservation", "Axiom floor, conservation", "ratio", "none", "layer"),
-    ]
-}
 ON_SCALE = {"on_score_scale": True}
 OFF_SCALE = {"on_score_scale": False}
 METHODS = {
@@ -69,15 +70,13 @@ def _axioms(generator: np.random.Generator, ids: list[str]) -> dict[tuple[str, s
         ("-", "axiom_floor_conservation"): 0.3 * gap * tail,
     }
     for number, method in enumerate(METHODS):
-        worse = (
-            1.2 if method == "hires_cam" else 1 + 0.2 * number
-        )  # hires_cam ties with xgrad_cam, as in theory
+        # hires_cam ties with xgrad_cam, as in theory.
+        worse = 1.2 if method == "hires_cam" else 1 + 0.2 * number
         values[method, "sensitivity_error"] = worse * values["-", "zeta"]
         values[method, "conservation_error"] = worse * values["-", "epsilon"]
         values[method, "conservation_error_raw"] = worse * gap * 4
-        values[method, "confidence_drop"] = np.clip(
-            generator.normal(0.5 - 0.05 * number, 0.25, n), -0.3, 1
-        )
+        confidence_drops = generator.normal(0.5 - 0.05 * number, 0.25, n)
+        values[method, "confidence_drop"] = np.clip(confidence_drops, -0.3, 1)
         values[method, "box_iou"] = generator.beta(5 - 0.4 * number, 4, n)
     return values
 
@@ -85,41 +84,44 @@ def _axioms(generator: np.random.Generator, ids: list[str]) -> dict[tuple[str, s
 def records_of(
     n: int = 120, layers: Layers = MODELS, methods: Methods = METHODS, seed: int = 0
 ) -> pd.DataFrame:
-    """n images x models x methods x metrics, every precondition failing somewhere."""
+    """Return records of n images x models x methods x metrics.
+
+    Each precondition fails somewhere.
+    """
     generator = np.random.default_rng(seed)
     ids = [f"scene_{i:05d}" for i in range(n)]
     target = generator.integers(0, 10, n)
     predicted = np.where(generator.random(n) < 0.9, target, (target + 1) % 10)
     frames = []
-    for model, layer in [(model, layer) for model, names in layers.items() for layer in names]:
+    layers_of_models = []
+    for model, names in layers.items():
+        layers_of_models += [(model, layer) for layer in names]
+    for model, layer in layers_of_models:
         for (method, metric), value in _axioms(generator, ids).items():
             if method != "-" and method not in methods:
                 continue
             status = np.full(n, "ok", dtype=object)
-            if metric in ("sensitivity_error", "conservation_error") and method in (
-                "guided_xgrad_cam",
-                "random",
-            ):
+            is_error = metric in ("sensitivity_error", "conservation_error")
+            if is_error and METHODS.get(method) == OFF_SCALE:
                 status[:] = "not_on_score_scale"
             if metric == "box_iou":
                 status[: n // 20] = "no_annotation"
             if metric == "confidence_drop" and method == "grad_cam":
                 status[-(n // 15) :] = "zero_map"
-            names = {
+            columns = {
                 "experiment": "synthetic",
                 "model": model,
                 "layer": layer,
                 "data": "scenes",
                 "method": method,
-            }
-            of_images = {
+                "metric": metric,
                 "image_id": ids,
                 "target_class": target,
                 "predicted_class": predicted,
                 "status": status,
+                "value": np.where(status == "ok", value, np.nan),
             }
-            value = np.where(status == "ok", value, np.nan)
-            frames.append(pd.DataFrame({**names, "metric": metric, **of_images, "value": value}))
+            frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -137,10 +139,11 @@ def rows_of(
     }
     frames = []
     for method, column in values.items():
+        image_ids = [f"{number:02d}" for number in range(len(column))]
         columns = {
             **keys,
             "method": method,
-            "image_id": [f"{number:02d}" for number in range(len(column))],
+            "image_id": image_ids,
             "target_class": 1,
             "predicted_class": 1,
             "value": column,
@@ -160,29 +163,30 @@ def runtime_of(layers: Layers, methods: Methods) -> pd.DataFrame:
         "head_forward": 1.0,
         "head_backward": 0.0,
     }
-    rows = [
-        {
-            "model": model,
-            "layer": names[0],
-            "data": "scenes",
-            "method": method,
-            "step": step,
-            **passes,
-            "milliseconds_per_image": ms,
-            "forwards": ms / 8,
-            "batch_size": 8,
-            "device": "cpu (2 threads)",
-            "peak_memory_bytes": float("nan"),
-        }
-        for model, names in layers.items()
-        for step, method, ms in steps
-    ]
+    rows = []
+    for model, names in layers.items():
+        for step, method, milliseconds in steps:
+            row = {
+                "model": model,
+                "layer": names[0],
+                "data": "scenes",
+                "method": method,
+                "step": step,
+                **passes,
+                "milliseconds_per_image": milliseconds,
+                "forwards": milliseconds / 8,
+                "batch_size": 8,
+                "device": "cpu (2 threads)",
+                "peak_memory_bytes": float("nan"),
+            }
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
 def pictures_of(model: str, methods: Methods, n: int = 4, size: int = 64) -> dict[str, Any]:
-    """Return ramps as images and one blob per map: enough to see if a picture is flipped or beside
-    the wrong name.
+    """Return ramps as images and one blob per map.
+
+    They show if a picture is flipped or has the wrong name.
     """
     generator = np.random.default_rng(1)
     y, x = np.mgrid[:size, :size] / size
@@ -190,12 +194,11 @@ def pictures_of(model: str, methods: Methods, n: int = 4, size: int = 64) -> dic
     centres = generator.uniform(0.25, 0.75, (len(methods), n, 2))
     heat = np.exp(-((x - centres[..., :1, None]) ** 2 + (y - centres[..., 1:, None]) ** 2) / 0.03)
     images8 = (255 * images).astype(np.uint8)
+    class_names = ["seven", "nine, hand-written, on a striped ground", "one", "four"]
     return {
         "images": images8,
         "image_ids": np.array([f"scene_{i:05d}" for i in range(n)]),
-        "class_names": np.array(
-            ["seven", "nine, hand-written, on a striped ground", "one", "four"][:n]
-        ),
+        "class_names": np.array(class_names[:n]),
         "methods": np.array(list(methods)),
         "heatmaps": np.round(255 * heat).astype(np.uint8),
         "perturbed": (images8[None] * (1 - heat[..., None])).astype(np.uint8),
@@ -208,25 +211,31 @@ def pictures_of(model: str, methods: Methods, n: int = 4, size: int = 64) -> dic
 
 
 def write_records(folder: Path, rows: pd.DataFrame, number: int = 0) -> dict[str, Any]:
-    """Writes a record file as a run does, the number-th of the folder: its job in the manifest."""
+    """Write the record file `number` of a folder as a run does. Return its job in the manifest."""
     values: dict[str, dict[str, str]] = {}
-    for method, metric in (
-        rows[["method", "metric"]].astype(str).drop_duplicates().itertuples(index=False)
-    ):
+    pairs = rows[["method", "metric"]].astype(str).drop_duplicates()
+    for method, metric in pairs.itertuples(index=False):
         values.setdefault(method, {})[metric] = "key"
     names = {metric: [metric] for metrics in values.values() for metric in metrics}
     curves = pd.DataFrame(columns=list(CURVE_COLUMNS))
-    file = _record_file(
-        folder, number, values, rows, curves, {"names": names, "curves": {}, "axes": {}}
-    )
+    notes = {"names": names, "curves": {}, "axes": {}}
+    file = _record_file(folder, number, values, rows, curves, notes)
     return {"job": f"job {number}", "records": [file.name], "values": values}
 
 
 def write_curves(
     folder: Path, place: Mapping[str, str], curves: pd.DataFrame, number: int
 ) -> dict[str, Any]:
-    """Writes a file of curves as a run does: its job in the manifest, and the entry "curves".
-    place: their model, layer and data set.
+    """Write a file of curves as a run does.
+
+    Args:
+        folder: The run folder.
+        place: The model, layer and data set of the curves.
+        curves: The curves.
+        number: The number of the file.
+
+    Returns:
+        The job in the manifest, with the entry "curves".
     """
     key = {
         "image_id": "a",
@@ -237,10 +246,8 @@ def write_curves(
         "value": 0.0,
     }
     rows = pd.DataFrame([{"experiment": "synthetic", **place, **key, "status": "ok"}])
-    values = {
-        method: {"curves": "key", "not counted": "key"}
-        for method in dict.fromkeys(curves["method"])
-    }
+    names = dict.fromkeys(curves["method"])
+    values = {method: {"curves": "key", "not counted": "key"} for method in names}
     notes = {
         "names": {"curves": []},
         "curves": {"curves": list(dict.fromkeys(curves["curve"]))},
@@ -257,7 +264,10 @@ def write_curves(
 
 
 def _record_file(folder: Path, number: int, *content: Any) -> record_files.RecordFile:
-    """The name ends in zeros, as that of no file that a run writes: the manifest tells its hash."""
+    """Write a file whose name ends in zeros, unlike that of a file that a run writes.
+
+    The manifest contains its hash.
+    """
     file = record_files.write(folder, f"{number:032x}", *content)
     named = file.model_copy(update={"name": f"records/{number:032x}-00000000.parquet"})
     (folder / file.name).rename(folder / named.name)
@@ -274,7 +284,7 @@ def write_run(
     runtime: bool = True,
     pictures: bool = True,
 ) -> Path:
-    """The folder as the runner leaves it, one record file per model."""
+    """Write a folder as the runner does, with one record file per model."""
     files: dict[str, list[str]] = {"runtime": [], "pictures": []}
     groups = records.groupby(["model"], sort=False)
     jobs = [write_records(folder, rows, number) for number, (_, rows) in enumerate(groups)]
@@ -291,6 +301,17 @@ def write_run(
 
 def manifest_of(records: pd.DataFrame, methods: Methods, layers: Layers) -> dict[str, Any]:
     figures = {"perturbed": "xgrad_cam", "pair": ["xgrad_cam", "guided_xgrad_cam"]}
+    metrics = {}
+    for name, about in METRICS.items():
+        metrics[name] = {"tolerance": "median:0.5%", "metric": name, **about}
+    models = {}
+    for name, names in layers.items():
+        models[name] = {
+            "layer": names[0],
+            "layers": list(names),
+            "weights": "embedded",
+            "weights_sha256": "ab" * 32,
+        }
     return {
         "experiment": "synthetic",
         "run": "default",
@@ -301,19 +322,8 @@ def manifest_of(records: pd.DataFrame, methods: Methods, layers: Layers) -> dict
             "report": {"headline": ["conservation_error", "box_iou"], "figures": figures},
         },
         "methods": dict(methods),
-        "metrics": {
-            name: {"tolerance": "median:0.5%", "metric": name, **about}
-            for name, about in METRICS.items()
-        },
-        "models": {
-            name: {
-                "layer": of[0],
-                "layers": list(of),
-                "weights": "embedded",
-                "weights_sha256": "ab" * 32,
-            }
-            for name, of in layers.items()
-        },
+        "metrics": metrics,
+        "models": models,
         "data": {"scenes": {"ids": sorted(records["image_id"].unique()), "fingerprint": "cd" * 32}},
         "versions": {"python": "3.12.3", "torch": "2.13.0", "pandas": "3.1.1"},
         "device": "cpu",
@@ -330,19 +340,22 @@ def make_records() -> Callable[..., pd.DataFrame]:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
-    """(records, folder="run", **how) -> a run folder under tmp_path."""
-    return lambda records, folder="run", **how: write_run(tmp_path / folder, records, **how)
+    """A function (records, folder="run", **options) that writes a run folder below tmp_path."""
+    return lambda records, folder="run", **options: write_run(tmp_path / folder, records, **options)
 
 
 @pytest.fixture(scope="session")
 def usual_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two models, six methods, 120 images. Read only: tests that write make their own."""
+    """A run of two models, six methods and 120 images.
+
+    Tests only read it. A test that writes makes a run of its own.
+    """
     return write_run(tmp_path_factory.mktemp("usual") / "run", records_of(120, MODELS, METHODS))
 
 
 @pytest.fixture(scope="session")
 def usual(usual_run: Path) -> RunFolder:
-    """The usual run, read once: its summary and comparisons are computed once."""
+    """The usual run, whose summary and comparisons are computed once."""
     return RunFolder.read(usual_run)
 
 
@@ -352,8 +365,9 @@ def entries_of(folder: Path) -> dict[str, Any]:
 
 
 def write_entries(folder: Path, entries: Mapping[str, Any]) -> None:
-    """Write a manifest of plain data as a run does; one that no run can have, with a right
-    checksum.
+    """Write a manifest of plain data as a run does.
+
+    A manifest that no run can have is written too, with a correct checksum.
     """
     try:
         artefacts.write(folder, parse(entries))
@@ -364,12 +378,12 @@ def write_entries(folder: Path, entries: Mapping[str, Any]) -> None:
 
 @pytest.fixture
 def edit_manifest() -> Callable[..., None]:
-    """(folder, **changes): change keys of manifest.json."""
+    """A function (folder, **changes) that changes keys of manifest.json."""
     return lambda folder, **changes: write_entries(folder, entries_of(folder) | changes)
 
 
 def undraw(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report's figures are files of one pixel: drawing them takes most of its time."""
+    """Write figures of one pixel, since drawing them takes most of a report's time."""
     buffer = io.BytesIO()
     Image.new("RGB", (1, 1)).save(buffer, "PNG")
 
@@ -378,11 +392,9 @@ def undraw(monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> str:
         for kind in formats:
             files.write(folder / f"{figure.file_name}.{kind}", buffer.getvalue())
-        return (
-            Markup(f'<svg role="img" aria-label="{escape(figure.title)}"></svg>')
-            if figure.chart
-            else ""
-        )
+        if figure.chart is None:
+            return ""
+        return Markup(f'<svg role="img" aria-label="{escape(figure.title)}"></svg>')
 
     monkeypatch.setattr(Figure, "save", save)
 

@@ -197,7 +197,8 @@ def test_a_kind_of_data_set_touches_its_module_and_the_registry():
     others = {
         kind.__module__: importers(kind.__module__) - {"data.registry"} for kind in KINDS.values()
     }
-    assert {name.rpartition(".")[2]: modules for name, modules in others.items() if modules} == {
+    used = {name.rpartition(".")[2]: modules for name, modules in others.items() if modules}
+    assert used == {
         "mosaic": {"run.job", "run.choosing", "run.worker", "cli.game"},
         "voc": {"models.outputs"},
         "imagenet": {"data.layouts.imagenet_s"},
@@ -275,11 +276,11 @@ def import_all(names: list[str], results: Any) -> None:
             if error.name != "ray":  # which `make test-all` installs
                 raise
     modules = {name: sys.modules[name] for name in names if name in sys.modules and name.count(".")}
-    hidden = [
-        name
-        for name, module in modules.items()
-        if getattr(sys.modules[name.rpartition(".")[0]], name.rpartition(".")[2]) is not module
-    ]
+    hidden = []
+    for name, module in modules.items():
+        parent, _, attribute = name.rpartition(".")
+        if getattr(sys.modules[parent], attribute) is not module:
+            hidden.append(name)
     replaced = [name for name in public if getattr(axiom_bench, name) is not public[name]]
     results.put(([name for name in FOLDERS if name in sys.modules], hidden, replaced))
 

@@ -205,7 +205,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def run(checkout: Path, *command: str) -> str:
-    """What Python prints there."""
+    """Return what Python prints."""
     path = {"PYTHONPATH": str(checkout / "build" / "editable")}
     options = {"env": os.environ | path, "check": True, "capture_output": True, "text": True}
     return subprocess.run([sys.executable, *command], cwd=checkout, **options).stdout

@@ -188,19 +188,19 @@ def _coco(draw: st.DrawFn, folder: Path) -> None:
     inside = {"bbox": [1, 1, 5, 6], "segmentation": [[1, 1, 6, 1, 6, 7, 1, 7]], "iscrowd": 0}
     lengths = {"counts": [80, 16], "size": [HEIGHT, WIDTH]}
     crowd = {"bbox": [10, 0, 2, 8], "segmentation": lengths, "iscrowd": 1}
+    images = []
+    for number in (1, 2):
+        size = {"width": WIDTH, "height": HEIGHT}
+        images.append({"id": number, "file_name": f"{number}.png", **size})
+    annotations = [
+        {"id": 1, "image_id": 1, "category_id": 3, **inside},
+        {"id": 2, "image_id": 1, "category_id": 8, **crowd},
+        {"id": 3, "image_id": 2, "category_id": 8, **inside},
+    ]
     content = {
-        "images": [
-            {"id": n, "file_name": f"{n}.png", "width": WIDTH, "height": HEIGHT} for n in (1, 2)
-        ],
-        "categories": [{"id": n, "name": f"c{n}"} for n in (3, 8)],
-        "annotations": [
-            {"id": number, "image_id": image, "category_id": category, **region}
-            for number, image, category, region in (
-                (1, 1, 3, inside),
-                (2, 1, 8, crowd),
-                (3, 2, 8, inside),
-            )
-        ],
+        "images": images,
+        "categories": [{"id": 3, "name": "c3"}, {"id": 8, "name": "c8"}],
+        "annotations": annotations,
     }
     _write(folder, "val2017/1.png", "val2017/2.png")
     text = draw(

@@ -39,15 +39,10 @@ def make(
     values = {}
     for method in methods:
         values[method] = {metric: f"{shard[:4]} {method} {metric}" for metric in metrics}
-    rows = [
-        {
-            "image_id": image,
-            "method": method,
-            "metric": metric,
-            "value": value + "xyz".index(image) + 10 * list(METRICS).index(metric),
-        }
-        for method, metric, image in itertools.product(methods, metrics, images)
-    ]
+    rows = []
+    for method, metric, image in itertools.product(methods, metrics, images):
+        own_value = value + "xyz".index(image) + 10 * list(METRICS).index(metric)
+        rows.append({"image_id": image, "method": method, "metric": metric, "value": own_value})
     table = pd.DataFrame(rows).assign(
         experiment="test",
         model=model,

@@ -178,13 +178,14 @@ def test_small_outputs_are_told_apart_by_their_own_spread():
 
 def test_places_and_the_best():
     comparison = compared()
-    assert places(comparison) == {
+    expected = {
         "a": (1, 1, True),
         "b": (1, 1, True),
         "c": (2, 3, False),
         "d": (2, 3, False),
         "e": (4, 4, False),
     }
+    assert places(comparison) == expected
     assert comparison.ranked[0] == ("a", "b")
     assert comparison.not_worse == ()
 
