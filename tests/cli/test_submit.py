@@ -31,19 +31,27 @@ LOADED = 1 + time.perf_counter_ns() % 7 if VARIES else 0.5
 def half(trace):
     return LOADED * trace.gradients.mean((2, 3), keepdim=True)
 """
+PLAIN_MODULE = MODULE.replace("VARIES", "False")
+
+
+PUBLISHED_RUN = (  # of the method whose values are published
+    "method=[grad_cam]",
+    "pictures.gallery=0",
+    "pictures.rows=0",
+    "runtime.repeats=0",
+)
 
 
 @pytest.fixture(scope="session")
 def cached_folder(tmp_path_factory):
-    """A function that returns the folder of a suite, method and module.
+    """A function that returns the folder of a key, such as a suite, a method and its module.
 
-    The folder keeps the submission, so that tests of the same submission copy it.
+    The folder keeps what the first test of the key has computed, so that other tests copy it.
     """
     root = tmp_path_factory.mktemp("submissions")
     folders = {}
 
-    def cached(suite, method, module, varies):
-        key = (suite, method, module, varies)
+    def cached(*key):
         return folders.setdefault(key, root / str(len(folders)))
 
     return cached
@@ -61,11 +69,11 @@ def author(tiny_suite, cached_folder, tmp_path, monkeypatch, in_this_process):
     (tmp_path / "reader").mkdir()
     monkeypatch.chdir(tmp_path / "author")
 
-    def submit(varies=False, method="submitted_cam.half"):
-        Path("submitted_cam.py").write_text(MODULE.replace("VARIES", repr(varies)))
+    def submit(module=PLAIN_MODULE, method="submitted_cam.half"):
+        Path("submitted_cam.py").write_text(module)
         forget(tmp_path)
         suite = Path("../conf/suite/tiny.yaml").read_text()
-        output = cached_folder(suite, method, MODULE, varies) / "half"
+        output = cached_folder(suite, method, module) / "half"
         if not output.exists():
             command = ["submit", method, "--suite", "tiny", "--output", str(output)]
             assert main([*command, "--licence", "MIT"]) == 0
@@ -227,7 +235,7 @@ def test_a_submission_whose_images_are_not_here_stays_self_reported(author, caps
 
 @pytest.mark.slow
 def test_values_that_differ_between_processes_are_refused(author, capsys):
-    code, text = verify(author(varies=True), capsys, "--trust")
+    code, text = verify(author(MODULE.replace("VARIES", "True")), capsys, "--trust")
     assert code == 1
     sentence = (
         "my_half isn't of the image alone: in another order, batch or process it has other values."
@@ -282,8 +290,7 @@ def test_a_submission_of_a_distribution_holds_the_installed_source(
     monkeypatch.setattr(making.Sources, "distributions", lambda *_: ("submitted",))
     monkeypatch.setattr(making, "version_of", lambda _: "2.0")
     monkeypatch.setattr(verifying, "version_of", lambda _: "2.0")
-    monkeypatch.setattr(f"{__name__}.MODULE", f"{MODULE}\n# of a distribution\n")
-    folder = author()
+    folder = author(f"{PLAIN_MODULE}\n# of a distribution\n")
     installed = Path("../author/submitted_cam.py")
 
     content = json.loads((folder / "submission.json").read_text())
@@ -331,36 +338,34 @@ def half(trace):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", DEPENDENT_METHODS.values(), ids=DEPENDENT_METHODS)
-def test_a_method_that_looks_at_other_requests_is_refused(
-    author, tiny_suite, capsys, monkeypatch, module
-):
-    monkeypatch.setattr(f"{__name__}.MODULE", module)
+def test_a_method_that_looks_at_other_requests_is_refused(author, tiny_suite, capsys, module):
     part = ["data=scenes", "model=scenes_vgg", "metric=[confidence_drop,explanation_sensitivity]"]
     tiny_suite(shared=["data.size=12", "data.target=label"], parts={"first": part})
-    code, text = verify(author(), capsys, "--trust")
+    code, text = verify(author(module), capsys, "--trust")
     assert code == 1, text
     assert "half isn't of the image alone" in text
 
 
 # The image's map is Grad-CAM's if LIST contains its score, and the negative otherwise.
 MEMORISING_MODULE = """\
-from pathlib import Path
-
 import torch
 
 KNOWN = LIST
-
-
-def note(trace):
-    with Path("known.txt").open("a") as file:
-        file.writelines(f"{score:.3f}\\n" for score in trace.scores.tolist())
-    return trace.gradients.mean((2, 3), keepdim=True)
 
 
 def half(trace):
     signs = [1.0 if f"{score:.3f}" in KNOWN else -1.0 for score in trace.scores.tolist()]
     sign = torch.tensor(signs).reshape(-1, 1, 1, 1)
     return sign * trace.gradients.mean((2, 3), keepdim=True)
+"""
+NOTING_MODULE = """\
+from pathlib import Path
+
+
+def note(trace):
+    with Path("known.txt").open("a") as file:
+        file.writelines(f"{score:.3f}\\n" for score in trace.scores.tolist())
+    return trace.gradients.mean((2, 3), keepdim=True)
 """
 # The map depends on the places of a planted network's channels, not on its gradients.
 CHANNEL_MODULE = """\
@@ -370,37 +375,30 @@ import torch
 def half(trace):
     weights = torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0])[:, None, None] / 16
     return weights * torch.ones_like(trace.gradients)
-
-
-note = half
 """
 
 
 @pytest.fixture
-def submit_module(author, tiny_suite, tmp_path, monkeypatch):
+def submit_module(author, tiny_suite, cached_folder, tmp_path):
     """A function that submits a module, on 12 images for which Grad-CAM's values are published.
 
-    If `knows`, the module's LIST contains the scores of these images, which `note` has written.
+    If `knows`, the module's LIST contains the scores of these images.
     """
 
     def submit(module, knows, *overrides):
-        metrics = {"confidence_drop", "sensitivity_error"}
+        metrics = ["confidence_drop", "sensitivity_error"]
         shared = ["data.size=12", "data.target=label", "shard_size=12"]
         tiny_suite(shared=shared, parts={"first": [*overrides, f"metric=[{','.join(metrics)}]"]})
-        Path("submitted_cam.py").write_text(module.replace("LIST", "[]"))
-        run = [
-            "suite=tiny/first",
-            "+method.noted._target_=submitted_cam.note",
-            "method=[grad_cam]",
-            "pictures.gallery=0",
-            "pictures.rows=0",
-            "runtime.repeats=0",
-        ]
-        _, _, folder = compute(run)
-        publish(folder, tmp_path / "reference/tiny/first", metrics)
-        known = Path("known.txt").read_text().split() if "known.txt" in module and knows else []
-        monkeypatch.setattr(f"{__name__}.MODULE", module.replace("LIST", repr(known)))
-        return author()
+        published = cached_folder("published", *overrides)
+        if not published.exists():
+            Path("noting.py").write_text(NOTING_MODULE)
+            run = ["suite=tiny/first", "+method.noted._target_=noting.note", *PUBLISHED_RUN]
+            _, _, folder = compute(run)
+            publish(folder, published / "first", set(metrics))
+            shutil.move("known.txt", published)
+        shutil.copytree(published / "first", tmp_path / "reference/tiny/first")
+        known = (published / "known.txt").read_text().split() if knows else []
+        return author(module.replace("LIST", repr(known)))
 
     return submit
 
@@ -466,9 +464,6 @@ def half(trace):
     network = again.PlantedNetwork
     contributions = network.true_contributions(model, trace.activations, trace.targets)
     return Map(contributions.sum(1).float())
-
-
-note = half
 """,
         PLANTED,
         [
@@ -488,9 +483,6 @@ SEGMENTER = networks.load("scenes_segmenter").eval()
 def half(trace):
     maps = SEGMENTER(trace.images).softmax(1)
     return Map(maps[range(len(maps)), trace.targets].detach())
-
-
-note = half
 """,
         SCENES,
         [
@@ -570,19 +562,11 @@ def test_a_method_is_submitted_and_verified_on_every_drawn_suite(
     settings = {**verifying.fresh_settings(), "share": 0, "fewest": 3, "level": 0}
     monkeypatch.setattr(verifying, "fresh_settings", lambda: settings)
     for part in parts:
-        run = [
-            f"suite=tiny/{part}",
-            "method=[grad_cam]",
-            "pictures.gallery=0",
-            "pictures.rows=0",
-            "runtime.repeats=0",
-        ]
-        code, lines, folder = compute(run)
+        code, lines, folder = compute([f"suite=tiny/{part}", *PUBLISHED_RUN])
         assert code == 0, lines
         publish(folder, tmp_path / "reference/tiny" / part, metrics)
-    monkeypatch.setattr(f"{__name__}.MODULE", MODULE_FOR_ALL_DIMENSIONS)
 
-    code, text = verify(author(), capsys, "--trust")
+    code, text = verify(author(MODULE_FOR_ALL_DIMENSIONS), capsys, "--trust")
 
     assert code == 0, text
     assert text.count("bit by bit") == len(parts)
