@@ -93,7 +93,7 @@ def records_of(
     target = generator.integers(0, 10, n)
     predicted = np.where(generator.random(n) < 0.9, target, (target + 1) % 10)
     frames = []
-    layers_of_models = []
+    layers_of_models: list[tuple[str, str]] = []
     for model, names in layers.items():
         layers_of_models += [(model, layer) for layer in names]
     for model, layer in layers_of_models:
