@@ -45,8 +45,9 @@ def adcc(
     # A term of 0 makes the sum of reciprocals infinite, so ADCC is 0. NaN means a constant map, so
     # other values that aren't finite become infinite.
     has_map = kept.flatten(1).isfinite().all(1)
+    is_finite = has_map & drop.isfinite()
     return {
-        "adcc": harmonic.masked_fill(~(has_map & drop.isfinite()), torch.inf),
+        "adcc": harmonic.masked_fill(~is_finite, torch.inf),
         "coherency": coherency.masked_fill(~has_map, torch.inf),
         "complexity": complexity,
     }

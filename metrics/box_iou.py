@@ -77,7 +77,8 @@ def _regions(above: np.ndarray, connectivity: int, regions: str) -> np.ndarray:
     )
     labels, count = ndimage.label(above, structure)
     if regions == "largest" and count > 1:
-        labels = (labels == np.bincount(labels.ravel())[1:].argmax() + 1).astype(np.uint8)
+        largest = np.bincount(labels.ravel())[1:].argmax() + 1
+        labels = (labels == largest).astype(np.uint8)
     corners = []
     for slices in ndimage.find_objects(labels):
         sides = slices[::-1]  # the last axis first

@@ -35,11 +35,11 @@ def class_correlation(
     """
     trace = explanation.required_trace
 
+    # A function, because the trace is made once for all methods that ask for its key.
     def other_trace() -> Trace:
+        others = required_field(explanation.others, "others")
         classes = []
-        for objects, target in zip(
-            required_field(explanation.others, "others"), trace.targets, strict=True
-        ):
+        for objects, target in zip(others, trace.targets, strict=True):
             classes.append(_class_of_largest_box(objects, default=int(target)))
         return trace.again(targets=torch.tensor(classes))
 

@@ -27,7 +27,6 @@ def completeness(explanation: Explanation) -> dict[str, Tensor]:
     space = axes(raw_map, 1)
     positive_total = raw_map.clamp(min=0).sum(space)
     heatmap_total = explanation.required_heatmap.double().mean(space) * raw_map[0].numel()
-    return {
-        "completeness_error_relu": (S - positive_total).abs() / S.abs(),
-        "completeness_error_heatmap": (S - heatmap_total).abs() / S.abs(),
-    }
+    relu_error = (S - positive_total).abs() / S.abs()
+    heatmap_error = (S - heatmap_total).abs() / S.abs()
+    return {"completeness_error_relu": relu_error, "completeness_error_heatmap": heatmap_error}

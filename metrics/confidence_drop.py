@@ -52,4 +52,5 @@ def confidence_drop(
     )
     before = confidence_in(trace, trace.logits, trace.targets, perturbation.output)
     after = confidence_in(trace, logits, trace.targets, perturbation.output)
+    # A logit can be negative, so the divisor is a magnitude.
     return (before - after) / before.abs() if relative else before - after

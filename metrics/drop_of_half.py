@@ -44,5 +44,6 @@ def drop_of_half(
     logits = yield from filling.logits(explanation, ("highest kept", fraction), left_out)
     p = probabilities(trace.logits, trace.targets)
     p_kept = probabilities(logits, trace.targets)
+    # A comparison with NaN is False, and would count as no increase.
     rises = (p_kept > p).double().masked_fill(p_kept.isnan(), torch.nan)
     return {"average_drop_of_half": relative_drop(trace, logits), "increase_of_half": rises}

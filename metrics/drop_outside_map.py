@@ -43,6 +43,7 @@ def drop_outside_map(
         )
     masks = explanation.required_masks.to(explanation.required_images.device)
     count = (fraction * masks.sum(axes(masks, 1), keepdim=True)).round()
+    # Ranks are over the whole image, so a map that highlights the ground keeps less of the object.
     outside = masks & (pixel_ranks(explanation) >= count)
     perturbation = Perturbation(filling.fill, filling.blur, "logit")
     key = ("outside the map", fraction)

@@ -52,9 +52,11 @@ def effective_complexity(
         raise BenchError(f"effective_complexity needs at least one step, not steps={steps}.")
     trace = explanation.required_trace
     heatmap = explanation.required_heatmap
+    # All pixels always keep the prediction, so the last step needs no pass.
     if steps == 1:
         return torch.ones_like(trace.scores, dtype=torch.float64)
-    counts = (torch.arange(1, steps, dtype=torch.float64) * heatmap[0].numel() / steps).round()
+    numbers = torch.arange(1, steps, dtype=torch.float64)
+    counts = (numbers * heatmap[0].numel() / steps).round()
     perturbation = Perturbation(filling.fill, filling.blur)
     key = ("effective complexity", steps)
     after = yield partly_filled(

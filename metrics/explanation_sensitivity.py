@@ -61,11 +61,13 @@ class Nearby:
                 "an explanation's sensitivity needs a radius of 0 or more, not "
                 f"radius={self.radius}."
             )
+        # The key names what decides a nearby image, so all methods and metrics share its trace.
         answers = []
         for sample in range(self.samples):
             noisy_trace = partial(self._trace, explanation.required_trace, sample)
             key = ("nearby", self.radius, self.seed, sample)
-            answers.append((yield Reexplanation(noisy_trace, partial(read, explanation), key)))
+            answer = yield Reexplanation(noisy_trace, partial(read, explanation), key)
+            answers.append(answer)
         return torch.stack(answers, dim=1)
 
     def images(self, trace: Trace, sample: int) -> Tensor:
@@ -172,8 +174,9 @@ def local_lipschitz(explanation: Explanation, nearby: Nearby = Nearby()) -> Metr
         )
     relative = yield from _relative_changes(explanation, nearby)
     trace = explanation.required_trace
-    moved = [nearby.images(trace, sample) - trace.images for sample in range(nearby.samples)]
-    distances = [step.double().flatten(1).norm(dim=1) for step in moved]
+    # An answer holds no images, so they are drawn once more, from the same seeds.
+    moves = [nearby.images(trace, sample) - trace.images for sample in range(nearby.samples)]
+    distances = [move.double().flatten(1).norm(dim=1) for move in moves]
     return (relative / torch.stack(distances, dim=1)).amax(1)
 
 

@@ -56,6 +56,7 @@ def faithfulness_correlation(
         )
     pixels = explanation.required_images[0, 0].numel()
     draws = [pixels_at_random(max(1, round(fraction * pixels)))] * subsets
+    # The drops are shared under this name, so it tells subsets of other fractions apart.
     removed = Subsets(f"faithfulness correlation {fraction}", draws, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
     return drops_correlation(explanation, attributed, drops)
@@ -97,6 +98,7 @@ def mu_fidelity(
         )
     numbers = cell_numbers(explanation, grid).cpu()
     draw = _cells_at_random(numbers, count=max(1, round(fraction * grid**2)))
+    # The drops are shared under this name, so it tells subsets of other cells apart.
     removed = Subsets(f"mu fidelity {grid} {fraction}", [draw] * subsets, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
     return mask_undefined(spearman(attributed, drops), explanation.required_raw_map, drops)

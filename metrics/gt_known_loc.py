@@ -37,6 +37,7 @@ def gt_known_loc(
     """
     if not 0 < iou <= 1:
         raise BenchError(f"The IoU that a box must reach lies above 0 and up to 1; it is {iou}.")
+    # A map without a region is a miss, but a row without a true box has no value.
     best = box_iou(explanation, fraction, connectivity).nan_to_num(0.0)
     missing = torch.tensor([len(boxes) == 0 for boxes in explanation.required_boxes])
     return (best >= iou).double().masked_fill(missing, torch.nan)

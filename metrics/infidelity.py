@@ -71,6 +71,7 @@ def infidelity(
     shorter = min(explanation.required_images.shape[2:])
     side_pixels = [max(1, round(side * shorter)) for side in sides]
     draws = [square_at_random(side_pixels)] * squares
+    # The drops are shared under this name, so it tells squares of other sides apart.
     removed = Subsets(f"infidelity {list(sides)}", draws, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
     return squared_error(explanation, attributed, drops, scaled)

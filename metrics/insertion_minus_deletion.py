@@ -40,6 +40,7 @@ def insertion_minus_deletion(
     """
     insertion = Perturbation(insertion_fill, blur, output)
     deletion = Perturbation(deletion_fill, blur, output)
+    # These requests equal those of `insertion_auc` and `deletion_auc`, which share their answers.
     inserted = yield from pixel_curve(explanation, steps, insertion, first, inserts=True)
     deleted = yield from pixel_curve(explanation, steps, deletion, first, inserts=False)
     return area(inserted) - area(deleted)

@@ -108,6 +108,7 @@ def superpixels(image: Tensor, cells: Tensor, compactness: float) -> Tensor:
     for _ in range(ROUNDS):
         sizes = np.bincount(labels, minlength=count)
         sums = np.stack([np.bincount(labels, column, count) for column in points.T], axis=1)
+        # A cell that has lost all its pixels keeps its centre, and may win pixels back.
         means = sums / np.maximum(sizes, 1)[:, None]
         centres = np.where(sizes[:, None] > 0, means, centres)
         labels = cKDTree(centres).query(points)[1]

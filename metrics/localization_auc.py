@@ -27,10 +27,12 @@ def localization_auc(explanation: Explanation) -> Tensor:
     """
     masks = explanation.required_masks.cpu().numpy()
     rows = zip(millionths(explanation), masks, counted_pixels(explanation), strict=True)
-    return torch.tensor(
-        [_auc(row[mask & counted], row[counted & ~mask]) for row, mask, counted in rows],
-        dtype=torch.float64,
-    )
+    areas = []
+    for levels, mask, is_counted in rows:
+        inside = levels[is_counted & mask]
+        outside = levels[is_counted & ~mask]
+        areas.append(_auc(inside, outside))
+    return torch.tensor(areas, dtype=torch.float64)
 
 
 def _auc(inside: np.ndarray, outside: np.ndarray) -> float:

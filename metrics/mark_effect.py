@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.parts import mark_places, parts_of, share_of_marks
+from axiom_bench.metrics.shared.parts import mark_indices, parts_of, share_of_marks
 
 
 def mark_effect(explanation: Explanation) -> dict[str, Tensor]:
@@ -29,12 +29,11 @@ def mark_effect(explanation: Explanation) -> dict[str, Tensor]:
     Raises:
         BenchError: If the explanation has no interventions.
     """
+    part_effects = explanation.required_trace.part_effects
     effects_of_marks = []
     shares = []
-    for parts, effects in zip(
-        parts_of(explanation), explanation.required_trace.part_effects, strict=True
-    ):
-        effects_of_marks.append(effects.double().cpu()[mark_places(parts)].sum())
+    for parts, effects in zip(parts_of(explanation), part_effects, strict=True):
+        effects_of_marks.append(effects.double().cpu()[mark_indices(parts)].sum())
         shares.append(share_of_marks(parts, effects))
     return {
         "mark_effect": torch.stack(effects_of_marks),

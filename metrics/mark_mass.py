@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.parts import mark_places, parts_of, positive_masses
+from axiom_bench.metrics.shared.parts import mark_indices, parts_of, positive_masses
 
 
 def mark_mass(explanation: Explanation) -> Tensor:
@@ -25,4 +25,8 @@ def mark_mass(explanation: Explanation) -> Tensor:
         BenchError: If the explanation has no interventions.
     """
     rows = zip(parts_of(explanation), positive_masses(explanation), strict=True)
-    return torch.stack([mass[mark_places(parts)].sum() / mass.sum() for parts, mass in rows])
+    shares = []
+    for parts, mass in rows:
+        mass_on_marks = mass[mark_indices(parts)].sum()
+        shares.append(mass_on_marks / mass.sum())
+    return torch.stack(shares)

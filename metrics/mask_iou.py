@@ -57,7 +57,6 @@ def mask_iou(explanation: Explanation, fraction: float | str = 0.15) -> Tensor:
 
 def _share(part: np.ndarray, total: np.ndarray) -> np.ndarray:
     """Return part / total, NaN if both are 0."""
-    ratio: np.ndarray = np.divide(
-        part, total, out=np.full(np.shape(total), np.nan), where=total > 0
-    )
-    return ratio
+    ratios = np.full(np.shape(total), np.nan)
+    np.divide(part, total, out=ratios, where=total > 0)
+    return ratios

@@ -31,7 +31,8 @@ def mass_accuracy(explanation: Explanation) -> dict[str, Tensor]:
     masks = explanation.required_masks.cpu().numpy()
     sizes = np.array([np.count_nonzero(mask) for mask in masks])
     hits = highest_in_mask(explanation, sizes)
-    ranks = np.divide(hits, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)
+    ranks = np.full(len(sizes), np.nan)  # a value without a mask stays NaN
+    np.divide(hits, sizes, out=ranks, where=sizes > 0)
     return {
         "mass_accuracy": share_inside(explanation, "masks"),
         "rank_accuracy": torch.from_numpy(ranks),

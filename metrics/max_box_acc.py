@@ -6,7 +6,6 @@ The paper is "Evaluating Weakly Supervised Object Localization Methods Right".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +41,9 @@ def max_box_acc(
         BenchError: If `iou` isn't in (0, 1], or the protocol is unknown or doesn't have this
             connectivity.
     """
-    points = torch.from_numpy(box_curves(explanation, protocol, connectivity)[0])
+    # The curve of the largest region's box; `max_box_acc_v2` has that of the best region's.
+    largest, _ = box_curves(explanation, protocol, connectivity)
+    points = torch.from_numpy(largest)
     return {"box_acc_own_threshold": accuracy(points, iou), "max_box_acc_iou": Curve(points)}
 
 
@@ -67,13 +68,14 @@ def over_images(
         max_box_acc and max_box_acc_threshold, a number each, or (R,) with counts.
     """
     shares = mean(curves["max_box_acc_iou"] >= iou, counts)
+    best = shares.argmax(-1)  # of equals, the first threshold
     return {
         "max_box_acc": shares.max(-1),
-        "max_box_acc_threshold": np.array(thresholds(protocol))[shares.argmax(-1)],
+        "max_box_acc_threshold": np.array(thresholds(protocol))[best],
     }
 
 
-def whole_set_values(protocol: Protocol) -> dict[str, dict[str, Any]]:
+def whole_set_values(protocol: Protocol) -> dict[str, dict[str, str]]:
     """Return the data set's values with their metadata.
 
     Args:

@@ -6,7 +6,6 @@ The paper is "Evaluation for Weakly Supervised Object Localization".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -46,10 +45,13 @@ def max_box_acc_v2(
         BenchError: If `values` doesn't accept the `ious`, or the protocol or connectivity is
             unknown.
     """
-    points = torch.from_numpy(box_curves(explanation, protocol, connectivity)[1])
+    # The curve of the best region's box; `max_box_acc` has that of the largest region's.
+    _, best = box_curves(explanation, protocol, connectivity)
+    points = torch.from_numpy(best)
     parts = {name: accuracy(points, iou) for name, iou in _named(OWN, ious).items()}
+    mean_accuracy = torch.stack(list(parts.values())).mean(0)
     return {
-        OWN: torch.stack(list(parts.values())).mean(0),
+        OWN: mean_accuracy,
         **parts,
         "max_box_acc_v2_iou": Curve(points),
     }
@@ -75,7 +77,7 @@ def over_images(
     return {WHOLE_SET: np.mean(list(parts.values()), 0), **parts}
 
 
-def values(ious: Sequence[float]) -> dict[str, dict[str, Any]]:
+def values(ious: Sequence[float]) -> dict[str, dict[str, str]]:
     """Return an image's values, each with its metadata.
 
     The values have no direction, since they don't rank methods.
@@ -93,7 +95,7 @@ def values(ious: Sequence[float]) -> dict[str, dict[str, Any]]:
     return _values(OWN, "Box accuracy V2, own best threshold", ious, {"better": "none"})
 
 
-def whole_set_values(ious: Sequence[float], protocol: Protocol) -> dict[str, dict[str, Any]]:
+def whole_set_values(ious: Sequence[float], protocol: Protocol) -> dict[str, dict[str, str]]:
     """Return the data set's values with their titles.
 
     Args:
@@ -111,8 +113,8 @@ def whole_set_values(ious: Sequence[float], protocol: Protocol) -> dict[str, dic
 
 
 def _values(
-    name: str, title: str, ious: Sequence[float], entries: dict[str, Any]
-) -> dict[str, dict[str, Any]]:
+    name: str, title: str, ious: Sequence[float], entries: dict[str, str]
+) -> dict[str, dict[str, str]]:
     """Return the metadata of the mean and of each IoU."""
     metadata = {name: {"title": title, **entries}}
     for part, iou in _named(name, ious).items():

@@ -58,6 +58,7 @@ def model_parameter_randomisation(
         raise BenchError(
             f"model_parameter_randomisation needs at least one stage, not stages={stages}."
         )
+    # A stage re-initialises at least one layer, so there are no more stages than layers.
     layers = number_of_layers(explanation.required_trace.cut_model.model)
     stages = layers if stages is None else min(stages, layers)
     points = yield from _similarities(explanation, order, stages, similarity, seed)

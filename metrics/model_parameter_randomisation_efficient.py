@@ -49,6 +49,7 @@ def model_parameter_randomisation_efficient(
     trace = explanation.required_trace
     complexity = partial(histogram_entropy, bins=bins)
     random_trace = partial(randomised_trace, trace, seed)
+    # Other randomisation metrics ask for this trace under the same key, and so share it.
     randomised = yield Reexplanation(random_trace, complexity, randomised_key(seed))
     trained = complexity(explanation)
     rise: Tensor = (randomised - trained) / trained

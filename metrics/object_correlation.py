@@ -38,6 +38,7 @@ def object_correlation(
     """
     trace = explanation.required_trace
 
+    # A function, because the trace is made once for all methods that ask for its key.
     def other_trace() -> Trace:
         other_boxes = required_field(explanation.same_class, "same_class")
         return trace_objects(trace, torch.stack([_largest(boxes) for boxes in other_boxes]))

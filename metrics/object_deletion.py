@@ -12,7 +12,7 @@ from torch import Tensor
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.parts import (
     all_finite,
-    foreground_places,
+    foreground_indices,
     is_highest,
     parts_of,
     signed_masses,
@@ -42,8 +42,9 @@ def object_deletion(explanation: Explanation) -> dict[str, Tensor]:
     rows = zip(parts_of(explanation), signed_masses(explanation), effects, strict=True)
     agreements = []
     for parts, mass, drop in rows:
-        places = foreground_places(parts)
-        agreements.append(_agreement(mass[places], drop.cpu().double()[places]))
+        # The ground can't be removed: its effect is a mean over other grounds.
+        foreground = foreground_indices(parts)
+        agreements.append(_agreement(mass[foreground], drop.cpu().double()[foreground]))
     values = torch.stack(agreements).masked_fill(~all_finite(effects)[:, None], torch.inf)
     return {"object_deletion": values[:, 0], "object_deletion_top1": values[:, 1]}
 

@@ -35,6 +35,7 @@ def object_effects(explanation: Explanation) -> dict[str, Tensor]:
     shares = []
     for parts, effects, target in rows:
         shares.append(_shares(parts, effects.cpu().double().abs(), target))
+    # In the order of `_kind`.
     names = (
         "object_effects",
         "object_effects_others",

@@ -105,6 +105,7 @@ def insertion_minus_deletion_fast(
     """
     insertion = Perturbation(insertion_fill, blur, output)
     deletion = Perturbation(deletion_fill, blur, output)
+    # These requests equal those of the two metrics above, which share their answers.
     inserted = yield from _area(explanation, passes, steps, insertion, first, inserts=True)
     deleted = yield from _area(explanation, passes, steps, deletion, first, inserts=False)
     return inserted - deleted

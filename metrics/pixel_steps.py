@@ -83,6 +83,7 @@ def monotonicity_correlation(
             f"monotonicity_correlation needs at least one sample, not samples={samples}."
         )
     magnitudes = enlarged(explanation).abs()
+    # The sample is part of the seed, so that each sample draws another order of the pixels.
     changes = []
     for sample in range(samples):
         shuffle = Shuffle(output=output, seed=f"{seed} shuffled {sample}")
@@ -146,9 +147,9 @@ def shuffled(explanation: Explanation, seed: str) -> Tensor:
     """
     images = explanation.required_images
     flat = images.flatten(2)
-    draws = explanation.required_trace.generators(seed)
-    orders = [
-        torch.rand(flat.shape[2], generator=draw, dtype=torch.float64).argsort() for draw in draws
-    ]
+    orders = []
+    for generator in explanation.required_trace.generators(seed):
+        numbers = torch.rand(flat.shape[2], generator=generator, dtype=torch.float64)
+        orders.append(numbers.argsort())
     places = torch.stack(orders)[:, None].to(images.device)
     return flat.gather(2, places.expand_as(flat)).view_as(images)

@@ -6,7 +6,6 @@ The paper is "Evaluating Weakly Supervised Object Localization Methods Right".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,10 +37,14 @@ def pxap(explanation: Explanation, protocol: Protocol = "wsol") -> dict[str, Ten
         BenchError: If the protocol is unknown.
     """
     above, hit = pixel_counts(explanation, protocol)
+    own_precision = torch.from_numpy(average_precision(above, hit))
+    # Curves of counts instead of shares, so that `over_images` can add up the images' pixels.
+    above_curve = Curve(torch.from_numpy(above).double())
+    hit_curve = Curve(torch.from_numpy(hit).double())
     return {
-        "pixel_ap_own_image": torch.from_numpy(average_precision(above, hit)),
-        "pxap_above": Curve(torch.from_numpy(above).double()),
-        "pxap_hit": Curve(torch.from_numpy(hit).double()),
+        "pixel_ap_own_image": own_precision,
+        "pxap_above": above_curve,
+        "pxap_hit": hit_curve,
     }
 
 
@@ -62,7 +65,7 @@ def over_images(
     return {"pxap": average_precision(above, hit)}
 
 
-def whole_set_values(protocol: Protocol) -> dict[str, dict[str, Any]]:
+def whole_set_values(protocol: Protocol) -> dict[str, dict[str, str]]:
     """Return the data set's value with its title.
 
     Args:

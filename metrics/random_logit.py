@@ -37,10 +37,11 @@ def random_logit(
     trace = explanation.required_trace
 
     def other_trace() -> Trace:
+        # A shift by 1 to C - 1 classes, modulo C, never ends at the explained class.
         num_classes = trace.logits.shape[1]
-        offsets = [
-            torch.randint(1, num_classes, (), generator=draw) for draw in trace.generators(seed)
-        ]
+        offsets = []
+        for generator in trace.generators(seed):
+            offsets.append(torch.randint(1, num_classes, (), generator=generator))
         shifted = trace.targets + torch.stack(offsets).to(trace.targets)
         return trace.again(targets=shifted % num_classes)
 

@@ -82,11 +82,11 @@ def weights(fractions: Sequence[float], measured: Sequence[float]) -> Tensor:
     Raises:
         BenchError: If `measured` doesn't rise, or a fraction lies outside of it.
     """
-    rises = all(low < high for low, high in pairwise(measured))
+    is_rising = all(low < high for low, high in pairwise(measured))
+    has_points = len(measured) > 0 and len(fractions) > 0
     if (
-        not measured
-        or not rises
-        or not fractions
+        not is_rising
+        or not has_points
         or not measured[0] <= min(fractions) <= max(fractions) <= measured[-1]
     ):
         raise BenchError(
@@ -94,7 +94,10 @@ def weights(fractions: Sequence[float], measured: Sequence[float]) -> Tensor:
             f"{list(measured)}."
         )
     # A point's weight is the mean of the curve that is 1 at this point and 0 at all others.
-    means = [float(np.interp(fractions, measured, point).mean()) for point in np.eye(len(measured))]
+    means = []
+    for point in np.eye(len(measured)):
+        curve = np.interp(fractions, measured, point)
+        means.append(float(curve.mean()))
     return torch.tensor(means, dtype=torch.float64)
 
 

@@ -44,6 +44,7 @@ def saco(
     sums, drops, pixels = yield from group_drops(
         explanation, enlarged(explanation), groups, perturbation, "signed"
     )
+    # Means instead of sums, because groups differ by a pixel if their number doesn't divide evenly.
     value = coefficient(sums / pixels, drops)
     return mask_undefined(value, explanation.required_raw_map, drops)
 

@@ -27,7 +27,8 @@ def sensitivity_error_scaled(explanation: Explanation) -> Tensor:
     m = explanation.channel_totals.double()  # (B, K)
     ratios = d / m.masked_fill(m == 0, torch.inf)
     a = _weighted_median(ratios, m.abs()).clamp(min=0)
-    return (d - a[:, None] * m).abs().sum(1) / d.abs().sum(1)
+    errors = (d - a[:, None] * m).abs().sum(1)
+    return errors / d.abs().sum(1)
 
 
 def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:

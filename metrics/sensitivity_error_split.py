@@ -28,7 +28,8 @@ def sensitivity_error_split(explanation: Explanation) -> dict[str, Tensor]:
     trace = explanation.required_trace
     d = trace.ablation_drops.double()
     guarded = guarded_channels(trace.activations)  # (B, K)
-    share = (d - explanation.channel_totals.double()).abs() / d.abs().sum(1, keepdim=True)
+    errors = (d - explanation.channel_totals.double()).abs()
+    share = errors / d.abs().sum(1, keepdim=True)
     return {
         "sensitivity_error_guarded": (share * guarded).sum(1),
         "sensitivity_error_open": (share * ~guarded).sum(1),

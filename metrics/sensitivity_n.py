@@ -72,9 +72,9 @@ def _points(
         draws += [pixels_at_random(max(1, round(fraction * pixels)))] * subsets
     removed = Subsets(f"sensitivity-n {list(fractions)}", draws, perturbation, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
+    sums_by_size = attributed.split(subsets, dim=1)
+    drops_by_size = drops.split(subsets, dim=1)
     correlations = []
-    for size_sums, size_drops in zip(
-        attributed.split(subsets, dim=1), drops.split(subsets, dim=1), strict=True
-    ):
+    for size_sums, size_drops in zip(sums_by_size, drops_by_size, strict=True):
         correlations.append(drops_correlation(explanation, size_sums, size_drops))
     return torch.stack(correlations, dim=1)

@@ -81,6 +81,7 @@ def non_sensitivity(
     sums, drops = yield from _of_cells(explanation, grid, perturbation)
     map_is_zero = sums.abs() <= tolerance * sums.abs().amax(1, keepdim=True)
     drop_is_zero = drops.abs() <= tolerance * drops.abs().amax(1, keepdim=True)
+    # A comparison with NaN is False, and would count as a drop that isn't zero.
     share = (map_is_zero != drop_is_zero).double().mean(1)
     return share.masked_fill(~drops.isfinite().all(1), torch.nan)
 

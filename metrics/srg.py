@@ -47,9 +47,8 @@ def srg(
     for first in ("lowest", "highest"):
         ranks = cell_ranks(explanation, grid, first)
         key = ("srg", grid, first)
-        curves.append(
-            (yield partly_filled(explanation, key, ranks, counts, perturbation, inserts=False))
-        )
+        curve = yield partly_filled(explanation, key, ranks, counts, perturbation, inserts=False)
+        curves.append(curve)
     scores = torch.cat(curves, dim=1)
     gain = mask_undefined(curves[0] - curves[1], explanation.required_raw_map, scores)
     points = functional.pad(gain, (1, 1))  # no gain at the image and at the fill
@@ -78,5 +77,6 @@ def cell_ranks(explanation: Explanation, grid: int, first: str) -> Tensor:
     numbers = cell_numbers(explanation, grid)
     sizes = numbers.flatten().bincount(minlength=grid**2)
     means = cell_sums(enlarged(explanation), numbers, grid**2) / sizes
-    keys = (means / means.abs().amax(1, keepdim=True) * MILLION).round().nan_to_num(0, 0, 0)
+    scaled_means = means / means.abs().amax(1, keepdim=True)
+    keys = (scaled_means * MILLION).round().nan_to_num(0, 0, 0)
     return ranks_of(keys, first)[:, numbers]

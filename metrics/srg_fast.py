@@ -42,9 +42,9 @@ def srg_fast(
     for first in ("lowest", "highest"):
         key = ("fast srg", passes, grid, first)
         ranks = cell_ranks(explanation, grid, first)
-        curves.append(
-            (yield partly_filled(explanation, key, ranks, chosen, perturbation, inserts=False))
-        )
+        curve = yield partly_filled(explanation, key, ranks, chosen, perturbation, inserts=False)
+        curves.append(curve)
+    # Both curves begin at the image and end at the fill, so their difference is 0 at the ends.
     weights = area_weights(chosen, grid**2)[1:-1].to(curves[0])
     gain = ((curves[0] - curves[1]) * weights).sum(1)
     return mask_undefined(gain, explanation.required_raw_map, torch.cat(curves, dim=1))

@@ -14,9 +14,9 @@ from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.parts import (
     Parts,
+    indices_of_other_classes,
     mass_shares,
     parts_of,
-    places_of_other_classes,
     positive_masses,
 )
 
@@ -65,10 +65,10 @@ def target_shift(explanation: Explanation) -> MetricGenerator[dict[str, Tensor]]
 
 def _other_class(parts: Parts, target: int, classes: int) -> int | None:
     """Return the class of the largest object of another class, or None if there is none."""
-    places = places_of_other_classes(parts, target, classes)
-    if not places:
+    indices = indices_of_other_classes(parts, target, classes)
+    if not indices:
         return None
-    largest = max(places, key=lambda place: int(parts[place].region.sum()))
+    largest = max(indices, key=lambda index: int(parts[index].region.sum()))
     return parts[largest].label
 
 

@@ -31,7 +31,6 @@ def truth_correlation(explanation: Explanation) -> dict[str, Tensor]:
     truth = true_raw_map(explanation)
     positive = pearson(shown.double(), true_heatmap(explanation))
     signed = pearson(resize_to(raw_map, truth.shape[1:]), truth)
-    return {
-        "truth_correlation": positive.masked_fill(has_constant_values(shown), float("nan")),
-        "truth_correlation_signed": signed.masked_fill(has_constant_values(raw_map), float("nan")),
-    }
+    positive = positive.masked_fill(has_constant_values(shown), float("nan"))
+    signed = signed.masked_fill(has_constant_values(raw_map), float("nan"))
+    return {"truth_correlation": positive, "truth_correlation_signed": signed}

@@ -53,9 +53,10 @@ def cell_numbers(explanation: Explanation, grid: int) -> Tensor:
             f"A grid has 2 to {min(sides)} cells a side on images of {size} pixels, not {grid}."
         )
     numbers = torch.zeros((), dtype=torch.long, device=explanation.required_images.device)
+    # Each axis is one more digit of a cell's number, so the last axis counts fastest.
     for side, count in zip(sides, counts, strict=True):
-        places = torch.arange(side, device=numbers.device) * count // side
-        numbers = numbers[..., None] * count + places
+        digits = torch.arange(side, device=numbers.device) * count // side
+        numbers = numbers[..., None] * count + digits
     return numbers
 
 
@@ -72,16 +73,14 @@ def cells_along(sides: Sequence[int], grid: int) -> list[int]:
     Returns:
         The numbers of cells, one for each side.
     """
-    longer = sorted(
-        (axis for axis, side in enumerate(sides) if side > 1), key=lambda axis: -sides[axis]
-    )
+    divided_axes = [axis for axis, side in enumerate(sides) if side > 1]
+    longest_first = sorted(divided_axes, key=lambda axis: -sides[axis])
     factors = [count for count in range(1, grid**2 + 1) if grid**2 % count == 0]
     # Of all products that are grid^2, the one with the smallest sum has the most even factors.
-    products = [
-        counts for counts in product(factors, repeat=len(longer)) if prod(counts) == grid**2
-    ]
+    choices = product(factors, repeat=len(longest_first))
+    products = [counts for counts in choices if prod(counts) == grid**2]
     most_even = min(products, key=sum, default=())
-    count_by_axis = dict(zip(longer, sorted(most_even, reverse=True), strict=False))
+    count_by_axis = dict(zip(longest_first, sorted(most_even, reverse=True), strict=False))
     return [count_by_axis.get(axis, 1) for axis in range(len(sides))]
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Function) -> Function:
     """Compile a function on its first call, and keep the result on disk if possible.
 
     Other threads of Python run at the same time as the compiled function. Importing numba takes a
@@ -20,7 +22,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     from numba import njit
 
-    compiled: Callable[..., Any]
+    compiled: Function
     try:
         compiled = njit(cache=True, nogil=True)(function)
     except RuntimeError:

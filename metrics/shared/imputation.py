@@ -68,6 +68,7 @@ def impute(images: Tensor, hole: Tensor, tolerance: float = TOLERANCE) -> Tensor
         The filled images, (R, 3, H', W').
     """
     solve: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    # The hole has an axis of rows, and one, two or three axes of space.
     if hole.ndim == 2:
         solve = _interpolated
     elif hole.ndim == 3:
@@ -411,12 +412,10 @@ def _level(edges: np.ndarray, boundary: np.ndarray) -> Level:
     inverse = np.zeros_like(boundary)
     for y in range(1, boundary.shape[0] - 1):
         for x in range(1, boundary.shape[1] - 1):
-            diagonal[y, x] += (
-                edges[0, y, x] + edges[0, y, x - 1] + edges[1, y, x] + edges[1, y - 1, x]
-            )
-            diagonal[y, x] += (
-                edges[2, y, x] + edges[2, y - 1, x - 1] + edges[3, y, x] + edges[3, y - 1, x + 1]
-            )
+            in_row = edges[0, y, x] + edges[0, y, x - 1]
+            diagonal[y, x] += in_row + edges[1, y, x] + edges[1, y - 1, x]
+            falling = edges[2, y, x] + edges[2, y - 1, x - 1]
+            diagonal[y, x] += falling + edges[3, y, x] + edges[3, y - 1, x + 1]
             if diagonal[y, x] > 0:
                 inverse[y, x] = 1 / diagonal[y, x]
     nothing = np.zeros_like(boundary)
@@ -438,15 +437,13 @@ def _coarser(edges: np.ndarray, boundary: np.ndarray) -> tuple[np.ndarray, np.nd
             # The block's last pixel.
             y = 2 * row
             x = 2 * column
-            sums[row, column] = (
-                boundary[y - 1, x - 1] + boundary[y - 1, x] + boundary[y, x - 1] + boundary[y, x]
-            )
-            coarse[0, row, column] = (
-                right[y - 1, x] + right[y, x] + below_right[y - 1, x] + below_left[y - 1, x + 1]
-            )
-            coarse[1, row, column] = (
-                below[y, x - 1] + below[y, x] + below_right[y, x - 1] + below_left[y, x]
-            )
+            upper = boundary[y - 1, x - 1] + boundary[y - 1, x]
+            sums[row, column] = upper + boundary[y, x - 1] + boundary[y, x]
+            # Between two blocks, two edges are straight and two are diagonal.
+            straight = right[y - 1, x] + right[y, x]
+            coarse[0, row, column] = straight + below_right[y - 1, x] + below_left[y - 1, x + 1]
+            straight = below[y, x - 1] + below[y, x]
+            coarse[1, row, column] = straight + below_right[y, x - 1] + below_left[y, x]
             coarse[2, row, column] = below_right[y, x]
             coarse[3, row, column] = below_left[y, x - 1]
     return coarse, sums

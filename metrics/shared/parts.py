@@ -1,6 +1,7 @@
-"""A map's mass on the parts of an image.
+"""A map's mass on the parts of an image, which are its objects, its marks and its ground.
 
-Metrics compare it with the parts' true effects on the score, `Trace.part_effects`.
+Metrics compare the mass with the parts' true effects on the score, `Trace.part_effects`. A mark is
+a pattern that the data set draws on an image, such as a tag in a corner.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ def parts_of(explanation: Explanation) -> tuple[Parts, ...]:
     return required_field(explanation.required_trace.interventions, "a trace with interventions")
 
 
-def foreground_places(parts: Parts) -> list[int]:
-    """Return the places of the objects and marks, which are all parts except the ground."""
-    return [place for place, part in enumerate(parts) if part.name != GROUND]
+def foreground_indices(parts: Parts) -> list[int]:
+    """Return the indices of the objects and marks, which are all parts except the ground."""
+    return [index for index, part in enumerate(parts) if part.name != GROUND]
 
 
-def places_of_other_classes(parts: Parts, target: int, classes: int) -> list[int]:
-    """Return the places of the objects of other classes than the target.
+def indices_of_other_classes(parts: Parts, target: int, classes: int) -> list[int]:
+    """Return the indices of the objects of other classes than the target.
 
     Args:
         parts: An image's parts.
@@ -47,13 +48,15 @@ def places_of_other_classes(parts: Parts, target: int, classes: int) -> list[int
             are left out.
 
     Returns:
-        The places among the parts.
+        The indices among the parts.
     """
-    return [
-        place
-        for place, part in enumerate(parts)
-        if part.label is not None and part.label != target and 0 <= part.label < classes
-    ]
+    indices = []
+    for index, part in enumerate(parts):
+        if part.label is None or part.label == target:
+            continue
+        if 0 <= part.label < classes:
+            indices.append(index)
+    return indices
 
 
 def all_finite(effects: Sequence[Tensor]) -> Tensor:
@@ -134,9 +137,9 @@ def _sums(explanation: Explanation, maps: Tensor) -> list[Tensor]:
     return sums
 
 
-def mark_places(parts: Parts) -> list[int]:
-    """Return the places of the parts that are marks."""
-    return [place for place, part in enumerate(parts) if part.is_mark]
+def mark_indices(parts: Parts) -> list[int]:
+    """Return the indices of the parts that are marks."""
+    return [index for index, part in enumerate(parts) if part.is_mark]
 
 
 def share_of_marks(parts: Parts, values: Tensor) -> Tensor:
@@ -150,4 +153,4 @@ def share_of_marks(parts: Parts, values: Tensor) -> Tensor:
         The share, a number; NaN if no value is positive.
     """
     positive = values.double().cpu().clamp(min=0)
-    return positive[mark_places(parts)].sum() / positive[foreground_places(parts)].sum()
+    return positive[mark_indices(parts)].sum() / positive[foreground_indices(parts)].sum()

@@ -165,13 +165,15 @@ class Perturbation(Filling):
             mask = is_replaced(rows, copies)[:, :, None]
             return torch.where(mask, replacement[rows, None], images[rows, None])
 
+        # Copies with equal pixels replaced are the same only under the same fill and output.
         if same is not None:
             same = ((same[0], repr(self)), same[1])
+        score = score_function(trace, self.output)
         return PerturbedImages(
             key=(key, repr(self)),
             count=count,
             perturbed=perturbed,
-            score=score_function(trace, self.output),
+            score=score,
             depends_on_image_only=of_image,
             same=same,
         )
@@ -190,6 +192,7 @@ def takes_fields(metric: Callable[..., Result]) -> Callable[..., Result]:
     parameters = inspect.signature(metric, eval_str=True).parameters
     (grouped,) = (parameter for parameter in parameters.values() if is_dataclass(parameter.default))
     fields = inspect.signature(type(grouped.default), eval_str=True).parameters
+    # The fields take the position of the dataclass, with the defaults that the metric gives them.
     flat_parameters = []
     for parameter in parameters.values():
         if parameter is not grouped:
@@ -271,7 +274,8 @@ def confidence(logits: Tensor, targets: Tensor, output: str = "probability") -> 
         return probabilities(logits, targets)
     if output == "logit":
         return logits.double().gather(1, targets[:, None])[:, 0]
-    return (logits.argmax(1) == targets).double().masked_fill(logits.isnan().any(1), torch.nan)
+    is_predicted = (logits.argmax(1) == targets).double()
+    return is_predicted.masked_fill(logits.isnan().any(1), torch.nan)
 
 
 def confidence_in(
@@ -349,12 +353,15 @@ def kept_map(explanation: Explanation, filling: Filling) -> Reexplanation:
         The request, whose answer is the heatmap (B, H', W') and the logits (B, C).
     """
     trace = explanation.required_trace
-    return Reexplanation(
-        trace=lambda: trace.again(images=kept_images(explanation, filling)),
-        read_answer=lambda kept: (kept.required_heatmap, kept.required_trace.logits),
-        key=("kept map", repr(filling)),
-        depends_on_map=True,
-    )
+
+    def kept_trace() -> Trace:
+        return trace.again(images=kept_images(explanation, filling))
+
+    def read_answer(kept: Explanation) -> tuple[Tensor, Tensor]:
+        return kept.required_heatmap, kept.required_trace.logits
+
+    key = ("kept map", repr(filling))
+    return Reexplanation(kept_trace, read_answer, key, depends_on_map=True)
 
 
 def _blurred(images: Tensor, sigma: float) -> Tensor:

@@ -91,12 +91,14 @@ def partly_filled(
         is_first = ranks[rows, None] < over_space(limits[rows, copies], ranks[:, None])
         return is_first != inserts
 
+    # Metrics and methods share a copy if the set of its filled pixels has the same number.
+    same = (("partly filled", inserts), first_set_numbers(ranks, limits))
     return perturbation.request(
         explanation,
         key=(key, inserts),
         count=limits.shape[1],
         is_replaced=is_filled,
-        same=(("partly filled", inserts), first_set_numbers(ranks, limits)),
+        same=same,
     )
 
 

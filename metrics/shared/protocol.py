@@ -25,7 +25,8 @@ FRACTIONS = np.arange(0, 1, 0.001)  # wsol's thresholds, as fractions of the max
 # The fractions on an 8-bit map, where several of them are the same level.
 LEVELS = (FRACTIONS * 255).astype(int)
 # The first fraction of each of the 255 levels.
-THRESHOLDS = tuple(float(FRACTIONS[place]) for place in np.unique(LEVELS, return_index=True)[1])
+_, FIRST_INDICES = np.unique(LEVELS, return_index=True)
+THRESHOLDS = tuple(float(FRACTIONS[index]) for index in FIRST_INDICES)
 # The edges of the histograms of pixels; the last bin has only the maximum.
 BIN_EDGES = np.append(FRACTIONS, [1.0, np.inf])
 BINS = len(BIN_EDGES) - 1
@@ -53,6 +54,7 @@ def box_curves(
         BenchError: If the protocol is unknown, or doesn't have this connectivity.
     """
     check(protocol)
+    # The sweep keeps its boxes, which `box_iou` reads as well, so only wsol's are kept here.
     if protocol == "heatmap":
         boxes = threshold_sweep.boxes_above(explanation, connectivity)
         return boxes.iou, boxes.best_iou
@@ -223,7 +225,7 @@ def _score_map(raw_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _taps(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places and weights (4, size) of the four pixels behind each resized pixel."""
+    """Return the indices and weights (4, size) of the four pixels behind each resized pixel."""
     # The weights are float32, and in this order of operations, as OpenCV computes them.
     centres = ((np.arange(size) + 0.5) * (length / size) - 0.5).astype(np.float32)
     first = np.floor(centres)
@@ -235,22 +237,22 @@ def _taps(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     near_y = ((CUBIC + 2) * y - (CUBIC + 3)) * y * y + unit
     weights = np.stack([far, near_x, near_y, unit - far - near_x - near_y])
     # Pixels beyond the edge are those of the edge.
-    places = first.astype(int) + np.arange(-1, 3)[:, None]
-    return places.clip(0, length - 1), weights.astype(np.float64)
+    indices = first.astype(int) + np.arange(-1, 3)[:, None]
+    return indices.clip(0, length - 1), weights.astype(np.float64)
 
 
 def _box_curves(explanation: Explanation) -> tuple[np.ndarray, np.ndarray]:
-    # Imported only when it is needed, because numba takes a third of a second.
     """Compute the curves of wsol; see `box_curves`."""
+    # Imported only when it is needed, because numba takes a third of a second.
     from axiom_bench.metrics.shared.union_find import contour_ious
 
     boxes = explanation.required_boxes
     stored_pixels = explanation.stored_pixels or ((1.0, 1.0),) * len(boxes)
     levels = (score_maps(explanation) * 255).astype(np.uint8)
-    inclusive = [
-        inclusive_boxes(true_boxes.detach().cpu().double().numpy(), pixel)
-        for true_boxes, pixel in zip(boxes, stored_pixels, strict=True)
-    ]
+    inclusive = []
+    for true_boxes, pixel in zip(boxes, stored_pixels, strict=True):
+        exclusive = true_boxes.detach().cpu().double().numpy()
+        inclusive.append(inclusive_boxes(exclusive, pixel))
     curves = in_threads(contour_ious, levels, inclusive)
     missing = np.array([[len(true_boxes) == 0] for true_boxes in boxes])
     largest = np.stack([largest_ious for largest_ious, _ in curves])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -51,6 +50,7 @@ def randomised(
     if order not in ORDERS:
         raise unknown_name("order of randomisation", order, ORDERS)
     names = layers_top_down(model, image)
+    # All copies take layers from one model, so a layer has the same parameters in each stage.
     random_model = reinitialised(model, names, seed)
     copies = []
     changed_names: list[str] = []
@@ -116,6 +116,7 @@ def layers_top_down(model: nn.Module, image: Tensor) -> list[str]:
         module.register_forward_pre_hook(_recording(calls, name))
     with torch.no_grad(), users_device():
         hooked(image.clone())
+    # Of a module that is called several times, the last call counts.
     last_call = {name: position for position, name in enumerate(calls)}
 
     def position(name: str) -> int:
@@ -156,6 +157,7 @@ def reinitialised(model: nn.Module, names: list[str], seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for name in names:
             module = random_model.get_submodule(name)
+            # A digest, because Python's own hash of a text differs from process to process.
             digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
             torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big"))
             _reinitialise(module)
@@ -201,6 +203,6 @@ def _with_layers_of(source_model: nn.Module, model: nn.Module, names: list[str])
     return changed
 
 
-def _recording(calls: list[str], name: str) -> Callable[[nn.Module, Any], None]:
+def _recording(calls: list[str], name: str) -> Callable[[nn.Module, object], None]:
     """Return a forward hook that appends the module's name to `calls`."""
     return lambda module, inputs: calls.append(name)

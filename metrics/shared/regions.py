@@ -50,9 +50,10 @@ def energy_in(explanation: Explanation, inside: Iterable[Tensor]) -> Tensor:
         The sums, (B,) in float64.
     """
     maps = explanation.required_heatmap.cpu()
-    return torch.stack(
-        [_energy(heatmap, region.cpu()) for heatmap, region in zip(maps, inside, strict=True)]
-    )
+    energies = []
+    for heatmap, region in zip(maps, inside, strict=True):
+        energies.append(_energy(heatmap, region.cpu()))
+    return torch.stack(energies)
 
 
 @one_thread()
@@ -85,10 +86,11 @@ def union(boxes: Tensor, size: Sequence[int]) -> Tensor:
     """
     inside = torch.zeros(*size, dtype=torch.bool)
     # The number of the first centre at an edge or beyond it.
-    first_centres = (boxes.cpu().double() - 0.5).ceil().clamp(0, max(size)).long()
-    starts, ends = first_centres.chunk(2, 1)
+    first_centres = (boxes.cpu().double() - 0.5).ceil()
+    starts, ends = first_centres.clamp(0, max(size)).long().chunk(2, 1)
     # Boxes have the last axis first, tensors the first.
-    for box_starts, box_ends in zip(starts.flip(1).tolist(), ends.flip(1).tolist(), strict=True):
+    rows = zip(starts.flip(1).tolist(), ends.flip(1).tolist(), strict=True)
+    for box_starts, box_ends in rows:
         inside[tuple(map(slice, box_starts, box_ends))] = True
     return inside
 
@@ -97,9 +99,11 @@ def union(boxes: Tensor, size: Sequence[int]) -> Tensor:
 def energy(explanation: Explanation) -> Tensor:
     """Return the heatmap's sum, computed once: (B,) in float64."""
     maps = explanation.required_heatmap
-    return explanation.once(
-        "energy", lambda: torch.stack([row.sum(dtype=torch.float64) for row in maps.cpu()])
-    )
+
+    def sums() -> Tensor:
+        return torch.stack([heatmap.sum(dtype=torch.float64) for heatmap in maps.cpu()])
+
+    return explanation.once("energy", sums)
 
 
 def leakage(explanation: Explanation, elsewhere: Iterable[Tensor]) -> Tensor:

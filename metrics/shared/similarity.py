@@ -54,6 +54,7 @@ def similarity(first: Explanation, second: Explanation, kind: str) -> Tensor:
     else:
         correlation = pearson if kind == "pearson" else spearman
         values = correlation(first.required_raw_map, second.required_raw_map)
+    # The metrics' preconditions have excluded rows whose first explanation isn't finite.
     return values.masked_fill(~second.finite, torch.inf)
 
 
@@ -141,7 +142,9 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     """
     a = first.double()
     b = second.double()
-    moments = _windowed(torch.stack([a, b, a * a, b * b, a * b], dim=1))
+    # One convolution computes all five moments.
+    planes = torch.stack([a, b, a * a, b * b, a * b], dim=1)
+    moments = _windowed(planes)
     mean_a, mean_b, square_a, square_b, product = moments.unbind(1)
     var_a = square_a - mean_a**2
     var_b = square_b - mean_b**2

@@ -146,8 +146,8 @@ def pixels_above(explanation: Explanation) -> Pixels:
 
 
 def _boxes(explanation: Explanation, connectivity: int) -> Boxes:
-    # Imported only when it is needed, because numba takes a third of a second.
     """Compute the boxes of `boxes_above`."""
+    # Imported only when it is needed, because numba takes a third of a second.
     from axiom_bench.metrics.shared import union_find
 
     steps = steps_above(explanation)
@@ -166,11 +166,9 @@ def _boxes(explanation: Explanation, connectivity: int) -> Boxes:
     rows = in_threads(swept, steps, arrays)
     largest, iou, best_iou = (np.stack(part) for part in zip(*rows, strict=True))
     missing = np.array([[len(true_boxes) == 0] for true_boxes in boxes])
-    return Boxes(
-        largest=largest,
-        iou=np.where(missing, np.nan, iou),
-        best_iou=np.where(missing, np.nan, best_iou),
-    )
+    iou = np.where(missing, np.nan, iou)
+    best_iou = np.where(missing, np.nan, best_iou)
+    return Boxes(largest, iou, best_iou)
 
 
 def counts_from_the_top(
@@ -195,7 +193,8 @@ def counts_from_the_top(
         # One histogram of both: even bins are outside of the mask, odd ones inside.
         bins = (2 * row_steps + mask)[is_counted]
         counts.append(np.bincount(bins, minlength=2 * count).reshape(count, 2))
-    outside, hit = np.moveaxis(np.array(counts)[:, ::-1].cumsum(1), 2, 0)
+    highest_first = np.array(counts)[:, ::-1]
+    outside, hit = np.moveaxis(highest_first.cumsum(1), 2, 0)
     return outside + hit, hit
 
 
@@ -214,9 +213,8 @@ def highest_in_mask(explanation: Explanation, counts: np.ndarray) -> np.ndarray:
     keys = pixel_keys(explanation).cpu().numpy()
     masks = explanation.required_masks.cpu().numpy()
     hits = []
-    for map_keys, mask, is_counted, count in zip(
-        keys, masks, counted_pixels(explanation), counts, strict=True
-    ):
+    rows = zip(keys, masks, counted_pixels(explanation), counts, strict=True)
+    for map_keys, mask, is_counted, count in rows:
         hits.append(_hits(map_keys[is_counted], mask[is_counted], count))
     return np.array(hits)
 

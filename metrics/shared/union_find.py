@@ -15,7 +15,7 @@ import numpy as np
 
 from axiom_bench.metrics.shared.cpu import compiled
 
-# The eight neighbours of a pixel in a ring, as (row, column) steps; those at even places share an
+# The eight neighbours of a pixel in a ring, as (row, column) steps; those at even indices share an
 # edge with it.
 RING = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
 NONE = len(RING)
@@ -87,7 +87,7 @@ def joins(connectivity: int) -> np.ndarray:
         connectivity: 8 if pixels that touch at a corner are connected, otherwise 4.
 
     Returns:
-        The neighbours, (256, 4) uint8, as places in RING followed by NONE. A row is the set of
+        The neighbours, (256, 4) uint8, as indices in RING followed by NONE. A row is the set of
         neighbours that are above the threshold (bit i: the i-th of RING).
     """
     table = np.full((256, 4), NONE, np.uint8)
@@ -157,12 +157,12 @@ def sweep(
             x = pixel & 0xFFFF
             y = pixel >> 16
             first = extent[top, 1]
-            place = np.uintp(y * width + x)
+            index = np.uintp(y * width + x)
             region = np.uint32(0)
-            for neighbour in joins[neighbours[place]]:
+            for neighbour in joins[neighbours[index]]:
                 if neighbour == NONE:
                     break
-                other = _root(parent, region_of[place + ring[neighbour]])
+                other = _root(parent, region_of[index + ring[neighbour]])
                 if since[other] != step:
                     # The region changes or ends, so its box was valid down to this step.
                     raise_range(highest, step, since[other] - 1, _iou(extent, other, boxing))
@@ -176,8 +176,8 @@ def sweep(
                 # Its size is 0 and its bounds are larger than any, until the pixel is added.
                 for bound in range(1, 4):
                     extent[region, bound] = pixel
-            region_of[place] = region
-            _grow(extent, region, rule.gains[neighbours[place]], pixel, x, y, x + 1, y + 1)
+            region_of[index] = region
+            _grow(extent, region, rule.gains[neighbours[index]], pixel, x, y, x + 1, y + 1)
             # No other region has grown. If the largest one has become part of this one, or begins
             # elsewhere now, another region may be the largest.
             if _exceeds(extent, region, top, rule.last_of_equals):
@@ -344,13 +344,13 @@ def _iou(extent: np.ndarray, region: int, boxing: Boxing) -> float:
 
 @compiled
 def nothing_raised(count: int) -> np.ndarray:
-    """Return a table for `count` places, all at 0.
+    """Return a table for `count` entries, all at 0.
 
     Args:
-        count: The number of places.
+        count: The number of entries.
 
     Returns:
-        The table. Row i, column j is for the 2^i places from j on.
+        The table. Row i, column j is for the 2^i entries from j on.
     """
     rows = 1
     while 1 << rows <= count:
@@ -360,24 +360,24 @@ def nothing_raised(count: int) -> np.ndarray:
 
 @compiled
 def raise_range(table: np.ndarray, first: int, last: int, value: float) -> None:
-    """Raise the places from first to last, both included, to at least a value.
+    """Raise the entries from first to last, both included, to at least a value.
 
     Args:
-        table: The table of `nothing_raised`. Two powers of two cover the places.
-        first: The first place.
-        last: The last place.
+        table: The table of `nothing_raised`. Two powers of two cover the entries.
+        first: The first entry.
+        last: The last entry.
         value: The value.
     """
     row = 0
     while 2 << row <= last - first + 1:
         row += 1
-    for place in (first, last + 1 - (1 << row)):
-        table[row, place] = max(table[row, place], value)
+    for entry in (first, last + 1 - (1 << row)):
+        table[row, entry] = max(table[row, entry], value)
 
 
 @compiled
 def raised_values(table: np.ndarray) -> np.ndarray:
-    """Return the value that each place was raised to, and overwrite the table.
+    """Return the value that each entry was raised to, and overwrite the table.
 
     Args:
         table: The table of `nothing_raised`.
@@ -388,8 +388,8 @@ def raised_values(table: np.ndarray) -> np.ndarray:
     for row in range(len(table) - 1, 0, -1):
         half = 1 << (row - 1)
         for first in range(table.shape[1] + 1 - 2 * half):
-            for place in (first, first + half):
-                table[row - 1, place] = max(table[row - 1, place], table[row, first])
+            for entry in (first, first + half):
+                table[row - 1, entry] = max(table[row - 1, entry], table[row, first])
     first_row: np.ndarray = table[0]
     return first_row
 
@@ -450,18 +450,18 @@ def _filled(levels: np.ndarray) -> np.ndarray:
     following = np.empty(levels.size, np.uint32)
     for y in range(1, height - 1):
         for x in range(1, width - 1):
-            place = np.uintp(y * width + x)
-            is_reached[place] = y == 1 or y == height - 2 or x == 1 or x == width - 2
-            if is_reached[place]:
-                following[place] = first[level_of[place]]
-                first[level_of[place]] = place
+            index = np.uintp(y * width + x)
+            is_reached[index] = y == 1 or y == height - 2 or x == 1 or x == width - 2
+            if is_reached[index]:
+                following[index] = first[level_of[index]]
+                first[level_of[index]] = index
     filled = level_of.copy()
     for level in range(THRESHOLDS + 1):
         while first[level]:
-            place = np.uintp(first[level])
-            first[level] = following[place]
+            index = np.uintp(first[level])
+            first[level] = following[index]
             for neighbour in neighbours:
-                other = place + neighbour
+                other = index + neighbour
                 if not is_reached[other]:
                     is_reached[other] = True
                     filled[other] = max(level, level_of[other])
