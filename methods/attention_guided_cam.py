@@ -48,10 +48,12 @@ def attention_guided_cam(trace: Trace) -> Map:
             raise BenchError(UNSUPPORTED_ATTENTION)
         gradients = probability_gradients(outputs.gather(1, trace.targets[:, None].clone()), calls)
     class_token = 0  # its index among the queries
-    values = sum(
-        (gradient[:, :, class_token].relu() * call.scores[:, :, class_token].sigmoid()).sum(1)
-        for gradient, call in zip(gradients, calls, strict=True)
-    )
+    terms = []
+    for gradient, call in zip(gradients, calls, strict=True):
+        positive = gradient[:, :, class_token].relu()
+        attention = call.scores[:, :, class_token].sigmoid()
+        terms.append((positive * attention).sum(1))
+    values = sum(terms)
     patch_maps = key_maps(trace, values)
     if patch_maps[0].numel() == values.shape[1]:
         raise BenchError(

@@ -5,8 +5,7 @@ AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for Transformers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as functional
@@ -15,7 +14,14 @@ from torch import Tensor
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.methods.relevance_cam import pass_relevance_unchanged
-from axiom_bench.methods.shared.nonlinear import SMOOTH, Interceptor, differentiable
+from axiom_bench.methods.shared.nonlinear import (
+    SMOOTH,
+    Arguments,
+    Interceptor,
+    Keywords,
+    TorchFunction,
+    differentiable,
+)
 
 ATTENTION_PATHS = ("all", "values")
 ATTENTIONS = (functional.multi_head_attention_forward, functional.scaled_dot_product_attention)
@@ -55,6 +61,7 @@ def attn_lrp(trace: Trace, attention: str = "all") -> Tensor:
                 "leave attn_lrp out."
             )
         (gradient,) = torch.autograd.grad(scores.sum(), activations)
+    # By these rules the relevance is F times the gradient, so the gradient is the weight.
     return gradient
 
 
@@ -69,9 +76,7 @@ class _Rules(Interceptor):
         self.through_scores = through_scores
         self.num_attentions = 0
 
-    def call(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
+    def call(self, func: TorchFunction, args: Arguments, kwargs: Keywords) -> object:
         """Return the call's output, with its rule's gradient."""
         name = getattr(func, "__name__", "").strip("_")
         if func in ATTENTIONS:
@@ -84,8 +89,9 @@ class _Rules(Interceptor):
         if name in PRODUCTS:
             count = sum(differentiable((arg,)) for arg in args)
             if count > 1:
+                share = 1 / count
                 args = tuple(
-                    _scaled(arg, 1 / count) if isinstance(arg, Tensor) else arg for arg in args
+                    _scaled(arg, share) if isinstance(arg, Tensor) else arg for arg in args
                 )
             return func(*args, **kwargs)
         if not differentiable(args[:1]):
@@ -113,7 +119,7 @@ def _layer_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
-    *rest: Any,
+    *rest: object,
 ) -> Tensor:
     output = func(input, normalized_shape, weight, bias, eps, *rest)
     axes = _last_axes(normalized_shape)

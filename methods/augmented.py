@@ -44,6 +44,7 @@ def augmented(
         raise BenchError(
             f"Invalid scales={list(scales)}; give positive factors of the sides, such as [0.5,1,2]."
         )
+    # The copy that is neither mirrored nor resized is the image, whose trace isn't made again.
     flips = (False, True) if mirrored else (False,)
     maps = [_heatmap_of_copy(trace, wrapped, scale, flip) for scale in scales for flip in flips]
     return Map(reduce(torch.add, maps) / len(maps))

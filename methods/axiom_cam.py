@@ -21,6 +21,10 @@ def _gradient_totals(trace: Trace) -> Tensor:
     return (trace.gradients * trace.activations).sum(axes(trace.activations)).abs()
 
 
+def _activation_totals(trace: Trace) -> Tensor:
+    return trace.activations.sum(axes(trace.activations)).abs()
+
+
 # Each function returns (B, K), at least 0. A channel's share of the gap is proportional to it.
 # Only shares count, so its unit is free, and no share changes with the unit of the score or of
 # the activations.
@@ -28,7 +32,7 @@ SPLITS: dict[str, Callable[[Trace], Tensor]] = {
     "positive_drops": lambda trace: trace.ablation_drops.clamp(min=0),
     "drops": lambda trace: trace.ablation_drops.abs(),
     "gradients": _gradient_totals,
-    "activations": lambda trace: trace.activations.sum(axes(trace.activations)).abs(),
+    "activations": _activation_totals,
     "uniform": lambda trace: torch.ones_like(trace.ablation_drops),
 }
 

@@ -38,12 +38,11 @@ def centered(trace: Trace, sigma: float = 0.25, x: float = 0.0, y: float = 0.0) 
     sides = [
         _offsets(size, trace.activations.device).to(trace.dtype) for size in trace.images.shape[2:]
     ]
+    # Axes are depth, height and width, of which signals have only the last one.
     centre = (0.0, y, x)[-len(sides) :]
     grids = torch.meshgrid(*sides, indexing="ij")
-    squares = reduce(
-        torch.add,
-        [(grid - coordinate) ** 2 for grid, coordinate in zip(grids, centre, strict=True)],
-    )
+    offsets = [grid - coordinate for grid, coordinate in zip(grids, centre, strict=True)]
+    squares = reduce(torch.add, [offset**2 for offset in offsets])
     return Map(torch.exp(-squares / (2 * sigma**2)).expand(len(trace), *squares.shape))
 
 

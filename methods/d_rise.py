@@ -110,12 +110,10 @@ def _masks(cells: Tensor, shifts: Tensor, size: torch.Size) -> Tensor:
     cell_sides = torch.tensor([-(-side // grid) for side in size])
     corners = (shifts * cell_sides).long().tolist()
     enlarged = resized(cells, ((grid + 1) * cell_sides).tolist())
-    return torch.stack(
-        [
-            mask[y : y + height, x : x + width]
-            for mask, (y, x) in zip(enlarged, corners, strict=True)
-        ]
-    )
+    masks = []
+    for mask, (y, x) in zip(enlarged, corners, strict=True):
+        masks.append(mask[y : y + height, x : x + width])
+    return torch.stack(masks)
 
 
 def _weights(trace: Trace, rows: list[int], objects: Tensor, outputs: Any) -> Tensor:

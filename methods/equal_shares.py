@@ -41,6 +41,7 @@ def equal_shares(
         parts = torch.stack(draws).to(F)
     else:
         parts = torch.ones_like(sums)
+    # The division gives these channels weight 0, so a share of theirs would be lost.
     parts = parts.masked_fill(dead_channels(F) | guarded_channels(F), 0)
     total = parts.sum(1, keepdim=True)
     return guarded_divide(trace.scores[:, None] * parts / total.masked_fill(total == 0, 1), F)

@@ -6,12 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from axiom_bench.cutting.trace import Trace
@@ -33,7 +31,7 @@ class MapFiles:
         problem: The reason why the maps can't be used; empty if they can.
     """
 
-    arrays: Mapping[str, Callable[[], NDArray[Any]]] = field(default_factory=dict)
+    arrays: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
     problem: str = ""
 
@@ -72,6 +70,7 @@ def from_maps(trace: Trace, path: File) -> Map:
     missing = torch.ones(len(trace), dtype=torch.bool)
     rows = zip(trace.image_ids, trace.targets.tolist(), strict=True)
     for row, (image_id, target) in enumerate(rows):
+        # A map of the explained class comes before one for all classes.
         read = maps.arrays.get(f"{image_id}@{target}", maps.arrays.get(image_id))
         if read is not None:
             raw[row] = torch.from_numpy(read().astype(np.float64))
@@ -113,10 +112,10 @@ def _map_files(path: Path) -> MapFiles:
     return MapFiles(arrays, shape)
 
 
-def _arrays(path: Path) -> dict[str, Callable[[], NDArray[Any]]]:
+def _arrays(path: Path) -> dict[str, Callable[[], np.ndarray]]:
     """Return a function per name that reads the array. Raise one of UNREADABLE on failure."""
     if path.is_dir():
-        readers: dict[str, Callable[[], NDArray[Any]]] = {}
+        readers: dict[str, Callable[[], np.ndarray]] = {}
         for file in sorted(path.rglob("*")):
             if file.suffix in SUFFIXES:
                 name = file.relative_to(path).as_posix()[: -len(file.suffix)]
@@ -131,13 +130,13 @@ def _arrays(path: Path) -> dict[str, Callable[[], NDArray[Any]]]:
     return {}
 
 
-def _tensor_array(tensors: safe_open, name: str) -> NDArray[Any]:
+def _tensor_array(tensors: safe_open, name: str) -> np.ndarray:
     """Return a tensor as float64, since NumPy has no bfloat16."""
-    array: NDArray[Any] = tensors.get_tensor(name).double().numpy()
+    array: np.ndarray = tensors.get_tensor(name).double().numpy()
     return array
 
 
-def _file_array(file: Path) -> NDArray[Any]:
+def _file_array(file: Path) -> np.ndarray:
     """Return the array of a .npy file, whose values are read when used, or of a .npz file."""
     if file.suffix == ".npy":
         return np.lib.format.open_memmap(file, mode="r")

@@ -5,8 +5,7 @@ Full-Gradient Representation for Neural Network Visualization.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as functional
@@ -16,7 +15,13 @@ from axiom_bench.cutting.numerics import RESIZING, axes, over_space
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map
-from axiom_bench.methods.shared.nonlinear import Interceptor, functions_of_all_dimensions
+from axiom_bench.methods.shared.nonlinear import (
+    Arguments,
+    Interceptor,
+    Keywords,
+    TorchFunction,
+    functions_of_all_dimensions,
+)
 
 Reduction = Callable[[Tensor], Tensor]
 
@@ -98,9 +103,7 @@ class BiasedLayers(Interceptor):
         self.terms: list[Tensor] = []
         self.batches: set[int] = set()
 
-    def call(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
+    def call(self, func: TorchFunction, args: Arguments, kwargs: Keywords) -> object:
         """Return the call's output, with a hook on its gradient if the layer has a bias."""
         output = func(*args, **kwargs)
         if func in BIASES and output.requires_grad:
@@ -117,7 +120,7 @@ class BiasedLayers(Interceptor):
 
 
 def _convolution(
-    z: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any, **__: Any
+    z: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None, *_: object, **__: object
 ) -> Tensor | None:
     return None if bias is None else over_space(bias, z)
 
@@ -161,11 +164,11 @@ def _batch_norm(
 
 # Each function returns a layer's bias from its output z and its arguments, in a shape that
 # broadcasts to z.
-BIASES: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
-    **{
-        getattr(functional, name): _convolution
-        for name in functions_of_all_dimensions("conv", "conv_transpose")
-    },
+CONVOLUTIONS = [
+    getattr(functional, name) for name in functions_of_all_dimensions("conv", "conv_transpose")
+]
+BIASES: dict[TorchFunction, Callable[..., Tensor | None]] = {
+    **dict.fromkeys(CONVOLUTIONS, _convolution),
     functional.linear: _linear,
     functional.batch_norm: _batch_norm,
     functional.hardtanh: _clipped,

@@ -49,6 +49,7 @@ def fused(
         )
     if fusion not in FUSIONS:
         raise unknown_name("fusion", fusion, FUSIONS)
+    # In a fixed order, so that no bit depends on the order in which layers are given.
     further_layers = sorted({trace.cut_model.at(layer).layer for layer in layers} - {trace.layer})
     heatmaps = [wrapped_heatmap(wrapped, trace)]
     for layer in further_layers:

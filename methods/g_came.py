@@ -43,12 +43,12 @@ def g_came(trace: Trace, sigma: float | None = None) -> Tensor:
     means = grad_cam(trace)
     H, W = trace.activations.shape[2:]
     x, y = centres(trace)
-    squares = squared_distances(
-        (x * W).floor().clamp(0, W - 1),
-        (y * H).floor().clamp(0, H - 1),
-        columns=torch.arange(W, device=means.device).to(means),
-        rows=torch.arange(H, device=means.device).to(means),
-    )
+    # The object's centre may lie outside of the image, and a Gaussian's centre is a position.
+    column = (x * W).floor().clamp(0, W - 1)
+    row = (y * H).floor().clamp(0, H - 1)
+    columns = torch.arange(W, device=means.device).to(means)
+    rows = torch.arange(H, device=means.device).to(means)
+    squares = squared_distances(column, row, columns, rows)
     if sigma is None:
         reach = max(1, math.floor(math.sqrt(H * W) - 1)) / 6
         widths = (means.abs().log() * math.log(trace.images.shape[2] / H)).abs() / reach

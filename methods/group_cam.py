@@ -70,13 +70,15 @@ def group_cam(
         maps = _group_maps(trace, groups)
         size = trace.images.shape[2:]
 
+        # Image by image, so that no value depends on the rest of the batch.
         def saliency(row: int) -> Tensor:
             upsampled = resized(_denoised(maps[row], percentile), size)
             masks = minmax(upsampled)
             blurred = _blurred(trace.images[row], kernel, sigma)
             gains = _gains(trace, row, masks, blurred)[:, index]
             gains = gains.relu() if relu else gains
-            return (over_space(gains, upsampled[:, None]) * (masks if scaled else upsampled)).sum(0)
+            summed_maps = masks if scaled else upsampled
+            return (over_space(gains, upsampled[:, None]) * summed_maps).sum(0)
 
         return Map(trace.per_image(saliency))
 

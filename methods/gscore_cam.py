@@ -38,4 +38,5 @@ def gscore_cam(trace: Trace, top: int = 300, score: str = "logit") -> Tensor:
     scores = trace.once(
         ("masked image", "largest gradients", top), lambda: channel_scores(trace, channels)
     )
+    # The softmax is over all channels: those that don't run have the score 0.
     return over_space(scores[..., index].softmax(1), trace.activations)

@@ -6,9 +6,6 @@ for Simplicity, ICLR workshop 2015, arXiv:1412.6806.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
@@ -17,7 +14,12 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.methods.saliency import gradient_at
-from axiom_bench.methods.shared.nonlinear import Interceptor
+from axiom_bench.methods.shared.nonlinear import (
+    Arguments,
+    Interceptor,
+    Keywords,
+    TorchFunction,
+)
 from axiom_bench.methods.shared.wrapping import wrapped_heatmap
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 
@@ -56,9 +58,7 @@ class GuidedRectifiers(Interceptor):
         super().__init__()
         self.count = 0
 
-    def call(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
+    def call(self, func: TorchFunction, args: Arguments, kwargs: Keywords) -> object:
         """Return the call's output, with a hook on its gradient if it is a ReLU's."""
         output = func(*args, **kwargs)
         # nn.ReLU6 calls hardtanh

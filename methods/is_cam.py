@@ -51,12 +51,8 @@ def is_cam(
         )
     strengths = [(steps + 1) / 2] if accumulated else [step / steps for step in range(1, steps + 1)]
     index = score_index(trace, score)
+    # The last of several strengths is 1, and the trace keeps its scores for Score-CAM.
     scores = (scores_of_all_channels(trace, strength)[..., index] for strength in strengths)
-    return score_cam_weights(
-        trace,
-        scores=reduce(torch.add, scores) / len(strengths),
-        channels=varying_channels(trace.activations),
-        score=score,
-        baseline=baseline,
-        channel_softmax=channel_softmax,
-    )
+    mean_scores = reduce(torch.add, scores) / len(strengths)
+    channels = varying_channels(trace.activations)
+    return score_cam_weights(trace, mean_scores, channels, score, baseline, channel_softmax)

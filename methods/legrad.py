@@ -50,6 +50,7 @@ def legrad(trace: Trace, blocks: int = 2, readout: str = "mean") -> Map:
         raise unknown_name("readout of LeGrad", readout, READOUTS)
     names = _block_names(trace.cut_model.model)
     with torch.inference_mode(False), torch.enable_grad():
+        # What follows the last block reads the tokens of every block, so it is cut only once.
         last_cut = _cut_at(trace, names[-1])
         maps = [
             _block_map(trace, last_cut, names, index, readout)

@@ -10,9 +10,8 @@ divided by the difference of its inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,8 +24,11 @@ from axiom_bench.methods.shared.nonlinear import (
     MAX_POOLING,
     PIECEWISE_LINEAR,
     SMOOTH,
+    Arguments,
     Call,
+    Keywords,
     NonlinearCalls,
+    TorchFunction,
     differentiable,
     functions_of_all_dimensions,
 )
@@ -81,9 +83,7 @@ class Baseline(NonlinearCalls):
         super().__init__()
         self.calls: list[Call] = []
 
-    def other(
-        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
+    def other(self, func: TorchFunction, name: str, args: Arguments, kwargs: Keywords) -> object:
         """Return the result of a call that must be linear in the activations."""
         is_linear = _is_linear(name, args, kwargs)  # before the call, which may work in place
         output = func(*args, **kwargs)
@@ -166,7 +166,7 @@ def _baseline(trace: Trace) -> list[Call]:
     has_no_versions = any(weight.is_inference() for weight in weights)
     if depends_on_images or network.head_values is None or has_no_versions:
         return run()
-    cache: dict[Any, list[Call]] = trace.cut_model.once("lift_cam: baseline", dict)
+    cache: dict[Hashable, list[Call]] = trace.cut_model.once("lift_cam: baseline", dict)
     key = (F.shape, F.dtype, F.device, *(weight._version for weight in weights))
     if key not in cache:
         cache.clear()
@@ -204,7 +204,7 @@ def _max_pooled(x: Tensor, call: Call, reference: Call) -> Tensor:
     return y
 
 
-def _is_linear(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+def _is_linear(name: str, args: Arguments, kwargs: Keywords) -> bool:
     if name == "batch_norm" and kwargs.get("training"):
         return False
     if name in QUOTIENTS:

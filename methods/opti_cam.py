@@ -44,6 +44,7 @@ def opti_cam(trace: Trace, iterations: int = 100, learning_rate: float = 0.1) ->
         )
     if not learning_rate > 0:
         raise BenchError(f"Invalid learning_rate={learning_rate}; give a number above 0.")
+    # Adam changes each value by itself, so rows can be optimised in parts.
     parts = [
         _optimised(trace, rows, iterations, learning_rate)
         for rows in pass_slices(trace, len(trace), with_gradient=True)

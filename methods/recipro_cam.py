@@ -46,6 +46,7 @@ def recipro_cam(
     index = score_index(trace, score)
     with torch.inference_mode(False), torch.no_grad():
         windows = _windows(trace.activations, gaussian)
+        # Image by image, so that no value depends on the rest of the batch.
         scores = trace.per_image(lambda row: _scores(trace, row, windows, vectors)[:, index])
     return Map(scores.unflatten(1, trace.activations.shape[2:]))
 

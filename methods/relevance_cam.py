@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,7 +10,13 @@ from torch import Tensor
 from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.methods.shared.nonlinear import Interceptor, functions_of_all_dimensions
+from axiom_bench.methods.shared.nonlinear import (
+    Arguments,
+    Interceptor,
+    Keywords,
+    TorchFunction,
+    functions_of_all_dimensions,
+)
 
 
 def relevance_cam(trace: Trace) -> Tensor:
@@ -71,9 +76,7 @@ class RelevanceRules(Interceptor):
     While active, operations keep their values.
     """
 
-    def call(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
+    def call(self, func: TorchFunction, args: Arguments, kwargs: Keywords) -> object:
         """Return the call's output, with its rule's gradient.
 
         Raises:
@@ -96,9 +99,9 @@ def _z_plus(
     func: Callable[..., Tensor],
     input: Tensor,
     weight: Tensor,
-    bias: Any = None,
-    *rest: Any,
-    **named: Any,
+    bias: object = None,
+    *rest: object,
+    **named: object,
 ) -> Tensor:
     output = func(input, weight, bias, *rest, **named)
     if not output.requires_grad:
@@ -110,7 +113,7 @@ def _z_plus(
 
 
 def pass_relevance_unchanged(
-    func: Callable[..., Tensor], input: Tensor, *rest: Any, **named: Any
+    func: Callable[..., Tensor], input: Tensor, *rest: object, **named: object
 ) -> Tensor:
     """Return the output of a function of each unit, through which relevance passes unchanged.
 
@@ -143,20 +146,21 @@ def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     return (numerator / denominator.where(is_usable, 1)).where(is_usable, 0)
 
 
-def _is_differentiated(output: Any) -> bool:
+def _is_differentiated(output: object) -> bool:
     parts = output if isinstance(output, tuple | list) else (output,)
     return any(isinstance(part, Tensor) and part.requires_grad for part in parts)
 
 
-def _is_scaling_by_number(name: str, args: tuple[Any, ...]) -> bool:
+def _is_scaling_by_number(name: str, args: Arguments) -> bool:
     return name in SCALINGS and sum(isinstance(part, Tensor) for part in args) == 1
 
 
 UNIT_BY_UNIT = (
     "batch_norm", "relu6", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "hardswish", "mish",
 )  # fmt: skip
+WEIGHTED_SUMS = ("linear", *functions_of_all_dimensions("conv", "conv_transpose"))
 RULES: dict[str, Callable[..., Tensor]] = {
-    **dict.fromkeys(("linear", *functions_of_all_dimensions("conv", "conv_transpose")), _z_plus),
+    **dict.fromkeys(WEIGHTED_SUMS, _z_plus),
     **dict.fromkeys(UNIT_BY_UNIT, pass_relevance_unchanged),
 }
 # Input times gradient of these is their relevance without a rule.

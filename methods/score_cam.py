@@ -47,6 +47,7 @@ def score_cam(
     Raises:
         BenchError: If the score is unknown.
     """
+    # The trace keeps the logit and the probability, so another form needs no further pass.
     scores = scores_of_all_channels(trace)[..., score_index(trace, score)]
     channels = varying_channels(trace.activations)
     return score_cam_weights(trace, scores, channels, score, baseline, channel_softmax)
@@ -82,6 +83,7 @@ def score_cam_top(
         BenchError: If the score or the ranking is unknown, or if top < 1.
     """
     channels = top_channels(trace.activations, top, ranking)
+    # The key contains the choice of channels: variants of this method with another one don't share.
     scores = trace.once(
         ("masked image", 1.0, top, ranking), lambda: channel_scores(trace, channels)
     )
@@ -110,6 +112,7 @@ def score_cam_weights(
     Returns:
         The weights, (B, K, 1, 1), 0 for all other channels.
     """
+    # f(X_0) is the same for all channels, so it cancels in the softmax.
     if channel_softmax:
         return over_space(softmax_over(scores, channels), trace.activations)
     if baseline:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.methods.shared.nonlinear import MAX_POOLING, PIECEWISE_LINEAR, Call, NonlinearCalls
+from axiom_bench.methods.shared.nonlinear import (
+    MAX_POOLING,
+    PIECEWISE_LINEAR,
+    Arguments,
+    Call,
+    Keywords,
+    NonlinearCalls,
+    TorchFunction,
+)
 
 
 def shapley_cam(trace: Trace) -> Tensor:
@@ -49,9 +54,7 @@ class ConstantSlopes(NonlinearCalls):
 
     names = frozenset(PIECEWISE_LINEAR | MAX_POOLING)
 
-    def other(
-        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
+    def other(self, func: TorchFunction, name: str, args: Arguments, kwargs: Keywords) -> object:
         """Return the result, without a pooling that changes nothing.
 
         torch takes the gradient of such a pooling for a function of its input.

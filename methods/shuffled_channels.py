@@ -37,6 +37,7 @@ def shuffled_channels(trace: Trace, wrapped: Method = xgrad_cam, seed: int = 0) 
             "The wrapped method returns a map without channel weights; wrap one such as xgrad_cam."
         )
     num_channels = trace.activations.shape[1]
+    # One order for all positions, so that a channel gets all weights of another channel.
     orders = torch.stack(
         [torch.randperm(num_channels, generator=generator) for generator in trace.generators(seed)]
     )

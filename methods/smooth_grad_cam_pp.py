@@ -38,6 +38,7 @@ def smooth_grad_cam_pp(
     """
     if samples < 1:
         raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")
+    # The powers are of g / unit, so that g^3 doesn't underflow; alpha doesn't depend on the unit.
     D1, D2, D3, unit = _mean_powers(trace, samples, sigma, seed)
     denominator = 2 * D2 + D3 * (unit * trace.activations.sum(axes(D1), keepdim=True))
     alpha = torch.where(denominator == 0, 0, D2 / denominator)

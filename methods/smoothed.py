@@ -39,8 +39,7 @@ def smoothed(
     if samples < 1:
         raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")
     generators = trace.generators(seed)
-    maps = (
-        wrapped_raw_map(wrapped, trace.again(images=noisy(trace.images, sigma, generators)))
-        for _ in range(samples)
-    )
+    # A generator, so that only one copy's trace is in memory at a time.
+    copies = (noisy(trace.images, sigma, generators) for _ in range(samples))
+    maps = (wrapped_raw_map(wrapped, trace.again(images=images)) for images in copies)
     return Map(reduce(torch.add, maps) / samples)

@@ -68,6 +68,7 @@ def ss_cam(
         raise BenchError(
             f"Invalid sigma={sigma}; give the standard deviation of the noise, at least 0."
         )
+    # The form is the key, so that variants which differ only in the score share their passes.
     form = Noise(samples, sigma, relative, noise, mask, seed)
     scores = trace.once(form, lambda: _scores(trace, form))[..., score_index(trace, score)]
     channels = varying_channels(trace.activations)

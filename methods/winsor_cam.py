@@ -5,9 +5,6 @@ Winsor-CAM: Human-Tunable Visual Explanations from Deep Networks via Layer-Wise 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
@@ -17,7 +14,13 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.masking import minmax
-from axiom_bench.methods.shared.nonlinear import Interceptor, functions_of_all_dimensions
+from axiom_bench.methods.shared.nonlinear import (
+    Arguments,
+    Interceptor,
+    Keywords,
+    TorchFunction,
+    functions_of_all_dimensions,
+)
 
 LOWEST = 0.1  # weight of the least important layer
 
@@ -82,9 +85,7 @@ class Convolutions(Interceptor):
         self.importances: list[Tensor] = []
         self.batches: set[int] = set()
 
-    def call(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
+    def call(self, func: TorchFunction, args: Arguments, kwargs: Keywords) -> object:
         """Return the call's output, with a hook on its gradient if it is a convolution's."""
         output = func(*args, **kwargs)
         if func in self.functions and output.requires_grad:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,7 +17,7 @@ except ImportError as error:
     raise missing("captum", error) from error
 
 
-def captum(trace: Trace, extractor: str, options: Mapping[str, Any] | None = None) -> Map:
+def captum(trace: Trace, extractor: str, options: Mapping[str, object] | None = None) -> Map:
     """Attributions by captum, summed over channels, signed or of the pixels -> (B, h, w).
 
     Args:
@@ -48,7 +47,7 @@ def extract(
     images: Tensor,
     targets: Tensor,
     extractor: str,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
 ) -> Tensor:
     """Call captum as its documentation does, and sum over channels.
 

@@ -6,7 +6,6 @@ https://github.com/jacobgil/pytorch-grad-cam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ except ImportError as error:
 def pytorch_grad_cam(
     trace: Trace,
     extractor: str,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
     layers: Sequence[str] = (),
 ) -> Map:
     """Map by grad-cam, after its own ReLU, min-max scaling and resizing -> (B, H', W').
@@ -62,7 +61,7 @@ def extract(
     images: Tensor,
     targets: Tensor,
     extractor: str,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
 ) -> np.ndarray:
     """Call grad-cam as its documentation does. The call leaves hooks on the model.
 

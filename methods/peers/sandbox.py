@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +53,7 @@ class Sandbox:
     reshape: Callable[[Tensor], Tensor] | None
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """The reshape as a keyword argument of grad-cam and torchcam; empty if there is none."""
         return {} if self.reshape is None else {"reshape_transform": self.reshape}
 
@@ -116,6 +115,7 @@ def sandbox(trace: Trace, library: str) -> Iterator[Sandbox]:
         except BenchError:
             raise
         except Exception as error:
+            # Memory isn't the library's fault: the caller can try again with fewer rows.
             if is_out_of_memory(error):
                 raise
             raise BenchError(

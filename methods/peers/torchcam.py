@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -23,7 +22,7 @@ READS_TOKENS = ("LeGrad",)  # take a transformer's blocks without a reshape
 def torchcam(
     trace: Trace,
     extractor: str,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
     layers: Sequence[str] = (),
 ) -> Map:
     """Map by torchcam, after its own ReLU and min-max scaling, at the layer's size -> (B, H, W).
@@ -42,6 +41,7 @@ def torchcam(
         BenchError: If the library fails on the network.
     """
     with sandbox(trace, f"torchcam's {extractor}") as box:
+        # LeGrad reads tokens itself, and its class takes no reshape.
         reshape_options = {} if extractor in READS_TOKENS else box.options
         maps = extract(
             box.model,
@@ -60,7 +60,7 @@ def extract(
     images: Tensor,
     targets: Tensor,
     extractor: str,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
     normalized: bool = True,
 ) -> Tensor:
     """Call torchcam as its documentation does.

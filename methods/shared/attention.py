@@ -7,9 +7,7 @@ doesn't have to be kept.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as functional
@@ -17,7 +15,12 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.methods.shared.nonlinear import Interceptor
+from axiom_bench.methods.shared.nonlinear import (
+    Arguments,
+    Interceptor,
+    Keywords,
+    TorchFunction,
+)
 
 # Arguments of torch's multi_head_attention_forward that a plain self-attention doesn't set.
 SPECIAL = (
@@ -64,9 +67,7 @@ class Attentions(Interceptor):
         super().__init__()
         self.calls: list[Attention] = []
 
-    def call(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
+    def call(self, func: TorchFunction, args: Arguments, kwargs: Keywords) -> object:
         """Return the call's output, as a leaf if the call is an attention."""
         if func is functional.multi_head_attention_forward:
             return self._multi_head(inspect.signature(func).bind(*args, **kwargs).arguments)
@@ -74,7 +75,7 @@ class Attentions(Interceptor):
             return self._attend(*args, **kwargs)
         return func(*args, **kwargs)
 
-    def _multi_head(self, arguments: Mapping[str, Any]) -> tuple[Tensor, None]:
+    def _multi_head(self, arguments: Keywords) -> tuple[Tensor, None]:
         """Return the output for tokens (N, B, heads d), and None for the attention weights.
 
         Plain networks don't read the weights.

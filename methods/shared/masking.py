@@ -57,6 +57,7 @@ def top_channels(activations: Tensor, top: int, ranking: str = "variance") -> Te
     rank = (
         activations.var(space, correction=0) if ranking == "variance" else activations.mean(space)
     )
+    # Constant channels come last, and aren't chosen even if fewer than `top` others exist.
     varying = varying_channels(activations)
     order = rank.masked_fill(~varying, -torch.inf).argsort(dim=1, descending=True, stable=True)
     return torch.zeros_like(varying).scatter(1, order[:, :top], True) & varying

@@ -18,6 +18,11 @@ from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.numerics import SPACES
 
+# Torch hands every call to a TorchFunctionMode as a function and its arguments, of any type.
+TorchFunction = Callable[..., Any]
+Arguments = tuple[Any, ...]
+Keywords = Mapping[str, Any]
+
 # Names of functions and methods, without the underscores of in-place and operator forms.
 PIECEWISE_LINEAR = {
     "relu", "relu6", "hardtanh", "clamp", "clip", "threshold", "leaky_relu", "prelu", "rrelu",
@@ -48,18 +53,16 @@ class Interceptor(TorchFunctionMode):
     """Run `call` in place of every torch call, while active."""
 
     @abstractmethod
-    def call(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
+    def call(self, func: TorchFunction, args: Arguments, kwargs: Keywords) -> object:
         """Return the result of func(*args, **kwargs), or a replacement of it."""
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
+        func: TorchFunction,
         types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+        args: Arguments = (),
+        kwargs: Keywords | None = None,
+    ) -> object:
         return self.call(func, args, kwargs or {})
 
 
@@ -94,15 +97,11 @@ class NonlinearCalls(Interceptor):
         """Return the call's output, with the gradient in x that the method defines."""
         raise NotImplementedError
 
-    def other(
-        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
+    def other(self, func: TorchFunction, name: str, args: Arguments, kwargs: Keywords) -> object:
         """Return the result of any other call."""
         return func(*args, **kwargs)
 
-    def call(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
+    def call(self, func: TorchFunction, args: Arguments, kwargs: Keywords) -> object:
         """Return the output of `replace_call` for a nonlinear call, of `other` for any other call.
 
         A call is nonlinear if it is one of `names` and its input depends on the activations.
@@ -122,7 +121,7 @@ class NonlinearCalls(Interceptor):
         return x.copy_(result) if y is operand else result  # the network reads x again
 
 
-def differentiable(values: Any) -> bool:
+def differentiable(values: object) -> bool:
     """Return whether any tensor in the nested values requires a gradient."""
     return any(
         isinstance(value, Tensor) and value.requires_grad for value in pytree.tree_leaves(values)

@@ -36,6 +36,7 @@ def blur(trace: Trace, degree: float, sigma: float = 0.25) -> Map:
             f"Invalid sigma={sigma}; give the standard deviation in sides of the map, above 0."
         )
     truth = true_map(trace)
+    # Without spoiling the map is the truth to the last bit, which a blur would round.
     if degree == 0:
         return Map(truth)
     down, across = (_gaussian(size, degree * sigma * size).to(truth) for size in truth.shape[-2:])

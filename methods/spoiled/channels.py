@@ -42,6 +42,7 @@ def channels(trace: Trace, degree: float, seed: int = 0) -> Tensor:
             "The network doesn't tell its contributions, as model=planted_additive does."
         )
     totals = permute_live_totals(contributions.sum(XY), F, trace.generators(seed))
-    return (1 - degree) * weights_from_contributions(
-        contributions, F
-    ) + degree * weights_from_totals(totals, F)
+    # Contributions are linear in the weights, so a mixture of weights is one of contributions.
+    true_weights = weights_from_contributions(contributions, F)
+    wrong_weights = weights_from_totals(totals, F)
+    return (1 - degree) * true_weights + degree * wrong_weights

@@ -35,5 +35,6 @@ def drops_noise(trace: Trace, degree: float, seed: int = 0) -> Tensor:
         torch.randn(drops.shape[1], generator=generator, dtype=torch.float64)
         for generator in trace.generators(seed)
     ]
+    # A dead channel can't contribute, so it gets no noise either.
     noise = torch.stack(draws).to(drops).masked_fill(dead_channels(F), 0)
     return weights_from_totals(mix_with_truth(drops, noise, degree), F)
