@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-Function = TypeVar("Function", bound=Callable[..., object])
+Result = TypeVar("Result")
 
 
-def compiled(function: Function) -> Function:
+def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
     """Compile a function on its first call, and keep the result on disk if possible.
 
     Other threads of Python run at the same time as the compiled function. Importing numba takes a
@@ -22,7 +22,7 @@ def compiled(function: Function) -> Function:
     """
     from numba import njit
 
-    compiled: Function
+    compiled: Callable[..., Result]
     try:
         compiled = njit(cache=True, nogil=True)(function)
     except RuntimeError:
