@@ -20,7 +20,6 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -161,7 +160,7 @@ def train(
     module.eval()
 
 
-def resume_settings(options: argparse.Namespace) -> dict[str, Any]:
+def resume_settings(options: argparse.Namespace) -> dict[str, object]:
     """Return the settings that must be unchanged for a run to continue."""
     return {
         name: value
@@ -199,6 +198,7 @@ def load_checkpoint(
     path = options.output / "checkpoint.pt"
     if not path.is_file():
         return 0
+    # Only tensors and plain values are loaded, since unpickling a foreign file can run its code.
     checkpoint = torch.load(path, map_location=device, weights_only=True)
     previous = json.loads(checkpoint["settings"])
     current = resume_settings(options)
@@ -257,7 +257,7 @@ def average_precision(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> 
 
 
 def write_model(
-    module: nn.Module, name: str, architecture: str, kwargs: Mapping[str, Any], folder: Path
+    module: nn.Module, name: str, architecture: str, kwargs: Mapping[str, object], folder: Path
 ) -> Path:
     """Write the weights and a YAML like those of conf/model/, and return the YAML's path."""
     file = (folder / f"{name}.safetensors").resolve()

@@ -120,6 +120,7 @@ def runs(sizes: Sizes, folder: Path) -> dict[str, tuple[float, tuple[str, ...]]]
     device = f"device={sizes.device}"
     few_images = () if sizes.images is None else (f"data.size={sizes.images}",)
     real = (f"real_root={REAL}", f"data.workers={sizes.workers}")
+    # Random weights are enough, because only the speed of the large run is measured.
     large = (
         *real,
         "model=vgg16",
@@ -190,12 +191,14 @@ def measured(overrides: Sequence[str], with_kernels: bool) -> dict[str, Any]:
         kernels.append((event.key, microseconds / 1000, event.count))
         if STARTS_KERNEL.match(event.key):
             start_microseconds += event.self_cpu_time_total
+    slowest = sorted(kernels, key=lambda kernel: -kernel[1])[:KERNELS]
+    kernel_milliseconds = sum(milliseconds for _, milliseconds, _ in kernels)
     return {
         "exit_code": code,
         "seconds": seconds,
         "peak_memory": memory,
-        "kernels": sorted(kernels, key=lambda kernel: -kernel[1])[:KERNELS],
-        "kernel_seconds": sum(milliseconds for _, milliseconds, _ in kernels) / 1000,
+        "kernels": slowest,
+        "kernel_seconds": kernel_milliseconds / 1000,
         "starting": start_microseconds / 1e6,
     }
 
@@ -217,7 +220,7 @@ def measured_budget(results: Mapping[str, Any], sizes: Sizes) -> dict[str, float
     """Return the large run's seconds by the names of BUDGET, as far as its steps are done."""
     seconds: dict[str, float] = {}
     if run := results.get(LARGE):
-        later_stages = {name: each for name, each in run["stages"].items() if name != "start"}
+        later_stages = {name: took for name, took in run["stages"].items() if name != "start"}
         seconds["start"] = run["seconds"] - sum(later_stages.values())
         seconds["loading, waited for"] = later_stages.get("loading", 0)
         seconds["report"] = later_stages.get("report", 0)
@@ -292,6 +295,7 @@ def page(outcomes: Sequence[Outcome], folder: Path, sizes: Sizes) -> str:
         if outcome.step.run and path.exists():
             results[name] = json.loads(path.read_text(encoding="utf-8"))
 
+    # A profile takes time and memory, so profiled runs have tables of their own.
     lines += ["", "## Runs", "", "| run | s | peak memory |", "| --- | ---: | ---: |"]
     for name, run in results.items():
         if not run["kernels"]:
@@ -343,6 +347,7 @@ def main() -> int:
     sizes = CPU if options.cpu else GPU
     folder = Path(options.folder).resolve()
     end = time.monotonic() + options.seconds
+    # The folder is emptied, so it must be new or have this script's page.
     if folder.exists() and any(folder.iterdir()) and not (folder / PAGE).exists():
         print(f"{folder} holds something else; name a new folder.", file=sys.stderr)
         return 2

@@ -209,13 +209,14 @@ def measured(library: str, name: str, batch: int) -> Row:
         network, loaded.layer, loaded.reshape, loaded.output, images[:1], trace.ablation_drops[0]
     )
     seconds = median(REPEATS, {"forward": forward, "drops": trace_and_drops})
+    ratio = seconds["drops"] / seconds["forward"]
     return Row(
         library,
         name,
         loaded.layer,
         trace.activations.shape[1],
         trace.capture.step.name.lower(),
-        f"{seconds['drops'] / seconds['forward']:.2f}",
+        f"{ratio:.2f}",
         f"{error:.1e}",
         f"{trace.drops_cost:.1f}",
         str(trace.capture),
@@ -252,6 +253,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     start = time.perf_counter()
+    # Networks that the file already has are skipped, so that a repeated command continues it.
     known = set()
     if options.output.exists():
         known = {row["network"] for row in csv.DictReader(options.output.open(encoding="utf-8"))}

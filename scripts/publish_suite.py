@@ -17,7 +17,6 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -52,14 +51,14 @@ QUIET = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "report.f
 UNFROZEN = "frozen: {}\n"
 
 
-def frozen(suite: str, part: str, overrides: Sequence[str]) -> dict[str, Any]:
+def frozen(suite: str, part: str, overrides: Sequence[str]) -> dict[str, object]:
     """Return models, data and metrics of a suite's part, as its file has them.
 
     Nothing is computed.
     """
-    models: dict[str, Any] = {}
-    data: dict[str, Any] = {}
-    calls: Any = {}
+    models: dict[str, object] = {}
+    data: dict[str, object] = {}
+    calls: object = {}
     with composed([f"suite={suite}/{part}", *overrides]) as composition:
         for number in range(len(composition.jobs)):
             settings = composition.job_settings(number)
@@ -123,8 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parts = [word for word in options.words if "=" not in word] or [*Suite.of(suite).parts]
     file = ROOT / "conf" / "suite" / f"{suite}.yaml"
     text = file.read_text(encoding="utf-8")
+    # A suite that is already frozen never changes, because published values refer to it.
     if text.endswith(UNFROZEN):
-        frozen_parts: dict[str, Any] = {}
+        frozen_parts: dict[str, object] = {}
         for part in Suite.of(suite).parts:
             if has_part(options.reuse, suite, part):
                 frozen_parts[part] = Suite.of(options.reuse).part(part).frozen

@@ -170,6 +170,7 @@ def lines(rows: pd.DataFrame, networks: Sequence[Network]) -> Iterator[list[str]
             values="value",
             observed=True,
         )
+        # Where both methods give the same map, rounding decides which error is smaller.
         is_below = errors["xgrad_cam"] < errors["grad_cam"] - ROUNDING
         shares = [f"{100 * share:.0f} %" for share in is_below.groupby("place").mean()]
         yield [
@@ -198,8 +199,10 @@ def draw(rows: pd.DataFrame, networks: Sequence[Network], name: str) -> None:
     figure, axes = plt.subplots(2, 1, figsize=(width, 8), sharex=True, layout="constrained")
     for axis, residual in zip(axes, RESIDUALS, strict=True):
         residual_rows = rows[rows["metric"] == residual]
+        # A logarithmic axis can't show 0.
+        visible_rows = residual_rows.assign(value=residual_rows["value"].clip(lower=LEAST))
         sns.boxplot(
-            residual_rows.assign(value=residual_rows["value"].clip(lower=LEAST)),
+            visible_rows,
             x="network",
             y="value",
             hue="place",

@@ -187,6 +187,7 @@ def train(
     for epoch in range(epochs):
         losses = []
         order = torch.randperm(len(images), generator=generator)
+        # Images that don't fill a batch are left out: the schedule counts only full batches.
         for rows in order.split(batch)[: steps // epochs]:
             value = loss(network, normalised(augmented(images[rows], generator)), targets[rows])
             optimiser.zero_grad(set_to_none=True)
@@ -252,10 +253,9 @@ def measure(
     images, present = draw_presence(recipe, split, HELD_OUT, seed)
     with torch.inference_mode():
         logits = torch.cat([network(normalised(part)) for part in images.split(250)])
-    values = {
-        "accuracy": present.gather(1, logits.argmax(1, keepdim=True)).mean().item(),
-        "median_score": logits[present.bool()].median().item(),
-    }
+    is_right = present.gather(1, logits.argmax(1, keepdim=True))
+    median_score = logits[present.bool()].median().item()
+    values = {"accuracy": is_right.mean().item(), "median_score": median_score}
     dataset = recipe.data(split, EXPLAINED, seed)
     channels = len(networks.MEAN if dataset.shape is None else dataset.shape[:1])
     preprocessing = Preprocessing(
@@ -288,6 +288,7 @@ def main() -> None:
     for seed, name in product(options.seeds, options.names):
         recipe = RECIPES[name]
         file = networks.weights_file(name, seed)
+        # Networks of another pattern aren't published, so they don't replace the package's weights.
         if recipe.pattern and options.pattern not in (None, recipe.pattern):
             recipe = recipe._replace(pattern=options.pattern)
             file = ELSEWHERE / f"{name}_{options.pattern}_seed{seed}.safetensors"

@@ -138,6 +138,7 @@ def compared(question: Question, runs: Sequence[tuple[str, str, RunFolder]]) -> 
     Holm over all rows. If two methods have the same values, p is NaN.
     """
     rows = []
+    # A value that follows from how a method is constructed is no finding, so its pair is left out.
     for pair, metric, (suite, part, run) in product(question.pairs, question.metrics, runs):
         if metric not in run.metrics or {*pair} & {*run.metadata.by_construction(metric)}:
             continue
@@ -199,6 +200,7 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
     table = []
     groups = rows.groupby(["question", "method", "other", "metric", kinds(rows)], sort=False)
     for (question, first, second, metric, images), group in groups:
+        # The p-values are adjusted over all rows of the question, not only over this line's.
         is_significant = group["adjusted"] < LEVEL
         is_better = is_significant & (np.sign(group["gain"]) == 1)
         is_worse = is_significant & (np.sign(group["gain"]) == -1)
@@ -281,6 +283,7 @@ def by_network(
                 lead = run.metadata.value(row["metric"]).lead
                 both = [number(values.loc[(row["metric"], name), lead]) for name in pair]
                 verdict = WAYS[int(np.sign(row["gain"])) if row["adjusted"] < LEVEL else 0]
+                # Methods that give the same map have no p, which isn't "not significant".
                 if np.isnan(row["p"]):
                     verdict = "the same map"
                 lines.append(

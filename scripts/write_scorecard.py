@@ -177,6 +177,7 @@ def main(argv: Sequence[str] | None = None, path: Path = PLAN, output: Path = CA
             else:
                 rows = rows_of_metrics(name, metrics)
         except BenchError as error:
+            # Without its data, such as photographs, a run keeps its rows, and the others continue.
             print(f"{name}: left out: {error}")
             code = 1
             continue
