@@ -189,6 +189,7 @@ def signs(
         first, second = map(np.asarray, pairs)
     left = centres[..., first]
     right = centres[..., second]
+    # The difference to a missing value is NaN, which becomes a sign of 0.
     with np.errstate(invalid="ignore"):
         sign = np.where(are_equal(left, right, rounding), 0.0, np.sign(left - right))
     return np.asarray(np.nan_to_num(sign), dtype=np.float32)

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -117,6 +116,7 @@ def interval_over_networks(rows: pd.DataFrame) -> tuple[float, float]:
         )
         noise = errors[drawn_rows] * draws.standard_normal(len(drawn_rows))
         means[resample] = (values[drawn_rows] + noise).mean()
+    # Only the noise can take a mean beyond the values, so the interval ends at them.
     low, high = np.quantile(means, [TAIL, 1 - TAIL]).clip(values.min(), values.max())
     return float(low), float(high)
 
@@ -130,17 +130,18 @@ def verdicts(card: pd.DataFrame) -> dict[str, dict[str, bool | None]]:
     Returns:
         The verdicts by metric and test; None if the test doesn't apply to the metric.
     """
-    rows_by_metric: dict[str, dict[str, list[Any]]] = {
+    rows_by_metric: dict[str, dict[str, list[tuple[bool, float]]]] = {
         str(metric): {} for metric in card["metric"].unique()
     }
     columns = ["metric", "test", "truth", "circular", "passes", "value"]
-    row: Any
-    for row in card[columns].itertuples(index=False):
-        if row.circular or pd.isna(row.passes):
+    rows_of_card = card[columns].itertuples(index=False, name=None)
+    for name, test_name, truth, is_circular, passes, value in rows_of_card:
+        # A circular row proves nothing, and a row without a verdict doesn't count.
+        if is_circular or pd.isna(passes):
             continue
-        if row.test in TRUTH_TESTS and row.truth != PRIMARY:
+        if test_name in TRUTH_TESTS and truth != PRIMARY:
             continue
-        rows_by_metric[row.metric].setdefault(row.test, []).append(row)
+        rows_by_metric[name].setdefault(test_name, []).append((bool(passes), float(value)))
     verdicts_by_metric: dict[str, dict[str, bool | None]] = {}
     for metric, rows in rows_by_metric.items():
         verdicts_by_metric[metric] = {
@@ -161,13 +162,13 @@ def leaders(card: pd.DataFrame) -> list[str]:
     ]
 
 
-def _holds(test: str, rows: Sequence[Any]) -> bool:
-    """Return whether enough rows of a metric pass a test."""
+def _holds(test: str, rows: Sequence[tuple[bool, float]]) -> bool:
+    """Return whether enough rows of a metric, each (passes, value), pass a test."""
     passed = 0
-    for row in rows:
+    for passes, value in rows:
         # A rival that is better on few more than half of the images is accepted.
-        is_close = test == TRUTH_FIRST and row.value >= 0.5 - MARGIN
-        passed += bool(row.passes) or bool(is_close)
+        is_close = test == TRUTH_FIRST and value >= 0.5 - MARGIN
+        passed += passes or is_close
     return passed / len(rows) >= (TESTS[test].share or 0)
 
 
@@ -208,7 +209,7 @@ def committed_rows(config: ConfigEntry, metric: str, value: str) -> pd.DataFrame
     return card[card["metric"] == value]
 
 
-def _settings(entry: Mapping[str, Any] | None) -> tuple[Any, Any]:
+def _settings(entry: Mapping[str, object] | None) -> tuple[object, object]:
     """Return the code and the parameters of a metric's entry."""
     entry = entry or {}
     return entry.get("_target_"), entry.get("params") or {}

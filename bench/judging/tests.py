@@ -189,6 +189,7 @@ def places(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
         if controls.isdisjoint(group):
             continue
         against = FIRST if best is None else UNCLEAR
+        # A significant difference says only that they differ; the order says which one is better.
         if best is not None and comparison.is_significant(group[0], best[0]):
             against = BEATS if number <= comparison.ranked.index(best) else BELOW
         place = comparison.place(group[0])
@@ -238,11 +239,12 @@ def truth(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
         low_end, high_end = sorted(ends)
         text = with_interval(abs(difference), low_end, high_end)
         about = f"behind by {text}" if is_ahead else f"ahead by {text}"
-        is_behind = any(
-            values.sign * comparison.pair(own[0], group[0])["difference"] < 0
-            and comparison.is_significant(own[0], group[0])
+        better_groups = [
+            group
             for group in others
-        )
+            if values.sign * comparison.pair(own[0], group[0])["difference"] < 0
+        ]
+        is_behind = any(comparison.is_significant(own[0], group[0]) for group in better_groups)
         value, low, high = _share_ahead(values, name, rival)
         row = row._replace(
             value=value, low=low, high=high, about=f"{run.metadata.method_title(rival)} {about}"
@@ -282,6 +284,8 @@ def degrees(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
     values = image_values(run, setting, metric)
     if values is None or not values.sign:
         return
+    # A metric that is computed from the same things as the truth finds it in any case, so circular
+    # kinds don't judge it; they are shown if there are no others.
     kinds = judgement.fitting_kinds(run, metric)
     independent = [kind for kind in kinds if not is_circular(run, setting, metric, kind.methods[0])]
     chosen = independent or kinds
@@ -325,6 +329,7 @@ def controls(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
     right, low, high = judgement.share_of_right_pairs(values, pairs, _size(values, values.methods))
     if np.isnan(low):
         return
+    # The best control is named unless it is clearly below the best method.
     best_control = next((row for row in places(run, setting, metric) if row.truth in names), None)
     about = ""
     if best_control is not None and best_control.about != BELOW:
@@ -429,6 +434,7 @@ def gaming_row(
     pair = pair[np.isfinite(pair).all(axis=1)]
     if not len(pair):
         return None
+    # Each image has one value here, so each row of the test is an image.
     first, second = np.array([[0], [1]])
     test = tests(pair, np.arange(len(pair)), first, second, value).iloc[0]
     is_won = values.sign * test["difference"] > 0 and test["p"] < LEVEL
