@@ -269,7 +269,7 @@ def _parsed_rows(text: str, file: Path) -> pd.DataFrame:
     return table
 
 
-def _parsed_row(row: dict[str, Any]) -> dict[str, Any]:
+def _parsed_row(row: dict[str, Any]) -> dict[str, object]:
     """Return a row with its numbers, or raise if `write` wouldn't have written it."""
     if None in row.values() or None in row:
         raise ValueError("a field is missing or one too many")

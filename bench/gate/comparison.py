@@ -84,6 +84,7 @@ def _compare_with_baseline(run_folder: Path, baseline: Path, options: GateOption
         conclusion = f"Holds: {len(rows)} rows of {name} are within their tolerances."
         return GateResult(HOLDS, conclusion, rows=rows)
 
+    # Other versions of libraries don't prevent a comparison, but may explain what moved.
     if expected.versions and expected.versions != actual.versions:
         then = printable(expected.versions)
         now = printable(actual.versions)

@@ -173,6 +173,7 @@ def moved_finding(place: Place, limit: Limit, before: float, after: float, bette
         f"{limit.statistic} was {before:.{DIGITS}g}, is {after:.{DIGITS}g} "
         f"({difference}; allowed {limit})"
     )
+    # No direction says whether a value that became, or was, NaN or infinite is better.
     verdict = CHANGED
     if better in ("lower", "higher") and math.isfinite(before) and math.isfinite(after):
         verdict = BETTER if (after < before) == (better == "lower") else WORSE

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -63,6 +62,7 @@ def compare_runs(folders: Sequence[Path]) -> tuple[int, list[str]]:
         for name, (then, now) in sorted(settings.items())
     ]
     lines += [*_entries_and_images(before, after), *changed_accuracies]
+    # Accuracies that are the same are printed for orientation, and are no difference.
     same_accuracies = [line for line in accuracies if line not in lines]
 
     values = list(_values(records_before, records_after))
@@ -94,7 +94,7 @@ def _flat_settings(run: Manifest) -> dict[str, str]:
     settings["weights of"] = {
         name: (model.weights_sha256 or "")[:12] for name, model in run.models.items()
     }
-    entries: list[tuple[str, Any]] = [("", settings)]
+    entries: list[tuple[str, object]] = [("", settings)]
     flat = {}
     while entries:
         name, value = entries.pop()
