@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial, wraps
 from math import prod
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 import torch.nn.modules.module as torch_module
@@ -250,14 +250,25 @@ def _bits(tensor: Tensor) -> bytes:
     return tensor.detach().clone().numpy().tobytes()
 
 
-def _hooks(attributes: Mapping[str, Any]) -> Iterator[tuple[str, list[object]]]:
+def _hooks(attributes: Mapping[str, object]) -> Iterator[tuple[str, list[object]]]:
     """Yield the hooks among a module's attributes, by the attribute's name."""
     for name, value in attributes.items():
         if name.endswith("hooks") and isinstance(value, dict):
             yield name, list(value.values())
 
 
-def cached_cut(case: Any) -> CutModel:
+class NetworkCase(Hashable, Protocol):
+    """A case with its own network, whose cut several checks share."""
+
+    @property
+    def layer(self) -> str:
+        """The target layer's name."""
+
+    def model(self) -> nn.Module:
+        """Return the network."""
+
+
+def cached_cut(case: NetworkCase) -> CutModel:
     """Return the network of `case.model()`, cut once at `case.layer`.
 
     It is cut again if a plug-in left something behind on it.
@@ -270,7 +281,7 @@ def cached_cut(case: Any) -> CutModel:
 
 
 @cache
-def _cut_with_state(case: Any) -> tuple[CutModel, dict[str, object]]:
+def _cut_with_state(case: NetworkCase) -> tuple[CutModel, dict[str, object]]:
     """Cut the case's network, and return its state, too."""
     cut_model = cut(case.model(), case.layer)
     # The state of the cut's copy, whose parameters need no gradient.
@@ -279,18 +290,21 @@ def _cut_with_state(case: Any) -> tuple[CutModel, dict[str, object]]:
 
 SomeCase = TypeVar("SomeCase")
 Check = Callable[[AnyPlugin, SomeCase], None]
+SomePlugin = TypeVar("SomePlugin")
 Result = TypeVar("Result")
 
 
-def cache_latest(function: Callable[[Any, SomeCase], Result]) -> Callable[[Any, SomeCase], Result]:
+def cache_latest(
+    function: Callable[[SomePlugin, SomeCase], Result],
+) -> Callable[[SomePlugin, SomeCase], Result]:
     """Decorate a function of a plug-in and a case whose result several checks need.
 
     For the latest plug-in, each case's result is kept.
     """
-    latest: dict[SomeCase, tuple[Any, Result]] = {}
+    latest: dict[SomeCase, tuple[SomePlugin, Result]] = {}
 
     @wraps(function)
-    def call(plugin: Any, case: SomeCase) -> Result:
+    def call(plugin: SomePlugin, case: SomeCase) -> Result:
         if case not in latest or latest[case][0] is not plugin:
             latest[case] = plugin, function(plugin, case)
         return latest[case][1]
@@ -327,6 +341,7 @@ def run_checks(
     for check in checks:
         messages = [_message(check, plugin, name, case, mistakes) for name, case in cases.items()]
         failures = [message for message in messages if message is not None]
+        # An exemption that nothing needs is an error, so that none outlives its reason.
         if check.__name__ in exempt:
             assert failures, (
                 f"{plugin.name} is exempt from {check.__name__}, and passes it: remove the "

@@ -127,6 +127,7 @@ def halves() -> list[Half]:
 
     Controls are left out.
     """
+    # A map is made to win on one half and compared on the other, so that it can't fit the images.
     (chosen, *_) = read_yaml(conf_folder() / "experiment" / "blind.yaml")["defaults"]
     methods = [plugins.load("method", name) for name in chosen["override /method"]]
     scaled = frozenset(method.name for method in methods if method.spec.on_score_scale)

@@ -379,6 +379,7 @@ def check_method(method: str | Method, exempt: Mapping[str, str] | None = None) 
         f"{_refusal(plugin, Case())}"
     )
     cases_by_name = {f"the {name} network": case for name, case in cases.items()}
+    # A method may refuse signals or volumes, so only those that it takes are checked.
     for name, case in OTHER_CASES.items():
         if _error_on(plugin, case) is None:
             cases_by_name[f"a network of {name}"] = case

@@ -140,6 +140,7 @@ def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
         pixels[tuple(_slices(size, *places))] = True
         return pixels
 
+    # The regions are disjoint and cover the image together, as those of a data set's parts do.
     first = region((2, 7), (3, 11))
     second = region((8, 12), (1, 9))
     mark = region((0, 2), (0, 2))
@@ -147,9 +148,11 @@ def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
     blank = image.masked_fill(ground, 0)
     inverted = torch.where(ground, -image, image)
     grounds = torch.stack([blank, inverted])
+    without_first = image.masked_fill(first, 0)[None]
+    without_second = image.masked_fill(second, 0)[None]
     return (
-        Part("object", target, first, image.masked_fill(first, 0)[None]),
-        Part("other object", (target + 1) % CLASSES, second, image.masked_fill(second, 0)[None]),
+        Part("object", target, first, without_first),
+        Part("other object", (target + 1) % CLASSES, second, without_second),
         Part("mark", None, mark, image[None]),
         Part(GROUND, None, ground, grounds, grounds.masked_fill(~ground, 0)),
     )
@@ -508,7 +511,7 @@ def answered(metric: MetricFunction) -> Callable[..., Any]:
         A function with the same parameters. It returns the values, and a curve as its points.
     """
 
-    def call(explanation: Explanation, *args: Any, **kwargs: Any) -> Any:
+    def call(explanation: Explanation, *args: object, **kwargs: object) -> object:
         plugin = plugins.plugin_for(
             "metric", lambda explanation: metric(explanation, *args, **kwargs)
         )

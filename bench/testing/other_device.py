@@ -232,7 +232,7 @@ class _Operations(TorchDispatchMode):
         return any(index.dtype == torch.bool or not self._device.holds(index) for index in indices)
 
 
-def _tensors(tree: Any) -> Iterator[Tensor]:
+def _tensors(tree: object) -> Iterator[Tensor]:
     """Yield the tensors in nested arguments.
 
     This runs in every call of torch, of which torch's own `tree_leaves` would take a large part.
