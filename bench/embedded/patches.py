@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +30,7 @@ COLOURS = {
 LEFT = (0, 1)
 RIGHT = (1, 2)
 ANYWHERE = (0, 2)
+Sides = int | tuple[int, ...]  # one for all axes, or one for each
 # The tables below are by the number of axes.
 KINDS: dict[int, scenes.Kind] = {1: shapes.SIGNALS, 2: scenes.FEW, 3: shapes.VOLUMES}
 # Two choices of the sides of a red patch in cells, which are used in any order.
@@ -41,9 +41,9 @@ SMALL = {
 }
 # Ranges of the sides of the green, blue and yellow patches, ends exclusive. A patch has at most the
 # evidence 1, and two of these three have at least 1 together.
-LARGE: dict[int, tuple[Any, Any]] = {1: (5, 9), 2: (3, 5), 3: ((2, 2, 3), (3, 3, 5))}
+LARGE: dict[int, tuple[Sides, Sides]] = {1: (5, 9), 2: (3, 5), 3: ((2, 2, 3), (3, 3, 5))}
 # Ranges of the sides of the cyan patch, ends exclusive.
-OTHER: dict[int, tuple[Any, Any]] = {1: (2, 9), 2: (2, 5), 3: ((1, 1, 2), (3, 3, 5))}
+OTHER: dict[int, tuple[Sides, Sides]] = {1: (2, 9), 2: (2, 5), 3: ((1, 1, 2), (3, 3, 5))}
 
 
 @dataclass(frozen=True)

@@ -365,6 +365,7 @@ def other_grounds(split: str, seed: int, number: int, kind: Kind = FEW) -> tuple
         kind: See `draw`.
     """
     drawing = make_drawing(split, seed, number, kind)
+    # An object that is hard to see on its own ground may be as hard to see on the others.
     least = min(VISIBLE, drawing.contrast(drawing.brightness))
     drawings = []
     for version in range(GROUNDS):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -185,6 +185,8 @@ def examined_input(trace: Trace) -> Answer:
     high = float(values.amax())
     size = " x ".join(map(str, trace.images.shape[1:]))
     sentence = f"images of {size} reach {name} with values from {low:.3g} to {high:.3g}"
+    # These ranges exclude each other: pixels of 0 to 255, images that are normalised twice, and
+    # pixels that are divided by 255 twice.
     if high > MIN_BYTE_VALUE and low > -MAX_NORMALISED:
         problem = (
             "as pixels of 0 to 255 do: divide them by 255, unless the network was trained on them"
@@ -313,7 +315,10 @@ class Reading(NamedTuple):
 
 
 def examined_labels(
-    outputs: Any, labels: Any, names: Sequence[str] | None = None, classes: int | None = None
+    outputs: object,
+    labels: object,
+    names: Sequence[str] | None = None,
+    classes: int | None = None,
 ) -> Answer:
     """Answer how often a network predicts labelled images correctly.
 
@@ -361,6 +366,7 @@ def examined_labels(
         (predicted == reading.outputs, reading)
         for reading in _readings(predicted, truth, count, names)
     ]
+    # The best fit comes first, so that it is the one that is reported.
     readings.sort(key=lambda pair: -pair[0].sum())
     for fits, reading in readings:
         if fits_better(fits, truth, right, count):
