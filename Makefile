@@ -1,20 +1,25 @@
-# `make bench` runs the main job on the embedded default; `make leaderboard` builds the site of the published values in
-# build/leaderboard, `make docs` that of docs/ in build/docs, which tests of `make test-all` do too; `make test` lints,
-# type-checks and tests; `make test-all` runs the slow tests and those of other libraries too, which it installs;
-# `make test-conditions` runs the quick ones as on other machines. All build .venv first, `make bench` with the packages
-# of a run alone, by uv where it is installed; stamps make the second time quick.
+# make bench            runs the main job on the embedded default
+# make leaderboard      builds the site of the published values in build/leaderboard
+# make docs             builds the site of docs/ in build/docs
+# make test             lints, checks types and runs the quick tests
+# make test-all         also runs the slow tests and those against other libraries, which it installs
+# make test-conditions  runs the quick tests under the conditions of other machines
+# Every target creates .venv first, with uv if it is installed. `make bench` installs only what a run
+# needs. Stamp files in .venv make the next call quick.
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 FOR_TESTS := $(VENV)/.installed-for-tests
 FOR_PEERS := $(VENV)/.installed-peers
-# What is never imported needn't be compiled. uv doesn't read the settings of pip, which may name another index.
+# pip doesn't compile modules, since many of them are never imported. uv ignores the settings of pip, which may name
+# another package index, so pip is tried if uv fails.
 TEST_EXTRAS := '.[dev,docs,timm,coco,nifti,transformers,executors,https]'
 PEER_EXTRAS := '.[peers,ray]'
 INSTALL = { uv pip install -q --python $(VENV)/bin/python -c requirements.lock -e $(1) 2> /dev/null || \
 	  $(VENV)/bin/python -m pip install -q --no-compile -c requirements.lock -e $(1); }
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-unexport PYTHONDONTWRITEBYTECODE # the tests start many Pythons, which read what the first compiled
+# The tests start many Python processes, which read the bytecode that the first one compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: bench leaderboard docs test test-all test-conditions lint format setup setup-tests peers clean
 
@@ -32,12 +37,12 @@ PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 test: lint
 	$(PYTEST)
 
-# The trials of faults fork their commands: in processes that other tests have filled with threads a fork may hang.
+# These tests fork their commands. A fork may hang in a process in which other tests have started threads.
 FORKING := tests/faults
-# The rooms that hold numbers, under two other kernels of BLAS and torch that most processors have. Left out is what no
-# kernel decides: refusals, names, files that are read, rows of a pass, and the statistics, which multiply matrices only
-# in the bootstrap. The suites that users run on a method or metric of theirs compare float64 within 1e-11; the test of a
-# row's place, next to them, compares the same values bit by bit. `make test-conditions` runs all quick tests so.
+# The tests of numbers also run under two other kernels of BLAS and torch that most processors have. Tests whose result
+# no kernel changes are left out: error messages, names, files, the rows of a pass, and statistics, which multiply
+# matrices only in the bootstrap. The common suites of methods and metrics compare float64 within 1e-11. The tests next
+# to them that a row's place in the batch changes nothing compare values bit by bit.
 SUITES := methods/test_common_suite.py::test_method[ metrics/test_common_suite.py::test_metric[
 NO_NUMBERS := cutting/test_mistakes.py cutting/test_passes.py cutting/test_wrappers.py methods/test_from_maps.py \
 	methods/test_refusals.py metrics/test_undefined.py
@@ -49,7 +54,7 @@ test-all: lint peers
 	OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 $(PYTEST) --reruns 1 $(NUMBERS)
 	OPENBLAS_CORETYPE=Nehalem ATEN_CPU_CAPABILITY=default $(PYTEST) --reruns 1 $(NUMBERS)
 
-# make test-conditions PYTHON=/usr/bin/python3, as root: a Python that every user can read.
+# Run it as root with a Python that every user can read: make test-conditions PYTHON=/usr/bin/python3
 test-conditions: setup-tests
 	PYTHON="$(PYTHON)" tests/conditions
 
@@ -62,7 +67,7 @@ format: setup-tests
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-# The links that the editable install imports, made anew where an entry of bench/ came or went.
+# hatch_build.py renews the links that the editable install imports, because entries of bench/ come and go.
 setup: $(INSTALLED)
 	@$(VENV)/bin/python hatch_build.py
 

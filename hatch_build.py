@@ -1,17 +1,15 @@
-"""The tree that an editable install imports: `build/editable/axiom_bench/`, links to the folders at
-the top.
+"""Make the package that an editable install imports, as links in `build/editable/axiom_bench/`.
 
-The import package is `axiom_bench`, and its folders stand side by side here (`bench/` is the
-package itself; `methods/`, `metrics/` and `conf/` are in it). A wheel is built by renaming them; an
-editable install, and mypy, need a folder of that name. `python hatch_build.py` renews the links, as
-`make` does whenever it runs something.
+The import package is `axiom_bench`, but its folders are at the top of the repository: `bench/` is
+the package itself, and `methods/`, `metrics/` and `conf/` are inside it. A wheel renames them. An
+editable install and mypy need a folder with the package's name. `python hatch_build.py` renews the
+links, and so does `make` before it runs anything.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -28,20 +26,23 @@ INSIDE = {
 
 
 class EditableLinks(BuildHookInterface):  # type: ignore[misc, valid-type]
-    """Makes the links before an editable install; a wheel needs none."""
+    """Make the links before an editable install; a wheel needs none."""
 
     PLUGIN_NAME = "custom"
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """version: "editable" or "standard"."""
+    def initialize(self, version: str, build_data: dict[str, object]) -> None:
+        """Renew the links if the build is an editable install.
+
+        Args:
+            version: "editable" or "standard".
+            build_data: The settings of the build, which aren't changed.
+        """
         if version == "editable":
             renew()
 
 
 def renew() -> None:
-    """Link every entry of bench/, and the folders that are installed beside them; remove links to
-    what has gone.
-    """
+    """Link every entry of bench/ and every entry of INSIDE, and remove links without a target."""
     PACKAGE.mkdir(parents=True, exist_ok=True)
     entries = {path.name: path for path in (ROOT / "bench").iterdir() if path.name != "__pycache__"}
     entries |= {name: ROOT / folder for name, folder in INSIDE.items()}
@@ -53,7 +54,8 @@ def renew() -> None:
         target = os.path.relpath(path, PACKAGE)
         if not link.is_symlink() or os.readlink(link) != target:
             link.unlink(missing_ok=True)
-            link.symlink_to(target, target_is_directory=path.is_dir())  # which Windows asks
+            # Windows has two kinds of links, one for files and one for folders.
+            link.symlink_to(target, target_is_directory=path.is_dir())
 
 
 if __name__ == "__main__":
