@@ -64,7 +64,7 @@ class Baseline:
         for name, why in run.metadata.unstable().items():
             raise BenchError(
                 f"{name!r} {why}. A gate compares values that are the same again: leave it out, "
-                "or mend it."
+                "or fix it."
             )
         rows = pd.concat([_rows(run), accuracies(run)], ignore_index=True)
         for statistic in ("mean", "median"):

@@ -53,7 +53,7 @@ def test_values_that_depend_on_the_batch_are_refused(make_run, records, tmp_path
     write_entries(run, {**manifest, kind: {**entries, name: unstable_entry}})
     sentence = (
         f"Can't compare: '{name}' {why}. A gate compares values that are the same again: leave it "
-        "out, or mend it."
+        "out, or fix it."
     )
     assert gate(run, baseline).lines == (sentence,)
     with pytest.raises(BenchError, match=why):
