@@ -1,4 +1,7 @@
-"""The comparison of a run with a baseline, which needs only records and statistics."""
+"""The comparison of a run with a baseline, which needs only records and statistics.
+
+`axiom-bench gate`, the pytest plug-in and scripts use it to stop a change that moves values.
+"""
 
 from __future__ import annotations
 

@@ -190,7 +190,10 @@ def _rows(run: RunFolder) -> pd.DataFrame:
 
 
 def _configuration(run: RunFolder) -> dict[str, str]:
-    """Return the settings and images of a run that a baseline's values depend on."""
+    """Return the settings and images of a run that a baseline's values depend on.
+
+    Runs with another configuration can't be compared with the baseline.
+    """
     configuration = {
         "experiment": str(run.manifest.experiment),
         "target": str(run.config.target),
@@ -203,7 +206,10 @@ def _configuration(run: RunFolder) -> dict[str, str]:
 
 
 def _history_line(reason: str, baseline: Path) -> str:
-    """Return a line with the date, the commit of the baseline's folder, and the reason."""
+    """Return a line with the date, the commit of the baseline's folder, and the reason.
+
+    The lines tell a reviewer why the expected values changed, and when.
+    """
     words = "".join(letter if letter.isprintable() else " " for letter in reason).split()
     commit = ""
     if shutil.which("git") is not None:

@@ -1,4 +1,7 @@
-"""Find the images of a run whose values moved most, with their maps before and after."""
+"""Find the images of a run whose values moved most, with their maps before and after.
+
+The gate's page shows them, so that a reviewer sees what moved a mean.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from axiom_bench.errors import BenchError
 KEY = ("model", "layer", "data", "method", "metric")
 IMAGE_KEY = (*KEY, "image_id", "target_class")
 AFTER_SUFFIX = "_now"  # ends the names of the second frame's columns
-Place = tuple[str, ...]  # the names of KEY
+Place = tuple[str, ...]  # the model, layer, data, method and metric of a row, in the order of KEY
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
@@ -63,7 +63,10 @@ class Limit:
 
 @dataclass(frozen=True)
 class SameBits:
-    """The limit of numbers that must be the same bit by bit; one NaN is as good as another."""
+    """The limit of numbers that must be the same bit by bit; one NaN is as good as another.
+
+    It finds every image that moved, even if the mean stays within its tolerance.
+    """
 
     statistic: str
 

@@ -65,10 +65,10 @@ class Finding:
 
 
 def count_text(findings: Iterable[Finding]) -> str:
-    """Return how many findings have each verdict, in words.
+    """Return how many findings have each verdict, in words, for the gate's conclusion.
 
     >>> gone = Finding(("method", "a"), "row", "gone")
-    >>> counted([gone, Finding(("a",), "mean", "was 1, is 2", BETTER)])
+    >>> count_text([gone, Finding(("a",), "mean", "was 1, is 2", BETTER)])
     '1 better, 1 changed'
     """
     verdicts = [finding.verdict for finding in findings]
@@ -97,7 +97,10 @@ def differences(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) ->
 
 
 def _moved_names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Finding]:
-    """Yield a finding for each name that came or went, then one for each single row that did."""
+    """Yield a finding for each name that came or went, then one for each single row that did.
+
+    A method that is left out would otherwise give a finding for each of its rows.
+    """
     missing = "missing from the run"
     new = "not in the baseline"
     sides = ((expected, actual, missing, "baseline"), (actual, expected, new, "run"))
