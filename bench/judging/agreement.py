@@ -33,7 +33,7 @@ Signs = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class ImageValues:
-    """A metric's values by image in one setting."""
+    """A metric's values by image in one setting, on which every test of the metric works."""
 
     metric: str
     methods: tuple[str, ...]
@@ -64,8 +64,9 @@ class ImageValues:
         return self.of([self.methods[column] for column in columns])
 
     def distinct(self) -> ImageValues:
-        """Return the values of the first of all methods that coincide, see
-        `statistics.coinciding`.
+        """Return the values of the first of all methods that coincide, see `coinciding`.
+
+        Methods with the same maps have no order, and would make two halves look alike.
         """
         return self.of([group[0] for group in coinciding(self.values, self.methods, self.rounding)])
 

@@ -73,14 +73,18 @@ def judge(run: RunFolder, setting: Setting, metrics: Sequence[str]) -> pd.DataFr
 
 
 def ranking_settings(run: RunFolder) -> list[Setting]:
-    """Return the settings whose values rank methods."""
+    """Return the settings, such as networks, whose values rank methods.
+
+    Metrics are judged only there, since without a ranking no order can be right.
+    """
     return [setting for setting in run.settings if run.ranks_methods(setting)]
 
 
 def family(network: str) -> str:
     """Return the network with whose recipe a network was trained.
 
-    The network "scenes_vgg_seed1" belongs to the family "scenes_vgg".
+    The network "scenes_vgg_seed1" belongs to the family "scenes_vgg". Members of a family aren't
+    independent evidence, so an interval resamples families.
     """
     name, _, about = network.partition(" ")
     return " ".join(filter(None, (name.partition(SEEDED)[0], about)))
@@ -176,7 +180,8 @@ def _holds(test: str, rows: Sequence[tuple[bool, float]]) -> bool:
 def committed_card() -> pd.DataFrame:
     """Return docs/data/scorecard.csv, which is installed with the package.
 
-    It has the columns of `Row`, and `commit`.
+    Reports show its verdicts next to a metric without judging the metric again. It has the columns
+    of `Row`, and `commit`.
     """
     card = pd.read_csv(
         conf_folder().parent / "scorecard.csv", dtype={"passes": str}, keep_default_na=False

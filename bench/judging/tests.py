@@ -452,7 +452,10 @@ def gaming_row(
 
 
 def best_of(values: ImageValues, images: slice = EVERY) -> str:
-    """Return the method with the best value over these images."""
+    """Return the method with the best value over these images.
+
+    It is chosen on other images than those on which it is compared, so that luck doesn't count.
+    """
     centres = [
         centre(column[np.isfinite(column)][:, None], values.lead)[0]
         for column in values.values[images].T
