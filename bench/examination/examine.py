@@ -1,5 +1,8 @@
 """Examine a network and a few of its images. Each question is a small function of their trace.
 
+`axiom-bench doctor`, `axiom_bench.check` and the first step of a run ask the questions, so that a
+mistake in weights, pixels or labels shows before anything is computed.
+
 The network's predictions on a few labelled images show whether labels mean what its outputs mean.
 """
 
@@ -168,7 +171,7 @@ def _layer(trace: Trace) -> Answer:
 
 
 def _drops(trace: Trace) -> Answer:
-    """Answer how much time the drops of all channels take."""
+    """Answer how much time the ablation drops of all channels take, the costliest part of a run."""
     cost = "less than 0.1" if trace.drops_cost < 0.1 else f"{trace.drops_cost:.1f}"
     return Answer(
         "drops", "ok", f"{trace.capture}: the drops of an image cost {cost} forward passes"
@@ -280,7 +283,10 @@ def _setting(values: Tensor) -> str:
 
 @torch.no_grad()
 def _first_input(trace: Trace) -> tuple[str, Tensor]:
-    """Return the name of the first called layer with a matrix or kernels, and its input values."""
+    """Return the name of the first called layer with a matrix or kernels, and its input values.
+
+    These values are the network's own input after a normalisation that the network contains.
+    """
     values_by_layer: dict[str, list[Tensor]] = {}
     model = trace.cut_model.model
 
@@ -390,6 +396,8 @@ def examined_labels(
 
 def fits_better(fits: NDArray[np.bool_], labels: Indices, right: int, classes: int) -> bool:
     """Return whether images fit clearly better in another way than as they are.
+
+    A run stops only if this holds, since a weak network predicts few labels in any order.
 
     The 95 % intervals don't overlap, the fit is better than chance, and several labels are
     predicted correctly. With fewer than LEAST_IMAGES images or LEAST_CLASSES classes, the answer is

@@ -77,7 +77,7 @@ class TwoColourNetwork(nn.Sequential):
 
 @cache
 def two_colours() -> TwoColours:
-    """Return the network and its image, the same at each call."""
+    """Return the network and its image, made once for all metrics."""
     image = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.float64)
     image[0, 0, :4, :4] = 0.2
     image[0, 1] = 0.01

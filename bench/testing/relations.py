@@ -88,7 +88,10 @@ def mirror(model: nn.Sequential) -> None:
 
 
 def add_dead_channel(model: nn.Sequential) -> None:
-    """Add a channel at the layer that is 0 everywhere, and that the head reads."""
+    """Add a channel at the layer that is 0 everywhere, and that the head reads.
+
+    A metric that counts channels, or divides by a channel's sum, would change.
+    """
     convolution = model.get_submodule("features.3")
     head = model.get_submodule("head")
     assert isinstance(convolution, nn.Conv2d)
@@ -99,18 +102,18 @@ def add_dead_channel(model: nn.Sequential) -> None:
 
 
 def double_logits(model: nn.Sequential) -> None:
-    """Multiply all logits by 2."""
+    """Multiply all logits by 2, which changes the score's unit and no explanation."""
     for parameter in model.get_submodule("head").parameters():
         parameter.mul_(2)
 
 
 def add_constant(model: nn.Sequential) -> None:
-    """Add 3 to all logits."""
+    """Add 3 to all logits, which no channel and no pixel contributes."""
     model.get_submodule("head").get_parameter("bias").add_(3)
 
 
 def leave_unchanged(model: nn.Sequential) -> None:
-    """Leave the network unchanged."""
+    """Leave the network unchanged, for the relation that shows the images twice in a batch."""
 
 
 RELATIONS = (

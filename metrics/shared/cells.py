@@ -1,4 +1,7 @@
-"""Maps at the image's size, and a grid of rectangular cells over the image."""
+"""Maps at the image's size, and a grid of rectangular cells over the image.
+
+Metrics that remove a cell at a time need few passes, which all methods share.
+"""
 
 from __future__ import annotations
 

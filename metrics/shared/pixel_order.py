@@ -1,4 +1,7 @@
-"""The order of a map's pixels, for metrics that change or count the highest or lowest of them."""
+"""The order of a map's pixels, for metrics that change or count the highest or lowest of them.
+
+All of them take the same order, so that equal pixels are treated alike on every device.
+"""
 
 from __future__ import annotations
 
