@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -63,15 +66,50 @@ def stoppable(line: str = STOPPED_LINE) -> Iterator[None]:
         for number in codes
         if signal.getsignal(number) in defaults
     }
+
+    def stop_without_main_thread(number: int) -> None:
+        if signal.getsignal(number) is stop:  # not while a library handles the signal itself
+            time.sleep(GRACE)
+            _leave(codes[number], line)
+
+    with _signals_watched(stop_without_main_thread):
+        try:
+            yield
+        finally:
+            if received:
+                with suppress(OSError):
+                    sys.stdout.flush()
+                _leave(codes[received[0]], line)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _signals_watched(react: Callable[[int], None]) -> Iterator[None]:
+    """Call `react` with the number of each signal that has a handler, in a thread of its own.
+
+    Python runs handlers in the main thread, between two of its instructions. A signal that comes
+    just before the main thread begins to wait, or while it computes in C, would be handled only
+    when that is over.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    if hasattr(os, "register_at_fork"):  # a signal of a forked process isn't the command's
+        os.register_at_fork(after_in_child=partial(signal.set_wakeup_fd, -1))
+
+    def watch() -> None:
+        with reader:
+            while number := reader.recv(1)[0]:
+                react(number)
+
+    threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:
-        if received:
-            with suppress(OSError):
-                sys.stdout.flush()
-            _leave(codes[received[0]], line)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.set_wakeup_fd(before)
+        with writer:
+            writer.send(b"\0")  # ends the thread
 
 
 _leaving = threading.Lock()

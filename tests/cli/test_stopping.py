@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -172,14 +173,55 @@ def test_the_processes_of_a_command_end_with_it(number):
     assert not any(child.is_running() for child in children)
 
 
+LATE_HANDLER = f"""
+import signal, threading, time
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+{SLEEP}
+"""
+ENDED_CHILD = f"""
+import multiprocessing, time
+child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))
+child.start()
+time.sleep(0.2)
+child.terminate()
+child.join()
+{SLEEP}
+"""
+
+
+def test_a_signal_ends_a_command_whose_main_thread_it_does_not_wake():
+    """A signal that comes just before a system call doesn't interrupt the call.
+
+    Here another thread takes the signal, so that the main thread sleeps on in every case.
+    """
+    with started_command(LATE_HANDLER) as process:
+        process.terminate()
+        assert process.communicate(timeout=30) == ("", f"{stopping.STOPPED_LINE}\n")
+    assert process.returncode == 143
+
+
+def test_a_signal_to_a_forked_process_does_not_end_the_command():
+    with started_command(ENDED_CHILD) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=stopping.GRACE + 1)
+        process.terminate()
+        assert process.wait(timeout=30) == 143
+
+
 def test_a_caller_keeps_its_handlers():
     sigint_handler = signal.getsignal(signal.SIGINT)
     sigterm_handler = signal.getsignal(signal.SIGTERM)
     hook = sys.unraisablehook
+    threads = set(threading.enumerate())
 
     with stopping.stoppable():
         assert signal.getsignal(signal.SIGTERM) is not sigterm_handler
+        (watcher,) = set(threading.enumerate()) - threads
 
     assert signal.getsignal(signal.SIGINT) == sigint_handler
     assert signal.getsignal(signal.SIGTERM) == sigterm_handler
     assert sys.unraisablehook is hook
+    assert signal.set_wakeup_fd(-1) == -1
+    watcher.join(timeout=30)
+    assert not watcher.is_alive()
