@@ -142,15 +142,16 @@ def test_no_import_cycle():
         pytest.fail(f"circle of imports: {' <- '.join(error.args[1])}")
 
 
-def test_composing_imports_nothing_from_above():
-    """A command line is composed into settings before a run is known."""
+@pytest.mark.parametrize("folder", ["composing", "executors"])
+def test_a_folder_of_run_imports_nothing_from_above(folder):
+    """A command line is composed, and an engine calls functions, without knowledge of a run."""
+    package = f"axiom_bench.run.{folder}"
     above = {
         f"{name} imports {target}"
         for name in sources()
-        if name.startswith("axiom_bench.run.composing")
+        if name.startswith(package)
         for target in imports(name)
-        if target.startswith("axiom_bench.run.")
-        and not target.startswith("axiom_bench.run.composing")
+        if target.startswith("axiom_bench.run.") and not target.startswith(package)
     }
     assert not above
 

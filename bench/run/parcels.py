@@ -1,7 +1,8 @@
-"""Bring the results of workers into the run folder.
+"""Bring the results of workers into the run folder: the link between `run.spine` and an executor.
 
 A task that runs in another process, or on another machine, works in a folder of its own and returns
-the files that it wrote as a parcel. Only the command writes them into the run folder.
+the files that it wrote as a parcel. Only the command writes them into the run folder, so that
+workers need no disk in common with it. An error of a task is returned, too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, files, record_files
 from axiom_bench.run.executors import Executor, Future, Local
 from axiom_bench.run.job import HASHES
+from axiom_bench.run.progress import silent
+from axiom_bench.run.result import Failure
 from axiom_bench.run.shards import ANSWERS
 from axiom_bench.run.worker import Task, compute_part, finish, prepare
 
@@ -36,7 +39,7 @@ VALUE_PLACES = (
     record_files.RECORDS,
 )
 SHARD_PLACES = (*VALUE_PLACES, ANSWERS)
-RETURNED_PLACES: Mapping[Callable[..., Any], Sequence[str]] = {
+RETURNED_PLACES: Mapping[Callable[..., object], Sequence[str]] = {
     prepare: JOB_PLACES,
     compute_part: SHARD_PLACES,
     finish: tuple(artefacts.writer_by_kind()),
@@ -48,33 +51,50 @@ RETURNED_PLACES: Mapping[Callable[..., Any], Sequence[str]] = {
 class Parcel:
     """The result of a task, with the files that it wrote."""
 
-    answer: Any
+    answer: object
     """The value that the task returned."""
     files: Mapping[str, bytes]
     """{path relative to the run folder: content}."""
 
 
-def submit(executor: Executor, function: Callable[..., Any], task: Task) -> Future:
+def submit(executor: Executor, function: Callable[..., object], task: Task) -> Future:
     """Have a worker prepare or finish a job. A worker in another process also gets the files that
     it reads.
     """
     if isinstance(executor, Local):
-        return executor.submit(function, task)
+        return executor.submit(answer_or_failure, function, task)
     steps = artefacts.writer_by_kind() if function is finish else ()
     inputs = _contents(task.folder, (*JOB_PLACES, *VALUE_PLACES, *steps))
-    return executor.submit(call_in_own_folder, function, task, inputs)
+    return executor.submit(answer_or_failure, call_in_own_folder, function, task, inputs)
 
 
 def submit_parts(executor: Executor, task: Task, shards: Sequence[str]) -> dict[Future, str]:
     """Have workers compute the shards with these keys. Return {future: key of its shard}."""
-    if isinstance(executor, Local):
-        return {executor.submit(compute_part, task, shard): shard for shard in shards}
-    job_files = _contents(task.folder, JOB_PLACES)
     futures = {}
+    if isinstance(executor, Local):
+        for shard in shards:
+            future = executor.submit(answer_or_failure, compute_part, task, shard)
+            futures[future] = shard
+        return futures
+    job_files = _contents(task.folder, JOB_PLACES)
     for shard in shards:
         inputs = job_files | _contents(task.folder, SHARD_PLACES, f"{shard}-*")
-        futures[executor.submit(call_in_own_folder, compute_part, task, inputs, shard)] = shard
+        future = executor.submit(
+            answer_or_failure, call_in_own_folder, compute_part, task, inputs, shard
+        )
+        futures[future] = shard
     return futures
+
+
+def answer_or_failure(function: Callable[..., object], *arguments: object) -> object:
+    """Return the result of a function, or its error as a Failure.
+
+    Any process can unpickle a Failure, and the command can't mistake it for an error of the engine.
+    """
+    try:
+        return function(*arguments)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code may raise anything
+        return Failure.of(error)
 
 
 def arriving(futures: Collection[Future]) -> Iterator[Future]:
@@ -86,16 +106,19 @@ def arriving(futures: Collection[Future]) -> Iterator[Future]:
         yield done.get()
 
 
-def received(task: Task, answer: Any) -> Any:
+def received(task: Task, answer: object) -> Any:
     """Write the files of a parcel into the run folder, and return the value that the task returned.
 
     Args:
         task: The task.
-        answer: A parcel, or the value itself if the task ran in this process.
+        answer: A parcel or a Failure, or the value itself if the task ran in this process.
 
     Raises:
+        Failure: If the task has raised an error.
         BenchError: If a file can't be written.
     """
+    if isinstance(answer, Failure):
+        raise answer
     if not isinstance(answer, Parcel):
         return answer
     for name, content in answer.files.items():
@@ -104,10 +127,12 @@ def received(task: Task, answer: Any) -> Any:
 
 
 def call_in_own_folder(
-    function: Callable[..., Any], task: Task, inputs: Mapping[str, bytes], *arguments: Any
+    function: Callable[..., object], task: Task, inputs: Mapping[str, bytes], *arguments: object
 ) -> Parcel:
     """Call a function of `run.worker` in a folder of this process, and return its result as a
     parcel.
+
+    Progress isn't shown, since many processes may share a terminal.
 
     Args:
         function: The function.
@@ -125,10 +150,12 @@ def call_in_own_folder(
     try:
         for name, content in inputs.items():
             files.replace(local_task.folder / name, content, sync=False)
-        answer = function(local_task, *arguments)
+        with silent():
+            answer = function(local_task, *arguments)
         contents = _contents(local_task.folder, RETURNED_PLACES.get(function, ()))
     finally:
         shutil.rmtree(results)
+    # the command has the inputs already, so that an unchanged one needn't travel back
     new_files = {name: content for name, content in contents.items() if inputs.get(name) != content}
     for name, content in new_files.items():
         if name.startswith("pictures/") and len(content) > MAX_ARRAYS:

@@ -182,15 +182,17 @@ def run_job(
 
 
 def _run_task(executor: Executor, function: Callable[..., object], task: Task) -> Any:
-    """Have the executor run a function of `run.worker`, and return its result. Raise as
-    `executors.result` does.
-    """
+    """Have the executor run a function of `run.worker`, and return its result."""
     return _receive(task, parcels.submit(executor, function, task))
 
 
 def _receive(task: Task, future: Future) -> Any:
     """Wait for a task, write the files that it returns into the run folder, and return its
     result.
+
+    Raises:
+        Failure: If the task has raised an error.
+        BenchError: If the engine has raised an error, or a file can't be written.
     """
     return parcels.received(task, executors.result(future, task.settings.executor))
 

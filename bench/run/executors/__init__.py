@@ -1,7 +1,9 @@
-"""The executors, existing engines that run the tasks of a job behind one small interface, futures.
+"""The executors: existing engines that run the tasks of a job in other processes or on other
+machines.
 
-An engine queues tasks, and runs a task again if its process died. The run reports which task
-failed.
+A run sees one small interface, futures. An engine queues tasks, and runs a task again if its
+process died. The tasks themselves, and the results that they return, are in `run.worker`, which
+this package doesn't import.
 """
 
 from __future__ import annotations
@@ -18,12 +20,11 @@ from typing import Any, Protocol
 
 from axiom_bench import kinds
 from axiom_bench.errors import BenchError, unknown_name
-from axiom_bench.run.progress import silent
-from axiom_bench.run.result import Failure
 
 # the extra that installs an engine's package; the other packages are in "executors"
 EXTRAS = {"ray": "ray"}
-ONE_AT_A_TIME = threading.Lock()  # the tasks of a process share torch's settings and the loaded job
+# Held while a task runs: the tasks of a process share torch's settings and the loaded job.
+ONE_AT_A_TIME = threading.Lock()
 
 
 class Future(Protocol):
@@ -37,35 +38,35 @@ class Future(Protocol):
     def cancel(self) -> object:
         """Skip the task if it hasn't begun, since its result isn't needed."""
 
-    def add_done_callback(self, function: Callable[[Any], object], /) -> None:
+    def add_done_callback(self, function: Callable[[Future], object], /) -> None:
         """Call the function with this future once the result exists."""
 
 
 class Executor(Protocol):
     """An engine that runs tasks. Only the command writes into the run folder: see `run.parcels`."""
 
-    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
+    def submit(self, function: Callable[..., object], /, *arguments: object) -> Future:
         """Have a process call an importable function with arguments that can be pickled."""
 
 
 class Local:
     """The command's own process. It computes a task when the result is requested."""
 
-    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
+    def submit(self, function: Callable[..., object], /, *arguments: object) -> Future:
         """See `Executor`."""
-        return _Deferred(partial(_answer, function, *arguments))
+        return _Deferred(partial(function, *arguments))
 
 
 class _Deferred:
     """A future whose task runs when the result is requested."""
 
-    def __init__(self, call: Callable[[], Any]) -> None:
+    def __init__(self, call: Callable[[], object]) -> None:
         self.result = call
 
     def cancel(self) -> None:
         """Do nothing, since a task runs only if its result is requested."""
 
-    def add_done_callback(self, function: Callable[[Any], object], /) -> None:
+    def add_done_callback(self, function: Callable[[Future], object], /) -> None:
         function(self)
 
 
@@ -76,8 +77,8 @@ def local() -> Iterator[Executor]:
 
 
 @contextmanager
-def opened(config: Mapping[str, Any], folder: Path) -> Iterator[Executor]:
-    """Start and yield the executor of a run's settings.
+def opened(config: Mapping[str, object], folder: Path) -> Iterator[Executor]:
+    """Start and yield the executor of a run's settings. All jobs of a command share it.
 
     Args:
         config: The executor's settings.
@@ -87,18 +88,21 @@ def opened(config: Mapping[str, Any], folder: Path) -> Iterator[Executor]:
         BenchError: If a setting is unknown, or if the engine isn't installed or can't be reached.
     """
     function, settings = checked(config)
-    run_folder = {"folder": folder} if "folder" in inspect.signature(function).parameters else {}
+    if "folder" in inspect.signature(function).parameters:
+        settings["folder"] = folder
     with ExitStack() as stack:
         with _engine_errors(config, "be started"):
-            executor = stack.enter_context(function(**settings, **run_folder))
+            executor = stack.enter_context(function(**settings))
         yield executor
 
 
 def checked(
-    config: Mapping[str, Any],
-) -> tuple[Callable[..., AbstractContextManager[Executor]], dict[str, Any]]:
+    config: Mapping[str, object],
+) -> tuple[Callable[..., AbstractContextManager[Executor]], dict[str, object]]:
     """Check the executor's settings. Return the function that starts it, and its arguments, or
     raise BenchError.
+
+    A command checks them before it loads a model, which may take minutes.
     """
     settings = {key: value for key, value in config.items() if key != "_target_"}
     target = str(config.get("_target_"))
@@ -120,14 +124,14 @@ def checked(
         ) from error
     for key in settings:
         if key not in accepted:
-            raise unknown_name(
-                f"setting of {_named(config)}", key, [name for name in accepted if name != "folder"]
-            )
+            # the run itself sets the folder
+            keys = [name for name in accepted if name != "folder"]
+            raise unknown_name(f"setting of {_named(config)}", key, keys)
     kinds.check(function, settings, "executor.")
     return function, settings
 
 
-def result(future: Future, config: Mapping[str, Any]) -> Any:
+def result(future: Future, config: Mapping[str, object]) -> Any:
     """Wait for a task and return its result.
 
     Args:
@@ -135,45 +139,33 @@ def result(future: Future, config: Mapping[str, Any]) -> Any:
         config: The executor's settings.
 
     Raises:
-        Failure: If the function has raised an error.
         BenchError: If the engine has raised an error.
     """
     with _engine_errors(config, "end a task"):
-        answer = future.result()
-    if isinstance(answer, Failure):
-        raise answer
-    return answer
+        return future.result()
 
 
-def call(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call `function(*arguments)` in an engine's process, without showing progress. An error is
-    returned as a Failure.
+def call(folder: str, function: Callable[..., object], *arguments: object) -> object:
+    """Call `function(*arguments)` in an engine's process, in the command's folder if it exists.
 
-    Progress isn't shown, since many processes may share a terminal.
+    Users' own modules and relative paths in the settings then mean the same as in the command.
 
     Args:
-        folder: The folder in which the command was started. It becomes the current folder if this
-            machine has it.
+        folder: The folder in which the command was started. Another machine may lack it.
         function: The function.
         arguments: Its arguments.
     """
-    with ONE_AT_A_TIME, silent():
+    with ONE_AT_A_TIME:
         if os.path.isdir(folder):
             os.chdir(folder)
-        return _answer(function, *arguments)
-
-
-def _answer(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return the result of the function, or its error as a Failure, which any process can
-    unpickle.
-    """
-    try:
         return function(*arguments)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code may raise anything
-        return Failure.of(error)
 
 
-def remote(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+Call = tuple[Any, ...]
+"""A function, followed by the arguments with which an engine calls it."""
+
+
+def remote(function: Callable[..., object], arguments: tuple[object, ...]) -> Call:
     """Return the function and the arguments for an engine to run: `call`, with the arguments of
     `call`.
     """
@@ -181,24 +173,23 @@ def remote(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[An
 
 
 @contextmanager
-def _engine_errors(config: Mapping[str, Any], what: str) -> Iterator[None]:
-    """Raise an error of the engine as a BenchError, which says that the engine couldn't do
-    `what`.
+def _engine_errors(config: Mapping[str, object], action: str) -> Iterator[None]:
+    """Raise an error of the engine as a BenchError, which says that the engine couldn't do the
+    action.
     """
     try:
         yield
     except BenchError:
         raise
     except Exception as error:  # every engine has errors of its own
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
-            "no reason given"
-        ]
-        reason = lines[0].partition(". ")[0].rstrip(".")[:300]
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        first_line = lines[0] if lines else "no reason given"
+        reason = first_line.partition(". ")[0].rstrip(".")[:300]
         raise BenchError(
-            f"{_named(config)} couldn't {what} ({type(error).__name__}: {reason}). Finished "
+            f"{_named(config)} couldn't {action} ({type(error).__name__}: {reason}). Finished "
             "shards are kept: the same command goes on from there."
         ) from error
 
 
-def _named(config: Mapping[str, Any]) -> str:
+def _named(config: Mapping[str, object]) -> str:
     return f"executor={str(config.get('_target_')).rpartition('.')[2]}"

@@ -11,14 +11,14 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated
 
 from dask.config import set as configured
 from dask.distributed import Client, LocalCluster
 
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import Name, whole_number
-from axiom_bench.run.executors import Executor, Future, remote
+from axiom_bench.run.executors import Call, Executor, Future, remote
 from axiom_bench.run.executors.processes import THREADS, Processes
 
 NO_DAEMONS = {"distributed.worker.daemon": False}  # a daemon may not start processes
@@ -28,7 +28,7 @@ NO_DAEMONS = {"distributed.worker.daemon": False}  # a daemon may not start proc
 def dask(
     address: Name | None = None,
     workers: Annotated[int, whole_number(1, "a number of processes")] = 2,
-    resources: dict[str, Any] | None = None,
+    resources: dict[str, object] | None = None,
 ) -> Iterator[Executor]:
     """Connect to a cluster of Dask, or start one on this machine.
 
@@ -40,8 +40,8 @@ def dask(
             as {GPU: 1}.
     """
     with configured(NO_DAEMONS), ExitStack() as stack:
-        cluster: Any = address
-        if address is None:
+        cluster: str | LocalCluster | None = address
+        if cluster is None:
             cluster = stack.enter_context(
                 LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
             )
@@ -52,11 +52,11 @@ def dask(
 class _Dask:
     """The executor of one client."""
 
-    def __init__(self, client: Any, resources: dict[str, Any]) -> None:
+    def __init__(self, client: Client, resources: dict[str, object]) -> None:
         self.client = client
         self.resources = resources
 
-    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
+    def submit(self, function: Callable[..., object], /, *arguments: object) -> Future:
         """See `Executor`. If a worker died, Dask runs its task again, three times
         (`distributed.scheduler`).
         """
@@ -67,7 +67,7 @@ class _Dask:
         return future
 
 
-def _call_in_process(call: tuple[Any, ...]) -> Any:
+def _call_in_process(call: Call) -> object:
     """Run a worker's task in a process of its own.
 
     The worker's threads draw from the global random state, which a plug-in may not change, and they

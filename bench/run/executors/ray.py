@@ -33,7 +33,7 @@ def ray(
     engine.init(
         address=address, log_to_driver=False, include_dashboard=False if address is None else None
     )
-    options: dict[str, Any] = {
+    options: dict[str, float] = {
         "num_cpus": num_cpus,
         "num_gpus": num_gpus,
         "max_retries": max_retries,
@@ -51,7 +51,7 @@ class _Ray:
     def __init__(self, task: Any) -> None:
         self.task = task
 
-    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
+    def submit(self, function: Callable[..., object], /, *arguments: object) -> Future:
         """See `Executor`."""
         _, *call_arguments = remote(function, arguments)
         future: Future = self.task.remote(*call_arguments).future()

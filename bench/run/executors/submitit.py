@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import submitit as engine
 
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import Name, whole_number
-from axiom_bench.run.executors import Executor, remote
+from axiom_bench.run.executors import Call, Executor, remote
 
 FOLDER = ".submitit"  # a folder in the run folder for the output of jobs, their tasks and results
 LOOK = 2.0  # seconds between two looks for a result
@@ -28,7 +28,7 @@ def submitit(
     cluster: Name = "slurm",
     tasks: Annotated[int, whole_number(1, "a number of jobs")] = 16,
     timeouts: Annotated[int, whole_number(0, "a number of times")] = 3,
-    parameters: dict[str, Any] | None = None,
+    parameters: dict[str, object] | None = None,
 ) -> Iterator[Executor]:
     """Queue a job per task.
 
@@ -42,9 +42,9 @@ def submitit(
     """
     limit = {"slurm_max_num_timeout": timeouts} if cluster == "slurm" else {}
     queue = engine.AutoExecutor(folder=folder / FOLDER / "%j", cluster=cluster, **limit)
-    queue.update_parameters(
-        **{key: value for key, value in (parameters or {}).items() if value is not None}
-    )
+    # null leaves a parameter of conf/executor/submitit.yaml to submitit
+    set_parameters = {key: value for key, value in (parameters or {}).items() if value is not None}
+    queue.update_parameters(**set_parameters)
     executor = Submitit(queue, tasks)
     try:
         yield executor
@@ -55,17 +55,17 @@ def submitit(
 class Submitit:
     """An executor of threads, each of which queues a job and waits for it."""
 
-    def __init__(self, queue: Any, tasks: int) -> None:
+    def __init__(self, queue: engine.AutoExecutor, tasks: int) -> None:
         self.queue = queue
         self.threads = ThreadPoolExecutor(tasks)
         self.is_queueing = threading.Lock()
         self.is_closed = threading.Event()
 
-    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+    def submit(self, function: Callable[..., object], /, *arguments: object) -> Future[object]:
         """See `Executor`."""
         return self.threads.submit(self.done, _Call(remote(function, arguments)))
 
-    def done(self, call: _Call) -> Any:
+    def done(self, call: _Call) -> object:
         """Queue a call as a job, wait for the job, and return its result."""
         with self.is_queueing:
             job = self.queue.submit(call)
@@ -96,7 +96,7 @@ class Submitit:
         self.threads.shutdown(cancel_futures=True)
 
 
-def _has_left_the_queue(job: Any) -> bool:
+def _has_left_the_queue(job: engine.Job[object]) -> bool:
     """Return True if Slurm's queue lacks the job.
 
     submitit asks Slurm's accounting instead. Not every cluster has it, and without it submitit
@@ -118,12 +118,12 @@ class _Call:
     code can't catch this.
     """
 
-    def __init__(self, call: tuple[Any, ...]) -> None:
+    def __init__(self, call: Call) -> None:
         self.call = call
 
-    def __call__(self) -> Any:
+    def __call__(self) -> object:
         return ThreadPoolExecutor(1).submit(*self.call).result()
 
-    def checkpoint(self) -> Any:
+    def checkpoint(self) -> engine.helpers.DelayedSubmission:
         """Return the job to queue if this one is stopped; submitit calls this method."""
         return engine.helpers.DelayedSubmission(self)
