@@ -4,6 +4,7 @@ That also holds if a worker is killed while it computes.
 """
 
 import json
+import multiprocessing
 import os
 import re
 import shlex
@@ -12,8 +13,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
@@ -271,6 +274,17 @@ def test_processes_see_their_variable_and_one_that_dies_again_and_again_is_a_sen
         with pytest.raises(BenchError, match="was killed 3 times, as for want of memory"):
             executor.submit(signal.raise_signal, signal.SIGKILL).result()
         assert executor.submit(json.loads, "5").result() == 5
+
+
+@pytest.mark.slow
+def test_processes_that_are_closed_start_no_other_process():
+    """A process that is killed in the middle of a task is replaced, except at the end."""
+    with processes.processes(1) as executor:
+        future = executor.submit(time.sleep, 60)
+        wait_until(lambda: bool(multiprocessing.active_children()))
+    with pytest.raises(BrokenProcessPool):
+        future.result(timeout=60)
+    assert multiprocessing.active_children() == []
 
 
 class ThreadExecutor:

@@ -1,7 +1,7 @@
 """Processes of this machine: one per GPU, or a given number.
 
-Each of them is a pool of Python's own with one process. If the process is killed, a new pool
-replaces it.
+Each of them is one of Python's process pools with a single process. If the process is killed, a new
+pool replaces it, since Python's pool is unusable then.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from queue import SimpleQueue
-from typing import Annotated, Any
+from typing import Annotated
 
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import whole_number
-from axiom_bench.run.executors import Executor, remote
+from axiom_bench.run.executors import Call, Executor, remote
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 THREADS = "OMP_NUM_THREADS"
@@ -47,9 +47,7 @@ def processes(
     try:
         yield executor
     finally:
-        executor.threads.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.kill()
+        executor.close()
 
 
 class Processes:
@@ -57,15 +55,24 @@ class Processes:
 
     def __init__(self, variables: list[tuple[str, str]]) -> None:
         self.threads = ThreadPoolExecutor(len(variables))
-        self.free = SimpleQueue[Any]()  # (variable, pool) of each process that has no task
+        self.is_closed = threading.Event()
+        # the variable and the pool of each process that has no task
+        self.free = SimpleQueue[tuple[tuple[str, str], ProcessPoolExecutor]]()
         for variable in variables:
             self.free.put((variable, _started(variable)))
 
-    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+    def submit(self, function: Callable[..., object], /, *arguments: object) -> Future[object]:
         """See `Executor`. One thread per process waits for its result."""
         return self.threads.submit(self.done, remote(function, arguments))
 
-    def done(self, call: tuple[Any, ...]) -> Any:
+    def close(self) -> None:
+        """Kill the processes, whose remaining tasks nobody waits for."""
+        self.is_closed.set()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    def done(self, call: Call) -> object:
         """Have the next free process run a call of `remote`, and return the result."""
         variable, pool = self.free.get()
         try:
@@ -73,6 +80,8 @@ class Processes:
                 try:
                     return pool.submit(*call).result()
                 except BrokenProcessPool:
+                    if self.is_closed.is_set():  # `close` has killed it: start no other one
+                        raise
                     pool = _started(variable)
             raise BenchError(
                 f"A task's process was killed {ATTEMPTS} times, as for want of memory; start "
