@@ -1,7 +1,10 @@
 """Check the values of settings and parameters against annotations, with pydantic. A wrong value is
 reported in one sentence.
 
-    Side = Annotated[int, whole(1, "pixels")]
+The annotations of a function are thus the only definition of what a user may set. pydantic's own
+errors have several lines and name no setting.
+
+    Side = Annotated[int, whole_number(1, "pixels")]
 
     def a_function(side: Side): ...
 
@@ -36,6 +39,8 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from axiom_bench.errors import BenchError
 
+TypeForm = Any
+"""An annotation as a value, such as `int | None`. Python has no type for all of them."""
 MAX_NAME = 200  # characters of a name in tables and titles, or in the name of a file
 MAX_PATH = 2000  # characters; Linux allows 4096 bytes
 MAX_SHOWN = 300  # characters of a value in an error
@@ -60,7 +65,7 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True)
 
 
-def check(function: Callable[..., Any], values: Mapping[str, Any], prefix: str) -> None:
+def check(function: Callable[..., object], values: Mapping[str, object], prefix: str) -> None:
     """Check values against the annotations of a function or dataclass.
 
     A parameter without an annotation, or with one that pydantic can't check, isn't checked.
@@ -85,7 +90,7 @@ def check(function: Callable[..., Any], values: Mapping[str, Any], prefix: str) 
 
 
 def check_values(
-    values: Mapping[str, Any], annotations: Mapping[str, Any], prefix: str = ""
+    values: Mapping[str, object], annotations: Mapping[str, TypeForm], prefix: str = ""
 ) -> None:
     """Check values against annotations.
 
@@ -104,7 +109,7 @@ def check_values(
             )
 
 
-def check_group(setting: str, value: object) -> Mapping[str, Any]:
+def check_group(setting: str, value: object) -> Mapping[str, object]:
     """Return the value, or raise BenchError if it isn't a group of settings."""
     if not isinstance(value, Mapping):
         raise BenchError(
@@ -119,7 +124,7 @@ def check_group(setting: str, value: object) -> Mapping[str, Any]:
     return value
 
 
-def describe_mismatch(annotation: Any, value: object) -> str | None:
+def describe_mismatch(annotation: TypeForm, value: object) -> str | None:
     """Return what an annotation allows, in words, or None if it allows the value."""
     try:
         adapter = _adapter(annotation, repr(annotation))
@@ -135,7 +140,7 @@ def describe_mismatch(annotation: Any, value: object) -> str | None:
     return None
 
 
-def stays_text(annotation: Any, text: str, value: object) -> bool:
+def stays_text(annotation: TypeForm, text: str, value: object) -> bool:
     """Return whether a setting is the text as it is typed, although YAML reads this value.
 
     An allowed value that is written like the text, such as 3, isn't a text, and neither is null.
@@ -157,7 +162,7 @@ def stays_text(annotation: Any, text: str, value: object) -> bool:
     return False
 
 
-def element_annotation(annotation: Any) -> Any:
+def element_annotation(annotation: TypeForm) -> TypeForm:
     """Return the annotation of the entries of a list, or None if the annotation allows no list."""
     for kind in _kinds_of(annotation):
         origin = get_origin(kind)
@@ -169,17 +174,17 @@ def element_annotation(annotation: Any) -> Any:
     return None
 
 
-def _kinds_of(annotation: Any) -> Sequence[Any]:
+def _kinds_of(annotation: TypeForm) -> Sequence[TypeForm]:
     """Return the members of a union, or the annotation if it is no union."""
     return get_args(annotation) if _is_union(annotation) else (annotation,)
 
 
-def _is_union(annotation: Any) -> bool:
+def _is_union(annotation: TypeForm) -> bool:
     return get_origin(annotation) in (Union, UnionType)
 
 
 @lru_cache(maxsize=1000)
-def _adapter(annotation: Any, text: str) -> TypeAdapter[Any]:
+def _adapter(annotation: TypeForm, text: str) -> TypeAdapter[object]:
     """Return pydantic's adapter for an annotation. Its text is a part of the cache's key, since
     int | str and str | int are equal.
     """
@@ -197,7 +202,7 @@ def _words(error: ErrorDetails) -> str:
     return "a list, each " * depth + words
 
 
-def strict(annotation: Any) -> Any:
+def strict(annotation: TypeForm) -> TypeForm:
     """Return the annotation in the form that pydantic checks.
 
     No value is converted, such as "3" to 3. Types for which pydantic has no rule, such as arrays,
@@ -214,7 +219,7 @@ def strict(annotation: Any) -> Any:
         return annotation
     if annotation in SCALARS:
         return SCALARS[annotation]
-    container = origin or annotation
+    container: TypeForm = origin or annotation
     if container in (list, tuple, Sequence, Mapping, dict):
         if container is dict:
             container = Mapping
@@ -222,7 +227,7 @@ def strict(annotation: Any) -> Any:
     return Callable if container is Callable else Any
 
 
-def signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+def signature(function: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
     """Return a function's parameters with evaluated annotations, or {} if these can't be
     evaluated.
     """
@@ -240,7 +245,7 @@ def described_values(expected: str, fits: Callable[[Any], bool] = lambda _: True
         fits: Returns whether a value that the annotation allows is allowed.
     """
 
-    def validate(value: object, validate_annotation: Callable[[Any], Any]) -> Any:
+    def validate(value: object, validate_annotation: Callable[[object], object]) -> object:
         try:
             checked = validate_annotation(value)
         except ValidationError:
@@ -333,7 +338,7 @@ def _to_python(value: object) -> object:
 _SHOWN = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 100
 _SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = 12
-SCALARS: Mapping[Any, Any] = {
+SCALARS: Mapping[TypeForm, TypeForm] = {
     bool: Annotated[bool, Strict()],
     int: Annotated[int, Strict(), BeforeValidator(_to_python)],
     float: Annotated[float, Strict(), AllowInfNan(False), BeforeValidator(_to_python)],

@@ -1,5 +1,5 @@
 """The registry of methods and metrics: each entry is one YAML file in conf/, which this module
-turns into a `Plugin`.
+turns into a `Plugin`, a function with its parameters bound and its metadata.
 
 A YAML file holds `_target_` (the dotted path to a function) and `params` (the function's keyword
 arguments). Every other key is metadata, which specs.py defines. You can also add an entry of your
@@ -35,6 +35,8 @@ from axiom_bench.evaluation.specs import (
     metric_spec,
 )
 
+Entry = Mapping[str, Any]
+"""The content of a method's or metric's YAML file, which isn't checked yet."""
 Spec = TypeVar("Spec", bound=MethodSpec | MetricSpec, covariant=True)
 
 PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
@@ -70,7 +72,7 @@ class Plugin(Generic[Spec]):
     explanation."""
     spec: Spec
     """The metadata."""
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
     """The keyword arguments of the function, as plain data."""
     inner: Plugin[MethodSpec] | None = None
     """The method that this one wraps, which one of its parameters names."""
@@ -88,7 +90,7 @@ class Plugin(Generic[Spec]):
         )
 
     @property
-    def function(self) -> Callable[..., Any]:
+    def function(self) -> Callable[..., object]:
         """The function without its bound arguments."""
         return self.call.func if isinstance(self.call, partial) else self.call
 
@@ -135,11 +137,9 @@ class Plugin(Generic[Spec]):
             frames = traceback.extract_tb(error.__traceback__)
             frames_outside = [frame for frame in frames if not frame.filename.startswith(ENGINE)]
             frame = frames_outside[0] if frames_outside else frames[-1]
-            raised = (
-                RuntimeError(f"sys.exit({error.code!r})")
-                if isinstance(error, SystemExit)
-                else error
-            )
+            raised: BaseException = error
+            if isinstance(error, SystemExit):
+                raised = RuntimeError(f"sys.exit({error.code!r})")
             raised.add_note(
                 f"raised by {self.name!r} ({self.target}) at {frame.filename}:{frame.lineno}"
             )
@@ -176,7 +176,7 @@ class Plugin(Generic[Spec]):
         docstring = inspect.getdoc(self.function) or ""
         return docstring.split("\n")[0]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return target, params and the metadata that is set, as plain data."""
         return {"target": self.target, "params": dict(self.params), **self.spec.as_dict()}
 
@@ -198,15 +198,18 @@ def names(kind: str) -> list[str]:
     return [name for name in entry_names(kind) if name not in (ALL, ALL_FAST)]
 
 
-def by_degree(name: str, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def by_degree(name: str, config: Mapping[str, Any]) -> dict[str, Entry]:
     """Return one entry per degree of a kind of spoiling, by name.
+
+    A judge of metrics needs explanations that are wrong by a known degree, and one YAML file then
+    suffices for all degrees.
 
     >>> config = {"title": "Blurred", "params": {"sigma": 2}, "degrees": [0.25, 1]}
     >>> entries = by_degree("blur", config)
     >>> list(entries), entries["blur_25"]["title"], entries["blur_25"]["params"]
     (['blur_25', 'blur_100'], 'Blurred, 25 %', {'degree': 0.25, 'sigma': 2})
     """
-    entries = {}
+    entries: dict[str, Entry] = {}
     for degree in config["degrees"]:
         percent = f"{100 * degree:g}"
         entry = {key: value for key, value in config.items() if key != "degrees"}
@@ -219,11 +222,11 @@ def by_degree(name: str, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]
 
 
 @cache
-def _spoiled_entries(folder: Path) -> dict[str, Mapping[str, Any]]:
+def _spoiled_entries(folder: Path) -> dict[str, Entry]:
     """Return the entries of conf/spoiled/ by name; a file with several degrees holds one entry for
     each of them.
     """
-    entries: dict[str, Mapping[str, Any]] = {}
+    entries: dict[str, Entry] = {}
     for name in entry_names(SPOILED):
         if name == ALL:
             continue
@@ -313,7 +316,7 @@ def with_params(kind: str, name: str, params: Mapping[str, object]) -> AnyPlugin
     return from_config(kind, name, config)
 
 
-def _config(kind: str, name: str) -> Mapping[str, Any]:
+def _config(kind: str, name: str) -> Entry:
     """Return an entry as its YAML file has it, or raise BenchError if there is none."""
     folder = kind
     if kind == "method":
@@ -325,11 +328,11 @@ def _config(kind: str, name: str) -> Mapping[str, Any]:
     # doesn't ask for the file, because a name may be too long for one
     if name not in names(folder):
         raise unknown_name(kind, name, names(folder))
-    config: Mapping[str, Any] = read_yaml(conf_folder() / folder / f"{name}.yaml")[name]
+    config: Entry = read_yaml(conf_folder() / folder / f"{name}.yaml")[name]
     return config
 
 
-def from_config(kind: str, name: str, config: Mapping[str, Any]) -> AnyPlugin:
+def from_config(kind: str, name: str, config: object) -> AnyPlugin:
     """Return the plug-in that a mapping describes: what a YAML file holds, or the command line
     sets.
 
@@ -346,6 +349,7 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> AnyPlugin:
             f"The {kind} {name!r} is {kinds.shorten_for_error(config)}; set "
             f"{kind}.{name}._target_=module.function."
         )
+    # what isn't the call is metadata, so that a misspelt key is refused by `_spec`
     metadata = dict(config)
     target = metadata.pop("_target_", None)
     params = metadata.pop("params", None)
@@ -354,6 +358,7 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> AnyPlugin:
             f"The {kind} {name!r} has no _target_; set {kind}.{name}._target_=module.function."
         )
     kinds.check_values({"_target_": target}, TARGET, f"{kind}.{name}.")
+    assert isinstance(target, str)
     params = kinds.check_group(f"{kind}.{name}.params", {} if params is None else params)
     function = imported(kind, name, target)
     wrapped_methods = _wrapped_methods(function, params)
@@ -428,7 +433,7 @@ def _spec(
     name: str,
     function: Callable[..., object],
     params: Mapping[str, object],
-    metadata: dict[str, Any],
+    metadata: dict[str, object],
 ) -> MethodSpec | MetricSpec:
     """Return the checked metadata of an entry, or raise BenchError."""
     metadata.setdefault("dimensions", _declared_dimensions(function))
@@ -438,12 +443,15 @@ def _spec(
 
     params = _with_defaults(function, params)
     for key in ("values", "aggregate_values"):
-        if isinstance(metadata.get(key), str):
-            metadata[key] = _computed_values(name, key, metadata[key], params)
+        entries = metadata.get(key)
+        if isinstance(entries, str):
+            metadata[key] = _computed_values(name, key, entries, params)
     return metric_spec(f"metric.{name}", metadata, params, PRECONDITIONS)
 
 
-def _with_defaults(function: Callable[..., object], params: Mapping[str, object]) -> dict[str, Any]:
+def _with_defaults(
+    function: Callable[..., object], params: Mapping[str, object]
+) -> dict[str, object]:
     """Return the parameters, with the function's defaults for those that aren't set."""
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -457,7 +465,7 @@ def _with_defaults(function: Callable[..., object], params: Mapping[str, object]
 
 def accepted_params(
     function: Callable[..., object], params: Mapping[str, object]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the parameters that a function accepts."""
     accepted = inspect.signature(function).parameters
     return {key: value for key, value in params.items() if key in accepted}
@@ -465,7 +473,7 @@ def accepted_params(
 
 def _computed_values(
     metric: str, key: str, target: str, params: Mapping[str, object]
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Return the entries of a setting that depend on the metric's parameters: a function at
     `target` returns them.
     """
@@ -543,9 +551,8 @@ def plugin_for(kind: str, entry: str | Callable[..., object]) -> AnyPlugin:
     target = f"{getattr(entry, '__module__', '')}.{name}"
     is_own = target.startswith(f"{PACKAGE}.") and name in names(kind)  # such as a wrapper's default
     dimensions: Any = load(kind, name).spec.dimensions if is_own else _declared_dimensions(entry)
-    spec = (
-        MethodSpec(dimensions=dimensions) if kind == "method" else MetricSpec(dimensions=dimensions)
-    )
+    spec_class = MethodSpec if kind == "method" else MetricSpec
+    spec: MethodSpec | MetricSpec = spec_class(dimensions=dimensions)
     return Plugin(name, target, entry, spec, bare=True)
 
 

@@ -65,7 +65,7 @@ class Reexplanation:
 
     trace: Callable[[], Trace]
     """Makes the other trace."""
-    read_answer: Callable[[Explanation], Any]
+    read_answer: Callable[[Explanation], object]
     """Returns the part of the other explanation that is the answer. The metric doesn't get the
     explanation itself, so that only one other trace is in memory at a time."""
     key: Hashable | None = None

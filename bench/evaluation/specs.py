@@ -168,7 +168,7 @@ class MethodSpec:
     files: tuple[str, ...] = ()
     """The paths of the data that the method reads."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return the keys that are set, as plain data."""
         return _set_entries(self)
 
@@ -179,14 +179,14 @@ class Need:
 
     name: str
     """The precondition's name."""
-    where: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    where: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     """{parameter: values}. The need counts if each of these parameters has one of its values."""
 
     def counts(self, params: Mapping[str, object]) -> bool:
         """Return True if the precondition applies with these parameters of the metric."""
         return all(params[name] in values for name, values in self.where.items())
 
-    def as_entry(self) -> str | dict[str, dict[str, list[Any]]]:
+    def as_entry(self) -> str | dict[str, dict[str, list[object]]]:
         """Return the need in the form that the YAML file has: the name, or {name: {parameter: list
         of values}}.
         """
@@ -208,7 +208,7 @@ class ValueSpec:
     better: Better | None = None
     tolerance: Tolerance | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return the keys that are set, as plain data."""
         return _set_entries(self)
 
@@ -278,7 +278,7 @@ class MetricSpec:
     fast_form_of: Name | None = None
     """The metric of which this is a cheaper form. `metric=all` contains that metric,
     `metric=all_fast` this one."""
-    equal_at: Mapping[str, Any] = field(default_factory=dict)
+    equal_at: Mapping[str, object] = field(default_factory=dict)
     """The parameters with which a fast form has the values of the metric with the same parameters.
     """
 
@@ -311,7 +311,7 @@ class MetricSpec:
         resolved = {name: getattr(own, name) or getattr(self, name) for name in asdict(own)}
         return ValueSpec(**resolved)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return the keys that are set, as plain data in the form that the YAML file has."""
         plain = _set_entries(self)
         if self.needs:
@@ -342,7 +342,7 @@ def method_spec(setting: str, config: Mapping[str, object]) -> MethodSpec:
 
 
 def metric_spec(
-    setting: str, config: Mapping[str, Any], params: Iterable[str], needs: Iterable[str]
+    setting: str, config: Mapping[str, object], params: Iterable[str], needs: Iterable[str]
 ) -> MetricSpec:
     """Return the checked metadata of a metric, or raise BenchError.
 
@@ -355,8 +355,9 @@ def metric_spec(
     for key in ("values", "aggregate_values"):
         if key in config:
             config[key] = _values(f"{setting}.{key}", config[key])
-    if isinstance(config.get("curves"), list):
-        config["curves"] = tuple(config["curves"])
+    curves = config.get("curves")
+    if isinstance(curves, list):
+        config["curves"] = tuple(curves)
     return _checked(MetricSpec, setting, config)
 
 
@@ -382,6 +383,7 @@ def _needs(setting: str, entries: object, params: set[str], valid: set[str]) -> 
     needs = []
     for entry in entries:
         named_conditions = entry.items() if isinstance(entry, Mapping) else [(entry, {})]
+        # a need that is misspelt would never be checked, and its values would look defined
         for name, where in named_conditions:
             if not isinstance(name, str) or name not in valid:
                 raise unknown_name(f"precondition ({setting})", name, valid)
@@ -402,8 +404,8 @@ def _needs(setting: str, entries: object, params: set[str], valid: set[str]) -> 
 
 
 def _checked(kind: type[Spec], setting: str, config: Mapping[str, Any]) -> Spec:
-    """Return the dataclass of a mapping whose values have their final types, or raise
-    BenchError.
+    """Return the dataclass of a mapping whose values have their final types, or raise BenchError
+    for an unknown key or a wrong value.
     """
     hints = get_type_hints(kind, include_extras=True)
     for key in check_group(setting, config):
@@ -447,8 +449,8 @@ def _is_tolerance(text: str) -> bool:
     return 1 <= len(rules) <= 2 and all(rules) and len(statistics) == len(rules)
 
 
-def _set_entries(spec: Any) -> dict[str, Any]:
-    """Return the fields of a spec that aren't None or empty."""
+def _set_entries(spec: MethodSpec | MetricSpec | ValueSpec) -> dict[str, object]:
+    """Return the fields of a spec that aren't None or empty, for the manifest."""
     return {
         key: value
         for key, value in asdict(spec).items()

@@ -1,7 +1,8 @@
 """The time that an evaluation spends on loading, the trace, methods, passes that metrics ask for,
 and metrics.
 
-A watch is passed down to the loop. It reads the time only when one part ends and the next begins,
+A run prints these times and stores them in its manifest, so that a user sees what to leave out. A
+watch is passed down to the loop. It reads the time only when one part ends and the next begins,
 so no value depends on it. A lazy computation counts for the part that asks for it first: the first
 method that needs ablation drops has their time.
 """
@@ -23,6 +24,8 @@ METRICS = "metrics"
 PARTS = (LOADING, TRACE, METHODS, PASSES, METRICS)
 MAX_LAPS = 4096  # the most laps that are kept before the older ones are added up
 
+Mark = Any
+"""A moment: seconds, or an event of a GPU."""
 # The time inside the context manager counts for the part of this name, except the time of other
 # parts inside it.
 Watch = Callable[[str], AbstractContextManager[None]]
@@ -43,14 +46,14 @@ class Stopwatch:
 
     def __init__(
         self,
-        mark: Callable[[], Any] = time.perf_counter,
-        between: Callable[[Any, Any], float] = lambda start, end: end - start,
+        mark: Callable[[], Mark] = time.perf_counter,
+        between: Callable[[Mark, Mark], float] = lambda start, end: end - start,
     ) -> None:
         self._mark = mark
         self._between = between
         self._part: str | None = None  # None: outside of all parts
-        self._last: Any = None
-        self._laps: list[tuple[str, Any, Any]] = []
+        self._last: Mark = None
+        self._laps: list[tuple[str, Mark, Mark]] = []
         self._seconds = dict.fromkeys(PARTS, 0.0)
 
     @staticmethod

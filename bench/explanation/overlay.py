@@ -101,7 +101,7 @@ def blend(image: Pixels, heatmap: Heat, colours: str = COLOURS, opacity: float =
     return blended
 
 
-def as_picture(image: Tensor | Image.Image | NDArray[Any]) -> Pixels:
+def as_picture(image: object) -> Pixels:
     """Return an image in any form that `overlay` takes as (H, W, 3) uint8.
 
     Raises:

@@ -1,11 +1,14 @@
-"""Compare a job with the network, images and metrics that its suite froze."""
+"""Compare a job with the network, images and metrics that its suite froze.
+
+A value of `suite=NAME` is comparable with the published ones only if all three are the same, so a
+worker refuses a job that differs.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Any
 
 from axiom_bench.errors import BenchError
 from axiom_bench.run.composing.suites import HASH_DIGITS, Suite
@@ -69,8 +72,8 @@ def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, object]]) -> l
     ]
 
 
-def image_names_digest(job: Job) -> list[Any]:
-    """Return [number, SHA-256 of the names] of the job's images.
+def image_names_digest(job: Job) -> list[object]:
+    """Return [number, SHA-256 of the names] of the job's images, as a suite's file has it.
 
     Names have no folder and no suffix, since these differ between layouts of the same data set.
     """
@@ -78,11 +81,13 @@ def image_names_digest(job: Job) -> list[Any]:
     return [len(names), hashlib.sha256("\n".join(names).encode()).hexdigest()]
 
 
-def metric_calls(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
+def metric_calls(metrics: Mapping[str, Mapping[str, object]]) -> dict[str, list[object]]:
     """Return {metric: [target, params]}, the part of the metrics' entries that decides what they
     compute.
     """
-    return {
-        name: [entry["_target_"], dict(entry.get("params") or {})]
-        for name, entry in metrics.items()
-    }
+    calls: dict[str, list[object]] = {}
+    for name, entry in metrics.items():
+        params = entry.get("params") or {}
+        assert isinstance(params, Mapping)
+        calls[name] = [entry["_target_"], dict(params)]
+    return calls

@@ -1,6 +1,8 @@
 """A job: one model, cut at one layer, on one data set, with methods and metrics.
 
-All methods and metrics of a job share one trace (a recorded forward pass) per batch.
+A command line with several models, layers or data sets has a job for each combination. `Job.of`
+loads and checks one, and all steps of a run read it. All methods and metrics of a job share one
+trace (a recorded forward pass) per batch.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 from axiom_bench.cutting.cut_model import CutModel, cut
 from axiom_bench.data.base import DataSet, FileHashes, check_labels, fingerprints, subset
@@ -42,7 +43,8 @@ OBJECT_RULES = (DETECTIONS, MATCHED, MASKS)
 OBJECT_RULE_BY_CLASS_RULE = {"label": MATCHED, "each_label": MATCHED, "predicted": DETECTIONS}
 
 Shard = tuple[int, ...]
-"""Some images of a job, as positions in its data set."""
+"""Some images of a job, as positions in its data set. A shard is computed, stored and resumed as a
+whole."""
 
 
 def shards(indices: Sequence[int], size: int) -> tuple[Shard, ...]:
@@ -92,7 +94,7 @@ class Job:
     """The ids of the images that data.only_correct leaves out."""
     left_out_reason: str | None = None
     """The reason why images may be left out."""
-    mosaic_sources: Mapping[str, Any] | None = None
+    mosaic_sources: Mapping[str, object] | None = None
     """The images that mosaics were made of, for the manifest; None for other data.
 
     `of` names their data set, and `images` counts its images. `of_one_class` counts the images of
@@ -171,6 +173,8 @@ class Job:
     def check(self) -> None:
         """Raise BenchError if the target rule needs labels and the data's labels can't be classes
         of the model.
+
+        Otherwise the wrong class would be explained in each image, without an error.
         """
         if self.target in ("predicted", DETECTIONS, MASKS):
             return
@@ -195,7 +199,7 @@ class Job:
             )
 
     def lines(self) -> tuple[str, ...]:
-        """Return the lines that are printed before anything is computed."""
+        """Return the lines about the model and the images that the command prints at its end."""
         lines = [*self.model.lines, *self.data_notes]
         if self.model.recognition_note:
             lines.append(self.model.recognition_note)
@@ -381,7 +385,7 @@ def cut_at_layer(model: LoadedModel, device: Device, notes: Notes = WARNINGS) ->
     return cut_model
 
 
-def chosen(kind: str, entries: Mapping[str, Any]) -> tuple[AnyPlugin, ...]:
+def chosen(kind: str, entries: Mapping[str, object]) -> tuple[AnyPlugin, ...]:
     """Return the plug-ins of these entries: methods or metrics, according to `kind`.
 
     Raise BenchError if a plug-in can't be imported, or if there is no entry.
@@ -390,14 +394,14 @@ def chosen(kind: str, entries: Mapping[str, Any]) -> tuple[AnyPlugin, ...]:
         raise BenchError(
             f"No {kind} is chosen; name some, for example {kind}=[{plugins.names(kind)[0]}]."
         )
-    mappings = [entry for entry in entries.values() if isinstance(entry, Mapping)]
-    if not all(
-        str(entry.get("_target_")).startswith("axiom_bench.") and "library" not in entry
-        for entry in mappings
-    ):
-        # A user's module, or another library, may import torchvision next to a CPU-only torch. The
-        # import takes seconds, so the package's own plug-ins don't pay for it.
-        import axiom_bench.data.torchvision_import  # noqa: F401
+    for entry in entries.values():
+        if not isinstance(entry, Mapping):
+            continue  # `from_config` reports it
+        is_ours = str(entry.get("_target_")).startswith("axiom_bench.")
+        if not is_ours or "library" in entry:
+            # A user's module, or another library, may import torchvision next to a CPU-only torch.
+            # The import takes seconds, so the package's own plug-ins don't pay for it.
+            import axiom_bench.data.torchvision_import  # noqa: F401
     loaded = tuple(plugins.from_config(kind, name, entry) for name, entry in entries.items())
     if kind == "metric":
         check_names(loaded)

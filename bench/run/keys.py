@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -77,35 +76,32 @@ class Keys:
         input_facts: dict[str, object] = {}
         if model.inputs is not None:
             input_facts["inputs"] = [str(input_key) for input_key in model.inputs.takes.keys]
+        # the order of classes maps labels, boxes and masks to outputs
+        target = [job.target, list(job.data.classes)]
+        device_facts = [
+            device.device.type,
+            device.precision,
+            device.head_precision,
+            device.deterministic,
+        ]
         return key(
             model=[model.name, model.layer, model.weights_sha256, *network],
             reshape=self._reshape,
             output=output,
             preprocessing=repr(model.preprocessing),
-            target=[
-                job.target,
-                list(job.data.classes),
-            ],  # the order of classes maps labels, boxes and masks to outputs
+            target=target,
             normalise=job.normalise,
             batch_rows=job.batch_rows,
-            device=[
-                device.device.type,
-                device.precision,
-                device.head_precision,
-                device.deterministic,
-            ],
+            device=device_facts,
             ablation_channels=device.ablation_channels,
             code=self.code(modules),
-            experiment=[
-                job.experiment,
-                job.data.name,
-            ],  # the rows of the records contain both names
+            experiment=[job.experiment, job.data.name],  # the rows of the records contain both
             **input_facts,
         )
 
     def with_proved_plugins(self, job: Job) -> Keys:
         """Return the keys of a copy of the job whose plug-ins are proved. The code and the common
-        key are reused.
+        key are reused, since hashing them takes seconds.
         """
         keys = Keys(job, self.command)
         vars(keys).update(common=self.common, _sources=self._sources)
@@ -133,7 +129,10 @@ class Keys:
         return {method: keys for method, keys in values.items() if keys}
 
     def shard(self, shard: Shard) -> str:
-        """Return the key of a shard, which covers the common facts and the shard's images."""
+        """Return the key of a shard, which covers the common facts and the shard's images.
+
+        The names of the shard's record files begin with it.
+        """
         return key(job=self.common, contents=[self.job.contents[index] for index in shard])
 
     def step(self, name: str, *settings: object, methods: bool = True) -> str:
@@ -145,12 +144,13 @@ class Keys:
             settings: The settings that decide the step's result.
             methods: Whether the methods decide the result.
         """
+        method_keys = [self._for_method(method) for method in self.job.methods] if methods else []
         return key(
             step=name,
             settings=settings,
             job=self.common,
             contents=list(self.job.contents.values()),
-            methods=[self._for_method(method) for method in self.job.methods] if methods else [],
+            methods=method_keys,
         )
 
     def _for_method(self, method: Method) -> str:
@@ -292,11 +292,14 @@ def method_key(
     """
     library = method.spec.library
     reuse = method.spec.reuse or reuse
+    inner_key = None
+    if method.inner is not None:
+        inner_key = method_key(method.inner, sources, command, reuse)
     return key(
         call=_call(method, sources, command, reuse),
         on_score_scale=method.spec.on_score_scale,
         library=version_of(library) if library else None,
-        inner=method_key(method.inner, sources, command, reuse) if method.inner else None,
+        inner=inner_key,
     )
 
 
@@ -356,7 +359,7 @@ def declared_files(entry: AnyPlugin) -> list[tuple[str, str]]:
 
 def unbound(
     call: Callable[..., object],
-) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:
     """Return (function, arguments, keyword arguments) of a partial, or of a plain function, which
     has no arguments.
     """

@@ -1,5 +1,8 @@
 """The manifest of a run: merge the results of its jobs, write them, and list what only the previous
 manifest had.
+
+Reports, the gate and `verify` read the manifest to know which record files count, and how their
+values were computed. The module also reads the bibliography, whose entries the manifest cites.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -107,14 +109,15 @@ def facts(job: Job) -> Facts:
 def _model_entry(job: Job, explained_images: int) -> ModelEntry:
     """Return the entry of a job's model, with the number of images that are explained."""
     model = job.model
-    images: dict[str, Any] = {
+    images: dict[str, object] = {
         "chosen": len(job.indices),
         "kept": explained_images,
         "others": job.left_out_reason,
     }
     if job.mosaic_sources is not None:
         images["mosaics"] = dict(job.mosaic_sources)
-    entry: dict[str, Any] = {
+    # facts that most models lack are left out, so that the manifest stays short to read
+    entry: dict[str, object] = {
         "layer": model.layer,
         "depths": {model.layer: model.depth},
         "output": model.output.name,
@@ -152,7 +155,7 @@ def assemble(
         result.job: result.failure.message for result in results if result.failure is not None
     }
     libraries = {method.library for method in merged.methods.values() if method.library}
-    axes: dict[str, Any] = {}
+    axes: dict[str, object] = {}
     for result in results:
         axes.update(result.axes)
     files: dict[str, list[str]] = {}
@@ -174,6 +177,14 @@ def assemble(
             "values": result.values,
         }
         jobs.append(job)
+    # jobs that ran on different machines may differ: then these are lists
+    devices = common_value(facts.device for facts in all_facts)
+    hardware_name = common_value(facts.hardware for facts in all_facts)
+    threads = common_value(facts.threads for facts in all_facts)
+    precision = common_value(facts.precision for facts in all_facts)
+    versions = {name: version_of(name) for name in (*RECORDED, *sorted(libraries))}
+    work = {result.job: result.work() for result in computed}
+    failure_entries = [{"job": job, "message": message} for job, message in failures.items()]
     return Manifest.model_validate(
         {
             "experiment": settings.experiment,
@@ -187,22 +198,22 @@ def assemble(
             "models": merged.models,
             "data": merged.data,
             "axes": axes,
-            "device": common_value(facts.device for facts in all_facts),
-            "hardware": common_value(facts.hardware for facts in all_facts),
-            "threads": common_value(facts.threads for facts in all_facts),
-            "precision": common_value(facts.precision for facts in all_facts),
-            "versions": {name: version_of(name) for name in (*RECORDED, *sorted(libraries))},
+            "device": devices,
+            "hardware": hardware_name,
+            "threads": threads,
+            "precision": precision,
+            "versions": versions,
             "git_commit": commit(),
             **files,
             "jobs": jobs,
             "seconds": seconds,
-            "work": {result.job: result.work() for result in computed},
-            "failures": [{"job": job, "message": message} for job, message in failures.items()],
+            "work": work,
+            "failures": failure_entries,
         }
     )
 
 
-def _protocol(results: Sequence[JobResult]) -> dict[str, Any]:
+def _protocol(results: Sequence[JobResult]) -> dict[str, object]:
     """Return the manifest's entry about the protocol that the run follows, or {} if it follows
     none.
 
@@ -269,7 +280,7 @@ def keep(
         # computed them.
         seconds = before.seconds | content.seconds
         work = before.work | content.work
-        update: dict[str, Any] = {
+        update: dict[str, object] = {
             "seconds": {job: seconds[job] for job in jobs if job in seconds},
             "work": {job: work[job] for job in jobs if job in work},
         }
@@ -308,25 +319,21 @@ def value_entries(metric: Plugin[MetricSpec]) -> dict[str, MetricEntry]:
     The metadata of a value replace those of its metric.
     """
     spec = metric.spec.as_dict()
-    metadata_by_value = {**spec.get("aggregate_values", {}), **spec.get("values", {})}
+    spec_by_value = {**metric.spec.aggregate_values, **metric.spec.values}
     shared = {key: spec[key] for key in OF_A_METRIC if key in spec} | _described(metric)
     entries = {}
     for name in [*whole_set_value_names(metric), *value_names(metric)]:
-        metadata = {
-            "title": name,
-            **shared,
-            **metadata_by_value.get(name, {}),
-            "metric": metric.name,
-        }
+        own = spec_by_value[name].as_dict() if name in spec_by_value else {}
+        metadata = {"title": name, **shared, **own, "metric": metric.name}
         entries[name] = MetricEntry.model_validate(metadata)
     return entries
 
 
-def _described(plugin: AnyPlugin) -> dict[str, Any]:
+def _described(plugin: AnyPlugin) -> dict[str, object]:
     """Return the description of a plug-in, which is the first line of its docstring, and the work
     that it cites.
     """
-    entry: dict[str, Any] = {}
+    entry: dict[str, object] = {}
     if plugin.description:
         entry["description"] = plugin.description
     if plugin.spec.reference:
@@ -449,12 +456,13 @@ def no_longer_shown(before: Manifest, after: Manifest) -> str | None:
 
 def _missing(before: Manifest, after: Manifest) -> Iterator[str]:
     """Yield a phrase for everything that the previous manifest has and the new one lacks."""
-    for key, kind in (
-        ("models", "model"),
-        ("methods", "method"),
-        ("metrics", "metric"),
-        ("data", "data set"),
-    ):
+    kind_by_field = {
+        "models": "model",
+        "methods": "method",
+        "metrics": "metric",
+        "data": "data set",
+    }
+    for key, kind in kind_by_field.items():
         names = [name for name in getattr(before, key) if name not in getattr(after, key)]
         if names:
             yield _listed(kind, names)
@@ -464,6 +472,7 @@ def _missing(before: Manifest, after: Manifest) -> Iterator[str]:
         layers = [layer for layer in old.layers if layer not in new.layers]
         if layers:
             yield f"{_listed('layer', layers)} of {name}"
+        # weights are compared only if both manifests state them
         has_weights = old.weights_sha256 and "weights_sha256" in new.model_fields_set
         if has_weights and old.weights_sha256 != new.weights_sha256:
             yield f"other weights of {name}"

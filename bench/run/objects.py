@@ -1,7 +1,8 @@
 """The objects that a job's network finds in its images: `target=detections`, `matched` or `masks`.
 
-Each object is a row of the job. The network finds the objects once, on the unchanged images. The
-run folder keeps them shard by shard: objects/*.parquet has a row for each object.
+Each object is a row of the job, as an image is one for a classifier. The network finds the objects
+once, on the unchanged images, so that all methods explain the same objects. The run folder keeps
+them shard by shard: objects/*.parquet has a row for each object.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from axiom_bench.run.job import MASKS, MATCHED, Job, Shard
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.progress import progress
 
-Row = dict[str, Any]
+Row = dict[str, Any]  # numbers, texts, lists and bytes by name, as pyarrow returns them
 """A row of SCHEMA."""
 COUNTS = "annotated"  # the entry {image: number of its annotated objects} of a file's metadata
 MATCH = 0.5  # the least IoU of a box with the annotated box that it matches
@@ -41,14 +42,10 @@ SCHEMA = pa.schema(
         ("model", pa.string()),
         ("layer", pa.string()),
         ("image_id", pa.string()),
-        (
-            "number",
-            pa.int64(),
-        ),  # the number in the id of the object's row, "000123.jpg//001"; -1: it has no row
-        (
-            "detection",
-            pa.int64(),
-        ),  # the rank among the objects found in the image, the most probable first
+        # the number in the id of the object's row, "000123.jpg//001"; -1: it has no row
+        ("number", pa.int64()),
+        # the rank among the objects found in the image, the most probable first
+        ("detection", pa.int64()),
         ("label", pa.int64()),
         ("class", pa.string()),
         ("probability", pa.float64()),
@@ -56,10 +53,8 @@ SCHEMA = pa.schema(
         ("y0", pa.float64()),
         ("x1", pa.float64()),
         ("y1", pa.float64()),
-        (
-            "annotation",
-            pa.int64(),
-        ),  # the number of the annotated object in the image that it matches, or -1
+        # the number of the annotated object in the image that it matches, or -1
+        ("annotation", pa.int64()),
         ("iou", pa.float64()),  # the IoU with that object, or 0
         ("shape", pa.list_(pa.int64())),  # the shape of "place"
         ("place", pa.binary()),  # tells the network which object it is, see `ObjectScores`; float32
@@ -111,7 +106,10 @@ def use_found_objects(job: Job, folder: Path) -> Job:
 
 
 def _plain(job: Job) -> Job:
-    """Return the job on its images, with one row per image and no objects."""
+    """Return the job on its images, with one row per image and no objects.
+
+    Finding objects uses it, and so does the fingerprint of the images.
+    """
     return replace(job, target="predicted", model=replace(job.model, inputs=None))
 
 
@@ -159,9 +157,8 @@ def _write(path: Path, job: Job, shard: Shard, least: float, target: str) -> Non
         ):
             counts[image] = len(annotation.labels)
             matches = _matches(objects, annotation)
-            for detection, (detected, (match, iou)) in enumerate(
-                zip(objects, matches, strict=True)
-            ):
+            for detection, detected in enumerate(objects):
+                match, iou = matches[detection]
                 x0, y0, x1, y1 = detected.box.tolist()
                 row = {
                     "model": job.model.name,

@@ -1,5 +1,8 @@
 """Prepare images in any form for a network: paths, PIL images, arrays, bytes and tensors, also
 signals and volumes.
+
+`run.notebook` calls it for what a user of Python passes as images. A form that could mean two
+things, such as floats up to 255, is used with a warning or refused.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ STANDARD = Preprocessing(256, 224, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def prepared(
-    images: Any,
+    images: Any,  # of any type, since a user may pass anything; the code below narrows it
     model: nn.Module,
     preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None,
 ) -> tuple[Tensor, Pixels | None]:
@@ -57,16 +60,12 @@ def prepared(
     ndim = possible_dimensions(model)[0] + 2  # the dimensions of a batch
     if ndim != 4:
         return _arrays(images, ndim, preprocessing, like), None
-    if (
-        isinstance(images, np.ndarray)
-        and images.dtype.kind == "f"
-        and images.ndim > 2
-        and images.shape[-3] == 3
-    ):
+    is_float_array = isinstance(images, np.ndarray) and images.dtype.kind == "f"
+    if is_float_array and images.ndim > 2 and images.shape[-3] == 3:
         images = torch.from_numpy(images).to(like)  # channels come first, as in the network's input
-    is_one = (
-        isinstance(images, str | PathLike | Image.Image) or getattr(images, "ndim", ndim) < ndim
-    )
+    is_one = isinstance(images, str | PathLike | Image.Image)
+    if getattr(images, "ndim", ndim) < ndim:
+        is_one = True
     is_sequence = isinstance(images, list | tuple | np.ndarray | Tensor)
     entries = [images] if is_one else images if is_sequence else []
     if is_sequence and not len(entries):
@@ -104,16 +103,17 @@ def prepared(
             stacklevel=5,
         )
     known = preprocessing if isinstance(preprocessing, Preprocessing) else None
-    prepare: Callable[..., Any] = known.from_photograph if known else preprocessing
-    rows = [prepare(image) for image in photographs]
-    are_images = all(
-        isinstance(row, Tensor) and row.ndim == 3 and row.is_floating_point() for row in rows
-    )
-    if not are_images or len({row.shape for row in rows}) > 1:
-        forms = (
-            f"{getattr(row, 'dtype', type_name(row))} {tuple(getattr(row, 'shape', ()))}"
-            for row in rows[:3]
-        )
+    prepare: Callable[[Image.Image], object] = known.from_photograph if known else preprocessing
+    answers = [prepare(image) for image in photographs]
+    rows: list[Tensor] = []
+    for answer in answers:
+        if isinstance(answer, Tensor) and answer.ndim == 3 and answer.is_floating_point():
+            rows.append(answer)
+    if len(rows) < len(answers) or len({row.shape for row in rows}) > 1:
+        forms = []
+        for answer in answers[:3]:
+            dtype = getattr(answer, "dtype", type_name(answer))
+            forms.append(f"{dtype} {tuple(getattr(answer, 'shape', ()))}")
         raise BenchError(
             f"Preprocessing gives {', '.join(forms)}; let it give tensors (3, H', W') of one size "
             "in floating point, normalised as in training."
@@ -123,7 +123,7 @@ def prepared(
     return batch.to(like), pictures
 
 
-def _arrays(images: Any, ndim: int, preprocessing: Any, like: Tensor) -> Tensor:
+def _arrays(images: Any, ndim: int, preprocessing: object, like: Tensor) -> Tensor:
     """Return signals or volumes (B, C, *space) as the network takes them. Known preprocessing
     normalises integers.
     """
@@ -137,23 +137,21 @@ def _arrays(images: Any, ndim: int, preprocessing: Any, like: Tensor) -> Tensor:
         images = values.to(like) if values.is_floating_point() else values
     check_tensor(images)
     images = images[None] if images.ndim == ndim - 1 else images
-    if (
-        not images.is_floating_point()
-        and isinstance(preprocessing, Preprocessing)
-        and preprocessing.shape
-    ):
-        if images.shape[1:2] != preprocessing.shape[:1]:
+    # floats are taken as normalised already, as of images; integers are raw samples
+    known = preprocessing if isinstance(preprocessing, Preprocessing) else None
+    if known is not None and known.shape and not images.is_floating_point():
+        if images.shape[1:2] != known.shape[:1]:
             raise BenchError(
-                f"This network takes {preprocessing.shape[0]} channels, before the axes of space, "
+                f"This network takes {known.shape[0]} channels, before the axes of space, "
                 f"and these arrays are {tuple(images.shape)}; images.movedim(-1, 1) puts the last "
                 "axis there."
             )
-        images = preprocessing.normalised(images).to(like)
+        images = known.normalised(images).to(like)
     batch: Tensor = images
     return batch
 
 
-def photograph(image: Any) -> Image.Image:
+def photograph(image: object) -> Image.Image:
     """Return an image as an RGB photograph, turned upright. Raise BenchError if it can't be read as
     a photograph.
     """
@@ -162,12 +160,11 @@ def photograph(image: Any) -> Image.Image:
     if isinstance(image, np.ndarray) and image.dtype.kind == "f" and image.size:
         low = float(image.min())
         high = float(image.max())
+        # rounding may leave values half a step of a byte beyond the range, which changes no pixel
         are_shares = low >= -HALF_STEP and high <= 1 + HALF_STEP
-        are_bytes = (
-            low >= -0.5
-            and high < 255.5
-            and (high > MIN_BYTE_VALUE or bool((image == image.round()).all()))
-        )
+        are_bytes = low >= -0.5 and high < 255.5
+        if are_bytes and high <= MIN_BYTE_VALUE:  # dark bytes are whole, normalised values aren't
+            are_bytes = bool((image == image.round()).all())
         if not are_shares and not are_bytes:
             raise BenchError(
                 f"This array holds values from {low:.4g} to {high:.4g}, no photograph's: give 0 "
