@@ -1,9 +1,10 @@
 """Answers the requests of generator metrics, for all methods and metrics of a batch together.
 
-Equal requests are answered once. Another trace that depends on no map is made once for all methods,
-and only one such trace is in memory at a time. All passes of a request have the same number of
-rows, which depends only on the request and the batch. The rounding of a product may depend on this
-number, and a value must not depend on which other metrics run.
+The passes that metrics ask for are most of a run's time, so equal requests are answered once.
+Another trace that depends on no map is made once for all methods, and only one such trace is in
+memory at a time. All passes of a request have the same number of rows, which depends only on the
+request and the batch. The rounding of a product may depend on this number, and a value must not
+depend on which other metrics run.
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ class KeptAnswers:
         rows: the number of rows of each pass. It is part of the name, since rounding may depend on
         it.
         """
+        # an answer for other images, or for maps of one method, would never be asked for again
         scores_by_name = self.scores.get(metric.name)
         if scores_by_name is None or not request.depends_on_image_only or trace.image_ids is None:
             return compute()
@@ -296,6 +298,7 @@ def _reused(
     """
     scored = trace.once(("scores of equal copies", name, rows), ScoredCopies)
     images = rows_of_images(trace)
+    # an image explained for several classes has several rows, which share its copies
     places = images.places[: trace.num_valid, None].expand(-1, request.count).flatten()
     numbers_with_image = numbers.cpu() + images.numbers[:, None] * OF_IMAGE
     copies = numbers_with_image[: trace.num_valid].flatten().numpy()
@@ -335,20 +338,19 @@ def _classified(
     scores: list[Tensor] = []
     network = _network(trace, request)
     for images in in_passes(_blocks(trace, request, rows, wanted), rows):
+        # a pass that isn't full is filled by its last copy, since rounding depends on its size
         missing = rows - len(images)
         start = sum(map(len, scores))
         filled = images
         if missing:
             filled = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])])
-        positions = torch.arange(start, start + rows, device=classes.device).clamp(
-            max=len(classes) - 1
-        )
+        positions = torch.arange(start, start + rows, device=classes.device)
+        positions = positions.clamp(max=len(classes) - 1)
         logits = network.forward_logits(filled, image_rows[positions])[: len(images)]
         trace.passes.leave_out(missing)
         pass_classes = classes[start : start + len(images)]
-        scores.append(
-            torch.stack([request.score(logits, column) for column in pass_classes.unbind(1)], 1)
-        )
+        scores_by_class = [request.score(logits, column) for column in pass_classes.unbind(1)]
+        scores.append(torch.stack(scores_by_class, 1))
     return torch.cat(scores)
 
 
@@ -392,9 +394,10 @@ def _blocks(
         block_rows = slice(first, first + num_images)
         num_valid = min(num_images, trace.num_valid - first)
         for copies in pieces(count, rows):
-            chosen = (
-                None if wanted is None else wanted[block_rows, copies].flatten().nonzero()[:, 0]
-            )
+            chosen = None
+            if wanted is not None:
+                chosen = wanted[block_rows, copies].flatten().nonzero()[:, 0]
+            # making copies costs time, too, so a block of which none is wanted isn't made
             if chosen is not None and not len(chosen):
                 continue
             block = request.perturbed(block_rows, copies)

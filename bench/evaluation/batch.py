@@ -1,4 +1,7 @@
-"""A method's explanation of a batch, the notes about it, and the columns of its values."""
+"""A method's explanation of a batch, the notes about it, and the columns of its values.
+
+The loop of a run, `axiom_bench.evaluate` and `axiom_bench.explain` share these steps.
+"""
 
 from __future__ import annotations
 
@@ -98,16 +101,13 @@ def method_answer(method: Method, trace: Trace, notes: Notes = WARNINGS) -> Tens
     """
     try:
         answer = method(trace)
-    except BenchError as error:
+    except BenchError as error:  # another error is a defect of the method, and isn't caught
         notes.add(MethodLeftOut(f"The method {method.name!r} is left out: {error}"))
         return None
-    if (
-        isinstance(answer, Map)
-        and is_map(answer.raw, trace.dimensions)
-        and len(answer.raw) == len(trace)
-    ):
-        return replace(answer, raw=answer.raw.detach())
-    if isinstance(answer, Tensor) and not answer.is_complex():
+    if isinstance(answer, Map):
+        if is_map(answer.raw, trace.dimensions) and len(answer.raw) == len(trace):
+            return replace(answer, raw=answer.raw.detach())
+    elif isinstance(answer, Tensor) and not answer.is_complex():
         full_shape = trace.activations.shape
         if answer.shape == full_shape[:2] or _broadcasts(answer.shape, full_shape):
             return answer.detach()
@@ -184,9 +184,9 @@ def is_on_score_scale(method: Method, trace: Trace) -> bool:
     return scales_with_score(method, trace) if claim is None else claim
 
 
-def scales_with_score(method: Callable[[Trace], Any], trace: Trace) -> bool:
+def scales_with_score(method: Callable[[Trace], Tensor | Map], trace: Trace) -> bool:
     """Return True if a method's contributions grow with the head's output and ignore the unit of
-    the head's input.
+    the head's input. The axioms compare contributions with scores, so they need this.
 
     The contributions must be c times as large when the head's output is c times as large. They must
     stay unchanged when the activations are c times as large and the head's input is divided by c.
@@ -199,15 +199,19 @@ def scales_with_score(method: Callable[[Trace], Any], trace: Trace) -> bool:
     if isinstance(answer, Map):
         return False
     contributions = weighted(answer, rows.activations)
-    scaled_output = rows.scaled(output=FACTOR)
-    scaled_input = rows.scaled(inputs=FACTOR)
     if not contributions.any():
         return False
-    if not _equal(
-        weighted(method(scaled_output), scaled_output.activations), FACTOR * contributions
-    ):
-        return False
-    return _equal(weighted(method(scaled_input), scaled_input.activations), contributions)
+    scaled_cases = (
+        (rows.scaled(output=FACTOR), FACTOR * contributions),
+        (rows.scaled(inputs=FACTOR), contributions),
+    )
+    for scaled_rows, expected in scaled_cases:
+        scaled_answer = method(scaled_rows)
+        if isinstance(scaled_answer, Map):
+            return False
+        if not _equal(weighted(scaled_answer, scaled_rows.activations), expected):
+            return False
+    return True
 
 
 def _equal(actual: Tensor, expected: Tensor) -> bool:
@@ -242,14 +246,15 @@ def columns(
 
     def shared_columns(measured: Measured) -> Columns:
         count = len(measured)
+        all_statuses: list[str] = []
+        for _, statuses in measured.values():
+            all_statuses.extend(statuses)
         return {
             "image_id": np.tile(np.array(image_ids, dtype=object), count),
             "target_class": np.tile(targets, count),
             "predicted_class": np.tile(predictions, count),
             "method": np.full(len(image_ids) * count, method, dtype=object),
-            "status": np.array(
-                [status for _, statuses in measured.values() for status in statuses], dtype=object
-            ),
+            "status": np.array(all_statuses, dtype=object),
         }
 
     def name_column(measured: Measured) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The loop of the benchmark: every method explains a trace, and every metric measures each
 explanation.
+
+A run calls it for each batch (`evaluation.shard`), and so does `axiom_bench.evaluate`.
 """
 
 from __future__ import annotations
@@ -61,13 +63,13 @@ def columns_by_method(
 
         def trace_and_own_values() -> list[Tensor]:
             tensors = public_tensors(trace)
-            for _, measurement in _measured(
+            measurements = _measured(
                 trace, annotations, own_methods, own_metrics, (), normalise, notes
-            ):
+            )
+            for _, measurement in measurements:
                 if measurement is not None:
-                    tensors.extend(
-                        values for values, _ in (measurement.values | measurement.curves).values()
-                    )
+                    measured = measurement.values | measurement.curves
+                    tensors.extend(values for values, _ in measured.values())
             return tensors
 
         witness = Witness(trace.images.device, trace_and_own_values)

@@ -1,5 +1,8 @@
 """The metrics of explanations: checks preconditions, calls metrics, and gives each value a status.
 
+`measure_all` is the way from explanations to numbers for a run, for `axiom_bench.evaluate` and for
+the command `explain`.
+
 The names of the returned values are checked as well. If a GPU is used, metrics that read only maps
 and annotations are still measured on the CPU.
 """
@@ -8,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +28,7 @@ from axiom_bench.explanation.explanation import Curve, Explanation
 
 Statuses = tuple[str, ...]
 Measured = dict[str, tuple[Tensor, Statuses]]
-Returned = Mapping[str, Any]  # the result of a metric, by the names of its values
+Returned = Mapping[str, object]  # the result of a metric, by the names of its values
 CPU = torch.device("cpu")
 
 
@@ -38,7 +40,7 @@ class Measurement:
     """{name: (float64 (B,), B statuses)}."""
     curves: Measured = field(default_factory=dict)
     """{name: (float64 (B, n), B statuses)}."""
-    axes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    axes: dict[str, dict[str, object]] = field(default_factory=dict)
     """The axes of the curves that have positions on the x axis: {curve: {at, x, y, title, better}}.
     """
 
@@ -94,6 +96,7 @@ def measure_all(
     for measurement, (explanation, on_score_scale) in zip(measurements, explanations, strict=True):
         if explanation is not None:
             present.append((measurement, explanation, on_score_scale))
+    # on a GPU, one copy of all answers instead of one per explanation and metric
     look_up(
         (precondition_names(metric), explanation, on_score_scale)
         for _, explanation, on_score_scale in present
@@ -207,6 +210,7 @@ def _add(
     are those of values of other metrics.
     """
     values = value_names(metric)
+    # a function without metadata declares no names, so it may use any that are free
     for name in returned:
         if metric.bare and name in taken_names:
             raise BenchError(
@@ -238,14 +242,19 @@ def _add(
 
 
 def _with_statuses(
-    metric: Metric, values: Any, row_statuses: np.ndarray, dimensions: int
+    metric: Metric, values: object, row_statuses: np.ndarray, dimensions: int
 ) -> tuple[Tensor, Statuses]:
     """Return values (B,) or points (B, n) and their statuses, with NaN if the status isn't "ok".
 
     `values` come from `copied_to_cpu`. If they have another shape, raise BenchError.
     """
-    is_real = isinstance(values, Tensor) and not values.is_complex()
-    if not is_real or values.ndim != dimensions or values.shape[:1] != row_statuses.shape:
+    is_valid = (
+        isinstance(values, Tensor)
+        and not values.is_complex()
+        and values.ndim == dimensions
+        and values.shape[:1] == row_statuses.shape
+    )
+    if not isinstance(values, Tensor) or not is_valid:
         raise BenchError(
             f"The metric {metric.name!r} returned {described(values)}; a metric returns one real "
             f"value per image, a tensor of shape ({len(row_statuses)},), or a dict of such "
@@ -253,17 +262,17 @@ def _with_statuses(
         )
     points = values.reshape(len(values), -1)
     meets_needs = row_statuses == OK
-    status = np.where(
-        meets_needs & points.isnan().any(1).numpy(), metric.spec.undefined, row_statuses
-    )
-    status = np.where(meets_needs & points.isinf().any(1).numpy(), NOT_FINITE, status)
+    has_nan = points.isnan().any(1).numpy()
+    has_infinity = points.isinf().any(1).numpy()
+    status = np.where(meets_needs & has_nan, metric.spec.undefined, row_statuses)
+    status = np.where(meets_needs & has_infinity, NOT_FINITE, status)
     missing = torch.from_numpy(status != OK)
     if dimensions == 2:
         missing = missing[:, None]
     return values.masked_fill(missing, torch.nan), tuple(status)
 
 
-def copied_to_cpu(answers: Sequence[Returned]) -> list[dict[str, Any]]:
+def copied_to_cpu(answers: Sequence[Returned]) -> list[dict[str, object]]:
     """Return the answers with float64 copies on the CPU of tensors and of curves' points. Others
     stay as they are.
     """
@@ -275,7 +284,7 @@ def copied_to_cpu(answers: Sequence[Returned]) -> list[dict[str, Any]]:
                 tensors.append(tensor)
     copies = iter(_copies_on_cpu(tensors))
 
-    def with_copy(answer: object) -> Any:
+    def with_copy(answer: object) -> object:
         if _tensor(answer) is None:
             return answer
         return replace(answer, points=next(copies)) if isinstance(answer, Curve) else next(copies)
@@ -332,11 +341,10 @@ def _maps_on_cpu(explanations: Sequence[Explanation]) -> list[Explanation | None
             devices.add(heatmap.device)
         heatmap_copy = heatmap.to(CPU, non_blocking=True)
         raw_copy = None if raw_map is None else raw_map.to(CPU, non_blocking=True)
-        copies.append(
-            replace(
-                maps_only(explanation), heatmap=heatmap_copy, raw_map=raw_copy, made=heatmap_copy
-            )
+        copy = replace(
+            maps_only(explanation), heatmap=heatmap_copy, raw_map=raw_copy, made=heatmap_copy
         )
+        copies.append(copy)
     for device in devices:
         torch.cuda.current_stream(device).synchronize()
     return copies

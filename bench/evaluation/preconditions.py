@@ -1,7 +1,8 @@
 """The preconditions of metrics: a predicate and a status for each name that `needs:` in a metric's
 YAML may contain.
 
-If a need isn't met, the value is NaN and the status says why, so no image is dropped silently.
+If a need isn't met, the value is NaN and the status says why, so no image is dropped silently. A
+metric's function therefore needn't check its input.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     # needs, explanation, whether its method is on the score's scale
     Asked = tuple[Sequence[str], Explanation, bool]
 
+Row = TypeVar("Row")
 CPU = torch.device("cpu")
 
 
@@ -49,8 +51,8 @@ def _of_trace(holds: Callable[[Trace], Tensor | bool]) -> Holds:
     return lambda explanation, _: explanation.trace is not None and holds(explanation.trace)
 
 
-def _for_each_row(rows: Sequence[Any] | None, holds: Callable[[Any], Any]) -> Tensor | bool:
-    """Return the results of a predicate for each row, or False if there are no rows."""
+def _for_each_row(rows: Sequence[Row] | None, holds: Callable[[Row], object]) -> Tensor | bool:
+    """Return whether a predicate's result is true for each row, or False if there are no rows."""
     return rows is not None and torch.tensor([bool(holds(row)) for row in rows])
 
 

@@ -1,5 +1,5 @@
 """The checks of users' own methods and metrics on a job's first rows, before the job computes
-anything.
+anything. A run and `axiom_bench.evaluate` call `proved`.
 
 A plug-in that changes data that others read is refused. If a plug-in's answers for an image depend
 on more than this image, the plug-in gets a mark: tables show the mark, and the gate refuses the
@@ -131,6 +131,7 @@ def _marked(
     """
     unproved = [plugin for plugin in foreign(plugins) if not plugin.spec.unstable]
     calls: dict[str, list[_Call]] = {}
+    # forth and back, so that the calls of all others lie between the two of a plug-in
     for plugin in (*unproved, *reversed(unproved)):
         state_before = _random_state()
         plugin_answer = answer(plugin, count)
@@ -227,6 +228,7 @@ def _metric_answer(
     The suite's own methods are tried first.
     """
     trace = rows(count)
+    # one method suffices: the question is whether the metric's values are of each image alone
     for method in sorted(methods, key=lambda method: method.is_foreign):
         explanation = explained(trace, batch[:count], method, notes=notes)
         if explanation is None:
@@ -235,7 +237,8 @@ def _metric_answer(
         witness = Witness(trace.images.device, partial(_tensors_of_both, trace, argument))
         measured = measure(metric, argument, bool(method.spec.on_score_scale))
         witness.check([metric])
-        if measured and all({*statuses} == {NOT_FINITE} for _, statuses in measured.values()):
+        has_no_value = all({*statuses} == {NOT_FINITE} for _, statuses in measured.values())
+        if measured and has_no_value:
             text = (
                 f"The values of the metric {metric.name!r} aren't finite for any of the first "
                 f"{count} images."

@@ -3,7 +3,7 @@ method alone.
 
 A trace computes lazily and keeps the results, so every step gets a fresh trace. The steps take
 turns, so that the machine's drift affects all of them alike. Each time is also reported in plain
-forward passes of the same round.
+forward passes of the same round, which can be compared between machines.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,29 +75,33 @@ def measure_runtime(
         notes: get the methods that aren't timed.
     """
     device = trace.images.device
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     passes: dict[Step, dict[str, float]] = {}
     for step in _steps(trace, methods):
         counted = _passes(step, trace, notes)
         if counted is not None:
             passes[step] = counted
     steps = list(passes)
+    # each round times every step, so that a machine that slows down slows all of them
     timed_rounds: list[list[float]] = []
     while len(timed_rounds) < repeats and sum(map(sum, timed_rounds)) < MAX_SECONDS:
         timed_rounds.append([_seconds(step, trace) for step in steps])
     seconds = np.array(timed_rounds)
+    milliseconds = 1000 * np.median(seconds, axis=0)
+    forward_seconds = seconds[:, :1]
     rows = []
     for step in steps:
-        row: dict[str, Any] = {"method": step.method, "step": step.name, **passes[step]}
+        row: dict[str, object] = {"method": step.method, "step": step.name, **passes[step]}
         row["peak_memory_bytes"] = peak_memory(partial(step.run, fresh(trace)), device)
         rows.append(row)
     table = pd.DataFrame(rows).assign(
         model="-",
         layer=trace.layer,
         data="-",
-        milliseconds_per_image=1000 * np.median(seconds, axis=0) / len(trace),
-        forwards=np.median(seconds / seconds[:, :1], axis=0),
+        milliseconds_per_image=milliseconds / len(trace),
+        forwards=np.median(seconds / forward_seconds, axis=0),
         batch_size=len(trace),
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        device=device_name,
     )
     return table[list(RUNTIME_COLUMNS)]
 
@@ -108,6 +111,7 @@ def _steps(trace: Trace, methods: Sequence[Method]) -> list[Step]:
     divided by its time.
     """
 
+    # no step may use a result that an earlier step has left in the trace
     def forward(_: Trace) -> Tensor:
         with torch.no_grad():
             return trace.cut_model.forward(trace.images, *trace.other_inputs)

@@ -1,4 +1,5 @@
-"""The values of a shard: its batches are filled up to one size, traced and passed to the loop.
+"""The values of a shard, some images of a job: its batches are filled up to one size, traced and
+passed to the loop.
 
 A run's fingerprint of its code starts in this module and follows the imports.
 """
@@ -95,15 +96,15 @@ def shard_rows(
         return values
 
     upcoming = iter(batches)
+    # a `for` loop would leave no place to time the waiting for the next batch
     while True:
         with watch(LOADING):
             batch = next(upcoming, None)
         if batch is None:
             break
         if isinstance(batch, Batch):
-            for part_columns in halve_until_it_fits(
-                batch, batch_rows, cut_model.limits, rows_of_part, notes
-            ):
+            parts = halve_until_it_fits(batch, batch_rows, cut_model.limits, rows_of_part, notes)
+            for part_columns in parts:
                 yield from part_columns
         else:
             yield from _bad_image_columns(batch, requests)

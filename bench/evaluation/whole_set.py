@@ -54,14 +54,18 @@ def whole_set_columns(
     for metric in metrics:
         rows.update(values(metric, curves))
     count = len(rows)
+    numbers = [value for value, _ in rows.values()]
+    statuses = [status for _, status in rows.values()]
+    # a value of all images is about no class
+    unknown_classes = np.full(count, UNKNOWN_CLASS)
     return {
         "image_id": np.full(count, WHOLE_SET, dtype=object),
         "method": np.full(count, method, dtype=object),
-        "target_class": np.full(count, UNKNOWN_CLASS),
-        "predicted_class": np.full(count, UNKNOWN_CLASS),
+        "target_class": unknown_classes,
+        "predicted_class": unknown_classes,
         "metric": np.array(list(rows), dtype=object),
-        "value": np.array([value for value, _ in rows.values()], dtype=np.float64),
-        "status": np.array([status for _, status in rows.values()], dtype=object),
+        "value": np.array(numbers, dtype=np.float64),
+        "status": np.array(statuses, dtype=object),
     }
 
 
@@ -119,6 +123,7 @@ def resampled_values(
     """
     points_by_curve = _stacked_points(curves, metric)
     function = aggregate(metric)
+    # both ways give the same values; counts take one call instead of one for each resample
     if "counts" in inspect.signature(function.call).parameters:
         return dict(checked(metric, function.call(points_by_curve, counts=counts)))
     answers = []
