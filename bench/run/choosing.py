@@ -1,12 +1,13 @@
-"""Choose images by the model's predictions.
+"""Choose images by the model's predictions, before anything is explained.
 
-data.only_correct keeps the images that the model classifies correctly. data=mosaic makes mosaics of
-the images that the model classifies with confidence.
+data.only_correct keeps the images that the model classifies correctly, as many papers do.
+data=mosaic makes mosaics of the images that the model classifies with confidence. A worker calls
+both while it prepares a job.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -156,28 +157,34 @@ def use_mosaics(job: Job, images: MosaicImages, folder: Path) -> Job:
     confident = list(candidates)
     if images.confidence is not None:
         predicted = _predictions_with_probability(job, images, candidates, folder)
-        confident = [image for image in candidates if _is_confident(images, image, predicted)]
+        confident = []
+        for image in candidates:
+            prediction = predicted[image.image_id]
+            probability = prediction.probability or 0  # None: the image can't be read
+            if prediction.label == image.label and probability >= images.confidence:
+                confident.append(image)
     try:
         mosaics = images.mosaics(confident, job.model.preprocessing)
     except BenchError as error:
-        named = (
-            f", named with a probability of at least {images.confidence}: {len(confident)}"
-            if predicted
-            else ""
-        )
+        named = ""
+        if predicted:
+            named = f", named with a probability of at least {images.confidence}: {len(confident)}"
         raise BenchError(
             f"{job.name}: {error} Images of one class: {len(candidates)}{named}."
         ) from error
+    sources_in_mosaics = {image.index for layout in mosaics.layouts for image in layout.cells}
+    unreadable = sum(prediction.label is None for prediction in predicted.values())
+    # the manifest has these counts, so that a reader sees how the images were selected
     made_of = {
         "of": images.of.name,
         "images": len(job.indices),
         "of_one_class": len(candidates),
-        "unreadable": sum(prediction.label is None for prediction in predicted.values()),
+        "unreadable": unreadable,
         "confidence": images.confidence,
         "confident": len(confident),
         "classes": len({image.label for image in confident}),
         "mosaics": len(mosaics),
-        "in_mosaics": len({image.index for layout in mosaics.layouts for image in layout.cells}),
+        "in_mosaics": len(sources_in_mosaics),
     }
     model = replace(job.model, preprocessing=mosaics.preprocessing)
     job = replace(
@@ -201,30 +208,16 @@ def _predictions_with_probability(
             f"{job.name}: the classes of {images.of.name!r} aren't the model's, so it is unknown "
             "which images it names with confidence; set data.confidence=null."
         )
-    predicted = predictions(
-        replace(job, indices=tuple(image.index for image in candidates)), folder
-    )
-    if any(
-        prediction.label is not None and prediction.probability is None
-        for prediction in predicted.values()
-    ):
+    candidate_job = replace(job, indices=tuple(image.index for image in candidates))
+    predicted = predictions(candidate_job, folder)
+    # an image that can't be read has neither label nor probability, and says nothing of the output
+    readable = [prediction for prediction in predicted.values() if prediction.label is not None]
+    if any(prediction.probability is None for prediction in readable):
         raise BenchError(
             f"{job.name}: the model's output has no probabilities, so it names no image with "
             "confidence; set data.confidence=null."
         )
     return predicted
-
-
-def _is_confident(
-    images: MosaicImages, image: Candidate, predicted: Mapping[str, Prediction]
-) -> bool:
-    """Return True if the model predicts the image's label with at least the probability
-    `images.confidence`.
-    """
-    prediction = predicted[image.image_id]
-    return prediction.label == image.label and (prediction.probability or 0) >= (
-        images.confidence or 0
-    )
 
 
 def _cut_for_mosaics(job: Job, mosaics: Mosaics) -> CutModel:

@@ -1,4 +1,8 @@
-"""Examine a job's network and data before its first shard. The run folder keeps the answers."""
+"""Examine a job's network and data before its first shard.
+
+A wrong preprocessing or layer is thus reported before hours of computing.
+`axiom_bench.examination` asks the questions. The run folder keeps the answers.
+"""
 
 from __future__ import annotations
 
@@ -39,11 +43,11 @@ def examined(keys: Keys, folder: Path, is_needed: bool) -> tuple[Answer, ...]:
     content = files.read_json_or_none(path, keys.job.notes)
     if content is None and not is_needed:
         return ()
-    answers = (
-        examination(keys.job)
-        if content is None
-        else tuple(Answer(*answer) for answer in content["answers"])
-    )
+    if content is None:
+        answers = examination(keys.job)
+    else:
+        answers = tuple(Answer(*answer) for answer in content["answers"])
+    # a job that stops keeps no answers: it is examined again once the user has changed something
     stops = [answer.sentence for answer in answers if answer.level == "stop"]
     if stops:
         raise BenchError(" ".join(stops))
@@ -95,6 +99,9 @@ def examination(job: Job) -> tuple[Answer, ...]:
 def mates(answers: Sequence[Answer]) -> str | None:
     """Return `SplitModel.mates` according to the examination, or None if there was no
     examination.
+
+    A worker sets it on its cut model, which then needn't check again whether an image's scores
+    depend on the other images of its batch.
     """
     batch_answers = [answer for answer in answers if answer.question == BATCH]
     if not batch_answers:

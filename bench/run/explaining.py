@@ -77,6 +77,7 @@ def explained_trace(
     is_silent = note_silence(trace, notes)
     explanations = _explanations(trace, methods, normalise, notes)
     maps: dict[str, Tensor] = {}
+    # the heatmap has the images' size already; another size is made from the raw map, in one resize
     for method, explanation in explanations:
         if size is None:
             maps[method.name] = explanation.required_heatmap
@@ -96,14 +97,18 @@ def explained_trace(
         errors = _errors(cheap, explanations, on_scale)
     titles = {method.name: method.spec.title for method in methods}
     titles |= {metric.name: metric.spec.title for metric in metrics}
-    values = (
-        trace.logits.detach().softmax(1)
-        if trace.has_probability
-        else trace.network.explained(trace.logits)
-    )
+    if trace.has_probability:
+        values = trace.logits.detach().softmax(1)
+    else:
+        values = trace.network.explained(trace.logits)
     if not scores:
+        # names of other classes than the output's would be shown next to the wrong scores
         names = classes if classes and len(classes) == values.shape[1] else None
-        class_score = partial(_class_score, values, names, trace.has_probability)
+
+        def class_score(row: int, index: int) -> ClassScore:
+            value = float(values[row, index])
+            return ClassScore(index, class_name(names, index), value, trace.has_probability)
+
         scores = [class_score(row, index) for row, index in enumerate(trace.targets.tolist())]
         ranked = values.argsort(dim=1, descending=True, stable=True)[:, :TOP].tolist()
         top = [[class_score(row, index) for index in indices] for row, indices in enumerate(ranked)]
@@ -134,13 +139,12 @@ def _explanations(
     """
     batch = Batch(trace.images, ("",) * len(trace), trace.targets)
     explanation_by_method: dict[str, Explanation] = {}
+    # a user's method that changes the trace can't change the suite's maps, which exist by then
     for method in sorted(methods, key=lambda method: method.is_foreign):
         show_step(method.spec.title or method.name)
-        witness = (
-            Witness(trace.images.device, partial(public_tensors, trace))
-            if method.is_foreign
-            else None
-        )
+        witness = None
+        if method.is_foreign:
+            witness = Witness(trace.images.device, partial(public_tensors, trace))
         answer = method_answer(method, trace, notes)
         if answer is not None:
             note_non_finite(method, trace, answer, notes)
@@ -207,14 +211,3 @@ def _errors(
 def class_name(classes: Sequence[str] | None, index: int) -> str:
     """Return the name of a class, or a text such as "class 7" if names aren't known."""
     return classes[index] if classes else f"class {index}"
-
-
-def _class_score(
-    values: Tensor,
-    classes: Sequence[str] | None,
-    is_probability: bool,
-    row: int,
-    index: int,
-) -> ClassScore:
-    """Return the score of the class `index` in a row of `values`, (B, C)."""
-    return ClassScore(index, class_name(classes, index), float(values[row, index]), is_probability)

@@ -1,5 +1,7 @@
 """A job's images as batches, and the cache of decoded images on disk (data.cache=FOLDER).
 
+Every step of a run that needs images calls `rows`.
+
 Runs with equal preprocessing share the cache. It has one file per image, named by the key of
 everything that decides its content: a checksum, then safetensors' format. Files aren't synced,
 since that would take longer than decoding. If a power cut damages a file, its checksum doesn't
@@ -135,6 +137,7 @@ def announce(job: Job) -> None:
     cache = image_cache(job)
     if cache is None:
         return
+    # an image that can't be read has no path, since it is never stored
     paths = {index: path for index in job.indices if (path := cache.path(index)) is not None}
     missing = [index for index, path in paths.items() if not os.path.exists(path)]
     sentence = (
@@ -166,9 +169,9 @@ def _entry_bytes(job: Job, indices: Sequence[int]) -> int:
             job.data,
             [index],
             job.model.preprocessing,
-            "predicted",
-            1,
-            job.sample_workers,
+            target_rule="predicted",
+            batch_size=1,
+            workers=job.sample_workers,
             notes=job.notes,
         )
         if isinstance(item, Batch):
@@ -218,12 +221,14 @@ def _read(path: Path) -> Decoded:
         raise ValueError("its checksum doesn't match")
     tensors = load(content)
     about = json.loads(tensors["about"].numpy().tobytes())
+    # `_tensors` has shortened the mask's type, and JSON has made lists of tuples
     mask = tensors.get("mask")
+    classes = about["classes"]
     annotation = Annotation(
         tensors["labels"],
         tensors["boxes"],
         None if mask is None else mask.long(),
-        None if about["classes"] is None else tuple(about["classes"]),
+        None if classes is None else tuple(classes),
         tuple(about["stored_pixel"]),
         about["cells"],
     )
@@ -265,13 +270,13 @@ def rows(
     stamps = job.hashes.stamps_of(job.data, indices)
     if "other_images" in extras:  # any image of the data set may be read as another image
         stamps = stamps | job.hashes.stamps
+    # an object's class is its row's label
+    target_rule = "label" if job.target in OBJECT_RULES else job.target
     loaded = batches(
         job.data,
         indices,
         job.model.preprocessing,
-        target_rule="label"
-        if job.target in OBJECT_RULES
-        else job.target,  # an object's class is its row's label
+        target_rule=target_rule,
         batch_size=size or job.batch_size,
         workers=job.workers if workers is None else workers,
         extras=extras,

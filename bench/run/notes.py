@@ -1,5 +1,6 @@
-"""Turn the notes of a job into the lines that a run prints.
+"""Turn the notes of a job into the lines that a run prints at its end.
 
+The code that computes adds a note for each image and file; a user wants one line for each problem.
 Each sentence is printed once. Images with the same problem are counted, and all damaged files share
 one line.
 """
@@ -62,9 +63,8 @@ def note_lines(notes: Notes) -> tuple[str, ...]:
     left_out = notes.sentences(MethodLeftOut, MetricsLeftOut, ZeroMaps)
     counts = counted(BAD_IMAGES, notes.sentences(ImageNotRead))
     problems = notes.sentences(ImageProblem)
-    counts += counted(
-        PROBLEMS, [problem for problem in problems if not problem.endswith(tuple(ENDINGS))]
-    )
+    endings = tuple(ENDINGS)
+    counts += counted(PROBLEMS, [problem for problem in problems if not problem.endswith(endings)])
     for ending, text in ENDINGS.items():
         sentences = [problem for problem in problems if problem.endswith(ending)]
         images = {problem.partition(": ")[0] for problem in sentences}
@@ -91,18 +91,18 @@ def orientation_lines(turned: Mapping[str, bool]) -> list[str]:
     return counted(TURNED, upright) + counted(AS_STORED, as_stored)
 
 
-def counted(what: str, images: Collection[str]) -> list[str]:
+def counted(problem: str, messages: Collection[str]) -> list[str]:
     """Return a line that counts images and quotes the first message, or [] if there is no message.
 
     Args:
-        what: The text after the count.
-        images: The messages, which begin with the id of their image. An image with several messages
-            counts once.
+        problem: The text after the count.
+        messages: The messages, which begin with the id of their image. An image with several
+            messages counts once.
     """
-    if not images:
+    if not messages:
         return []
-    count = len({image.partition(": ")[0] for image in images})
-    return [f"{count} {what}, the first: {next(iter(images))}"]
+    count = len({message.partition(": ")[0] for message in messages})
+    return [f"{count} {problem}, the first: {next(iter(messages))}"]
 
 
 def damaged_line(paths: Collection[str]) -> str:
