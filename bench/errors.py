@@ -1,6 +1,6 @@
 """The exception for a mistake that the user can correct, and the wording of values in messages.
 
-The command line prints the exception's message and exits with 2.
+The command line prints the exception's message, without a traceback, and exits with 2.
 """
 
 from __future__ import annotations
@@ -54,10 +54,11 @@ def unknown_name(
         names: The names that exist.
         others: Further names that exist, which are too many to be listed.
 
-    >>> print(unknown("method", "xgradcam", ["grad_cam", "xgrad_cam"]))
+    >>> print(unknown_name("method", "xgradcam", ["grad_cam", "xgrad_cam"]))
     There is no method 'xgradcam'; did you mean 'xgrad_cam' or 'grad_cam'?
     """
     names = sorted(names)
+    # a user may type a whole file in the place of a name, and comparing it would take seconds
     text = repr(name)
     if len(text) > MAX_NAME_LENGTH:
         text = f"{text[:MAX_NAME_LENGTH]}..."

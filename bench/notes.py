@@ -1,5 +1,7 @@
 """Notes: sentences for the user that the code adds while it computes. A run collects them; a Python
 program gets them as warnings.
+
+The kind of a note decides how a run prints it, for example how often or with which count.
 """
 
 from __future__ import annotations

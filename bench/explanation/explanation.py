@@ -1,6 +1,6 @@
 """An Explanation: the result of one method on a batch; and a metric's Curve.
 
-An Explanation has everything that a metric reads.
+An Explanation has everything that a metric reads, and checks what a user puts into it.
 
 Annotations come through protocols, which the classes Annotation and Batch of data.batch satisfy.
 """
@@ -134,14 +134,12 @@ def check_heatmap(heatmap: object, finite: bool, images: Tensor | None) -> None:
     finite: True if NaN and infinity are refused as well.
     """
     ndim = 3 if images is None else images.ndim - 1
-    maps = (
-        heatmap
-        if isinstance(heatmap, Tensor) and heatmap.ndim == ndim and heatmap.is_floating_point()
-        else None
-    )
-    if maps is None or not (
-        _is_in_range(maps) or (not finite and _is_in_range(maps[maps.isfinite()]))
-    ):
+    maps = heatmap if isinstance(heatmap, Tensor) and heatmap.ndim == ndim else None
+    is_valid = maps is not None and maps.is_floating_point() and _is_in_range(maps)
+    if maps is not None and maps.is_floating_point() and not finite and not is_valid:
+        # NaN is in no range; the status of its row reports it
+        is_valid = _is_in_range(maps[maps.isfinite()])
+    if maps is None or not is_valid:
         raise BenchError(
             "A heatmap is a floating-point tensor (B, H', W') with values in [0, 1]; pass "
             "ab.heatmap(map, (H', W')), which makes one of any map (B, h, w), and of signals and "
@@ -162,7 +160,8 @@ def check_objects(boxes: Sequence[object] | None, masks: object, heatmap: Tensor
     Boxes are (n, 4) for each image, (n, 2) for a signal, and (n, 6) for a volume. A box has its
     starts and then its ends, each with the last axis first.
     """
-    sides = heatmap.shape[:0:-1]
+    sides = heatmap.shape[:0:-1]  # the last axis first, as in a box
+    # metrics would count pixels of a wrong box without an error, so the form is checked here
     corners = {1: "(n, 2) for each signal, x0 x1", 3: "(n, 6) for each volume, x0 y0 z0 x1 y1 z1"}
     expected = corners.get(len(sides), "(n, 4) for each image, x0 y0 x1 y1")
     image_boxes = () if boxes is None else boxes

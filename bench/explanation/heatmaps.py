@@ -187,10 +187,7 @@ class Heatmaps(dict[str, "Tensor"]):
 
         It doesn't depend on the user's matplotlibrc.
         """
-        # here, and below: `import axiom_bench` and a trace don't need it
-        from matplotlib import (
-            style,
-        )
+        from matplotlib import style  # here, and below: a trace doesn't need it
 
         with style.context("default"):
             figure = self.figure()
@@ -216,6 +213,7 @@ class Heatmaps(dict[str, "Tensor"]):
             names = [f"image {row}" for row in range(len(self.images))]
         pictures = [self._picture_and_maps(row, list(self)) for row in range(len(self.images))]
         columns, rows = _grid(len(self))
+        # matplotlib's subfigures have heights in proportion, so that those of all rows come first
         side = MAP_INCHES * max(min(1, image.shape[0] / image.shape[1]) for image, _ in pictures)
         heights: list[float] = []
         for row in range(len(pictures)):
@@ -232,13 +230,11 @@ class Heatmaps(dict[str, "Tensor"]):
             part.suptitle(f"Explained: {score.name} ({score.text})", fontsize=10, parse_math=False)
             for position, (method, heat) in enumerate(maps.items(), start=1):
                 axes = part.add_subplot(rows, columns, position)
+                # a map of zeros is white, since a dark image would look like an explanation
                 pixels = blend(image, heat, colours) if heat.any() else np.full_like(image, 255)
-                panel(
-                    axes,
-                    pixels,
-                    self.titles.get(method) or method,
-                    "\n".join(self.lines(row, method)),
-                )
+                title = self.titles.get(method) or method
+                note = "\n".join(self.lines(row, method))
+                panel(axes, pixels, title, note)
                 if score.box is not None:
                     x0, y0, x1, y1 = score.box
                     axes.add_patch(
@@ -359,11 +355,9 @@ class Heatmaps(dict[str, "Tensor"]):
         if not explained.is_probability:
             return f"image {row}: {explained.name} explained"
         top = self.top[row][0]
-        other = (
-            ""
-            if top.index == explained.index
-            else f"; explained: {explained.name} ({explained.text})"
-        )
+        other = ""
+        if top.index != explained.index:
+            other = f"; explained: {explained.name} ({explained.text})"
         return f"image {row}: top {top.name} ({top.text}){other}"
 
 

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from axiom_bench.errors import BenchError, type_name, unknown_name
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 # Perceptually uniform: equal steps of heat look equal, so the colours draw no edge that the map
 # doesn't have.
@@ -32,10 +32,7 @@ QUALITY = 90
 SLICES = 9  # the most slices in a volume's sheet
 GAP = 2  # the pixels between two slices
 # the height and width of a signal's picture; the height is larger if the channels need it
-SIGNAL = (
-    96,
-    256,
-)
+SIGNAL = (96, 256)
 BAND = 24  # the least height of a channel in a signal's picture
 # curves are drawn in this multiple of their size and then reduced, so that their edges are smooth
 DRAWN = 3
@@ -43,18 +40,15 @@ Pixels = NDArray[np.uint8]
 Heat = NDArray[np.floating[Any]]
 
 
-def drawn_over(
-    image: Pixels, heatmap: Tensor | NDArray[Any], colours: str, opacity: float
-) -> Image.Image:
+def drawn_over(image: Pixels, heatmap: object, colours: str, opacity: float) -> Image.Image:
     """Return the picture of `axiom_bench.overlay` for an image (H, W, 3).
 
     Raises:
         BenchError: unless the heatmap is one map of the image's size in [0, 1].
     """
     height, width = image.shape[:2]
-    values = _array(
-        heatmap, "A heatmap", "pass a tensor or an array (H, W), as ab.explain(...)[name][0]"
-    )
+    expected = "pass a tensor or an array (H, W), as ab.explain(...)[name][0]"
+    values = _array(heatmap, "A heatmap", expected)
     if values.ndim == 3 and len(values) == 1:
         values = values[0]
     if values.ndim != 2:
@@ -72,6 +66,7 @@ def drawn_over(
     heat: Heat = values.astype(np.float32)
     low = float(np.nan_to_num(heat).min())
     high = float(np.nan_to_num(heat).max())
+    # a raw map would look plausible in wrong colours, so it isn't scaled here
     if low < 0 or high > 1:
         raise BenchError(
             f"The heatmap has values from {low:.3g} to {high:.3g}; ab.heatmap scales any map to "
@@ -122,6 +117,7 @@ def as_picture(image: object) -> Pixels:
         raise BenchError(
             f"This image holds {values.dtype}; give uint8 from 0 to 255, or floats in [0, 1]."
         )
+    # a preprocessed image has values beyond [0, 1], and its own range shows it
     values = values.astype(np.float64)
     low = values.min()
     high = values.max()
@@ -236,16 +232,18 @@ class View:
 
         A volume's box is in every slice that it reaches.
         """
+        drawn_boxes: list[list[float]] = []
         if len(self.space) == 1:
+            # a box of a signal has only a start and an end, and is as high as the picture
             height, width = self._signal_size
-            return [
-                [x0 * width / self.space[0], 0, x1 * width / self.space[0], height]
-                for x0, x1 in boxes
-            ]
+            for x0, x1 in boxes:
+                start = x0 * width / self.space[0]
+                end = x1 * width / self.space[0]
+                drawn_boxes.append([start, 0, end, height])
+            return drawn_boxes
         if len(self.space) == 2:
             return [list(box) for box in boxes]
         factor = self._enlargement
-        drawn_boxes = []
         for depth, (top, left) in zip(self.slices, self._corners, strict=True):
             for x0, y0, z0, x1, y1, z1 in boxes:
                 if z0 < depth + 1 and z1 > depth:

@@ -1,7 +1,8 @@
 """Show what a command is doing: rich's bar on a terminal, and a plain line every ten seconds
 elsewhere.
 
-If several activities are nested, the innermost one is shown.
+Everything that may take seconds runs in `with progress(TITLE)`. If several activities are nested,
+the innermost one is shown.
 """
 
 from __future__ import annotations
@@ -45,11 +46,9 @@ def rate(images: float, seconds: float) -> str:
     """
     if images <= 0 or seconds <= 0:
         return ""
-    return (
-        f"{images / seconds:.1f} images/s"
-        if images >= seconds
-        else f"{seconds / images:.1f} s/image"
-    )
+    if images >= seconds:
+        return f"{images / seconds:.1f} images/s"
+    return f"{seconds / images:.1f} s/image"
 
 
 def duration(seconds: float) -> str:
@@ -342,6 +341,7 @@ def progress(
         estimate: The estimate of the command's time.
     """
     console = console or get_console()
+    # rich draws in a notebook by ipywidgets
     has_bars = _is_terminal(console) or (console.is_jupyter and find_spec("ipywidgets") is not None)
     shown: Shown = Bar(title, total, console, estimate)
     if _stack and isinstance(_stack[0], Silent):
@@ -361,6 +361,5 @@ def progress(
             _stack[-1].start()
 
 
-_stack: list[
-    Shown
-] = []  # the nested activities of this process, which has one terminal; the last one is shown
+# the nested activities of this process, which has one terminal; the last one is shown
+_stack: list[Shown] = []

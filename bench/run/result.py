@@ -1,6 +1,7 @@
 """The results of a job at each stage: prepared, computed in shards, finished, or failed.
 
-Workers in other processes return them, so every result can be pickled.
+Workers in other processes return them, so every result can be pickled. The manifest and the lines
+that a command prints are made of them.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from omegaconf.errors import OmegaConfBaseException
 
@@ -19,6 +20,8 @@ from axiom_bench.records.entries import Facts
 from axiom_bench.records.record_files import Values
 from axiom_bench.run.composing.settings import Settings
 
+Number = TypeVar("Number", int, float)
+
 
 class Failure(Exception):
     """The reason why a job ended early. It can always be pickled, which a plug-in's own error may
@@ -26,7 +29,7 @@ class Failure(Exception):
 
     Attributes:
         message: The sentences for the user.
-        mendable: True if the user can fix it.
+        is_users_to_fix: True if the user can fix it.
         trace: The traceback, for a bug report.
         is_tainted: True if a plug-in changed data that other plug-ins read, so that values computed
             in the same process can't be kept.
@@ -153,7 +156,7 @@ class Ending:
 
     files: Mapping[str, tuple[str, ...]]
     """{kind: paths relative to the run folder}, see `records.artefacts`."""
-    axes: Mapping[str, Any]
+    axes: Mapping[str, object]
     """{curve: how to draw it}."""
     orientation_notes: tuple[str, ...]
     """Sentences about images with an EXIF orientation."""
@@ -192,7 +195,7 @@ class JobResult:
     """{part or stage: seconds}."""
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """{kind: paths relative to the run folder}."""
-    axes: Mapping[str, Any] = field(default_factory=dict)
+    axes: Mapping[str, object] = field(default_factory=dict)
     """{curve: how to draw it}."""
     failure: Failure | None = None
     """The reason why the job ended early; None if it succeeded."""
@@ -213,7 +216,7 @@ class JobResult:
         )
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """The settings as the manifest stores them; {} if they couldn't be resolved."""
         return {} if self.settings is None else self.settings.model_dump()
 
@@ -222,6 +225,6 @@ class JobResult:
         return self.computed.work(self.wall)
 
 
-def sums(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+def sums(first: Mapping[str, Number], second: Mapping[str, Number]) -> dict[str, Number]:
     """Add the numbers of both mappings per name. A name that a mapping lacks counts as 0."""
     return {name: first.get(name, 0) + second.get(name, 0) for name in {**first, **second}}

@@ -1,8 +1,10 @@
 """Run times, the report's pictures and the gallery: files about a sample of a job's images, made
 after the records.
 
-The sample is spread evenly over the images. Run times are measured in one go. The maps of the
-gallery are WebP, for looking at: on average within 1 % of the heatmap's values.
+The worker that finishes a job calls the functions `ensure_...`, which `records.artefacts` names.
+The sample is spread evenly over the images, which are often sorted by class. Run times are measured
+in one go. The maps of the gallery are WebP, for looking at: on average within 1 % of the heatmap's
+values.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -111,6 +112,7 @@ def ensure_pictures(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
     pictures = job.settings.pictures
     if not pictures.rows:
         return ()
+    # the metric of the run has the run's parameters; another one has its own
     configured = {metric.name: metric for metric in job.metrics}
     metric = configured.get(pictures.perturbation) or plugins.load("metric", pictures.perturbation)
     params = sorted(metric.params.items())
@@ -200,10 +202,11 @@ def arrays(job: Job, metric: Metric, batch: Batch) -> dict[str, np.ndarray]:
     trace = trace_of_batch(job.cut_model, batch)
     explanations = _explanations(job, trace, batch)
     perturbed = [_perturbed(metric, explanation) for explanation in explanations.values()]
+    confidences = []
     with torch.no_grad():
-        confidences = [
-            _confidences(trace, trace.network.forward_logits(images)) for images in perturbed
-        ]
+        for images in perturbed:
+            logits = trace.network.forward_logits(images)
+            confidences.append(_confidences(trace, logits))
     # Heatmaps that aren't finite are shown as zero.
     heatmaps = [
         explanation.required_heatmap.nan_to_num(0.0) for explanation in explanations.values()
@@ -213,19 +216,18 @@ def arrays(job: Job, metric: Metric, batch: Batch) -> dict[str, np.ndarray]:
     if job.settings.pictures.arrays:
         for name, explanation in explanations.items():
             raw_maps[f"{RAW}{name}"] = explanation.required_raw_map.float().cpu().numpy()
+    class_names = [job.class_names[target] for target in trace.targets.tolist()]
+    heatmap_bytes = [np.round(255 * _viewed(views, heatmap)) for heatmap in heatmaps]
+    perturbed_pictures = [_pictures(job, views, images) for images in perturbed]
     return {
         **raw_maps,
         "images": _pictures(job, views, trace.images),
         "image_ids": np.array(batch.image_ids),
-        "class_names": np.array([job.class_names[target] for target in trace.targets.tolist()]),
+        "class_names": np.array(class_names),
         "confidence": _confidences(trace, trace.logits),
         "methods": np.array(list(explanations)),
-        "heatmaps": np.array(
-            [np.round(255 * _viewed(views, heatmap)) for heatmap in heatmaps], dtype=np.uint8
-        ),
-        "perturbed": np.array(
-            [_pictures(job, views, images) for images in perturbed], dtype=np.uint8
-        ),
+        "heatmaps": np.array(heatmap_bytes, dtype=np.uint8),
+        "perturbed": np.array(perturbed_pictures, dtype=np.uint8),
         "confidence_perturbed": np.array(confidences),
         "confidence_of": np.array("probability" if trace.has_probability else "score"),
         "model": np.array(job.model.name),
@@ -310,16 +312,15 @@ def _confidences(trace: Trace, logits: Tensor) -> np.ndarray:
     """Return the explained class's probability (N,) from logits (N, C), or its score if there is no
     probability.
     """
-    values = (
-        logits.double().softmax(1)
-        if trace.has_probability
-        else trace.network.explained(logits).double()
-    )
+    if trace.has_probability:
+        values = logits.double().softmax(1)
+    else:
+        values = trace.network.explained(logits).double()
     confidence: np.ndarray = values.gather(1, trace.targets[:, None])[:, 0].cpu().numpy()
     return confidence
 
 
-def _gallery_entries(job: Job, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
+def _gallery_entries(job: Job, indices: Sequence[int]) -> Iterator[dict[str, object]]:
     """Yield a row of GALLERY for each image and explained class. Images that can't be read have no
     row.
     """
@@ -330,7 +331,7 @@ def _gallery_entries(job: Job, indices: Sequence[int]) -> Iterator[dict[str, Any
             yield from chain.from_iterable(parts)
 
 
-def _entries_of_batch(job: Job, batch: Batch, _: int) -> list[dict[str, Any]]:
+def _entries_of_batch(job: Job, batch: Batch, _: int) -> list[dict[str, object]]:
     """Return the gallery's rows of one batch."""
     trace = trace_of_batch(job.cut_model, batch)
     explanations = _explanations(job, trace, batch)
@@ -357,7 +358,8 @@ def _entries_of_batch(job: Job, batch: Batch, _: int) -> list[dict[str, Any]]:
     entries = []
     for row in range(len(batch)):
         maps = [heatmap[row] for heatmap in heatmaps.values()]
-        entry = {
+        # "width" and "height" are of the boxes; the picture may be smaller
+        entry: dict[str, object] = {
             "model": job.model.name,
             "layer": job.model.layer,
             "data": job.data.name,

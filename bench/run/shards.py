@@ -1,5 +1,8 @@
 """The shards of a job: find those that lack values, compute them, and read and write the files that
 hold the values.
+
+`run.worker` calls these steps. A shard is some images of the job; its files are the unit in which a
+stopped run continues.
 """
 
 from __future__ import annotations
@@ -105,7 +108,7 @@ def decided(job: Job, command: str = "") -> Job:
     return replace(job, methods=tuple(methods), metrics=tuple(metrics))
 
 
-def _marks(plugins: Sequence[AnyPlugin]) -> dict[str, dict[str, Any]]:
+def _marks(plugins: Sequence[AnyPlugin]) -> dict[str, dict[str, object]]:
     """Return {name of a plug-in: {field of its spec: value that a proof has decided}}."""
     marks = {}
     for plugin in plugins:
@@ -124,7 +127,10 @@ def _marked(
 
 
 def missing(keys: Keys, folder: Path) -> tuple[dict[str, Shard], tuple[str, ...]]:
-    """Return {key: shard} of the shards that lack values, and the names of damaged record files."""
+    """Return {key: shard} of the shards that lack values, and the names of damaged record files.
+
+    Everything else is cached: only these shards become tasks of the executor.
+    """
     shards = {keys.shard(shard): shard for shard in keys.job.shards}
     record = record_files.read(folder, shards)
     for name in record.damaged:
@@ -152,21 +158,25 @@ def compute_shard(
         Interference: If a plug-in changes data that other plug-ins read. In this case nothing is
             written.
     """
+    # an engine that runs a task again may have written the file already
     missing = record_files.read(folder, {key}).missing_values(key, keys.values)
     if not missing:
         return ShardResult()
     job = keys.job
     watch = Stopwatch.for_device(job.device.device)
-    before = asdict(job.cut_model.passes)
+    passes_before = asdict(job.cut_model.passes)
     processor = time.process_time()
     file = compute(keys, shard, key, missing, folder, watch.measure, advance)
+    passes = {}
+    for name, count in asdict(job.cut_model.passes).items():
+        passes[name] = count - passes_before[name]
     return ShardResult(
         shards=1,
         images=len(shard),
         written=(file.name,),
         seconds=watch.seconds(),
         processor=time.process_time() - processor,
-        passes={name: count - before[name] for name, count in asdict(job.cut_model.passes).items()},
+        passes=passes,
     )
 
 
@@ -187,6 +197,7 @@ def stored(keys: Keys, folder: Path) -> tuple[dict[str, Any], dict[str, bool]]:
     """
     shards = [keys.shard(shard) for shard in keys.job.shards]
     record = record_files.read(folder, set(shards))
+    # another program may clean the folder while the run lasts
     gone = sum(bool(record.missing_values(key, keys.values)) for key in shards)
     if gone:
         raise BenchError(
@@ -308,10 +319,10 @@ def compute(
     # the rows of a method follow each other in the file
     value_parts = list(chain.from_iterable(values.values()))
     curve_parts = list(chain.from_iterable(curves.values()))
-    axes: dict[str, Any] = {}
+    axes: dict[str, object] = {}
     for part in curve_parts:
         axes.update(part["axes"])
-    notes: dict[str, Any] = {"turned": turned} if turned else {}
+    notes: dict[str, object] = {"turned": turned} if turned else {}
     notes["names"] = {metric.name: list(value_names(metric)) for metric in metrics}
     notes["curves"] = {
         metric.name: list(metric.spec.curves) for metric in metrics if metric.spec.curves
@@ -367,7 +378,7 @@ def write_answers(path: Path, scores: Mapping[str, torch.Tensor]) -> None:
     """Write the scores of a metric and a shard, grouped by their type. JSON keeps every bit of a
     float.
     """
-    content: dict[str, dict[str, Any]] = {name: {} for name in DTYPES}
+    content: dict[str, dict[str, object]] = {name: {} for name in DTYPES}
     for name, values in scores.items():
         dtype = str(values.dtype).removeprefix("torch.")
         if dtype in content:

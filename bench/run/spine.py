@@ -236,13 +236,9 @@ def _compute_missing(
             for future in parcels.arriving(futures):
                 part: ShardResult = _receive(task, future)
                 printed = (prepared.notes + computed.notes).sentences(MachineNote)
-                _print(
-                    *(
-                        sentence
-                        for sentence in part.notes.sentences(MachineNote)
-                        if sentence not in printed
-                    )
-                )
+                for sentence in part.notes.sentences(MachineNote):
+                    if sentence not in printed:
+                        _print(sentence)
                 computed += part
                 images_done += prepared.shards[futures[future]]
                 # a local worker has advanced it already
@@ -314,8 +310,7 @@ def _distinct(results: Sequence[JobResult]) -> list[JobResult]:
     return kept
 
 
-def _without_layer(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **config,
-        "model": {key: value for key, value in config["model"].items() if key != "layer"},
-    }
+def _without_layer(config: Mapping[str, Any]) -> dict[str, object]:
+    """Return a job's configuration without its layer. A name and `default` may mean the same."""
+    model = {key: value for key, value in config["model"].items() if key != "layer"}
+    return {**config, "model": model}

@@ -1,5 +1,8 @@
 """Compute a seeded sample of a job's values from scratch in fresh processes, for `axiom-bench
 verify` to compare.
+
+Values that depend on other images, on the order of batches or on an earlier process don't come out
+the same.
 """
 
 from __future__ import annotations
@@ -113,7 +116,7 @@ def recompute_jobs(
     return pd.concat(tables, ignore_index=True)
 
 
-def _entries(settings: Settings, kind: str) -> Iterable[tuple[str, Any]]:
+def _entries(settings: Settings, kind: str) -> Iterable[tuple[str, object]]:
     """Return (name, entry) of the methods or the metrics."""
     return (settings.method if kind == "method" else settings.metric).items()
 
@@ -139,6 +142,7 @@ def _computed(
     metrics.
     """
     job = fresh_job(settings)
+    # at least FEWEST images, since a tenth of a small data set may be none
     count = min(len(job.indices), max(FEWEST, math.ceil(share * len(job.indices))))
     sample = random.Random(f"{seed} {job.name}").sample(job.indices, count)
     if otherwise:
@@ -151,9 +155,10 @@ def _computed(
                 wanted.setdefault(method, {})[metric] = key
     requests = shards.requests(job, wanted)
     needs = required((*job.methods, *job.metrics))
-    batches = (
-        rows(job, tuple(sample), needs) if otherwise else in_original_places(job, sample, needs)
-    )
+    if otherwise:
+        batches = rows(job, tuple(sample), needs)
+    else:
+        batches = in_original_places(job, sample, needs)
     parts = shard_rows(
         job.cut_model, batches, requests, job.batch_rows, job.normalise, notes=job.notes
     )
@@ -193,7 +198,7 @@ def _in_two_copies(job: Job) -> tuple[AnyPlugin, ...]:
 
 def _call_either(
     calls: Sequence[Callable[..., object]], generator: random.Random, trace: Trace
-) -> Any:
+) -> object:
     return generator.choice(calls)(trace)
 
 
@@ -213,9 +218,8 @@ def in_original_places(
         needs: The data to load in addition to the images.
     """
     sampled_ids = {job.data.ids[index] for index in sample}
-    waiting: list[
-        tuple[object, dict[int, Batch]]
-    ] = []  # (kind of row, {place: row}) of each batch that isn't full yet
+    # (kind of row, {place: row}) of each batch that isn't full yet
+    waiting: list[tuple[object, dict[int, Batch]]] = []
     for shard in job.shards:
         if sampled_ids.isdisjoint(job.data.ids[index] for index in shard):
             continue

@@ -2,7 +2,7 @@
 
 Efron and Tibshirani, An Introduction to the Bootstrap, 1993, algorithm 6.1: a resample draws N of
 the N images, with replacement. The values on the resamples are the replicates. Their standard
-deviation is the value's standard error.
+deviation is the value's standard error, which tables print.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,7 +70,7 @@ def ensure_whole_set(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
     name = f"whole_set/{identity}.parquet"
     if not store.is_usable(folder / name, COLUMNS.names, job.notes):
         manifest = Manifest(jobs=[stored])
-        rows: list[dict[str, Any]] = []
+        rows: list[dict[str, object]] = []
         for metric in metrics:
             rows.extend(_rows(job, metric, manifest, folder))
         table = pd.DataFrame(rows).assign(**job.columns)
@@ -79,7 +78,7 @@ def ensure_whole_set(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
     return (name,)
 
 
-def _rows(job: Job, metric: Metric, stored: Manifest, folder: Path) -> Iterator[dict[str, Any]]:
+def _rows(job: Job, metric: Metric, stored: Manifest, folder: Path) -> Iterator[dict[str, object]]:
     """Yield the file's rows of one metric. It reads one method at a time, since all curves may be
     gigabytes.
     """
@@ -89,9 +88,8 @@ def _rows(job: Job, metric: Metric, stored: Manifest, folder: Path) -> Iterator[
     }
     all_rows = list(frozenset[Row]().union(*rows_by_method.values()))
     has_row = [[row in method_rows for method_rows in rows_by_method.values()] for row in all_rows]
-    columns, is_common = compared_columns(
-        np.array(has_row, dtype=bool).reshape(len(all_rows), len(methods))
-    )
+    row_by_method = np.array(has_row, dtype=bool).reshape(len(all_rows), len(methods))
+    columns, is_common = compared_columns(row_by_method)
     compared_methods = {methods[column] for column in columns}
     common = frozenset(row for row, in_all in zip(all_rows, is_common, strict=True) if in_all)
     images = _images(all_rows)
@@ -101,6 +99,7 @@ def _rows(job: Job, metric: Metric, stored: Manifest, folder: Path) -> Iterator[
         values = whole_set.values(metric, curves)
         replicates = _replicates(metric, curves, images)
         is_compared = method in compared_methods
+        # a method with only common rows has the same values twice, and resampling takes long
         if is_compared and rows_by_method[method] == common and images == common_images:
             common_values = values
             common_replicates = replicates
@@ -185,7 +184,7 @@ def replicates(
         {value name: one replicate for each resample}. A resample with none of the rows has no value
         and is left out.
     """
-    if len(set(rows)) < 2:
+    if len(set(rows)) < 2:  # all resamples of one image are equal: no standard error
         return {}
     position = {image: index for index, image in enumerate(images)}
     counts = draws(images)[:, [position[image] for image in rows]]

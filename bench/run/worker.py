@@ -202,8 +202,8 @@ def _cached_keys(task: Task) -> Keys:
 
 @contextmanager
 def stage(seconds: dict[str, float], job: str, name: str) -> Iterator[None]:
-    """Show the stage while the block runs, and add its time to `seconds`. A stage may have several
-    blocks.
+    """Show the stage while the block runs, and add its time to `seconds`, which the manifest
+    stores. A stage may have several blocks.
     """
     begun = time.perf_counter()
     with progress(f"{job}: {TITLES.get(name, name)}"):

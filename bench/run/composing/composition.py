@@ -1,5 +1,9 @@
 """Compose a command line's configuration with Hydra, from the YAML files of conf/ and of the user's
 own folders.
+
+Hydra composes one configuration from names of files (`data=voc`) and settings (`data.size=100`).
+This module adds what a run needs: a job for each combination of several values, `all` in the place
+of names, degrees, protocols, and sentences for mistakes.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.evaluation import plugins
 from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing import own_files, settings
-from axiom_bench.run.composing.settings import AXES, LAYER, Settings
+from axiom_bench.run.composing.settings import AXES, LAYER, Entries, Settings
 
 # groups of which a run takes several entries, as a list or `all`
 LISTS = ("method", "metric", "peers", "spoiled")
@@ -237,7 +241,7 @@ def _compose_jobs(folders: Sequence[str], overrides: Sequence[str]) -> Compositi
 
 
 def _layers_by_network(
-    layers: Mapping[str, Any], networks: Sequence[str]
+    layers: Mapping[str, object], networks: Sequence[str]
 ) -> dict[str, list[list[str]]]:
     """Return, per `model=NAME`, the overrides that each of its jobs adds: one of its layers, or
     nothing. Raise BenchError if `layers` has a network that the run hasn't.
@@ -403,13 +407,15 @@ def _expand_home(config: DictConfig) -> None:
     environment.
     """
     content: Any = OmegaConf.to_container(config)
-    for key, value in settings.iterate_settings(
-        {name: content[name] for name in content if name != "hydra"}
-    ):
+    own_settings = {name: content[name] for name in content if name != "hydra"}
+    for key, value in settings.iterate_settings(own_settings):
         if isinstance(value, str) and value.startswith("${oc.env:"):
             value = OmegaConf.select(config, key)
-        is_list = isinstance(value, list)
-        expanded = [_expanded(entry) for entry in value] if is_list else _expanded(value)
+        expanded: object
+        if isinstance(value, list):
+            expanded = [_expanded(entry) for entry in value]
+        else:
+            expanded = _expanded(value)
         if expanded != value:
             OmegaConf.update(config, key, expanded)
 
@@ -425,9 +431,10 @@ def _split_search_path(
     """Return the user's folders as URLs of Hydra, and the overrides that don't name folders. Raise
     BenchError for a folder that doesn't exist, or a search path that is no list of folders.
     """
-    folders = (
-        [] if config_folder is None else [own_files.folder_url("--config-dir", str(config_folder))]
-    )
+    folders = []
+    if config_folder is not None:
+        folders.append(own_files.folder_url("--config-dir", str(config_folder)))
+    # a folder that doesn't exist would only be a warning of Hydra's
     rest = []
     for override in overrides:
         key, _, value = override.partition("=")
@@ -495,7 +502,7 @@ def _names_of_all(folders: Sequence[str], group: str, is_fast: bool) -> list[str
     ]
 
 
-def _read_entry(folders: Sequence[str], group: str, name: str) -> Mapping[str, Any]:
+def _read_entry(folders: Sequence[str], group: str, name: str) -> Entries:
     """Return the content of an entry's file, of conf/ or of one of the user's folders."""
     paths = [Path(folder.partition("://")[2]) for folder in folders]
     files = (path / group / f"{name}.yaml" for path in (conf_folder(), *paths))
@@ -526,11 +533,11 @@ def _axis_overrides(folders: Sequence[str], override: Override) -> list[str]:
     if not override.is_discrete_sweep():
         raise BenchError(f"{line} names no values; write {key}=a,b.")
     value = override.value()
-    names = (
-        value.filter(_options(folders, key))
-        if isinstance(value, Glob)
-        else override.sweep_string_iterator()
-    )
+    if isinstance(value, Glob):
+        names = value.filter(_options(folders, key))
+    else:
+        names = override.sweep_string_iterator()
+    # two jobs of one name would compute the same values, so each value counts once
     prefix = "++" if key in OPTIONAL_SETTINGS else ""
     values = [f"{prefix}{key}={name}" for name in dict.fromkeys(names)]
     if not values:
@@ -540,10 +547,11 @@ def _axis_overrides(folders: Sequence[str], override: Override) -> list[str]:
     return values
 
 
-def _run_name(config: Mapping[str, Any], chosen: Collection[str]) -> str:
+def _run_name(config: Entries, chosen: Collection[str]) -> str:
     """Return the name of a run that isn't given one: DATA-MODEL, or one of both, or DEFAULT.
 
-    The same command continues in the folder of this name.
+    The same command continues in the folder of this name, and another model or data set has
+    another folder.
 
     Args:
         config: The configuration of all jobs.
@@ -553,6 +561,7 @@ def _run_name(config: Mapping[str, Any], chosen: Collection[str]) -> str:
     names = []
     data = config["data"]
     model = config["model"]
+    # data sets of a user's own files share their default name, so the path tells them apart
     is_own = data.get("kind") in OWN_FILES
     data_keys = DATA_KEYS | PATH_KEYS if is_own else DATA_KEYS
     if data_keys & set(chosen):

@@ -1,4 +1,7 @@
-"""Write the sentences for command lines and configuration files that Hydra refuses."""
+"""Write the sentences for command lines and configuration files that Hydra refuses.
+
+Hydra's own messages name its internals. A user needs the word to correct and the nearest name.
+"""
 
 from __future__ import annotations
 

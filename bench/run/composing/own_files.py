@@ -134,6 +134,7 @@ def folder_url(option: str, folder: str) -> str:
     Raises:
         BenchError: If the folder or the package doesn't exist.
     """
+    # A package is searched as a folder, too, so that `add_missing_name` applies to its files.
     if folder.startswith("pkg://"):
         name = folder.removeprefix("pkg://")
         try:
@@ -231,6 +232,7 @@ def add_missing_name(content: DictConfig, config: str, is_global: bool, file: st
         BenchError: If Hydra would misunderstand the experiment. The message has the line, and what
             to write there.
     """
+    # Hydra wants {name: entry} in a file, and a run `experiment`: both would repeat the file's name
     group, _, name = config.strip("/").partition("/")
     if group in PLUGINS and "_target_" in content:
         defaults = content.pop("defaults", [])
@@ -249,7 +251,7 @@ def _with_sweep(content: DictConfig) -> DictConfig:
     They may be written with commas, as a list or as a mapping.
     """
     plain: Any = OmegaConf.to_container(content)
-    sweep_params: dict[str, Any] = {}
+    sweep_params: dict[str, object] = {}
     for default in list(plain.get("defaults") or ()):
         for key, value in default.items() if isinstance(default, dict) else ():
             group = str(key).removeprefix("override ").lstrip("/")

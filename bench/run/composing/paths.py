@@ -1,4 +1,7 @@
-"""Refuse paths of a command line that lead to nothing, before torch is imported."""
+"""Refuse paths of a command line that lead to nothing, before torch is imported.
+
+A mistyped path is then reported at once, and not after the seconds of the import.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,18 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from axiom_bench.data.formats.urls import is_url
 from axiom_bench.errors import BenchError
 from axiom_bench.models.spec import ModelSpec
-from axiom_bench.run.composing.settings import check_missing
+from axiom_bench.run.composing.settings import Entries, check_missing
 
 MAX_NAMES = 3
 LAYOUTS = "axiom_bench.data.layouts"  # a module for each kind of data set with a root
 
 
-def check_paths(config: Mapping[str, Any], several: Collection[str] = ()) -> None:
+def check_paths(config: Mapping[str, object], several: Collection[str] = ()) -> None:
     """Check that the paths of the model and the data exist, and that no setting is missing.
 
     The errors are worded as those of the modules that read the files. This check comes before
@@ -69,7 +72,7 @@ def check_images(paths: Sequence[Path]) -> None:
         raise BenchError(" ".join(sentences))
 
 
-def _check_data(data: Mapping[str, Any]) -> None:
+def _check_data(data: Entries) -> None:
     """Raise BenchError for a path of the data that leads to nothing."""
     root = data.get("root")
     path = data.get("path")

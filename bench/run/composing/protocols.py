@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from axiom_bench.errors import BenchError
 from axiom_bench.run.composing import settings
+from axiom_bench.run.composing.settings import Entries
 
 GROUP = "protocol"  # the folder in conf/, and the key of a protocol's own facts in its file
 EMBEDDED = "embedded"  # the source of networks that take images of their own size
@@ -42,7 +42,7 @@ def check(config: DictConfig, typed: Collection[str]) -> None:
         )
 
 
-def apply(config: DictConfig, file: Mapping[str, Any], typed: Collection[str]) -> None:
+def apply(config: DictConfig, file: Entries, typed: Collection[str]) -> None:
     """Set the protocol's settings of the configuration's network, and write
     `protocol.differences`: a sentence for each setting that isn't the protocol's.
 
@@ -74,7 +74,7 @@ def apply(config: DictConfig, file: Mapping[str, Any], typed: Collection[str]) -
         config[GROUP].differences = differences
 
 
-def _network_settings(config: DictConfig, facts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _network_settings(config: DictConfig, facts: Entries) -> Iterator[tuple[str, object]]:
     """Yield the protocol's settings of the job's network: its layer, and the preprocessing of
     photographs.
     """
@@ -86,7 +86,7 @@ def _network_settings(config: DictConfig, facts: Mapping[str, Any]) -> Iterator[
             yield f"model.{key}", value
 
 
-def _fixed_settings(file: Mapping[str, Any]) -> dict[str, Any]:
+def _fixed_settings(file: Entries) -> dict[str, object]:
     """Return every dotted setting of the file that can change a metric value."""
     groups = {key: value for key, value in file.items() if key not in ("defaults", GROUP, *SHOWN)}
     return {
@@ -96,6 +96,6 @@ def _fixed_settings(file: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Return a setting's value as a sentence shows it."""
     return value if isinstance(value, str) else json.dumps(value, default=list)

@@ -19,6 +19,7 @@ from axiom_bench.kinds import (
     File,
     Group,
     Name,
+    TypeForm,
     check_group,
     check_values,
     described_values,
@@ -66,8 +67,8 @@ SCALAR_TYPES = (bool, int, float, NoneType)  # types that YAML reads in the plac
 MAX_REPEATS = 1000
 MAX_ROWS = 4096
 MAX_PICTURES = 100
-# settings that methods, metrics, models, data sets and executors check themselves
 Entries = Mapping[str, Any]
+"""Settings as YAML has them, which methods, metrics, models, data sets and executors check."""
 
 
 class Runtime(Group):
@@ -109,7 +110,7 @@ class Settings(Group):
     executor: Entries
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Settings:
+    def of(cls, config: Mapping[str, object]) -> Settings:
         """Return the checked settings of a resolved configuration.
 
         Raises:
@@ -152,7 +153,7 @@ class Settings(Group):
 
 
 @cache
-def annotations_by_key() -> Mapping[str, Any]:
+def annotations_by_key() -> Mapping[str, TypeForm]:
     """Return the annotation of each setting by its dotted key.
 
     Groups that are checked where they are read are left out.
@@ -160,7 +161,7 @@ def annotations_by_key() -> Mapping[str, Any]:
     return dict(_allowed(Settings))
 
 
-def _allowed(group: type[Group], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _allowed(group: type[Group], prefix: str = "") -> Iterator[tuple[str, TypeForm]]:
     """Yield the dotted key and the annotation of each setting of a group."""
     hints = get_type_hints(group, include_extras=True)
     for name in group.model_fields:
@@ -171,7 +172,7 @@ def _allowed(group: type[Group], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", annotation
 
 
-def annotation_of(key: str) -> Any:
+def annotation_of(key: str) -> TypeForm:
     """Return the annotation of a setting, or None if it isn't known before the settings are
     composed.
     """
@@ -207,7 +208,7 @@ def is_text(key: str, text: str, value: object, is_entry: bool = False) -> bool:
     return annotation is not None and stays_text(annotation, text, value)
 
 
-def check_urls(data: Mapping[str, Any]) -> None:
+def check_urls(data: Mapping[str, object]) -> None:
     """Raise BenchError for a URL in a setting of the data that can't be one."""
     for key, url in iterate_urls(data):
         if key.rpartition(".")[2] not in WITH_URLS:
@@ -218,7 +219,7 @@ def check_urls(data: Mapping[str, Any]) -> None:
             )
 
 
-def iterate_urls(data: Mapping[str, Any], prefix: str = "data.") -> Iterator[tuple[str, str]]:
+def iterate_urls(data: Mapping[str, object], prefix: str = "data.") -> Iterator[tuple[str, str]]:
     """Yield (setting, URL) of all URLs in the data's settings."""
     for key, value in data.items():
         if key == "of" and isinstance(value, Mapping):
@@ -228,14 +229,14 @@ def iterate_urls(data: Mapping[str, Any], prefix: str = "data.") -> Iterator[tup
                 yield f"{prefix}{key}", text
 
 
-def check_missing(config: Mapping[str, Any]) -> None:
+def check_missing(config: Mapping[str, object]) -> None:
     """Raise BenchError for the first setting that has no default and isn't set."""
     missing = next((key for key, value in iterate_settings(config) if value == "???"), None)
     if missing is not None:
         raise BenchError(f"{missing[:200]} has no default; set {missing[:200]}=VALUE.")
 
 
-def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:
+def check_keys(config: Mapping[str, object], keys: Iterable[str]) -> None:
     """Check that no key was added with + that nobody would read.
 
     Args:
@@ -251,7 +252,9 @@ def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:
             raise unknown_name("setting", key, existing)
 
 
-def iterate_settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def iterate_settings(
+    config: Mapping[str, object], prefix: str = ""
+) -> Iterator[tuple[str, object]]:
     """Yield every setting as it is written on the command line, and its value. A group comes before
     its settings.
     """

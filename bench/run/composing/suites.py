@@ -1,6 +1,7 @@
-"""Suites: frozen experiments, `suite=NAME`. A suite has parts, each a run of its own. Of all that
-decides its values, only the methods may be changed. Networks and images must be those that were
-frozen.
+"""Suites: frozen experiments, `suite=NAME`, whose values can be compared with the published ones.
+
+A suite has parts, each a run of its own. Of all that decides its values, only the methods may be
+changed. Networks and images must be those that were frozen.
 """
 
 from __future__ import annotations
