@@ -23,19 +23,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from axiom_bench.columns import LAYER, RECORD_COLUMNS
-from axiom_bench.cutting.cut_model import CutModel, cut
-from axiom_bench.cutting.images import (
-    PixelsGiven,
-    SeveralInputs,
-    are_several,
-    check_tensor,
-    checked_images,
-    network_errors,
-    separate_inputs,
-)
-from axiom_bench.cutting.model_copy import private_state, shared_copy
-from axiom_bench.cutting.output import AnyOutput, check_output
-from axiom_bench.cutting.passes import full_precision, halve_until_it_fits, users_device
+from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.images import PixelsGiven, SeveralInputs, check_tensor
+from axiom_bench.cutting.output import AnyOutput
+from axiom_bench.cutting.passes import full_precision, halve_until_it_fits
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.trace import Inputs
 from axiom_bench.data.batch import Batch
@@ -60,11 +51,12 @@ from axiom_bench.examination.examine import Answer, examine
 from axiom_bench.explanation.explanation import check_objects
 from axiom_bench.explanation.heatmaps import Heatmaps
 from axiom_bench.explanation.overlay import COLOURS, OPACITY, Pixels, as_picture, drawn_over
-from axiom_bench.models import layers, load
+from axiom_bench.models import load
 from axiom_bench.models.load import LoadedModel
 from axiom_bench.models.spec import in_python, named_settings
 from axiom_bench.notes import MethodLeftOut, ZeroMaps
 from axiom_bench.run.explaining import explained_trace
+from axiom_bench.run.network_cut import CutArguments, cut_network, with_explained_images
 from axiom_bench.run.photographs import Photograph, photograph, prepared
 from axiom_bench.run.progress import only_interactive, progress
 
@@ -98,8 +90,10 @@ def load_model(
     Raises:
         BenchError: If a name or setting is unknown, or if the weights are missing or don't fit.
     """
+    # None means random weights, so that ... stands for an argument that is left out
     if weights is not ...:
         settings["weights"] = weights
+    # a setting is a text, as in YAML
     paths = {
         key: os.fspath(value) for key, value in settings.items() if isinstance(value, PathLike)
     }
@@ -154,15 +148,18 @@ def evaluate(
     metric_plugins = chosen("metric", metrics)
     check_names(metric_plugins)
     network, loaded = _network(model)
+    arguments = CutArguments(layer, reshape, output, explained)
     parts: list[Columns] = []
     forms: list[SeveralInputs] = []
     is_proved = False
-    stream = _as_batches(batches, partial(_separate_inputs, network, explained, forms))
+    # The first batch decides where the network is cut. A generator can be read only once, so that
+    # its first batch is put back.
+    stream = _as_batches(batches, partial(with_explained_images, network, explained, forms))
     listed = list(stream) if isinstance(batches, list | tuple) else None
     first = next(stream if listed is None else iter(listed), None)
     stream = stream if first is None else chain([first], stream)
     like = first or Batch(torch.zeros(1, 3, 224, 224), ("",))
-    cut_model = _cut_network(model, network, loaded, like, forms, layer, reshape, output)
+    cut_model = cut_network(model, network, loaded, like, forms, arguments)
 
     def columns(part: Batch, _: int) -> list[Columns]:
         nonlocal method_plugins, metric_plugins, is_proved
@@ -246,21 +243,12 @@ def explain(
         methods = next(default["method"] for default in defaults if "method" in default)
     metric_plugins = chosen("metric", metrics)
     check_names(metric_plugins)
-    method_plugins = [
-        replace(method, name=entry)
-        if isinstance(entry, str)
-        else method  # as the user wrote it, such as "GradCAM"
-        for entry, method in zip(methods, chosen("method", methods), strict=True)
-    ]
-    cut_model, loaded, batch, pictures = _cut_and_batch(
-        model,
-        layer,
-        images,
-        reshape,
-        output,
-        explained,
-        preprocessing,
-    )
+    method_plugins = []
+    for entry, method in zip(methods, chosen("method", methods), strict=True):
+        # the result has the name as the user wrote it, such as "GradCAM"
+        method_plugins.append(replace(method, name=entry) if isinstance(entry, str) else method)
+    arguments = CutArguments(layer, reshape, output, explained)
+    cut_model, loaded, batch, pictures = _cut_and_batch(model, images, arguments, preprocessing)
     target_indices = _indices(targets, loaded, len(batch))
     trace = cut_model.trace(batch.images, target_indices, other_inputs=batch.other_inputs)
     has_names = loaded is not None and len(loaded.classes or ()) == trace.logits.shape[1]
@@ -329,15 +317,8 @@ def check(
     if images is None:
         raise BenchError("Give images by name: ab.check(model, images='photo.jpg').")
     with warnings.catch_warnings(action="ignore", category=PixelsGiven):  # an answer reports it
-        cut_model, loaded, batch, _ = _cut_and_batch(
-            model,
-            layer,
-            images,
-            reshape,
-            output,
-            explained,
-            preprocessing,
-        )
+        arguments = CutArguments(layer, reshape, output, explained)
+        cut_model, loaded, batch, _ = _cut_and_batch(model, images, arguments, preprocessing)
         labels = _indices(targets, loaded, len(batch))
         traced = partial(cut_model.trace, batch.images, labels, other_inputs=batch.other_inputs)
         return examine(traced, targets is not None)
@@ -385,28 +366,10 @@ def _network(model: nn.Module | CutModel | str) -> tuple[nn.Module, LoadedModel 
     return network, loaded if isinstance(loaded, LoadedModel) else None
 
 
-def _separate_inputs(
-    model: nn.Module, explained: int | str | None, forms: list[SeveralInputs], batch: Batch
-) -> Batch:
-    """Return the batch with only its explained images as `images`.
-
-    Add the form of its several inputs to `forms`.
-    """
-    if not are_several(batch.images, model):
-        return batch
-    form, images, others = separate_inputs(model, batch.images, explained)
-    if form not in forms:  # all batches should have the same form: the cut refuses a second one
-        forms.append(form)
-    return replace(batch, images=images, other_inputs=others)
-
-
 def _cut_and_batch(
     model: nn.Module | CutModel | str,
-    layer: str | None,
-    images: Any,
-    reshape: AnyReshape | None,
-    output: AnyOutput | None,
-    explained: int | str | None,
+    images: Any,  # of any type, since a user may pass anything
+    arguments: CutArguments,
     preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None,
 ) -> tuple[CutModel, LoadedModel | None, Batch, Pixels | None]:
     """Return the cut network, what is known about it, and the images as it takes them.
@@ -415,13 +378,13 @@ def _cut_and_batch(
     """
     network, loaded = _network(model)
     forms: list[SeveralInputs] = []
-    batch = _separate_inputs(network, explained, forms, Batch(images, ()))
+    batch = with_explained_images(network, arguments.explained, forms, Batch(images, ()))
     with python_words():
         tensor, pictures = prepared(
             batch.images, network, preprocessing or (loaded.preprocessing if loaded else None)
         )
     batch = replace(batch, images=tensor)
-    cut_model = _cut_network(model, network, loaded, batch, forms, layer, reshape, output)
+    cut_model = cut_network(model, network, loaded, batch, forms, arguments)
     if pictures is not None and cut_model is not model:
         # the images are normalised, so the trace needn't compare their range
         cut_model.normalisation = None
@@ -430,82 +393,15 @@ def _cut_and_batch(
     return cut_model, loaded, batch, pictures
 
 
-def _cut_network(
-    model: nn.Module | CutModel | str,
-    network: nn.Module,
-    loaded: LoadedModel | None,
-    batch: Batch,
-    forms: list[SeveralInputs],
-    layer: str | None,
-    reshape: AnyReshape | None,
-    output: AnyOutput | None,
-) -> CutModel:
-    """Cut the network as requested, or as `load_model` has found, and return it.
-
-    A cut model is returned as it is.
-
-    Without a layer, the network is cut at the last layer that is spatial for the batch's images.
-    Raise BenchError if a cut model is given with another layer, or with a reshape or output.
-    """
-    if isinstance(model, CutModel):
-        if layer not in (None, model.layer) or reshape is not None or output is not None:
-            raise BenchError(
-                f"This model is cut at {model.layer!r} already, with its reshape and output; "
-                "leave layer, reshape and output out, or give the network itself."
-            )
-        return model
-    if loaded:
-        layer = layer or loaded.layer
-        reshape = reshape or loaded.reshape
-        output = output or loaded.output
-    if layer is None:
-        layer, reshape = _default_layer(network, batch, reshape, output, forms)
-    cut_model = cut(network, layer, reshape=reshape, output=output)
-    cut_model.finetuned = loaded.finetuned if loaded else None
-    return cut_model
-
-
-def _default_layer(
-    model: nn.Module,
-    batch: Batch,
-    reshape: AnyReshape | None,
-    output: AnyOutput | None,
-    forms: list[SeveralInputs],
-) -> tuple[str, AnyReshape | None]:
-    """Return the default layer and its reshape.
-
-    It is found with the other inputs of the batch's first image.
-    """
-    network = shared_copy(model)
-    if forms:
-        forms[0].give(network, tuple(values[:1] for values in batch.other_inputs))
-    images = checked_images(batch.images, network)
-    channels, *size = images.shape[1:]
-    like = next(
-        (parameter for parameter in network.parameters() if parameter.is_floating_point()), images
-    )
-    first = images[:1].to(like)
-    with users_device():
-        with torch.no_grad(), private_state(network), network_errors(network, first):
-            network(first.clone())
-        calls = layers.record_calls(network, tuple(size), check_output(output).function, channels)
-    layer = layers.choose_layer(model, "default", calls, reshape)
-    for sentence in layers.default_notes(layer, calls, reshape):
-        warnings.warn(f"{type(model).__name__}: {sentence}", stacklevel=5)
-    if reshape is None and layers.has_tokens(layer, calls):
-        reshape = "tokens"
-    return layer, reshape
-
-
 def _indices(targets: object, loaded: LoadedModel | None, count: int) -> Any:
     """Return the targets with names of classes replaced by their indices.
 
     Raise BenchError if a name is unknown.
     """
     listed = [targets] * count if isinstance(targets, int | str) else targets
-    if not isinstance(listed, list | tuple) or not any(
-        isinstance(target, str) for target in listed
-    ):
+    if not isinstance(listed, list | tuple):
+        return listed
+    if not any(isinstance(target, str) for target in listed):
         return listed
     if loaded is None:
         raise BenchError(
@@ -543,21 +439,19 @@ def _as_batches(batches: Iterable[object], apart: Callable[[Batch], Batch]) -> I
             "batches is an iterable of (images, targets) or of axiom_bench.Batch, not a "
             f"{type(batches).__name__}; pass a list, such as [(images, targets)]."
         )
-    first = 0
+    first = 0  # the number of images so far, which numbers those without ids
     for entry in batches:
         batch = apart(entry if isinstance(entry, Batch) else _as_batch(entry))
         check_tensor(batch.images)
         if batch.annotations:
-            check_objects(
-                [annotation.boxes for annotation in batch.annotations], None, batch.images[:, 0]
-            )
-            if not all(
-                annotation.is_of(batch.images.shape[2:]) for annotation in batch.annotations
-            ):
+            boxes = [annotation.boxes for annotation in batch.annotations]
+            check_objects(boxes, None, batch.images[:, 0])
+            size = batch.images.shape[2:]
+            if not all(annotation.is_of(size) for annotation in batch.annotations):
                 raise BenchError(
                     "An Annotation has labels, a tensor (n,) of class indices, one for each box, "
                     "and as its mask None or a tensor of class indices "
-                    f"{tuple(batch.images.shape[2:])}, as the image has pixels."
+                    f"{tuple(size)}, as the image has pixels."
                 )
         if not isinstance(entry, Batch):
             batch = replace(batch, image_ids=tuple(str(first + row) for row in range(len(batch))))
