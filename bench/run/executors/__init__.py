@@ -1,9 +1,8 @@
-"""The executors: existing engines that run the tasks of a job in other processes or on other
+"""The executors, existing engines that run the tasks of a job in other processes or on other
 machines.
 
 A run sees one small interface, futures. An engine queues tasks, and runs a task again if its
-process died. The tasks themselves, and the results that they return, are in `run.worker`, which
-this package doesn't import.
+process died; the tasks themselves are in `run.worker`, which this package doesn't import.
 """
 
 from __future__ import annotations
