@@ -86,7 +86,9 @@ def prepared(
                 stacklevel=5,
             )
         return images[None] if images.ndim == ndim - 1 else images, None
-    photographs = [photograph(entry) for entry in entries]
+    photographs = []
+    for entry in entries:  # a comprehension is a frame in Python 3.11, which stacklevel would count
+        photographs.append(photograph(entry))
     if any(map(is_nearly_black, photographs)):
         warnings.warn(
             f"An image {NEARLY_BLACK}: it is used as its type says. If its numbers have another "
@@ -174,7 +176,7 @@ def photograph(image: object) -> Image.Image:
         if not are_shares:
             warnings.warn(
                 "The image holds floats up to 255, which are taken for pixels of 0 to 255.",
-                stacklevel=7,
+                stacklevel=6,
             )
             image = image / 255
         image = image.clip(0, 1)

@@ -77,8 +77,10 @@ def test_every_form_of_a_photograph_has_the_same_map_without_a_warning(network, 
         repr(both) == "Heatmaps(GradCAM; 2 of 96 x 96, layer 'layer4', explained: digit 3, digit 3)"
     )
 
-    with pytest.warns(UserWarning, match="floats up to 255"):
-        assert torch.equal(explain(network, pixels.astype(np.float32))["GradCAM"], expected)
+    with pytest.warns(UserWarning, match="floats up to 255") as warned:
+        maps = ab.explain(network, images=pixels.astype(np.float32), methods=["GradCAM"])
+    assert torch.equal(maps["GradCAM"], expected)
+    assert [warning.filename for warning in warned] == [__file__]  # the warning names this line
     with pytest.warns(UserWarning, match="values up to 2.., as pixels of 0 to 255 do"):
         explain(network, pixels_by_channel.float())
 
