@@ -162,11 +162,11 @@ def _batch_norm(
     return over_space(-shift if bias is None else bias - shift, z)
 
 
-# Each function returns a layer's bias from its output z and its arguments, in a shape that
-# broadcasts to z.
 CONVOLUTIONS = [
     getattr(functional, name) for name in functions_of_all_dimensions("conv", "conv_transpose")
 ]
+# Each function returns a layer's bias from its output z and its arguments, in a shape that
+# broadcasts to z.
 BIASES: dict[TorchFunction, Callable[..., Tensor | None]] = {
     **dict.fromkeys(CONVOLUTIONS, _convolution),
     functional.linear: _linear,

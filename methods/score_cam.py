@@ -39,7 +39,7 @@ def score_cam(
         trace: The traced batch, with images X (B, 3, H', W') and activations (B, K, H, W).
         score: f: "logit" or "probability".
         baseline: Subtract f(X_0).
-        channel_softmax: Apply the softmax over channels.
+        channel_softmax: Weights are positive and add up to 1 over the channels.
 
     Returns:
         The weights, (B, K, 1, 1).
@@ -74,7 +74,7 @@ def score_cam_top(
         ranking: "variance" or "mean" of F_k over positions.
         score: f: "logit" or "probability".
         baseline: Subtract f(X_0).
-        channel_softmax: Apply the softmax over channels.
+        channel_softmax: Weights are positive and add up to 1 over the channels.
 
     Returns:
         The weights, (B, K, 1, 1).
@@ -107,7 +107,7 @@ def score_cam_weights(
         channels: The channels with a weight, bool (B, K).
         score: f: "logit" or "probability".
         baseline: Subtract f(X_0).
-        channel_softmax: Apply the softmax over channels.
+        channel_softmax: Weights are positive and add up to 1 over the channels.
 
     Returns:
         The weights, (B, K, 1, 1), 0 for all other channels.

@@ -185,9 +185,11 @@ class ReplayedParts:
         self.is_alone |= replay.is_read_after
 
     def trunk(self, images: Tensor) -> tuple[Tensor, Sides]:
-        """Compute activations (B, K, H, W) and the sides.
+        """Compute activations (B, K, H, W) and the sides, which the head needs in addition.
 
-        The sides are the images, the other inputs, and the results of the trunk's modules.
+        The sides are the images, the other inputs, and the results of the trunk's modules. The head
+        is the model's own forward, so it takes the images again, and each module of the trunk
+        returns its stored result instead of computing it.
         """
         others = other_inputs_for(self.network.model, len(images))
         activations, stored = joined(
@@ -202,6 +204,7 @@ class ReplayedParts:
         return torch.cat([self._replayed(*inputs) for inputs in self._rows(activations, *sides)])
 
     def _rows(self, *batch: object) -> Iterable[tuple[Any, ...]]:
+        """Return the whole batch, or its images one by one if each must run alone."""
         return split_rows(batch) if self.is_alone else [batch]
 
     def _contains_layer(self, module: nn.Module) -> bool:

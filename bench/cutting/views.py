@@ -138,6 +138,12 @@ class _LayerCalls:
         ends: The calls that the scores depend on and that no other call of the layer depends on.
         starts: For each end, the first call of a module with weights that is called on all views,
             on different values. If there is no such module, the ends.
+        common: The autograd nodes that all ends depend on, such as the image's.
+        have_weights: True if a module with weights is called on all views. Otherwise the calls may
+            be those of an activation function that several branches share.
+
+    A network that slides a window over the image is an example: each window has an end, at its call
+    of the layer, and a start, at its call of the first convolution, whose input shows its place.
     """
 
     def __init__(self, network: ScoredNetwork, layer: str, image: Tensor) -> None:
@@ -154,6 +160,7 @@ class _LayerCalls:
         target = network.model.get_submodule(layer)
         self.own = [call for call in self.calls if call.module is target]
         sources = {call: _sources(call.node) for call in self.own if call.node in self.of_scores}
+        # the last call of each view: no other call of the layer continues from it
         ends = []
         for call in sources:
             other_sources = [
@@ -164,6 +171,7 @@ class _LayerCalls:
         self.ends = ends
         end_sources = [sources[end] for end in self.ends]
         self.common = set.intersection(*end_sources) if end_sources else set()
+        # the calls that belong to one view only
         calls_by_view = []
         for end in self.ends:
             others = set().union(*(sources[other] for other in self.ends if other is not end))

@@ -177,7 +177,7 @@ def check_settings(cfg: Mapping[str, object], prefix: str = "data.") -> Mapping[
     """Check the settings of a data set before a file is read, and return its kind's parameters.
 
     Args:
-        cfg: The settings.
+        cfg: The entries below `data` of a run, with their `kind`.
         prefix: "data.", or "data.of." for the data set that it is made of.
 
     Raises:

@@ -79,16 +79,16 @@ def measure_all(
     "no_map".
 
     Args:
-        metrics: the metrics.
-        explanations: explanations, or None, and whether each one's method is on the score's scale.
-        others: metrics that are measured elsewhere, so their names are taken.
-        watch: called with the name of the passes' phase.
+        metrics: Metrics that may send requests to the model.
+        explanations: Explanations, or None, and whether each one's method is on the score's scale.
+        others: Metrics that are measured elsewhere, so their names are taken.
+        watch: Called with the name of the passes' phase.
 
     Returns:
         A measurement per explanation, which is empty if the explanation is None.
 
     Raises:
-        BenchError: with the metric's name, if a value has another shape or an undeclared name, or
+        BenchError: With the metric's name, if a value has another shape or an undeclared name, or
             if the metric raises a BenchError.
     """
     measurements = [Measurement() for _ in explanations]

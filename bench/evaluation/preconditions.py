@@ -64,10 +64,6 @@ def _score_to_divide_by(explanation: Explanation, _: bool) -> Tensor | bool:
     return (explanation.trace.scores != 0) | explanation.finite
 
 
-def _nonzero_score(explanation: Explanation, _: bool) -> Tensor | bool:
-    return explanation.trace is not None and explanation.trace.scores != 0
-
-
 def _positive_truth(trace: Trace) -> Tensor | bool:
     truth = trace.true_contributions
     return truth is not None and (truth.sum(1) > 0).flatten(1).any(1)
@@ -125,7 +121,7 @@ PRECONDITIONS = {
         "no_contributions", lambda explanation, _: explanation.contributions is not None
     ),
     "score_scale": Precondition("not_on_score_scale", lambda _, on_score_scale: on_score_scale),
-    "nonzero_score": Precondition("zero_score", _nonzero_score),
+    "nonzero_score": Precondition("zero_score", _of_trace(lambda trace: trace.scores != 0)),
     "nonzero_drops": Precondition(
         "zero_drops", _of_trace(lambda trace: (trace.ablation_drops != 0).any(1))
     ),

@@ -266,8 +266,14 @@ class Pairs:
         return [*zip(shares.tolist(), low.tolist(), high.tolist(), strict=True)]
 
     def _is_right(self, weights: Counts) -> Floats:
-        """Return (samples, pairs): 1 if a sample has the pair in the right order, 1/2 for a tie,
-        and NaN if no image in the sample has both values.
+        """Return whether each set of images gives the better explanation the better value.
+
+        Args:
+            weights: How often each image is in a set, (sets, images).
+
+        Returns:
+            (sets, pairs): 1 if the pair is in the right order, 1/2 for a tie, and NaN if no image
+            in the set has both values.
         """
         means = centres(self.metric.values, weights, self.metric.lead)
         has_both = np.isfinite(means[:, self.sides[0]]) & np.isfinite(means[:, self.sides[1]])
@@ -291,8 +297,9 @@ class Pairs:
         return _phi(resampled, error * np.sqrt(ratio - 1)) - _phi(full, error * np.sqrt(ratio))
 
     def _differences(self, weights: Counts) -> Floats:
-        """Return (samples, pairs): the differences in the right direction, 0 if they are only
-        rounding.
+        """Return (sets, pairs): by how much each set of images prefers the better explanation.
+
+        A difference that is only rounding is 0.
         """
         means = centres(self.metric.values, weights, self.metric.lead)
         is_equal = agreement.signs(means, self.sides, self.metric.rounding) == 0

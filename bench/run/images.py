@@ -298,8 +298,10 @@ def rows(
 def first_batch(
     job: Job, indices: Sequence[int], size: int, extras: Collection[str]
 ) -> Batch | None:
-    """Return the first `size` rows of readable images on the job's device, or None if no image can
-    be read.
+    """Return up to `size` rows of the first readable images on the job's device.
+
+    Checks before a run, and samples of its images, look at them. The batch has fewer rows if an
+    image of another size comes earlier. It is None if no image can be read.
     """
     readable = rows(job, indices, extras, size, job.sample_workers)
     return next((batch for batch in readable if isinstance(batch, Batch)), None)

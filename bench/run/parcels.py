@@ -25,7 +25,9 @@ from axiom_bench.run.result import Failure
 from axiom_bench.run.shards import ANSWERS
 from axiom_bench.run.worker import Task, compute_part, finish, prepare
 
-MAX_ARRAYS = 100_000_000  # bytes of a file of pictures
+# Bytes of a file of pictures, which a worker without a shared folder returns as one message. The
+# driver holds the messages of all workers in memory.
+MAX_ARRAYS = 100_000_000
 # a task reads them instead of computing them again
 JOB_PLACES = (
     HASHES,

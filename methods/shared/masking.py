@@ -129,6 +129,7 @@ def pass_slices(trace: Trace, count: int, with_gradient: bool = False) -> Iterat
     return pieces(count, trace.cut_model.rows_at_once(trace.images[0], with_gradient))
 
 
+# Tensors of inference mode can't be part of an autograd graph, and other methods use the same ones.
 @torch.inference_mode(False)
 @torch.no_grad()
 def channel_scores(trace: Trace, channels: Tensor, strength: float = 1.0) -> Tensor:
