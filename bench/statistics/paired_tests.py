@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from axiom_bench.columns import LAYER, OK, WHOLE_SET
-from axiom_bench.errors import unknown_name
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.statistics.bootstrap import (
     FEWEST_IMAGES,
@@ -51,6 +51,7 @@ COMPARE_COLUMNS = (
     "is_better",
 )
 ROW = ["image_id", "target_class"]
+SETTING = ("model", "layer", "data")  # the columns of a setting
 
 
 def rounding_of(values: Floats, value: Value) -> float:
@@ -177,8 +178,16 @@ def compare(
             `is_better` is True if the mean, or median, of `control` is better.
 
     Raises:
-        BenchError: If the records have no such method or metric; the message has the nearest names.
+        BenchError: If the records are of several settings, or have no such method or metric; the
+            message has the nearest names.
     """
+    for column in SETTING:
+        names = [str(name) for name in records[column].unique()] if column in records else []
+        if len(names) > 1:
+            raise BenchError(
+                f"These records have several values of {column!r}: {', '.join(names)}. Compare one "
+                f"at a time: records[records[{column!r}] == {names[0]!r}]."
+            )
     kinds = kinds or {}
     values_by_metric = {
         name: Value(name, name, better=direction, kind=kinds.get(name, "unbounded"))

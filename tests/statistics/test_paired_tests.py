@@ -6,6 +6,7 @@ import math
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -378,3 +379,16 @@ def test_the_centre_of_each_column_counts_only_its_values():
     with warnings.catch_warnings(action="error"):  # a column without a value doesn't warn
         np.testing.assert_array_equal(paired_tests.centre(table, "median"), [3.0, 3.0, np.nan])
     np.testing.assert_array_equal(paired_tests.centre(table, "mean"), [4.0, 3.0, np.nan])
+
+
+def test_records_of_several_networks_are_refused_with_a_filter_that_works():
+    """Otherwise the mean over two networks of an image would be compared without a word."""
+    rows = [("vgg", "a", 1.0), ("vgg", "b", 2.0), ("resnet", "a", 3.0), ("resnet", "b", 1.0)]
+    records = pd.DataFrame(rows, columns=["model", "method", "value"])
+    records = records.assign(image_id="i", target_class=0, metric="e", status="ok")
+    with pytest.raises(BenchError, match="several values of 'model'") as refusal:
+        paired_tests.compare(records, "a", {"e": "lower"})
+    expression = str(refusal.value).partition("at a time: ")[2].rstrip(".")
+    chosen = eval(expression, {"records": records})
+    (difference,) = paired_tests.compare(chosen, "a", {"e": "lower"})["difference"]
+    assert difference == -1.0
