@@ -28,6 +28,9 @@ from axiom_bench.cutting.graph_parts import (
 )
 from axiom_bench.cutting.images import joined, other_inputs_for
 
+# The value of an operation of the model's code: a tensor, a number, a shape, or anything else that
+# the code hands on. Only the operation knows which, so no type says it.
+Value = Any
 # Functions of a tensor whose results don't depend on its elements.
 ABOUT_TENSORS = {
     *(
@@ -98,13 +101,13 @@ class ValuedProxy(fx.Proxy):
     """A proxy with its values for one image and for two."""
 
     def __init__(
-        self, node: fx.Node, tracer: fx.Tracer, values: tuple[Any, Any], is_constant: bool
+        self, node: fx.Node, tracer: fx.Tracer, values: tuple[Value, Value], is_constant: bool
     ) -> None:
         super().__init__(node, tracer)
         self.values = values
         self.is_constant = is_constant  # True if the values depend on no input
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Value:
         attribute = getattr(self.values[0], name)  # raises AttributeError if the value does
         if callable(attribute):
             return fx.proxy.Attribute(self, name)
@@ -116,7 +119,7 @@ class ValuedProxy(fx.Proxy):
             raise CannotSplit("the number of images is read")
         return lengths.pop()
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Value]:
         return (
             self.tracer.create_proxy("call_function", operator.getitem, (self, i), {})
             for i in range(len(self))
@@ -192,13 +195,13 @@ class ShapeTracer(Tracer):
     def create_proxy(
         self,
         kind: str,
-        target: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        target: Value,
+        args: tuple[Value, ...],
+        kwargs: dict[str, Value],
         name: str | None = None,
         type_expr: object | None = None,
         proxy_factory_fn: Callable[[fx.Node], fx.Proxy] | None = None,
-    ) -> Any:
+    ) -> Value:
         """Record an operation and compute its values.
 
         A result that is the same for every number of images is no proxy.
@@ -220,7 +223,7 @@ class ShapeTracer(Tracer):
             self._value(kind, target, args, kwargs, 1),
         )
 
-        def recorded() -> Any:
+        def recorded() -> Value:
             def valued(node: fx.Node) -> ValuedProxy:
                 return ValuedProxy(node, self, values, is_constant)
 
@@ -243,7 +246,7 @@ class ShapeTracer(Tracer):
             for axis, (one, two) in enumerate(zip(*values, strict=True))
         )
 
-    def _is_read_by(self, target: str, args: Any, kwargs: Any) -> bool:
+    def _is_read_by(self, target: str, args: tuple[Value, ...], kwargs: dict[str, Value]) -> bool:
         """Return True if an opaque submodule reads its input's elements, so that it is called for
         one row at a time.
         """
@@ -253,12 +256,19 @@ class ShapeTracer(Tracer):
                 self._value("call_module", target, args, kwargs, 0)
         return module in self.reads_data
 
-    def _value(self, kind: str, target: Any, args: Any, kwargs: Any, number: int) -> Any:
+    def _value(
+        self,
+        kind: str,
+        target: Value,
+        args: tuple[Value, ...],
+        kwargs: dict[str, Value],
+        number: int,
+    ) -> Value:
         """Compute an operation for one image (number 0) or two (1)."""
         if kind == "placeholder":
             return self._inputs[target][number]
 
-        def value_of(leaf: object) -> Any:
+        def value_of(leaf: object) -> Value:
             return leaf.values[number] if isinstance(leaf, ValuedProxy) else leaf
 
         args, kwargs = fx.node.map_aggregate((args, kwargs), value_of)
@@ -275,7 +285,7 @@ class ShapeTracer(Tracer):
             self._evaluates = False
 
 
-def _collect(leaf: Any, proxies: list[ValuedProxy]) -> Any:
+def _collect(leaf: Value, proxies: list[ValuedProxy]) -> Value:
     """Add a leaf of an operation's arguments to the proxies, if it is one."""
     if isinstance(leaf, ValuedProxy):
         proxies.append(leaf)

@@ -252,7 +252,7 @@ def user_hooks(model: nn.Module) -> list[tuple[nn.Module, str, int, Hook]]:
     return hooks
 
 
-def give_copies(model: nn.Module, memo: dict[int, Any]) -> None:
+def give_copies(model: nn.Module, memo: dict[int, object]) -> None:
     """Give a model's copy, found in the deep copy's memo, the hooks that aren't torch's.
 
     Hooks that can't be copied are left out. A hook that holds a file, for example, watches the
@@ -263,7 +263,7 @@ def give_copies(model: nn.Module, memo: dict[int, Any]) -> None:
             getattr(memo[id(module)], name)[key] = _independent_copy(hook, memo)
 
 
-def _independent_copy(value: object, memo: dict[int, Any]) -> Any:
+def _independent_copy(value: object, memo: dict[int, object]) -> object:
     """Return a copy that writes to no object of the original.
 
     A function gets copies of its closure and of its global containers.

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from axiom_bench.cutting.model_copy import shared_copy
-from axiom_bench.cutting.output import KEYS, described, reading
+from axiom_bench.cutting.output import KEYS, Returned, described, reading
 from axiom_bench.cutting.output_presets import intersection_over_union
 from axiom_bench.cutting.passes import arithmetic, full_precision
 from axiom_bench.errors import BenchError
@@ -29,7 +29,7 @@ from axiom_bench.errors import BenchError
 if TYPE_CHECKING:
     from axiom_bench.cutting.trace import Trace
 
-Read = Callable[[Any], Any]  # from a network's return value to the explained part of it
+Read = Callable[[Returned], Returned]  # from a network's return value to the explained part of it
 MOST = 100  # the most objects of an image, as COCO counts them
 CANDIDATES = 1000  # the most boxes among which these are searched
 FEW = 100  # so few scores of an image may all be between 0 and 1 by chance
@@ -118,15 +118,15 @@ class ObjectScores(nn.Module):
         These are boxes with an IoU above .5, or regions that share a position.
         """
 
-    def returned(self, images: Tensor) -> Any:
+    def returned(self, images: Tensor) -> Returned:
         """Return the network's result for images, as `read` returns it."""
         return self.apply_read(self.module(images))
 
-    def apply_read(self, output: object) -> Any:
+    def apply_read(self, output: object) -> Returned:
         """Return the result of `read` for the network's return value."""
         return output if self.read is None else self.read(output)
 
-    def _evaluated(self, images: Tensor) -> Any:
+    def _evaluated(self, images: Tensor) -> Returned:
         """Run `returned` in eval mode on images in the network's type, as in every trace."""
         network = shared_copy(self)
         assert isinstance(network, ObjectScores)
@@ -280,7 +280,7 @@ class RegionScores(ObjectScores):
     where a position counts (Seg-Grad-CAM: Vinogradova, Dibrov and Myers, AAAI 2020).
     """
 
-    def apply_read(self, output: object) -> Any:
+    def apply_read(self, output: object) -> Returned:
         """Return the maps, also if they are an entry of a dict."""
         output = super().apply_read(output)
         if not isinstance(output, Mapping):
@@ -490,7 +490,7 @@ def scored_regions(trace: Trace) -> Tensor | None:
     return trace.other_inputs[0] if isinstance(trace.cut_model.model, RegionScores) else None
 
 
-def network_results(trace: Trace, images: Tensor) -> Any:
+def network_results(trace: Trace, images: Tensor) -> Returned:
     """Return the result of a network of boxes or of masks for images.
 
     Each image counts as a pass of trunk and head.

@@ -28,10 +28,13 @@ from axiom_bench.cutting.ending import Calls, Ending
 from axiom_bench.cutting.images import OtherInputs, bound
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown_name
 
+# The return value of a network, in the form that its author chose: a tensor, a tuple, a mapping or
+# an object. Only the user's function knows its type.
+Returned = Any
 # from the network's return value for B images to scores (B, n)
-ScoreFunction = Callable[[Any], Tensor]
+ScoreFunction = Callable[[Returned], Tensor]
 # one of several functions from the return value towards the scores
-Step = Callable[[Any], Any]
+Step = Callable[[Returned], Returned]
 # the keys of the hub's classification networks, and of torchvision's segmentation networks
 KEYS = (
     "logits",
@@ -49,7 +52,7 @@ class Chain(nn.Module):
             function for function in functions if isinstance(function, nn.Module)
         )
 
-    def forward(self, output: object) -> Any:
+    def forward(self, output: object) -> Returned:
         for function in self.functions:
             output = function(output)
         return output
@@ -112,7 +115,7 @@ class TensorScores(nn.Module):
     finds the tensor.
     """
 
-    def __init__(self, read: Callable[[Any], Tensor] | None) -> None:
+    def __init__(self, read: Callable[[Returned], Tensor] | None) -> None:
         super().__init__()
         self.read = read
 
@@ -122,7 +125,7 @@ class TensorScores(nn.Module):
 
 def score_function(
     function: ScoreFunction | None,
-    output: Any,
+    output: Returned,
     network: str,
     images: Tensor,
     ending: Ending | None = None,
@@ -167,7 +170,7 @@ def function_name(function: object) -> str:
     return name if name.isidentifier() else "output"
 
 
-def steps_to_tensor(output: Any, network: str) -> list[Step]:
+def steps_to_tensor(output: Returned, network: str) -> list[Step]:
     """Return the steps from the output to its tensor: none if it is one, else a getter of one of
     KEYS.
 

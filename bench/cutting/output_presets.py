@@ -10,19 +10,25 @@ the return value itself, or its "logits" or "out".
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from axiom_bench.cutting.output import Output, OutputModule, ScoreFunction, TensorScores, described
+from axiom_bench.cutting.output import (
+    Output,
+    OutputModule,
+    Returned,
+    ScoreFunction,
+    TensorScores,
+    described,
+)
 from axiom_bench.errors import BenchError, type_name, unknown_name
 
 __all__ = ["detection", "multi_label", "regression", "segmentation", "similarity"]
 # from a network's return value to the tensor that an output needs
-Read = Callable[[Any], Tensor]
-ReadDetections = Callable[[Any], Any]  # to detections or anchors, see `detection`
+Read = Callable[[Returned], Tensor]
+ReadDetections = Callable[[Returned], Returned]  # to detections or anchors, see `detection`
 KINDS = ("cosine", "dot")
 
 

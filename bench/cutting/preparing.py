@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ from axiom_bench.cutting.model_copy import (
     unwrapped,
     user_hooks,
 )
-from axiom_bench.cutting.output import Output, ScoredNetwork, score_function
+from axiom_bench.cutting.output import Output, Returned, ScoredNetwork, score_function
 from axiom_bench.cutting.passes import HALF, OutputSizes, arithmetic, measured_outputs
 from axiom_bench.cutting.recognition import RecognisedOutput, note, recognised
 from axiom_bench.cutting.tokens import AnyReshape
@@ -62,7 +61,7 @@ class Cut:
 class _FirstPass:
     """A pass over one image, whose scores trunk and head must reproduce."""
 
-    returned: Any  # the network's return value
+    returned: Returned  # the network's return value
     num_calls: int  # how often the pass called the layer
     sizes: OutputSizes  # the sizes of the results of the model's operations
 

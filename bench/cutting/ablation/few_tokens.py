@@ -155,7 +155,7 @@ class FewTokens:
                 kinds[take] = SideKind.SHARED
         return kinds
 
-    def _take(self, value: object, axis: int) -> Any:
+    def _take(self, value: object, axis: int) -> object:
         def narrow(leaf: object) -> object:
             if not isinstance(leaf, Tensor):
                 return leaf

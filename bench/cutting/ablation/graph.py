@@ -25,9 +25,10 @@ from axiom_bench.cutting.numerics import axes, over_space
 from axiom_bench.cutting.output import OutputModule
 from axiom_bench.cutting.tokens import ChannelsLast, Tokens
 
-# The value of each node: a tensor, a number, a shape, or nested containers of them. Which of these,
-# only the node's operation knows.
-Values = dict[fx.Node, Any]
+# The value of a node, or an argument of its call: a tensor, a number, a shape, or nested containers
+# of them. Which of these, only the node's operation knows, so no type says it.
+Value = Any
+Values = dict[fx.Node, Value]
 # A module's class, a function, or a method's name; None for a module that hooks change.
 Operation = type[nn.Module] | Callable[..., object] | str | None
 # a linear layer with so many inputs has its gradient taken in blocks; narrower ones gain nothing
@@ -208,7 +209,7 @@ def batch_norm_scale(norm: Any, values: Tensor) -> Tensor | None:
     return over_space(scale, values)
 
 
-def argument(node: fx.Node, place: int, name: str, default: object = None) -> Any:
+def argument(node: fx.Node, place: int, name: str, default: object = None) -> Value:
     """Return the argument that a call passes at a place or by a name.
 
     torch.fx records a call as the user's code writes it.
@@ -225,7 +226,7 @@ def permuted_axes(node: fx.Node) -> list[int]:
     """Return the axes of a permutation, in their new order; [] for another operation."""
     if node.target not in PERMUTE:
         return []
-    dims: Any = node.args[1:]
+    dims: Value = node.args[1:]
     return list(dims[0] if isinstance(dims[0], list | tuple) else dims)
 
 
@@ -310,11 +311,11 @@ class HeadGraph:
                 values[node] = self.apply(node, values.__getitem__)
         return values
 
-    def apply(self, node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
+    def apply(self, node: fx.Node, value_of: Callable[[fx.Node], Value]) -> Value:
         """Apply a node's operation to the values that `value_of` returns for its inputs."""
         if node.op == "get_attr":
             return operator.attrgetter(str(node.target))(self.module)
-        args: Any
+        args: Value
         args, kwargs = fx.map_arg((node.args, node.kwargs), value_of)
         if self._in_place(node):
             args = (args[0].clone(), *args[1:])

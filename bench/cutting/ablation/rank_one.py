@@ -25,6 +25,7 @@ from axiom_bench.cutting.ablation.graph import (
     RESHAPE,
     STRUCTURE,
     HeadGraph,
+    Value,
     argument,
     is_reshape,
 )
@@ -49,14 +50,14 @@ class RankOne:
     product.
     """
 
-    left: Any
-    right: Any
+    left: Value
+    right: Value
 
-    def map(self, function: Callable[[Any], Any]) -> Self:
+    def map(self, function: Callable[[Value], Value]) -> Self:
         """Apply a function to each factor, and return the product of the results."""
         return type(self)(function(self.left), function(self.right))
 
-    def dense(self) -> Any:
+    def dense(self) -> Value:
         """Return the difference as one tensor, or as a tuple of them."""
         return pytree.tree_map(torch.mul, self.left, self.right)
 
@@ -85,7 +86,7 @@ def compact(x: Tensor, *keep: int) -> Tensor:
     return x
 
 
-def passed(head: HeadGraph, node: Any, factors: RankOne, value: Any) -> RankOne | None:
+def passed(head: HeadGraph, node: Any, factors: RankOne, value: Value) -> RankOne | None:
     """Return the difference of a node whose first input moves by `factors`; None if it isn't a
     product.
 

@@ -30,6 +30,7 @@ from axiom_bench.cutting.ablation.graph import (
     MULTIPLY,
     SHAPE_ONLY,
     HeadGraph,
+    Value,
     Values,
     batch_norm_scale,
     clamp_difference,
@@ -48,7 +49,7 @@ from axiom_bench.cutting.trunk_and_head import SideKind, select
 
 # The change of each node's value, (n, ...): a tensor, a RankOne, or a tuple of them. For a size, a
 # mask or an index it is the value after the ablation.
-Changes = dict[fx.Node, Any]
+Changes = dict[fx.Node, Value]
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class AblationRows:
         last_difference: Tensor = self.node_difference(last, differences)
         return last_difference
 
-    def node_difference(self, node: fx.Node, differences: Changes) -> Any:
+    def node_difference(self, node: fx.Node, differences: Changes) -> Value:
         """Return the rows (n, ...) of a node's difference; None if no ablation changes the node's
         value.
         """
@@ -96,7 +97,7 @@ class AblationRows:
         rows[torch.arange(len(ablated), device=ablated.device), self.channels] = ablated
         return rows.flatten(1) if is_flat(self.values[node]) else rows
 
-    def image_value(self, node: fx.Node) -> Any:
+    def image_value(self, node: fx.Node) -> Value:
         """Return the image's own value (1, ...), which broadcasts against rows."""
         value = self.values[node]
         if node.op == "get_attr" or self.side_kinds.get(node) is SideKind.SHARED:
@@ -106,7 +107,7 @@ class AblationRows:
             lambda leaf: leaf[image] if isinstance(leaf, Tensor) else leaf, value
         )
 
-    def _difference(self, node: fx.Node, differences: Changes) -> Any:
+    def _difference(self, node: fx.Node, differences: Changes) -> Value:
         """Compute the difference of a node from those of its inputs, by the first rule that
         applies.
         """
@@ -263,8 +264,8 @@ class AblationRows:
         sources = node.args[: 2 if name in MATMUL else 3]
         if not all(isinstance(source, fx.Node) and source.op != "get_attr" for source in sources):
             return None
-        values: Any = tuple(self.image_value(source) for source in sources)
-        moving: Any = tuple(self._moving(source, differences) for source in sources)
+        values: tuple[Value, ...] = tuple(self.image_value(source) for source in sources)
+        moving: tuple[Value, ...] = tuple(self._moving(source, differences) for source in sources)
         # a product with a weight, or one that broadcasts, has no such form
         ndim = self.values[node].ndim
         if ndim < 3 or any(value.ndim != ndim or len(value) != 1 for value in values):
@@ -321,7 +322,7 @@ class AblationRows:
             product = dx * self.image_value(second) + (self.image_value(first) + dx) * dy
         return product
 
-    def _difference_argument(self, arg: fx.Node, differences: Changes, or_zeros: bool) -> Any:
+    def _difference_argument(self, arg: fx.Node, differences: Changes, or_zeros: bool) -> Value:
         """Return an argument of an operation that takes only differences.
 
         This is the argument's rows or zeros. A size is returned as the rows see it.
@@ -333,7 +334,7 @@ class AblationRows:
             return self._repeated_for_rows(arg)
         return torch.zeros_like(self._repeated_for_rows(arg)) if or_zeros else None
 
-    def _evaluated_difference(self, node: fx.Node, differences: Changes) -> Any:
+    def _evaluated_difference(self, node: fx.Node, differences: Changes) -> Value:
         """Compute f(x + d) - f(x) for any f.
 
         If a value has parts other than floating-point tensors, such as attention's output with its
@@ -352,7 +353,7 @@ class AblationRows:
             return after
         return pytree.tree_map(lambda now, before: now - before, after, self.image_value(node))
 
-    def _repeated_for_rows(self, node: fx.Node) -> Any:
+    def _repeated_for_rows(self, node: fx.Node) -> Value:
         """Return an unchanged value, repeated for every row."""
         kind = self.side_kinds.get(node)
         if node.op == "get_attr":
