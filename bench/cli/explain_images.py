@@ -8,7 +8,6 @@ from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -223,7 +222,7 @@ class Explainer:
 
 
 def configured_plugins(
-    kind: str, names: Iterable[str], entries: Mapping[str, Any]
+    kind: str, names: Iterable[str], entries: Mapping[str, object]
 ) -> list[AnyPlugin]:
     """Return the methods or metrics of these names, configured by their entries if they have any.
 
@@ -245,7 +244,10 @@ def configured_plugins(
 
 
 def explain(
-    options: Namespace, names: Sequence[str] | None, config: dict[str, Any], paths: Sequence[Path]
+    options: Namespace,
+    names: Sequence[str] | None,
+    config: dict[str, object],
+    paths: Sequence[Path],
 ) -> tuple[list[ExplainedImage], Explainer, list[str], list[str]]:
     """Explain images.
 

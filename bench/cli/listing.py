@@ -10,7 +10,6 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -64,7 +63,7 @@ def _files(folders: Sequence[Path], group: str) -> Iterator[Path]:
     return (path for name, path in files.items() if name not in ALL)
 
 
-def _entry(path: Path) -> Mapping[str, Any]:
+def _entry(path: Path) -> Mapping[str, object]:
     """Return the content of a plug-in's file. Raise BenchError if it has no entry of its own
     name.
     """

@@ -34,7 +34,7 @@ NOT_PATHS = (
 NOT_PATH = re.compile(rf"(model|data(\.of)?)\.(({'|'.join(NOT_PATHS)})(\.\d+)?|classes\.\d+)")
 
 
-def trusted_settings(config: Mapping[str, Any], is_trusted: bool) -> Settings:
+def trusted_settings(config: Mapping[str, object], is_trusted: bool) -> Settings:
     """Check a configuration and return its settings.
 
     Args:
@@ -74,7 +74,7 @@ def _check_harmless(config: Mapping[str, Any]) -> None:
         )
 
 
-def check_code(config: Mapping[str, Any]) -> None:
+def check_code(config: Mapping[str, object]) -> None:
     """Raise BenchError, with the first names, if a configuration names code that isn't this
     package's.
     """

@@ -80,7 +80,7 @@ class DrawnImages(DataSet):
         return _facts(self._draw, self.split, self.seed, index, *self._kind)
 
 
-def _stored(drawn: NDArray[np.uint8]) -> Any:
+def _stored(drawn: NDArray[np.uint8]) -> Image.Image | NDArray[np.floating]:
     """Return a drawing as a Sample has it.
 
     A drawing of (h, w, 3) is a picture. One of (*space, C) is an array (C, *space).

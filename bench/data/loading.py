@@ -23,7 +23,6 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -124,7 +123,7 @@ class Prepared:
     problems: tuple[str, ...]
     turned: bool | None
     parts: Parts | None
-    other_image: NDArray[Any] | None
+    other_image: np.ndarray | None
     damaged: tuple[int, ...]
 
 
@@ -282,7 +281,7 @@ class _Images(Dataset[Item]):
         parts = self.preprocessing.parts(self.dataset.ids[index], size, stored) if stored else ()
         return tuple(_converted(part, Tensor.numpy) for part in parts)
 
-    def _other_image(self, index: int, decode: Callable[[int], Decoded]) -> NDArray[Any] | None:
+    def _other_image(self, index: int, decode: Callable[[int], Decoded]) -> np.ndarray | None:
         """Return the pixels of the first other image that can be read; None if there is none."""
         for other_index in other_image_indices(self.dataset, index):
             try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 import torch
@@ -148,7 +148,7 @@ class Preprocessing:
     @overload
     def __call__(self, image: str | PathLike[str] | Image.Image) -> Tensor: ...
 
-    def __call__(self, image: Any) -> Any:
+    def __call__(self, image: object) -> object:
         """Return a photograph as the network takes it: (3, H', W') or (1, H', W'), float32.
 
         Args:
@@ -262,7 +262,7 @@ class Preprocessing:
                 "pixel to one part, and what is no object to the last, the ground."
             )
 
-        def stacked(pictures: Sequence[Any]) -> Tensor:
+        def stacked(pictures: Sequence[object]) -> Tensor:
             return torch.stack([self.pixels(Sample(picture, image_id)) for picture in pictures])
 
         # Each pixel's part number, cropped as a mask: it is negative beyond the image.

@@ -43,7 +43,7 @@ class NamedFunction(Protocol):
         """The plug-in's name."""
 
     @property
-    def call(self) -> Callable[..., Any]:
+    def call(self) -> Callable[..., object]:
         """The function with its params bound."""
 
     def noting_errors(self) -> AbstractContextManager[None]:
@@ -129,8 +129,8 @@ class MetricCall:
     explanation: Explanation
     request: Request | None = None
     """The request that the metric waits for. None: it has its `result`, or `no_map`."""
-    result: Any = None
-    generator: MetricGenerator[Any] | None = None
+    result: object = None
+    generator: MetricGenerator[object] | None = None
     """The generator that the metric's function returned, if it is a generator."""
     no_map: NoMap | None = None
     """The error of a method that has no map of the trace that the metric explains again."""
@@ -145,7 +145,7 @@ class MetricCall:
             return MetricCall(metric, explanation, no_map=error)
         if not isgenerator(answer):
             return MetricCall(metric, explanation, result=answer)
-        task = MetricCall(metric, explanation, generator=cast("MetricGenerator[Any]", answer))
+        task = MetricCall(metric, explanation, generator=cast("MetricGenerator[object]", answer))
         task.send(None)
         return task
 
@@ -198,7 +198,7 @@ def answer_alone(metric: NamedFunction, explanation: Explanation, generator: obj
     Raises:
         NoMap: if the method has no map of a trace that the metric explains again.
     """
-    task = MetricCall(metric, explanation, generator=cast("MetricGenerator[Any]", generator))
+    task = MetricCall(metric, explanation, generator=cast("MetricGenerator[object]", generator))
     task.send(None)
     answer_all([task])
     if task.no_map:

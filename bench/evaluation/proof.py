@@ -12,7 +12,6 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -89,7 +88,7 @@ def proved(
     first = replace(batch[:1], images=batch[:1].images.clone())
     targets = trace.targets[:1].clone()
 
-    def own_values() -> Iterator[Any]:
+    def own_values() -> Iterator[object]:
         """Yield the values of the suite's own plug-ins for the first image, computed from the
         image.
         """

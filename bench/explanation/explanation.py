@@ -346,7 +346,7 @@ class Explanation(CachesResults):
     made: Tensor | None = field(default=None, repr=False, compare=False)
     """A heatmap that the function `heatmap` made. Its range isn't checked, since the check would
     wait for a GPU."""
-    _results: dict[Hashable, Any] = field(
+    _results: dict[Hashable, object] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -537,7 +537,7 @@ class Curve:
     x_label: str = ""
     y_label: str = ""
 
-    def axes(self, better: str = "none") -> dict[str, Any] | None:
+    def axes(self, better: str = "none") -> dict[str, object] | None:
         """Return how to draw the curve, {at, x, y, title, better}; None without x."""
         if self.x is None:
             return None

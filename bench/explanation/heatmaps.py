@@ -15,7 +15,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,8 @@ from axiom_bench.errors import BenchError, first_names
 from axiom_bench.explanation.overlay import COLOURS, Heat, Pixels, View, as_picture, blend
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
     from torch import Tensor
 
 ERROR_COLUMNS = ("row", "method", "metric", "value", "status")
@@ -196,7 +198,7 @@ class Heatmaps(dict[str, "Tensor"]):
             except (OSError, ValueError) as error:
                 raise BenchError(f"Can't write {file}: {error}.") from error
 
-    def figure(self, names: Sequence[str] | None = None, colours: str = COLOURS) -> Any:
+    def figure(self, names: Sequence[str] | None = None, colours: str = COLOURS) -> Figure:
         """Return matplotlib's figure: each image with its top classes.
 
         Below an image are the maps of each explained class.
@@ -247,7 +249,9 @@ class Heatmaps(dict[str, "Tensor"]):
         """Return True if a row is the first of its image."""
         return row == 0 or names[row] != names[row - 1]
 
-    def _draw_heading(self, part: Any, row: int, image: Pixels, name: str, columns: int) -> None:
+    def _draw_heading(
+        self, part: SubFigure, row: int, image: Pixels, name: str, columns: int
+    ) -> None:
         """Draw the image and a bar for each of its top classes."""
         left, right = part.subplots(1, 2, width_ratios=[1, columns - 1])
         panel(left, image, "")
@@ -372,7 +376,7 @@ def _grid(count: int) -> tuple[int, int]:
     return max(2, math.ceil(count / rows)), rows
 
 
-def panel(axis: Any, pixels: Pixels, title: str, note: str = "") -> None:
+def panel(axis: Axes, pixels: Pixels, title: str, note: str = "") -> None:
     """Draw a picture on matplotlib's axes, between its title and a note.
 
     The axes get no ticks and no frame.

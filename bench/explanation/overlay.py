@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from axiom_bench.errors import BenchError, type_name, unknown_name
 
 if TYPE_CHECKING:
-    pass
+    from matplotlib.colors import Colormap
 
 # Perceptually uniform: equal steps of heat look equal, so the colours draw no edge that the map
 # doesn't have.
@@ -37,7 +37,7 @@ BAND = 24  # the least height of a channel in a signal's picture
 # curves are drawn in this multiple of their size and then reduced, so that their edges are smooth
 DRAWN = 3
 Pixels = NDArray[np.uint8]
-Heat = NDArray[np.floating[Any]]
+Heat = NDArray[np.floating]
 
 
 def drawn_over(image: Pixels, heatmap: object, colours: str, opacity: float) -> Image.Image:
@@ -128,7 +128,7 @@ def as_picture(image: object) -> Pixels:
     return (255 * values).round().astype(np.uint8)
 
 
-def _array(values: Any, subject: str, expected: str) -> NDArray[Any]:
+def _array(values: Any, subject: str, expected: str) -> np.ndarray:
     """Return an array, or a tensor as an array. Raise BenchError for anything else."""
     # a tensor, recognised without importing torch; numpy has no bfloat16
     if hasattr(values, "detach"):
@@ -139,7 +139,7 @@ def _array(values: Any, subject: str, expected: str) -> NDArray[Any]:
     return values
 
 
-def colour_map(name: str) -> Any:
+def colour_map(name: str) -> Colormap:
     """Return a colour map of matplotlib.
 
     Raises:
@@ -152,7 +152,7 @@ def colour_map(name: str) -> Any:
     return colormaps[name]
 
 
-def webp(picture: NDArray[Any]) -> bytes:
+def webp(picture: np.ndarray) -> bytes:
     """Return the WebP file of a picture (H, W, 3), or of a grey one (H, W).
 
     Values are from 0 to 255.

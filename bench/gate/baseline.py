@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -275,7 +274,7 @@ def _parsed_rows(text: str, file: Path) -> pd.DataFrame:
     return table
 
 
-def _parsed_row(row: dict[str, Any]) -> dict[str, object]:
+def _parsed_row(row: dict[str, str]) -> dict[str, object]:
     """Return a row with its numbers, or raise if `write` wouldn't have written it."""
     if None in row.values() or None in row:
         raise ValueError("a field is missing or one too many")

@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import mean
-from typing import Any
 
 from axiom_bench.columns import OK
 from axiom_bench.statistics.comparison import Answers
@@ -95,7 +94,7 @@ class Standings:
         """The method's values on the networks where it has one, the lowest first."""
         return sorted(standing.value for standing in self.networks.values() if standing.answered)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return the standings for JSON, with None for NaN."""
         networks = []
         for standing in self.networks.values():

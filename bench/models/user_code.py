@@ -35,7 +35,7 @@ class _TextLoader(SourceFileLoader):
     second.
     """
 
-    def path_stats(self, path: str) -> Mapping[str, Any]:
+    def path_stats(self, path: str) -> Mapping[str, object]:
         """Raise an OSError, so that no bytecode is read or written."""
         raise OSError(f"the bytecode of {path} isn't used")
 

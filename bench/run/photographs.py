@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
@@ -32,7 +31,7 @@ from axiom_bench.examination.examine import MAX_NORMALISED, MIN_BYTE_VALUE
 from axiom_bench.explanation.overlay import Pixels, as_picture
 from axiom_bench.models.sources import IMAGENET_MEAN, IMAGENET_STD
 
-Photograph = str | PathLike[str] | Image.Image | NDArray[Any]
+Photograph = str | PathLike[str] | Image.Image | np.ndarray
 # for a network whose preprocessing is unknown
 STANDARD = Preprocessing(256, 224, IMAGENET_MEAN, IMAGENET_STD)
 

@@ -125,7 +125,7 @@ class _Calls(TorchFunctionMode):
         types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    ) -> object:
         kwargs = kwargs or {}
         if func == DEVICE_OF and self._device.holds(args[0]):
             return OTHER
@@ -170,8 +170,8 @@ class _Calls(TorchFunctionMode):
         return copy
 
     def _called(
-        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> Any:
+        self, func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]
+    ) -> object:
         """Call a function, with `inside` set if one of its tensors is on the other device."""
         outer = self._device.inside
         self._device.inside = outer or any(map(self._device.holds, _tensors((args, kwargs))))
@@ -193,11 +193,11 @@ class _Operations(TorchDispatchMode):
 
     def __torch_dispatch__(
         self,
-        func: Any,
+        func: torch._ops.OpOverload,
         types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         kwargs = kwargs or {}
         tensors = list(_tensors((args, kwargs)))
         are_other = [self._device.holds(tensor) for tensor in tensors]

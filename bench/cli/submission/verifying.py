@@ -404,7 +404,7 @@ def fresh_values(
 
 
 def _fresh(
-    settings: Settings, names: set[str], chosen: Mapping[str, Any], seed: int, weights: Path
+    settings: Settings, names: set[str], chosen: Mapping[str, object], seed: int, weights: Path
 ) -> Settings:
     """Return the settings of a job on fresh images. Planted networks have their channels in another
     order.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -96,7 +95,7 @@ def read_objects(
 def read_mask(
     path: Path,
     size: tuple[int, ...],
-    numbers: Callable[[Image.Image], NDArray[Any]],
+    numbers: Callable[[Image.Image], np.ndarray],
     classes: NDArray[np.int64],
     ignored: int,
 ) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:

@@ -167,7 +167,7 @@ def _listed(files: Any, url: str, suffix: str) -> Iterator[ListedFile]:
         yield ListedFile(name, file_path, _version(details), details.get("size"))
 
 
-def _version(details: Mapping[str, Any]) -> str:
+def _version(details: Mapping[str, object]) -> str:
     """Return a text that changes with a file.
 
     It has the size, and the hash or, if the server has none, the time of the last change.

@@ -13,10 +13,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from posixpath import dirname
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from axiom_bench.data.base import BACKGROUND, BadImage, Files
 from axiom_bench.data.formats.decoding import open_rgb
@@ -56,7 +55,7 @@ HEADER = 65_536  # bytes of a .wav file in which its format is looked for
 MOST_HEADERS = 1_000  # samples, spread over all, whose scale is read before a run
 MAX_TRIED = 16  # samples that can't be read, one after another
 Network = Callable[..., NetworkClasses] | None  # called with the shape of the samples
-Values = NDArray[Any]
+Values = np.ndarray
 
 
 def arrays(

@@ -307,7 +307,7 @@ def _dumped(annotation: Entry) -> str:
         return "nested too deeply"
 
 
-def _box(values: Any, size: Size) -> tuple[Box, str]:
+def _box(values: Sequence[float], size: Size) -> tuple[Box, str]:
     """Return x, y, width, height as x0, y0, x1, y1, cut to the image, and a problem.
 
     The problem is a sentence if much was cut off, otherwise "". Raise ValueError for a box that
@@ -357,7 +357,7 @@ def pycocotools() -> ModuleType:
     return module
 
 
-def region_pixels(segmentation: Any, size: Size) -> Region | None:
+def region_pixels(segmentation: object, size: Size) -> Region | None:
     """Return the pixels of a region, (h, w); None if there are none.
 
     Args:

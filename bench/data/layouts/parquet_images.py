@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -103,13 +102,13 @@ class ParquetFile:
             return []
         return names
 
-    def values(self, column: str) -> list[Any]:
+    def values(self, column: str) -> list[object]:
         """Return all values of a small column as Python objects.
 
         Raises:
             Unreadable: If the column is damaged.
         """
-        values: list[Any] = []
+        values: list[object] = []
         with _reading(), self._opened() as file:
             for batch in file.iter_batches(ROWS, columns=[column], use_threads=False):
                 values.extend(batch.column(0).to_pylist())
@@ -165,7 +164,7 @@ class Stream:
         self._values: tuple[object, Iterator[pa.Scalar]] | None = None
         self._next = 0  # the next row that the stream of the row group gives
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**vars(self), "_values": None}  # an open stream doesn't travel to other processes
 
     def __call__(self, entry: Entry) -> bytes:

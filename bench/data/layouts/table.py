@@ -98,7 +98,7 @@ class Row:
     facts: Callable[[], str] | None = None
     contents: Callable[[], tuple[bytes, ...]] | None = None
     part: str = ""
-    values: Callable[[], NDArray[Any]] | None = None
+    values: Callable[[], np.ndarray] | None = None
     interventions: Callable[[], tuple[StoredPart, ...]] | None = None
     is_upright: bool = False
 

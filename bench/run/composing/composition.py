@@ -172,7 +172,7 @@ def resolve_config(config: DictConfig) -> dict[str, Any]:
 
     A setting that is missing until a job is composed stays `???`.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for key, node in config.items():
         if key == "hydra":
             continue
@@ -442,7 +442,8 @@ def _split_search_path(
             rest.append(override)
             continue
         try:
-            listed: Any = OverridesParser.create().parse_override(f"{SEARCH_PATH}={value}").value()
+            parser = OverridesParser.create()
+            listed: object = parser.parse_override(f"{SEARCH_PATH}={value}").value()
         except HydraException as error:
             raise BenchError(
                 f"Invalid {SEARCH_PATH} {value!r}; write \"{SEARCH_PATH}=['/my/conf']\"."
