@@ -126,7 +126,7 @@ def run_jobs(
     with composed(overrides, config_folder) as composition:
         paths.check_paths(composition.plain(), composition.swept_axes)
         # A misspelt name or path has been reported by now. The rest imports torch, which is slow.
-        with progress("methods and metrics"):
+        with progress("Loading methods and metrics"):
             from axiom_bench.run import spine
 
             settings, methods, metrics = spine.checked(composition.plain())

@@ -40,7 +40,7 @@ def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple
         spine.checked(composition.plain())
         for number in range(len(composition.jobs)):
             name = str(composition.plain_job(number)["model"]["name"])
-            with progress(f"{name}: examination"):
+            with progress(f"{name}: examining the model and data"):
                 try:
                     job = _with_objects(worker.loaded(composition.job_settings(number)))
                     examination = examining.examination(job)

@@ -46,7 +46,7 @@ def explain(options: Namespace) -> int:
     if not images:
         raise BenchError(" ".join(problems))
     output = Output.of(options.output, options.images, images, options.overwrite)
-    with progress("maps"):  # the import takes seconds, too
+    with progress("Loading methods and the model"):  # the import takes seconds, too
         from axiom_bench.cli import explain_images
 
         explained, explainer, explained_notes, unexplained = explain_images.explain(
@@ -282,7 +282,7 @@ def _write(
     heading = f"{explainer.model.name} at {explainer.model.layer}"
     drawn_images = [image for image in images if image.path in output.pictures]
     paths = []
-    with progress("pictures", len(drawn_images)) as shown:
+    with progress("Drawing pictures", len(drawn_images)) as shown:
         for image in drawn_images:
             path = output.pictures[image.path]
             kind = PICTURES[path.suffix.lower()]
@@ -290,7 +290,7 @@ def _write(
             paths.append(path)
             shown.advance(1)
     if output.page is not None and images:
-        with progress("page"):
+        with progress("Writing the page"):
             text = page(images, explainer.manifest(len(images)), sentences, colours)
             files.write(output.page, text.encode())
         paths.append(output.page)

@@ -276,7 +276,7 @@ def explain(
     images: list[ExplainedImage] = []
     notes = dict.fromkeys(filter(None, [*model.lines, model.recognition_note]))
     problems: list[str] = []
-    with progress("maps", len(paths)) as shown:
+    with progress("Computing maps", len(paths)) as shown:
         for path in paths:
             try:
                 image, is_turned = open_upright(path)

@@ -37,7 +37,7 @@ def finish(
     Raises:
         BenchError: If the folder can't be written.
     """
-    with progress("report") as shown:
+    with progress("Writing the report") as shown:
         lines = _lines_of_jobs(results)
         code = exit_code(results)
         kept = manifest.keep(settings, results, overrides)
@@ -50,7 +50,7 @@ def finish(
             if kept.no_longer_shown is not None:
                 lines.append(kept.no_longer_shown)
             start = time.perf_counter()
-            page = report.write(run, tell=lambda step: shown.says(f"report: {step}"))
+            page = report.write(run, tell=lambda step: shown.says(f"Writing the report ({step})"))
             if verbose:
                 report_seconds = time.perf_counter() - start
                 times = {}

@@ -516,7 +516,7 @@ def _paper(options: Namespace) -> int:
     from axiom_bench.run.progress import progress
 
     check_paths(["experiment=paper", *options.overrides], options.config_dir)
-    with progress("networks and report"):  # the imports take seconds
+    with progress("Loading PyTorch and the report"):  # the imports take seconds
         from axiom_bench.cli.paper import paper
 
     code, lines = paper(options.overrides, options.config_dir)

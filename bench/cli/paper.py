@@ -55,11 +55,10 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
             failures = {**other_failures, **failures}
     if folder is None:
         return code, ["Nothing was computed, so there is nothing to show."]
-    with progress("paper") as shown:
+    with progress("Writing the paper's figures and tables"):
 
         def say(line: str) -> None:
             print(line, flush=True)
-            shown.says(f"paper, {line}")
 
         main = PaperRun(RunFolder.read(folder), _command(arguments), failures)
         two_classes, problem = _two_classes(main.run, arguments, config_folder)

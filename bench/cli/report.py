@@ -32,8 +32,10 @@ def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) ->
         BenchError: As `prepare_report` does.
     """
     folder, settings = prepare_report(folders, words, output)
-    with progress("report") as shown:
-        page = report.write(folder, settings, tell=lambda step: shown.says(f"report: {step}"))
+    with progress("Writing the report") as shown:
+        page = report.write(
+            folder, settings, tell=lambda step: shown.says(f"Writing the report ({step})")
+        )
     return [*running.progress_sentences(reading.read_manifest(folder)), f"report: {page}"]
 
 

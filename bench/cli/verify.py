@@ -92,7 +92,7 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
         raise BenchError(f"{folder} has no finished job to verify; run the same command again.")
     parts = []
     for settings in settings_of_jobs:
-        with progress(f"{settings.model['name']} of {folder}: a sample, computed anew"):
+        with progress(f"{settings.model['name']} of {folder}: recomputing a sample"):
             parts.append(recomputed(settings, seed))
     now = pd.concat(parts, ignore_index=True)
     way, lines = compare_with_stored(reading.read_records(folder, run), now, run, Metadata(run))

@@ -241,7 +241,7 @@ def save_figures(run: RunFolder, tell: Tell = lambda step: None) -> Figures:
         if isinstance(figure, LeftOut):
             figures.append(figure)
         else:
-            tell(f"figure {figure.file_name}")
+            tell(f"figure: {figure.file_name}")
             formats = options_of(run).figures.formats
             figures.append(save_figure(run, figure, run.path / FOLDER, formats))
     return figures

@@ -56,7 +56,7 @@ def predictions(job: Job, folder: Path) -> dict[str, Prediction]:
     }
     stored = {shard: _read(path, job.notes) for shard, path in paths.items()}
     missing = [shard for shard, shard_predictions in stored.items() if shard_predictions is None]
-    with progress(f"{job.name}, predictions", sum(map(len, missing))) as display:
+    with progress(f"{job.name}: predicting classes", sum(map(len, missing))) as display:
         for shard in missing:
             computed = _predict_shard(predicting_job, shard, job.batch_rows)
             stored[shard] = computed

@@ -294,7 +294,7 @@ class Job:
         labels = self.labels
         inputs = self.model.inputs
         contents = {}
-        with progress(f"{self.name}: hashes of the images", len(self.indices)) as display:
+        with progress(f"{self.name}: hashing the images", len(self.indices)) as display:
             digests = fingerprints(data, self.indices, self.hashes)
             for index, digest in zip(self.indices, digests, strict=True):
                 image_id = data.ids[index]

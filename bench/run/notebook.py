@@ -173,7 +173,7 @@ def evaluate(
         return list(columns_by_method(trace, part, method_plugins, metric_plugins))
 
     total = None if listed is None else sum(map(len, listed))
-    with only_interactive(), progress("evaluate", total) as display:
+    with only_interactive(), progress("Computing maps and metrics", total) as display:
         for batch in stream if listed is None else listed:
             for new_parts in halve_until_it_fits(batch, len(batch), cut_model.limits, columns):
                 parts += new_parts

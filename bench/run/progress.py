@@ -1,8 +1,9 @@
 """Show what a command is doing: rich's bar on a terminal, and a plain line every ten seconds
 elsewhere.
 
-Everything that may take seconds runs in `with progress(TITLE)`. If several activities are nested,
-the innermost one is shown.
+Everything that may take seconds runs in `with progress(TITLE)`. A title describes what the command
+is doing, such as "Loading methods and metrics" or "MODEL: measuring run times". If several
+activities are nested, the innermost one is shown.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Shown:
     """An activity of a command, with its display.
 
     Attributes:
-        title: The name of the activity.
+        title: What the command is doing.
         total: The number of its images; None if there is nothing to count.
         console: The console that shows it.
         estimate: The estimate of the command's time, or None.
@@ -249,7 +250,7 @@ class Lines(Shown):
     def line(self, seconds: float) -> str:
         """Return the line, `seconds` after the activity began."""
         if self.total is None:
-            return f"{self.title}: {seconds:.0f} s"
+            return f"{self.title} ... {seconds:.0f} s"
         speed = rate(self.done, seconds) or f"{seconds:.0f} s"
         left = self.seconds_left()
         time_left = "" if left is None else f", about {duration(left)} left"
@@ -335,7 +336,7 @@ def progress(
     The lines of a log go to standard error, since their number depends on the speed of the machine.
 
     Args:
-        title: The name of the activity.
+        title: What the command is doing.
         total: The number of its images; None if there is nothing to count.
         console: The console; None for rich's.
         estimate: The estimate of the command's time.

@@ -229,7 +229,8 @@ def _compute_missing(
     estimate.images = estimate.jobs * sum(prepared.shards.values())
     missing_images = sum(prepared.shards[key] for key in prepared.missing)
     computed = ShardResult()
-    with progress(prepared.job, missing_images, estimate=estimate) as display:
+    title = f"{prepared.job}: computing maps and metrics"
+    with progress(title, missing_images, estimate=estimate) as display:
         futures = parcels.submit_parts(executor, task, prepared.missing)
         images_done = 0
         try:

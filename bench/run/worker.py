@@ -31,10 +31,11 @@ from axiom_bench.run.result import Ending, PreparedJob, ShardResult
 
 START = "start"
 WRITING = "writing"
-# what progress prints of a stage
-TITLES = {
-    START: "model and data",
-    "whole data set": "values of the whole data set",
+TITLES = {  # what the progress says while a stage runs
+    START: "loading the model and data",
+    "whole data set": "computing values of the whole data set",
+    "run times": "measuring run times",
+    "pictures": "saving pictures",
 }
 
 
@@ -206,6 +207,6 @@ def stage(seconds: dict[str, float], job: str, name: str) -> Iterator[None]:
     stores. A stage may have several blocks.
     """
     begun = time.perf_counter()
-    with progress(f"{job}: {TITLES.get(name, name)}"):
+    with progress(f"{job}: {TITLES[name]}"):
         yield
     seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - begun

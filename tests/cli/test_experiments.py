@@ -160,7 +160,7 @@ def test_quick(process, networks, settings, tmp_path, request):
     *progress, sentence = wrong.stderr.splitlines()
     assert sentence.startswith("axiom-bench: There is no method 'xgrad_can'; did you mean")
     # Only a slow machine prints its progress.
-    assert all(line.startswith("methods and metrics: ") for line in progress)
+    assert all(line.startswith("Loading methods and metrics ... ") for line in progress)
 
 
 def test_a_reader_that_stops_early_is_no_defect(tmp_path, typed):

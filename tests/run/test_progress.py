@@ -27,7 +27,7 @@ from axiom_bench.notes import (
     ZeroMaps,
 )
 from axiom_bench.run import progress as module
-from axiom_bench.run import worker
+from axiom_bench.run import samples, whole_set, worker
 from axiom_bench.run.notes import kernel_notes, note_lines
 from axiom_bench.run.progress import Bar, Estimate, Lines, progress, rate
 from axiom_bench.run.shards import counted
@@ -105,7 +105,7 @@ def test_the_pause_between_lines_is_of_all_that_is_shown(clock, log):
         stage = Lines(f"stage {number}", None, log, now=clock)
         clock.now += 2
         stage.print_if_due()
-    assert text_of(log).splitlines() == ["stage 3: 2 s"]
+    assert text_of(log).splitlines() == ["stage 3 ... 2 s"]
 
 
 def test_the_time_of_all_jobs_is_printed_once_after_the_first_batch(clock, log):
@@ -144,24 +144,24 @@ def test_a_log_with_colours_has_no_bar():
 def test_a_log_is_on_standard_error(capsys, monkeypatch, log):
     """Check that standard output has no progress, so that it is the same on a slow machine."""
     monkeypatch.setattr(Lines, "printed", time.perf_counter())
-    with progress("report", None, log), progress("a on scenes", 64, log) as display:
+    with progress("Writing the report", None, log), progress("a on scenes", 64, log) as display:
         display.advance(64)
     with pytest.raises(KeyError), progress("a", None, log), progress("b", None, log):
         raise KeyError  # an error ends both displays
     assert capsys.readouterr() == ("", "")
 
-    with progress("report", None, log) as display:
+    with progress("Writing the report", None, log) as display:
         assert isinstance(display, Lines)
         monkeypatch.setattr(module, "PAUSE", 0.0)
         display.print_if_due()
     assert text_of(log) == ""
-    assert capsys.readouterr().err.startswith("report: 0 s\n")
+    assert capsys.readouterr().err.startswith("Writing the report ... 0 s\n")
 
 
 def test_rich_prints_lines_of_what_takes_long(capsys, monkeypatch, log):
     monkeypatch.setattr(module, "PAUSE", 0.0)
-    with progress("report", None, log):
-        wait_until(lambda: "report: " in capsys.readouterr().err)
+    with progress("Writing the report", None, log):
+        wait_until(lambda: "Writing the report ... " in capsys.readouterr().err)
 
 
 def wait_until(is_true, seconds: float = 30.0) -> None:
@@ -180,20 +180,20 @@ def test_a_reader_that_has_gone_ends_no_command(monkeypatch, log):
         raise BrokenPipeError
 
     monkeypatch.setattr(Lines, "print_if_due", fail_to_print)
-    with progress("report", None, log):
+    with progress("Writing the report", None, log):
         wait_until(lambda: len(calls) > 1)
 
 
 def test_a_terminal_shows_the_innermost_and_then_what_goes_on():
     terminal = console(terminal=True)
     with progress("a: start", None, terminal) as outer:
-        with progress("a: hashes of the images", 4, terminal) as inner:
+        with progress("a: hashing the images", 4, terminal) as inner:
             assert isinstance(inner, Bar)
             inner.advance(3)
         assert outer is module._stack[-1]
         outer.says("a: cut")
     text = text_of(terminal)
-    parts = ("a: start", "a: hashes of the images", "3/4", "a: cut")
+    parts = ("a: start", "a: hashing the images", "3/4", "a: cut")
     positions = [text.index(part) for part in parts]
     assert positions == sorted(positions)
 
@@ -214,11 +214,11 @@ def test_a_bar_has_the_time_of_all_jobs(clock):
 def test_a_long_title_leaves_room_for_the_numbers(total, numbers):
     """Check the numbers, without which the line would not change."""
     terminal = console(terminal=True)
-    title = "paper, Fig 5: Maps of Grad-CAM, Grad-CAM++, Ablation-CAM and XGrad-CAM"
+    title = "Writing Fig 5: Maps of Grad-CAM, Grad-CAM++, Ablation-CAM and XGrad-CAM"
     with progress(title, total, terminal) as display:
         display.advance(5)
     text = text_of(terminal)
-    assert all(part in text for part in (*numbers, "paper, Fig 5"))
+    assert all(part in text for part in (*numbers, "Writing Fig 5"))
 
 
 def test_images_count_once_when_their_batch_is_done():
@@ -332,7 +332,16 @@ def test_a_stage_has_its_time_and_may_go_on(monkeypatch):
             pass
     monkeypatch.undo()
     assert seconds == {"start": 2.0, "run times": 9.0}
-    assert titles == ["a: model and data", "a: run times", "a: run times"]
+    assert titles == [
+        "a: loading the model and data",
+        "a: measuring run times",
+        "a: measuring run times",
+    ]
+
+
+def test_every_stage_has_words_that_say_what_happens():
+    stages = {worker.START, *samples.STAGES.values(), *whole_set.STAGES.values()}
+    assert stages == worker.TITLES.keys()
 
 
 def test_in_a_process_of_an_executor_nothing_is_shown(capsys, monkeypatch):
@@ -346,11 +355,11 @@ def test_in_a_process_of_an_executor_nothing_is_shown(capsys, monkeypatch):
 
 
 def test_a_step_of_an_image_stands_behind_the_count():
-    lines = Lines("maps", 2, Console(), now=lambda: 0.0)
+    lines = Lines("Computing maps", 2, Console(), now=lambda: 0.0)
     lines.advance(1)
-    assert lines.line(4) == "maps: 1 of 2 images, 4.0 s/image"
-    with module.silent(), progress("maps", 2) as display:
+    assert lines.line(4) == "Computing maps: 1 of 2 images, 4.0 s/image"
+    with module.silent(), progress("Computing maps", 2) as display:
         module.show_step("axiom errors")
         assert display.step == "axiom errors"
     lines.step = "axiom errors"
-    assert lines.line(4) == "maps: 1 of 2 images, 4.0 s/image, axiom errors"
+    assert lines.line(4) == "Computing maps: 1 of 2 images, 4.0 s/image, axiom errors"

@@ -154,7 +154,7 @@ def _sheet(
     comparisons: list[FreshComparison] = []
     is_planted = False
     for part, part_jobs in jobs.items():
-        with progress(f"{part}: maps and values on other inputs"):
+        with progress(f"{part}: computing maps and values on other inputs"):
             lines += call(sheet.map_lines, part_jobs[0], seed)
             if part not in references or not all(map(is_drawn, part_jobs)):
                 lines.append(f"{submission.suite}/{part}: not checked on unseen images")
@@ -306,7 +306,7 @@ def _compare_part(
     for settings in jobs:
         only_method = {name: settings.method[name]}
         jobs_of_method.append(settings.model_copy(update={"method": only_method}))
-    with progress(f"{folder.name}: a sample, computed twice"):
+    with progress(f"{folder.name}: recomputing a sample twice"):
         now = calls[0](recompute_jobs, jobs_of_method, seed)
         reordered = calls[1](recompute_jobs, jobs_of_method, seed, SHARE, True)
     summary = f"{len(now):,} values were computed anew, twice"
