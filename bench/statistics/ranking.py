@@ -212,34 +212,59 @@ def separates_methods(run: RunFolder, metric: str) -> bool:
     return any(_leading_methods(run, setting, metric) for setting in run.settings)
 
 
+# methods that draw the same map if pooling, and behind it one linear layer, follow the layer
+KNOWN_SAME = frozenset({"grad_cam", "xgrad_cam", "hires_cam", "cam", "ablation_cam_axiomatic"})
+WHY_SAME = (
+    "If global average pooling follows the layer, Grad-CAM, XGrad-CAM and HiResCAM draw the same "
+    "map; if one linear layer follows the pooling, CAM and Ablation-CAM (axiomatic) draw it too."
+)
+
+
 def coincidences(run: RunFolder, metrics: Sequence[str]) -> str:
     """Return a sentence on the networks on which all methods except controls have the same values
-    of metrics; "" if there are none. It explains why, because a table of equal numbers looks like a
-    defect.
+    of metrics; "" if there are none.
+
+    A table of equal numbers looks like a defect. If at least two of the methods are known to draw
+    the same map on some networks, another sentence says on which.
     """
     titles: dict[tuple[str, ...], list[str]] = {}
+    same_methods: set[str] = set()
     for name in metrics:
-        labels = [run.label(setting) for setting in run.settings if coincide(run, setting, name)]
+        labels = []
+        for setting in run.settings:
+            methods = _coinciding(run, setting, name)
+            if methods:
+                labels.append(run.label(setting))
+                same_methods.update(methods)
         if labels:
             title = in_sentence(run.metadata.value(name).title)
             titles.setdefault(tuple(labels), []).append(title)
-    return " ".join(
-        f"On {_joined(labels)} all methods, controls aside, have the same {_joined(same_titles)}. "
-        "Global average pooling behind the layer makes Grad-CAM, XGrad-CAM and HiResCAM the same "
-        "map, and one linear layer behind the pooling makes CAM and Ablation-CAM (axiomatic) the "
-        "same too."
+    sentences = [
+        f"On {_joined(labels)} all methods, controls aside, have the same {_joined(same_titles)}."
         for labels, same_titles in titles.items()
-    )
+    ]
+    if len(KNOWN_SAME & same_methods) > 1:
+        sentences.append(WHY_SAME)
+    return " ".join(sentences)
 
 
 def coincide(run: RunFolder, setting: Setting, metric: str) -> bool:
     """Return whether several methods are ranked, and all except controls have the same values."""
+    return bool(_coinciding(run, setting, metric))
+
+
+def _coinciding(run: RunFolder, setting: Setting, metric: str) -> Group:
+    """Return all ranked methods if they are several and all except controls have the same values;
+    otherwise none.
+    """
     comparison = ranking_comparison(run, setting, metric)
     if comparison is None:
-        return False
+        return ()
     controls = run.metadata.controls
     groups = [group for group in comparison.groups if not {*group} <= controls]
-    return len(groups) == 1 and len(groups[0]) > 1
+    if len(groups) == 1 and len(groups[0]) > 1:
+        return groups[0]
+    return ()
 
 
 COMPARED = {  # by the sign of a significant difference

@@ -217,10 +217,21 @@ def test_the_conclusion_names_the_best_with_all_metrics_that_say_so(make_told):
 
     run = make_told({"low": 0.0, "twin": 0.0}, networks=("one",))
     assert conclusion(run, [ERROR])[0] == "No metric tells which method is best with 40 images"
-    assert coincidences(run, [ERROR]).startswith(
-        "On one all methods, controls aside, have the same conservation error. Global average "
-        "pooling"
-    )
+
+
+def test_a_reason_for_equal_values_is_a_condition_on_the_methods_that_it_names(write, make_told):
+    """Check that two implementations of one method, or one of the named methods, need no reason."""
+    same = "On one all methods, controls aside, have the same conservation error."
+
+    def sentences(*methods):
+        values = range(1, 13)
+        records = rows_of(ERROR, dict.fromkeys(methods, values), model="one")
+        return coincidences(write(records, {"one": ("last",)}), [ERROR])
+
+    assert sentences("grad_cam", "mine") == same
+    reason = "If global average pooling follows the layer, Grad-CAM, XGrad-CAM and HiResCAM draw"
+    assert sentences("grad_cam", "hires_cam").startswith(f"{same} {reason} the same map; if one ")
+    assert sentences("grad_cam", "cam").startswith(f"{same} {reason}")
     assert coincidences(make_told(), [ERROR]) == ""
 
 

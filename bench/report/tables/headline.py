@@ -120,7 +120,7 @@ def result_lines(run: RunFolder, with_all_methods: bool = True) -> list[str]:
         notes += textwrap.wrap(note, WIDTH)
     answer, *_ = conclusion(run, options.headline, options.compare, options.rival, options.columns)
     if same_maps := coincidences(run, options.headline):
-        notes.append(same_maps)
+        notes += textwrap.wrap(same_maps, WIDTH)
     lines = [*warning_lines(run), *table, *notes, *metric_lines(run, set(names))]
     if answer:
         lines.append(answer)
