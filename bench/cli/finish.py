@@ -14,7 +14,7 @@ from axiom_bench.run.result import JobResult
 from axiom_bench.statistics.run_folder import RunFolder
 
 MAX_NAMES = 5  # jobs with the same line that are listed by name
-HINT = "mend what is told above, or choose metrics that need no more than is there"
+HINT = "Fix the problems listed above, or choose metrics that work with this data."
 DEFECT = 1  # exit code of a defect of this program
 USER_MISTAKE = 2  # exit code of a mistake that the user can fix
 
@@ -45,7 +45,7 @@ def finish(
             # The manifest isn't read from the file, which another command may have written by now.
             run = RunFolder.of(kept.folder, kept.content)
             if kept.was_damaged:
-                lines.append("manifest.json was damaged, and is written anew")
+                lines.append("manifest.json was damaged and is written again")
             lines += report.status_lines(run, verbose)
             if kept.no_longer_shown is not None:
                 lines.append(kept.no_longer_shown)
@@ -62,7 +62,7 @@ def finish(
             lines.append(f"report: {page}")
             reasons = report.reasons_without_value(run)
             if reasons is not None:
-                lines.append(f"There is no value: {reasons}; {HINT}.")
+                lines.append(f"No metric has a value: {reasons}. {HINT}")
                 code = code or USER_MISTAKE
         return code, [*lines, *failure_lines(results)]
 

@@ -36,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     outputs = parser.add_argument_group("files")
     outputs.add_argument(
-        "--markdown", type=local_path, metavar="FILE", help="a summary, with maps beside it"
+        "--markdown", type=local_path, metavar="FILE", help="a summary; maps are saved next to it"
     )
     outputs.add_argument(
         "--junit", type=local_path, metavar="FILE", help="a test for each row of the baseline"

@@ -194,7 +194,7 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
         "-m", "--multirun", action="store_true", help="as Hydra has it; every run is one"
     )
 
-    about = "tables, figures and report.html again, from the records of runs"
+    about = "write tables, figures and report.html again from the records of runs"
     _add_report(add("report", about, _report))
     about = "which metrics of a run to trust, and how many images they need"
     _add_judge(add("judge", about, _judge))
@@ -224,7 +224,7 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     _add_config_dir(listing)
 
     status = command_calling("records.reading.status", "run_folder")
-    add("status", "what of a run is done, goes on and has failed", status).add_argument(
+    add("status", "which jobs of a run are done, running and failed", status).add_argument(
         "run_folder", type=local_path
     )
 
@@ -263,7 +263,7 @@ def _add_suite_commands(
     pages = command_calling("cli.leaderboard.leaderboard", "output", "submissions")
     board = add("leaderboard", "the static site of all published values", pages)
     board.add_argument(
-        "submissions", type=local_path, nargs="*", metavar="SUBMISSION", help="shown beside them"
+        "submissions", type=local_path, nargs="*", metavar="SUBMISSION", help="also shown"
     )
     board.add_argument("--output", type=local_path, required=True, metavar="FOLDER")
 
@@ -390,7 +390,7 @@ def _add_report(report: ArgumentParser) -> None:
         "--output",
         type=local_path,
         metavar="FOLDER",
-        help="of a combination; default: combined beside the runs",
+        help="of a combination; default: combined, next to the runs",
     )
 
 

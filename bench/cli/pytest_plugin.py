@@ -98,7 +98,7 @@ def axiom_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
             pytest.fail(str(error), pytrace=False)
         if result.exit_code:
             lines = "\n".join(result.lines)
-            pytest.fail(f"{lines}\nTo write the baseline anew: {command}", pytrace=False)
+            pytest.fail(f"{lines}\nTo update the baseline: {command}", pytrace=False)
         return result
 
     return check_gate

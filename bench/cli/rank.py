@@ -48,9 +48,7 @@ LINES_OF_PART = 4  # lines around the rows of a part's table
 LAST_LINES = 6  # lines below all tables
 METRIC_WIDTH = 26  # columns of a metric's title
 VALUES_WIDTH = 16  # columns of a method's values; values with signs at both ends are wider
-NO_PLACE = (
-    "  In brackets: on the networks that the method has alone, which are too few for a place."
-)
+NO_PLACE = "  In brackets: only networks for which the method has values, too few for a place."
 
 
 def published_folders(suite: str, required: bool = True, only_part: str = "") -> dict[str, Path]:

@@ -97,7 +97,7 @@ def _reference(folder: Path, suite: str) -> Path:
     own_suite, _, part = suite_part.partition("/")
     if own_suite != suite or part not in folders:
         raise BenchError(
-            f"{folder} isn't a run of the suite {suite}, so its values can't stand beside the "
+            f"{folder} isn't a run of the suite {suite}, so its values can't be compared with the "
             f"published ones; axiom-bench suite={suite} makes one."
         )
     return folders[part]

@@ -24,7 +24,7 @@ CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGBREAK": 143}
 STOPPED_LINE = "axiom-bench: stopped."
 # the line of a command that computes records
 STOPPED_RESUMABLE_LINE = (
-    f"{STOPPED_LINE} Finished shards are kept: the same command goes on from there."
+    f"{STOPPED_LINE} Finished shards are kept: the same command continues from there."
 )
 
 

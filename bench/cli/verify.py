@@ -109,7 +109,7 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
     manifest = artefacts.read(folder).model_copy(update={"verified": verdict})
     artefacts.write(folder, manifest)
     summary = (
-        f"{len(now):,} values of {images} images (seed {seed}) were computed anew and compared "
+        f"{len(now):,} values of {images} images (seed {seed}) were computed again and compared "
         f"{way}"
     )
     if not lines:

@@ -84,11 +84,11 @@ def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
     if reason:
         return (
             f"{name} can't take two images at once ({reason}), so each image runs alone, which "
-            "takes longer."
+            "is slower."
         )
     if torch.equal(mate_scores, scores):
         raise OtherScores(
-            f"{name} gives all images the same scores alone, and others in a batch, so that no "
+            f"{name} gives all images the same scores one at a time, but others in a batch, so that no "
             "value would mean anything; let it normalise over the classes, dim=1, not over the "
             "images, dim=0."
         )
@@ -101,8 +101,8 @@ def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
     if norms:
         cause = f"{norms[0]} takes the batch's statistics"
     return (
-        f"{name} gives an image other scores beside others ({cause}), so each image runs alone, "
-        "which takes longer."
+        f"{name} gives an image other scores in a batch ({cause}), so each image runs alone, "
+        "which is slower."
     )
 
 

@@ -308,7 +308,7 @@ def checked_images(images: object, model: nn.Module) -> Tensor:
         scale = "" if images.dtype == torch.bool or images.is_complex() else " / 255"
         raise BenchError(
             f"The images are {images.dtype}; give images.float(){scale}, {AS_TRAINED}, or "
-            "images.float() alone where the network itself does that."
+            "only images.float() if the network itself does that."
         )
     return images
 
@@ -516,7 +516,7 @@ def network_errors(network: nn.Module, image: Tensor) -> Iterator[None]:
             if inputs is not None and inputs.as_dict:
                 name = type(network).__name__
                 entries = " and ".join(map(str, inputs.keys))
-                remedy = f"where it takes images alone, give images[{inputs.explained!r}]"
+                remedy = f"if it takes only images, give images[{inputs.explained!r}]"
                 raise BenchError(
                     f"{name} can't run on a dict of {entries} ({reason[:80]}); {remedy}."
                 ) from cause

@@ -236,7 +236,7 @@ class Limits:
         if self.memory > LEAST_MEMORY:
             self.memory = max(LEAST_MEMORY, self.memory // 4)
             return (
-                "out of memory with one row: its extra passes go on with "
+                "out of memory with one row: its extra passes continue with "
                 f"{self.memory / 2**20:.3g} MiB"
             )
         return None

@@ -689,7 +689,7 @@ class TracedNetwork:
             raise BenchError(
                 f"{type(model).__name__}.true_contributions must return a floating-point tensor "
                 f"of the activations' shape {tuple(maps.shape)} at the layer {layer!r}, not "
-                f"{kind}; where it holds at another layer, name that one in the attribute "
+                f"{kind}; if it holds at another layer, name that one in the attribute "
                 "truth_layer."
             )
         contributions: Tensor = truth.to(maps)

@@ -611,8 +611,9 @@ def _gradients(
                     "function of what it was before."
                 ) from error
             raise BenchError(
-                f"The gradient of {network} fails ({str(error).splitlines()[0]}); mend it so that "
-                "model(images)[0, 0].backward() runs, for images.requires_grad_()."
+                f"The gradient of {network} fails ({str(error).splitlines()[0]}); change "
+                "the network so that model(images)[0, 0].backward() runs, for "
+                "images.requires_grad_()."
             ) from error
     if gradients is None:
         maps = activations.detach()

@@ -147,7 +147,7 @@ def note_non_finite(
             f"infinite, {dead} of them "
         )
         where += (
-            "with maps of zeros alone; divide as axiom_bench.cutting.numerics.guarded_divide does"
+            "whose maps are all zero; divide as axiom_bench.cutting.numerics.guarded_divide does"
         )
     extent = f"aren't finite for {int(wrong_rows.sum())} of {len(trace)} images"
     notes.add(NotFiniteMaps(f"The maps of {method.name!r} {extent}: of image {name} {where}."))

@@ -134,7 +134,7 @@ def _start(metric: Metric, explanation: Explanation) -> MetricCall:
     if task.request is not None and reads_maps(metric):
         raise BenchError(
             f"The metric {metric.name!r} asks the model, and its `reads: {MAPS}` says that it "
-            f"reads maps and annotations alone; leave metric.{metric.name}.reads out."
+            f"reads only maps and annotations; leave metric.{metric.name}.reads out."
         )
     return task
 

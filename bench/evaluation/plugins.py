@@ -164,7 +164,7 @@ class Plugin(Generic[Spec]):
         supported_data = [DATA[number] for number in sorted(self.dimensions)]
         made_for = " and ".join(supported_data) or "other data than what it wraps"
         hint = (
-            f"; where it holds for them too, say so by dimensions: [{dimensions}]"
+            f"; if it also works for them, set dimensions: [{dimensions}]"
             if self.is_foreign
             else ""
         )

@@ -45,7 +45,7 @@ KEEPS_STATE = (
     "calls"
 )
 OF_THE_BATCH = (
-    "answers otherwise for an image alone than beside others; its values depend on the batch"
+    "gives an image another answer in a batch than by itself; its values depend on the batch"
 )
 # A plug-in's answer for a number of first rows, (rows, values, n); None if it has no answer.
 Answer = Callable[[AnyPlugin, int], Tensor | None]

@@ -337,7 +337,7 @@ def method_spec(setting: str, config: Mapping[str, object]) -> MethodSpec:
             f"{setting} needs both spoiling, the kind, and degree, a number from 0 on, or neither."
         )
     if spec.unspoiled is not None and spec.spoiling is None:
-        raise BenchError(f"{setting}.unspoiled needs spoiling and degree beside it.")
+        raise BenchError(f"{setting}.unspoiled needs spoiling and degree, too.")
     return spec
 
 

@@ -438,7 +438,7 @@ def _readings(
 ) -> Iterator[Reading]:
     """Yield the other meanings that the labels may have."""
     # Labels are counted from another number.
-    background = f"set model.background=0 if output 0 is the background, else {IN_ORDER}"
+    background = f"set model.background=0 if output 0 is the background, otherwise {IN_ORDER}"
     yield Reading(truth + 1, "each label is 1 too low", background)
     yield Reading(truth - 1, "each label is 1 too high", f"count labels from 0, or {IN_ORDER}")
 

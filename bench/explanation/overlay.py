@@ -74,7 +74,7 @@ def drawn_over(image: Pixels, heatmap: object, colours: str, opacity: float) -> 
         )
     if not 0 <= opacity <= 1:
         raise BenchError(
-            f"opacity is {opacity}; give a number from 0, the image alone, to 1, the colours alone."
+            f"opacity is {opacity}; give a number from 0 (only the image) to 1 (only the colours)."
         )
     return Image.fromarray(blend(image, heat, colours, opacity))
 

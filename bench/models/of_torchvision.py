@@ -44,9 +44,10 @@ class Detector(nn.Module):
         super().__init__()
         if not hasattr(network, "head"):
             raise BenchError(
-                f"{type(network).__name__} scores regions that it proposes anew for each image; "
-                "explain what it detects, output=ab.outputs.detection(boxes, labels), or take a "
-                "detector of one stage, as FCOS."
+                f"{type(network).__name__} proposes other regions for each image, so it has "
+                "no fixed scores; explain what it detects, "
+                "output=ab.outputs.detection(boxes, labels), or take a "
+                "detector of one stage, such as FCOS."
             )
         self.backbone = network.backbone
         self.head = network.head

@@ -78,10 +78,7 @@ class InputsFile:
         if not columns_by_argument or (key in parameters and required - {key}):
             advice = ""
             if len(rest) == 1:
-                advice = (
-                    "; where it takes one dict, say by model.explained=KEY what the images are "
-                    "called"
-                )
+                advice = "; if it takes one dict, set model.explained=KEY to the key of the images"
             raise BenchError(
                 f"{type(network).__name__}.forward takes {' and '.join(parameters)}, and "
                 f"{as_text(path)} holds {', '.join(columns)[:200]}; call its columns or arrays as "
@@ -116,7 +113,7 @@ class InputsFile:
         images = (
             f"The images are its argument {self.takes.explained!r} (another: model.explained=NAME)"
         )
-        return f"{images}, and beside them it gets {' and '.join(inputs)} of {self.name}."
+        return f"{images}, and it also gets {' and '.join(inputs)} of {self.name}."
 
     @property
     def first(self) -> OtherInputs:

@@ -53,7 +53,7 @@ KINDS = (
     (
         rb"version https://git-lfs",
         "it is Git LFS's pointer to the file",
-        "run git lfs pull where it was cloned",
+        "run git lfs pull in the cloned repository",
     ),
     (
         rb"\s*\{",

@@ -126,11 +126,11 @@ def read(folder: Path) -> Manifest:
         raise no_run_error(folder) from error
     except (OSError, ValueError) as error:
         raise BenchError(
-            f"{file} can't be read ({error}); run the same command again to write it anew."
+            f"{file} can't be read ({error}); run the same command again to replace it."
         ) from error
     if not {"experiment", "run"} <= manifest.keys():
         raise BenchError(
-            f"{file} isn't a run's manifest; run the same command again to write it anew."
+            f"{file} isn't a run's manifest; run the same command again to replace it."
         )
     # before the checksum, so that a run of another version is reported as such
     if manifest.get("format") != FORMAT:
@@ -141,7 +141,7 @@ def read(folder: Path) -> Manifest:
         return parse(manifest)
     except ValueError as error:
         raise BenchError(
-            f"{file} is damaged: {error}; run the same command again to write it anew."
+            f"{file} is damaged: {error}; run the same command again to replace it."
         ) from error
 
 

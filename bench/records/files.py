@@ -326,5 +326,5 @@ def unwritable(folder: Path, error: OSError) -> BenchError:
         fix = "allow writing there, or write elsewhere"
     return BenchError(
         f"Can't write results to {folder}: {reason}; {fix} with results=FOLDER (explain: --output "
-        "FILE). What was written is kept: the same command goes on from there."
+        "FILE). What was written is kept: the same command continues from there."
     )

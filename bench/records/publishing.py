@@ -99,7 +99,7 @@ def add(folder: Path, target: Path, method: str) -> None:
     published = reading.read_manifest(target)
     if method in published.methods:
         raise BenchError(
-            f"{target} has values of {method} already; publish all methods of the suite anew."
+            f"{target} has values of {method} already; publish all methods of the suite again."
         )
     metrics = {entry.metric for entry in published.metrics.values()}
     new_jobs: dict[str, JobEntry] = {}

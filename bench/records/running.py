@@ -32,7 +32,7 @@ RUNNING = "running"
 STOPPED = "stopped"
 SENTENCES = {  # by the state of a command that hasn't ended
     RUNNING: "This run hasn't ended: values are of the images that are done.",
-    STOPPED: "This run was stopped before its end: the same command goes on from there.",
+    STOPPED: "This run was stopped before its end: the same command continues from there.",
 }
 
 

@@ -91,8 +91,7 @@ def check_free(folder: Path, method: str) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / NAME).is_file() or read(folder).method != method:
             raise BenchError(
-                f"{folder} holds something else than a submission of {method}; give another "
-                "--output."
+                f"{folder} holds files other than a submission of {method}; give another --output."
             )
     elif folder.exists() and not folder.is_dir():
         raise BenchError(f"{folder} is no folder; give another --output.")

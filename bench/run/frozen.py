@@ -58,8 +58,8 @@ def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, object]]) -> l
         )
     if differing:
         raise BenchError(
-            f"What {job.name} has isn't what the suite {suite} froze: {'; '.join(differing)}. Its "
-            "values can't stand beside the published ones; get the files that conf/suite/ "
+            f"{job.name} differs from what the suite {suite} froze: {'; '.join(differing)}. Its "
+            "values can't be compared with the published ones; get the files that conf/suite/ "
             "describes, or run it without suite=."
         )
     if "data" in frozen:

@@ -110,7 +110,7 @@ def damaged_line(paths: Collection[str]) -> str:
     are.
 
     >>> damaged_line(["run/records/a.parquet", "run/records/b.parquet", "run/image_hashes.json"])
-    '3 damaged files are written anew: 2 in records, image_hashes.json'
+    '3 damaged files are replaced: 2 in records, image_hashes.json'
     """
     folders = {artefact.place for artefact in artefacts.TABLE if artefact.suffixes}
     counts: Counter[str] = Counter()
@@ -127,7 +127,7 @@ def damaged_line(paths: Collection[str]) -> str:
         is_file = "." in kind and kind != CACHE  # a file in no folder is listed by its own name
         parts.append(kind if is_file else f"{count} in {kind}")
     return (
-        f"{len(paths)} damaged file{'s are' if len(paths) > 1 else ' is'} written anew: "
+        f"{len(paths)} damaged file{'s are' if len(paths) > 1 else ' is'} replaced: "
         f"{', '.join(parts)}"
     )
 

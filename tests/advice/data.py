@@ -178,7 +178,7 @@ def list_of_the_devkits_numbers(user: User) -> None:
     user.types(*words, advice_in(message, r"set (data\.labels)") + "=good.txt")
 
 
-@follows("labels alone, and there are {} images; ")
+@follows("labels, but there are {} images; ")
 def list_of_too_few_labels(user: User) -> None:
     words = flat(user, "n01440764\n")
     with_labels(user, words, user.refusal(*words))

@@ -28,7 +28,7 @@ def value_of(code: str, **names: object) -> object:
     return eval(code, {"ab": ab, "torch": torch, "torchvision": torchvision, "PIL": PIL, **names})
 
 
-@follows("or images.float() alone where the network itself does that")
+@follows("or only images.float() if the network itself does that")
 def images_of_bytes(user: User) -> None:
     whole = (images() * 255).byte()
     message = user.error(lambda: ab.trace(Small(), LAYER, whole, [0, 0]))

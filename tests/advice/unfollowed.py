@@ -13,7 +13,7 @@ UNFOLLOWED = {  # the reason for words that only one refusal has in "FILE: TEXT"
     "{url} needs a package that isn't installed: pip install": INSTALLS,
     "{distribution} can't be imported ({error}): pip install": INSTALLS,
     "No values of the suite {suite} are in this installation": SUITE,
-    "What {} has isn't what the suite {suite} froze": SUITE,
+    "{} differs from what the suite {suite} froze": SUITE,
     "bench/records/submissions.py: {folder} holds something else": SUITE,
     "bench/records/submissions.py: {folder} is no folder": SUITE,
     "is of another suite {} than this installation's": "it needs another installed version",

@@ -342,7 +342,7 @@ def test_a_failed_job_is_named_and_the_others_are_reported(tmp_path, capsys):
 def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr("axiom_bench.run.shards.compute", Mock(side_effect=KeyboardInterrupt))
     assert main(TINY) == 130
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "the same command continues from there" in capsys.readouterr().err
 
 
 @pytest.mark.slow

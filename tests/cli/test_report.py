@@ -203,7 +203,7 @@ def test_a_stopped_run_is_reported_as_such(capsys):
     assert main(["report", str(FOLDER)]) == 0
     out = capsys.readouterr().out
     assert out.startswith(
-        f"This run was stopped before its end: the same command goes on from there.\n{DONE}\n"
+        f"This run was stopped before its end: the same command continues from there.\n{DONE}\n"
     )
     page = (FOLDER / "report.html").read_text()
     assert DONE in page

@@ -267,7 +267,7 @@ def test_a_submission_of_something_else_is_refused(author, tmp_path, capsys):
 def test_what_cannot_be_submitted(author, tmp_path, capsys):
     (tmp_path / "used").mkdir()
     (tmp_path / "used/notes.txt").write_text("")
-    sentence = "used holds something else than a submission of grad_cam; give another --output."
+    sentence = "used holds files other than a submission of grad_cam; give another --output."
     used_folder = ["--suite", "tiny", "--output", str(tmp_path / "used")]
     assert main(["submit", "grad_cam", *used_folder]) == 2
     assert sentence in capsys.readouterr().err

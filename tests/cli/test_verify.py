@@ -91,7 +91,7 @@ def test_an_untouched_run_is_the_same_bit_by_bit(run, capsys):
 
     assert code == 0
     assert lines == [
-        "15 values of 3 images (seed 0) were computed anew and compared bit by bit: all are the "
+        "15 values of 3 images (seed 0) were computed again and compared bit by bit: all are the "
         "same."
     ]
     verdict = json.loads((FOLDER / "manifest.json").read_text())["verified"]

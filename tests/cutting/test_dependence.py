@@ -116,7 +116,7 @@ CHANGING: dict[str, tuple[Forward, str]] = {
     "first image kept": (first_only, "keeps from call to call"),
     "softmax over images": (
         lambda net, maps: means(net, maps).softmax(0),
-        r"the same scores alone, .* dim=1",
+        r"the same scores one at a time, .* dim=1",
     ),
 }
 

@@ -167,7 +167,7 @@ def test_the_same_command_computes_what_is_damaged_again(folder, results, origin
 
     _, lines = run_command(results)
     (line,) = [line for line in lines if "damaged" in line]
-    assert line.startswith(f"{num_damaged} damaged files are written anew: ")
+    assert line.startswith(f"{num_damaged} damaged files are replaced: ")
     assert are_equal(values(folder), before)
 
     _, lines = run_command(results)

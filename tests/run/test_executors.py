@@ -118,7 +118,7 @@ def test_what_an_engine_can_t_end_is_a_sentence_and_status_tells_it(run, results
     message = failure(run())
     assert message == (
         "executor=local couldn't end a task (RuntimeError: The worker died). Finished shards are "
-        "kept: the same command goes on from there."
+        "kept: the same command continues from there."
     )
     job = "scenes_vgg at features.13 on scenes"
     assert list(status(results / RUN))[1:] == [

@@ -240,7 +240,7 @@ def test_arguments_with_defaults_and_a_file_of_python_objects(run, words, tmp_pa
         f"model.inputs={tmp_path}/words.npz",
     ]
 
-    sentence = r"images are its argument 'mask' \(another: model.explained=NAME\), and beside them"
+    sentence = r"images are its argument 'mask' \(another: model.explained=NAME\), and it also"
     assert re.search(sentence, failure(run(*command)))
 
     (outcome,) = run(*command, "model.explained=image")

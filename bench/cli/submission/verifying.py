@@ -93,7 +93,7 @@ def verify_submission(
         if not all(is_drawn(job) or _has_root(job) for job in part_jobs):
             absent.append(part)
     if absent:
-        reason = f"the images of {', '.join(absent)} aren't here, so no value was computed anew."
+        reason = f"the images of {', '.join(absent)} aren't here, so no value was computed again."
         line = f"self-reported: {submission.method} on the suite {suite.name}: {reason}"
         return 0, [*lines, line]
     wrong: list[str] = []
@@ -265,7 +265,7 @@ def _importable(folder: Path, submission: Submission) -> Iterator[None]:
             raise BenchError(
                 f"{submission.source_file} of the submission isn't what would be imported (but "
                 f"{here}); start the command in another folder, or give the module another name "
-                "and submit it anew."
+                "and submit it again."
             )
         yield
     finally:
@@ -309,7 +309,7 @@ def _compare_part(
     with progress(f"{folder.name}: recomputing a sample twice"):
         now = calls[0](recompute_jobs, jobs_of_method, seed)
         reordered = calls[1](recompute_jobs, jobs_of_method, seed, SHARE, True)
-    summary = f"{len(now):,} values were computed anew, twice"
+    summary = f"{len(now):,} values were computed again, twice"
     if varying := list(different_values(now, reordered, up_to_rounding=True)):
         reason = (
             f"{name} isn't of the image alone: in another order, batch or process it has other "

@@ -291,6 +291,6 @@ def _in_order(name: str, labels: Sequence[str], images: Sequence[str]) -> dict[s
         }
     if len(labels) != len(images):
         raise BenchError(
-            f"{name} has {len(labels)} labels alone, and there are {len(images)} images; {LINES}."
+            f"{name} has only {len(labels)} labels, but there are {len(images)} images; {LINES}."
         )
     return dict(zip(sorted(images), labels, strict=True))

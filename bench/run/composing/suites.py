@@ -189,7 +189,7 @@ def _check_free(suite: str, override: str) -> None:
     if key in FREE_SETTINGS or (group in FREE_GROUPS and key not in FIXED_SETTINGS):
         return
     raise BenchError(
-        f"The suite {suite} fixes {key}: leave {override} out, so that values can stand beside "
-        "the published ones, or run it without suite=. Free are methods, device, executor, "
-        "results, real_root, data.root, data.workers, data.cache and model.weights_folder."
+        f"The suite {suite} fixes {key}: leave {override} out to compare with the published "
+        "values, or run it without suite=. You can set methods, device, executor, results, "
+        "real_root, data.root, data.workers, data.cache and model.weights_folder."
     )

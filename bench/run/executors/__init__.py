@@ -186,7 +186,7 @@ def _engine_errors(config: Mapping[str, object], action: str) -> Iterator[None]:
         reason = first_line.partition(". ")[0].rstrip(".")[:300]
         raise BenchError(
             f"{_named(config)} couldn't {action} ({type(error).__name__}: {reason}). Finished "
-            "shards are kept: the same command goes on from there."
+            "shards are kept: the same command continues from there."
         ) from error
 
 

@@ -83,7 +83,7 @@ class Submitit:
                 raise BenchError(
                     f"Slurm's job {job.job_id} ended without a result, as one that is killed for "
                     f"want of memory does; {job.paths.stderr} says more. Finished shards are "
-                    "kept: the same command goes on."
+                    "kept: the same command continues from there."
                 )
         result = job.result()
         for path in (job.paths.submitted_pickle, job.paths.result_pickle):

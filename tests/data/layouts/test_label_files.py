@@ -83,7 +83,7 @@ def test_lists_are_read_by_their_columns(root, name):
             "other.JPEG,1\nmore.JPEG,2\n",
             "lists no image of the folder, but 'more.JPEG,2'; set data.labels",
         ),
-        ("\n".join(IDS[:3]), "has 3 labels alone, and there are 4 images"),
+        ("\n".join(IDS[:3]), "has only 3 labels, but there are 4 images"),
         (
             lines("{},1,1,0", head="image,a,b,c\n"),
             "has 3 columns of 0 and 1, and 4 of 4 lines .* several, as a, b",
