@@ -88,7 +88,7 @@ def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
         )
     if torch.equal(mate_scores, scores):
         raise OtherScores(
-            f"{name} gives all images the same scores one at a time, but others in a batch, so that no "
+            f"{name} gives all images the same scores one at a time, but others in a batch, so no "
             "value would mean anything; let it normalise over the classes, dim=1, not over the "
             "images, dim=0."
         )
