@@ -293,12 +293,12 @@ def inputs_without_a_row(user: User) -> None:
     user.types(*words)
 
 
-@follows("say by model.explained=KEY what the images are called")
+@follows("set model.explained=KEY to the key of the images")
 def inputs_for_a_dict(user: User) -> None:
     user.write("ages.csv", "id,age\na,61.5\n")
     words = doctor(user, *network("OfDict", "model.inputs=ages.csv"))
     message = user.refusal(*words)
-    user.types(*words, advice_in(message, r"say by (model\.explained=)KEY") + "image")
+    user.types(*words, advice_in(message, r"set (model\.explained=)KEY") + "image")
 
 
 @follows("by model.inputs=FILE.csv, a line for each image")
