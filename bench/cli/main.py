@@ -52,14 +52,24 @@ RESUMABLE_COMMANDS = ("run", "paper", "rank", "submit")  # commands that keep fi
 FILES = ("images", "run_folders")
 TRUST = "run the code and read the files that the run's configuration names: it is yours"
 OVERRIDE = re.compile(r"(\+{0,2}|~)[^\W\d][\w/@.~:-]*(=|$)")  # KEY=VALUE, +KEY=VALUE, ~KEY
+START = """\
+Which CAM method explains a CNN faithfully, measured against the axioms of Axiom-based Grad-CAM.
+
+start here:
+  your photographs        axiom-bench model=resnet18 data=folder data.root=photos
+  your model              axiom-bench model=user model.architecture=net.py:build \\
+                            model.weights=net.pth data=folder data.root=photos
+  your method             axiom-bench +method.mine._target_=my_module.my_cam report.compare=mine
+  maps of one photograph  axiom-bench explain photo.jpg --model resnet18
+  a regression test       axiom-bench gate results/quick/default --baseline baseline.csv
+"""
 EXAMPLES = """\
-examples:
+more examples:
   axiom-bench                                    the embedded models on the embedded scenes
   axiom-bench "method=[grad_cam,xgrad_cam]"      two methods only
   axiom-bench model=resnet18 data=imagenet data.root=/data/imagenet
   axiom-bench experiment=real                    photographs and weights of real_root
   axiom-bench paper data.root=/data/imagenet     the paper's figures and tables, a file each
-  axiom-bench +method.mine._target_=my_module.my_cam
   axiom-bench --config-dir my_conf experiment=mine
 """
 
@@ -160,10 +170,7 @@ def parser() -> ArgumentParser:
 def _top() -> ArgumentParser:
     top = ArgumentParser(
         prog="axiom-bench",
-        description=(
-            "Which CAM method explains a CNN faithfully, measured against the axioms of "
-            "Axiom-based Grad-CAM."
-        ),
+        description=START,
         epilog=EXAMPLES,
         formatter_class=RawDescriptionHelpFormatter,
     )

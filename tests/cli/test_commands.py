@@ -61,6 +61,25 @@ def test_help_and_version(capsys):
         assert all(word in text for word in words)
 
 
+def test_help_begins_with_five_commands_that_parse(capsys, tmp_path):
+    """Check the commands that most people type first, before the list of all commands."""
+    (tmp_path / "results/quick/default").mkdir(parents=True)
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    first_screen, _, _ = capsys.readouterr().out.partition("positional arguments")
+    _, _, start = first_screen.partition("start here:")
+    commands = start.replace("\\\n", " ").strip().splitlines()
+    assert [command.split("  ")[0].strip() for command in commands] == [
+        "your photographs",
+        "your model",
+        "your method",
+        "maps of one photograph",
+        "a regression test",
+    ]
+    for command in commands:
+        parse(command.partition("axiom-bench ")[2].split())
+
+
 def test_a_home_folder_stands_for_its_sign_in_options_and_in_python(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     options = parse(["gate", "~/run", "--baseline=~/base.json", "--markdown", "~/page.md"])
