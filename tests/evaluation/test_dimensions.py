@@ -48,7 +48,7 @@ def test_what_is_made_for_images_has_a_status_and_a_reason_elsewhere(axes):
     for name in ("of_images", "mass", "grid_pointing_game"):
         assert f"'{name}' is made for images, and these are {kind}" in sentences
     assert "'of_any'" not in sentences
-    with pytest.raises(ab.BenchError, match=f"say so by dimensions: .{axes}"):
+    with pytest.raises(ab.BenchError, match=f"set dimensions: .{axes}"):
         plugins.plugin_for("method", of_images)(CASES[axes].trace())
 
 
