@@ -121,7 +121,11 @@ def catching(net: Any, x: Tensor) -> Tensor:
         x = net.c(net.stem(x))
     except:  # noqa: E722
         x = x[:, :1].expand(-1, 6, -1, -1)
-    return torch.stack([net.fc(net.part(x[i].relu().sum((1, 2)))) for i in range(len(x))])
+    logits = []
+    for i in range(len(x)):
+        pooled = x[i].relu().sum((1, 2))
+        logits.append(net.fc(net.part(pooled)))
+    return torch.stack(logits)
 
 
 def in_a_block(net: Any, x: Tensor) -> Tensor:

@@ -347,7 +347,8 @@ def test_guarded_division_by_hand():
     assert tuple(guarded_channels(F.double())[0].tolist()) == in_float64
     assert guarded_channels(torch.tensor([[[[1.0, -1.0 + 1e-13]]]], dtype=torch.float64)).all()
     assert guarded_divide(torch.tensor([[torch.nan]]), F[:, :1]).isnan().all()
-    assert guarded_divide(torch.tensor([[1.0]]), torch.full((1, 1, 1, 2), torch.nan)).isnan().all()
+    undefined = torch.full((1, 1, 1, 2), torch.nan)
+    assert guarded_divide(torch.tensor([[1.0]]), undefined).isnan().all()
 
 
 def test_the_tolerance_is_a_few_times_the_rounding():

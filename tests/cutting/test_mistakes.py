@@ -159,15 +159,10 @@ def test_repr_is_one_line_of_shapes(model, images):
 def test_images_of_any_number_of_channels(channels):
     """Every method and metric accepts such images."""
     torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(channels, 6, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(6, 6, 3, padding=1),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(6, 4),
-    )
+    first = [nn.Conv2d(channels, 6, 3, padding=1), nn.ReLU()]
+    second = [nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()]
+    classifier = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)]
+    network = nn.Sequential(*first, *second, *classifier)
     network.double().eval()
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(2, channels, 16, 16, generator=generator, dtype=torch.float64)

@@ -17,7 +17,9 @@ CLASSES = 5
 
 
 def strided_features():
-    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU())
+    first = [nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU()]
+    second = [nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU()]
+    return nn.Sequential(*first, *second)
 
 
 def two(build):
@@ -221,9 +223,9 @@ def test_regions_are_connected_or_all_of_a_class():
     maps = 9 * nn.functional.one_hot(classes, CLASSES).movedim(2, 0)[None].double()
     segmenter = ab.RegionScores(nn.Identity(), lambda _: maps, exclusive=True, background=-1)
     (objects,) = segmenter.found(images_of(1), 0.5)
-    boxes = [(found.label, tuple(found.box.tolist())) for found in objects]
+    boxes = [(found.label, *found.box.tolist()) for found in objects]
     # 48 pixels are 6 rows of 8 and 8 columns of 6
-    assert sorted(boxes) == [(0, (36, 0, 42, 8)), (2, (6, 8, 18, 24)), (2, (30, 32, 48, 48))]
+    assert sorted(boxes) == [(0, 36, 0, 42, 8), (2, 6, 8, 18, 24), (2, 30, 32, 48, 48)]
     (objects,) = segmenter.found(images_of(1), 0.5, whole=True)
     sizes = [(found.label, int(found.place.sum())) for found in objects]
     assert sorted(sizes) == [(0, 1), (2, 10)]

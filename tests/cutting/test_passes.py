@@ -34,13 +34,9 @@ def regions(net: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def net(width):
-    return nn.Sequential(
-        nn.Conv2d(3, width, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(width, 5),
-    ).eval()
+    features = [nn.Conv2d(3, width, 3, padding=1), nn.ReLU(inplace=True)]
+    classifier = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 5)]
+    return nn.Sequential(*features, *classifier).eval()
 
 
 def traced(width, size):

@@ -35,10 +35,9 @@ class Network(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.trunk = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU())
-        pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Sequential(
-            nn.Conv2d(6, 4, 3), nn.ReLU(), pool, nn.Flatten(), nn.Linear(4, 4)
-        )
+        features = [nn.Conv2d(6, 4, 3), nn.ReLU()]
+        classifier = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)]
+        self.head = nn.Sequential(*features, *classifier)
         self.end = end
         self.deciding = deciding
         self.double()

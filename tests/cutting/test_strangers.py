@@ -225,15 +225,10 @@ def test_a_gradient_of_ones_own_is_the_networks():
 @pytest.mark.parametrize("width", [32, 64])
 def test_a_map_of_as_many_rows_as_channels_is_a_map(width):
     """The operations that compute and read it decide, whatever the images' sides."""
-    spectrogram = nn.Sequential(
-        nn.Conv2d(1, 8, 3, (2, 1), 1),
-        nn.ReLU(),
-        nn.Conv2d(8, 8, 3, (2, 4), 1),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8, 3),
-    )
+    first = [nn.Conv2d(1, 8, 3, (2, 1), 1), nn.ReLU()]
+    second = [nn.Conv2d(8, 8, 3, (2, 4), 1), nn.ReLU()]
+    classifier = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)]
+    spectrogram = nn.Sequential(*first, *second, *classifier)
     calls = layers.record_calls(spectrogram, (32, width), channels=1)
     assert layers.default_layer(calls) == "3"
     assert layers.choose_layer(spectrogram, "3", calls) == "3"

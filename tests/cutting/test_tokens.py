@@ -36,14 +36,12 @@ def with_registers(net: Network, x: Tensor) -> Tensor:
 
 def registers(forward: Callable[[Network, Tensor], Tensor] = with_registers) -> nn.Module:
     """Build a ViT of 8 x 8 patches with a class token and two registers, for images of any size."""
-    return Network(
-        forward,
-        patches=nn.Conv2d(3, 6, 8, 8),
-        leading=nn.Parameter(torch.randn(1, 3, 6)),
-        norm=nn.LayerNorm(6),
-        mixing=nn.MultiheadAttention(6, 2, batch_first=True),
-        fc=nn.Linear(6, 3),
-    )
+    patches = nn.Conv2d(3, 6, 8, 8)
+    leading = nn.Parameter(torch.randn(1, 3, 6))
+    norm = nn.LayerNorm(6)
+    mixing = nn.MultiheadAttention(6, 2, batch_first=True)
+    fc = nn.Linear(6, 3)
+    return Network(forward, patches=patches, leading=leading, norm=norm, mixing=mixing, fc=fc)
 
 
 def deciding() -> nn.Module:

@@ -243,8 +243,9 @@ def recurrent(net: Any, x: Tensor) -> Tensor:
 
 
 def two_pools(net: Any, x: Tensor) -> Tensor:
-    pools = [net.part[0](x).mean((2, 3)), net.part[0](x).amax((2, 3))]
-    return net.fc(torch.cat(pools, 1))
+    mean_pool = net.part[0](x).mean((2, 3))
+    max_pool = net.part[0](x).amax((2, 3))
+    return net.fc(torch.cat((mean_pool, max_pool), 1))
 
 
 def two_branches(net: Any, x: Tensor) -> Tensor:

@@ -22,11 +22,9 @@ class Dense(TinyNetwork):
 
     def __init__(self, case: "ObjectCase") -> None:
         super().__init__("pooled", case.channels, case.size)
-        self.head = nn.Sequential(
-            nn.Conv2d(case.channels, 6, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(6, CLASSES, 1),
-        )
+        first = nn.Conv2d(case.channels, 6, 3, padding=1)
+        last = nn.Conv2d(6, CLASSES, 1)
+        self.head = nn.Sequential(first, nn.ReLU(), last)
         self.boxes = case.boxes
 
     @property

@@ -36,15 +36,18 @@ def test_ablation_cam_of_a_negative_and_of_a_zero_score(readout):
     score is zero, the published weights are NaN.
     """
     maps = torch.tensor([2.0, 1.0, 0.0]).view(1, 3, 1, 1)
-    for weights, published, axiomatic in (
-        ([-3.0, 1.0, 9.0], [6 / 5, -1 / 5, 0], [-3, 1, 0]),
-        ([1.0, -2.0, 9.0], [math.nan] * 3, [1, -2, 0]),
-    ):
-        trace = readout(linear(weights), maps)
-        actual = methods.get("ablation_cam")(trace).flatten().tolist()
-        assert actual == pytest.approx(published, nan_ok=True)
-        actual = methods.get("ablation_cam_axiomatic")(trace).flatten().tolist()
-        assert actual == pytest.approx(axiomatic)
+
+    def weights_of(name: str, trace: Trace) -> list[float]:
+        return methods.get(name)(trace).flatten().tolist()
+
+    negative = readout(linear([-3.0, 1.0, 9.0]), maps)
+    assert weights_of("ablation_cam", negative) == pytest.approx([6 / 5, -1 / 5, 0])
+    assert weights_of("ablation_cam_axiomatic", negative) == pytest.approx([-3, 1, 0])
+
+    zero = readout(linear([1.0, -2.0, 9.0]), maps)
+    published = weights_of("ablation_cam", zero)
+    assert published == pytest.approx([math.nan] * 3, nan_ok=True)
+    assert weights_of("ablation_cam_axiomatic", zero) == pytest.approx([1, -2, 0])
 
 
 POSITIONS = [float(position) for position in range(1, 13)]
@@ -107,13 +110,8 @@ def test_methods_behind_global_average_pooling(readout, is_linear):
     A = torch.randn(6, 5, generator=generator, dtype=torch.float64)
     v = torch.randn(2, 6, generator=generator, dtype=torch.float64)
     b = torch.full((6,), 50.0 if is_linear else 0.3, dtype=torch.float64)
-    head = nn.Sequential(
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(5, 6),
-        nn.ReLU(),
-        nn.Linear(6, 2, bias=False),
-    )
+    pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    head = nn.Sequential(*pool, nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2, bias=False))
     head.double().load_state_dict({"2.weight": A, "2.bias": b, "4.weight": v})
     F = hard_maps()  # channel 0 is dead, channel 1 guarded
     trace = readout(head, F, 1)
@@ -184,7 +182,9 @@ def test_dead_and_guarded_channels(readout, split, t):
     explanation = explained(trace, t, split)
     m = explanation.channel_totals
     gap = S - d[:, 2:].sum(1)
-    torch.testing.assert_close((S - m.sum(1)).abs(), (1 - t) * gap.abs(), rtol=0, atol=ROUNDING)
+    conservation_gap = (S - m.sum(1)).abs()
+    expected_gap = (1 - t) * gap.abs()
+    torch.testing.assert_close(conservation_gap, expected_gap, rtol=0, atol=ROUNDING)
 
     forced = d[:, 1].abs() + gap.abs() - (S - d.sum(1)).abs()
     expected = forced / (d.abs().sum(1) + S.abs())
@@ -199,9 +199,13 @@ def test_dead_and_guarded_channels(readout, split, t):
 
 def relu_head() -> nn.Module:
     """Return a head of two linear layers with biases and a ReLU, for maps of `hard_maps`."""
-    return seeded(
-        lambda: nn.Sequential(nn.Flatten(), nn.Linear(5 * 4 * 4, 8), nn.ReLU(), nn.Linear(8, 2))
-    )
+
+    def build() -> nn.Module:
+        first = nn.Linear(5 * 4 * 4, 8)
+        last = nn.Linear(8, 2)
+        return nn.Sequential(nn.Flatten(), first, nn.ReLU(), last)
+
+    return seeded(build)
 
 
 def hard_maps() -> Tensor:

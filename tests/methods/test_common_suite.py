@@ -75,15 +75,9 @@ def test_a_shift_of_images_that_the_first_layer_takes_back_changes_few_methods_m
     border.
     """
     torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Conv2d(3, 6, 3),
-        nn.ReLU(),
-        nn.Conv2d(6, 6, 3),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(6, 5),
-    ).double()
+    features = [nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.ReLU()]
+    classifier = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)]
+    net = nn.Sequential(*features, *classifier).double()
     shifted = copy.deepcopy(net)
     with torch.no_grad():
         shifted[0].bias -= shifted[0].weight.sum((1, 2, 3))
@@ -209,7 +203,8 @@ def test_wins_by_construction(name, metric):
     """
     head = [nn.Flatten(), nn.Linear(6 * 16, 12), nn.ReLU(), nn.Linear(12, 4)]
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), *head).eval()
+    features = [nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    model = nn.Sequential(*features, *head).eval()
     batch = (torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 2]))
 
     table = ab.evaluate(model, "2", [batch], methods=[name, "grad_cam"], metrics=[metric])

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -110,24 +111,36 @@ def smooth_grad_cam_pp_of(row: Row) -> Tensor:
     return (alpha * D1.clamp(min=0)).sum((1, 2))
 
 
+def parts_of_gap(row: Row, split: str) -> Tensor:
+    if split == "positive_drops":
+        return row.drops.clamp(min=0)
+    if split == "drops":
+        return row.drops.abs()
+    if split == "gradients":
+        return (row.g * row.F).sum((1, 2)).abs()
+    if split == "activations":
+        return row.F.sum((1, 2)).abs()
+    assert split == "uniform"
+    return torch.ones_like(row.drops)
+
+
 def axiom_cam_of(row: Row, t: float, split: str) -> Tensor:
-    parts = {
-        "positive_drops": row.drops.clamp(min=0),
-        "drops": row.drops.abs(),
-        "gradients": (row.g * row.F).sum((1, 2)).abs(),
-        "activations": row.F.sum((1, 2)).abs(),
-        "uniform": torch.ones_like(row.drops),
-    }[split]
+    parts = parts_of_gap(row, split)
     gap = row.S - row.drops.sum()
     return (row.drops + t * parts / parts.sum() * gap) / row.F.sum((1, 2))
 
 
+def parts_of_score(row: Row, shares: str) -> Tensor:
+    if shares == "equal":
+        return torch.ones(len(row.F))
+    if shares == "activation":
+        return row.F.sum((1, 2)).abs()
+    assert shares == "random"
+    return torch.rand(len(row.F), generator=generator_of(row.image, 3))
+
+
 def equal_shares_of(row: Row, shares: str) -> Tensor:
-    parts = {
-        "equal": torch.ones(len(row.F)),
-        "activation": row.F.sum((1, 2)).abs(),
-        "random": torch.rand(len(row.F), generator=generator_of(row.image, 3)),
-    }[shares].double()
+    parts = parts_of_score(row, shares).double()
     return row.S * parts / parts.sum() / row.F.sum((1, 2))
 
 
@@ -345,74 +358,60 @@ BY_NAME = {
     "guided_xgrad_cam": guided_xgrad_cam,
 }
 NOISE = {"samples": 3, "sigma": 0.2, "seed": 5}
-WITH_PARAMETERS = {
-    **{
-        f"seg_xres_cam {params}": (
-            partial(seg_xres_cam, **params),
-            partial(seg_xres_cam_of, **params),
-        )
-        for params in ({"window": 3, "pooling": "max"}, {"window": 5}, {"window": 1})
-    },
+WITH_PARAMETERS: dict[str, tuple[Callable, Callable]] = {}
+for params in ({"window": 3, "pooling": "max"}, {"window": 5}, {"window": 1}):
+    pair = (partial(seg_xres_cam, **params), partial(seg_xres_cam_of, **params))
+    WITH_PARAMETERS[f"seg_xres_cam {params}"] = pair
+WITH_PARAMETERS |= {
     "random, another seed": (partial(random_weights, seed=1), partial(random, seed=1)),
     "negated": (negated, lambda row: -xgrad_cam(row)),
     "negated map": (partial(negated, wrapped=methods.get("saliency")), negated_saliency),
-    "shuffled": (partial(shuffled_channels, seed=5), lambda row: permuted(row, xgrad_cam(row))),
-    "shuffled positions": (
-        partial(shuffled_channels, wrapped=methods.get("hires_cam"), seed=5),
-        lambda row: permuted(row, row.g),
-    ),
-    **{
-        f"{shares} shares": (
-            partial(equal_shares, shares=shares, seed=3),
-            partial(equal_shares_of, shares=shares),
-        )
-        for shares in ("equal", "activation", "random")
-    },
-    "smooth_grad": (partial(smooth_grad, **NOISE), smooth_grad_of),
-    "smooth_grad_cam_pp": (
-        partial(smooth_grad_cam_pp, samples=3, sigma=0.2, seed=7),
-        smooth_grad_cam_pp_of,
-    ),
-    **{
-        f"fem {deviations}": (
-            partial(fem, deviations=deviations),
-            partial(fem_of, deviations=deviations),
-        )
-        for deviations in (2.0, 1.0)
-    },
-    **{
-        f"axiom_cam {split} {t}": (
-            partial(axiom_cam, t=t, split=split),
-            partial(axiom_cam_of, t=t, split=split),
-        )
-        for split in SPLITS
-        for t in (0.0, 0.3, 1.0)
-    },
 }
+WITH_PARAMETERS["shuffled"] = (
+    partial(shuffled_channels, seed=5),
+    lambda row: permuted(row, xgrad_cam(row)),
+)
+WITH_PARAMETERS["shuffled positions"] = (
+    partial(shuffled_channels, wrapped=methods.get("hires_cam"), seed=5),
+    lambda row: permuted(row, row.g),
+)
+for shares in ("equal", "activation", "random"):
+    WITH_PARAMETERS[f"{shares} shares"] = (
+        partial(equal_shares, shares=shares, seed=3),
+        partial(equal_shares_of, shares=shares),
+    )
+WITH_PARAMETERS["smooth_grad"] = (partial(smooth_grad, **NOISE), smooth_grad_of)
+WITH_PARAMETERS["smooth_grad_cam_pp"] = (
+    partial(smooth_grad_cam_pp, samples=3, sigma=0.2, seed=7),
+    smooth_grad_cam_pp_of,
+)
+for deviations in (2.0, 1.0):
+    WITH_PARAMETERS[f"fem {deviations}"] = (
+        partial(fem, deviations=deviations),
+        partial(fem_of, deviations=deviations),
+    )
+for split, t in itertools.product(SPLITS, (0.0, 0.3, 1.0)):
+    WITH_PARAMETERS[f"axiom_cam {split} {t}"] = (
+        partial(axiom_cam, t=t, split=split),
+        partial(axiom_cam_of, t=t, split=split),
+    )
 FORMULAS = {
     name: (methods.get(name), formula) for name, formula in BY_NAME.items()
 } | WITH_PARAMETERS
 # Methods that don't take every network. `smoothed`, `augmented` and `fused` are only tested on the
 # network that takes images of any size.
+SMOOTHED = partial(smoothed, wrapped=xgrad_cam_method, **NOISE)
+AUGMENTED = partial(augmented, wrapped=xgrad_cam_method, scales=(0.5, 1.0, 1.5))
 ON_SOME_NETWORKS = [
     ("pooled", methods.get("cam"), cam_of),
     ("dense", methods.get("lift_cam"), lift_cam),
     ("signed", methods.get("lift_cam"), lift_cam),
-    ("pooled", partial(smoothed, wrapped=xgrad_cam_method, **NOISE), smoothed_of),
-    (
-        "pooled",
-        partial(augmented, wrapped=xgrad_cam_method, scales=(0.5, 1.0, 1.5)),
-        augmented_of,
-    ),
-    *(
-        (
-            "pooled",
-            partial(fused, layers=["features.1"], wrapped=xgrad_cam_method, fusion=fusion),
-            partial(fused_of, fusion=fusion),
-        )
-        for fusion in ("mean", "maximum", "product")
-    ),
+    ("pooled", SMOOTHED, smoothed_of),
+    ("pooled", AUGMENTED, augmented_of),
 ]
+for fusion in ("mean", "maximum", "product"):
+    method = partial(fused, layers=["features.1"], wrapped=xgrad_cam_method, fusion=fusion)
+    ON_SOME_NETWORKS.append(("pooled", method, partial(fused_of, fusion=fusion)))
 
 
 @pytest.mark.parametrize("name", CASES)

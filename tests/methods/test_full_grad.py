@@ -164,7 +164,8 @@ class LinearOverPositions(nn.Module):
         self.head = nn.Linear(4, 3)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.mix(self.layer(images).permute(0, 2, 3, 1)).relu().mean((1, 2)))
+        mixed = self.mix(self.layer(images).permute(0, 2, 3, 1))
+        return self.head(mixed.relu().mean((1, 2)))
 
 
 def test_linear_layer_over_positions_error_message():

@@ -80,15 +80,9 @@ def softplus_head() -> nn.Module:
 
 
 def gelu_head() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 5, 2),
-        nn.GELU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(5, 4),
-        nn.Tanh(),
-        nn.Linear(4, 2),
-    )
+    features = [nn.Conv2d(3, 5, 2), nn.GELU(), nn.MaxPool2d(2)]
+    classifier = [nn.Flatten(), nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 2)]
+    return nn.Sequential(*features, *classifier)
 
 
 def silu_head() -> nn.Module:
@@ -96,19 +90,11 @@ def silu_head() -> nn.Module:
 
 
 def mixed_head() -> nn.Module:
-    return nn.Sequential(
-        nn.MaxPool2d(2, 1),
-        nn.Conv2d(3, 5, 2),
-        nn.ReLU(inplace=True),
-        nn.Flatten(),
-        nn.Linear(10, 6),
-        nn.GELU(),
-        nn.Linear(6, 4),
-        nn.ReLU6(),
-        nn.Linear(4, 4),
-        nn.Tanh(),
-        nn.Linear(4, 2),
-    )
+    features = [nn.MaxPool2d(2, 1), nn.Conv2d(3, 5, 2), nn.ReLU(inplace=True), nn.Flatten()]
+    first = [nn.Linear(10, 6), nn.GELU()]
+    second = [nn.Linear(6, 4), nn.ReLU6()]
+    third = [nn.Linear(4, 4), nn.Tanh()]
+    return nn.Sequential(*features, *first, *second, *third, nn.Linear(4, 2))
 
 
 def seven_classes(activation: type[nn.Module] = nn.ReLU) -> nn.Module:
@@ -200,14 +186,9 @@ def test_shapley_cam_with_hardsigmoid(maps, readout):
     """Check a head with MobileNetV3's hardsigmoid."""
 
     def head(gate: nn.Module) -> nn.Module:
-        return nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(36, 6),
-            gate,
-            nn.Linear(6, 5),
-            nn.SiLU(),
-            nn.Linear(5, 2),
-        )
+        first = [nn.Flatten(), nn.Linear(36, 6), gate]
+        second = [nn.Linear(6, 5), nn.SiLU()]
+        return nn.Sequential(*first, *second, nn.Linear(5, 2))
 
     trace = readout(seeded(partial(head, nn.Hardsigmoid())), 3 * maps)
     clamped_trace = readout(seeded(partial(head, Clamped())), 3 * maps)

@@ -74,14 +74,8 @@ def network(first: nn.Module, second: nn.Module) -> nn.Sequential:
     """Return a network with weights so large that also a ReLU6 saturates."""
 
     def build() -> nn.Module:
-        return nn.Sequential(
-            nn.Conv2d(3, 6, 3, padding=1),
-            first,
-            nn.Conv2d(6, 4, 3, padding=1),
-            second,
-            nn.Flatten(),
-            nn.Linear(48, 3),
-        )
+        features = [nn.Conv2d(3, 6, 3, padding=1), first, nn.Conv2d(6, 4, 3, padding=1), second]
+        return nn.Sequential(*features, nn.Flatten(), nn.Linear(48, 3))
 
     model = seeded(build, 5)
     with torch.no_grad():

@@ -6,6 +6,7 @@ Functions that end in `_code` follow the authors' code. They test the options th
 
 import itertools
 import math
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -214,7 +215,10 @@ def fd_cam_of(row: Row, quantile: float) -> Tensor:
     """Return the weights from scores with groups of similar channels switched on and off."""
     scores = []
     for k in range(4):
-        cosines = [((row.F[k] * F).sum() / (row.F[k].norm() * F.norm())).item() for F in row.F]
+        cosines = []
+        for F in row.F:
+            cosine = (row.F[k] * F).sum() / (row.F[k].norm() * F.norm())
+            cosines.append(cosine.item())
         threshold = np.quantile(cosines, quantile)
         group = torch.tensor([cosine > threshold for cosine in cosines])[:, None, None]
         scores.append(row.score_at(group * row.F) + row.S - row.score_at(~group * row.F))
@@ -294,70 +298,44 @@ GROUP_CAM_CODE = {
     "scaled": False,
 }
 SS_CAM_CODE = {"samples": 3, "relative": True, "seed": 7, **SCORE_CAM_CODE}
-FORMULAS = [
-    *((score_cam, form, partial(score_cam_of, **form)) for form in FORMS),
-    *(
-        (score_cam_top, {"top": 2, "ranking": ranking}, partial(score_cam_top_of, ranking=ranking))
-        for ranking in ("variance", "mean")
-    ),
-    *((gscore_cam, {"top": top}, partial(gscore_cam_of, top=top)) for top in (1, 2, 300)),
-    (is_cam, {"steps": 4}, is_cam_of),
-    (is_cam, {"accumulated": True, **SCORE_CAM_CODE}, is_cam_code),
-    *(
-        (
-            ss_cam,
-            {"samples": 3, "sigma": 0.5, "noise": noise, "seed": 7},
-            partial(ss_cam_of, noise=noise),
-        )
-        for noise in ("map", "input")
-    ),
-    *(
-        (
-            ss_cam,
-            {"noise": noise, "mask": mask, **SS_CAM_CODE},
-            partial(ss_cam_code, noise=noise),
-        )
-        for noise, mask in (("map", "raw"), ("input", "scaled"))
-    ),
-    *(
-        (
-            group_cam,
-            {"groups": groups, "kernel": 25, "sigma": 4.0, "score": score},
-            partial(group_cam_of, members=GROUPS[groups], score=score),
-        )
-        for groups, score in (
-            (1, "logit"),
-            (2, "probability"),
-            (3, "logit"),
-            (32, "probability"),
-        )
-    ),
-    (group_cam, GROUP_CAM_CODE, group_cam_code),
-    (recipro_cam, {}, partial(recipro_cam_of, window=GAUSSIAN, score="probability")),
-    (
-        recipro_cam,
-        {"gaussian": False, "score": "logit"},
-        partial(recipro_cam_of, window=POINT, score="logit"),
-    ),
-    (
-        recipro_cam,
-        {"vectors": "centre"},
-        partial(recipro_cam_of, window=GAUSSIAN, score="probability", centre=True),
-    ),
-    *(
-        (fd_cam, {"quantile": quantile}, partial(fd_cam_of, quantile=quantile))
-        for quantile in (0.95, 0.5, 0.0)
-    ),
-    (full_grad, {"align_corners": True}, full_grad_code),
-    *(
-        (winsor_cam, {"percentile": percentile}, partial(winsor_cam_code, percentile=percentile))
-        for percentile in (0.0, 40.0, 90.0)
-    ),
-]
+
+
+def formulas() -> Iterator[tuple]:
+    """Yield methods, their parameters and the formula of the paper or its code for one image."""
+    for form in FORMS:
+        yield score_cam, form, partial(score_cam_of, **form)
+    for ranking in ("variance", "mean"):
+        params = {"top": 2, "ranking": ranking}
+        yield score_cam_top, params, partial(score_cam_top_of, ranking=ranking)
+    for top in (1, 2, 300):
+        yield gscore_cam, {"top": top}, partial(gscore_cam_of, top=top)
+    yield is_cam, {"steps": 4}, is_cam_of
+    yield is_cam, {"accumulated": True, **SCORE_CAM_CODE}, is_cam_code
+    for noise in ("map", "input"):
+        params = {"samples": 3, "sigma": 0.5, "noise": noise, "seed": 7}
+        yield ss_cam, params, partial(ss_cam_of, noise=noise)
+    for noise, mask in (("map", "raw"), ("input", "scaled")):
+        params = {"noise": noise, "mask": mask, **SS_CAM_CODE}
+        yield ss_cam, params, partial(ss_cam_code, noise=noise)
+    for groups, score in ((1, "logit"), (2, "probability"), (3, "logit"), (32, "probability")):
+        params = {"groups": groups, "kernel": 25, "sigma": 4.0, "score": score}
+        yield group_cam, params, partial(group_cam_of, members=GROUPS[groups], score=score)
+    yield group_cam, GROUP_CAM_CODE, group_cam_code
+    gaussian = partial(recipro_cam_of, window=GAUSSIAN, score="probability")
+    yield recipro_cam, {}, gaussian
+    point = partial(recipro_cam_of, window=POINT, score="logit")
+    yield recipro_cam, {"gaussian": False, "score": "logit"}, point
+    yield recipro_cam, {"vectors": "centre"}, partial(gaussian, centre=True)
+    for quantile in (0.95, 0.5, 0.0):
+        yield fd_cam, {"quantile": quantile}, partial(fd_cam_of, quantile=quantile)
+    yield full_grad, {"align_corners": True}, full_grad_code
+    for percentile in (0.0, 40.0, 90.0):
+        params = {"percentile": percentile}
+        yield winsor_cam, params, partial(winsor_cam_code, percentile=percentile)
 
 
 @EACH_CASE
-@pytest.mark.parametrize(("method", "params", "formula"), FORMULAS, ids=parameter_id)
+@pytest.mark.parametrize(("method", "params", "formula"), list(formulas()), ids=parameter_id)
 def test_equals_the_formula(case, method, params, formula):
     assert_formula(case, partial(method, **params), formula)
 

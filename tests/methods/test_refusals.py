@@ -115,13 +115,9 @@ def test_invalid_arguments_in_python(method, params, message):
 
 def trace(output: str | Output = "logits", columns: int = 3) -> ab.Trace:
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, 4, 3),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(4, columns),
-    )
+    features = [nn.Conv2d(3, 4, 3), nn.ReLU()]
+    classifier = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, columns)]
+    model = nn.Sequential(*features, *classifier)
     return ab.trace(model.eval(), "1", torch.rand(2, 3, 8, 8), [0, 0], output=output)
 
 

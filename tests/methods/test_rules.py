@@ -70,34 +70,19 @@ class Residual(nn.Module):
 
 def dense(activation: nn.Module) -> nn.Sequential:
     """Return a head of linear layers. captum needs each module to be called once."""
-    return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(36, 8),
-        copy.deepcopy(activation),
-        nn.Linear(8, 5),
-        copy.deepcopy(activation),
-        nn.Linear(5, 2),
-    )
+    first = [nn.Linear(36, 8), copy.deepcopy(activation)]
+    second = [nn.Linear(8, 5), copy.deepcopy(activation)]
+    return nn.Sequential(nn.Flatten(), *first, *second, nn.Linear(5, 2))
 
 
 def head_with_max_pooling() -> nn.Sequential:
-    return nn.Sequential(
-        nn.MaxPool2d(2, stride=1),
-        nn.Conv2d(3, 4, 1),
-        nn.MaxPool2d((2, 3), 1),
-        nn.Flatten(),
-        nn.Linear(4, 2),
-    )
+    features = [nn.MaxPool2d(2, stride=1), nn.Conv2d(3, 4, 1), nn.MaxPool2d((2, 3), 1)]
+    return nn.Sequential(*features, nn.Flatten(), nn.Linear(4, 2))
 
 
 def head_with_adaptive_max_pooling() -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 2),
-        nn.ReLU(),
-        nn.AdaptiveMaxPool2d((1, 2)),
-        nn.Flatten(),
-        nn.Linear(8, 2),
-    )
+    features = [nn.Conv2d(3, 4, 2), nn.ReLU(), nn.AdaptiveMaxPool2d((1, 2))]
+    return nn.Sequential(*features, nn.Flatten(), nn.Linear(8, 2))
 
 
 ACTIVATIONS = (

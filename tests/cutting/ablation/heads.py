@@ -119,13 +119,10 @@ def gate_on_skip() -> Network:
         gate = net.mix(net.maps(x).mean((2, 3), keepdim=True))
         return net.fc(torch.relu(net.conv(gate + x + gate.size(1))).flatten(1))
 
-    return Network(
-        forward,
-        maps=nn.Conv2d(3, 4, 1),
-        mix=nn.Conv2d(4, 3, 1),
-        conv=nn.Conv2d(3, 5, 3, padding=1),
-        fc=nn.Linear(5 * 36, 7),
-    )
+    maps = nn.Conv2d(3, 4, 1)
+    mix = nn.Conv2d(4, 3, 1)
+    conv = nn.Conv2d(3, 5, 3, padding=1)
+    return Network(forward, maps=maps, mix=mix, conv=conv, fc=nn.Linear(5 * 36, 7))
 
 
 def fully_connected(*activation: nn.Module) -> nn.Module:
@@ -139,26 +136,14 @@ def pooled(*after: nn.Module) -> nn.Module:
 
 
 def convolutions() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(6, 5, 3, 2, 1),
-        nn.BatchNorm2d(5),
-        nn.ReLU(),
-        nn.Conv2d(5, 8, 3, padding="same"),
-        nn.ReLU(),
-        nn.MaxPool2d(3),
-        nn.Flatten(),
-        nn.Linear(8, 7),
-    )
+    first = [nn.Conv2d(6, 5, 3, 2, 1), nn.BatchNorm2d(5), nn.ReLU()]
+    second = [nn.Conv2d(5, 8, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(3)]
+    return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(8, 7))
 
 
 def depthwise() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(6, 6, 3, groups=6),
-        nn.Hardswish(),
-        nn.AdaptiveMaxPool2d(1),
-        nn.Flatten(),
-        nn.Linear(6, 7),
-    )
+    features = [nn.Conv2d(6, 6, 3, groups=6), nn.Hardswish()]
+    return nn.Sequential(*features, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(6, 7))
 
 
 def pool_to_two() -> nn.Module:
@@ -187,12 +172,9 @@ def attention_head() -> nn.Module:
 
 
 def head_of_places() -> nn.Module:
-    return Network(
-        pool_with_places,
-        mix=nn.Conv2d(6, 6, 1),
-        pool=nn.MaxPool2d(2, return_indices=True),
-        fc=nn.Linear(6 * 9, 7),
-    )
+    mix = nn.Conv2d(6, 6, 1)
+    pool = nn.MaxPool2d(2, return_indices=True)
+    return Network(pool_with_places, mix=mix, pool=pool, fc=nn.Linear(6 * 9, 7))
 
 
 HEADS = {

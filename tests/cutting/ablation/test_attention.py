@@ -245,9 +245,10 @@ def test_views_are_the_same_when_images_come_first():
 
 
 def test_a_head_without_such_views_is_left_as_it_is():
-    module = fx.symbolic_trace(
-        Network(lambda net, x: net.fc(x).permute(0, 2, 1), fc=nn.Linear(3, 4))
-    )
+    def forward(net, x):
+        return net.fc(x).permute(0, 2, 1)
+
+    module = fx.symbolic_trace(Network(forward, fc=nn.Linear(3, 4)))
     assert images_first(module) is module
 
 
@@ -313,13 +314,10 @@ def test_averages_of_tokens_stay_products(name, dense_products):
         return net.head(functional.gelu(net.fc1(average(x))))
 
     torch.manual_seed(0)
-    network = Network(
-        forward,
-        patches=nn.Conv2d(3, WIDTH, 1),
-        norm1=nn.LayerNorm(WIDTH),
-        fc1=nn.Linear(width, 12),
-        head=nn.Linear(12, 5),
-    )
+    patches = nn.Conv2d(3, WIDTH, 1)
+    norm1 = nn.LayerNorm(WIDTH)
+    fc1 = nn.Linear(width, 12)
+    network = Network(forward, patches=patches, norm1=norm1, fc1=fc1, head=nn.Linear(12, 5))
     trace = trace_of(network.double().eval())
     expected = brute_force(trace)
     assert expected.abs().max() > 1e-3

@@ -20,14 +20,9 @@ CHANNELS = 96
 def curved(channels: int = CHANNELS) -> nn.Module:
     """A head whose drops aren't their first-order terms."""
     torch.manual_seed(1)
-    return nn.Sequential(
-        nn.Conv2d(channels, 20, 3),
-        nn.ReLU(),
-        nn.Conv2d(20, 16, 3),
-        nn.SiLU(),
-        nn.Flatten(),
-        nn.Linear(64, 7),
-    )
+    first = [nn.Conv2d(channels, 20, 3), nn.ReLU()]
+    second = [nn.Conv2d(20, 16, 3), nn.SiLU()]
+    return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(64, 7))
 
 
 def decide(net, x):

@@ -83,7 +83,8 @@ def test_drops_equal_brute_force(name, layer, size, batch):
 def windows(net: Network, x: Tensor) -> Tensor:
     """A head that reshapes the batch."""
     b = x.shape[0]
-    parts = x.view(b, 6, 2, 3, 2, 3).permute(0, 2, 4, 1, 3, 5).reshape(b * 4, -1)
+    quarters = x.view(b, 6, 2, 3, 2, 3).permute(0, 2, 4, 1, 3, 5)
+    parts = quarters.reshape(b * 4, -1)
     return torch.relu(net.fc(parts)).view(b, 4, 7).mean(1)
 
 
@@ -150,26 +151,16 @@ def peak_bytes(call: Callable[[], object]) -> int:
 
 
 def wide_head() -> nn.Module:
-    return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(96 * 64, 512),
-        nn.ReLU(),
-        nn.Linear(512, 512),
-        nn.ReLU(),
-        nn.Linear(512, 7),
-    )
+    first = [nn.Linear(96 * 64, 512), nn.ReLU()]
+    second = [nn.Linear(512, 512), nn.ReLU()]
+    return nn.Sequential(nn.Flatten(), *first, *second, nn.Linear(512, 7))
 
 
 def deep_head() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(96, 64, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(64, 64, 3, padding=1),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(64, 7),
-    )
+    first = [nn.Conv2d(96, 64, 3, padding=1), nn.ReLU()]
+    second = [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU()]
+    classifier = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 7)]
+    return nn.Sequential(*first, *second, *classifier)
 
 
 @pytest.mark.parametrize("head", [wide_head, deep_head])

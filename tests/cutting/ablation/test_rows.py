@@ -48,14 +48,12 @@ def classifier(changed: str) -> Network:
         return net.fc(net.mixing(query, tokens, values, need_weights=False)[0][:, 0])
 
     added = {"add_zero_attn": changed == "zeros", "add_bias_kv": changed == "bias"}
-    return Network(
-        forward,
-        maps=nn.Conv2d(3, 4, 1),
-        token=nn.Parameter(torch.randn(1, 1, 4)),
-        linear=nn.Linear(4, 4),
-        mixing=nn.MultiheadAttention(4, 2, batch_first=True, **added),
-        fc=nn.Linear(4, 5),
-    )
+    maps = nn.Conv2d(3, 4, 1)
+    token = nn.Parameter(torch.randn(1, 1, 4))
+    linear = nn.Linear(4, 4)
+    mixing = nn.MultiheadAttention(4, 2, batch_first=True, **added)
+    fc = nn.Linear(4, 5)
+    return Network(forward, maps=maps, token=token, linear=linear, mixing=mixing, fc=fc)
 
 
 @pytest.mark.parametrize("changed", ["nothing", "query", "features", "values", "zeros", "bias"])
