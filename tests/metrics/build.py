@@ -118,14 +118,9 @@ def pooled_network(classes: int, *first: nn.Module) -> nn.Module:
     The weights are drawn from seed 0.
     """
     torch.manual_seed(0)
-    return nn.Sequential(
-        *first,
-        nn.Conv2d(3, 4, 3),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(4, classes),
-    ).eval()
+    features = [nn.Conv2d(3, 4, 3), nn.ReLU()]
+    classifier = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes)]
+    return nn.Sequential(*first, *features, *classifier).eval()
 
 
 def additive(red: Tensor) -> ab.Trace:

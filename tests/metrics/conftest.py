@@ -34,14 +34,9 @@ def axiom_explanation() -> Callable[[Tensor, Tensor, Tensor], Explanation]:
 def trace() -> ab.Trace:
     """A trace of four images of 12 x 12 pixels by a network of six channels with a ReLU head."""
     torch.manual_seed(3)
-    net = nn.Sequential(
-        nn.Conv2d(3, 6, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(6 * 36, 16),
-        nn.ReLU(),
-        nn.Linear(16, 5),
-    )
+    features = [nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.ReLU()]
+    classifier = [nn.Flatten(), nn.Linear(6 * 36, 16), nn.ReLU(), nn.Linear(16, 5)]
+    net = nn.Sequential(*features, *classifier)
     channel_weights = torch.linspace(-1, 1, 6, dtype=torch.float64)[:, None, None]
 
     def true_contributions(activations: Tensor, targets: Tensor) -> Tensor:
@@ -69,7 +64,9 @@ def explain() -> Callable[[ab.Trace], Explanation]:
     """
 
     def build(trace: ab.Trace) -> Explanation:
-        boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0]])
+        first_box = [2.0, 3.0, 9.0, 11.0]
+        second_box = [0.0, 0.0, 6.0, 12.0]
+        boxes = torch.tensor([first_box, second_box])
         mask = torch.full((12, 12), -1)
         mask[3:11, 2:9] = 0  # replaced by the image's class below
         annotations = []

@@ -107,8 +107,10 @@ def test_scaled_sensitivity_is_the_least_over_every_factor(axiom_explanation, dr
 
 def test_guarded_channels_counts_vanishing_sums_but_no_dead_channel(axiom_explanation):
     F = torch.zeros(1, 4, 1, 2).double()
-    # The first channel stays dead.
-    F[0, 1:] = torch.tensor([[[1.0, -1.0]], [[1.0, -1.0 + 1e-13]], [[1.0, -0.9]]])
+    # Channel 0 stays dead.
+    F[0, 1] = torch.tensor([1.0, -1.0])
+    F[0, 2] = torch.tensor([1.0, -1.0 + 1e-13])
+    F[0, 3] = torch.tensor([1.0, -0.9])
     explanation = axiom_explanation(torch.ones(1), torch.ones(1, 4), torch.ones(1, 4))
     explanation.trace.activations = F
     assert value("guarded_channels", explanation) == 2

@@ -110,12 +110,16 @@ def test_masks_need_masks_and_no_boxes(trace):
     mask = torch.full((12, 12), -1)
     mask[:4, :4] = 0
     mask[6:, 6:] = 3
+    masks_and_boxes = replace(TWO, mask=mask)
+    only_masks = replace(annotation(), mask=mask)
+    mask_of_the_class = replace(TWO, mask=mask.masked_fill(mask == 3, -1))
+    mask_of_another_class = replace(TWO, mask=mask.masked_fill(mask == 0, -1))
     notes = (
-        replace(TWO, mask=mask),
-        replace(annotation(), mask=mask),
+        masks_and_boxes,
+        only_masks,
         TWO,
-        replace(TWO, mask=mask.masked_fill(mask == 3, -1)),
-        replace(TWO, mask=mask.masked_fill(mask == 0, -1)),
+        mask_of_the_class,
+        mask_of_another_class,
         ab.Annotation.none(),
     )
     images = trace.images[:1].expand(6, -1, -1, -1)
@@ -145,13 +149,15 @@ def test_a_class_that_the_model_does_not_have_is_no_other_class(trace):
     mask[:4, :4] = 0
     mask[6:, 6:] = 99
     mask[0, 11] = 5
-    unknown = annotation((0, 0, 0, 4, 4), (99, 6, 6, 12, 12), (5, 0, 11, 1, 12), mask=mask)
+    known_object = (0, 0, 0, 4, 4)
+    unknown_object = (99, 6, 6, 12, 12)
+    unknown = annotation(known_object, unknown_object, (5, 0, 11, 1, 12), mask=mask)
     one_class = one_row(trace, drawn(EVERYWHERE), unknown)
     assert status("class_correlation", one_class) == {"one_class"}
     assert status("class_discriminability", one_class) == {"one_class"}
     assert status("class_discriminability", one_class, region="masks") == {"one_class"}
 
-    mixed = annotation((0, 0, 0, 4, 4), (99, 6, 6, 12, 12), (3, 0, 6, 3, 9))
+    mixed = annotation(known_object, unknown_object, (3, 0, 6, 3, 9))
     two_classes = one_row(trace, drawn(EVERYWHERE), mixed)
     two_classes = replace(two_classes, method=lambda trace: trace.gradients)
     other = trace[:1].again(targets=torch.tensor([3]))
@@ -173,7 +179,9 @@ def test_a_box_holds_the_centres_from_its_first_edge_to_before_its_second(boxes)
 
 
 def test_correlation_is_with_the_class_of_the_largest_other_object(trace):
-    note = annotation((0, 0, 0, 12, 12), (3, 6, 6, 8, 8), (4, 0, 6, 6, 12), (2, 0, 0, 1, 1))
+    explained_object = (0, 0, 0, 12, 12)
+    largest_other = (4, 0, 6, 6, 12)
+    note = annotation(explained_object, (3, 6, 6, 8, 8), largest_other, (2, 0, 0, 1, 1))
     batch = ab.Batch(trace.images, ("",) * 4, torch.zeros(4), (note,) * 4)
     trace_0 = trace.again(targets=torch.zeros(4, dtype=torch.long))
     explanation = Explanation.of(trace_0, trace_0.gradients, batch, lambda trace: trace.gradients)

@@ -4,6 +4,7 @@ The tests check which boxes and pixels count, for which objects, classes and thr
 """
 
 import math
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import numpy as np
@@ -107,10 +108,13 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "heatmap", "boxes", "params", "expected"),
-    [(name, *row) for name, rows in BY_HAND.items() for row in rows],
-)
+def cases_by_hand() -> Iterator[tuple]:
+    for name, rows in BY_HAND.items():
+        for row in rows:
+            yield name, *row
+
+
+@pytest.mark.parametrize(("name", "heatmap", "boxes", "params", "expected"), list(cases_by_hand()))
 def test_boxes_by_hand(name, heatmap, boxes, params, expected):
     metric = plugins.with_params("metric", name, params)
     actual = values_of(metric(boxed(heatmap, *boxes)))[0].double()
@@ -391,11 +395,10 @@ def test_a_wrongly_classified_image_is_no_image_without_annotation():
     plain = Preprocessing(resize=None, crop=None, mean=(0, 0, 0), std=(1, 1, 1))
     whole_image = (0.0, 0.0, 12.0, 10.0)
     red = Image.new("RGB", (12, 10), "red")
-    samples = [
-        Sample(red, "0", None, ((1, whole_image),)),
-        Sample(red, "1", None, ((2, whole_image),)),
-        Sample(red, "2", None, ()),
-    ]
+    right = Sample(red, "0", None, ((1, whole_image),))
+    wrong = Sample(red, "1", None, ((2, whole_image),))
+    empty = Sample(red, "2", None, ())
+    samples = [right, wrong, empty]
     images, annotations = zip(*map(plain, samples), strict=True)
     batch = ab.Batch(torch.stack(images), ("right", "wrong", "empty"), None, annotations)
     names = ["box_iou", "top1_loc", "top5_loc", "gt_known_loc"]

@@ -267,7 +267,8 @@ def polygon_area(filled):
     A square of 2 x 2 pixels counts 1 if all four are filled, and 1/2 if three are.
     """
     padded = np.pad(filled, 1).astype(int)
-    windows = padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:]
+    rows = padded[:-1] + padded[1:]
+    windows = rows[:, :-1] + rows[:, 1:]
     return (windows == 4).sum() + 0.5 * (windows == 3).sum()
 
 
@@ -458,12 +459,9 @@ def stored_case():
             boxes.append((150, 20 + i, 210, 80))
         masks[i, y0:y1, x0:x1] = 0
         masks[i, :, 200:] = NO_VERDICT
-        annotation = ab.Annotation(
-            labels=torch.zeros(len(boxes), dtype=torch.long),
-            boxes=torch.tensor(boxes).float(),
-            mask=torch.from_numpy(masks[i]),
-        )
-        annotations.append(annotation)
+        labels = torch.zeros(len(boxes), dtype=torch.long)
+        mask = torch.from_numpy(masks[i])
+        annotations.append(ab.Annotation(labels, torch.tensor(boxes).float(), mask))
     maps[5] = 4.0
     maps[6, 0, 0] = np.nan
     targets = torch.zeros(8, dtype=torch.long)

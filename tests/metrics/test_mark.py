@@ -31,11 +31,10 @@ def box(top: int, left: int, height: int, width: int) -> Tensor:
 OBJECT = box(0, 0, 4, 4)
 MARK = box(4, 4, 2, 4)
 NO_IMAGES = torch.zeros(1, 3, SIDE, SIDE)
-PARTS = (
-    Part("digit 3", 3, OBJECT, NO_IMAGES),
-    Part("mark", None, MARK, NO_IMAGES),
-    Part("ground", None, ~(OBJECT | MARK), NO_IMAGES),
-)
+DIGIT_PART = Part("digit 3", 3, OBJECT, NO_IMAGES)
+MARK_PART = Part("mark", None, MARK, NO_IMAGES)
+GROUND_PART = Part("ground", None, ~(OBJECT | MARK), NO_IMAGES)
+PARTS = (DIGIT_PART, MARK_PART, GROUND_PART)
 
 
 def with_effects(
@@ -136,12 +135,9 @@ NAMES = (("digit 0", 0), ("digit 1", 1), ("mark", None), ("ground", None))
 
 def network(classes=3):
     """Build a network with S_c = (c + 1) * (mean of channel 0 - mean of channel 1)."""
-    model = nn.Sequential(
-        nn.Conv2d(3, 3, 1, bias=False),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(3, classes, bias=False),
-    )
+    conv = nn.Conv2d(3, 3, 1, bias=False)
+    classifier = nn.Linear(3, classes, bias=False)
+    model = nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), classifier)
     model[0].weight.data = torch.eye(3)[..., None, None]
     model[3].weight.data = torch.arange(1.0, classes + 1)[:, None] * torch.tensor([1.0, -1.0, 0.0])
     return model.double().eval()
@@ -207,15 +203,16 @@ def test_object_effects_are_shares_of_all_effects():
     only_mark = ([1.0] * 4, [[1.0], [1.0], [3.0], [1.0]])
     trace = traced(EXAMPLE, EXAMPLE, only_mark, (*EXAMPLE, names), targets=[0, 2, 0, 0])
     values = metrics.get("object_effects")(Explanation(trace=trace))
-    expected = {
-        "object_effects": [0.8, 0.0, 0.0, 0.9],  # class 2 has no object in the second image
-        "object_effects_others": [0.1, 0.9, 0.0, 0.0],
-        "object_effects_marks": [0.0, 0.0, 1.0, 0.0],
-        "object_effects_ground": [0.1, 0.1, 0.0, 0.1],
-    }
-    assert values.keys() == expected.keys()
-    for name, numbers in expected.items():
-        assert values[name].tolist() == pytest.approx(numbers, abs=1e-12)
+
+    def assert_shares(kind: str, *expected: float) -> None:
+        assert values.pop(kind).tolist() == pytest.approx(expected, abs=1e-12)
+
+    # class 2 has no object in the second image
+    assert_shares("object_effects", 0.8, 0.0, 0.0, 0.9)
+    assert_shares("object_effects_others", 0.1, 0.9, 0.0, 0.0)
+    assert_shares("object_effects_marks", 0.0, 0.0, 1.0, 0.0)
+    assert_shares("object_effects_ground", 0.1, 0.1, 0.0, 0.1)
+    assert not values
 
     without_effect = traced(([1.0] * 4, [[1.0], [1.0], [1.0], [1.0, 1.0]]), EXAMPLE)
     actual = statuses("object_effects", Explanation(trace=without_effect))
@@ -243,18 +240,20 @@ def test_object_deletion_by_hand(masses, correlation, first):
 
 def test_the_largest_effects_may_be_equal():
     trace = traced(([8.0, 8.0, 2.0, 1.0], [[0.0], [0.0], [2.0], [1.0]]))
-    for masses, expected in (
-        ((1, 3, 2, 0), 1.0),
-        ((1, 2, 3, 0), 0.0),
-        ((3, 3, 2, 0), 1.0),
-        ((2, 3, 3, 0), 0.5),
-    ):
+
+    def top1(*masses: int) -> Tensor:
         values = metrics.get("object_deletion")(mapped(trace, quarters(*masses)))
-        assert values["object_deletion_top1"] == expected
+        return values["object_deletion_top1"]
+
+    assert top1(1, 3, 2, 0) == 1.0
+    assert top1(1, 2, 3, 0) == 0.0
+    assert top1(3, 3, 2, 0) == 1.0
+    assert top1(2, 3, 3, 0) == 0.5
 
 
 def test_what_has_no_order_has_a_status():
-    one_object = (("digit 0", 0), ("ground", None), ("ground", None), ("ground", None))
+    ground = ("ground", None)
+    one_object = (("digit 0", 0), ground, ground, ground)
     equal_effects = ([1.0] * 4, [[0.0], [0.0], [0.0], [0.0]])
     maps = torch.cat([quarters(1, 1, 1, 5), quarters(1, 2, 3, 4), quarters(1, 2, 3, 4)])
     explanation = mapped(traced(EXAMPLE, (*EXAMPLE, one_object), equal_effects), maps)
@@ -361,7 +360,8 @@ def test_images_without_two_classes_have_a_status():
     answers = shifts(by_class((1, 1, 0, 0), (1, 0, 0, 0)), rows, (0, 0, 0))
     broken = shifts(by_class((1, 1, 0, 0), (float("nan"),) * 4))
 
-    assert {name: row_statuses for name, (_, row_statuses) in answers.items()} == {
+    actual = {name: row_statuses for name, (_, row_statuses) in answers.items()}
+    assert actual == {
         "target_shift": ("one_class", "one_class", OK),
         "target_shift_objects": ("one_class",) * 3,
     }

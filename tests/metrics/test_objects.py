@@ -52,13 +52,9 @@ def measured(case) -> dict[str, Tensor]:
         left_object = ab.Part("object 0", 0, left, image.masked_fill(left, 0)[None])
         right_object = ab.Part("object 1", 1, right, image.masked_fill(right, 0)[None])
         parts.append([left_object, right_object])
-    batch = ab.Batch(
-        (images, case.places(model)),
-        ("a", "b", "c"),
-        torch.arange(3),
-        tuple(annotations),
-        parts,
-    )
+    inputs = (images, case.places(model))
+    image_ids = ("a", "b", "c")
+    batch = ab.Batch(inputs, image_ids, torch.arange(3), tuple(annotations), parts)
     params = {"steps": 4, "fill": "zero", "output": "logit"}
     metrics = [
         with_params("metric", "deletion_auc", params),
@@ -154,15 +150,16 @@ def test_leakage_of_a_class_and_of_a_lone_object():
     one_of_its_class = ab.Annotation(labels[::2], boxes[::2], explained=0)
     only_object = ab.Annotation(labels[:1], boxes[:1], explained=0)
     inputs = (trace[:1].images, *trace[:1].other_inputs)
-    for annotation, expected in (
-        (whole_class, ["one_object", "ok"]),
-        (one_of_two, ["ok", "ok"]),
-        (one_of_its_class, ["one_object", "ok"]),
-        (only_object, ["one_object", "one_object"]),
-    ):
+
+    def statuses(annotation: ab.Annotation) -> list[str]:
         batch = ab.Batch(inputs, ("a",), torch.tensor([0]), (annotation,))
         table = ab.evaluate(case.model(), "features.3", [batch], [a_map], PLACES[1:])
-        assert table.status.to_list() == expected
+        return table.status.to_list()
+
+    assert statuses(whole_class) == ["one_object", "ok"]
+    assert statuses(one_of_two) == ["ok", "ok"]
+    assert statuses(one_of_its_class) == ["one_object", "ok"]
+    assert statuses(only_object) == ["one_object", "one_object"]
 
 
 @pytest.mark.parametrize("case", [BOXES, MASKS], ids=["boxes", "masks"])

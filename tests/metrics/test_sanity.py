@@ -68,9 +68,8 @@ def test_correlations_are_scipys():
 
 
 def test_ssim_is_a_loop_over_windows():
-    first, second = (
-        raw.abs() / raw.abs().amax((1, 2), keepdim=True) for raw in maps(1, (2, 15, 13))
-    )
+    magnitudes = [raw.abs() for raw in maps(1, (2, 15, 13))]
+    first, second = (raw / raw.amax((1, 2), keepdim=True) for raw in magnitudes)
     line = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
     square = np.outer(line, line)
     window = square / square.sum()
@@ -378,7 +377,10 @@ def test_entropy_by_hand():
 
     A constant map has an entropy of 0, and a map that isn't finite has infinity.
     """
-    raw = tensor([[0.0, 0.5], [1.5, 3.0]], [[2, 2], [2, 2]], [[0, 1], [2, np.inf]])
+    four_values = [[0.0, 0.5], [1.5, 3.0]]
+    constant = [[2, 2], [2, 2]]
+    infinite = [[0, 1], [2, np.inf]]
+    raw = tensor(four_values, constant, infinite)
     actual = histogram_entropy(Explanation(raw_map=raw, heatmap=torch.zeros(3, 2, 2)), bins=3)
     assert actual.tolist() == pytest.approx([1.5 * np.log(2), np.nan, np.inf], nan_ok=True)
 
@@ -475,7 +477,8 @@ def test_relative_stability_is_the_largest_quotient_of_relative_changes(
     With 1e-12 they are as Agarwal et al. define them if no value is 0, as behind a sigmoid.
     """
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(400, 3)).double()
+    conv = nn.Conv2d(3, 4, 3)
+    net = nn.Sequential(conv, nn.Sigmoid(), nn.Flatten(), nn.Linear(400, 3)).double()
     trace = ab.trace(net, "1", trace.images, trace.targets % 3)
     explanation = explained(trace, lambda trace: trace.gradients)
     actual = relative_stability(explanation, radius=0.1, samples=3, smallest=smallest, seed=7)

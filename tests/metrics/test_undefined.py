@@ -320,11 +320,13 @@ for metric_name in metrics.names():
 def annotated() -> Explanation:
     """An explanation of two images with a box and a mask each."""
     box = torch.tensor([[2.0, 2.0, 8.0, 8.0]])
-    notes = [
-        ab.Annotation(torch.tensor([label]), box, torch.full((12, 12), label)) for label in (0, 1)
-    ]
+    notes = []
+    for label in (0, 1):
+        mask = torch.full((12, 12), label)
+        notes.append(ab.Annotation(torch.tensor([label]), box, mask))
     net = pooled_network(3)
-    batch = ab.Batch(torch.randn(2, 3, 12, 12), ("a", "b"), torch.tensor([0, 1]), tuple(notes))
+    images = torch.randn(2, 3, 12, 12)
+    batch = ab.Batch(images, ("a", "b"), torch.tensor([0, 1]), tuple(notes))
     trace = with_copy(ab.cut(net, "1")).trace(batch.images, batch.targets)
     return Explanation.of(trace, torch.ones(2, 4, 1, 1), batch, methods.get("grad_cam"))
 
