@@ -6,7 +6,7 @@ Each run writes into a temporary folder of results.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from importlib.util import find_spec
@@ -121,7 +121,7 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
-def tiny_overrides(overrides: tuple[str, ...]) -> list[str]:
+def tiny_overrides(overrides: Sequence[str]) -> list[str]:
     """Return the overrides of a tiny run, replaced and completed by `overrides`."""
     keys = {override.partition("=")[0] for override in overrides}
     kept = [override for override in TINY if override.partition("=")[0] not in keys]
@@ -132,7 +132,7 @@ def tiny_overrides(overrides: tuple[str, ...]) -> list[str]:
 def run(results: Path) -> Run:
     """A function that runs a tiny sweep with further overrides and returns its outcomes."""
 
-    def run_tiny(*overrides: str) -> list[JobResult]:
+    def run_tiny(overrides: Sequence[str] = ()) -> list[JobResult]:
         _, outcomes = run_jobs([*tiny_overrides(overrides), f"results={results}"])
         return outcomes
 
@@ -155,12 +155,15 @@ def finished_run(
     """
 
     @cache
-    def run_once(*overrides: str) -> tuple[Path, list[JobResult]]:
+    def run_once(overrides: tuple[str, ...]) -> tuple[Path, list[JobResult]]:
         results = tmp_path_factory.mktemp("finished") / "results"
         _, outcomes = run_jobs([*tiny_overrides(overrides), f"results={results}"])
         return results, outcomes
 
-    return run_once
+    def run_or_reuse(overrides: Sequence[str] = ()) -> tuple[Path, list[JobResult]]:
+        return run_once(tuple(overrides))
+
+    return run_or_reuse
 
 
 @pytest.fixture
@@ -170,8 +173,8 @@ def copied_run(results: Path, finished_run: Callable[..., tuple[Path, list[JobRe
     It is for tests that change the files or run again on them.
     """
 
-    def copy(*overrides: str) -> list[JobResult]:
-        finished, outcomes = finished_run(*overrides)
+    def copy(overrides: Sequence[str] = ()) -> list[JobResult]:
+        finished, outcomes = finished_run(overrides)
         shutil.copytree(finished, results, dirs_exist_ok=True)
         new_folder = {"results": str(results)}
         moved_outcomes = []
@@ -186,7 +189,12 @@ def copied_run(results: Path, finished_run: Callable[..., tuple[Path, list[JobRe
 @pytest.fixture
 def job() -> Callable[..., Job]:
     """A function that returns a tiny job with further overrides, without running it."""
-    return lambda *overrides: Job.of(Settings.of(configuration(tiny_overrides(overrides))))
+
+    def compose_job(overrides: Sequence[str] = ()) -> Job:
+        config = configuration(tiny_overrides(overrides))
+        return Job.of(Settings.of(config))
+
+    return compose_job
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def folder_data(folder) -> tuple[str, ...]:
 def test_bad_images_are_rows_and_are_counted(
     run, rows, folder_data, results, monkeypatch, unreported
 ):
-    (outcome,) = run(*folder_data)
+    (outcome,) = run(folder_data)
     assert outcome.failure is None
     table = rows([outcome])
     assert len(table) == 9 * 5  # every image x (two methods x two metrics, and the layer's)
@@ -104,7 +104,7 @@ def test_names_and_files_that_are_odd(run, rows, folder_data, folder):
     (folder / GOOD[0]).rename(folder / "0" / os.fsdecode(b"caf\xe9.jpg"))
     os.mkfifo(folder / "9" / "pipe.jpg")
     overrides = (*folder_data, "data.workers=1", "pictures.rows=2", "pictures.gallery=null")
-    (outcome,) = run(*overrides)
+    (outcome,) = run(overrides)
     assert outcome.failure is None
     statuses = rows([outcome]).groupby("image_id")["status"].agg(set)
     assert "bad_image" not in statuses[r"0/caf\xe9.jpg"]
@@ -112,7 +112,7 @@ def test_names_and_files_that_are_odd(run, rows, folder_data, folder):
     sentence = "4 images can't be read, the first: 6/truncated.jpg: can't be decoded"
     assert sentence in " ".join(outcome.lines)
 
-    (repeated,) = run(*overrides)
+    (repeated,) = run(overrides)
     assert repeated.failure is None
     assert repeated.computed.shards == 0
     assert repeated.files["records"] == outcome.files["records"]
@@ -129,16 +129,16 @@ def test_an_image_that_may_be_read_again_is_computed(run, rows, folder_data, mon
 
     with monkeypatch.context() as patch:
         patch.setattr("axiom_bench.data.formats.decoding.open_regular", deny_grey_image)
-        table = rows(run(*folder_data))
+        table = rows(run(folder_data))
         assert set(table[table["image_id"] == "1/grey.png"]["status"]) == {"bad_image"}
-    table = rows(run(*folder_data))
+    table = rows(run(folder_data))
     assert "bad_image" not in set(table[table["image_id"] == "1/grey.png"]["status"])
 
 
 def test_only_bad_images(run, rows, folder_data, folder, results, monkeypatch, unreported):
     for path in folder.glob("[0-5]/*"):
         path.unlink()
-    (outcome,) = run(*folder_data, "runtime.repeats=1", "pictures.rows=2")
+    (outcome,) = run([*folder_data, "runtime.repeats=1", "pictures.rows=2"])
     assert outcome.failure is None
     assert set(rows([outcome])["status"]) == {"bad_image"}
     monkeypatch.setattr("axiom_bench.report.headline", lambda _: [])
@@ -158,7 +158,7 @@ def test_only_bad_images(run, rows, folder_data, folder, results, monkeypatch, u
     ],
 )
 def test_a_job_that_can_not_be(run, overrides, sentence):
-    assert sentence in failure(run(*overrides.split()))
+    assert sentence in failure(run(overrides.split()))
 
 
 @pytest.mark.slow
@@ -168,7 +168,7 @@ def test_a_photograph_is_turned_as_explain_turns_it_and_told(run, rows, job, tmp
     The orientation is part of the key of the turned photograph only.
     """
     photos = write_images(tmp_path / "photos", "a.png")
-    (fingerprint,) = job(*photos).contents.values()
+    (fingerprint,) = job(photos).contents.values()
     content = (tmp_path / "photos/a.png").read_bytes()
     content_hash = hashlib.sha256(b"%d:" % len(content) + content).hexdigest()
     assert fingerprint == f"a.png {content_hash} ()"
@@ -181,12 +181,12 @@ def test_a_photograph_is_turned_as_explain_turns_it_and_told(run, rows, job, tmp
     note = "1 images are turned upright, as their EXIF orientation says, the first: b.png"
     for data in (photos, cached, cached):  # the last run decodes nothing
         shutil.rmtree(results, ignore_errors=True)
-        (outcome,) = run(*data)
+        (outcome,) = run(data)
         assert note in outcome.lines
         table = rows([outcome]).set_index(["metric", "method", "image_id"])["value"].unstack()
         pd.testing.assert_series_equal(table["a.png"], table["b.png"], check_names=False)
 
-    (repeated,) = run(*cached)
+    (repeated,) = run(cached)
     assert repeated.computed.shards == 0
     assert note in repeated.lines
     assert repeated.facts.data["folder"].notes == outcome.facts.data["folder"].notes
@@ -206,13 +206,13 @@ def test_classes_of_the_data_and_of_the_model(run, folder):
     )
     digits = [str(digit) for digit in range(10)]
 
-    message = failure(run(*words, f"data.classes={[*digits, '99']}"))
+    message = failure(run([*words, f"data.classes={[*digits, '99']}"]))
     assert "'99/a.png' with class 10, but the model has only the classes 0 to 9" in message
 
-    message = failure(run(*words))
+    message = failure(run(words))
     assert "have no labels ('99' is no class of the network); set target=predicted" in message
 
-    message = failure(run(*words, f"data.classes={digits[:9]}"))
+    message = failure(run([*words, f"data.classes={digits[:9]}"]))
     assert "has 10 classes and the data set folder 9" in message
 
 
@@ -222,27 +222,27 @@ def test_weights_and_activations_that_are_not_finite(run, rows, tmp_path):
     state = networks.scenes_vgg().state_dict()
     state["features.0.weight"][0, 0, 0, 0] = torch.nan
     torch.save(state, tmp_path / "nan.pth")
-    assert "NaN" in failure(run(f"model.weights={tmp_path}/nan.pth"))
+    assert "NaN" in failure(run([f"model.weights={tmp_path}/nan.pth"]))
 
     for name, weights in state.items():
         if name.startswith("features"):
             weights.fill_(1e20)
     torch.save(state, tmp_path / "huge.pth")
-    table = rows(run(f"model.weights={tmp_path}/huge.pth"))
+    table = rows(run([f"model.weights={tmp_path}/huge.pth"]))
     assert set(table["status"]) == {"not_finite"}
     assert table["value"].isna().all()
 
 
 @pytest.mark.slow
 def test_a_job_that_fails_leaves_the_others_alone(run, tmp_path):
-    good, bad = run("model=scenes_vgg", "model.layer=features.13,layer4")
+    good, bad = run(["model=scenes_vgg", "model.layer=features.13,layer4"])
     assert good.failure is None
     assert "layer4" in failure([bad])
 
     # The values of two models with one name would be pooled.
     (tmp_path / "conf" / "model").mkdir(parents=True)
     (tmp_path / "conf" / "model" / "twin.yaml").write_text("defaults:\n  - scenes_vgg\nseed: 1\n")
-    first, second = run(f"hydra.searchpath=['{tmp_path}/conf']", "model=scenes_vgg,twin")
+    first, second = run([f"hydra.searchpath=['{tmp_path}/conf']", "model=scenes_vgg,twin"])
     assert first.failure is None
     assert "the same model name, layer and data name" in failure([second])
 
@@ -250,7 +250,7 @@ def test_a_job_that_fails_leaves_the_others_alone(run, tmp_path):
 @pytest.mark.slow
 def test_a_run_may_be_a_number_and_a_layer_that_is_named_twice_is_one_job(run, results):
     """Check two names of one layer: the default layer of scenes_vgg is features.13."""
-    (outcome,) = run("run=3", "model.layer=default,features.13")
+    (outcome,) = run(["run=3", "model.layer=default,features.13"])
     assert outcome.failure is None
     assert (results / "quick" / "3" / "records").is_dir()
 
@@ -264,19 +264,19 @@ def test_an_exception_or_exit_in_a_user_s_function_names_it(run, tmp_path, monke
         (f"exits_{kind}", "sys.exit(3)", "RuntimeError: sys.exit(3)"),
     ):
         write_module(tmp_path, name, f"import sys\ndef mine(given):\n    {body}\n", monkeypatch)
-        message = failure(run(f"+{kind}.mine._target_={name}.mine"))
+        message = failure(run([f"+{kind}.mine._target_={name}.mine"]))
         assert message == f"{error}, raised by 'mine' ({name}.mine) at {tmp_path}/{name}.py:3"
     name = f"exits_at_import_{kind}"
     write_module(tmp_path, name, "import sys\nsys.exit(3)\n", monkeypatch)
     sentence = rf"The {kind} 'mine' names '{name}.mine'.*\(SystemExit: 3\)"
     with pytest.raises(BenchError, match=sentence):
-        run(f"+{kind}.mine._target_={name}.mine")
+        run([f"+{kind}.mine._target_={name}.mine"])
 
 
 @pytest.mark.parametrize("body", ["sys.exit(3)", "raise KeyError('x')"])
 def test_a_network_that_exits_is_named(run, tmp_path, body):
     network = user_network(tmp_path, f"import sys\ndef build():\n    {body}\n")
-    assert "net.py:build can't be built" in failure(run(*network))
+    assert "net.py:build can't be built" in failure(run(network))
 
 
 def user_network(folder: Path, text: str) -> tuple[str, ...]:
@@ -289,14 +289,14 @@ def test_an_image_too_small_for_the_network(run, folder_data, tmp_path):
     layers = "nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)"
     code = f"from torch import nn\ndef build():\n    return nn.Sequential({layers})\n"
     network = user_network(tmp_path, code)
-    assert "on an image of 3 x 96 x 1" in failure(run(*network, *folder_data))
+    assert "on an image of 3 x 96 x 1" in failure(run([*network, *folder_data]))
 
 
 @pytest.mark.slow
 def test_a_user_s_method_of_nan(run, rows, tmp_path, monkeypatch):
     code = "def mine(trace):\n    return trace.gradients * float('nan')\n"
     write_module(tmp_path, "all_nan", code, monkeypatch)
-    table = rows(run("+method.mine._target_=all_nan.mine", "+method.mine.on_score_scale=true"))
+    table = rows(run(["+method.mine._target_=all_nan.mine", "+method.mine.on_score_scale=true"]))
     is_mine = table["method"] == "mine"
     assert set(table.loc[is_mine, "status"]) == {"not_finite"}
     assert "not_finite" not in set(table.loc[~is_mine, "status"])
@@ -342,10 +342,10 @@ def test_an_image_that_kills_the_process_that_reads_it_is_named_and_left_out(
         "pictures.gallery=2",
     )
     setting = "data.leave_out=['evaluation-0-000000']"
-    message = failure(run(*words))
+    message = failure(run(words))
     assert "'evaluation-0-000000' ended by SIGKILL" in message
     assert setting in message
-    (outcome,) = run(*words, setting)
+    (outcome,) = run([*words, setting])
     image_ids = set(rows([outcome])["image_id"]) - {"*"}
     assert image_ids == {"evaluation-0-000001", "evaluation-0-000002"}
 

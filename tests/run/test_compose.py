@@ -37,7 +37,7 @@ def jobs(tmp_path_factory) -> Iterator[Jobs]:
     results = tmp_path_factory.mktemp("results")
 
     @cache
-    def compose(*overrides: str, config_folder: Path | None = None) -> list[dict[str, Any]]:
+    def compose(overrides: tuple[str, ...], config_folder: Path | None) -> list[dict[str, Any]]:
         with pytest.MonkeyPatch.context() as patch:
             # No file is read, so the paths needn't exist.
             patch.setattr("axiom_bench.run.composing.paths.check_paths", lambda *_: None)
@@ -52,7 +52,7 @@ def jobs(tmp_path_factory) -> Iterator[Jobs]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spine, "run_job", skip_job)
-        yield compose
+        yield lambda overrides, config_folder=None: compose(tuple(overrides), config_folder)
 
 
 def model_names(configs: list[dict[str, Any]]) -> list[str]:
@@ -68,15 +68,15 @@ def test_the_experiments_and_their_networks(jobs):
     assert " ".join(EXPERIMENTS) == f"{names} shortcut truth truth_planted voc"
     assert spine.configuration([])["experiment"] == "quick"
 
-    quick_configs = jobs("experiment=quick", ONE_METRIC)
+    quick_configs = jobs(["experiment=quick", ONE_METRIC])
     assert model_names(quick_configs) == ["scenes_vgg", "scenes_resnet"]
-    paper_configs = jobs("experiment=paper", ONE_METRIC)
+    paper_configs = jobs(["experiment=paper", ONE_METRIC])
     paper_networks = ["alexnet", "vgg16", "vgg19", "inception_v3", "resnet101"]
     assert model_names(paper_configs) == paper_networks
     paper_methods = {"grad_cam", "grad_cam_pp", "ablation_cam", "xgrad_cam", "guided_xgrad_cam"}
     assert paper_methods < set(paper_configs[0]["method"])
 
-    configs = jobs("experiment=layers", "model=resnet18", "model.layer=layer1,layer2", *FEW)
+    configs = jobs(["experiment=layers", "model=resnet18", "model.layer=layer1,layer2", *FEW])
     assert [config["model"]["layer"] for config in configs] == ["layer1", "layer2"]
 
 
@@ -93,7 +93,7 @@ def test_the_first_job_is_as_if_its_network_was_typed(experiment):
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_job_of_an_experiment_composes(jobs, experiment):
-    configs = jobs(f"experiment={experiment}", "real_root=/somewhere")
+    configs = jobs([f"experiment={experiment}", "real_root=/somewhere"])
     assert len(configs) > 1  # each is a sweep, without -m
     for config in configs:
         assert config["experiment"] == experiment
@@ -139,7 +139,7 @@ def test_a_users_own_fast_form_stands_for_its_metric(tmp_path):
 
 @pytest.mark.slow
 def test_real_gives_the_own_model_its_own_photographs(jobs):
-    configs = jobs("experiment=real", "real_root=/somewhere", *FEW)
+    configs = jobs(["experiment=real", "real_root=/somewhere", *FEW])
     config_by_model = {config["model"]["name"]: config for config in configs}
     assert len(config_by_model) == 6
 
@@ -164,7 +164,7 @@ def test_real_gives_the_own_model_its_own_photographs(jobs):
     ],
 )
 def test_the_command_line_replaces_a_swept_axis(jobs, overrides, models):
-    assert model_names(jobs(*overrides, *FEW)) == models
+    assert model_names(jobs([*overrides, *FEW])) == models
 
 
 @pytest.mark.parametrize(
@@ -238,12 +238,12 @@ def test_a_folder_of_the_user_s_own(jobs, own_conf, searchpath):
         words.append(f"hydra.searchpath={searchpath.format(own_conf)}")
         folder = None
 
-    configs = jobs("experiment=mine", *words, config_folder=folder)
+    configs = jobs(["experiment=mine", *words], config_folder=folder)
     assert model_names(configs) == ["scenes_vgg", "own_net"]
     assert all(list(config["method"]) == ["grad_cam", "own_cam"] for config in configs)
     assert [config["data"]["size"] for config in configs] == [3, 3]
 
-    (config,) = jobs("model=own_net", "method=[own_cam]", *words, config_folder=folder)
+    (config,) = jobs(["model=own_net", "method=[own_cam]", *words], config_folder=folder)
     assert list(config["method"]) == ["own_cam"]
 
     if not searchpath:  # one of the three cases is enough for the entry `all`
@@ -254,7 +254,7 @@ def test_a_folder_of_the_user_s_own(jobs, own_conf, searchpath):
 @pytest.mark.slow
 def test_mistakes_in_a_folder_of_the_user_s_own(jobs, own_conf):
     with pytest.raises(BenchError, match="There is no experiment 'mime'; did you mean 'mine'"):
-        jobs("experiment=mime", config_folder=own_conf)
+        jobs(["experiment=mime"], config_folder=own_conf)
     (own_conf / "results").mkdir()
     sentence = "A folder results/ in your configuration folder hides the setting"
     with pytest.raises(BenchError, match=sentence):
@@ -266,7 +266,7 @@ def test_a_user_s_own_method_stands_beside_the_others(jobs, tmp_path, monkeypatc
     (tmp_path / "users_module.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     own = ("+method.mine._target_=users_module.my_cam", "+method.mine.params.power=2.0")
-    config = jobs("model=scenes_vgg", ONE_METRIC, *own)[0]
+    config = jobs(["model=scenes_vgg", ONE_METRIC, *own])[0]
     assert {"xgrad_cam", "guided_xgrad_cam", "mine"} < set(config["method"])
     method_by_name = {method.name: method for method in spine.chosen("method", config["method"])}
     assert method_by_name["mine"].params == {"power": 2.0}
@@ -338,7 +338,7 @@ def test_a_name_that_reads_as_a_number_stays_as_typed_and_a_number_a_number(type
 
 
 def test_layers_that_read_as_numbers_are_layers_of_jobs(jobs):
-    configs = jobs("model=scenes_vgg", "model.layer=1,2_0,features.3")
+    configs = jobs(["model=scenes_vgg", "model.layer=1,2_0,features.3"])
     assert [config["model"]["layer"] for config in configs] == ["1", "2_0", "features.3"]
 
 
@@ -415,7 +415,9 @@ def test_entries_are_named_as_in_conf():
 
 def test_lists_and_commas_between_models_stay(jobs):
     own = ("+method.mine._target_=axiom_bench.methods.grad_cam.grad_cam", "+method.mine.note=zoë's")
-    configs = jobs("model=scenes_vgg,scenes_resnet", "data.only_classes=['ü',b]", ONE_METRIC, *own)
+    configs = jobs(
+        ["model=scenes_vgg,scenes_resnet", "data.only_classes=['ü',b]", ONE_METRIC, *own]
+    )
     assert model_names(configs) == ["scenes_vgg", "scenes_resnet"]
     assert configs[1]["data"]["only_classes"] == ["ü", "b"]
     assert configs[1]["method"]["mine"]["note"] == "zoë's"

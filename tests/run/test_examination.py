@@ -52,7 +52,7 @@ def network(tmp_path):
 
 
 def test_a_network_that_draws_ends_its_job_by_one_sentence_and_has_no_values(run, results, network):
-    message = failure(run(*network("dropout")))
+    message = failure(run(network("dropout")))
     assert "by dropout in Net" in message
     assert "\n" not in message
     assert not list((results / RUN).glob("records/*"))
@@ -62,14 +62,14 @@ def test_a_network_that_draws_ends_its_job_by_one_sentence_and_has_no_values(run
 def test_a_network_that_depends_on_batch_mates_has_the_values_of_each_image_alone(
     run, rows, network, results, capsys
 ):
-    (outcome,) = run(*network("batch"))
+    (outcome,) = run(network("batch"))
     note = "BatchNorm2d 'norm' takes"
     printed = capsys.readouterr()
     assert (printed.out + printed.err).count(note) == 1
     (data,) = outcome.facts.data.values()
     assert note in " ".join(data.notes)
 
-    single_outcomes = run(*network("batch"), "data.batch_size=1", "shard_size=1")
+    single_outcomes = run([*network("batch"), "data.batch_size=1", "shard_size=1"])
     table = rows([outcome])
     expected = rows(single_outcomes)
     assert table["status"].to_list() == expected["status"].to_list()
@@ -79,7 +79,7 @@ def test_a_network_that_depends_on_batch_mates_has_the_values_of_each_image_alon
 
 @pytest.mark.slow
 def test_a_note_of_several_jobs_is_printed_once_with_the_others(run, network, capsys):
-    run(*network("batch"), "model.layer=conv,norm")
+    run([*network("batch"), "model.layer=conv,norm"])
     text = capsys.readouterr().out
     assert text.count("BatchNorm2d 'norm' takes") == 1
     sentence = r"at conv on .*: 1 of the notes above holds for .* at norm on .* as well"
@@ -97,7 +97,7 @@ def test_doctor_prints_a_note_of_several_jobs_once(network, capsys):
 def test_answers_that_are_ok_print_nothing_and_a_second_command_reads_them(
     run, results, network, capsys, monkeypatch
 ):
-    run(*network("none"))
+    run(network("none"))
     (stored,) = (results / RUN).glob("examination/*.json")
     answers = json.loads(stored.read_text())["answers"]
     levels = {question: level for question, level, _ in answers}
@@ -107,7 +107,7 @@ def test_answers_that_are_ok_print_nothing_and_a_second_command_reads_them(
     assert not any(sentence in printed for _, _, sentence in answers)
 
     monkeypatch.setattr(examining, "examination", None)  # a call would raise
-    (outcome,) = run(*network("none"), "metric=[zeta,epsilon]")
+    (outcome,) = run([*network("none"), "metric=[zeta,epsilon]"])
     assert outcome.failure is None
 
 

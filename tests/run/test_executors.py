@@ -153,7 +153,7 @@ def assert_same_bits(
     finished_run: Callable[..., tuple[Path, list[JobResult]]],
 ) -> None:
     """Check the metrics of a tiny run against their values in one process."""
-    expected = rows_of(*finished_run("shard_size=1"))
+    expected = rows_of(*finished_run(["shard_size=1"]))
     rows = rows[rows["metric"].isin(expected["metric"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(rows, expected, check_exact=True)
 
@@ -233,11 +233,12 @@ def test_what_other_tasks_wrote_beside_a_plug_in_that_is_refused_goes(
 ):
     records = results / RUN / "records"
     write_module(tmp_path, "taints", TAINTS.replace("RECORDS", str(records)), monkeypatch)
-    outcomes = run(
+    settings = [
         "+method.mine._target_=taints.mine",
         "++method.mine.on_score_scale=false",
         "shard_size=1",
-    )
+    ]
+    outcomes = run(settings)
     assert failure(outcomes).startswith("The plug-in 'mine' (")
     assert not list(records.glob("*.parquet"))
 
@@ -316,7 +317,7 @@ class ThreadExecutor:
 @pytest.fixture
 def in_threads(results, finished_run, monkeypatch) -> Iterator[None]:
     """A command whose tasks run in threads, not in the command's own process."""
-    finished_run("shard_size=1")  # still with the executor of one process
+    finished_run(["shard_size=1"])  # still with the executor of one process
     with ThreadPoolExecutor(2) as threads:
         executor = partial(ThreadExecutor, results / RUN / "records", threads)
         monkeypatch.setattr("axiom_bench.run.executors.Local", executor)
@@ -328,26 +329,26 @@ def test_what_workers_return_is_written_as_it_arrives(run, rows, finished_run, i
 
     A second command computes one more method.
     """
-    (outcome,) = run("shard_size=1")
+    (outcome,) = run(["shard_size=1"])
     assert outcome.failure is None
     temporary_folder = str(Path(tempfile.gettempdir(), "axiom-bench-"))
     assert temporary_folder not in json.dumps(manifest_of([outcome]).model_dump())
     assert_same_bits(rows([outcome]), finished_run)
 
-    (outcome,) = run("shard_size=1")
+    (outcome,) = run(["shard_size=1"])
     assert outcome.computed.shards == 0
 
-    (outcome,) = run("shard_size=1", "method=[grad_cam,xgrad_cam,hires_cam]")
+    (outcome,) = run(["shard_size=1", "method=[grad_cam,xgrad_cam,hires_cam]"])
     assert outcome.failure is None
     assert outcome.computed.shards == 5
 
 
 def test_workers_return_the_answers_of_the_model(run, results, in_threads):
     """Check that a method which is added later costs only its own passes."""
-    run("method=[uniform]", "metric=[single_deletion]")
+    run(["method=[uniform]", "metric=[single_deletion]"])
     answers = list((results / RUN / "answers").iterdir())
     assert len(answers) == 3  # one per shard
-    (outcome,) = run("method=[uniform,equal_shares]", "metric=[single_deletion]")
+    (outcome,) = run(["method=[uniform,equal_shares]", "metric=[single_deletion]"])
     assert outcome.computed.images == 5
     passes = outcome.computed.passes
     assert passes["trunk_forward"] < 16 * outcome.computed.images
@@ -360,18 +361,18 @@ def test_pictures_and_the_gallery_that_workers_return(run, results, in_threads, 
         "pictures.arrays=true",
         "runtime.repeats=1",
     )
-    (outcome,) = run(*pictures)
+    (outcome,) = run(pictures)
     assert outcome.failure is None
     files = outcome.files
     names = [*files["pictures"], *files["gallery"], *files["runtime"]]
     assert len(names) == 3
     contents = {name: (results / RUN / name).read_bytes() for name in names}
 
-    run(*pictures)
+    run(pictures)
     assert {name: (results / RUN / name).read_bytes() for name in names} == contents
 
     monkeypatch.setattr(parcels, "MAX_ARRAYS", 1000)
-    message = failure(run(*pictures, "data.size=4"))
+    message = failure(run([*pictures, "data.size=4"]))
     sentence = r"has 0 MB, .* returns at most 0; set pictures\.arrays=false or fewer pictures\.rows"
     assert re.search(sentence, message)
 

@@ -1,7 +1,7 @@
 """Tests that a value's key depends on everything that can change the value, and on nothing more."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -33,15 +33,15 @@ def keys(job: Job) -> set[tuple[str, str, str, str]]:
 
 
 @cache
-def plain_job(*overrides: str) -> Job:
+def plain_job(overrides: tuple[str, ...] = ()) -> Job:
     """Return a tiny job that all tests share."""
     return Job.of(Settings.of(configuration(tiny_overrides(overrides))))
 
 
 @cache
-def plain_keys(*overrides: str) -> set[tuple[str, str, str, str]]:
+def plain_keys(overrides: tuple[str, ...] = ()) -> set[tuple[str, str, str, str]]:
     """Return the keys of a tiny job, computed once for all tests that compare others with them."""
-    return keys(plain_job(*overrides))
+    return keys(plain_job(overrides))
 
 
 def age_library(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
@@ -91,10 +91,10 @@ ALL = 3 * (2 * 2 + 1)  # 3 shards of 2 methods x 2 metrics and a metric of the l
 )
 def test_what_counts(job, override, num_changed):
     name = override.partition("=")[0].removeprefix("+")
-    plain = plain_keys("data.batch_size=64") if name == "data.batch_size" else plain_keys()
+    plain = plain_keys(("data.batch_size=64",)) if name == "data.batch_size" else plain_keys()
     if name.startswith(("method.", "metric.")):
         override = "++" + override.removeprefix("+")
-    assert len(keys(job(override)) - plain) == num_changed
+    assert len(keys(job([override])) - plain) == num_changed
 
 
 def test_a_shards_content_is_in_its_key():
@@ -121,7 +121,7 @@ def test_the_content_of_files_that_a_method_reads_counts(run, rows, tmp_path, un
         f"method.from_maps.params.path={folder}",
         "metric=[gini]",
     )
-    (refused,) = run(*settings)
+    (refused,) = run(settings)
     sentence = f"There is no file or folder {folder}; set method.from_maps.params.path=PATH."
     assert sentence in refused.failure.message
     folder.mkdir()
@@ -129,7 +129,7 @@ def test_the_content_of_files_that_a_method_reads_counts(run, rows, tmp_path, un
     def run_with_map(number: int, heatmap: np.ndarray) -> tuple[pd.DataFrame, int]:
         """Save the map of an image; return the values of `from_maps` and the record files."""
         np.save(folder / f"evaluation-0-00000{number}.npy", heatmap)
-        table = rows(run(*settings)).set_index(["method", "image_id", "target_class"])
+        table = rows(run(settings)).set_index(["method", "image_id", "target_class"])
         num_files = len(list(tmp_path.rglob("records/*.parquet")))
         return table.loc["from_maps"], num_files
 
@@ -156,7 +156,7 @@ def test_another_order_of_the_classes_explains_other_classes(job, tmp_path):
     other_classes = ",".join(f"'{number}'" for number in range(2, 10))
 
     def job_with(first_classes: str) -> Job:
-        return job(*folder, "target=label", f"data.classes=[{first_classes},{other_classes}]")
+        return job([*folder, "target=label", f"data.classes=[{first_classes},{other_classes}]"])
 
     original = job_with("a,b")
     same = job_with("a,b")
@@ -181,9 +181,9 @@ EVERY_METRIC = f"metric=[{','.join(EVERY)}]"
     ],
 )
 def test_another_version_of_a_library_computes_anew_what_runs_it(monkeypatch, library, expected):
-    before = plain_keys(EVERY_METRIC)
+    before = plain_keys((EVERY_METRIC,))
     age_library(monkeypatch, library)
-    changed = keys(plain_job(EVERY_METRIC)) - before
+    changed = keys(plain_job((EVERY_METRIC,))) - before
     assert {metric for _, _, metric, _ in changed} == expected
 
 
@@ -205,7 +205,7 @@ def test_another_version_of_a_library_computes_anew_what_runs_it(monkeypatch, li
     ],
 )
 def test_changed_code_computes_anew_what_runs_it(monkeypatch, module, expected):
-    before = plain_keys(EVERY_METRIC)
+    before = plain_keys((EVERY_METRIC,))
     parsed = sources._parsed
 
     def change_code(path: Path, state: tuple[int, int], name: str) -> tuple[str, tuple[str, ...]]:
@@ -213,7 +213,7 @@ def test_changed_code_computes_anew_what_runs_it(monkeypatch, module, expected):
         return (digest + "!" if name == module else digest), imports
 
     monkeypatch.setattr(sources, "_parsed", change_code)
-    changed = keys(plain_job(EVERY_METRIC)) - before
+    changed = keys(plain_job((EVERY_METRIC,))) - before
     changed_methods = {method for _, method, _, _ in changed}
     changed_metrics = {metric for _, _, metric, _ in changed}
     assert (changed_methods if "methods" in module else changed_metrics) == expected
@@ -246,12 +246,14 @@ def network(job, tmp_path) -> Callable[..., Job]:
     The network's text and weights are the same for all its arguments.
     """
 
-    def build(*overrides: str, file: str = "mine.py", function: str = "network") -> Job:
+    def build(
+        overrides: Sequence[str] = (), file: str = "mine.py", function: str = "network"
+    ) -> Job:
         path = tmp_path / file
         path.parent.mkdir(exist_ok=True)
         if not path.exists():
             path.write_text(NETWORK)
-        return job(
+        settings = [
             "model=user",
             f"model.architecture={path}:{function}",
             "model.name=mine",
@@ -260,16 +262,17 @@ def network(job, tmp_path) -> Callable[..., Job]:
             "model.resize=96",
             "target=predicted",
             *overrides,
-        )
+        ]
+        return job(settings)
 
     return build
 
 
 @pytest.mark.slow
 def test_a_networks_builder_and_its_arguments_count(network):
-    original = keys(network("+model.kwargs.power=1.0"))
-    same = keys(network("+model.kwargs.power=1.0"))
-    other = keys(network("+model.kwargs.power=2.0"))
+    original = keys(network(["+model.kwargs.power=1.0"]))
+    same = keys(network(["+model.kwargs.power=1.0"]))
+    other = keys(network(["+model.kwargs.power=2.0"]))
     assert original == same
     assert original.isdisjoint(other)
     assert keys(network()).isdisjoint(keys(network(function="other")))
@@ -299,21 +302,22 @@ def test_whether_a_torchvision_network_transforms_its_input_counts(job):
         "model.resize=[96,96]",
         "model.crop=96",
     )
-    transformed = keys(job(*googlenet, "+model.kwargs.transform_input=true"))
-    untransformed = keys(job(*googlenet, "+model.kwargs.transform_input=false"))
+    transformed = keys(job([*googlenet, "+model.kwargs.transform_input=true"]))
+    untransformed = keys(job([*googlenet, "+model.kwargs.transform_input=false"]))
     assert transformed.isdisjoint(untransformed)
 
 
 def test_another_version_of_timm_computes_its_networks_anew(job, monkeypatch):
     pytest.importorskip("timm", reason="the extra `timm` is not installed")
-    timm_job = job(
+    settings = [
         "model=timm",
         "model.architecture=mobilenetv3_small_050",
         "model.weights=null",
         "model.crop=64",
         "target=predicted",
         "data.size=1",
-    )
+    ]
+    timm_job = job(settings)
     other_job = plain_job()
     timm_keys = keys(timm_job)
     other_keys = keys(other_job)

@@ -110,10 +110,10 @@ def test_a_second_network_and_a_second_run_decode_nothing(
 
     networks = "model=scenes_vgg,scenes_resnet"
     cached = (*folder_data, f"data.cache={tmp_path / 'cache'}")
-    expected = records_of("plain", run(*folder_data, networks, "run=plain"))
+    expected = records_of("plain", run([*folder_data, networks, "run=plain"]))
 
     decoded_ids.clear()
-    first_outcomes = run(*cached, networks)
+    first_outcomes = run([*cached, networks])
     printed = capsys.readouterr().out
     assert "0 of 6 images are in data.cache=" in printed
     assert "the others will take about 0.2 MB, and " in printed
@@ -123,7 +123,7 @@ def test_a_second_network_and_a_second_run_decode_nothing(
     assert len(entries(tmp_path / "cache")) == 5
 
     decoded_ids.clear()
-    second_outcomes = run(*cached, networks, "run=again")
+    second_outcomes = run([*cached, networks, "run=again"])
     assert set(decoded_ids) == {"class1/5.jpg"}
 
     assert records_of("default", first_outcomes).equals(expected)
@@ -219,7 +219,7 @@ def test_damaged_entries_are_told_and_made_anew(tmp_path, damage):
 def test_too_little_space_is_a_sentence(folder_data, run, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=20_000))
-    message = failure(run(*folder_data, f"data.cache={tmp_path / 'cache'}"))
+    message = failure(run([*folder_data, f"data.cache={tmp_path / 'cache'}"]))
     sentence = "the others would take about 0.2 MB, and 0.0 MB are free there. Free some space"
     assert sentence in message
     assert not (tmp_path / "cache").exists()
@@ -343,7 +343,7 @@ def test_one_after_the_other_where_threads_may_not_read_or_hashes_are_there(
 def test_an_image_that_is_replaced_after_it_was_hashed_is_not_kept_for_the_old_one(
     job, folder_data, tmp_path
 ):
-    cached_job = job(*folder_data, f"data.cache={tmp_path / 'cache'}")
+    cached_job = job([*folder_data, f"data.cache={tmp_path / 'cache'}"])
     assert len(cached_job.contents) == 6
     Image.new("RGB", (200, 96)).save(tmp_path / "photographs/class0/0.jpg")
     sentence = r"The image 'class0/0\.jpg', or its annotation, was changed"

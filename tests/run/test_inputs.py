@@ -129,12 +129,13 @@ OWN = "+method.mine._target_=nets.mine"
     ],
 )
 def test_the_values_are_those_of_python(run, rows, words, tmp_path, ending, network, more):
-    (outcome,) = run(
+    settings = [
         *words,
         f"model.inputs={tmp_path}/patients.{ending}",
         f"model.architecture=nets:{network}",
         *more,
-    )
+    ]
+    (outcome,) = run(settings)
 
     run_values = rows([outcome]).query("method != 'mine'").reset_index(drop=True)
     network, inputs = network_and_inputs(tmp_path)
@@ -185,12 +186,12 @@ def test_a_decimal_comma_behind_tabs_may_be_of_thousands_and_is_refused(tmp_path
 @pytest.mark.slow
 def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
     command = (*words, f"model.inputs={tmp_path}/patients.csv", "method=[grad_cam]")
-    (outcome,) = run(*command)
+    (outcome,) = run(command)
     assert outcome.computed.shards == 2
     (tmp_path / "patients.csv").write_text(LIST.replace("0.9,1,3", "0.8,1,3"), encoding="utf-8")
-    (outcome,) = run(*command)
+    (outcome,) = run(command)
     assert outcome.computed.shards == 1
-    (outcome,) = run(*command)
+    (outcome,) = run(command)
     assert outcome.computed.shards == 0
 
 
@@ -225,7 +226,7 @@ def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
 )
 def test_a_mistake_in_the_file_is_one_sentence(run, words, tmp_path, content, message):
     (tmp_path / "patients.csv").write_text(content, encoding="utf-8")
-    assert re.search(message, failure(run(*words, f"model.inputs={tmp_path}/patients.csv")))
+    assert re.search(message, failure(run([*words, f"model.inputs={tmp_path}/patients.csv"])))
 
 
 @pytest.mark.slow
@@ -241,16 +242,16 @@ def test_arguments_with_defaults_and_a_file_of_python_objects(run, words, tmp_pa
     ]
 
     sentence = r"images are its argument 'mask' \(another: model.explained=NAME\), and it also"
-    assert re.search(sentence, failure(run(*command)))
+    assert re.search(sentence, failure(run(command)))
 
-    (outcome,) = run(*command, "model.explained=image")
+    (outcome,) = run([*command, "model.explained=image"])
     assert outcome.failure is None
 
     np.savez(tmp_path / "words.npz", site=np.array([{}] * 4), patient=PATIENTS, ids=ids)
     sentence = (
         "words.npz can't be read: it is damaged, or holds Python objects, which are never loaded."
     )
-    assert sentence in failure(run(*command, "model.explained=image"))
+    assert sentence in failure(run([*command, "model.explained=image"]))
 
 
 @pytest.mark.slow
@@ -282,14 +283,15 @@ def test_explain_has_the_row_of_the_photograph_s_name(words, tmp_path, capsys):
 @pytest.mark.slow
 def test_mosaics_are_refused(run, words, tmp_path):
     words_without_data = [word for word in words if not word.startswith(("data", "target"))]
-    outcomes = run(
+    settings = [
         *words_without_data,
         "data=mosaic",
         "data@data.of=folder",
         f"data.of.root={tmp_path}/photos",
         "data.of.size=null",
         f"model.inputs={tmp_path}/patients.csv",
-    )
+    ]
+    outcomes = run(settings)
     assert "A mosaic shows several images, and" in failure(outcomes)
 
 
@@ -377,17 +379,17 @@ def test_a_network_of_four_bands_refuses_photographs_and_the_advice_works(
         "data.size=null",
     )
 
-    message = failure(run(*words, "data=folder", f"data.root={tmp_path}"))
+    message = failure(run([*words, "data=folder", f"data.root={tmp_path}"]))
     assert "takes images of 4 channels, and pictures have 3" in message
 
     advice = re.search(r"set (data=arrays .*=null)\.", message)[1]
     settings = advice.replace("FOLDER", str(tmp_path / "bands")).split()
-    (outcome,) = run(*words, *settings)
+    (outcome,) = run([*words, *settings])
     assert outcome.failure is None
     assert outcome.computed.images == 1
 
     with pytest.raises(ab.BenchError, match=r"data=arrays data\.root=FOLDER"):
-        run(*words, "data=folder", f"data.root={tmp_path}", "model.mean=[0,0,0,0]")
+        run([*words, "data=folder", f"data.root={tmp_path}", "model.mean=[0,0,0,0]"])
 
 
 @pytest.mark.parametrize(("shape", "mean"), [(SIGNAL, 0), (BANDS, 2), (VOLUME, 0)])
@@ -402,7 +404,7 @@ def test_the_values_of_arrays_are_those_of_python(run, rows, stored, results, sh
         torch.manual_seed(0)
         network = import_function("nets:build")(len(shape) - 1, shape[0]).eval()
 
-    (outcome,) = run(*words)
+    (outcome,) = run(words)
     python_values = ab.evaluate(network, "3", [batch], ARRAY_METHODS, ARRAY_METRICS)
 
     python_values = python_values.astype(dict.fromkeys(COLUMNS, str))
@@ -413,7 +415,7 @@ def test_the_values_of_arrays_are_those_of_python(run, rows, stored, results, sh
         both["value_run"], both["value_python"], rtol=1e-4, atol=1e-6, equal_nan=True
     )
     if not mean:
-        (outcome,) = run(*words)
+        (outcome,) = run(words)
         assert outcome.computed.shards == 0
     assert len(list((results / RUN / "gallery").iterdir())) == 1
 
@@ -421,7 +423,7 @@ def test_the_values_of_arrays_are_those_of_python(run, rows, stored, results, sh
 @pytest.mark.slow
 def test_a_method_in_a_process_of_its_own_has_the_same_values(run, rows, stored):
     words, _ = stored(SIGNAL)
-    (outcome,) = run(*words, "+method.mine._target_=nets.mine")
+    (outcome,) = run([*words, "+method.mine._target_=nets.mine"])
     values = recomputed(outcome.settings, 0)
     both = rows([outcome]).merge(values, on=COLUMNS, suffixes=("_run", "_recomputed"))
     assert len(both) == len(values)
@@ -446,4 +448,4 @@ def test_a_method_in_a_process_of_its_own_has_the_same_values(run, rows, stored)
 )
 def test_a_setting_that_does_not_fit_arrays_is_one_sentence(run, stored, overrides, sentence):
     words, _ = stored(BANDS)
-    assert re.search(sentence, failure(run(*words, *overrides.split())))
+    assert re.search(sentence, failure(run([*words, *overrides.split()])))

@@ -46,7 +46,7 @@ def values(records: pd.DataFrame, metric: str, method: str = "grad_cam") -> pd.S
 @pytest.fixture
 def outcomes(copied_run) -> list[JobResult]:
     """The outcomes of MOSAIC, with a copy of its files in `results`."""
-    return copied_run(*MOSAIC)
+    return copied_run(MOSAIC)
 
 
 def finished(outcomes: list[JobResult], results: Path) -> tuple[dict, list[str]]:
@@ -84,7 +84,8 @@ def test_grid_pg_on_scenes(outcomes, rows, results, undrawn):
 
 
 def test_focus_on_scenes(run, rows, results):
-    outcomes = run("data=mosaic_focus", "data.of.size=80", *MOSAIC_SETTINGS, "data.confidence=null")
+    settings = ["data=mosaic_focus", "data.of.size=80", *MOSAIC_SETTINGS, "data.confidence=null"]
+    outcomes = run(settings)
     located = values(rows(outcomes), "focus")
     assert len(located) == 3
     assert located.mean() > 0.6
@@ -96,7 +97,7 @@ def test_focus_on_scenes(run, rows, results):
 
 
 def test_only_images_that_the_model_names_with_confidence(run, results):
-    (outcome,) = run(*MOSAIC, *LIGHT, "data.size=null", "data.confidence=0.97")
+    (outcome,) = run([*MOSAIC, *LIGHT, "data.size=null", "data.confidence=0.97"])
 
     predictions = {}
     for path in (results / RUN / "predictions").glob("*.json"):
@@ -125,11 +126,11 @@ def test_values_do_not_depend_on_batches_shards_or_workers_and_a_second_run_comp
     run, rows, outcomes, monkeypatch
 ):
     first = values(rows(outcomes), "grid_pointing_game")
-    other = rows(run(*MOSAIC, *LIGHT, "data.batch_size=3", "data.workers=2", "shard_size=3"))
+    other = rows(run([*MOSAIC, *LIGHT, "data.batch_size=3", "data.workers=2", "shard_size=3"]))
     pd.testing.assert_series_equal(first, values(other, "grid_pointing_game"), rtol=1e-5)
 
     monkeypatch.setattr(choosing, "_predict_shard", None)  # a call would raise
-    (second,) = run(*MOSAIC)
+    (second,) = run(MOSAIC)
     assert outcomes[0].computed.shards == 2
     assert second.computed.shards == 0
     for setting, num_shards in (
@@ -137,13 +138,13 @@ def test_values_do_not_depend_on_batches_shards_or_workers_and_a_second_run_comp
         ("data.cell=fit", 2),
         ("data.size=2", 0),  # two of the three mosaics
     ):
-        (outcome,) = run(*MOSAIC, *LIGHT, setting)
+        (outcome,) = run([*MOSAIC, *LIGHT, setting])
         assert outcome.failure is None
         assert outcome.computed.shards == num_shards
 
 
 def test_each_model_has_mosaics_of_its_own(run, results, undrawn):
-    outcomes = run(*MOSAIC, *LIGHT, "model=scenes_vgg,scenes_resnet", "data.size=null")
+    outcomes = run([*MOSAIC, *LIGHT, "model=scenes_vgg,scenes_resnet", "data.size=null"])
     written, _ = finished(outcomes, results)
     assert [outcome.failure for outcome in outcomes] == [None, None]
     ids = [outcome.facts.data["mosaic_scenes"].ids for outcome in outcomes]
@@ -152,7 +153,7 @@ def test_each_model_has_mosaics_of_its_own(run, results, undrawn):
 
 
 def test_mosaics_of_which_the_model_predicts_a_class(run):
-    (outcome,) = run(*MOSAIC, *LIGHT, "data.only_correct=true")
+    (outcome,) = run([*MOSAIC, *LIGHT, "data.only_correct=true"])
     assert outcome.failure is None
     facts = outcome.facts.models["scenes_vgg"].images["mosaic_scenes"]
     assert facts.chosen == 3
@@ -172,7 +173,7 @@ SENTENCES = {
 
 @pytest.mark.parametrize("override", SENTENCES)
 def test_sentences_of_a_job(run, override):
-    message = failure(run(*MOSAIC, override))
+    message = failure(run([*MOSAIC, override]))
     assert re.search(SENTENCES[override], message), message
 
 
@@ -226,11 +227,11 @@ def test_a_network_of_one_input_size_takes_mosaics_that_fit(run, tmp_path, view,
         "data.confidence=null",
         *LIGHT,
     )
-    message = failure(run(*settings))
+    message = failure(run(settings))
     assert "can't take mosaics of 192 x 192 pixels" in message
     assert reason in message
     assert message.endswith("; set data.cell=fit.")
-    (outcome,) = run(*settings, "data.cell=fit")
+    (outcome,) = run([*settings, "data.cell=fit"])
     assert outcome.failure is None
 
 
@@ -240,7 +241,7 @@ def test_photographs(run, rows, real_root):
 
     The cells have 224 x 224 pixels, and Grad-CAM is better than the constant map.
     """
-    (outcome,) = run(
+    settings = [
         "data=mosaic",
         "data.of=imagenet",
         "data.of.size=24",
@@ -252,7 +253,8 @@ def test_photographs(run, rows, real_root):
         "model.weights=default",
         f"model.weights_folder={real_root / 'weights'}",
         *LIGHT,
-    )
+    ]
+    (outcome,) = run(settings)
     assert outcome.failure is None
     located = values(rows([outcome]), "grid_pointing_game")
     assert len(located) == 2 * 4
@@ -266,7 +268,7 @@ def test_only_images_that_the_model_names_correctly(run, copied_run, rows, resul
     Without the filter no text mentions it.
     """
     folder = results / RUN
-    (outcome,) = copied_run(*CORRECT)
+    (outcome,) = copied_run(CORRECT)
     left_out = outcome.left_out
     kept = rows([outcome])
     count = 12 - len(left_out)
@@ -286,7 +288,7 @@ def test_only_images_that_the_model_names_correctly(run, copied_run, rows, resul
     assert f'<td class="page-number">{count} of 12</td>' in page
     assert re.search(r">\d+ of 12 \(\d+ %\)<", page)  # correct predictions for all chosen images
 
-    (unfiltered,) = run("data.size=12", "target=label")
+    (unfiltered,) = run(["data.size=12", "target=label"])
     table = rows([unfiltered])
     zeta_rows = table[table["metric"] == "zeta"].set_index("image_id")
     predictions = zeta_rows["predicted_class"].to_dict()
@@ -307,17 +309,17 @@ def test_only_images_that_the_model_names_correctly(run, copied_run, rows, resul
 def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(
     run, copied_run, results, monkeypatch
 ):
-    (first,) = copied_run(*CORRECT)
+    (first,) = copied_run(CORRECT)
     stored = sorted((results / RUN).glob("predictions/*.json"))
     assert len(stored) == 3
     stored[1].unlink()
     predict_shard = Mock(wraps=choosing._predict_shard)
     monkeypatch.setattr(choosing, "_predict_shard", predict_shard)
 
-    (second,) = run(*CORRECT)
+    (second,) = run(CORRECT)
     assert second.left_out == first.left_out
     assert second.computed.shards == 0
-    run(*CORRECT)
+    run(CORRECT)
     assert predict_shard.call_count == 1
 
 
@@ -325,7 +327,7 @@ def test_no_image_left_is_a_sentence(run):
     # At least one of two random networks is wrong about the only image.
     messages = []
     for seed in range(2):
-        (outcome,) = run(*CORRECT, "data.size=1", f"model.seed={seed}", f"run={seed}")
+        (outcome,) = run([*CORRECT, "data.size=1", f"model.seed={seed}", f"run={seed}"])
         if outcome.failure:
             messages.append(outcome.failure.message)
     assert messages
@@ -335,14 +337,15 @@ def test_no_image_left_is_a_sentence(run):
 def test_a_bad_image_stays_as_a_row(run, rows, tmp_path):
     folder = write_images(tmp_path / "images", "0/a.png", "1/b.png", "2/c.png")
     (tmp_path / "images/1/b.png").write_text("no picture")
-    (outcome,) = run(
+    settings = [
         *folder,
         "target=predicted",
         f"data.classes={list(map(str, range(10)))}",
         "metric=[zeta]",
         "method=[grad_cam]",
         "data.only_correct=true",
-    )
+    ]
+    (outcome,) = run(settings)
     assert outcome.failure is None
     table = rows([outcome])
     assert table.loc[table["image_id"] == "1/b.png", "status"].unique().tolist() == ["bad_image"]
@@ -350,9 +353,9 @@ def test_a_bad_image_stays_as_a_row(run, rows, tmp_path):
 
 
 def test_only_classes_of_the_scenes(run, results):
-    (outcome,) = run("data.only_classes=[3]", "data.size=12", "target=label")
+    (outcome,) = run(["data.only_classes=[3]", "data.size=12", "target=label"])
     data = Job.of(outcome.settings).data
     ids = set(rows_of(results, [outcome])["image_id"])
     assert ids == {name for index, name in enumerate(data.ids) if 3 in data.labels(index)}
     assert 0 < len(ids) < 12
-    assert "class of 'scenes'" in failure(run("data.only_classes=[dog]"))
+    assert "class of 'scenes'" in failure(run(["data.only_classes=[dog]"]))

@@ -114,22 +114,21 @@ def dense(tmp_path) -> tuple[str, ...]:
     ],
 )
 def test_a_run_of_a_network_that_returns_a_dict(run, rows, dense, tmp_path, overrides, name, layer):
-    table = rows(run(*dense, *overrides.replace("FOLDER", str(tmp_path)).split()))
+    table = rows(run([*dense, *overrides.replace("FOLDER", str(tmp_path)).split()]))
     assert set(table["model"]) == {name}
     assert set(table["layer"]) == {layer}
     assert set(table[table["metric"] == "sensitivity_error"]["status"]) == {"ok"}
 
 
 def test_metrics_of_the_score_of_a_named_output(run, rows, dense):
-    table = rows(
-        run(
-            *dense,
-            "metric=[deletion_auc,average_drop]",
-            "metric.deletion_auc.params.output=logit",
-            "model.output=multi_label",
-            "method=[hires_cam]",
-        )
-    )
+    settings = [
+        *dense,
+        "metric=[deletion_auc,average_drop]",
+        "metric.deletion_auc.params.output=logit",
+        "model.output=multi_label",
+        "method=[hires_cam]",
+    ]
+    table = rows(run(settings))
     assert set(table["model"]) == {"user+multi_label"}
     statuses = statuses_by_metric(table)
     assert {"ok"} <= statuses["deletion_auc"] <= {"ok", "zero_map"}
@@ -156,8 +155,8 @@ def test_a_network_that_ends_in_a_softmax_has_the_values_of_its_logits(run, rows
     logits_settings = settings("plain.py", POOLED)
     softmax_settings = settings("ends.py", POOLED_WITH_SOFTMAX)
 
-    (logits_outcome,) = run(*logits_settings)
-    (softmax_outcome,) = run(*softmax_settings)
+    (logits_outcome,) = run(logits_settings)
+    (softmax_outcome,) = run(softmax_settings)
 
     facts = logits_outcome.facts.models["user"]
     assert facts.model_dump().get("returns") is None
@@ -167,10 +166,10 @@ def test_a_network_that_ends_in_a_softmax_has_the_values_of_its_logits(run, rows
     columns = ["value", "status"]
     assert rows([softmax_outcome])[columns].equals(rows([logits_outcome])[columns])
 
-    logits_key = Keys(job(*logits_settings)).common
-    declared_logits_key = Keys(job(*logits_settings, "model.output=logits")).common
-    softmax_key = Keys(job(*softmax_settings)).common
-    declared_softmax_key = Keys(job(*softmax_settings, "model.output=logits")).common
+    logits_key = Keys(job(logits_settings)).common
+    declared_logits_key = Keys(job([*logits_settings, "model.output=logits"])).common
+    softmax_key = Keys(job(softmax_settings)).common
+    declared_softmax_key = Keys(job([*softmax_settings, "model.output=logits"])).common
     assert logits_key == declared_logits_key != softmax_key != declared_softmax_key
 
 
@@ -180,10 +179,10 @@ def test_the_functions_source_and_tensors_are_facts(job, dense, tmp_path, name):
     (tmp_path / "other.py").write_text(FUNCTION.replace("FACTOR", "2"))
     settings = (*dense, "model.layer=body")
 
-    plain_keys = Keys(job(*settings))
-    own_keys = Keys(job(*settings, f"model.output={tmp_path}/own.py:{name}"))
-    other_keys = Keys(job(*settings, f"model.output={tmp_path}/other.py:{name}"))
-    same_keys = Keys(job(*settings, f"model.output={tmp_path}/own.py:{name}"))
+    plain_keys = Keys(job(settings))
+    own_keys = Keys(job([*settings, f"model.output={tmp_path}/own.py:{name}"]))
+    other_keys = Keys(job([*settings, f"model.output={tmp_path}/other.py:{name}"]))
+    same_keys = Keys(job([*settings, f"model.output={tmp_path}/own.py:{name}"]))
 
     assert len({plain_keys.common, own_keys.common, other_keys.common}) == 3
     assert same_keys.common == own_keys.common
@@ -204,7 +203,7 @@ def test_the_functions_source_and_tensors_are_facts(job, dense, tmp_path, name):
 )
 def test_a_wrong_output_function_is_one_sentence(job, dense, tmp_path, output, message):
     with pytest.raises(BenchError, match=message) as error:
-        job(*dense, "model.layer=body", f"model.output={tmp_path}/{output}")
+        job([*dense, "model.layer=body", f"model.output={tmp_path}/{output}"])
     assert "\n" not in str(error.value)
 
 
@@ -218,7 +217,7 @@ RESHAPES = {
 @pytest.mark.parametrize("reshape", RESHAPES)
 def test_a_wrong_reshape_is_one_sentence(job, transformer, reshape):
     with pytest.raises(BenchError, match=RESHAPES[reshape]):
-        job(*transformer, f"model.reshape={reshape}")
+        job([*transformer, f"model.reshape={reshape}"])
 
 
 @pytest.fixture
@@ -235,19 +234,20 @@ def transformer(tmp_path) -> tuple[str, ...]:
 
 
 def test_a_run_of_a_small_transformer(run, rows, job, transformer, tmp_path):
-    outcomes = run(*transformer, "model.reshape=tokens", "method=[grad_cam,ablation_cam_axiomatic]")
+    settings = [*transformer, "model.reshape=tokens", "method=[grad_cam,ablation_cam_axiomatic]"]
+    outcomes = run(settings)
     table = rows(outcomes)
     table = table[table["method"] == "ablation_cam_axiomatic"]
     errors = table[table["metric"] == "sensitivity_error"]
     assert set(errors["status"]) == {"ok"}
     assert (errors["value"] < 1e-3).all()  # the contributions are the drops, in float32
 
-    assert "set model.reshape=tokens" in failure(run(*transformer))
+    assert "set model.reshape=tokens" in failure(run(transformer))
 
     # Each reshape gives the records another name.
     keys = set()
     for reshape in ("tokens", "[6,6]", f"{tmp_path}/small_vit.py:Mine"):
-        keys.add(Keys(job(*transformer, f"model.reshape={reshape}")).common)
+        keys.add(Keys(job([*transformer, f"model.reshape={reshape}"])).common)
     assert len(keys) == 3
 
 
@@ -283,7 +283,7 @@ def test_no_label_box_or_mask_is_read_as_a_class_of_another_number_of_classes(
     network_of_classes, run, rows, results
 ):
     """Check target=predicted; a picture calls the model's class by its index."""
-    (outcome,) = run(*network_of_classes(7), "pictures.rows=2")
+    (outcome,) = run([*network_of_classes(7), "pictures.rows=2"])
     statuses = statuses_by_metric(rows([outcome]))
     assert statuses["zeta"] == {"ok"}
     assert statuses["box_iou"] == {"no_annotation"}
@@ -295,13 +295,13 @@ def test_no_label_box_or_mask_is_read_as_a_class_of_another_number_of_classes(
     (file,) = results.glob("*/*/pictures/*.npz")
     assert all(name.isdecimal() for name in np.load(file)["class_names"])
 
-    message = failure(run(*network_of_classes(7), "data.only_correct=true"))
+    message = failure(run([*network_of_classes(7), "data.only_correct=true"]))
     assert "data.only_correct=false" in message
 
-    message = failure(run(*network_of_classes(12), "target=each_label"))
+    message = failure(run([*network_of_classes(12), "target=each_label"]))
     assert "has 12 classes and the data set scenes 10" in message
 
-    (outcome,) = run(*network_of_classes(10), "data.size=12")
+    (outcome,) = run([*network_of_classes(10), "data.size=12"])
     assert "ok" in statuses_by_metric(rows([outcome]))["class_correlation"]
     assert outcome.lines == ()
 
@@ -311,7 +311,9 @@ def test_a_planted_network_is_measured_against_its_truth(run, rows):
 
     HiResCAM is right. XGrad-CAM has the right totals at the wrong places. Saliency has no totals.
     """
-    table = rows(run("model=planted_region", *PLANTED)).set_index(["metric", "method"]).sort_index()
+    table = (
+        rows(run(["model=planted_region", *PLANTED])).set_index(["metric", "method"]).sort_index()
+    )
     assert set(table["image_id"]) == {f"evaluation-0-{number:06d}" for number in range(3)}
     assert set(table["data"]) == {"planted"}
     value = table["value"]
@@ -326,7 +328,7 @@ def test_a_planted_network_is_measured_against_its_truth(run, rows):
 
 
 def test_other_networks_outputs_and_classes_have_no_truth_or_their_own(run, rows):
-    table = rows(run("data.size=2", "method=[hires_cam]", TRUTH))
+    table = rows(run(["data.size=2", "method=[hires_cam]", TRUTH]))
     assert set(table["status"]) == {"no_truth"}
 
     planted = (
@@ -336,13 +338,13 @@ def test_other_networks_outputs_and_classes_have_no_truth_or_their_own(run, rows
         "method=[hires_cam]",
         TRUTH,
     )
-    table = rows(run(*planted, "data.target=each_label"))
+    table = rows(run([*planted, "data.target=each_label"]))
     target_class = table["target_class"].astype(int)
     assert set(target_class) == {0, 1}
     errors = table[(target_class == 1) & (table["metric"] == "truth_channel_error")]
     assert errors["value"].max() < 1e-5  # the logit of class 1 is linear in cyan
 
-    table = rows(run(*planted, "model.output=probability"))
+    table = rows(run([*planted, "model.output=probability"]))
     probability_rows = table[table["model"] == "planted_and+probability"]
     assert set(probability_rows["status"]) == {"no_truth"}
 
@@ -355,14 +357,15 @@ def test_a_planted_network_takes_its_own_images_where_no_others_are_chosen(run):
     for name in BUILDERS:
         file = conf_folder() / "data_model" / f"scenes_{name}.yaml"
         assert file.read_text() == "# @package _global_\ndefaults:\n  - planted_images\n"
+    settings = [
+        "model=planted_and",
+        "data=folder",
+        "data.root=/nowhere",
+        "model.weights=default",
+        "data.size=3",
+    ]
     with pytest.raises(BenchError, match="There is no folder /nowhere"):
-        run(
-            "model=planted_and",
-            "data=folder",
-            "data.root=/nowhere",
-            "model.weights=default",
-            "data.size=3",
-        )
+        run(settings)
 
 
 def test_photographs_without_labels_are_explained_by_what_is_predicted(
@@ -370,7 +373,7 @@ def test_photographs_without_labels_are_explained_by_what_is_predicted(
 ):
     """Check also the names of their classes: the network's own, or those of `model.classes`."""
     photos = write_images(tmp_path / "photos", "a.jpg", "2020/b.jpg")
-    (outcome,) = run(*photos, "pictures.gallery=null", "pictures.rows=2")
+    (outcome,) = run([*photos, "pictures.gallery=null", "pictures.rows=2"])
     assert outcome.failure is None
     assert outcome.config["target"] == "predicted"
     assert rows([outcome])["image_id"].nunique() == 2
@@ -380,19 +383,19 @@ def test_photographs_without_labels_are_explained_by_what_is_predicted(
     (gallery,) = results.glob("*/*/gallery/*.parquet")
     assert set(pd.read_parquet(gallery)["target_name"]) <= {f"digit {digit}" for digit in range(10)}
 
-    message = failure(run(*photos, "target=label"))
+    message = failure(run([*photos, "target=label"]))
     assert "have no labels (a.jpg lies in no folder); set target=predicted, or" in message
 
-    labelled_job = job(*write_images(tmp_path / "more", "digit 3/a.jpg", "7/b.jpg"))
+    labelled_job = job(write_images(tmp_path / "more", "digit 3/a.jpg", "7/b.jpg"))
     assert labelled_job.target == "label"
     assert labelled_job.labels == {0: (7,), 1: (3,)}
     assert labelled_job.shares_classes is True
 
     (tmp_path / "names.txt").write_text("\n".join(f"number {digit}" for digit in range(10)))
-    named_job = job(*photos, f"model.classes={tmp_path}/names.txt")
+    named_job = job([*photos, f"model.classes={tmp_path}/names.txt"])
     assert named_job.class_names[3] == "number 3"
     # Names of classes don't change values.
-    assert Keys(named_job).common == Keys(job(*photos)).common
+    assert Keys(named_job).common == Keys(job(photos)).common
 
 
 def test_a_network_that_draws_runs_by_fixed_draws(run, rows, tmp_path):
@@ -405,8 +408,8 @@ def test_a_network_that_draws_runs_by_fixed_draws(run, rows, tmp_path):
         "method=[grad_cam]",
         "metric=[sensitivity_error]",
     )
-    assert "model.draw=0,1,2" in failure(run(*network))
-    table = rows(run(*network, "model.draw=range(0,3)"))
+    assert "model.draw=0,1,2" in failure(run(network))
+    table = rows(run([*network, "model.draw=range(0,3)"]))
     assert {*table["model"]} == {"user+draw0", "user+draw1", "user+draw2"}
     assert {*table["layer"]} == {"1"}
     assert {*table["status"]} == {"ok"}

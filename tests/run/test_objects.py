@@ -89,7 +89,7 @@ def matched_boxes(network, images, data):
 
 
 def test_each_matched_box_has_the_values_of_python(run, rows, results):
-    records = rows(run(*WORDS))
+    records = rows(run(WORDS))
     images, data = scenes()
     network = ab.BoxScores(networks.load("scenes_detector"))
     batch = matched_boxes(network, images, data)
@@ -110,12 +110,8 @@ def test_each_matched_box_has_the_values_of_python(run, rows, results):
 
 @pytest.mark.parametrize("target", ["matched", "detections"])
 def test_a_join_by_number_takes_the_box_of_the_row(target, run, rows, results):
-    outcomes = run(
-        *DETECTOR,
-        f"target={target}",
-        "method=[grad_cam]",
-        "metric=[sensitivity_error]",
-    )
+    settings = [*DETECTOR, f"target={target}", "method=[grad_cam]", "metric=[sensitivity_error]"]
+    outcomes = run(settings)
     records = rows(outcomes)
     objects = objects_of(results)
     _, data = scenes()
@@ -145,7 +141,7 @@ def test_a_join_by_number_takes_the_box_of_the_row(target, run, rows, results):
 
 def test_detections_have_boxes_of_their_own_and_a_run_goes_on(run, rows, results):
     words = (*WORDS, "target=detections", "data.size=2")
-    (outcome,) = run(*words)
+    (outcome,) = run(words)
     records = rows([outcome])
     objects = objects_of(results)
     ids = {f"{row.image_id}//{row.number:03d}" for row in objects.itertuples()}
@@ -154,18 +150,18 @@ def test_detections_have_boxes_of_their_own_and_a_run_goes_on(run, rows, results
     assert f"{len(ids)} objects are found, with a probability of at least 0.3" in outcome.lines
     assert (records["status"] == "ok").mean() > 0.8
 
-    (repeated,) = run(*words)
+    (repeated,) = run(words)
     assert repeated.computed.shards == 0
 
     more_methods = f"method=[{','.join([*METHODS, 'layer_cam'])}]"
-    later_records = rows(run(*words, more_methods))
+    later_records = rows(run([*words, more_methods]))
     before = records.set_index(ROW)["value"]
     after = later_records.set_index(ROW)["value"].reindex(before.index)
     pd.testing.assert_series_equal(after, before, check_exact=True)
 
 
 def test_a_fresh_process_gives_the_same_bits(run, rows):
-    outcomes = run(*WORDS, "data.size=2", "method=[xgrad_cam]")
+    outcomes = run([*WORDS, "data.size=2", "method=[xgrad_cam]"])
     both = rows(outcomes).merge(recomputed(outcomes[0].settings, 0), on=ROW)
     assert len(both) > 10
     assert np.array_equal(both["value_x"], both["value_y"], equal_nan=True)
@@ -173,14 +169,15 @@ def test_a_fresh_process_gives_the_same_bits(run, rows):
 
 def test_planted_boxes_tell_what_the_axioms_do_not(run, rows):
     """Check that XGrad-CAM meets both axioms, but spreads a channel over both boxes."""
-    outcomes = run(
+    settings = [
         "model=planted_boxes",
         "data=planted",
         "target=detections",
         "data.size=2",
         "method=[xgrad_cam,hires_cam]",
         "metric=[sensitivity_error,truth_channel_error,truth_mass_outside]",
-    )
+    ]
+    outcomes = run(settings)
     records = rows(outcomes)
     means = records[records["status"] == "ok"].pivot_table("value", "method", "metric")
     errors = means.loc["xgrad_cam", ["sensitivity_error", "truth_channel_error"]]
@@ -202,7 +199,7 @@ def test_planted_boxes_tell_what_the_axioms_do_not(run, rows):
     ],
 )
 def test_what_cannot_be_is_one_sentence(words, sentence, run):
-    assert sentence in failure(run(*WORDS, *words))
+    assert sentence in failure(run([*WORDS, *words]))
 
 
 def test_images_that_cannot_be_read_are_told(run, tmp_path):
@@ -211,7 +208,7 @@ def test_images_that_cannot_be_read_are_told(run, tmp_path):
         (tmp_path / name).parent.mkdir()
         data.read(index).image.save(tmp_path / name)
     (tmp_path / "1/torn.png").write_bytes((tmp_path / "1/b.png").read_bytes()[:300])
-    (outcome,) = run(
+    settings = [
         "model=scenes_detector",
         "model.weights=default",
         "data=folder",
@@ -223,7 +220,8 @@ def test_images_that_cannot_be_read_are_told(run, tmp_path):
         "method=[grad_cam]",
         "metric=[sensitivity_error]",
         "model.resize=null",
-    )
+    ]
+    (outcome,) = run(settings)
     assert "1 of 3 images can't be read, and have no row" in outcome.lines
 
 

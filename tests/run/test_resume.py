@@ -75,12 +75,12 @@ def test_what_is_missing_is_computed_and_nothing_else(
     copied_run()
     before = record_times(results)
 
-    resumed = run(*overrides.split())
+    resumed = run(overrides.split())
 
     assert computed_since(results, before) == [missing] * 3
     resumed_rows = rows(resumed)
     shutil.rmtree(results)
-    fresh_rows = rows(run(*overrides.split()))
+    fresh_rows = rows(run(overrides.split()))
     pd.testing.assert_frame_equal(resumed_rows, fresh_rows, check_exact=True)
 
 
@@ -98,13 +98,13 @@ def passes_per_row(outcomes):
 def test_an_added_method_or_metric_repeats_no_pass_that_depends_on_no_method(
     run, copied_run, rows, results
 ):
-    first = copied_run("method=[grad_cam]", DELETIONS)
+    first = copied_run(["method=[grad_cam]", DELETIONS])
     assert passes_per_row(first) > 2
-    resumed = run("method=[grad_cam,xgrad_cam]", DELETIONS)
+    resumed = run(["method=[grad_cam,xgrad_cam]", DELETIONS])
     assert passes_per_row(resumed) == 1  # the traces
     resumed_rows = rows(resumed)
     shutil.rmtree(results)
-    fresh_rows = rows(run("method=[grad_cam,xgrad_cam]", DELETIONS))
+    fresh_rows = rows(run(["method=[grad_cam,xgrad_cam]", DELETIONS]))
     pd.testing.assert_frame_equal(resumed_rows, fresh_rows, check_exact=True)
 
 
@@ -120,8 +120,8 @@ def test_an_added_method_or_metric_repeats_no_pass_that_depends_on_no_method(
     ],
 )
 def test_kept_answers_are_those_of_the_same_passes(run, copied_run, change, repeats):
-    copied_run("method=[grad_cam]", "metric=[single_deletion]")
-    added = run("method=[grad_cam,xgrad_cam]", "metric=[single_deletion]", change)
+    copied_run(["method=[grad_cam]", "metric=[single_deletion]"])
+    added = run(["method=[grad_cam,xgrad_cam]", "metric=[single_deletion]", change])
     assert (passes_per_row(added) > 2) == repeats
 
 
@@ -133,11 +133,11 @@ def test_answers_are_kept_by_commands_without_users_own_code_only(
     write_module(tmp_path, "users_only_cam", code, monkeypatch)
     command = ("method=[grad_cam]", "metric=[single_deletion]")
 
-    run(*command, "+method.mine._target_=users_only_cam.cam")
+    run([*command, "+method.mine._target_=users_only_cam.cam"])
     assert not (results / RUN / "answers").exists()
-    assert passes_per_row(run("method=[xgrad_cam]", "metric=[single_deletion]")) > 2
+    assert passes_per_row(run(["method=[xgrad_cam]", "metric=[single_deletion]"])) > 2
 
-    (outcome,) = run(*command, "+method.another._target_=users_only_cam.cam")
+    (outcome,) = run([*command, "+method.another._target_=users_only_cam.cam"])
     passes = outcome.computed.passes
     # One image of each of the 3 shards needs its 16 passes again.
     assert passes["trunk_forward"] == passes["head_backward"] + 3 * 16
@@ -146,7 +146,7 @@ def test_answers_are_kept_by_commands_without_users_own_code_only(
 @pytest.mark.slow
 def test_a_file_that_vanishes_under_a_run_is_missed(run, copied_run, rows, results, monkeypatch):
     metrics = "metric=[max_box_acc,zeta]"
-    before = rows(copied_run(metrics))
+    before = rows(copied_run([metrics]))
     shutil.rmtree(results)
     compute_shard = shards.compute
 
@@ -158,8 +158,8 @@ def test_a_file_that_vanishes_under_a_run_is_missed(run, copied_run, rows, resul
 
     with monkeypatch.context() as patch:
         patch.setattr(shards, "compute", compute_and_delete_first)
-        assert "1 of 3 shards that were computed are gone" in failure(run(metrics))
-    pd.testing.assert_frame_equal(rows(run(metrics)), before, check_exact=True)
+        assert "1 of 3 shards that were computed are gone" in failure(run([metrics]))
+    pd.testing.assert_frame_equal(rows(run([metrics])), before, check_exact=True)
 
 
 COMMIT = "0123456789" * 4
@@ -215,7 +215,7 @@ def test_nothing_is_kept_of_the_company_of_a_plug_in_that_is_refused(
     write_module(tmp_path, "interferes", INTERFERES, monkeypatch)
     run()
     before = record_times(results)
-    outcomes = run("+method.mine._target_=interferes.mine", "++method.mine.on_score_scale=false")
+    outcomes = run(["+method.mine._target_=interferes.mine", "++method.mine.on_score_scale=false"])
     assert failure(outcomes).startswith("The plug-in 'mine' (")
     assert record_times(results) == before
 

@@ -10,7 +10,7 @@ import json
 import os
 import py_compile
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -86,7 +86,7 @@ def command(results: Path, folder: Path) -> Callable[..., tuple[set[str], list[f
     """
     seen_files: set[str] = set()
 
-    def run(*overrides: str, goes_on: bool = False) -> tuple[set[str], list[float]]:
+    def run(overrides: Sequence[str], goes_on: bool = False) -> tuple[set[str], list[float]]:
         forget()
         words = [*tiny_overrides(overrides), f"results={results}"]
         code, lines, path = compute(words, continue_run=goes_on)
@@ -111,20 +111,20 @@ def files_in(run_folder: Path) -> list[Any]:
 @pytest.mark.slow
 def test_a_users_own_is_computed_again_by_every_command_and_the_suites_own_is_not(command):
     """Check that a file which the plug-in reads can't make its values stale."""
-    computed_methods, _ = command(*MINE)
+    computed_methods, _ = command(MINE)
     assert computed_methods == {"grad_cam", "mine"}
     Path("w.json").write_text("-1")
-    computed_methods, values = command(*MINE)
+    computed_methods, values = command(MINE)
     assert computed_methods == {"mine"}
-    _, values_of_other_run = command(*MINE, "+method.mine.reuse=true", "run=other")
+    _, values_of_other_run = command([*MINE, "+method.mine.reuse=true", "run=other"])
     assert values_of_other_run == values
 
 
 @pytest.mark.slow
 def test_reuse_takes_what_follows_from_source_parameters_and_declared_files(command):
-    def computed_methods(*overrides: str) -> set[str]:
+    def computed_methods(overrides: Sequence[str] = ()) -> set[str]:
         reuse = ("+method.mine.reuse=true", "+method.mine.files=[w.json]")
-        methods, _ = command(*MINE, *reuse, *overrides)
+        methods, _ = command([*MINE, *reuse, *overrides])
         return methods
 
     assert computed_methods() == {"grad_cam", "mine"}
@@ -138,24 +138,24 @@ def test_reuse_takes_what_follows_from_source_parameters_and_declared_files(comm
     ):
         Path(path).write_text(text)
         assert computed_methods() == {"mine"}
-    assert computed_methods("+method.mine.params.scale=2") == {"mine"}
+    assert computed_methods(["+method.mine.params.scale=2"]) == {"mine"}
 
 
 @pytest.mark.slow
 def test_a_stored_run_takes_what_was_said_of_a_plug_in_and_doesnt_call_it(command, results):
     drawing = ("+method.mine._target_=users_cam.drawing", "+method.mine.reuse=true", *MINE[1:])
     for _ in range(2):
-        command(*drawing)
+        command(drawing)
         calls = Path("calls").read_text()
         entry = reading.read_manifest(results / RUN).methods["mine"]
         assert "draws from a global random state" in str(entry)
     assert calls
 
     Path("calls").write_text("")
-    command(*drawing)
+    command(drawing)
     assert not Path("calls").read_text()
 
-    computed_methods, _ = command(*drawing, "data.size=6")
+    computed_methods, _ = command([*drawing, "data.size=6"])
     assert computed_methods == {"grad_cam", "mine"}
     assert Path("calls").read_text()
 
@@ -171,15 +171,15 @@ def test_a_killed_command_goes_on_with_what_it_computed(command, results):
     )
     Path("stop").touch()
     with pytest.raises(KeyboardInterrupt):
-        command(*overrides)
+        command(overrides)
     Path("stop").unlink()
     assert files_in(results / RUN)
 
-    command(*overrides)
+    command(overrides)
     assert len(files_in(results / RUN)) == 5
 
     # The command before was not killed, so that this command computes `mine` again.
-    command(*overrides)
+    command(overrides)
     assert sum("mine" in file.values for file in files_in(results / RUN)) == 10
 
 
@@ -189,10 +189,10 @@ def test_a_command_that_goes_on_takes_those_of_the_one_before(command):
 
     It may measure run times that the first command didn't measure.
     """
-    _, first_values = command(*MINE)
-    assert command(*MINE, "runtime.repeats=1", goes_on=True) == (set(), first_values)
+    _, first_values = command(MINE)
+    assert command([*MINE, "runtime.repeats=1"], goes_on=True) == (set(), first_values)
     Path("users_help.py").write_text("FACTOR = 2\n")
-    computed_methods, _ = command(*MINE, goes_on=True)
+    computed_methods, _ = command(MINE, goes_on=True)
     assert computed_methods == {"mine"}
 
 
@@ -200,7 +200,7 @@ def test_a_command_that_goes_on_takes_those_of_the_one_before(command):
 def keys() -> Callable[..., dict[str, dict[str, str]]]:
     """A function that returns the keys of a job's values, given the name of the command."""
 
-    def keys_of_command(name: str, *overrides: str) -> dict[str, dict[str, str]]:
+    def keys_of_command(name: str, overrides: Sequence[str]) -> dict[str, dict[str, str]]:
         forget()
         config = configuration(tiny_overrides(("data.size=2", *overrides)))
         return Keys(Job.of(Settings.of(config)), name).values
@@ -242,9 +242,9 @@ RECOMPUTED = {
 @pytest.mark.parametrize(("overrides", "recomputed"), RECOMPUTED.values(), ids=RECOMPUTED)
 def test_what_another_command_computes_anew(keys, overrides, recomputed):
     words = ("method=[grad_cam]", "metric=[confidence_drop]", *overrides)
-    first = keys("one", *words)
-    same = keys("one", *words)
-    other = keys("other", *words)
+    first = keys("one", words)
+    same = keys("one", words)
+    other = keys("other", words)
     assert first == same
     different = set()
     for method, key_by_metric in first.items():
@@ -263,10 +263,10 @@ def test_a_plug_in_of_an_installed_distribution_counts_by_its_version(keys, monk
 
     monkeypatch.setattr(Sources, "distributions", distributions)
     chosen = ("method=[grad_cam]", "metric=[gini]", "+method.mine._target_=users_cam.cam")
-    first = keys("one", *chosen)
-    assert first == keys("other", *chosen)
+    first = keys("one", chosen)
+    assert first == keys("other", chosen)
     monkeypatch.setattr("axiom_bench.records.sources.version_of", lambda name: "2")
-    assert first["mine"] != keys("other", *chosen)["mine"]
+    assert first["mine"] != keys("other", chosen)["mine"]
 
 
 def test_a_file_that_a_parameter_names_is_declared(keys):
@@ -276,9 +276,9 @@ def test_a_file_that_a_parameter_names_is_declared(keys):
         "+method.mine.reuse=true",
         "+method.mine.params.path=w.json",
     )
-    before = keys("one", *chosen)
+    before = keys("one", chosen)
     Path("w.json").write_text("5")
-    after = keys("one", *chosen)
+    after = keys("one", chosen)
     assert {method for method in after if after[method] != before[method]} == {"mine"}
 
 
@@ -322,7 +322,7 @@ def test_a_networks_file_is_compiled_from_the_text_that_is_hashed(folder):
 def test_the_manifest_names_the_command_and_no_run_goes_on_where_it_ended(command, results):
     names = []
     for _ in range(2):
-        command(*MINE)
+        command(MINE)
         manifest = json.loads((results / RUN / "manifest.json").read_text())
         names.append(manifest["command"])
     assert names[0] != names[1]

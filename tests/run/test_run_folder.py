@@ -130,7 +130,7 @@ def test_the_seconds_of_the_command_that_computed_are_kept(written, folder, tmp_
 def test_the_manifest_says_whether_weights_are_random(run):
     """Check the entry from which the report learns that it must call no method the best."""
     for weights, is_random in (("null", True), ("default", False)):
-        outcomes = run(f"model.weights={weights}", "metric=[zeta]", "data.size=1")
+        outcomes = run([f"model.weights={weights}", "metric=[zeta]", "data.size=1"])
         assert manifest_of(outcomes).models["scenes_vgg"].random_weights is is_random
 
 
@@ -194,14 +194,15 @@ def test_pictures_show_what_was_measured(written, folder):
 
 @pytest.mark.slow
 def test_pictures_of_an_output_without_probability_show_the_score(run, results):
-    outcomes = run(
+    settings = [
         "model.output=multi_label",
         "metric=[confidence_drop]",
         "metric.confidence_drop.params.output=logit",
         "method=[uniform]",
         "pictures.rows=2",
         "data.size=3",
-    )
+    ]
+    outcomes = run(settings)
 
     arrays = np.load(next(results.rglob("*.npz")))
     assert str(arrays["confidence_of"]) == "score"
@@ -213,7 +214,7 @@ def test_pictures_of_an_output_without_probability_show_the_score(run, results):
     assert not is_probability.all()
 
     # cam doesn't apply to this network, so that the run has no pictures.
-    (cam,) = run("method=[cam]", "metric=[zeta]", "pictures.rows=1", "data.size=1")
+    (cam,) = run(["method=[cam]", "metric=[zeta]", "pictures.rows=1", "data.size=1"])
     assert cam.failure is None
 
 
@@ -307,7 +308,7 @@ CURVES = (
 @pytest.mark.slow
 def test_perturbation_curves_are_kept_listed_and_drawn(run, results):
     folder = results / RUN
-    outcomes = run(*CURVES)
+    outcomes = run(CURVES)
     code, _ = finish(outcomes[0].settings, outcomes)
     assert code == 0
 
@@ -391,7 +392,7 @@ def test_images_are_spread_over_the_runs():
 
 @pytest.mark.slow
 def test_a_row_has_picture_classes_boxes_and_maps(run, results):
-    (outcome,) = run(*GALLERY, "data.size=4", "pictures.gallery=2", "model.weights=default")
+    (outcome,) = run([*GALLERY, "data.size=4", "pictures.gallery=2", "model.weights=default"])
 
     rows = gallery_of(outcome, results)
     ids = list(dict.fromkeys(row["image_id"] for row in rows))
@@ -419,12 +420,12 @@ def test_a_row_has_picture_classes_boxes_and_maps(run, results):
 @pytest.mark.slow
 def test_many_images_are_in_several_files_which_the_manifest_lists(run, results, monkeypatch):
     monkeypatch.setattr(samples, "IMAGES", 2)
-    outcomes = run(*GALLERY, "data.size=3", "pictures.gallery=null")
+    outcomes = run([*GALLERY, "data.size=3", "pictures.gallery=null"])
     written = manifest_of(outcomes).gallery
     assert written == list(outcomes[0].files["gallery"])
     assert len(written) == 2
     assert len({row["image_id"] for row in gallery_of(outcomes[0], results)}) == 3
-    assert run(*GALLERY, "data.size=1", "pictures.gallery=0")[0].files["gallery"] == ()
+    assert run([*GALLERY, "data.size=1", "pictures.gallery=0"])[0].files["gallery"] == ()
 
 
 def test_disagreement_in_closed_form():

@@ -58,7 +58,7 @@ def test_the_rows_are_those_of_the_loop(expected, job):
 
     This test uses no shards, files or padding.
     """
-    tiny_job = job("data.batch_size=100")
+    tiny_job = job(["data.batch_size=100"])
     (batch,) = batches_of(tiny_job, tiny_job.indices)
     trace = cut_at_layer(tiny_job.model, tiny_job.device).trace(batch.images, batch.targets)
     explanation = explained(trace, batch, methods.get("xgrad_cam"))
@@ -97,7 +97,7 @@ WAYS = {
 @pytest.mark.parametrize("overrides", WAYS.values(), ids=WAYS)
 def test_bit_by_bit_at_a_fixed_batch_size(run, rows, expected, overrides):
     """Check other settings; tests/run/test_executors.py checks the executors."""
-    (outcome,) = run(*overrides)
+    (outcome,) = run(overrides)
     table = rows([outcome])
     is_common = table["method"].isin(expected["method"]) & table["metric"].isin(expected["metric"])
     common = table[is_common].reset_index(drop=True)
@@ -147,16 +147,16 @@ def test_bit_by_bit_where_processes_share_a_run(run, rows, expected):
 def test_what_moves_rounding_alone(run, rows, expected, request, overrides, threads):
     request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
     torch.set_num_threads(threads)
-    assert_equal_up_to_rounding(rows(run(*overrides)), expected)
+    assert_equal_up_to_rounding(rows(run(overrides)), expected)
 
 
 @pytest.mark.slow
 def test_a_budget_of_ablations_is_in_the_manifest_and_its_error_in_the_records(run, rows):
     metrics = "metric=[sensitivity_error,zeta,drops_error]"
-    exact = rows(run(metrics, "model.layer=features.6")).set_index("metric")["value"]
+    exact = rows(run([metrics, "model.layer=features.6"])).set_index("metric")["value"]
     assert not exact[["drops_error", "estimated_drops"]].any()
 
-    (outcome,) = run(metrics, "model.layer=features.6", "device.ablation_channels=8")
+    (outcome,) = run([metrics, "model.layer=features.6", "device.ablation_channels=8"])
     estimated = rows([outcome]).set_index("metric")["value"]
     sentence = "of 8 channels and a sample exact, others estimated"
     assert outcome.facts.precision["drops"] == sentence
@@ -184,17 +184,17 @@ def test_no_more_rows_are_computed_than_the_largest_shard_has(run, job, monkeypa
         traced_rows.append(len(images))
         return trace(cut_model, images, *others, **more)
 
-    large_job = job("data.batch_size=64")
+    large_job = job(["data.batch_size=64"])
     monkeypatch.setattr(CutModel, "trace", count_rows)
-    (outcome,) = run("data.batch_size=64")
+    (outcome,) = run(["data.batch_size=64"])
     assert outcome.failure is None
     largest_shard = max(map(large_job.rows, large_job.shards))
     assert max(traced_rows) == large_job.batch_rows == largest_shard < 10
-    assert job("data.batch_size=1").batch_rows == 1
+    assert job(["data.batch_size=1"]).batch_rows == 1
 
 
 def test_images_drawn_for_verify_keep_their_places_in_the_batch(job):
-    run_job = job("data.size=11", "data.batch_size=4", "shard_size=6", "target=label")
+    run_job = job(["data.size=11", "data.batch_size=4", "shard_size=6", "target=label"])
     position_by_name = {}
     image_by_name = {}
     for shard in run_job.shards:
@@ -386,9 +386,9 @@ def test_values_and_keys_of_data_by_url_are_those_of_local_files(
     MemoryFileSystem().pipe_file("/bucket/val/0.parquet", path.read_bytes())
     words = ("data=parquet", "data.size=3", "data.target=predicted")
 
-    expected = rows(run(*words, f"data.path={path.parent}"))
+    expected = rows(run([*words, f"data.path={path.parent}"]))
     files = {file.name for file in results.rglob("records/*.parquet")}
-    (outcome,) = run(*words, "data.path=memory://bucket/val")
+    (outcome,) = run([*words, "data.path=memory://bucket/val"])
 
     assert outcome.computed.shards == 0  # the keys are the same
     assert files == {file.name for file in results.rglob("records/*.parquet")}

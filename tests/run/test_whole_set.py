@@ -55,14 +55,14 @@ def read(folder: Path, outcome: JobResult) -> RunFolder:
 @pytest.fixture(scope="module")
 def outcome(finished_run) -> JobResult:
     """The outcome of CHOSEN."""
-    _, (outcome,) = finished_run(*CHOSEN)
+    _, (outcome,) = finished_run(CHOSEN)
     return outcome
 
 
 @pytest.fixture(scope="module")
 def finished(finished_run) -> RunFolder:
     """The finished run of CHOSEN, which tests only read."""
-    results, (outcome,) = finished_run(*CHOSEN)
+    results, (outcome,) = finished_run(CHOSEN)
     return read(results / RUN, outcome)
 
 
@@ -157,21 +157,22 @@ def test_values_on_the_rows_that_all_compared_methods_have(run, folder, tmp_path
     """
     write_module(tmp_path, "own_maps", OWN, monkeypatch)
     images = ("data.size=24", "target=each_label")
-    (outcome,) = run("metric=[zeta]", "method=[uniform]", *images)
+    (outcome,) = run(["metric=[zeta]", "method=[uniform]", *images])
     records = read(folder, outcome).records.frame()
     classes = records["target_class"].value_counts()
     rarest = int(classes.index[-1])
     total = int(classes.sum())
     assert 0 < 10 * classes[rarest] <= total
 
-    (outcome,) = run(
+    settings = [
         *OWN_METRIC,
         "method=[uniform]",
         *images,
         *silent_method("few", [rarest]),
         *silent_method("most", list(range(9))),
         *silent_method("all", list(range(10))),
-    )
+    ]
+    (outcome,) = run(settings)
 
     assert outcome.failure is None
     finished = read(folder, outcome)
@@ -210,7 +211,7 @@ def test_values_on_the_rows_that_all_compared_methods_have(run, folder, tmp_path
 @pytest.mark.slow
 def test_values_of_other_images_or_methods_are_named_not_computed(run, folder):
     """Check tables that combining the records of two runs could produce."""
-    (outcome,) = run("metric=[pxap]", "data.size=6")
+    (outcome,) = run(["metric=[pxap]", "data.size=6"])
     finished = read(folder, outcome)
     table = finished.whole_set
     more_images = table.assign(images=table["images"] + 1)
@@ -228,24 +229,24 @@ def test_a_repeated_run_and_other_shards_give_the_same(run, copied_run, folder):
         table = read(folder, outcome).records.frame()
         return table[table["image_id"] == "*"].set_index(["method", "metric"])["value"]
 
-    (first,) = copied_run(*CHOSEN)
-    (repeated,) = run(*CHOSEN)
+    (first,) = copied_run(CHOSEN)
+    (repeated,) = run(CHOSEN)
     assert repeated.values == first.values
     assert repeated.files == first.files
     assert repeated.computed.shards == 0
 
-    (other_shards,) = run(*CHOSEN, "shard_size=3")
+    (other_shards,) = run([*CHOSEN, "shard_size=3"])
     np.testing.assert_array_equal(whole_set_values(first), whole_set_values(other_shards))
 
 
 def test_metrics_without_curves_have_no_side_file(run, folder):
-    (outcome,) = run("metric=[box_iou]", "data.size=2")
+    (outcome,) = run(["metric=[box_iou]", "data.size=2"])
     assert outcome.files["curves"] == ()
     assert not (folder / "curves").exists()
 
 
 def test_it_is_no_bad_image_and_counts_the_images_it_is_of(copied_run, folder, unreported):
-    (outcome,) = copied_run(*CHOSEN)
+    (outcome,) = copied_run(CHOSEN)
     finished = read(folder, outcome)
     _, lines = finish.finish(outcome.settings, [outcome])
     assert not any("left out" in line for line in lines)
@@ -280,9 +281,12 @@ def test_the_gate_holds_it_to_its_tolerance(finished, tmp_path):
 
 
 def test_values_are_named_by_the_parameters(run, folder):
-    (outcome,) = run(
-        "metric=[max_box_acc_v2]", "metric.max_box_acc_v2.params.ious=[0.5,0.75]", "data.size=4"
-    )
+    settings = [
+        "metric=[max_box_acc_v2]",
+        "metric.max_box_acc_v2.params.ious=[0.5,0.75]",
+        "data.size=4",
+    ]
+    (outcome,) = run(settings)
     assert outcome.failure is None
     rows = read(folder, outcome).records.frame()
     names = {"max_box_acc_v2", "max_box_acc_v2_50", "max_box_acc_v2_75"}

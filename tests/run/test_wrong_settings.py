@@ -326,6 +326,6 @@ def test_a_mosaic_s_images_are_checked_as_any():
 
 
 def test_a_value_out_of_range_names_its_metric(run):
-    assert failure(run("metric=[deletion_auc]", "metric.deletion_auc.params.steps=0")) == (
+    assert failure(run(["metric=[deletion_auc]", "metric.deletion_auc.params.steps=0"])) == (
         "The metric 'deletion_auc' can't be measured: A curve needs at least one step, not steps=0."
     )
