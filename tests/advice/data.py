@@ -29,8 +29,9 @@ def split_of_a_folder_of_arrays(user: User) -> None:
     for split in ("train", "val"):
         user.array(f"arrays/{split}/a/0.npy", np.zeros((3, 32, 32), "f4"))
     words = doctor(user, "data=arrays", "model.resize=null", "target=predicted")
-    message = user.refusal(*words, "data.root=arrays", "data.split=val")
-    user.types(*words, advice_in(message, r"set (data\.root) to a split's folder") + "=arrays/val")
+    message = user.refusal([*words, "data.root=arrays", "data.split=val"])
+    command = [*words, advice_in(message, r"set (data\.root) to a split's folder") + "=arrays/val"]
+    user.types(command)
 
 
 @follows("and no {split}_images; set data.split to {}")
@@ -41,9 +42,9 @@ def file_of_arrays_without_the_split(user: User) -> None:
     words = doctor(
         user, "data=arrays", "data.root=all.npz", "model.resize=null", "data.channels=first"
     )
-    message = user.refusal(*words, "data.split=test")
+    message = user.refusal([*words, "data.split=test"])
     for split in advice_in(message, r"set data\.split to (.*?)\.\s").split(" or "):
-        user.types(*words, f"data.split={split}")
+        user.types([*words, f"data.split={split}"])
 
 
 @follows("and no {split}_images; set data.split to {}")
@@ -51,32 +52,32 @@ def file_of_arrays_of_other_names(user: User) -> None:
     pixels = np.zeros((2, 3, 32, 32), "f4")
     np.savez(user.folder / "all.npz", x=pixels, y=np.zeros(2, int))
     words = doctor(user, "data=arrays", "data.root=all.npz", "model.resize=null")
-    message = user.refusal(*words)
+    message = user.refusal(words)
     names = advice_in(message, r"call its arrays (images, labels), masks").split(", ")
     np.savez(user.folder / "all.npz", **dict(zip(names, (pixels, np.zeros(2, int)), strict=True)))
-    user.types(*words)
+    user.types(words)
 
 
 @follows("Set data.root, or AXIOM_BENCH_REAL for real_root")
 def folder_that_is_not_there(user: User) -> None:
     photographs(user, "a.png")
     words = doctor(user, "data=folder", "target=predicted")
-    message = user.refusal(*words, "data.root=photo")
-    user.types(*words, advice_in(message, r"Set (data\.root), or") + "=photos")
+    message = user.refusal([*words, "data.root=photo"])
+    user.types([*words, advice_in(message, r"Set (data\.root), or") + "=photos"])
     user.patch.delenv("AXIOM_BENCH_REAL", raising=False)
     words = doctor(user, "data=imagenet", "data.classes=[n01440764]", "target=predicted")
-    message = user.refusal(*words)
+    message = user.refusal(words)
     user.picture("real/data/imagenet/val/n01440764/a.JPEG")
     user.patch.setenv(advice_in(message, r"or (\w+) for real_root"), "real")
-    user.types(*words)
+    user.types(words)
 
 
 @follows("set data.classes to the model's own classes, in its order")
 def more_classes_than_the_model_has(user: User) -> None:
     photographs(user, "3/a.png", "4/a.png")
     words = doctor(user, "data=folder", "data.root=photos", "target=label")
-    message = user.refusal(*words, "data.classes=['0','1','2','3','4']")
-    user.types(*words, advice_in(message, r"set (data\.classes) to") + "=['3','4','5']")
+    message = user.refusal([*words, "data.classes=['0','1','2','3','4']"])
+    user.types([*words, advice_in(message, r"set (data\.classes) to") + "=['3','4','5']"])
 
 
 @follows("set data.classes to all classes, in the order of their numbers")
@@ -89,8 +90,8 @@ def label_beyond_the_classes(user: User) -> None:
     ]
     pq.write_table(pa.Table.from_pylist(rows), user.folder / "all.parquet")
     words = doctor(user, "data=parquet", "data.path=all.parquet")
-    message = user.refusal(*words, "data.classes=[a,b]")
-    user.types(*words, advice_in(message, r"set (data\.classes) to all") + "=[a,b,c]")
+    message = user.refusal([*words, "data.classes=[a,b]"])
+    user.types([*words, advice_in(message, r"set (data\.classes) to all") + "=[a,b,c]"])
 
 
 @follows("leave it out, and set model.background={}")
@@ -111,16 +112,16 @@ def background_among_the_classes(user: User) -> None:
         "data.split=val",
         "data.annotations=all.json",
     )
-    message = user.refusal(*words, "data.classes=[background,a,b]")
-    user.types(*words, "data.classes=[a,b]", advice_in(message, r"set (model\.background=\d+)"))
+    message = user.refusal([*words, "data.classes=[background,a,b]"])
+    user.types([*words, "data.classes=[a,b]", advice_in(message, r"set (model\.background=\d+)")])
 
 
 @follows("set data.folders=name for folders that are called by their classes")
 def folders_that_are_no_indices(user: User) -> None:
     photographs(user, "a/1.png", "b/1.png")
     words = doctor(user, "data=folder", "data.root=photos", "data.classes=[a,b,c]")
-    message = user.refusal(*words, "data.folders=index")
-    user.types(*words, "data.folders=index", advice_in(message, r"set (data\.folders=name)"))
+    message = user.refusal([*words, "data.folders=index"])
+    user.types([*words, "data.folders=index", advice_in(message, r"set (data\.folders=name)")])
 
 
 @follows("set model.classes to their names, in the order of its outputs")
@@ -128,10 +129,12 @@ def labels_of_a_network_without_names(user: User) -> None:
     photographs(user, "1.png", "2.png")
     user.write("list.csv", "1.png,cat\n2.png,dog\n")
     words = doctor(user, "data=folder", "data.root=photos", "data.labels=list.csv")
-    message = user.refusal(*words)
-    user.types(
-        *words, advice_in(message, r"set (model\.classes) to their names") + "=[cat,dog,owl]"
-    )
+    message = user.refusal(words)
+    command = [
+        *words,
+        advice_in(message, r"set (model\.classes) to their names") + "=[cat,dog,owl]",
+    ]
+    user.types(command)
 
 
 SYNSETS = "data.classes=[n01440764,n01443537,n01484850]"
@@ -153,35 +156,35 @@ GOOD = "1.JPEG n01440764\n2.JPEG n01443537\n"
 def with_labels(user: User, words: tuple[str, ...], message: str) -> None:
     """Set data.labels, as a message says, to a list of lines "image label"."""
     user.write("flat/good.txt", GOOD)
-    user.types(*words, advice_in(message, r"set (data\.labels)") + "=good.txt")
+    user.types([*words, advice_in(message, r"set (data\.labels)") + "=good.txt"])
 
 
 @follows("add them to it, or set data.labels")
 def image_without_a_label(user: User) -> None:
     words = flat(user, "1.JPEG n01440764\n")
-    with_labels(user, words, user.refusal(*words))
+    with_labels(user, words, user.refusal(words))
     user.write("flat/list.txt", GOOD)
-    user.types(*words)
+    user.types(words)
 
 
 @follows("lists no image of the folder, but {}; ")
 def list_of_other_images(user: User) -> None:
     words = flat(user, "x.JPEG n01440764\ny.JPEG n01440764\n")
-    with_labels(user, words, user.refusal(*words))
+    with_labels(user, words, user.refusal(words))
 
 
 @follows("has numbers from 1, as the devkit")
 def list_of_the_devkits_numbers(user: User) -> None:
     words = flat(user, "1\n2\n", "x.JPEG", "y.JPEG")
-    message = user.refusal(*words)
+    message = user.refusal(words)
     user.write("flat/good.txt", "x.JPEG n01440764\ny.JPEG n01443537\n")
-    user.types(*words, advice_in(message, r"set (data\.labels)") + "=good.txt")
+    user.types([*words, advice_in(message, r"set (data\.labels)") + "=good.txt"])
 
 
 @follows("labels, but there are {} images; ")
 def list_of_too_few_labels(user: User) -> None:
     words = flat(user, "n01440764\n")
-    with_labels(user, words, user.refusal(*words))
+    with_labels(user, words, user.refusal(words))
 
 
 @follows("which the class list lacks; add it there, or set data.classes")
@@ -189,13 +192,13 @@ def class_that_is_not_listed(user: User) -> None:
     user.picture("net/val/n01440764/a.JPEG")
     user.write("net/LOC_synset_mapping.txt", "n01443537 goldfish, Carassius auratus\n")
     words = doctor(user, "data=imagenet", "data.root=net", "target=predicted")
-    message = user.refusal(*words)
-    user.types(*words, advice_in(message, r"or set (data\.classes)") + "=[n01440764]")
+    message = user.refusal(words)
+    user.types([*words, advice_in(message, r"or set (data\.classes)") + "=[n01440764]"])
     user.write(
         "net/LOC_synset_mapping.txt",
         "n01443537 goldfish, Carassius auratus\nn01440764 tench, Tinca tinca\n",
     )
-    user.types(*words)
+    user.types(words)
 
 
 BOX = (
@@ -210,13 +213,14 @@ def labels_in_another_order(user: User) -> None:
     words = flat(user, "1.JPEG 1\n2.JPEG 0\n")
     user.write("flat/Annotations/CLS-LOC/val/1.xml", BOX.format("n01440764"))
     user.write("flat/Annotations/CLS-LOC/val/2.xml", BOX.format("n01443537"))
-    message = user.refusal(*words)
+    message = user.refusal(words)
     with_labels(user, words, message)
-    user.types(
+    command = [
         *words,
         advice_in(message, r"or (data\.classes) to the classes")
         + "=[n01443537,n01440764,n01484850]",
-    )
+    ]
+    user.types(command)
 
 
 @follows("which don't number the masks: ImageNet-S has 50, 300 or 919")
@@ -231,19 +235,19 @@ def masks_of_another_number_of_classes(user: User) -> None:
         "target=predicted",
         SYNSETS,
     )
-    message = user.refusal(*words)
-    user.types(*words, advice_in(message, r"set (data\.categories) to the list") + "=[n01443537]")
+    message = user.refusal(words)
+    user.types([*words, advice_in(message, r"set (data\.categories) to the list") + "=[n01443537]"])
 
 
 @follows("mosaics of {} x {} cells can't be made")
 def mosaics_of_few_images(user: User) -> None:
     words = ("doctor", "model=scenes_vgg", "data=mosaic", "data.of.size=24", "data.confidence=null")
     run = ("run=first", *words[1:], *SHORT, "data.batch_size=1")
-    message = user.refusal(*run, "data.size=5")
+    message = user.refusal([*run, "data.size=5"])
     most = advice_in(message, r"set data\.size to at most (\d+)")
-    user.types(*run, f"data.size={most}")
+    user.types([*run, f"data.size={most}"])
     assert advice_in(message, r"or (null) for all")
-    user.types(*run, "data.size=5", advice_in(message, r"raise (data\.uses)") + "=3")
+    user.types([*run, "data.size=5", advice_in(message, r"raise (data\.uses)") + "=3"])
 
 
 @follows("mosaics of {} x {} cells can't be made")
@@ -255,43 +259,44 @@ def mosaics_of_few_classes(user: User) -> None:
         "data.confidence=null",
         "data.grid=3",
     )
-    message = user.refusal(*words)
-    user.types(*words, advice_in(message, r"or set (data\.grid=2)"))
+    message = user.refusal(words)
+    user.types([*words, advice_in(message, r"or set (data\.grid=2)")])
     for name in "defgh":
         user.picture(f"photos/{name}/1.png")
     assert advice_in(message, r"give (data\.of) more images, of at least 8 classes")
-    user.types(
+    command = [
         *(word for word in words if "data.of.classes" not in word),
         "data.of.classes=[a,b,c,d,e,f,g,h]",
-    )
+    ]
+    user.types(command)
 
 
 @follows("data.{key} isn't set; set data.{key}=VALUE")
 def data_without_a_setting(user: User) -> None:
     words = ("doctor", "model=scenes_vgg", "data.size=2")
-    message = user.refusal(*words, "~data.workers")
-    user.types(*words, advice_in(message, r"set (data\.workers=)VALUE") + "0")
+    message = user.refusal([*words, "~data.workers"])
+    user.types([*words, advice_in(message, r"set (data\.workers=)VALUE") + "0"])
 
 
 @follows("set target=predicted, or call the folders by the network's classes")
 def photographs_without_labels(user: User) -> None:
     photographs(user, "x/1.png", "y/1.png")
     words = doctor(user, CLASSES, "data=folder", "data.root=photos")
-    message = user.refusal(*words, "target=label")
-    user.types(*words, "target=label", advice_in(message, r"set (target=predicted)"))
+    message = user.refusal([*words, "target=label"])
+    user.types([*words, "target=label", advice_in(message, r"set (target=predicted)")])
     (user.folder / "photos/x").rename(user.folder / "photos/a")
     (user.folder / "photos/y").rename(user.folder / "photos/b")
-    user.types(*words, "target=label")
+    user.types([*words, "target=label"])
 
 
 @follows("so labels don't name the model's classes; set")
 def classes_of_another_number(user: User) -> None:
     photographs(user, "a/1.png", "b/1.png")
     words = doctor(user, "data=folder", "data.root=photos")
-    message = user.refusal(*words, "data.classes=[a,b]")
-    user.types(*words, "data.classes=[a,b]", advice_in(message, r"set (model\.background=\d) if"))
-    user.types(*words, advice_in(message, r"(data\.classes) to the model's") + "=[a,b,c]")
-    user.types(*words, "data.classes=[a,b]", advice_in(message, r"(target=predicted)"))
+    message = user.refusal([*words, "data.classes=[a,b]"])
+    user.types([*words, "data.classes=[a,b]", advice_in(message, r"set (model\.background=\d) if")])
+    user.types([*words, advice_in(message, r"(data\.classes) to the model's") + "=[a,b,c]"])
+    user.types([*words, "data.classes=[a,b]", advice_in(message, r"(target=predicted)")])
 
 
 def chosen(user: User, *settings: str) -> tuple[str, ...]:
@@ -309,8 +314,8 @@ def only_correct_of_other_classes(user: User) -> None:
         *SHORT,
         "target=predicted",
     )
-    message = user.refusal(*words, "data.only_correct=true")
-    user.types(*words, advice_in(message, r"set (data\.only_correct=false)"))
+    message = user.refusal([*words, "data.only_correct=true"])
+    user.types([*words, advice_in(message, r"set (data\.only_correct=false)")])
 
 
 def predicted_class(user: User, path: str) -> str:
@@ -328,8 +333,8 @@ def only_correct_without_any(user: User) -> None:
         if name == other:
             (user.folder / f"photos/{name}/1.png").unlink()
     words = ("run=first", *network("Small", CLASSES), "data=folder", "data.root=photos", *SHORT)
-    message = user.refusal(*words, "data.only_correct=true")
-    user.types(*words, advice_in(message, r"set (data\.only_correct=false)"))
+    message = user.refusal([*words, "data.only_correct=true"])
+    user.types([*words, advice_in(message, r"set (data\.only_correct=false)")])
 
 
 def mosaics(user: User, *settings: str) -> tuple[str, ...]:
@@ -342,8 +347,8 @@ def mosaics(user: User, *settings: str) -> tuple[str, ...]:
 @follows("so it is unknown which images it names with confidence")
 def mosaics_of_other_classes(user: User) -> None:
     words = mosaics(user, "data.of.classes=[a,b]", "data.target_cells=3")
-    message = user.refusal(*words)
-    user.types(*words, advice_in(message, r"set (data\.confidence=null)"))
+    message = user.refusal(words)
+    user.types([*words, advice_in(message, r"set (data\.confidence=null)")])
 
 
 @follows("the model's output has no probabilities, so it names no image with confidence")
@@ -354,15 +359,20 @@ def mosaics_without_probabilities(user: User) -> None:
         "data.target_cells=2",
         "model.architecture=nets.py:MultiLabel",
     )
-    message = user.refusal(*words)
-    user.types(*words, advice_in(message, r"set (data\.confidence=null)"))
+    message = user.refusal(words)
+    user.types([*words, advice_in(message, r"set (data\.confidence=null)")])
 
 
 @follows("the model can't take mosaics of {height} x {width} pixels")
 def mosaics_for_a_network_of_one_size(user: User) -> None:
-    fixed = ("model.architecture=nets.py:FixedSize", "model.layer=features", "model.resize=[16,16]")
     words = mosaics(
-        user, "data.of.classes=[a,b,c]", "data.target_cells=2", "data.confidence=null", *fixed
+        user,
+        "data.of.classes=[a,b,c]",
+        "data.target_cells=2",
+        "data.confidence=null",
+        "model.architecture=nets.py:FixedSize",
+        "model.layer=features",
+        "model.resize=[16,16]",
     )
-    message = user.refusal(*words)
-    user.types(*words, advice_in(message, r"set (data\.cell=fit)"))
+    message = user.refusal(words)
+    user.types([*words, advice_in(message, r"set (data\.cell=fit)")])

@@ -58,66 +58,66 @@ def run(user: User, *settings: str) -> tuple[str, ...]:
 
 @follows("The {kind} {name} has no _target_; set")
 def method_without_a_function(user: User) -> None:
-    message = user.refusal(*run(user, "+method.mine.title=Mine"))
+    message = user.refusal(run(user, "+method.mine.title=Mine"))
     setting = advice_in(message, r"set (\S+)\.\s")
     user.types(
-        *run(user, "+method.mine.title=Mine", "+" + setting.replace("module.function", "own.cam"))
+        run(user, "+method.mine.title=Mine", "+" + setting.replace("module.function", "own.cam"))
     )
 
 
 @follows("The {kind} {name} is {}; set {kind}.{name}._target_")
 def method_that_is_a_text(user: User) -> None:
-    message = user.refusal(*run(user, "+method.mine=own.cam"))
+    message = user.refusal(run(user, "+method.mine=own.cam"))
     setting = advice_in(message, r"set (\S+)\.\s")
-    user.types(*run(user, "+" + setting.replace("module.function", "own.cam")))
+    user.types(run(user, "+" + setting.replace("module.function", "own.cam")))
 
 
 @follows("is defined as {}({}), and a {kind} takes one argument")
 def method_with_a_parameter_without_a_value(user: User) -> None:
     words = run(user, "+method.mine._target_=own.needs")
-    message = user.refusal(*words)
-    user.types(*words, advice_in(message, r"set (\+\S+=)VALUE") + "2")
+    message = user.refusal(words)
+    user.types([*words, advice_in(message, r"set (\+\S+=)VALUE") + "2"])
 
 
 @follows("can't take its params: {error}; they are set by")
 def method_with_a_parameter_of_another_name(user: User) -> None:
     words = run(user, "+method.mine._target_=own.cam")
-    message = user.refusal(*words, "+method.mine.params.exponent=2")
+    message = user.refusal([*words, "+method.mine.params.exponent=2"])
     setting = advice_in(message, r"are set by (\S+)\.\s")
-    user.types(*words, "+" + setting.replace("KEY=VALUE", "power=2"))
+    user.types([*words, "+" + setting.replace("KEY=VALUE", "power=2")])
 
 
 @follows("List all of them under metric.{}.values, and curves under .curves")
 def metric_with_an_undeclared_value(user: User) -> None:
     words = run(user, "+metric.two._target_=own.two", "+metric.two.better=higher")
     words = (*words, "+metric.two.values={two:{title: Two}}")
-    message = user.refusal(*words)
+    message = user.refusal(words)
     setting = advice_in(message, r"under (metric\.two\.values)")
-    user.types(*words[:-1], f"+{setting}={{two: {{title: Two}}, half: {{title: Half}}}}")
+    user.types([*words[:-1], f"+{setting}={{two: {{title: Two}}, half: {{title: Half}}}}"])
 
 
 @follows("give one of them other names under metric.{}.values")
 def metrics_with_one_name(user: User) -> None:
     words = run(user, "+metric.two._target_=own.two", "+metric.one._target_=own.two")
     same = "={two: {title: Two}, half: {title: Half}}"
-    message = user.refusal(*words, f"+metric.two.values{same}", f"+metric.one.values{same}")
+    message = user.refusal([*words, f"+metric.two.values{same}", f"+metric.one.values{same}"])
     assert advice_in(message, r"names under (metric\.\w+\.values)")
-    user.types(*(word for word in words if "metric.one" not in word), f"+metric.two.values{same}")
+    user.types([*(word for word in words if "metric.one" not in word), f"+metric.two.values{same}"])
 
 
 @follows("leave metric.{}.reads out")
 def metric_of_maps_that_asks(user: User) -> None:
     words = run(user, "+metric.asks._target_=own.asks")
-    message = user.refusal(*words, "+metric.asks.reads=maps")
+    message = user.refusal([*words, "+metric.asks.reads=maps"])
     assert advice_in(message, r"leave (metric\.asks\.reads) out")
-    user.types(*words)
+    user.types(words)
 
 
 @follows("restore what it changes of the network, of torch or of other modules.")
 def method_that_changes_the_trace(user: User) -> None:
-    message = user.refusal(*run(user, "+method.mine._target_=own.in_place"))
+    message = user.refusal(run(user, "+method.mine._target_=own.in_place"))
     assert advice_in(message, r"as with (\.clone\(\))")
-    user.types(*run(user, "+method.mine._target_=own.with_clone"))
+    user.types(run(user, "+method.mine._target_=own.with_clone"))
 
 
 @follows("The method `fused` needs a list of layers")
@@ -174,7 +174,7 @@ def peer_with_an_unknown_layer(user: User) -> None:
 @follows("There is no file or folder {path}; set {setting}=PATH")
 def maps_that_are_not_there(user: User) -> None:
     words = run(user, "method=[from_maps]")
-    message = user.refusal(*words, "method.from_maps.params.path=nowhere")
+    message = user.refusal([*words, "method.from_maps.params.path=nowhere"])
     for number in range(2):
         user.array(f"maps/evaluation-0-{number:06d}.npy", np.random.default_rng(0).random((96, 96)))
-    user.types(*words, "metric=[box_iou]", advice_in(message, r"set (\S+=)PATH") + "maps")
+    user.types([*words, "metric=[box_iou]", advice_in(message, r"set (\S+=)PATH") + "maps"])

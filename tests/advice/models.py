@@ -31,36 +31,37 @@ def weights_of(user: User, path: str) -> tuple[str, ...]:
 @follows("gives tokens {}, not maps (B, K, H, W); set model.reshape=tokens")
 def tokens_without_reshape(user: User) -> None:
     words = doctor(user, *network("Patches", "model.layer=block"))
-    message = user.refusal(*words)
-    user.types(*words, advice_in(message, r"set (model\.reshape=\w+)"))
+    message = user.refusal(words)
+    user.types([*words, advice_in(message, r"set (model\.reshape=\w+)")])
 
 
 @follows("and set reshape='tokens' (model.reshape=tokens on the command line), or choose")
 def transformer_without_a_layer(user: User) -> None:
     words = doctor(user, *network("Tokens"))
-    message = user.refusal(*words)
+    message = user.refusal(words)
     layer = advice_in(message, r"a layer of tokens, such as '([\w.]+)'")
-    user.types(
+    command = [
         *words,
         f"model.layer={layer}",
         advice_in(message, r"\((model\.reshape=\w+) on the command line"),
-    )
+    ]
+    user.types(command)
 
 
 @follows("Set model.resize and model.crop to the size that it expects")
 def pictures_of_another_size(user: User) -> None:
     words = doctor(user, *network("FixedSize", "model.layer=features"))
-    message = user.refusal(*words)
+    message = user.refusal(words)
     assert advice_in(message, r"Set (model\.resize and model\.crop) to the size")
-    user.types(*words, "model.resize=[16,16]", "model.crop=16")
+    user.types([*words, "model.resize=[16,16]", "model.crop=16"])
 
 
 @follows("Set model.resize and model.crop to the size that it expects")
 def grey_pictures(user: User) -> None:
     words = doctor(user, *network("grey"))
-    message = user.refusal(*words)
+    message = user.refusal(words)
     number = advice_in(message, r"model\.mean and model\.std have one number each, (\[.*?\])")
-    user.types(*words, f"model.mean={number}", f"model.std={number}")
+    user.types([*words, f"model.mean={number}", f"model.std={number}"])
 
 
 def arrays(user: User, *settings: str) -> tuple[str, ...]:
@@ -84,26 +85,26 @@ def arrays(user: User, *settings: str) -> tuple[str, ...]:
 def arrays_with_channels_last(user: User) -> None:
     for index in range(2):
         user.array(f"arrays/{index}.npy", torch.randn(40, 2).numpy())
-    message = user.refusal(*arrays(user))
-    user.types(*arrays(user, advice_in(message, r"say by (data\.channels)") + "=last"))
+    message = user.refusal(arrays(user))
+    user.types(arrays(user, advice_in(message, r"say by (data\.channels)") + "=last"))
 
 
 @follows("is for pictures, and these samples are arrays")
 def arrays_that_are_resized(user: User) -> None:
     user.array("arrays/0.npy", torch.randn(2, 40).numpy())
-    message = user.refusal(*arrays(user, "model.crop=20"))
-    user.types(*arrays(user, "model.crop=20", advice_in(message, r"set (model\.crop=null)")))
+    message = user.refusal(arrays(user, "model.crop=20"))
+    user.types(arrays(user, "model.crop=20", advice_in(message, r"set (model\.crop=null)")))
 
 
 @follows("set model.mean and model.std to one number for each channel, or both to null")
 def arrays_with_colours(user: User) -> None:
     user.array("arrays/0.npy", torch.randn(2, 40).numpy())
-    message = user.refusal(*arrays(user, "model.mean=[0,0,0]", "model.std=[1,1,1]"))
+    message = user.refusal(arrays(user, "model.mean=[0,0,0]", "model.std=[1,1,1]"))
     assert advice_in(
         message, r"set (model\.mean and model\.std) to one number for each channel, or both to null"
     )
-    user.types(*arrays(user, "model.mean=[0,0]", "model.std=[1,1]"))
-    user.types(*arrays(user, "model.mean=null", "model.std=null"))
+    user.types(arrays(user, "model.mean=[0,0]", "model.std=[1,1]"))
+    user.types(arrays(user, "model.mean=null", "model.std=null"))
 
 
 FOUR_CHANNELS = "+model.kwargs.channels=4"
@@ -112,21 +113,27 @@ FOUR_CHANNELS = "+model.kwargs.channels=4"
 @follows("pictures have {channels}. Save its images as .npy")
 def pictures_for_a_network_of_four_channels(user: User) -> None:
     words = doctor(user, *network("Small", FOUR_CHANNELS))
-    message = user.refusal(*words)
+    message = user.refusal(words)
     channels = advice_in(message, r"\.npy files \((\d), H, W\)")
     settings = advice_in(message, r"set (data=arrays .*?)\.\s")
     user.array("FOLDER/a.npy", np.zeros((int(channels), 32, 32), "f4"))
-    user.types("doctor", *network("Small", FOUR_CHANNELS), "target=predicted", *settings.split())
+    user.types(["doctor", *network("Small", FOUR_CHANNELS), "target=predicted", *settings.split()])
 
 
 @follows("Images of other channels are arrays: set data=arrays")
 def means_of_four_channels(user: User) -> None:
-    settings = ("model.resize=null", "model.mean=[0,0,0,0]", "model.std=[1,1,1,1]")
-    words = doctor(user, *network("Small", FOUR_CHANNELS, *settings))
-    message = user.refusal(*words)
+    four_channels = network(
+        "Small",
+        FOUR_CHANNELS,
+        "model.resize=null",
+        "model.mean=[0,0,0,0]",
+        "model.std=[1,1,1,1]",
+    )
+    words = doctor(user, *four_channels)
+    message = user.refusal(words)
     user.array("FOLDER/a.npy", np.zeros((4, 32, 32), "f4"))
     without_data = (word for word in words if not word.startswith("data"))
-    user.types(*without_data, *advice_in(message, r"set (data=arrays \S+)\.\s").split())
+    user.types([*without_data, *advice_in(message, r"set (data=arrays \S+)\.\s").split()])
 
 
 @follows("write a function that builds yours, and set model=user")
@@ -135,7 +142,7 @@ def weights_with_another_last_layer(user: User) -> None:
     changed.fc = nn.Sequential(nn.Linear(512, 4), nn.ReLU(), nn.Linear(4, 3))
     torch.save(changed.state_dict(), user.folder / "w.pth")
     words = doctor(user, "model.weights=w.pth", "model.resize=[32,32]", "model.crop=null")
-    message = user.refusal(*words, "model=resnet18")
+    message = user.refusal([*words, "model=resnet18"])
     code = (
         "from torch import nn",
         "from torchvision.models import resnet18",
@@ -148,14 +155,14 @@ def weights_with_another_last_layer(user: User) -> None:
         "",
     )
     user.write("net.py", "\n".join(code))
-    user.types(*words, *advice_in(message, r"set (model=user \S+:\w+)").split())
+    user.types([*words, *advice_in(message, r"set (model=user \S+:\w+)").split()])
 
 
 @follows("can't be built with model.kwargs={}")
 def builder_with_an_argument(user: User) -> None:
     words = doctor(user, *network("of_classes"))
-    message = user.refusal(*words)
-    user.types(*words, advice_in(message, r"set (model\.kwargs\.classes=)VALUE") + "4")
+    message = user.refusal(words)
+    user.types([*words, advice_in(message, r"set (model\.kwargs\.classes=)VALUE") + "4"])
 
 
 @follows("The weights of {name} can't be downloaded from {}")
@@ -171,8 +178,8 @@ def segmenter_without_a_connection(user: User) -> None:
     words = doctor(
         user, "model=lraspp_mobilenet_v3_large", "model.resize=[64,64]", "model.min_probability=0"
     )
-    message = user.refusal(*words)
-    user.types(*words, advice_in(message, r"or (model\.weights=null) for random ones"))
+    message = user.refusal(words)
+    user.types([*words, advice_in(message, r"or (model\.weights=null) for random ones")])
 
 
 @follows("The weights of {architecture} can't be downloaded from {origin}")
@@ -182,42 +189,47 @@ def weights_without_a_connection(user: User) -> None:
         Mock(side_effect=OSError("no connection")),
     )
     words = doctor(user, "model=squeezenet1_1", "model.resize=64", "model.crop=64")
-    message = user.refusal(*words)
+    message = user.refusal(words)
     user.save_weights("w/squeezenet1_1.safetensors", "squeezenet1_1")
     user.save_weights("v/squeezenet1_1.pth", "squeezenet1_1")
     folder = advice_in(
         message,
         r"set (model\.weights_folder) to a folder with squeezenet1_1\.safetensors \(or \.pth\)",
     )
-    user.types(*words, f"{folder}=w")
-    user.types(*words, f"{folder}=v")
-    user.types(
-        *words, advice_in(message, r", (model\.weights) to one such file") + "=v/squeezenet1_1.pth"
-    )
-    user.types(*words, advice_in(message, r"or (model\.weights=null) for random"))
+    user.types([*words, f"{folder}=w"])
+    user.types([*words, f"{folder}=v"])
+    command = [
+        *words,
+        advice_in(message, r", (model\.weights) to one such file") + "=v/squeezenet1_1.pth",
+    ]
+    user.types(command)
+    user.types([*words, advice_in(message, r"or (model\.weights=null) for random")])
 
 
 @follows("is not a file; set model.weights to a local file")
 def weights_that_are_not_there(user: User) -> None:
     words = doctor(user, "model=squeezenet1_1", "model.resize=64", "model.crop=64")
-    message = user.refusal(*words, "model.weights=nowhere.pth")
+    message = user.refusal([*words, "model.weights=nowhere.pth"])
     torch.save(squeezenet1_1().state_dict(), user.folder / "squeezenet1_1.pth")
-    user.types(
-        *words, advice_in(message, r"set (model\.weights) to a local file") + "=squeezenet1_1.pth"
-    )
-    user.types(*words, advice_in(message, r"(model\.weights_folder) to the folder") + "=.")
-    user.types(*words, advice_in(message, r"or (model\.weights=null)"))
+    command = [
+        *words,
+        advice_in(message, r"set (model\.weights) to a local file") + "=squeezenet1_1.pth",
+    ]
+    user.types(command)
+    user.types([*words, advice_in(message, r"(model\.weights_folder) to the folder") + "=."])
+    user.types([*words, advice_in(message, r"or (model\.weights=null)")])
 
 
 @follows("Your own network {} has no weights called {name}")
 def own_weights_by_a_name(user: User) -> None:
-    message = user.refusal(*weights_of(user, "default"))
-    user.types(*weights_of(user, "default"), advice_in(message, r"or (model\.weights=as_built)"))
+    message = user.refusal(weights_of(user, "default"))
+    user.types([*weights_of(user, "default"), advice_in(message, r"or (model\.weights=as_built)")])
     user.save_weights("w.safetensors", "Small")
-    user.types(
+    command = [
         *weights_of(user, "default"),
         advice_in(message, r"set (model\.weights) to a \.safetensors") + "=w.safetensors",
-    )
+    ]
+    user.types(command)
 
 
 @follows("The model has no {}; set model.{}")
@@ -240,28 +252,28 @@ def save_and_use(user: User, message: str) -> None:
     """Write the weights as a message says, and use them."""
     code = advice_in(message, r"(torch\.save\(model\.state_dict\(\), ?(?:'weights\.pth'|\.\.\.)\))")
     eval(code.replace("...", "'weights.pth'"), {"torch": torch, "model": Small()})
-    user.types(*weights_of(user, "weights.pth"))
+    user.types(weights_of(user, "weights.pth"))
 
 
 @follows("The weights {path} are a part of several files")
 def weights_in_several_files(user: User) -> None:
     user.save_weights("model-00001-of-00002.safetensors", "Small")
-    save_and_use(user, user.refusal(*weights_of(user, "model-00001-of-00002.safetensors")))
+    save_and_use(user, user.refusal(weights_of(user, "model-00001-of-00002.safetensors")))
 
 
 @follows("are a whole pickled object, whose code isn't run")
 def pickled_network(user: User) -> None:
     torch.save(Small(), user.folder / "whole.pth")
-    save_and_use(user, user.refusal(*weights_of(user, "whole.pth")))
+    save_and_use(user, user.refusal(weights_of(user, "whole.pth")))
 
 
 @follows("hold no state dict (names and tensors); save model.state_dict()")
 def weights_without_names(user: User) -> None:
     torch.save([1, 2], user.folder / "list.pth")
-    message = user.refusal(*weights_of(user, "list.pth"))
+    message = user.refusal(weights_of(user, "list.pth"))
     state = eval(advice_in(message, r"save (model\.state_dict\(\))\."), {"model": Small()})
     torch.save(state, user.folder / "weights.pth")
-    user.types(*weights_of(user, "weights.pth"))
+    user.types(weights_of(user, "weights.pth"))
 
 
 @follows("choose one by model.weights_key={}")
@@ -269,17 +281,19 @@ def weights_of_two_networks(user: User) -> None:
     student = Small().state_dict()
     teacher = {name: value + 1 for name, value in Small().state_dict().items()}
     torch.save({"student": student, "teacher": teacher}, user.folder / "both.pth")
-    message = user.refusal(*weights_of(user, "both.pth"))
-    user.types(
-        *weights_of(user, "both.pth"), advice_in(message, r"one by (model\.weights_key=\S+?)\.\s")
-    )
+    message = user.refusal(weights_of(user, "both.pth"))
+    command = [
+        *weights_of(user, "both.pth"),
+        advice_in(message, r"one by (model\.weights_key=\S+?)\.\s"),
+    ]
+    user.types(command)
 
 
 @follows("hold {kind} tensor, {}; ")
 def weights_that_are_complex(user: User) -> None:
     state = {name: value.to(torch.complex64) for name, value in Small().state_dict().items()}
     torch.save(state, user.folder / "complex.pth")
-    save_and_use(user, user.refusal(*weights_of(user, "complex.pth")))
+    save_and_use(user, user.refusal(weights_of(user, "complex.pth")))
 
 
 @follows("leave these images out by data.leave_out")
@@ -287,34 +301,34 @@ def inputs_without_a_row(user: User) -> None:
     user.write("ages.csv", "id,age\na,61.5\n")
     words = doctor(user, *network("WithAge", "model.inputs=ages.csv"))
     user.picture("photos/b.png")
-    message = user.refusal(*words)
-    user.types(*words, advice_in(message, r"out by (data\.leave_out)") + "=[b.png]")
+    message = user.refusal(words)
+    user.types([*words, advice_in(message, r"out by (data\.leave_out)") + "=[b.png]"])
     user.write("ages.csv", "id,age\na,61.5\nb,30\n")
-    user.types(*words)
+    user.types(words)
 
 
 @follows("set model.explained=KEY to the key of the images")
 def inputs_for_a_dict(user: User) -> None:
     user.write("ages.csv", "id,age\na,61.5\n")
     words = doctor(user, *network("OfDict", "model.inputs=ages.csv"))
-    message = user.refusal(*words)
-    user.types(*words, advice_in(message, r"set (model\.explained=)KEY") + "image")
+    message = user.refusal(words)
+    user.types([*words, advice_in(message, r"set (model\.explained=)KEY") + "image"])
 
 
 @follows("by model.inputs=FILE.csv, a line for each image")
 def network_of_two_inputs(user: User) -> None:
     words = doctor(user, *network("WithAge"))
-    message = user.refusal(*words)
+    message = user.refusal(words)
     setting = advice_in(message, r"by (model\.inputs=FILE\.csv), a line for each image")
     user.write("FILE.csv", "id,age\na,61.5\n")
-    user.types(*words, setting)
+    user.types([*words, setting])
 
 
 @follows("set model.output=logits for a model of VOC's own classes")
 def groups_of_another_network(user: User) -> None:
     words = doctor(user, *network("Small", "model.output=voc_groups"))
-    message = user.refusal(*words)
-    user.types(*words, advice_in(message, r"set (model\.output=logits)"))
+    message = user.refusal(words)
+    user.types([*words, advice_in(message, r"set (model\.output=logits)")])
 
 
 @follows("in Python output='logits'")
@@ -322,8 +336,8 @@ def logits_that_are_called_probabilities(user: User) -> None:
     words = doctor(
         user, *network("Small", "model.output=probabilities", "model.std=[0.001,0.001,0.001]")
     )
-    message = user.refusal(*words)
-    user.types(*words, advice_in(message, r"set (model\.output=logits)"))
+    message = user.refusal(words)
+    user.types([*words, advice_in(message, r"set (model\.output=logits)")])
 
 
 @follows("would be border for more than half")
@@ -331,9 +345,9 @@ def crop_that_is_mostly_border(user: User) -> None:
     words = doctor(
         user, "model=squeezenet1_1", "model.weights=null", "model.resize=64", "model.crop=224"
     )
-    message = user.refusal(*words)
-    user.types(*words, "model.crop=" + advice_in(message, r"set model\.crop to at most (\d+)"))
-    user.types(*words, advice_in(message, r"or (model\.resize=\d+)"))
+    message = user.refusal(words)
+    user.types([*words, "model.crop=" + advice_in(message, r"set model\.crop to at most (\d+)")])
+    user.types([*words, advice_in(message, r"or (model\.resize=\d+)")])
 
 
 @follows("needs images that are resized; set model.resize=")

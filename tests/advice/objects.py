@@ -124,9 +124,13 @@ def detection_in_a_dict(user: User) -> None:
 def truth_of_images_without_parts(user: User) -> None:
     trace = ab.trace(Small(), LAYER, images(1), [0])
     message = user.error(lambda: trace.part_effects)
-    user.types(
-        "doctor", "model=planted_or", advice_in(message, r"such as (data=\w+)"), "data.size=2"
-    )
+    command = [
+        "doctor",
+        "model=planted_or",
+        advice_in(message, r"such as (data=\w+)"),
+        "data.size=2",
+    ]
+    user.types(command)
     assert advice_in(message, r"axiom_bench\.(Batch)\(interventions=") in ab.__all__
 
 

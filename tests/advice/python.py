@@ -84,18 +84,20 @@ def other_class_of_one_logit(user: User) -> None:
     assert trace.logits.shape == (2, 2)
     user.write("FILE.py", f"import torch\n\n\n{code}\n")
     user.picture("photos/b/1.png")
-    settings = (
+    network_of_one_logit = own_network(
+        "Small",
         "+model.kwargs.classes=1",
         "model.classes=[a,b]",
         "data=folder",
         "data.root=photos",
         "target=label",
     )
-    user.types(
+    command = [
         "doctor",
-        *own_network("Small", *settings),
+        *network_of_one_logit,
         advice_in(message, r"set (model\.output=FILE\.py:both)"),
-    )
+    ]
+    user.types(command)
 
 
 @follows("load a network by its name, ab.load_model(")

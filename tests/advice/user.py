@@ -6,7 +6,7 @@ import hashlib
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -119,7 +119,7 @@ class User:
         else:
             torch.save(state, file)
 
-    def runs(self, name: str, *settings: str) -> str:
+    def runs(self, name: str, settings: Sequence[str]) -> str:
         """Run the benchmark on scenes as results/quick/NAME, or copy the folder of another user's
         same run.
         """
@@ -127,13 +127,13 @@ class User:
         run_folder = f"results/quick/{name}"
         cached = self.run_cache / hashlib.sha256(" ".join(words).encode()).hexdigest()
         if not cached.exists():
-            self.types(*words)
+            self.types(words)
             shutil.copytree(self.folder / run_folder, cached)
         else:
             shutil.copytree(cached, self.folder / run_folder)
         return run_folder
 
-    def types(self, *arguments: str) -> str:
+    def types(self, arguments: Sequence[str]) -> str:
         """Type a command that works, and return what it prints."""
         result = self.command(self.folder, *arguments)
         assert result.returncode == 0, (
@@ -141,7 +141,7 @@ class User:
         )
         return _text(result)
 
-    def refusal(self, *arguments: str) -> str:
+    def refusal(self, arguments: Sequence[str]) -> str:
         """Type a command that is refused, and return what it prints."""
         result = self.command(self.folder, *arguments)
         text = _text(result)
@@ -176,7 +176,7 @@ def network(name: str, *settings: str) -> tuple[str, ...]:
 
 def first_run(user: User) -> None:
     """Run two methods. The run folder is RUN."""
-    assert user.runs("first", "method=[grad_cam,xgrad_cam]") == RUN
+    assert user.runs("first", ["method=[grad_cam,xgrad_cam]"]) == RUN
 
 
 def _text(result: CompletedProcess[str]) -> str:
