@@ -9,7 +9,7 @@ value keeps at any batch size.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,9 +67,9 @@ def device() -> torch.device:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Return a function (name, *overrides) that runs and returns the records."""
+    """Return a function (name, overrides) that runs and returns the records."""
 
-    def records(name: str, *overrides: str) -> pd.DataFrame:
+    def records(name: str, overrides: Sequence[str]) -> pd.DataFrame:
         _, outcomes = run_jobs([*RUN, *overrides, f"run={name}", f"results={tmp_path}"])
         assert outcomes
         assert not any(outcome.failure for outcome in outcomes)
@@ -158,15 +158,15 @@ def test_images_have_the_same_bits(device: torch.device) -> None:
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_a_run(network: tuple[str, ...], run: Run, device: torch.device) -> None:
     """Run the default methods and metrics in two, one and three dimensions, and on objects."""
-    on_device = run(device.type, *network, f"device={device.type}")
-    on_cpu = run("cpu", *network, "device=cpu")
+    on_device = run(device.type, [*network, f"device={device.type}"])
+    on_cpu = run("cpu", [*network, "device=cpu"])
     assert_equal_in_float32(on_device, on_cpu)
 
 
 def test_a_run_has_the_same_bits_again(run: Run, device: torch.device) -> None:
     few = "method=[grad_cam,ablation_cam]"
-    first = run("a", *SCENES, f"device={device.type}", few)
-    second = run("b", *SCENES, f"device={device.type}", few)
+    first = run("a", [*SCENES, f"device={device.type}", few])
+    second = run("b", [*SCENES, f"device={device.type}", few])
     pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 
@@ -199,4 +199,6 @@ def test_a_run_without_enough_memory_goes_on_with_less(
 ) -> None:
     few = "method=[grad_cam,ablation_cam]"
     large = (*SCENES, "data.size=256", "data.batch_size=256", "shard_size=256", few)
-    assert_equal_in_float32(run("device", "device=cuda", *large), run("cpu", "device=cpu", *large))
+    assert_equal_in_float32(
+        run("device", ["device=cuda", *large]), run("cpu", ["device=cpu", *large])
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def run(tmp_path, monkeypatch, in_this_process):
     monkeypatch.syspath_prepend(tmp_path)
     Path("verified_plugins.py").write_text(PLUGINS)
 
-    def run(*overrides: str) -> int:
+    def run(overrides: Sequence[str] = ()) -> int:
         forget(tmp_path)
         settings, outcomes = run_jobs([*SETTINGS, *overrides])
         assert keep(settings, outcomes) is not None
@@ -107,7 +108,7 @@ def test_an_untouched_run_is_the_same_bit_by_bit(run, capsys):
 
 
 def test_a_method_that_the_run_left_out_is_left_out_in_silence(run, capsys, recwarn):
-    run("+method.cam._target_=axiom_bench.methods.cam.cam")  # scenes_vgg has no global pooling
+    run(["+method.cam._target_=axiom_bench.methods.cam.cam"])  # scenes_vgg has no global pooling
     recwarn.clear()
     code, _ = verify(capsys)
     assert code == 0
@@ -127,8 +128,8 @@ def test_values_of_a_guard_that_is_off_are_named(run, capsys, monkeypatch):
     """
     with monkeypatch.context() as patch:
         patch.setattr(Plugin, "is_foreign", False)
-        run(METRICS, "+metric.halved._target_=verified_plugins.halved", FLAT)
-    assert run(METRICS, FLAT) == 0
+        run([METRICS, "+metric.halved._target_=verified_plugins.halved", FLAT])
+    assert run([METRICS, FLAT]) == 0
 
     code, lines = verify(capsys)
 
@@ -140,7 +141,7 @@ def test_values_of_a_guard_that_is_off_are_named(run, capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_what_depends_on_the_batch_isnt_the_same_again(run, capsys):
-    run("+method.centred._target_=verified_plugins.centred")
+    run(["+method.centred._target_=verified_plugins.centred"])
     assert main(["verify", str(FOLDER)]) == 2
     error = capsys.readouterr().err
     assert "method.centred._target_=verified_plugins.centred. Add --trust" in error
@@ -152,7 +153,7 @@ def test_what_depends_on_the_batch_isnt_the_same_again(run, capsys):
 @pytest.mark.slow
 def test_a_run_of_a_users_own_method_alone_has_all_its_values_compared(run, capsys):
     """Check that the layer's metrics, which have no method, are also compared."""
-    run("method=[]", "+method.mine._target_=verified_plugins.gradients")
+    run(["method=[]", "+method.mine._target_=verified_plugins.gradients"])
     code, (line,) = verify(capsys, "--trust")
     assert code == 0
     assert line.startswith("9 values of 3 images ")
@@ -291,9 +292,9 @@ def test_a_stale_value_is_named(run, capsys, monkeypatch, placeholder, expressio
     with monkeypatch.context() as patch:
         patch.setattr("axiom_bench.run.keys.tensors_sha256", lambda _: "")
         write_factor(1)
-        run(*USER_SETTINGS)
+        run(USER_SETTINGS)
         write_factor(2)
-        assert run(*USER_SETTINGS) == 0
+        assert run(USER_SETTINGS) == 0
 
     code, lines = verify(capsys, "--trust")
 
@@ -324,9 +325,9 @@ def test_an_image_that_is_replaced_between_hashing_and_decoding_is_named(run, ca
     with monkeypatch.context() as patch:
         patch.setattr("axiom_bench.data.loading.check_unchanged", lambda *_: None)
         patch.setattr("axiom_bench.run.worker.shards.compute_shard", replace_and_compute)
-        run(*overrides)
+        run(overrides)
     write_photograph(0)
-    assert run(*overrides) == 0
+    assert run(overrides) == 0
 
     code, lines = verify(capsys, "--trust")
 

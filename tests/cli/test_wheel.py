@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -67,7 +67,7 @@ PROGRESS = re.compile(r".+: (.+, )?[0-9.]+ (s|s/image|images/s)")
 Python = Callable[..., str]
 
 
-def run_python(arguments: tuple[str, ...], folder: Path, environment: dict[str, str]) -> str:
+def run_python(arguments: Sequence[str], folder: Path, environment: dict[str, str]) -> str:
     """Run Python, check that it succeeds and prints no error, and return its output."""
     process = subprocess.run(
         [sys.executable, *arguments],
@@ -125,7 +125,7 @@ def python(installed, tmp_path) -> Python:
         "CHECKOUT": str(ROOT),
         "OMP_NUM_THREADS": "1",
     }
-    return lambda *arguments: run_python(arguments, tmp_path, environment)
+    return lambda arguments: run_python(arguments, tmp_path, environment)
 
 
 @pytest.mark.parametrize("folder", PACKAGE_FOLDERS)
@@ -168,10 +168,10 @@ def test_the_command_runs_a_user_s_method_that_imports_the_folder_s_modules(pyth
     """
     script = "import sys\nfrom axiom_bench.cli.main import main\ncode = main(sys.argv[1:])\n"
     (tmp_path / "command.py").write_text(f"{script}{CHECK}sys.exit(code)")
-    assert "report: results/quick/default/report.html" in python("command.py", *TINY)
+    assert "report: results/quick/default/report.html" in python(["command.py", *TINY])
 
     console = ("-P", "-c", f"{script}sys.exit(code)")
-    assert "report: " in python(*console, *TINY, "+method.mine._target_=my_module.my_cam")
+    assert "report: " in python([*console, *TINY, "+method.mine._target_=my_module.my_cam"])
     tables = (tmp_path / "results/quick/default/tables").glob("*.csv")
     assert any("mine" in path.read_text() for path in tables)
 
@@ -197,7 +197,7 @@ assert set(table["metric"]) == {"conservation_error", "zeta"}
 assert ab.methods.get("grad_cam")(ab.trace(model, layer, images)).shape[0] == 2
 print(ab.__file__)
 """
-    assert python("-c", code + CHECK).strip() == str(installed / "axiom_bench" / "__init__.py")
+    assert python(["-c", code + CHECK]).strip() == str(installed / "axiom_bench" / "__init__.py")
 
 
 SPAWN = """
@@ -224,4 +224,4 @@ if __name__ == '__main__':
 def test_worker_processes(python, tmp_path):
     """Check spawned processes, each of which imports everything again by name."""
     (tmp_path / "spawn.py").write_text(SPAWN + CHECK)
-    python("spawn.py")
+    python(["spawn.py"])

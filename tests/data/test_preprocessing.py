@@ -27,7 +27,7 @@ def plain(resize=None, crop=None):
     return Preprocessing(resize, crop, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
-def annotated(preprocessing, image, *objects, **fields):
+def annotated(preprocessing, image, objects=(), **fields):
     """Return the preprocessed image, and its annotation."""
     return preprocessing(Sample(image, "image", objects=objects, **fields))
 
@@ -110,13 +110,13 @@ def test_boxes_through_resize_and_crop_by_hand():
         (6, (380.0, 0.0, 400.0, 200.0)),  # right of the crop: gone
         (3, (0.0, 0.0, 400.0, 200.0)),  # everything: the crop itself
     )
-    _, annotation = annotated(plain(100, 100), noise(400, 200), *objects)
+    _, annotation = annotated(plain(100, 100), noise(400, 200), objects)
     assert annotation.labels.tolist() == [3, 4, 3]
     assert annotation.boxes.tolist() == [[10, 10, 80, 90], [0, 0, 30, 20], [0, 0, 100, 100]]
 
 
 def test_boxes_and_masks_by_hand_also_in_the_padding_of_a_large_crop():
-    _, annotation = annotated(plain((50, 300)), noise(100, 200), (1, (10.0, 20.0, 30.0, 60.0)))
+    _, annotation = annotated(plain((50, 300)), noise(100, 200), [(1, (10.0, 20.0, 30.0, 60.0))])
     assert annotation.boxes.tolist() == [[30, 5, 90, 15]]  # scaled per axis
 
     mask = np.array([[0, 0, 9, 9], [0, 0, 9, 9]])
@@ -125,7 +125,7 @@ def test_boxes_and_masks_by_hand_also_in_the_padding_of_a_large_crop():
 
     mask = np.zeros((20, 10), dtype=int)
     whole_image = (1, (0.0, 0.0, 10.0, 20.0))
-    image, annotation = annotated(plain(crop=15), noise(10, 20), whole_image, mask=mask)
+    image, annotation = annotated(plain(crop=15), noise(10, 20), [whole_image], mask=mask)
     assert image.shape == (3, 15, 15)
     assert annotation.boxes.tolist() == [[2, 0, 12, 15]]  # 5 columns of padding: 2 left, 3 right
     assert (annotation.mask[:, 2:12] == 0).all()
@@ -151,7 +151,7 @@ def test_image_box_and_mask_stay_aligned(size, resize, crop):
     mask = np.where(pixels[..., 0] > 0, 7, -1)
 
     image, annotation = annotated(
-        plain(resize, crop), Image.fromarray(pixels), (7, (x0, y0, x1, y1)), mask=mask
+        plain(resize, crop), Image.fromarray(pixels), [(7, (x0, y0, x1, y1))], mask=mask
     )
 
     is_white = image[0] > 0.5
@@ -167,7 +167,7 @@ def test_image_box_and_mask_stay_aligned(size, resize, crop):
 
 @pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1), (10_000, 40), (30, 10_000)])
 def test_extreme_aspect_ratios(size):
-    image, annotation = annotated(STANDARD, noise(*size), (0, (0.0, 0.0, *size)))
+    image, annotation = annotated(STANDARD, noise(*size), [(0, (0.0, 0.0, *size))])
     assert image.shape == (3, 224, 224)
     assert torch.isfinite(image).all()
     assert annotation.boxes.tolist() == [[0, 0, 224, 224]]

@@ -49,7 +49,7 @@ def tiny_voc(tmp_path):
     return tmp_path
 
 
-def run(root, output, *more):
+def run(root, output, more=()):
     """Run the script in this process, and return its output."""
     argv = [
         "finetune_voc.py",
@@ -165,7 +165,7 @@ def test_each_epoch_permutes_the_images_and_draws_anew():
 def test_training_lowers_the_loss_on_photographs(real_root, tmp_path):
     weights = real_root / "weights/shufflenet_v2_x0_5.safetensors"
     more = ("--weights", str(weights), "--epochs", "2", "--batch", "8", "--checkpoint-steps", "8")
-    printed = run(real_root / "data", tmp_path / "real", *more)
+    printed = run(real_root / "data", tmp_path / "real", more)
     losses = [
         float(line.rpartition(" ")[2]) for line in printed.splitlines() if line.startswith("step")
     ]
