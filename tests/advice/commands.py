@@ -30,7 +30,7 @@ def explain_without_a_model(user: User) -> None:
     user.write("net.py", "from nets import Small\n\n\ndef build():\n    return Small()\n")
     user.save_weights("mine.pth", "Small")
     own = advice_in(message, r"your own: (.*)\.").replace("FILE", "mine.pth").split()
-    second_command = [
+    command_with_own_network = [
         "explain",
         "a.png",
         "--methods",
@@ -40,7 +40,7 @@ def explain_without_a_model(user: User) -> None:
         *own,
         *network("Small")[3:],
     ]
-    user.types(second_command)
+    user.types(command_with_own_network)
 
 
 @follows("explain takes one network and one layer; name them")

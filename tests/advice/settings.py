@@ -22,7 +22,7 @@ def methods_without_brackets(user: User) -> None:
 def several_seeds(user: User) -> None:
     message = user.refusal([*SCENES, "data.seed=1,2"])
     for seed in (1, 2):
-        second_command = [
+        single_seed_command = [
             "run",
             *SCENES,
             advice_in(message, r"with (run=)NAME") + f"seed{seed}",
@@ -30,7 +30,7 @@ def several_seeds(user: User) -> None:
             "--cfg",
             "job",
         ]
-        user.types(second_command)
+        user.types(single_seed_command)
     user.picture("my,photos/a.png")
     quoted = advice_in(message, r"needs quotes: \"data\.seed(=.*?)\"").replace("a,b", "my,photos")
     command = ["doctor", *network("Small"), "data=folder", "target=predicted", f"data.root{quoted}"]
@@ -69,13 +69,13 @@ def list_without_its_end(user: User) -> None:
     command = ["doctor", "model=scenes_vgg", "data.size=2", "method=[grad_cam,xgrad_cam"]
     message = user.refusal(command)
     listed = advice_in(message, r"kinds of quotes: \"(.*?)\"").replace("KEY", "method")
-    second_command = [
+    complete_command = [
         "doctor",
         "model=scenes_vgg",
         "data.size=2",
         listed.replace("'a','b'", "'grad_cam','xgrad_cam'"),
     ]
-    user.types(second_command)
+    user.types(complete_command)
     user.picture("a & (b/a.png")
     quoted = (
         advice_in(message, r"with signs as \"(.*?)\"")
