@@ -610,9 +610,11 @@ def _check_copies(calls: Sequence[Call]) -> None:
     for call in calls:
         if call.name and len(call.shape) == 2 and _holds(call, maps[-1]):
             parts.append(call.name)
-    part = "a network of one"
-    if parts:
-        part = f"the part that takes one of them, network.get_submodule({parts[-1]!r})"
+    part = (
+        f"the part that takes one of them, network.get_submodule({parts[-1]!r})"
+        if parts
+        else "a network of one"
+    )
     raise BenchError(
         f"The network's layers give maps of {maps[-1].shape[0]} images for one, as of its crops, "
         f"frames or copies, and have no default layer; explain {part}."
