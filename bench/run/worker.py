@@ -207,6 +207,6 @@ def stage(seconds: dict[str, float], job: str, name: str) -> Iterator[None]:
     stores. A stage may have several blocks.
     """
     begun = time.perf_counter()
-    with progress(f"{job}: {TITLES[name]}"):
+    with progress(f"{job}: {TITLES.get(name, f'writing {name}')}"):
         yield
     seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - begun

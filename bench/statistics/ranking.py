@@ -212,8 +212,9 @@ def separates_methods(run: RunFolder, metric: str) -> bool:
     return any(_leading_methods(run, setting, metric) for setting in run.settings)
 
 
-# methods that draw the same map if pooling, and behind it one linear layer, follow the layer
-KNOWN_SAME = frozenset({"grad_cam", "xgrad_cam", "hires_cam", "cam", "ablation_cam_axiomatic"})
+# titles of methods that draw the same map if pooling, and behind it one linear layer, follow the
+# layer
+KNOWN_SAME = frozenset({"Grad-CAM", "XGrad-CAM", "HiResCAM", "CAM", "Ablation-CAM (axiomatic)"})
 WHY_SAME = (
     "If global average pooling follows the layer, Grad-CAM, XGrad-CAM and HiResCAM draw the same "
     "map; if one linear layer follows the pooling, CAM and Ablation-CAM (axiomatic) draw it too."
@@ -243,7 +244,7 @@ def coincidences(run: RunFolder, metrics: Sequence[str]) -> str:
         f"On {_joined(labels)} all methods, controls aside, have the same {_joined(same_titles)}."
         for labels, same_titles in titles.items()
     ]
-    if len(KNOWN_SAME & same_methods) > 1:
+    if len(KNOWN_SAME & {run.metadata.method_title(name) for name in same_methods}) > 1:
         sentences.append(WHY_SAME)
     return " ".join(sentences)
 

@@ -135,8 +135,8 @@ def test_images_are_counted_on_standard_error(capsys, monkeypatch):
         "written: maps/index.html",
     ]
     lines = captured.err.splitlines()
-    assert any(line.startswith("maps: 1 of 2 images") for line in lines)
-    assert any(line.startswith("pictures: 1 of 2 images") for line in lines)
+    assert any(line.startswith("Computing maps: 1 of 2 images") for line in lines)
+    assert any(line.startswith("Drawing pictures: 1 of 2 images") for line in lines)
 
 
 @pytest.mark.slow

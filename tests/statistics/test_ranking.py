@@ -226,12 +226,13 @@ def test_a_reason_for_equal_values_is_a_condition_on_the_methods_that_it_names(w
     def sentences(*methods):
         values = range(1, 13)
         records = rows_of(ERROR, dict.fromkeys(methods, values), model="one")
-        return coincidences(write(records, {"one": ("last",)}), [ERROR])
+        entries = {name: {"title": name} for name in methods}
+        return coincidences(write(records, {"one": ("last",)}, methods=entries), [ERROR])
 
-    assert sentences("grad_cam", "mine") == same
+    assert sentences("Grad-CAM", "mine") == same
     reason = "If global average pooling follows the layer, Grad-CAM, XGrad-CAM and HiResCAM draw"
-    assert sentences("grad_cam", "hires_cam").startswith(f"{same} {reason} the same map; if one ")
-    assert sentences("grad_cam", "cam").startswith(f"{same} {reason}")
+    assert sentences("Grad-CAM", "HiResCAM").startswith(f"{same} {reason} the same map; if one ")
+    assert sentences("Grad-CAM", "CAM").startswith(f"{same} {reason}")
     assert coincidences(make_told(), [ERROR]) == ""
 
 
