@@ -292,7 +292,7 @@ def _add_suite_commands(
         "--latex",
         type=local_path,
         metavar="FILE",
-        help="also the tables, the method next to two others",
+        help="also the tables, with the method next to Grad-CAM and XGrad-CAM",
     )
 
     submitted = command_calling(

@@ -107,9 +107,9 @@ def find_views(
             if is_out_of_memory(error):
                 raise
             warnings.warn(
-                f"The layer {layer!r} is called several times, and whether these calls see "
-                "different parts of the image isn't known, since the network fails on a changed "
-                f"image ({error}): its last call is explained.",
+                f"The layer {layer!r} is called several times. The test whether these calls see "
+                "different parts of the image failed, because the network fails on a noisy copy "
+                f"of it ({error}). Only the last call is explained.",
                 stacklevel=2,
             )
             return None

@@ -101,7 +101,10 @@ def image_ids(metric: Metric, curves: pd.DataFrame) -> list[str]:
     ids_by_curve = [ok.loc[ok["curve"] == name, "image_id"].tolist() for name in metric.spec.curves]
     ids_by_curve = [ids for ids in ids_by_curve if ids]
     if any(ids != ids_by_curve[0] for ids in ids_by_curve):
-        raise BenchError(f"The curves of {metric.name!r} aren't of the same rows.")
+        raise BenchError(
+            f"The metric {metric.name!r} has curves of different images; return NaN for an image "
+            "in all curves or in none."
+        )
     return ids_by_curve[0] if ids_by_curve else []
 
 

@@ -390,5 +390,5 @@ def test_a_method_without_some_images_is_seen_on_the_same_resamples():
 def test_curves_of_other_rows_are_refused():
     above = curves_of(0.3).assign(curve="pxap_above")
     hit = curves_of(0.3).assign(curve="pxap_hit")
-    with pytest.raises(BenchError, match="aren't of the same rows"):
+    with pytest.raises(BenchError, match="has curves of different images"):
         image_ids(metrics.get("pxap"), pd.concat([above, hit[1:]]))
