@@ -129,7 +129,7 @@ def test_another_size_of_image_is_told():
 
 def test_a_detector_that_only_gives_what_it_detects_is_told_what_to_do():
     network = build("fasterrcnn_mobilenet_v3_large_320_fpn", weights_backbone=None)
-    message = r"FasterRCNN scores regions .* output=ab\.outputs\.detection"
+    message = r"FasterRCNN proposes other regions .* output=ab\.outputs\.detection"
     with pytest.raises(ab.BenchError, match=message):
         of_torchvision.Detector(network, 320)
     suppressed = ab.BoxScores(nn.Identity(), lambda images: [{"boxes": images, "scores": images}])
