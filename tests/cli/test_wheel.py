@@ -63,7 +63,7 @@ import sys
 modules = {name: sys.modules.get(name) for name in ("bench", "methods", "metrics")}
 assert all(module is None or module.OWNER == "user" for module in modules.values()), modules
 """
-PROGRESS = re.compile(r".+: (.+, )?[0-9.]+ (s|s/image|images/s)")
+PROGRESS = re.compile(r".+(:|,| \.\.\.) [0-9.]+ (s|s/image|images/s)")
 Python = Callable[..., str]
 
 
