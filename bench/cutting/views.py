@@ -142,8 +142,9 @@ class _LayerCalls:
         have_weights: True if a module with weights is called on all views. Otherwise the calls may
             be those of an activation function that several branches share.
 
-    A network that slides a window over the image is an example: each window has an end, at its call
-    of the layer, and a start, at its call of the first convolution, whose input shows its place.
+    A network that slides a window over the image is an example. Each window has an end, at its call
+    of the layer, and a start, at its call of the first convolution. The input of the start shows
+    the window's place.
     """
 
     def __init__(self, network: ScoredNetwork, layer: str, image: Tensor) -> None:
