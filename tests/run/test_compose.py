@@ -258,7 +258,7 @@ def test_mistakes_in_a_folder_of_the_user_s_own(jobs, own_conf):
     (own_conf / "results").mkdir()
     sentence = "A folder results/ in your configuration folder hides the setting"
     with pytest.raises(BenchError, match=sentence):
-        jobs(config_folder=own_conf)
+        jobs([], config_folder=own_conf)
 
 
 def test_a_user_s_own_method_stands_beside_the_others(jobs, tmp_path, monkeypatch):
