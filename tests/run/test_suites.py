@@ -319,7 +319,7 @@ def test_what_differs_from_what_was_frozen_is_named_and_nothing_is_computed(
         code, failures, _ = run("method=[hires_cam]", suite="tiny/second")
 
         assert code == 2
-        sentence = f"What planted_or at features on planted has isn't .* tiny froze: {message}"
+        sentence = f"planted_or at features on planted differs from .* tiny froze: {message}"
         assert re.search(sentence, "".join(failures))
         assert record_times() == times_before
 
