@@ -402,3 +402,42 @@ def undraw(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     undraw(monkeypatch)
+
+
+@pytest.fixture
+def write(make_run, edit_manifest):
+    """Return a function (records, layers, **changes of the manifest) that reads a run folder."""
+
+    def make(records, layers, **changes):
+        methods = {name: {"title": name.title()} for name in records["method"].unique()}
+        folder = make_run(records, methods=methods, layers=layers, runtime=False, pictures=False)
+        edit_manifest(folder, **changes)
+        return RunFolder.read(folder)
+
+    return make
+
+
+ERROR = "conservation_error"
+# {method: what its errors have in addition to errors between 1 and 3}
+SHIFTS = {"low": 0.0, "twin": 0.0, "near": 0.02, "far": 1.0}
+
+
+@pytest.fixture
+def make_told(write):
+    """Return a function that reads a run of methods with known errors on 40 images per network.
+
+    Its `changes` are those of the manifest.
+    """
+
+    def make(shifts=SHIFTS, networks=("one", "two"), **changes):
+        generator = np.random.default_rng(0)
+        frames = []
+        for model in networks:
+            errors = {name: generator.uniform(1, 3, 40) + shift for name, shift in shifts.items()}
+            errors["twin"] = errors["low"]
+            if "near" in shifts:
+                errors["near"] = errors["low"] + 0.02 + generator.normal(0, 0.5, 40)
+            frames.append(rows_of(ERROR, errors, model=model))
+        return write(pd.concat(frames), dict.fromkeys(networks, ("last",)), **changes)
+
+    return make

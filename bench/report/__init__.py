@@ -44,22 +44,22 @@ def write(
     """
     from axiom_bench.records import running
     from axiom_bench.report import index, summary
+    from axiom_bench.report.answering import run_conclusion
     from axiom_bench.report.options import options_of, read_run
     from axiom_bench.report.tables.text import accuracy_text
     from axiom_bench.report.writing import write_report
-    from axiom_bench.statistics.ranking import conclusion
 
     if isinstance(run, Path):
         run = read_run(run, settings)
     folder = run.path
-    options = options_of(run)  # raises for a wrong option before any file is removed
+    options_of(run)  # raises for a wrong option before any file is removed
     try:
         with infrequent_garbage_collection(), running.hold_lock(folder, running.REPORT):
             others = summary.remove_files(folder)
             texts = {}
             try:
                 write_report(run, tell)
-                sentence = conclusion(run, options.headline, options.compare, options.rival)[0]
+                sentence = run_conclusion(run).sentence
                 texts = {"conclusion": sentence, "accuracy": accuracy_text(run)}
             finally:  # the next report also removes the files of one that was interrupted
                 summary.write(folder, others, texts)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -22,13 +23,17 @@ from axiom_bench.judging.card import (
 from axiom_bench.judging.judgement import GOAL
 from axiom_bench.judging.tests import (
     BEATS,
+    CONTROLS,
     DEGREES,
     FEW_METHODS,
+    GAMING,
     IMAGES_NEEDED,
     PLACE,
     RELIABILITY,
     SANITY,
     TESTS,
+    TRUTH_AHEAD,
+    TRUTH_FIRST,
     TRUTH_TESTS,
     UNCLEAR,
 )
@@ -236,6 +241,48 @@ def _words(run: RunFolder, card: pd.DataFrame) -> Iterator[str]:
         yield f"half of the pairs of methods take {images} images or fewer to separate"
     if control is not None and control["about"] in (BEATS, UNCLEAR):
         yield f"{run.metadata.method_title(control['truth'])}, a control, is {control['about']}"
+
+
+# The tests that count for leading, as a reader of a report asks for them.
+QUESTIONS = {
+    TRUTH_AHEAD: "Does the right explanation have the best value, where it is known?",
+    TRUTH_FIRST: "Is no method significantly better than the right explanation?",
+    DEGREES: "Do explanations get worse values, the more they are spoiled?",
+    CONTROLS: "Do methods have better values than maps that explain nothing?",
+    SANITY: "Is the value the same for a mirrored image and for doubled logits?",
+    GAMING: "Is no map that is the same for all images the best?",
+}
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A metric's verdict in one test of the committed scorecard."""
+
+    question: str
+    holds: bool | None
+    """Whether the metric passes; `None` if it can't be tested."""
+    networks: str
+    """On how many networks it passes, such as "9 of 11 networks", or why it can't be tested."""
+
+
+def ticks(run: RunFolder, value: str) -> list[Tick]:
+    """Return the verdicts of the committed scorecard on a metric of a run. The list is empty if the
+    metric wasn't judged with these settings.
+    """
+    rows = committed_rows(run.config, run.metadata.metric_of(value), value)
+    if rows.empty:
+        return []
+    rows = rows[(rows["truth"] == PRIMARY) | ~rows["test"].isin(TRUTH_TESTS)]
+    verdict_by_test = verdicts(rows)[value]
+    found = []
+    for test, question in QUESTIONS.items():
+        counted = rows[(rows["test"] == test) & rows["passes"].notna() & ~rows["circular"]]
+        passed = int(counted["passes"].astype(bool).sum())
+        networks = f"{passed} of {len(counted)} networks"
+        if counted.empty:
+            networks = "not tested"
+        found.append(Tick(question, verdict_by_test[test], networks))
+    return found
 
 
 def committed_verdict(run: RunFolder, value: str) -> str:

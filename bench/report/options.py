@@ -186,7 +186,7 @@ def options_of(run: RunFolder) -> Options:
         BenchError: If a value of `config.report` doesn't fit.
     """
     # Imported here, so that checking options before a run doesn't load the statistics.
-    from axiom_bench.statistics.ranking import separates_methods
+    from axiom_bench.statistics.answer import separates_methods
 
     options = Options.of(run.config.report)
     directed = [name for name in run.metrics if run.metadata.value(name).has_direction]

@@ -1,8 +1,8 @@
 """The best methods in each setting, and the findings of a run in sentences with their numbers.
 
-The report's title, its findings section, the last lines of a run and `axiom-bench rank` print these
-sentences. A setting is one model, cut at one layer, on one data set. A finding says which methods
-are best, can't be told apart, or don't beat a control.
+The report's findings section, `statistics.answer` and `axiom-bench rank` print these sentences. A
+setting is one model, cut at one layer, on one data set. A finding says which methods are best,
+which can't be distinguished, or which don't beat a control.
 """
 
 from __future__ import annotations
@@ -110,143 +110,6 @@ def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
         statements = last_statements if has_no_best else first_statements
         statements.extend(_metric_findings(run, value, comparisons))
     return [*first_statements, *last_statements]
-
-
-def conclusion(
-    run: RunFolder,
-    metrics: Sequence[str],
-    compare: str | None = None,
-    rival: str = "",
-    others: Sequence[str] = (),
-) -> tuple[str, Setting | None, list[str]]:
-    """Return (the main result of a run in one sentence, its setting, its metrics); the setting is
-    None and the list empty if the sentence isn't on one setting.
-
-    If there is a method to compare, the sentence is its `verdict`: by `metrics`, or otherwise by
-    the first of `others` and of the run's metrics that both methods have. Without a verdict, the
-    sentence names the best methods in the first setting and metric that tell methods apart, with
-    all metrics of the setting in which the same methods lead.
-
-    Otherwise it is the first sentence of `at_chance`, or says that no metric tells which method is
-    best. It is "" if no two methods are compared.
-    """
-    if compare is not None:
-        other_metrics = dict.fromkeys(
-            name for name in (*others, *run.metrics) if name in run.metrics
-        )
-        # metrics in which no method can be best come last
-        ordered = sorted(other_metrics, key=lambda name: bool(run.metadata.value(name).reached_by))
-        for names in (metrics, *([name] for name in ordered)):
-            if sentence := verdict([run], compare, rival, names):
-                return sentence, None, []
-        # without a verdict, a reader must learn why the two methods aren't compared
-        if {compare, rival} <= {*run.methods} and any(map(run.ranks_methods, run.settings)):
-            titles = " and ".join(map(run.metadata.method_title, (compare, rival)))
-            return f"No metric has values of both {titles} on the same images", None, []
-    for setting in run.settings:
-        leaders: dict[str, frozenset[str]] = {}
-        for name in metrics:
-            methods = _leading_methods(run, setting, name)
-            if methods:
-                leaders[name] = methods
-        if leaders:
-            methods = next(iter(leaders.values()))
-            shared = [name for name, best in leaders.items() if best == methods]
-            return _leading_sentence(run, setting, methods, shared), setting, shared
-    if sentences := at_chance(run):
-        return sentences[0], None, []
-    images = []
-    for setting in run.settings:
-        for name in metrics:
-            comparison = ranking_comparison(run, setting, name)
-            if comparison is not None and len(comparison.places) > 1:
-                images.append(comparison.images)
-    if not images:
-        return "", None, []
-    count = plural(max(images), "image")
-    return f"No metric tells which method is best with {count}", None, []
-
-
-def _leading_sentence(
-    run: RunFolder, setting: Setting, methods: frozenset[str], metrics: Sequence[str]
-) -> str:
-    """Return a sentence on the methods that lead in these metrics, with all settings in which they
-    do.
-    """
-    values = [run.metadata.value(name) for name in metrics]
-    has_best_values = len({value.better for value in values}) == 1
-    for name in metrics:
-        comparison = run.comparisons.of(setting, name)
-        if comparison and not methods <= set(comparison.ranked[0]):
-            has_best_values = False
-    verb = {"lower": "has the lowest", "higher": "has the highest"}[values[0].better]
-    if not has_best_values:
-        # some have another value than the best one, from which they don't differ significantly
-        verb = "leads in"
-    if len(methods) > 1:
-        verb = verb.replace("has", "have").replace("leads", "lead")
-    labels = []
-    for other in run.settings:
-        if all(_leading_methods(run, other, name) == methods for name in metrics):
-            labels.append(run.label(other))
-    names = names_in_words(run, [(name,) for name in run.methods if name in methods])
-    titles = _joined([in_sentence(value.title) for value in values])
-    more = " and others" if len(labels) > MOST_NAMES else ""
-    return f"{names} {verb} {titles} on {_joined(labels[:MOST_NAMES])}{more}"
-
-
-def _leading_methods(run: RunFolder, setting: Setting, metric: str) -> frozenset[str]:
-    """Return the methods that are best, if a method that is no control is worse or only one is
-    compared; otherwise none.
-    """
-    best = best_methods(run, setting, metric)
-    comparison = ranking_comparison(run, setting, metric)
-    if comparison is None or not best:
-        return frozenset()
-    methods = {*comparison.places.index} - run.metadata.controls
-    return best if methods - best or len(methods) == 1 else frozenset()
-
-
-def separates_methods(run: RunFolder, metric: str) -> bool:
-    """Return whether a method is significantly worse by a metric than the best, on any network."""
-    return any(_leading_methods(run, setting, metric) for setting in run.settings)
-
-
-# titles of methods that draw the same map if pooling, and behind it one linear layer, follow the
-# layer
-KNOWN_SAME = frozenset({"Grad-CAM", "XGrad-CAM", "HiResCAM", "CAM", "Ablation-CAM (axiomatic)"})
-WHY_SAME = (
-    "If global average pooling follows the layer, Grad-CAM, XGrad-CAM and HiResCAM draw the same "
-    "map; if one linear layer follows the pooling, CAM and Ablation-CAM (axiomatic) draw it too."
-)
-
-
-def coincidences(run: RunFolder, metrics: Sequence[str]) -> str:
-    """Return a sentence on the networks on which all methods except controls have the same values
-    of metrics; "" if there are none.
-
-    A table of equal numbers looks like a defect. If at least two of the methods are known to draw
-    the same map on some networks, another sentence says on which.
-    """
-    titles: dict[tuple[str, ...], list[str]] = {}
-    same_methods: set[str] = set()
-    for name in metrics:
-        labels = []
-        for setting in run.settings:
-            methods = _coinciding(run, setting, name)
-            if methods:
-                labels.append(run.label(setting))
-                same_methods.update(methods)
-        if labels:
-            title = in_sentence(run.metadata.value(name).title)
-            titles.setdefault(tuple(labels), []).append(title)
-    sentences = [
-        f"On {_joined(labels)} all methods, controls aside, have the same {_joined(same_titles)}."
-        for labels, same_titles in titles.items()
-    ]
-    if len(KNOWN_SAME & {run.metadata.method_title(name) for name in same_methods}) > 1:
-        sentences.append(WHY_SAME)
-    return " ".join(sentences)
 
 
 def coincide(run: RunFolder, setting: Setting, metric: str) -> bool:
@@ -575,10 +438,10 @@ def names_in_words(run: RunFolder, groups: Iterable[Group], last: str = "and") -
     names = [group_name(run, group) for group in groups]
     if len(names) > MOST_NAMES + 1:
         names = [*names[:MOST_NAMES], f"{len(names) - MOST_NAMES} more"]
-    return _joined(names, last)
+    return joined(names, last)
 
 
-def _joined(names: Sequence[str], last: str = "and") -> str:
+def joined(names: Sequence[str], last: str = "and") -> str:
     """Return "A, B and C"."""
     return f"{', '.join(names[:-1])} {last} {names[-1]}" if len(names) > 1 else names[0]
 

@@ -45,10 +45,10 @@ def test_nobody_is_best_in_conservation_error_whatever_the_controls(run, control
     sensitivity, conservation = row.split()[-2:]
     assert sensitivity.startswith("*")
     assert not conservation.startswith("*")
-    assert "XGrad-CAM has the lowest sensitivity error on scenes_vgg" in lines
+    assert "Use XGrad-CAM on scenes_vgg: it has the lowest sensitivity error" in lines
     assert any(line.startswith("Nothing is marked * in Conservation error") for line in lines)
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "lowest sensitivity error on scenes_vgg" in page
+    assert "<h1>Use XGrad-CAM on scenes_vgg: it has the lowest sensitivity error</h1>" in page
     assert "lowest conservation error" not in page
     (file,) = (folder / "tables").glob("places*.md")
     text = file.read_text(encoding="utf-8")

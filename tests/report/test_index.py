@@ -68,7 +68,8 @@ def test_the_conclusion_is_the_report_s_title(results, make_run, edit_manifest):
     page = report.write(folder).read_text()
     title = re.search(r"<h1>(.*?)</h1>", page)
     assert title is not None
-    assert title[1].endswith(" has the lowest conservation error on scenes_fc and scenes_residual")
+    start = "Use grad_cam on scenes_fc and scenes_residual: it has the lowest conservation error"
+    assert title[1].startswith(start)
     assert f'<p class="index-conclusion">{title[1]}</p>' in (results / index.NAME).read_text()
 
 

@@ -1,3 +1,12 @@
 """Run folders that the tests share."""
 
-from tests.made_runs import edit_manifest, make_records, make_run, undrawn, usual, usual_run  # noqa: F401
+from tests.made_runs import (  # noqa: F401
+    edit_manifest,
+    make_records,
+    make_run,
+    make_told,
+    undrawn,
+    usual,
+    usual_run,
+    write,
+)

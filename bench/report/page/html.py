@@ -17,6 +17,8 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 
+from axiom_bench.statistics.ranking import in_sentence
+
 
 @dataclass(frozen=True)
 class Section:
@@ -37,6 +39,16 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Trust:
+    """The evidence on how far the order of methods by one metric can be trusted."""
+
+    title: str  # the metric's title
+    ticks: Sequence[object]  # `card.Tick`: the verdicts of the committed scorecard
+    on_these_images: str  # what the run's own images say, without a full stop
+    no_leader: bool  # no metric passes every test of the scorecard
+
+
+@dataclass(frozen=True)
 class Header:
     """The head of a page."""
 
@@ -44,9 +56,10 @@ class Header:
     title: str
     facts: dict[str, str]  # {name of the fact: sentence}
     notices: tuple[str, ...] = ()  # sentences about a run that hasn't ended
-    # {metric: how far its part of the title can be trusted}
-    trust: Mapping[str, str] = field(default_factory=dict)
-    also: str = ""  # a sentence below the title
+    # {label of a setting: sentences of its answer}, below the title
+    answers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    more_answers: int = 0  # the number of settings whose answers aren't shown here
+    trust: Trust | None = None  # of the metric that the title rests on
 
 
 FOLDER = Path(__file__).parent / "templates"
@@ -89,6 +102,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["typeset"] = typeset
+    environment.filters["in_sentence"] = in_sentence
     return environment
 
 

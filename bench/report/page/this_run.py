@@ -13,22 +13,20 @@ import yaml
 
 from axiom_bench.columns import UNKNOWN_CLASS
 from axiom_bench.errors import first_names
+from axiom_bench.judging.card import committed_card, leaders
 from axiom_bench.records import running
 from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.records.entries import Manifest, ProtocolEntry
-from axiom_bench.report.options import options_of
-from axiom_bench.report.page.html import Header, Section, render_part
+from axiom_bench.report.answering import run_conclusion
+from axiom_bench.report.card import ticks
+from axiom_bench.report.page.html import Header, Section, Trust, render_part
 from axiom_bench.report.tables.text import accuracy_text
+from axiom_bench.statistics.answer import sentences
 from axiom_bench.statistics.labels import NOTHING, Setting, number, plural, share
-from axiom_bench.statistics.ranking import (
-    FIX,
-    at_chance,
-    below_published,
-    coincidences,
-    conclusion,
-)
+from axiom_bench.statistics.ranking import FIX, at_chance, below_published
 from axiom_bench.statistics.run_folder import RunFolder
 
+MOST_ANSWERS = 3  # settings whose answers are below the title
 MANY = 6  # the most names in a list; of more names, the list says how many there are
 VERSIONS = ("axiom-bench", "torch")
 PROTOCOL_TITLES = {  # fields of the manifest's protocol
@@ -67,20 +65,18 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
     method_count = plural(len(manifest.methods), "method")
     counts = f"{method_count} on {plural(len(models), 'network')} and {image_count}"
     above = f"axiom-bench, experiment {manifest.experiment}, run {manifest.run}"
-    options = options_of(run)
-    sentence, setting, metrics = conclusion(
-        run, options.headline, options.compare, options.rival, options.columns
-    )
+    conclusion = run_conclusion(run)
     # If there is a conclusion, the counts are above it.
     title = counts
-    if sentence:
-        title = sentence
+    if conclusion.sentence:
+        title = conclusion.sentence
         above = f"{above}: {counts}"
-    trust_by_metric = (trust or {}).get(setting, {}) if setting else {}
-    trust_lines = {}
-    for name in metrics:
-        if trust_by_metric.get(name):
-            trust_lines[run.metadata.value(name).title] = trust_by_metric[name]
+    sentences_by_label = {}
+    for answer in conclusion.answers[:MOST_ANSWERS]:
+        if lines := sentences(run, answer):
+            sentences_by_label[run.label(answer.setting)] = lines
+    deciding = conclusion.answer
+    trust_by_metric = (trust or {}).get(deciding.setting, {}) if deciding else {}
     inaccurate = [f"{sentence}." for sentence in below_published(run)]
     advice = []
     if inaccurate or at_chance(run):
@@ -91,9 +87,20 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
         title=title,
         facts={name: text for name, text in facts.items() if text},
         notices=(*running.progress_sentences(manifest), *inaccurate, *advice),
-        trust=trust_lines,
-        also=coincidences(run, options.headline),
+        answers=sentences_by_label,
+        more_answers=max(len(conclusion.answers) - MOST_ANSWERS, 0),
+        trust=_trust(run, deciding.metric, trust_by_metric) if deciding else None,
     )
+
+
+def _trust(run: RunFolder, metric: str, trust_by_metric: Mapping[str, str]) -> Trust | None:
+    """Return how far the order by a metric can be trusted; `None` if nothing tells."""
+    verdicts = ticks(run, metric)
+    on_these_images = trust_by_metric.get(metric, "")
+    if not verdicts and not on_these_images:
+        return None
+    title = run.metadata.value(metric).title
+    return Trust(title, verdicts, on_these_images, no_leader=not leaders(committed_card()))
 
 
 def _protocol(protocol: ProtocolEntry) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from axiom_bench.columns import NO_MAP, NOT_FINITE, OK, UNKNOWN_CLASS
+from axiom_bench.report.answering import run_conclusion
 from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.summaries import method_rows
 from axiom_bench.report.tables.text import (
@@ -26,15 +27,10 @@ from axiom_bench.report.tables.text import (
     reason,
     status_notes,
 )
+from axiom_bench.statistics.answer import same_map_lines
 from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at
 from axiom_bench.statistics.paired_tests import LEVEL
-from axiom_bench.statistics.ranking import (
-    FIX,
-    at_chance,
-    below_published,
-    coincidences,
-    conclusion,
-)
+from axiom_bench.statistics.ranking import FIX, at_chance, below_published
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import counts_of, leading_rows
 
@@ -118,12 +114,12 @@ def result_lines(run: RunFolder, with_all_methods: bool = True) -> list[str]:
         notes += status_notes(run, run.summary[is_shown & ~run.summary["n"].gt(0)])
     for note in control_notes(run, run.settings, names[:MAX_METRICS], f"marked {BEST}"):
         notes += textwrap.wrap(note, WIDTH)
-    answer, *_ = conclusion(run, options.headline, options.compare, options.rival, options.columns)
-    if same_maps := coincidences(run, options.headline):
-        notes += textwrap.wrap(same_maps, WIDTH)
+    conclusion = run_conclusion(run)
+    for line in same_map_lines(run, conclusion.answers):
+        notes += textwrap.wrap(line, WIDTH)
     lines = [*warning_lines(run), *table, *notes, *metric_lines(run, set(names))]
-    if answer:
-        lines.append(answer)
+    if conclusion.sentence:
+        lines.append(conclusion.sentence)
     return lines
 
 

@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 from axiom_bench.environment import conf_folder
+from axiom_bench.judging.card import committed_card
 from axiom_bench.records.entries import parse
 from axiom_bench.report.page import tables, this_run
+from axiom_bench.report.page.html import Trust, assemble
 from axiom_bench.report.page.tables import Row, interval_chart
 from axiom_bench.report.page.this_run import header
 from axiom_bench.report.tables.table import number_names
@@ -33,11 +35,12 @@ def test_the_head_says_what_ran_and_counts_many_networks(run):
     head = header(
         run, {run.settings[0]: {"conservation_error": "the order holds", "box_iou": "no"}}
     )
-    assert head.title.endswith(
-        " has the lowest conservation error on scenes_fc and scenes_residual"
-    )
+    title = "Use grad_cam on scenes_fc and scenes_residual: it has the lowest conservation error"
+    assert head.title.startswith(title)
     assert head.above.endswith(": 6 methods on 2 networks and 120 images")
-    assert head.trust == {"Conservation error": "the order holds"}
+    assert head.trust == Trust("Conservation error", [], "the order holds", no_leader=True)
+    assert [*head.answers] == ["scenes_fc", "scenes_residual"]
+    assert all(head.answers.values())
     untold = with_manifest(run, config={**run.config.model_dump(), "report": {"headline": []}})
     assert header(untold).title == "6 methods on 2 networks and 120 images"
     assert head.facts["Networks"] == "scenes_fc at features.9, scenes_residual at stages.2"
@@ -65,6 +68,29 @@ def test_a_definition_leaves_the_shape_out_and_has_an_anchor(run):
     assert terms.methods["grad_cam"] == "method-grad_cam"
     random = next(entry for entry in methods if entry.name == "random")
     assert any("axiom errors don't apply" in fact for fact in random.facts)
+
+
+def test_the_head_says_which_tests_of_the_scorecard_the_deciding_metric_passes(run):
+    """Compare with the rows of the committed card, counted here."""
+    config = {
+        **run.config.model_dump(),
+        "metric": yaml.safe_load((conf_folder() / "metric" / "box_iou.yaml").read_text()),
+        "report": {"headline": ["box_iou"], "columns": ["box_iou"]},
+    }
+    head = header(with_manifest(run, config=config))
+    assert head.trust is not None
+    by_question = {tick.question: tick for tick in head.trust.ticks}
+    card = committed_card()
+    rows = card[(card["metric"] == "box_iou") & ~card["circular"] & card["passes"].notna()]
+    degrees = rows[rows["test"] == "degrees"]
+    tick = by_question["Do explanations get worse values, the more they are spoiled?"]
+    assert tick.networks == f"{int(degrees['passes'].sum())} of {len(degrees)} networks"
+    assert tick.holds is False
+    text = assemble(head, [])
+    assert "How far to trust box IoU: it passes " in text
+    assert text.count("✗ no") == sum(tick.holds is False for tick in head.trust.ticks) > 0
+    assert text.count("✓ yes") == sum(tick.holds is True for tick in head.trust.ticks) > 0
+    assert "No metric passes every test" in text
 
 
 def test_a_metric_has_its_line_of_the_scorecard_beside_its_finding_and_in_its_definition(run):
