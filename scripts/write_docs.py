@@ -1,6 +1,6 @@
 """Write the tables and counts in docs/ and README.md.
 
-    python scripts/write_docs.py            # what is generated in methods.md, metrics.md, ...
+    python scripts/write_docs.py            # what is generated in methods.md, docs/metrics/, ...
     python scripts/write_docs.py --measure  # also README's table, by the command that README names
     python scripts/write_docs.py --check    # exit code 1 and the files' names if one is out of date
 
@@ -17,7 +17,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -49,6 +49,7 @@ COMMAND = re.compile(r"^axiom-bench (.*metric=.*)$", re.MULTILINE)
 # the start of a metric's `definition` that no publication has
 THIS_PROJECT = "this project"
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
+FIRST_SENTENCE = re.compile(r".*?\.(?= |$)", re.DOTALL)
 
 Row = Sequence[str]
 
@@ -88,8 +89,10 @@ def methods_text() -> str:
 
 @dataclass(frozen=True)
 class Family:
-    """A part of the page of metrics."""
+    """The metrics of one page of docs/metrics/."""
 
+    page: str
+    """The name of the page's file, without its suffix."""
     title: str
     text: str
     """The question that its metrics answer."""
@@ -105,48 +108,56 @@ def _needs(spec: MetricSpec) -> set[str]:
 # and `of` of conf/metric, so a new metric finds its family by itself.
 FAMILIES = (
     Family(
+        "known-truth",
         "Known truth",
         "Is the explanation right? Only networks that report their true contributions can say, "
-        "such as the [planted](glossary.md#planted) ones.",
+        "such as the [planted](../glossary.md#planted) ones.",
         lambda spec: bool(_needs(spec) & {"truth", "positive_truth"}),
     ),
     Family(
+        "interventions",
         "Interventions",
         "Does the map agree with what each part of the image does to the score? The data set "
         "draws the image again without each part, so no pixel is filled or blurred.",
         lambda spec: "interventions" in _needs(spec),
     ),
     Family(
+        "axioms",
         "Axioms",
         "Do the contributions obey the axioms of the paper? Read the median: errors divided by "
         "|S| have heavy tails near S = 0.",
         lambda spec: spec.of == "layer" or bool({"drops", "score"} & {*spec.computed_from}),
     ),
     Family(
+        "robustness",
         "Robustness, classes and randomisation",
         "Does the map change when it should, and only then? These metrics explain again: another "
         "image, another class or another model.",
         lambda spec: "other_maps" in spec.computed_from,
     ),
     Family(
+        "deletion",
         "Deletion and insertion by the heatmap",
         "Does the score follow the pixels that the heatmap shows? Pixels are removed or inserted "
         "in the order of the heatmap.",
         lambda spec: "perturbed_scores" in spec.computed_from and "nonzero_map" in _needs(spec),
     ),
     Family(
+        "signed-deletion",
         "Deletion by the signed map",
         "Do the drops of the score agree with the map's values? Groups of pixels are removed and "
         "compared with the signed raw map.",
         lambda spec: "perturbed_scores" in spec.computed_from,
     ),
     Family(
+        "localization",
         "Localization",
         "Does the map lie on the object? These metrics ask where the object is, not what the "
         "network used.",
         lambda spec: "regions" in spec.computed_from,
     ),
     Family(
+        "complexity",
         "Complexity",
         "How simple is the map? These metrics read only the map.",
         lambda spec: not spec.computed_from,
@@ -154,30 +165,70 @@ FAMILIES = (
 )
 
 
+FAMILY_INTRODUCTION = """[All metrics](../metrics.md) has the rules that hold for every metric, \
+the [symbols](../metrics.md#symbols) of the formulas, what a [pass](../metrics.md#cost) costs, and \
+the [needs](../metrics.md#when-a-value-is-missing) without which a value is missing."""
+
+
 @cache
-def metrics_text() -> str:
-    """Return a section for each family of metrics, with a section for each metric of it.
+def metrics_by_family() -> dict[Family, list[Plugin[MetricSpec]]]:
+    """Return the metrics of each family, without those that are the fast form of another metric.
 
     Raises:
         BenchError: If a metric belongs to no family.
     """
-    metrics = [plugins.load("metric", name) for name in plugins.names("metric")]
-    fast_forms = {
-        metric.spec.fast_form_of: metric for metric in metrics if metric.spec.fast_form_of
-    }
-    sections: dict[Family, list[Plugin[MetricSpec]]] = {family: [] for family in FAMILIES}
-    for metric in metrics:
+    metrics: dict[Family, list[Plugin[MetricSpec]]] = {family: [] for family in FAMILIES}
+    for metric in _metrics():
         family = next((family for family in FAMILIES if family.has(metric.spec)), None)
         if family is None:
-            raise BenchError(f"No family of metrics.md has {metric.name!r}; see FAMILIES.")
-        if not metric.spec.fast_form_of:  # its section is that of the full metric
-            sections[family].append(metric)
-    parts = []
-    for family, members in sections.items():
-        links = ", ".join(f"[`{metric.name}`](#{metric.name})" for metric in members)
-        parts.append(f"## {family.title}\n\n{family.text}\n\n{links}")
-        parts.extend(_metric_section(metric, fast_forms.get(metric.name)) for metric in members)
-    return "\n\n".join(parts)
+            raise BenchError(f"No page of docs/metrics/ has {metric.name!r}; see FAMILIES.")
+        if not metric.spec.fast_form_of:  # the section of the full metric describes it
+            metrics[family].append(metric)
+    return metrics
+
+
+def _metrics() -> list[Plugin[MetricSpec]]:
+    return [plugins.load("metric", name) for name in plugins.names("metric")]
+
+
+@cache
+def metrics_table() -> list[Row]:
+    """Return a header and one row for each name in the records, with a link to its section."""
+    rows: dict[str, Row] = {}
+    fast_forms = _fast_forms()
+    for family, metrics in metrics_by_family().items():
+        page = f"metrics/{family.page}.md"
+        family_link = f"[{family.title}]({page})"
+        for metric in metrics:
+            anchor = f"{page}#{metric.name}"
+            definition = FIRST_SENTENCE.match(metric.description)
+            assert definition, metric.name
+            definitions = {metric.name: definition[0]}
+            if metric.name in fast_forms:
+                fast_name = fast_forms[metric.name].name
+                definitions[fast_name] = f"The fast form of `{metric.name}`."
+            for name in (*value_names(metric), *whole_set_value_names(metric)):
+                definitions.setdefault(name, f"A value of `{metric.name}`.")
+            for name, text in definitions.items():
+                rows.setdefault(name, (f"[`{name}`]({anchor})", text, family_link))
+    return [("metric", "definition", "page"), *(rows[name] for name in sorted(rows))]
+
+
+def _fast_forms() -> dict[str, Plugin[MetricSpec]]:
+    """Return the fast form of each metric that has one."""
+    return {metric.spec.fast_form_of: metric for metric in _metrics() if metric.spec.fast_form_of}
+
+
+@cache
+def family_page(family: Family) -> str:
+    """Return the page of a family of metrics: its question, and a section for each metric."""
+    metrics = metrics_by_family()[family]
+    fast_forms = _fast_forms()
+    links = ", ".join(f"[`{metric.name}`](#{metric.name})" for metric in metrics)
+    parts = [f"# {family.title}", START, family.text, links, FAMILY_INTRODUCTION]
+    for metric in metrics:
+        parts.append(_metric_section(metric, fast_forms.get(metric.name)))
+    return "\n\n".join([*parts, END]) + "\n"
 
 
 def _metric_section(
@@ -203,7 +254,7 @@ def _metric_section(
     items.append(_definition(spec))
     text = " ".join(filter(None, (metric.description, spec.note)))
     bullets = "\n".join(f"- {item.rstrip()}" for item in items)
-    return f"### {metric.name}\n\n{text}\n\n{bullets}"
+    return f"## {metric.name}\n\n{text}\n\n{bullets}"
 
 
 def _definition(spec: MetricSpec) -> str:
@@ -453,11 +504,15 @@ def _argument(action: argparse.Action) -> str:
 # What is written between the marks of each page
 TEXTS: dict[str, Callable[[], str]] = {
     "methods.md": methods_text,
-    "metrics.md": metrics_text,
+    "metrics.md": lambda: markdown(metrics_table()),
     "paper.md": lambda: markdown(paper_table()),
     "which-metric.md": lambda: markdown(scorecard_table()),
     "cli.md": lambda: markdown(commands_table()),
     "signals.md": lambda: markdown(dimensions_table()),
+}
+# Pages that are written as a whole
+PAGES: dict[str, Callable[[], str]] = {
+    f"metrics/{family.page}.md": partial(family_page, family) for family in FAMILIES
 }
 
 
@@ -530,6 +585,10 @@ def out_of_date(folder: Path = DOCS) -> dict[Path, str]:
         expected = f"{before}{START}\n\n{written()}\n\n{END}{after}"
         if expected != text:
             changed[path] = expected
+    for name, expected_text in PAGES.items():
+        path = folder / name
+        if not path.exists() or path.read_text(encoding="utf-8") != expected_text():
+            changed[path] = expected_text()
     for name, (pattern, counts) in SENTENCES.items():
         path = (folder / name).resolve()
         text = changed.get(path) or path.read_text(encoding="utf-8")

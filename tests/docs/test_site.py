@@ -28,6 +28,17 @@ def test_every_public_name_is_on_the_page():
     assert sorted(listed) == sorted(ab.__all__)
 
 
+def test_the_site_and_the_list_for_language_models_have_every_page():
+    docs = ROOT / "docs"
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    pages = re.findall(r"^ +- (?:[\w ]+: )?(\S+)\.md$", nav, re.M)
+    files = {path.relative_to(docs).with_suffix("").as_posix() for path in docs.rglob("*.md")}
+    notebooks = {f"notebooks/{path.stem}" for path in docs.glob("notebooks/*.ipynb")}
+    assert sorted(pages) == sorted({*files, *notebooks, "start", "contributing"})
+    listed = re.findall(r"\]\((\S+)\.html\)", (docs / "llms.txt").read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(pages)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built site.

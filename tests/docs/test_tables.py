@@ -86,6 +86,15 @@ def test_changed_document_is_out_of_date(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_missing_page_of_a_family_is_out_of_date(tmp_path):
+    folder = shutil.copytree(write_docs.DOCS, tmp_path / "docs")
+    shutil.copy(write_docs.README, tmp_path)
+    text = (folder / "metrics/axioms.md").read_text()
+    (folder / "metrics/axioms.md").unlink()
+    assert write_docs.out_of_date(folder) == {folder / "metrics/axioms.md": text}
+
+
+@pytest.mark.slow
 def test_a_wrong_count_is_out_of_date(tmp_path):
     folder = shutil.copytree(write_docs.DOCS, tmp_path / "docs")
     readme = tmp_path / "README.md"
@@ -136,15 +145,35 @@ def test_references_have_links(kind):
 
 
 def test_every_metric_has_one_section_or_is_the_fast_form_of_one():
-    text = write_docs.metrics_text()
-    headings = re.findall(r"^### (.+)$", text, re.M)
-    fast_forms = re.findall(r"^- Fast form: `(\w+)`", text, re.M)
+    pages = [page() for page in write_docs.PAGES.values()]
+    headings = re.findall(r"^## (.+)$", "".join(pages), re.M)
+    fast_forms = re.findall(r"^- Fast form: `(\w+)`", "".join(pages), re.M)
     assert sorted(headings + fast_forms) == plugins.names("metric")
 
 
+def test_the_table_of_metrics_links_each_value_to_its_section():
+    _, *rows = write_docs.metrics_table()
+    links = [re.fullmatch(r"\[`(\w+)`\]\((\S+)#(\w+)\)", row[0]).groups() for row in rows]
+    for name, page, section in links:
+        assert f"\n## {section}\n" in write_docs.PAGES[page](), name
+    assert links == sorted(links)
+    section_by_name = {name: section for name, _, section in links}
+    assert section_by_name.keys() >= {*plugins.names("metric")}
+    assert section_by_name["deletion_auc_fast"] == "deletion_auc"
+    assert section_by_name["coherency"] == "adcc"
+
+
+def test_no_page_of_docs_metrics_lacks_its_family_and_none_is_long():
+    pages = [path.relative_to(write_docs.DOCS) for path in write_docs.DOCS.glob("metrics/*")]
+    assert {*map(Path.as_posix, pages)} == {*write_docs.PAGES}
+    for page in [*pages, "metrics.md"]:
+        assert len((write_docs.DOCS / page).read_text(encoding="utf-8").split()) <= 6000
+
+
 def test_sections_of_metrics_have_at_most_150_words():
-    sections = re.split(r"^##.*$", write_docs.metrics_text(), flags=re.M)
-    assert max(len(section.split()) for section in sections) <= 150
+    for page in write_docs.PAGES.values():
+        sections = re.split(r"^##.*$", page(), flags=re.M)
+        assert max(len(section.split()) for section in sections) <= 150
 
 
 @pytest.mark.parametrize(
@@ -161,14 +190,14 @@ def test_sections_of_metrics_have_at_most_150_words():
     ],
 )
 def test_a_metric_s_metadata_decide_its_family(metric, family):
-    text = write_docs.metrics_text()
-    before = text[: text.index(f"### {metric}\n")]
-    assert re.findall(r"^## (.+)$", before, re.M)[-1] == family
+    pages = [page() for page in write_docs.PAGES.values()]
+    (page,) = [page for page in pages if f"\n## {metric}\n" in page]
+    assert page.startswith(f"# {family}\n")
 
 
 def test_a_section_has_the_facts_of_the_metric():
-    text = write_docs.metrics_text()
-    section = text[text.index("### adcc\n") :].split("\n\n")
+    text = write_docs.PAGES["metrics/robustness.md"]()
+    section = text[text.index("## adcc\n") :].split("\n\n")
     assert section[1].startswith("Compute ADCC")
     facts, source = section[2].split("\n")
     assert facts == (

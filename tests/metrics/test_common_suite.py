@@ -114,7 +114,7 @@ def yaml_has_every_required_key(metric, explanation, explain):
         f"conf/metric/{metric.name}.yaml has no {missing[0]!r}; write `{missing[0]}: ...`"
     )
     assert metric.description, (
-        f"{metric.target} has no docstring; its first line stands in docs/metrics.md"
+        f"{metric.target} has no docstring; its first line stands in docs/metrics/"
     )
 
 
