@@ -37,7 +37,7 @@ from axiom_bench.report import write
 from axiom_bench.report.card import line_cells
 from axiom_bench.report.paper import Exhibit, paper
 from axiom_bench.run import manifest
-from axiom_bench.statistics.paired_tests import LEVEL
+from axiom_bench.statistics.bootstrap import LEVEL
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

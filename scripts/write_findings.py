@@ -22,9 +22,9 @@ from axiom_bench.cli.rank import published_folders
 from axiom_bench.judging.card import interval_over_networks
 from axiom_bench.judging.standing import standings
 from axiom_bench.statistics import paired_tests
-from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
+from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, LEVEL
 from axiom_bench.statistics.labels import Setting, Value, number, rows_at
-from axiom_bench.statistics.paired_tests import LEVEL, coinciding, holm, rounding_of
+from axiom_bench.statistics.paired_tests import coinciding, holm, rounding_of
 from axiom_bench.statistics.run_folder import RunFolder
 
 SUITES = {"photographs-2": "photographs", "scenes-1": "drawn images"}
@@ -174,7 +174,11 @@ def _test(
         return None  # no interval, which isn't the same map
     values = values[has_both]
     images = matrix.images[has_both]
-    row = paired_tests.tests(values, images, np.array([0]), np.array([1]), value).iloc[0].to_dict()
+    row = (
+        paired_tests.tests(values, images, np.array([0]), np.array([1]), value, LEVEL)
+        .iloc[0]
+        .to_dict()
+    )
     if len(coinciding(values, (first, second), rounding_of(values, value))) == 1:
         row["p"] = np.nan
     sign = 1.0 if value.better == "higher" else -1.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from axiom_bench.cli.terminal import say
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError
 from axiom_bench.run.composing import paths
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.progress import Estimate, progress
@@ -157,8 +157,8 @@ def check_report(
 ) -> None:
     """Check that the methods and values that `report.*` names can exist.
 
-    The method of `report.compare` must be in this run. Any other misspelt name would silently show
-    nothing.
+    The names of `report.methods`, `report.compare` and `report.sort` must be in this run. Any other
+    misspelt name would silently show nothing.
 
     Args:
         report: The settings `report.*`.
@@ -170,13 +170,14 @@ def check_report(
     """
     from axiom_bench import methods as all_methods
     from axiom_bench import metrics as all_metrics
-    from axiom_bench.report.options import Options, check_keys, check_names
+    from axiom_bench.report.options import Options, check_keys, check_names, check_shown
 
     check_keys(report)
     options = Options.of(report)
     names = [method.name for method in methods]
-    if options.compare is not None and options.compare not in names:
-        raise unknown_name("method in this run", options.compare, names)
+    check_shown(
+        options, names, _values([metric for metric in metrics if metric.spec.of != "layer"])
+    )
     names += all_methods.names()
     default_values = Options.of().values.values()  # correct names, which the run may lack
     values = _values(metrics).union(*default_values)

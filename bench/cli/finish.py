@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from axiom_bench import report
 from axiom_bench.errors import first_names
+from axiom_bench.report.shown import read_run
 from axiom_bench.run import manifest
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.progress import progress
 from axiom_bench.run.result import JobResult
-from axiom_bench.statistics.run_folder import RunFolder
 
 MAX_NAMES = 5  # jobs with the same line that are listed by name
 HINT = "Fix the problems listed above, or choose metrics that work with this data."
@@ -43,7 +43,7 @@ def finish(
         kept = manifest.keep(settings, results, overrides)
         if kept is not None:
             # The manifest isn't read from the file, which another command may have written by now.
-            run = RunFolder.of(kept.folder, kept.content)
+            run = read_run(kept.folder, manifest=kept.content)
             if kept.was_damaged:
                 lines.append("manifest.json was damaged and is written again")
             lines += report.status_lines(run, verbose)

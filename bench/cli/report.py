@@ -4,6 +4,7 @@ settings.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +14,25 @@ from axiom_bench import report
 from axiom_bench.environment import entry_names
 from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.records import combining, reading, running
-from axiom_bench.report.options import KEYS, Options, check_names, with_settings
+from axiom_bench.report.options import KEYS, Options, check_names, check_shown
+from axiom_bench.report.shown import Changes, read_run, with_changes
 from axiom_bench.run.progress import progress
 
 PREFIX = "report."
+TITLE = ".title"
+# groups of a run's settings, which decide values or how they are computed
+RUN_GROUPS = (
+    "method",
+    "metric",
+    "model",
+    "data",
+    "target",
+    "device",
+    "executor",
+    "pictures",
+    "runtime",
+)
+LAYER_VALUE = "layer"  # the subject of a metric that measures no method
 REFERENCE = "report.reference"  # a suite, whose published values are shown with the run's
 
 
@@ -31,18 +47,17 @@ def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) ->
     Raises:
         BenchError: As `prepare_report` does.
     """
-    folder, settings = prepare_report(folders, words, output)
+    folder, changes = prepare_report(folders, words, output)
     with progress("Writing the report") as shown:
-        page = report.write(
-            folder, settings, tell=lambda step: shown.says(f"Writing the report ({step})")
-        )
-    return [*running.progress_sentences(reading.read_manifest(folder)), f"report: {page}"]
+        run = read_run(folder, changes)
+        page = report.write(run, tell=lambda step: shown.says(f"Writing the report ({step})"))
+    return [*running.progress_sentences(run.manifest), f"report: {page}"]
 
 
 def prepare_report(
     folders: Sequence[Path], words: Sequence[str], output: Path | None
-) -> tuple[Path, dict[str, object]]:
-    """Return the folder to report on, and the settings of the report.
+) -> tuple[Path, Changes]:
+    """Return the folder to report on, and the settings that change its report.
 
     Several runs, or one run with an output, are combined into a folder first.
 
@@ -65,7 +80,7 @@ def prepare_report(
         else:
             own_words.append(word)
     folders = [*folders, *references]
-    settings = parse_settings(own_words)
+    changes = parse_settings(own_words)
     if len(folders) == 1 and output is None:
         folder = folders[0]
         manifest = reading.read_manifest(folder)
@@ -74,15 +89,15 @@ def prepare_report(
         manifest = combining.combine(folders, folder)
     # The run's own settings were checked when it ran, so their names are allowed below.
     run_options = Options.of(manifest.config.report)
-    options = Options.of(with_settings(manifest, settings).config.report)
+    options = Options.of(with_changes(manifest, changes).config.report)
     methods = list(manifest.methods)
-    if options.compare is not None and options.compare not in methods:
-        raise unknown_name("method in this run", options.compare, methods)
+    method_values = [name for name, entry in manifest.metrics.items() if entry.of != LAYER_VALUE]
+    check_shown(options, methods, method_values)
     values = {*manifest.metrics, *run_options.headline}
     values.update(run_options.columns, run_options.columns_off)
     values.update(*run_options.figures.values.values())
     check_names(options, {*methods, *entry_names("method")}, values)
-    return folder, settings
+    return folder, changes
 
 
 def _reference(folder: Path, suite: str) -> Path:
@@ -103,30 +118,34 @@ def _reference(folder: Path, suite: str) -> Path:
     return folders[part]
 
 
-def parse_settings(words: Sequence[str]) -> dict[str, object]:
-    """Parse words KEY=VALUE of `report.*` into nested settings.
+def parse_settings(words: Sequence[str]) -> Changes:
+    """Parse words KEY=VALUE of `report.*`, `method.NAME.title` and `metric.NAME.title`.
 
     Args:
         words: The words, such as "report.figures.grid=null".
 
-    Returns:
-        Settings such as {"headline": [...], "figures": {"grid": None}}.
-
     Raises:
-        BenchError: For an unknown key, with the nearest ones, and for a value that doesn't fit.
+        BenchError: For an unknown key, with the nearest ones, for a value that doesn't fit, and for
+            a setting that only a run has.
     """
     names = list(KEYS)
     values: dict[str, object] = {}
+    titles: dict[str, dict[str, str]] = {"method": {}, "metric": {}}
     for word in words:
         key, _, text = word.partition("=")
+        group, _, name = key.partition(".")
+        if group in titles and name.endswith(TITLE):
+            titles[group][name.removesuffix(TITLE)] = _title(key, text)
+            continue
+        if group in RUN_GROUPS:
+            raise BenchError(
+                f"axiom-bench report computes nothing, so it can't set {key}. It can set report.*, "
+                f"method.NAME.title and metric.NAME.title; the run sets the rest: "
+                f"axiom-bench ... {shlex.quote(word)}."
+            )
         if key not in names:
             raise unknown_name("setting of a report", key, names)
-        try:
-            values[key] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise BenchError(
-                f"The value of {word} can't be understood; write {key}=[a,b] for a list."
-            ) from error
+        values[key] = _parsed(word)
     settings: dict[str, object] = {}
     groups: dict[str, dict[str, object]] = {}
     for key, value in values.items():
@@ -137,4 +156,28 @@ def parse_settings(words: Sequence[str]) -> dict[str, object]:
         else:
             settings[name] = value
     Options.of(settings)  # raises BenchError for wrong values
-    return settings
+    return Changes(settings, titles["method"], titles["metric"], tuple(words))
+
+
+def _parsed(word: str) -> object:
+    """Return the value of a word KEY=VALUE. Raise BenchError if it is no YAML."""
+    key, _, text = word.partition("=")
+    try:
+        value: object = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BenchError(
+            f"The value of {word} can't be understood; write {key}=[a,b] for a list."
+        ) from error
+    return value
+
+
+def _title(key: str, text: str) -> str:
+    """Return a title as it is typed, without the quotes around it. Raise BenchError if it is
+    empty.
+    """
+    title = text.strip()
+    if len(title) > 1 and title[0] == title[-1] and title[0] in "\"'":
+        title = title[1:-1].strip()
+    if not title:
+        raise BenchError(f"{key} has no text; write {key}=TITLE.")
+    return title

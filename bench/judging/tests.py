@@ -37,10 +37,10 @@ from axiom_bench.judging.judgement import (
     recovery,
     spoiled_methods,
 )
-from axiom_bench.statistics.bootstrap import mean_intervals
+from axiom_bench.statistics.bootstrap import LEVEL, mean_intervals
 from axiom_bench.statistics.comparison import Comparison
 from axiom_bench.statistics.labels import Setting, Value, with_interval
-from axiom_bench.statistics.paired_tests import LEVEL, are_equal, centre, tests
+from axiom_bench.statistics.paired_tests import are_equal, centre, tests
 from axiom_bench.statistics.run_folder import RunFolder
 
 # The names of tests.
@@ -436,7 +436,7 @@ def gaming_row(
         return None
     # Each image has one value here, so each row of the test is an image.
     first, second = np.array([[0], [1]])
-    test = tests(pair, np.arange(len(pair)), first, second, value).iloc[0]
+    test = tests(pair, np.arange(len(pair)), first, second, value, LEVEL).iloc[0]
     is_won = values.sign * test["difference"] > 0 and test["p"] < LEVEL
     share, low, high = _share_ahead(values, blind, best, images)
     return Row(

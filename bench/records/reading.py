@@ -1,7 +1,7 @@
 """Read a finished run: its manifest, and the records, curves and run times that the manifest lists.
 
 A record file may also hold values of other commands. Only the values whose keys the manifest names
-count.
+count. The same is true of the methods of run times and of values of whole data sets.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as arrow
 
-from axiom_bench.columns import RUNTIME_COLUMNS, UNKNOWN_CLASS, WHOLE_SET
+from axiom_bench.columns import LAYER, RUNTIME_COLUMNS, UNKNOWN_CLASS, WHOLE_SET
 from axiom_bench.records import artefacts, record_files, running, store
 from axiom_bench.records.by_metric import NAMES, PLACE, Builder, Records
 from axiom_bench.records.entries import Manifest
@@ -25,6 +25,7 @@ from axiom_bench.records.files import Damaged
 from axiom_bench.records.record_files import Values
 
 WHOLE_SET_COLUMNS = tuple(store.WHOLE_SET.names)
+METHOD = NAMES.index("method")
 
 
 class CurvePart(NamedTuple):
@@ -188,6 +189,7 @@ def read_runtime(folder: Path, manifest: Manifest) -> pd.DataFrame:
     if not tables:
         return pd.DataFrame(columns=list(RUNTIME_COLUMNS))
     rows = pd.concat(tables, ignore_index=True)
+    rows = rows[rows["method"].isin(_counted_methods(manifest))].reset_index(drop=True)
     if not manifest.is_combined:
         no_rows: pd.DataFrame = rows
         return no_rows
@@ -213,8 +215,17 @@ def _table(folder: Path, manifest: Manifest, name: str, schema: pa.Schema) -> pa
     return store.parse(folder / name, artefacts.content_of(folder, manifest, name), schema)
 
 
+def _counted_methods(manifest: Manifest) -> set[str]:
+    """Return the methods of which the manifest counts values, and the name of the layer."""
+    methods = {LAYER}
+    for job in manifest.jobs:
+        methods.update(job.values)
+    return methods
+
+
 def _whole_set_tables(folder: Path, manifest: Manifest) -> Iterator[pa.Table]:
     """Yield the tables of values of whole data sets, with each value of combined runs once."""
+    methods = _counted_methods(manifest)
     read_keys: set[tuple[str, ...]] = set()
     for file in dict.fromkeys(manifest.whole_set):
         table = _table(folder, manifest, file, store.WHOLE_SET)
@@ -223,7 +234,8 @@ def _whole_set_tables(folder: Path, manifest: Manifest) -> Iterator[pa.Table]:
             raise Damaged(
                 f"The file {folder / file} holds a value twice; run the same command again."
             )
-        yield table.filter(pa.array([key not in read_keys for key in keys], pa.bool_()))
+        is_counted = [key not in read_keys and key[METHOD] in methods for key in keys]
+        yield table.filter(pa.array(is_counted, pa.bool_()))
         if manifest.is_combined:
             read_keys.update(keys)
 

@@ -22,7 +22,6 @@ __all__ = ["compare", "headline", "reasons_without_value", "status_lines", "time
 
 def write(
     run: RunFolder | Path,
-    settings: Mapping[str, object] | None = None,
     tell: Callable[[str], None] = lambda step: None,
 ) -> Path:
     """Write tables/, figures/ and report.html into a run folder, and the index of all runs next to
@@ -31,9 +30,7 @@ def write(
     The same records give the same bytes.
 
     Args:
-        run: The folder, or the run that was read from it already.
-        settings: Settings `report.*` of a folder that replace those of the run, such as
-            {"headline": ["box_iou"], "figures": {"grid": None}}.
+        run: The folder, or the run that `shown.read_run` returned.
         tell: Called with the name of the next step.
 
     Returns:
@@ -45,12 +42,13 @@ def write(
     from axiom_bench.records import running
     from axiom_bench.report import index, summary
     from axiom_bench.report.answering import run_conclusion
-    from axiom_bench.report.options import options_of, read_run
+    from axiom_bench.report.options import options_of
+    from axiom_bench.report.shown import read_run
     from axiom_bench.report.tables.text import accuracy_text
     from axiom_bench.report.writing import write_report
 
     if isinstance(run, Path):
-        run = read_run(run, settings)
+        run = read_run(run)
     folder = run.path
     options_of(run)  # raises for a wrong option before any file is removed
     try:
@@ -82,10 +80,10 @@ def headline(run: RunFolder | Path) -> list[str]:
     Raises:
         BenchError: If the run can't be read.
     """
+    from axiom_bench.report.shown import read_run
     from axiom_bench.report.tables.headline import result_lines
-    from axiom_bench.statistics.run_folder import RunFolder
 
-    return result_lines(RunFolder.read(run) if isinstance(run, Path) else run)
+    return result_lines(read_run(run) if isinstance(run, Path) else run)
 
 
 def status_lines(run: RunFolder, verbose: bool = False) -> list[str]:

@@ -387,9 +387,10 @@ def _maps(
     """
     seen: dict[bytes, int] = {}
     maps: list[list[int | str | None]] = []
-    for name, heatmap in zip(entry["methods"], entry["maps"], strict=True):
-        if name not in places:
-            continue
+    map_of_method = dict(zip(entry["methods"], entry["maps"], strict=True))
+    shown = [name for name in map_of_method if name in places]
+    for name in sorted(shown, key=lambda name: places[name]):
+        heatmap = map_of_method[name]
         if not heatmap or heatmap in seen:
             maps.append([places[name], seen[heatmap] if heatmap else None])
         else:

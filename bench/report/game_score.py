@@ -32,8 +32,9 @@ from axiom_bench.report.tables.table import (
     to_markdown,
     to_text,
 )
+from axiom_bench.statistics.bootstrap import LEVEL
 from axiom_bench.statistics.labels import NOTHING, share
-from axiom_bench.statistics.paired_tests import LEVEL, holm
+from axiom_bench.statistics.paired_tests import holm
 from axiom_bench.statistics.summary import wilson
 
 FORMAT = 1

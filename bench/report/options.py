@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
@@ -21,7 +20,6 @@ from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.kinds import check, check_group, described_values
 
 if TYPE_CHECKING:
-    from axiom_bench.records.entries import Manifest
     from axiom_bench.statistics.run_folder import RunFolder
 
 FORMATS = ("png", "pdf", "svg")  # of figures
@@ -35,6 +33,15 @@ Methods = Annotated[tuple[Word, ...], described_values("a list of methods, as [g
 Method = Annotated[
     Any, described_values("a method of the run", lambda value: isinstance(value, str))
 ]
+# The ends of an interval are quantiles of 1,000 resamples, which show no smaller tails.
+LEAST_LEVEL = 0.002
+
+
+def _is_level(value: object) -> bool:
+    return isinstance(value, float) and LEAST_LEVEL <= value < 0.5
+
+
+Level = Annotated[Any, described_values(f"a level from {LEAST_LEVEL} to below 0.5", _is_level)]
 Formats = Annotated[tuple[Word, ...], described_values("a list of formats, as [png,pdf,svg]")]
 
 
@@ -84,6 +91,9 @@ class Figures:
 class Options:
     """The options of a report, the fields of `config.report`."""
 
+    methods: Methods | None  # the methods that are shown and compared, in order; `None`: all
+    level: Level  # of every test; the confidence of the intervals is 1 - level
+    sort: Word | None  # methods are sorted by this value of a metric; `None`: the run's order
     headline: Metrics  # the metrics of a run's last lines
     columns: Metrics  # the metrics of the overview table, in order
     columns_off: Metrics  # the columns that the page shows only when a reader asks
@@ -146,6 +156,34 @@ def check_keys(report: Mapping[str, object] | None) -> None:
     for setting in settings:
         if setting not in KEYS:
             raise unknown_name("setting of a report", setting, KEYS)
+
+
+def check_shown(options: Options, methods: Collection[str], values: Collection[str]) -> None:
+    """Check `report.methods`, `report.compare` and `report.sort`, whose names must be in the run.
+
+    Args:
+        options: The options to check.
+        methods: The methods of the run.
+        values: The names of the values that the run has of methods.
+
+    Raises:
+        BenchError: If a name is unknown; the message has the nearest names.
+    """
+    if options.methods is not None and not options.methods:
+        raise BenchError("report.methods names no method; write report.methods=null for all.")
+    for name in options.methods or ():
+        if name not in methods:
+            raise unknown_name("method in this run for report.methods", name, methods)
+    if options.compare is not None and options.compare not in methods:
+        raise unknown_name("method in this run", options.compare, methods)
+    if options.compare is not None and options.compare not in (options.methods or methods):
+        names = ",".join((*(options.methods or ()), options.compare))
+        raise BenchError(
+            f"report.methods leaves out {options.compare}, which report.compare compares; add it: "
+            f'"report.methods=[{names}]".'
+        )
+    if options.sort is not None and options.sort not in values:
+        raise unknown_name("metric of methods in this run for report.sort", options.sort, values)
 
 
 def check_names(options: Options, methods: Collection[str], values: Collection[str]) -> None:
@@ -227,32 +265,6 @@ def number_of(run: RunFolder, value: str) -> str:
     """
     numbers: Mapping[str, str] = options_of(run).figures.numbers
     return numbers.get(run.metadata.metric_of(value), "")
-
-
-def read_run(folder: Path, settings: Mapping[str, object] | None = None) -> RunFolder:
-    """Read a run folder with other `report.*` settings. Raise the errors of `RunFolder.read`."""
-    from axiom_bench.records import reading
-    from axiom_bench.statistics.run_folder import RunFolder
-
-    return RunFolder.of(folder, with_settings(reading.read_manifest(folder), settings))
-
-
-def with_settings(manifest: Manifest, settings: Mapping[str, object] | None) -> Manifest:
-    """Return the manifest with other `config.report` settings, {"headline": ..., "figures": {...}}.
-
-    Raises:
-        BenchError: If a key is unknown; the message has the nearest name.
-    """
-    check_keys(settings)
-    if not settings:
-        return manifest
-    report = dict(manifest.config.report)
-    for key, value in settings.items():
-        if isinstance(value, Mapping):  # the other entries of a group stay
-            value = {**(report.get(key) or {}), **value}
-        report[key] = value
-    config = manifest.config.model_copy(update={"report": report})
-    return manifest.model_copy(update={"config": config})
 
 
 @cache

@@ -20,7 +20,7 @@ from axiom_bench.report.page.html import Section, render_part
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, Terms, tables_block
 from axiom_bench.report.tables.headline import warning_lines
 from axiom_bench.report.tables.table import Table, to_csv, to_markdown, to_text
-from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
+from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, LEVEL
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -122,8 +122,9 @@ def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.D
 
 def judge_in_report(run: RunFolder) -> Judged:
     """Judge the settings that rank methods. A run with many values has none, since judging it takes
-    long.
+    long. The rule of the scorecard has its own level, whichever one the report has.
     """
+    run = run.at_level(LEVEL)
     names = judgement.chosen_metrics(run, None)
     settings = ranking_settings(run) if names and is_small(run) else []
     return {setting: judge(run, setting, names) for setting in settings}

@@ -1,5 +1,6 @@
-"""95 % intervals of means and medians by a bootstrap over images: all rows of an image are drawn
-together. For values of several networks, the bootstrap is also over networks.
+"""Confidence intervals of means and medians by a bootstrap over images: all rows of an image are
+drawn together. For values of several networks, the bootstrap is also over networks. The intervals
+have the confidence 1 - level, which is 95 % by default.
 
 Summaries, paired tests and the report's curves take their intervals from here. The kinds of
 intervals, and how often they contain the truth for which number of images, are in
@@ -27,7 +28,8 @@ MOST_UNITS = 1000
 # With fewer images, an interval would contain the truth too seldom: docs/statistics.md.
 FEWEST_IMAGES = 10
 FEWEST_NETWORKS = 3  # trainings of one network, for an interval over them
-TAIL = 0.025
+LEVEL = 0.05  # of every test and interval, unless a report chooses another one
+TAIL = LEVEL / 2  # the probability beyond each end of a 95 % interval
 NORMAL = 1.959964  # standard errors on either side of a 95 % interval of the normal distribution
 # An interval reaches at most this many times as far as Student's. If one image decides a mean,
 # resamples without it would reach anywhere.
@@ -89,7 +91,18 @@ def resamples(count: int) -> Floats:
     return counts.reshape(RESAMPLES, count).astype(float)
 
 
-def mean_intervals(values: Floats, images: Integers, is_proportion: bool = False) -> Floats:
+def normal_reach(level: float) -> float:
+    """Return how many standard errors an interval of the normal distribution reaches to either
+    side.
+    """
+    from scipy.special import ndtri
+
+    return NORMAL if level == LEVEL else float(ndtri(1 - level / 2))
+
+
+def mean_intervals(
+    values: Floats, images: Integers, is_proportion: bool = False, level: float = LEVEL
+) -> Floats:
     """Return the lower and upper ends (2, columns) of the means over the rows that aren't NaN.
 
     The interval is the bootstrap-t interval (Efron and Tibshirani, An Introduction to the
@@ -101,10 +114,10 @@ def mean_intervals(values: Floats, images: Integers, is_proportion: bool = False
     Wilson's with the number of independent images that has this standard error; NaN if a value is
     outside of 0 to 1. All intervals are NaN for fewer than FEWEST_IMAGES images.
     """
-    return ends_of_means([sums_of(values, images, is_proportion)])
+    return ends_of_means([sums_of(values, images, is_proportion)], level)
 
 
-def difference_intervals(differences: Floats, images: Integers) -> Floats:
+def difference_intervals(differences: Floats, images: Integers, level: float = LEVEL) -> Floats:
     """Return the middle with the lower and upper ends (3, columns) of differences. Unlike in
     `mean_intervals`, no smallest or largest value bounds them.
 
@@ -124,7 +137,7 @@ def difference_intervals(differences: Floats, images: Integers) -> Floats:
         middle = total.sum(axis=0) / rows.sum(axis=0)
     unbounded = np.full(differences.shape[1], np.inf)
     sums = sums._replace(total=total, rows=rows, least=-unbounded, greatest=unbounded)
-    return np.concatenate([middle[None], ends_of_means([sums])])
+    return np.concatenate([middle[None], ends_of_means([sums], level)])
 
 
 class Sums(NamedTuple):
@@ -174,7 +187,7 @@ def sums_of(values: Floats, images: Integers, is_proportion: bool = False) -> Su
     )
 
 
-def ends_of_means(parts: Sequence[Sums]) -> Floats:
+def ends_of_means(parts: Sequence[Sums], level: float = LEVEL) -> Floats:
     """Return the ends that `mean_intervals` returns, for the columns of several parts with the same
     rows.
 
@@ -188,15 +201,15 @@ def ends_of_means(parts: Sequence[Sums]) -> Floats:
     num_units = (count > 0).sum(axis=0)
     mean, error = _means_and_errors(np.ones((1, len(total))), total, count, num_units)
     # bootstrap-t: the quantiles of (mean - its estimate) / error over the resamples
-    student = np.asarray(stdtrit(np.maximum(num_units - 1, 1), 1 - TAIL))
+    student = np.asarray(stdtrit(np.maximum(num_units - 1, 1), 1 - level / 2))
     means, errors = _means_and_errors(resamples(len(total)), total, count, num_units)
     with np.errstate(invalid="ignore", divide="ignore"):
         standardised = np.where(errors > 0, (means - mean) / errors, np.nan)
-        below, above = nearest_quantiles(standardised)
+        below, above = nearest_quantiles(standardised, level / 2)
     reach = np.array([above, -below]).clip(student, FURTHEST * student)
     ends = mean + np.array([[-1], [1]]) * np.where(np.isnan(reach), student, reach) * error
     # the percentile interval is wider if resamples lack the one image that has most of the rows
-    low, high = nearest_quantiles(means)
+    low, high = nearest_quantiles(means, level / 2)
     ends = np.array([np.fmin(ends[0], low), np.fmax(ends[1], high)])
     with np.errstate(invalid="ignore"):
         ends = np.clip(ends, least, greatest)
@@ -205,7 +218,7 @@ def ends_of_means(parts: Sequence[Sums]) -> Floats:
     return np.where(num_images >= FEWEST_IMAGES, ends, np.nan)
 
 
-def median_intervals(values: Floats, images: Integers) -> Floats:
+def median_intervals(values: Floats, images: Integers, level: float = LEVEL) -> Floats:
     """Return the lower and upper ends (2, columns) of the medians over the rows that aren't NaN;
     both are values of rows.
 
@@ -214,7 +227,8 @@ def median_intervals(values: Floats, images: Integers) -> Floats:
     """
     ends = np.full((2, values.shape[1]), np.nan)
     unit, weights = resamples_of_rows(images)
-    low_rank, high_rank = np.ceil(np.array([TAIL, 1 - TAIL]) * RESAMPLES).astype(int) - 1
+    tails = np.array([level / 2, 1 - level / 2])
+    low_rank, high_rank = np.ceil(tails * RESAMPLES).astype(int) - 1
     has_enough = _num_images(np.isfinite(values), images) >= FEWEST_IMAGES
     for column in np.flatnonzero(has_enough):
         low, high = medians(values[:, column], unit, weights)
@@ -321,7 +335,7 @@ def _means_and_errors(
 
 
 class OverNetworks(NamedTuple):
-    """The statistics of several networks, and their mean with two 95 % intervals.
+    """The statistics of several networks, and their mean with two intervals.
 
     The report's table of trainings shows whether a result holds for other trainings of the network.
     """
@@ -338,7 +352,9 @@ class OverNetworks(NamedTuple):
     """(2,) the least and the greatest mean without one of the networks."""
 
 
-def over_networks(values: Floats, images: Integers, lead: str) -> OverNetworks:
+def over_networks(
+    values: Floats, images: Integers, lead: str, level: float = LEVEL
+) -> OverNetworks:
     """Return the statistics of networks that were trained alike from different seeds, on the same
     images.
 
@@ -376,8 +392,8 @@ def over_networks(values: Floats, images: Integers, lead: str) -> OverNetworks:
         if total:
             parts = image_variance**2 / (count - 1) + network_variance**2 / (networks - 1)
             freedom = total**2 / parts
-    reach_of_all = stdtrit(freedom, 1 - TAIL) * total**0.5
-    reach_of_these = stdtrit(count - 1, 1 - TAIL) * image_variance**0.5
+    reach_of_all = stdtrit(freedom, 1 - level / 2) * total**0.5
+    reach_of_these = stdtrit(count - 1, 1 - level / 2) * image_variance**0.5
     reach = np.array([reach_of_all, reach_of_these])
     is_enough = networks >= FEWEST_NETWORKS and len(np.unique(images)) >= FEWEST_IMAGES
     ends = mean + np.array([[-1], [1]]) * np.where(is_enough, reach, np.nan)
@@ -392,7 +408,7 @@ def over_networks(values: Floats, images: Integers, lead: str) -> OverNetworks:
     )
 
 
-def expanded_quantiles(resampled: Floats, images: int) -> Floats:
+def expanded_quantiles(resampled: Floats, images: int, level: float = LEVEL) -> Floats:
     """Return the ends (2, columns) of a percentile interval over resamples of this number of
     images; NaN for fewer than FEWEST_IMAGES. `paired_tests.tests` takes it for differences of
     medians.
@@ -403,7 +419,7 @@ def expanded_quantiles(resampled: Floats, images: int) -> Floats:
     from scipy.special import ndtr, stdtrit
 
     units = max(min(images, MOST_UNITS), 2)
-    tail = ndtr(-np.sqrt(units / (units - 1)) * stdtrit(units - 1, 1 - TAIL))
+    tail = ndtr(-np.sqrt(units / (units - 1)) * stdtrit(units - 1, 1 - level / 2))
     return np.where(images >= FEWEST_IMAGES, nearest_quantiles(resampled, float(tail)), np.nan)
 
 

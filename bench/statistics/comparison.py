@@ -30,14 +30,15 @@ from axiom_bench.records.by_metric import (
 from axiom_bench.statistics import paired_tests
 from axiom_bench.statistics.bootstrap import (
     FEWEST_IMAGES,
-    NORMAL,
+    LEVEL,
     Floats,
     Integers,
     mean_intervals,
     median_intervals,
+    normal_reach,
 )
 from axiom_bench.statistics.labels import Metadata, Setting, Value, rows_at
-from axiom_bench.statistics.paired_tests import LEVEL, coinciding, holm, rounding_of
+from axiom_bench.statistics.paired_tests import coinciding, holm, rounding_of
 
 PAIR_COLUMNS = (
     "first",
@@ -85,12 +86,12 @@ class Place(NamedTuple):
     value: float
     """The leading statistic."""
     value_low: float
-    """The lower end of its 95 % interval."""
+    """The lower end of its interval."""
     value_high: float
     place_low: int
-    """1 + the number of groups that are better, at 5 % after Holm."""
+    """1 + the number of groups that are significantly better."""
     place_high: int
-    """The number of groups minus the number of those that are worse, at 5 % after Holm."""
+    """The number of groups minus the number of those that are significantly worse."""
     is_best: bool
 
 
@@ -137,6 +138,8 @@ class Comparison:
     """
     is_whole_set: bool = False
     """True for values of the whole data set, whose pairs have no counts by image."""
+    level: float = LEVEL
+    """The level of the tests, after Holm over all pairs. The intervals' confidence is 1 - level."""
 
     @cached_property
     def ranked(self) -> Groups:
@@ -168,7 +171,7 @@ class Comparison:
     @property
     def contradicted(self) -> tuple[Pair, ...]:
         """The pairs whose first method has the better value, while the second is better on more
-        images, at 5 % after Holm. A few images decide the value of such a pair.
+        images, significantly after Holm. A few images decide the value of such a pair.
         """
         if self.pairs.empty or self.is_whole_set:
             return ()
@@ -176,7 +179,11 @@ class Comparison:
         contradicted = []
         for first, second in combinations(ranked, 2):
             pair = self.pair(first, second)
-            if pair["by_images"] < LEVEL and pair["worse"] > pair["better"] and pair["difference"]:
+            if (
+                pair["by_images"] < self.level
+                and pair["worse"] > pair["better"]
+                and pair["difference"]
+            ):
                 contradicted.append(pair)
         return tuple(contradicted)
 
@@ -211,7 +218,7 @@ class Comparison:
         }
 
     def is_significant(self, first: str, second: str) -> bool:
-        """Return whether two groups, which their first methods name, differ at 5 % after Holm;
+        """Return whether two groups, which their first methods name, differ significantly;
         False without a direction.
         """
         return (first, second) in self._differing
@@ -219,7 +226,7 @@ class Comparison:
     @cached_property
     def _differing(self) -> frozenset[tuple[str, str]]:
         """The pairs that differ, in both orders."""
-        significant = self.pairs[self.pairs["adjusted"] < LEVEL]
+        significant = self.pairs[self.pairs["adjusted"] < self.level]
         pairs = [*zip(significant["first"], significant["second"], strict=True)]
         return frozenset([*pairs, *((second, first) for first, second in pairs)])
 
@@ -244,12 +251,14 @@ def compare_methods(
     value: Value,
     constructed: Collection[str] = (),
     controls: Collection[str] = (),
+    level: float = LEVEL,
 ) -> Comparison | None:
     """Compare methods by their values of one metric; None if no other method has a value.
 
     `values` has shape (rows, methods), and is NaN without a value. `images` (rows,) has the number
     of each row's image, and `value` describes the metric. `constructed` are methods that win by
-    construction, and `controls` methods that explain nothing.
+    construction, and `controls` methods that explain nothing. `level` is that of the
+    tests and intervals.
     """
     ranked_columns = [column for column, name in enumerate(methods) if name not in constructed]
     ranked = np.array(ranked_columns, dtype=int)
@@ -261,17 +270,17 @@ def compare_methods(
     values = values[common][:, ranked[columns]]
     images = images[common]
     if value.lead == "mean":
-        low, high = mean_intervals(values, images, value.is_proportion)
+        low, high = mean_intervals(values, images, value.is_proportion, level)
     else:
-        low, high = median_intervals(values, images)
+        low, high = median_intervals(values, images, level)
 
     def test_pairs(left: Integers, right: Integers) -> pd.DataFrame:
         """Return the tests of pairs of columns, left against right."""
-        table = paired_tests.tests(values, images, left, right, value)
+        table = paired_tests.tests(values, images, left, right, value, level)
         pair_low = table["low"].to_numpy(dtype=np.float64)
         pair_high = table["high"].to_numpy(dtype=np.float64)
         num_images = int(table["n"].iloc[0])
-        detectable = paired_tests.detectable(pair_low, pair_high, num_images, len(table))
+        detectable = paired_tests.detectable(pair_low, pair_high, num_images, len(table), level)
         return table.assign(by_images=holm(table["by_images"]), detectable=detectable)
 
     # a method with values that isn't compared has too few of them
@@ -287,6 +296,7 @@ def compare_methods(
         rows=len(values),
         left_out=tuple(name for name in with_values if name not in chosen),
         by_construction=tuple(name for name in methods if name in constructed),
+        level=level,
     )
 
 
@@ -295,6 +305,7 @@ def compare_whole_sets(
     value: Value,
     constructed: Collection[str] = (),
     controls: Collection[str] = (),
+    level: float = LEVEL,
 ) -> Comparison | None:
     """Compare methods by the metric's values of the whole data set in one setting, on the images
     that all compared methods have; None if there are no such values.
@@ -314,6 +325,7 @@ def compare_whole_sets(
     if len({len(points) for points in replicates}) > 1:  # records of several runs were combined
         replicates = [np.full(2, np.nan)] * len(replicates)
     sampled = np.stack(replicates, axis=1)
+    standard_errors = normal_reach(level)  # to either side of a value
     images = int(compared["common_images"].iloc[0])
 
     def test_pairs(left: Integers, right: Integers) -> pd.DataFrame:
@@ -323,14 +335,14 @@ def compare_whole_sets(
         columns = {
             "n": images,
             "difference": difference,
-            "low": difference - NORMAL * error,
-            "high": difference + NORMAL * error,
+            "low": difference - standard_errors * error,
+            "high": difference + standard_errors * error,
             "p": paired_tests.normal_test(difference, error),
-            "detectable": paired_tests.detectable_difference(error, len(left), images),
+            "detectable": paired_tests.detectable_difference(error, len(left), images, level),
         }
         return pd.DataFrame(columns)
 
-    reach = NORMAL * _deviation(sampled)
+    reach = standard_errors * _deviation(sampled)
     with_values = map(str, ranked.loc[ranked["images"] > 0, "method"])
     return _comparison(
         methods,
@@ -344,6 +356,7 @@ def compare_whole_sets(
         rows=int(compared["common_rows"].fillna(0).iloc[0]),
         left_out=tuple(name for name in with_values if name not in methods),
         by_construction=tuple(name for name in map(str, stored["method"]) if name in constructed),
+        level=level,
         is_whole_set=True,
     )
 
@@ -368,6 +381,7 @@ def _comparison(
     rows: int,
     left_out: tuple[str, ...],
     by_construction: tuple[str, ...],
+    level: float,
     is_whole_set: bool = False,
 ) -> Comparison:
     """Return the comparison of methods: group them, test the groups, adjust the p values, and find
@@ -376,7 +390,7 @@ def _comparison(
 
     `points` (rows, methods) decide which methods coincide. `statistics` are the value, low and high
     of each method. `test_pairs` takes the columns of the methods of pairs, and returns PAIR_COLUMNS
-    without names and `adjusted`. The last five parameters are fields of `Comparison`.
+    without names and `adjusted`. The last six parameters are fields of `Comparison`.
     """
     groups = coinciding(points, methods, rounding_of(points, value))
     first_columns = [methods.index(group[0]) for group in groups]
@@ -391,7 +405,7 @@ def _comparison(
             adjusted=holm(table["p"]),
         )
         pairs = table.reindex(columns=list(PAIR_COLUMNS))
-    significant = pairs[pairs["adjusted"] < LEVEL]
+    significant = pairs[pairs["adjusted"] < level]
     sign = -1 if value.better == "lower" else 1
     is_first_better = sign * significant["difference"] > 0
     winners = significant["first"].where(is_first_better, significant["second"]).tolist()
@@ -437,6 +451,7 @@ def _comparison(
         by_construction=by_construction,
         unbeaten=tuple(unbeaten),
         is_whole_set=is_whole_set,
+        level=level,
     )
 
 
@@ -483,6 +498,8 @@ class Comparisons:
     metadata: Metadata
     whole_set_metrics: Collection[str]
     """The metrics with values of whole data sets."""
+    level: float = LEVEL
+    """The level of all tests and intervals."""
     _computed: dict[tuple[Setting, str, frozenset[str]], Comparison | None] = field(
         default_factory=dict
     )
@@ -567,13 +584,15 @@ class Comparisons:
         if metric in self.whole_set_metrics:
             stored = rows_at(self.whole_set, setting)
             stored = stored[(stored["metric"] == metric) & ~stored["method"].isin(left_out)]
-            return compare_whole_sets(stored, value, constructed, controls)
+            return compare_whole_sets(stored, value, constructed, controls, self.level)
         table = self.values(setting, metric)
         methods = [name for name in table.methods if name not in left_out] if table else []
         if table is None or not methods or LAYER in methods:
             return None
         values = table.values[:, [table.methods.index(name) for name in methods]]
-        comparison = compare_methods(values, table.images, methods, value, constructed, controls)
+        comparison = compare_methods(
+            values, table.images, methods, value, constructed, controls, self.level
+        )
         if comparison is None or not self.metadata.published:
             return comparison
         is_best = comparison.places["is_best"] & comparison.places.index.isin(

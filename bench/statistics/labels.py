@@ -263,6 +263,24 @@ def share(part: float, total: float) -> str:
     return f"{percent:.0f} %"
 
 
+def percent(level: float) -> str:
+    """Return a level as people read it.
+
+    >>> [percent(level) for level in (0.05, 0.01, 0.025)]
+    ['5 %', '1 %', '2.5 %']
+    """
+    return f"{100 * level:g} %"
+
+
+def confidence(level: float) -> str:
+    """Return the confidence of the intervals of a level.
+
+    >>> [confidence(level) for level in (0.05, 0.01, 0.025)]
+    ['95 %', '99 %', '97.5 %']
+    """
+    return percent(1 - level)
+
+
 def plural(count: int, noun: str) -> str:
     """Return a number with its noun: "1 image", "1,024 images"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

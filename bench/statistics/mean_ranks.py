@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from axiom_bench.statistics.paired_tests import LEVEL
+from axiom_bench.statistics.bootstrap import LEVEL
 from axiom_bench.statistics.ranking import ranking_comparison
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -29,7 +29,7 @@ class MeanRanks:
     count: int
     """The number of settings that the ranks are over."""
     critical: float
-    """The difference from which two ranks differ at 5 % over all pairs (Nemenyi)."""
+    """The difference from which two ranks differ significantly over all pairs (Nemenyi)."""
     p: float
     """The p value of the hypothesis that all methods are alike (Friedman)."""
 
@@ -69,16 +69,17 @@ def mean_ranks(run: RunFolder, metric: str) -> MeanRanks | None:
         return None
     is_lower = run.metadata.value(metric).better == "lower"
     ranks = table.rank(ascending=is_lower).mean(axis=1).sort_values(kind="stable")
-    return MeanRanks(ranks, count, critical_difference(methods, count), _friedman(table))
+    critical = critical_difference(methods, count, run.level)
+    return MeanRanks(ranks, count, critical, _friedman(table))
 
 
-def critical_difference(methods: int, settings: int) -> float:
-    """Return q sqrt(k (k + 1) / (6 N)) of Nemenyi's test at 5 % for k methods and N settings, where
-    q is the studentised range over sqrt(2).
+def critical_difference(methods: int, settings: int, level: float = LEVEL) -> float:
+    """Return q sqrt(k (k + 1) / (6 N)) of Nemenyi's test for k methods and N settings, where q is
+    the studentised range over sqrt(2).
     """
     from scipy.stats import studentized_range  # here, because it takes half a second to import
 
-    quantile = float(studentized_range.ppf(1 - LEVEL, methods, np.inf)) / np.sqrt(2)
+    quantile = float(studentized_range.ppf(1 - level, methods, np.inf)) / np.sqrt(2)
     return float(quantile * np.sqrt(methods * (methods + 1) / (6 * settings)))
 
 

@@ -21,8 +21,8 @@ from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.statistics.bootstrap import (
     FEWEST_IMAGES,
+    LEVEL,
     MOST_UNITS,
-    TAIL,
     Floats,
     Integers,
     difference_intervals,
@@ -37,7 +37,6 @@ RELATIVE_TIE = 1e-5
 AT_ONCE = 2**22  # differences of pairs in memory
 FEW = 20  # rows that nearly always tell methods apart
 POWER = 0.8
-LEVEL = 0.05  # a difference is called significant if the p of its family is below this
 COMPARE_COLUMNS = (
     "method",
     "metric",
@@ -162,6 +161,7 @@ def compare(
     control: str,
     better: Mapping[str, str],
     kinds: Mapping[str, str] | None = None,
+    level: float = LEVEL,
 ) -> pd.DataFrame:
     """Compare `control` with every other method of one setting's records, metric by metric, over
     the rows in which both have a value: see `tests`.
@@ -172,6 +172,7 @@ def compare(
         better: {metric: "lower" or "higher"}. Other metrics are left out.
         kinds: {metric: the kind in its YAML}, "unbounded" by default. For "ratio" and "squared",
             the medians are compared.
+        level: The level of the tests. `p` comes from the interval of this level.
 
     Returns:
         A row of COMPARE_COLUMNS per pair. `adjusted` is p after Holm, over a metric's methods.
@@ -211,7 +212,7 @@ def compare(
             both = table[[control, name]].dropna()  # each pair has its own rows
             images = image_numbers(both.index.get_level_values("image_id"))
             pair_values = both.to_numpy(dtype=np.float64)
-            pair = tests(pair_values, images, np.array([0]), np.array([1]), value)
+            pair = tests(pair_values, images, np.array([0]), np.array([1]), value, level)
             pairs.append(pair.assign(method=name))
         tested = pd.concat(pairs, ignore_index=True)
         sign = 1 if value.better == "higher" else -1
@@ -222,7 +223,12 @@ def compare(
 
 
 def tests(
-    values: Floats, images: Integers, left: Integers, right: Integers, value: Value
+    values: Floats,
+    images: Integers,
+    left: Integers,
+    right: Integers,
+    value: Value,
+    level: float,
 ) -> pd.DataFrame:
     """Test pairs of columns, left against right.
 
@@ -232,11 +238,12 @@ def tests(
         left: (pairs,) the first column of each pair.
         right: (pairs,) the second column of each pair.
         value: The metric.
+        level: The level of the tests and of the intervals.
 
     Returns:
         A row per pair. `n` is the number of images. `better`, `same` and `worse` are the numbers of
             images on which the left column is so, by its mean over the image's rows. `difference`
-            is that of the two means or medians, and `low` and `high` are its 95 % interval: see
+            is that of the two means or medians, and `low` and `high` are its interval: see
             `bootstrap`. `p` is `p_of_interval`, or 1 if the two are equal except for rounding.
             `by_images` is the p of the sign test, whether one column is better on more images.
     """
@@ -261,11 +268,11 @@ def tests(
         if n < FEWEST_IMAGES:
             low, high = np.full((2, len(left_columns)), np.nan)
         elif sampled is None:
-            middle, low, high = difference_intervals(first - second, images)
+            middle, low, high = difference_intervals(first - second, images, level)
         else:
             sampled_differences = sampled[:, left_columns] - sampled[:, right_columns]
-            low, high = expanded_quantiles(sampled_differences, n)
-        p = p_of_interval(middle, low, high, n, ahead + behind)
+            low, high = expanded_quantiles(sampled_differences, n, level)
+        p = p_of_interval(middle, low, high, n, ahead + behind, level)
         is_tie = are_equal(centres[left_columns], centres[right_columns], rounding)
         p[is_tie & np.isfinite(low)] = 1.0
         columns = {
@@ -284,11 +291,16 @@ def tests(
 
 
 def p_of_interval(
-    difference: Floats, low: Floats, high: Floats, images: int, differing: Integers
+    difference: Floats,
+    low: Floats,
+    high: Floats,
+    images: int,
+    differing: Integers,
+    level: float = LEVEL,
 ) -> Floats:
-    """Return the two-sided p of the test that goes with a 95 % interval; NaN without an interval.
+    """Return the two-sided p of the test that goes with an interval; NaN without an interval.
 
-    It is below 0.05 if the interval doesn't contain 0, unless five images or fewer differ.
+    It is below `level` if the interval doesn't contain 0, unless five images or fewer differ.
 
     The test is Student's, with the standard error that the interval's narrower side shows. If the
     side towards 0 is the wider one, as for skewed values, its excess grows with the square of the
@@ -300,7 +312,7 @@ def p_of_interval(
     from scipy.special import stdtr, stdtrit
 
     degrees = max(min(images, MOST_UNITS) - 1, 1)
-    student = stdtrit(degrees, 1 - TAIL)
+    student = stdtrit(degrees, 1 - level / 2)
     below = np.maximum(difference - low, 0.0)
     above = np.maximum(high - difference, 0.0)
     side, other = np.where(difference > 0, [below, above], [above, below])
@@ -313,18 +325,18 @@ def p_of_interval(
         rest = np.maximum(student * np.abs(difference) - excess, 0.0)
         root = np.hypot(narrow, np.sqrt(8 * excess) * np.sqrt(rest))
         p = 2 * stdtr(degrees, -np.where(rest > 0, 2 * rest / (narrow + root), 0.0))
-    # if an end of the interval is 0, rounding may give a p below LEVEL
-    p = np.where((low > 0) | (high < 0), p, np.maximum(p, LEVEL))
+    # if an end of the interval is 0, rounding may give a p below the level
+    p = np.where((low > 0) | (high < 0), p, np.maximum(p, level))
     p = np.maximum(p, np.minimum(2.0 ** (1 - differing), 1.0))
     return np.where(np.isnan(low), np.nan, np.where(difference == 0, 1.0, p))
 
 
-def detectable(low: Floats, high: Floats, images: int, tests: int) -> Floats:
-    """Return `detectable_difference` for differences with these 95 % intervals."""
+def detectable(low: Floats, high: Floats, images: int, tests: int, level: float = LEVEL) -> Floats:
+    """Return `detectable_difference` for differences with these intervals of the level."""
     from scipy.special import stdtrit
 
-    width = 2 * stdtrit(max(min(images, MOST_UNITS) - 1, 1), 1 - TAIL)
-    return detectable_difference((high - low) / width, tests, images)
+    width = 2 * stdtrit(max(min(images, MOST_UNITS) - 1, 1), 1 - level / 2)
+    return detectable_difference((high - low) / width, tests, images, level)
 
 
 def sign_test(ahead: Integers, behind: Integers) -> Floats:
@@ -345,11 +357,11 @@ def normal_test(difference: Floats, error: Floats) -> Floats:
         return np.asarray(np.where(difference == 0, 1.0, 2 * ndtr(-np.abs(difference) / error)))
 
 
-def detectable_difference(error: Floats, tests: int, images: int) -> Floats:
+def detectable_difference(error: Floats, tests: int, images: int, level: float = LEVEL) -> Floats:
     """Return the difference with this standard error that this number of images shows with a
-    probability of 80 %, at 5 % over a family of this number of tests.
+    probability of 80 %, at a level over a family of this number of tests.
 
-    It is (t(1 - 0.05 / (2 tests)) + t(0.8)) error, where t are the quantiles of Student's
+    It is (t(1 - level / (2 tests)) + t(0.8)) error, where t are the quantiles of Student's
     distribution with one degree of freedom fewer than images. It is NaN for fewer than two images,
     and for an error of 0.
     """
@@ -357,7 +369,8 @@ def detectable_difference(error: Floats, tests: int, images: int) -> Floats:
 
     if images < 2:
         return np.full(len(error), np.nan)
-    quantiles = stdtrit(images - 1, 1 - LEVEL / (2 * max(tests, 1))) + stdtrit(images - 1, POWER)
+    tail = level / (2 * max(tests, 1))
+    quantiles = stdtrit(images - 1, 1 - tail) + stdtrit(images - 1, POWER)
     return np.asarray(np.where(error > 0, quantiles * error, np.nan))
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
 from axiom_bench.statistics.comparison import Comparison
-from axiom_bench.statistics.labels import Setting, Value, number, p_value, plural, share
+from axiom_bench.statistics.labels import Setting, Value, confidence, number, p_value, plural, share
 from axiom_bench.statistics.run_folder import RunFolder
 
 
@@ -384,9 +384,9 @@ def _difference(
         f"{in_sentence(value.title)}{on_images}."
     )
     numbers = (
-        f"{statistic} {first} against {second}; difference {text(pair['difference'])}, 95 "
-        f"% CI {text(pair['low'])} to {text(pair['high'])}, {p_value(pair['adjusted'])} after "
-        "Holm."
+        f"{statistic} {first} against {second}; difference {text(pair['difference'])}, "
+        f"{confidence(comparison.level)} CI {text(pair['low'])} to {text(pair['high'])}, "
+        f"{p_value(pair['adjusted'])} after Holm."
     )
     return sentence, numbers
 

@@ -27,13 +27,14 @@ from axiom_bench.records.by_metric import (
     Matrix,
     Records,
     RowLayout,
+    compared_columns,
     image_numbers,
     layouts,
     matrix,
 )
 from axiom_bench.records.entries import ConfigEntry, ImagesEntry, Manifest, MethodEntry
 from axiom_bench.statistics import summary as summaries
-from axiom_bench.statistics.bootstrap import FEWEST_NETWORKS, OverNetworks, over_networks
+from axiom_bench.statistics.bootstrap import FEWEST_NETWORKS, LEVEL, OverNetworks, over_networks
 from axiom_bench.statistics.comparison import Comparisons
 from axiom_bench.statistics.labels import Metadata, Setting, Value, rows_at
 from axiom_bench.statistics.summary import (
@@ -61,6 +62,18 @@ COINCIDING = 1e-4
 
 
 @dataclass(frozen=True)
+class View:
+    """The way in which a report shows a run. By default it shows all of the run."""
+
+    level: float = LEVEL
+    """The level of all tests. The confidence of all intervals is 1 - level."""
+    left_out: tuple[str, ...] = ()
+    """The methods that the report leaves out. The manifest of the run doesn't have them."""
+    words: tuple[str, ...] = ()
+    """The settings of the `axiom-bench report` command that drew the page."""
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """A run, read once. Everything that is computed from it is kept, because tables, charts and the
     page need the same summaries and comparisons.
@@ -79,6 +92,8 @@ class RunFolder:
     """The values of whole data sets with their bootstrap replicates, see
     `reading.WHOLE_SET_COLUMNS`.
     """
+    view: View = View()
+    """The way in which a report shows the run."""
 
     @classmethod
     def read(cls, path: Path) -> RunFolder:
@@ -98,9 +113,14 @@ class RunFolder:
         return cls.of(path, manifest)
 
     @classmethod
-    def of(cls, path: Path, manifest: Manifest) -> RunFolder:
+    def of(cls, path: Path, manifest: Manifest, view: View | None = None) -> RunFolder:
         """Read the files that this manifest lists, even if the folder has another manifest by now.
         Raise BenchError like `read`.
+
+        Args:
+            path: The run folder.
+            manifest: The manifest. Only methods that its jobs list are read.
+            view: The way in which a report shows the run.
         """
         classes = [name for name, metric in manifest.metrics.items() if metric.unit == CLASS]
         records, class_records = reading.read_by_metric(path, manifest, classes)
@@ -111,14 +131,29 @@ class RunFolder:
         categories = {
             name: _category(runtime[name], orders[name]) for name in {*orders} & {*runtime}
         }
-        return cls(
+        run = cls(
             path=path,
             manifest=manifest,
             records=records,
             class_records=in_order(class_records, manifest),
             runtime=runtime.assign(**categories),
             whole_set=reading.read_whole_set(path, manifest),
+            view=view or View(),
         )
+        if run.view.left_out:
+            run = replace(run, whole_set=with_own_common_rows(run))
+        return run
+
+    def at_level(self, level: float) -> RunFolder:
+        """Return the run with tests and intervals of another level."""
+        if level == self.level:
+            return self
+        return replace(self, view=replace(self.view, level=level))
+
+    @property
+    def level(self) -> float:
+        """The level of all tests."""
+        return self.view.level
 
     @cached_property
     def metadata(self) -> Metadata:
@@ -138,7 +173,7 @@ class RunFolder:
         summary = summarise(self.records, image_value_of=self.image_value_of)
         summary = with_common_values(summary, self.records, self.layouts)
         summary = summaries.with_stored_values(summary, self.whole_set)
-        summary = with_intervals(summary, self.records, self.layouts, self.metadata)
+        summary = with_intervals(summary, self.records, self.layouts, self.metadata, self.level)
         constructed = {metric: self.metadata.by_construction(metric) for metric in self.metrics}
         pairs = zip(summary["method"], summary["metric"], strict=True)
         return summary.assign(
@@ -171,7 +206,10 @@ class RunFolder:
         parts = []
         for name in SPLITS:
             rows = summary[summary["split"] == name]
-            parts.append(with_intervals(rows, self.records, layouts_of_split[name], self.metadata))
+            part = with_intervals(
+                rows, self.records, layouts_of_split[name], self.metadata, self.level
+            )
+            parts.append(part)
         return pd.concat(parts).sort_index()
 
     @cached_property
@@ -236,7 +274,9 @@ class RunFolder:
             table = table.reindex(columns=models)
             if table.notna().any().all():
                 images = image_numbers(table.index.get_level_values(0))
-                statistics[str(method)] = over_networks(table.to_numpy(), images, value.lead)
+                statistics[str(method)] = over_networks(
+                    table.to_numpy(), images, value.lead, self.level
+                )
         return statistics
 
     @cached_property
@@ -248,6 +288,7 @@ class RunFolder:
             self.layouts,
             self.metadata,
             frozenset(self.image_value_of),
+            self.level,
         )
 
     def precompute(self) -> None:
@@ -450,6 +491,44 @@ def milliseconds(run: RunFolder, setting: Setting) -> pd.Series:
     return rows.groupby(names)["milliseconds_per_image"].median()
 
 
+def with_own_common_rows(run: RunFolder) -> pd.DataFrame:
+    """Return the values of whole data sets of a run whose report leaves methods out. Their common
+    values are over the rows that all shown methods have, if the run stored such values.
+
+    The run computed them over the rows that also the methods have that aren't shown. If each shown
+    method has only rows that all of them have, its own value is the common one.
+    """
+    parts = [run.whole_set]
+    for key, stored in run.whole_set.groupby([*PLACE, "metric"], sort=False):
+        *place, metric = map(str, key)
+        compared, num_rows = _common_rows(run, Setting(*place), metric)
+        is_compared = stored["method"].isin(compared)
+        has_only_common = bool((stored.loc[is_compared, "rows"] == num_rows).all())
+        is_stored = bool((stored.loc[is_compared, "common_rows"] == num_rows).all())
+        changed = stored.copy()
+        if has_only_common and not is_stored:
+            for name in ("value", "images", "rows", "replicates"):
+                changed[f"common_{name}"] = stored[name].where(
+                    is_compared, stored[f"common_{name}"]
+                )
+        elif has_only_common and is_compared.all():
+            # the run drew them from the images of all methods
+            changed["replicates"] = stored["common_replicates"]
+        parts.append(changed)
+    return pd.concat(parts[1:] or parts)[[*run.whole_set]].sort_index()
+
+
+def _common_rows(run: RunFolder, setting: Setting, metric: str) -> tuple[tuple[str, ...], int]:
+    """Return (the shown methods that are compared by a value of the whole data set, the number of
+    rows that all of them have).
+    """
+    table = run.matrix(setting, run.image_value_of.get(metric, metric))
+    if table is None:
+        return (), 0
+    columns, is_common = compared_columns(np.isfinite(table.values))
+    return tuple(table.methods[column] for column in columns), int(is_common.sum())
+
+
 def whole_set_problems(run: RunFolder) -> Iterator[str]:
     """Yield a sentence per metric whose values of the whole data set aren't those of these records.
 
@@ -466,6 +545,25 @@ def whole_set_problems(run: RunFolder) -> Iterator[str]:
                 f"{run.metadata.value(metric).title}: values of the whole data set were computed "
                 f"from other images or methods than the records hold; {RUN_AGAIN}."
             )
+        elif run.view.left_out and _has_other_common_rows(run, stored):
+            yield (
+                f"{run.metadata.value(metric).title}: values of the whole data set are compared on "
+                "the images that the methods have which the report leaves out, too. To compare "
+                f'them on all images, run "method=[{",".join(run.methods)}]" with run=NAME.'
+            )
+
+
+def _has_other_common_rows(run: RunFolder, stored: pd.DataFrame) -> bool:
+    """Return whether the common values of a metric are over other rows than those that all shown
+    methods have.
+    """
+    for key, rows in stored.groupby([*PLACE, "metric"], sort=False):
+        *place, metric = map(str, key)
+        compared, num_rows = _common_rows(run, Setting(*place), metric)
+        common_rows = rows.loc[rows["method"].isin(compared), "common_rows"]
+        if (common_rows != num_rows).any():
+            return True
+    return False
 
 
 def _differs(run: RunFolder, metric: str, stored: pd.DataFrame) -> bool:

@@ -27,11 +27,12 @@ from axiom_bench.records.by_metric import (
     matrix,
 )
 from axiom_bench.statistics.bootstrap import (
-    NORMAL,
+    LEVEL,
     Floats,
     Integers,
     ends_of_means,
     median_intervals,
+    normal_reach,
     sums_of,
 )
 from axiom_bench.statistics.labels import Metadata, share
@@ -335,11 +336,12 @@ def with_intervals(
     records: Records,
     layouts: Mapping[tuple[str, ...], RowLayout],
     metadata: Metadata,
+    level: float = LEVEL,
 ) -> pd.DataFrame:
-    """Return the summary with ENDS: 95 % intervals by a bootstrap over images, see `bootstrap`; NaN
-    for too few images.
+    """Return the summary with ENDS: intervals by a bootstrap over images, see `bootstrap`; NaN for
+    too few images. Their confidence is 1 - `level`.
 
-    The interval of a value of the whole data set reaches 1.96 of its standard errors, see
+    The interval of a value of the whole data set reaches `normal_reach` of its standard errors, see
     `with_stored_values`, to either side; its mean and its median have the same interval. `layouts`
     are those of the settings, see `by_metric.layouts`. `metadata` has the kinds of the metrics,
     which decide the kinds of the intervals.
@@ -349,7 +351,8 @@ def with_intervals(
     ends = pd.DataFrame(columns=[*NAMES, *ENDS])
     if layouts:
         parts = [
-            _setting_ends(records, layout, setting, metadata) for setting, layout in layouts.items()
+            _setting_ends(records, layout, setting, metadata, level)
+            for setting, layout in layouts.items()
         ]
         ends = pd.concat(parts, ignore_index=True)
     ends = ends.astype(dict.fromkeys(NAMES, object) | dict.fromkeys(ENDS, float))
@@ -357,7 +360,7 @@ def with_intervals(
     table = table.set_axis(summary.index)
     # the bootstrap of images doesn't apply to one number of the whole data set
     is_whole_set = table["whole_set"].astype(bool)
-    reach = NORMAL * table["standard_error"]
+    reach = normal_reach(level) * table["standard_error"]
     for end in ENDS:
         distance = reach if end.endswith("high") else -reach
         table[end] = table[end].mask(is_whole_set, table["mean"] + distance)
@@ -365,7 +368,11 @@ def with_intervals(
 
 
 def _setting_ends(
-    records: Records, layout: RowLayout, setting: tuple[str, ...], metadata: Metadata
+    records: Records,
+    layout: RowLayout,
+    setting: tuple[str, ...],
+    metadata: Metadata,
+    level: float,
 ) -> pd.DataFrame:
     """Return NAMES and ENDS of one setting. The values of one metric are in memory at a time."""
     sums = []
@@ -376,10 +383,10 @@ def _setting_ends(
         if table is not None:
             is_proportion = metadata.value(metric).is_proportion
             sums.append(sums_of(table.values, table.images, is_proportion))
-            medians.append(median_intervals(table.values, table.images))
+            medians.append(median_intervals(table.values, table.images, level))
             names += [(*setting, method, metric) for method in table.methods]
     median_ends = np.concatenate(medians, axis=1)
-    ends = np.concatenate([ends_of_means(sums), median_ends])
+    ends = np.concatenate([ends_of_means(sums, level), median_ends])
     return pd.DataFrame(names, columns=NAMES).assign(**dict(zip(ENDS, ends, strict=True)))
 
 

@@ -16,7 +16,14 @@ import pytest
 from axiom_bench.errors import BenchError
 from axiom_bench.records import combining, files, reading, record_files, store
 from axiom_bench.records.artefacts import merge_facts
-from axiom_bench.records.entries import CombinedRun, ConfigEntry, DataEntry, Facts, Manifest
+from axiom_bench.records.entries import (
+    CombinedRun,
+    ConfigEntry,
+    DataEntry,
+    Facts,
+    JobEntry,
+    Manifest,
+)
 from axiom_bench.records.store import CURVES
 from tests.made_runs import write_entries
 
@@ -173,12 +180,16 @@ def test_values_of_whole_sets_count_once_and_none_is_there_twice(tmp_path):
     other = {**row, "method": "b", "replicates": [0.4, 0.6]}
     for name, rows in (("one", [row]), ("two", [row, other]), ("twice", [row, row])):
         store.write(tmp_path / name, pa.Table.from_pylist(rows, store.WHOLE_SET), store.WHOLE_SET)
+    jobs = [JobEntry(job="net", values={"a": {}, "b": {}})]
     table = reading.read_whole_set(
-        tmp_path, Manifest(whole_set=["one", "two"], runs=[CombinedRun()])
+        tmp_path, Manifest(jobs=jobs, whole_set=["one", "two"], runs=[CombinedRun()])
     )
     assert table["method"].tolist() == ["a", "b"]
     assert table["replicates"][1].tolist() == [0.4, 0.6]
-    assert len(reading.read_whole_set(tmp_path, Manifest(whole_set=["one", "two"]))) == 3
+    both = Manifest(jobs=jobs, whole_set=["one", "two"])
+    assert len(reading.read_whole_set(tmp_path, both)) == 3
+    of_b = both.model_copy(update={"jobs": [JobEntry(job="net", values={"b": {}})]})
+    assert reading.read_whole_set(tmp_path, of_b)["method"].tolist() == ["b"]
     assert tuple(reading.read_whole_set(tmp_path, Manifest())) == reading.WHOLE_SET_COLUMNS
     with pytest.raises(BenchError, match="twice holds a value twice"):
         reading.read_whole_set(tmp_path, Manifest.model_validate({"whole_set": ["twice"]}))

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from axiom_bench.statistics import paired_tests, run_folder
-from axiom_bench.statistics.bootstrap import difference_intervals
+from axiom_bench.statistics.bootstrap import LEVEL, difference_intervals
 from axiom_bench.statistics.comparison import compare_methods, compare_whole_sets
 from axiom_bench.statistics.labels import Value
-from axiom_bench.statistics.paired_tests import LEVEL, coinciding, holm
+from axiom_bench.statistics.paired_tests import coinciding, holm
 from axiom_bench.statistics.ranking import best_methods
 from axiom_bench.statistics.run_folder import RunFolder
 

@@ -18,6 +18,7 @@ from axiom_bench.report.tables.headline import metric_lines
 from axiom_bench.report.tables.table import to_markdown
 from axiom_bench.report.writing import write_tables
 from axiom_bench.statistics import paired_tests
+from axiom_bench.statistics.bootstrap import LEVEL
 from axiom_bench.statistics.labels import Value
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import rows_of
@@ -64,7 +65,8 @@ def row_of(difference, images=None, kind="unbounded"):
     values = np.stack([5 + difference, np.full(len(difference), 5.0)], axis=1)
     first = np.array([0])
     second = np.array([1])
-    return paired_tests.tests(values, images, first, second, metric("higher", kind)).iloc[0]
+    value = metric("higher", kind)
+    return paired_tests.tests(values, images, first, second, value, LEVEL).iloc[0]
 
 
 def test_of_normal_differences_p_is_nearly_student_s():
@@ -242,7 +244,9 @@ def test_of_normal_differences_so_many_images_are_significant_in_80_percent():
 
     def p_of_trial(images):
         values = np.column_stack([generator.normal(0.25, 1, images), np.zeros(images)])
-        rows = paired_tests.tests(values, np.arange(images), np.array([0]), np.array([1]), value)
+        rows = paired_tests.tests(
+            values, np.arange(images), np.array([0]), np.array([1]), value, LEVEL
+        )
         return rows.iloc[0]["p"]
 
     shown = paired_tests.detectable_difference(np.array([1 / 200**0.5]), 1, 200)

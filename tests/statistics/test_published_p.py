@@ -10,8 +10,8 @@ from scipy.special import betainc, stdtrit
 
 from axiom_bench.cli.rank import published_folders
 from axiom_bench.statistics import paired_tests
-from axiom_bench.statistics.bootstrap import MOST_UNITS
-from axiom_bench.statistics.paired_tests import LEVEL, holm, p_of_interval
+from axiom_bench.statistics.bootstrap import LEVEL, MOST_UNITS
+from axiom_bench.statistics.paired_tests import holm, p_of_interval
 from axiom_bench.statistics.run_folder import RunFolder
 
 SUITES = ("photographs-2", "scenes-1", "scenes-costly-1", "shapes-1", "dense-1")

@@ -24,6 +24,7 @@ from axiom_bench.report.charts.drawing import LETTER, PANEL, Chart, Figure, Left
 from axiom_bench.report.charts.styles import GREY, axis_title, method_styles, metrics_in_order
 from axiom_bench.report.charts.svg import INK
 from axiom_bench.report.options import PAGE, number_of, options_of
+from axiom_bench.report.order import methods_in_order
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.labels import (
     FLOAT32_ROUNDING,
@@ -378,11 +379,13 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
         direction = f", {value.better} is better" if value.has_direction else ""
         # a method that no panel shows has no line in the panels
         drawn_methods = {method for panel in panels.values() for method in panel}
-        looks = {
-            method: Look(style.title, style.title, style.colour)
-            for method, style in method_styles(run).items()
-            if method in drawn_methods
-        }
+        styles = method_styles(run)
+        first_setting = next(setting for setting in settings if setting in groups_by_setting)
+        looks = {}
+        for method in methods_in_order(run, first_setting):
+            if method in drawn_methods:
+                style = styles[method]
+                looks[method] = Look(style.title, style.title, style.colour)
         with_value = {method for groups in groups_by_setting.values() for method in groups}
         sentences = [
             f"{value.title} by method{direction}; {counts} in a box; diamonds are means.",

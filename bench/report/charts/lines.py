@@ -37,8 +37,8 @@ from axiom_bench.report.charts.styles import (
     titles_at_same_spot,
 )
 from axiom_bench.report.options import PAGE, options_of
-from axiom_bench.statistics.bootstrap import NORMAL, Floats
-from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, counts_text
+from axiom_bench.statistics.bootstrap import Floats, normal_reach
+from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, confidence, counts_text
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 CURVES = Chart("curves", "Perturbation curves", "Curve")
@@ -55,7 +55,7 @@ class MeanCurve(NamedTuple):
         images: The number of images.
         rows: The number of rows, of which an image may have several.
         mean: The mean over the rows at each point, (n,).
-        half_width: Half the width of the mean's 95 % confidence interval by image at each point,
+        half_width: Half the width of the mean's confidence interval by image at each point,
             (n,) (see `summary.summarise`). NaN for one image.
     """
 
@@ -136,7 +136,8 @@ def mean_curves(run: RunFolder, names: Iterable[str]) -> list[MeanCurve]:
         with np.errstate(invalid="ignore", divide="ignore"):
             factor = np.float64(sums.images) / (sums.images - 1)
             error = np.sqrt(factor * squares) / sums.rows
-        curves.append(MeanCurve(*key, sums.images, sums.rows, mean, NORMAL * error))
+        half_width = normal_reach(run.level) * error
+        curves.append(MeanCurve(*key, sums.images, sums.rows, mean, half_width))
     return curves
 
 
@@ -194,8 +195,9 @@ def draw_curves(run: RunFolder) -> Iterator[Figure | LeftOut]:
         direction = f"; {better}" if better else ""
         counts = counts_text((curve.images for curve in curves), (curve.rows for curve in curves))
         caption = (
-            f"Mean {axis['y']} against the {axis['x']}{direction}; bands are 95 % confidence "
-            f"intervals of the mean over rows, by image. {counts} a curve."
+            f"Mean {axis['y']} against the {axis['x']}{direction}; bands are "
+            f"{confidence(run.level)} confidence intervals of the mean over rows, by image. "
+            f"{counts} a curve."
         )
         yield Figure(
             name=f"perturbation_{name}",
@@ -222,7 +224,7 @@ def _curves_frame(run: RunFolder, axis: Free, curves: Sequence[MeanCurve]) -> pd
             "Method": run.metadata.method_title(curve.method),
             x_title: x[indices],
             "Mean": curve.mean[indices],
-            "95 % interval from": (curve.mean - half_width)[indices],
+            f"{confidence(run.level)} interval from": (curve.mean - half_width)[indices],
             "to": (curve.mean + half_width)[indices],
         }
         parts.append(pd.DataFrame(columns))

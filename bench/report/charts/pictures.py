@@ -67,17 +67,18 @@ def load(run: RunFolder) -> Iterator[Pictures]:
     for file in run.manifest.pictures:
         arrays = stored_pictures.read_arrays(run.path / file, run.manifest.sha256.get(file))
         try:  # a stranger's file may lack an array, or have one of another kind
+            shown = _shown_methods(run, arrays["methods"])
             pictures = Pictures(
                 model=str(arrays["model"]),
                 layer=str(arrays["layer"]),
                 images=arrays["images"],
                 image_ids=tuple(map(str, arrays["image_ids"])),
                 class_names=tuple(map(str, arrays["class_names"])),
-                methods=tuple(map(str, arrays["methods"])),
-                heatmaps=arrays["heatmaps"] / np.float32(255),
-                perturbed=arrays["perturbed"],
+                methods=tuple(str(arrays["methods"][number]) for number in shown),
+                heatmaps=arrays["heatmaps"][shown] / np.float32(255),
+                perturbed=arrays["perturbed"][shown],
                 confidence=arrays["confidence"],
-                confidence_perturbed=arrays["confidence_perturbed"],
+                confidence_perturbed=arrays["confidence_perturbed"][shown],
                 confidence_of=str(arrays["confidence_of"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -86,6 +87,16 @@ def load(run: RunFolder) -> Iterator[Pictures]:
                 "again."
             ) from error
         yield pictures
+
+
+def _shown_methods(run: RunFolder, names: NDArray[np.str_]) -> list[int]:
+    """Return the numbers of the methods that the report shows, in its order."""
+    order = [*run.manifest.methods]
+    numbers = {}
+    for number, name in enumerate(map(str, names)):
+        if name not in run.view.left_out:
+            numbers[number] = order.index(name) if name in order else len(order)
+    return sorted(numbers, key=lambda number: numbers[number])
 
 
 def _figures_by_model(
@@ -125,7 +136,10 @@ def _figures_by_model(
     # a file has one network's pictures, so a reason is known only after all files
     if is_drawn:
         return
-    if run.manifest.pictures:
+    left_out = [name for name in methods if name in run.view.left_out]
+    if left_out:
+        reason = f"report.methods leaves out {', '.join(left_out)}."
+    elif run.manifest.pictures:
         names = ",".join(methods)
         reason = (
             f"No network of this run has the maps of {names}: add them with method=[...,{names}]."

@@ -29,7 +29,7 @@ from axiom_bench.report.charts.styles import (
     titles_at_same_spot,
 )
 from axiom_bench.report.options import options_of
-from axiom_bench.statistics.labels import Setting, Value, counts_text, number, rows_at
+from axiom_bench.statistics.labels import Setting, Value, confidence, counts_text, number, rows_at
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
 from axiom_bench.statistics.summary import leading_rows
 
@@ -184,7 +184,11 @@ def _fill_plane(plane: Plane, styles: Mapping[str, MethodStyle], axes: Axes) -> 
 
 COSTS = Chart("costs", "Cost against quality", "Metric")
 MS = "Milliseconds an image, with the trace"
-LOW = "95 % interval from"
+
+
+def interval_column(run: RunFolder) -> str:
+    """Return the title of the column with the lower end of the intervals."""
+    return f"{confidence(run.level)} interval from"
 
 
 def draw_costs(run: RunFolder) -> Iterator[Figure]:
@@ -213,7 +217,8 @@ def draw_costs(run: RunFolder) -> Iterator[Figure]:
         counts = counts_text(frame["Images"], frame["Rows"])
         caption = (
             "Cost: run time of trace and method together, measured apart from the run. Quality: "
-            f"the {value.lead} with its 95 % interval, by image. {counts} a point. {note_on_others}"
+            f"the {value.lead} with its {confidence(run.level)} interval, by image. "
+            f"{counts} a point. {note_on_others}"
         )
         yield Figure(
             name=f"cost_{value.name}",
@@ -236,7 +241,7 @@ def _costs_frame(run: RunFolder, value: Value, rows: pd.DataFrame, ms: pd.Series
         "Method": titles,
         MS: ms,
         "Value": lead,
-        LOW: rows[f"{value.lead}_low"].fillna(lead),
+        interval_column(run): rows[f"{value.lead}_low"].fillna(lead),
         "to": rows[f"{value.lead}_high"].fillna(lead),
         "Rows": rows["n"],
         "Images": rows["images"],
@@ -265,7 +270,8 @@ def _fill_costs(run: RunFolder, table: pd.DataFrame, axes: Axes) -> None:
         style = styles[str(method)]
         colour = style.colour
         ms = row[MS]
-        axes.plot([ms, ms], [row[LOW], row["to"]], color=colour, label="_bar", linewidth=1)
+        ends = [row[interval_column(run)], row["to"]]
+        axes.plot([ms, ms], ends, color=colour, label="_bar", linewidth=1)
         axes.plot(
             ms,
             row["Value"],
@@ -289,4 +295,5 @@ def _fill_costs(run: RunFolder, table: pd.DataFrame, axes: Axes) -> None:
     ticks = ticks[(ticks >= low) & (ticks <= high)]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    drawing.spread_axis(axes, "y", table[[LOW, "Value", "to"]].to_numpy().ravel())
+    columns = [interval_column(run), "Value", "to"]
+    drawing.spread_axis(axes, "y", table[columns].to_numpy().ravel())

@@ -28,6 +28,7 @@ from axiom_bench.statistics.labels import (
     Value,
     number,
     p_value,
+    percent,
     rows_at,
 )
 from axiom_bench.statistics.mean_ranks import FEWEST_SETTINGS, MeanRanks, mean_ranks
@@ -232,8 +233,9 @@ def draw_mean_ranks(run: RunFolder) -> Iterator[Figure | LeftOut]:
         caption = (
             f"{value.title}: mean rank of each method over {ranks.count} networks or data sets, 1 "
             "is best. Bars join methods whose mean ranks differ by less than the critical "
-            f"difference, {ranks.critical:.2f} (Nemenyi, 5 % over all pairs); that all are alike: "
-            f"{p_value(ranks.p)} (Friedman). Methods that coincide share their rank."
+            f"difference, {ranks.critical:.2f} (Nemenyi, {percent(run.level)} over all pairs); "
+            f"that all are alike: {p_value(ranks.p)} (Friedman). Methods that coincide share their "
+            "rank."
         )
         plot = partial(_plot_mean_ranks, ranks, run.metadata.method_title)
         yield Figure(f"mean_ranks_{value.name}", f"{RANKS_TITLE}, {value.title}", caption, plot)
@@ -254,10 +256,10 @@ def _reason_without_ranks(run: RunFolder, all_ranks: Sequence[MeanRanks]) -> str
         return ""
     return (
         f"{methods} methods on {largest.count} networks or data sets: two mean ranks would have to "
-        f"differ by {largest.critical:.1f} places for a significant difference (Nemenyi, 5 %), and "
-        f"all lie within {methods - 1}. It takes {FEWEST_SETTINGS} or more (model=a,b,c, or "
-        "axiom-bench report RUN RUN of several runs); the table of places compares methods on "
-        "each of them by image."
+        f"differ by {largest.critical:.1f} places for a significant difference (Nemenyi, "
+        f"{percent(run.level)}), and all lie within {methods - 1}. It takes {FEWEST_SETTINGS} or "
+        "more (model=a,b,c, or axiom-bench report RUN RUN of several runs); the table of places "
+        "compares methods on each of them by image."
     )
 
 

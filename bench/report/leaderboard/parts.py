@@ -34,7 +34,8 @@ from axiom_bench.report.page.tables import (
     tables_block,
 )
 from axiom_bench.report.tables.table import Cell, Group, Table, number_cell
-from axiom_bench.report.tables.text import ARROWS, BOLD_NOTE, CONSTRUCTED, control_notes
+from axiom_bench.report.tables.text import ARROWS, CONSTRUCTED, bold_note, control_notes
+from axiom_bench.statistics.bootstrap import LEVEL
 from axiom_bench.statistics.comparison import Comparison
 from axiom_bench.statistics.labels import NOTHING, Setting, number
 from axiom_bench.statistics.ranking import names_in_words
@@ -442,7 +443,7 @@ def _notes(part: Part, metric: str, standings: Mapping[str, Standings]) -> Itera
         yield f"Images: {part.images}."
     yield PLACES_NOTE
     yield ANSWERS_NOTE
-    yield BOLD_NOTE
+    yield bold_note(LEVEL)
     yield from control_notes(run, run.settings, [metric])
     if line := committed_verdict(run, metric):
         yield f"{ON_THE_CARD} {line}."

@@ -22,7 +22,7 @@ from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Section, render_part
 from axiom_bench.report.tables.headline import metric_lines, warning_lines
 from axiom_bench.report.tables.table import Table
-from axiom_bench.statistics.labels import Setting, Value, number
+from axiom_bench.statistics.labels import Setting, Value, confidence, number
 from axiom_bench.statistics.ranking import Statement, findings, group_name
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -287,7 +287,7 @@ def intervals(run: RunFolder, setting: Setting, value: Value, most: int | None =
         )
         rows.append(row)
     images = f"{comparison.images} image{'' if comparison.images == 1 else 's'}"
-    label = f"{value.title}, {value.lead} with 95 % interval, n = {images}"
+    label = f"{value.title}, {value.lead} with {confidence(run.level)} interval, n = {images}"
     return interval_chart(label, rows, value)
 
 

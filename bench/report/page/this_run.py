@@ -154,8 +154,12 @@ def this_run(run: RunFolder) -> Section:
         commands = [["axiom-bench", *source.overrides] for source in manifest.runs]
         folders = [source.folder for source in manifest.runs]
         commands.append(["axiom-bench", "report", *folders, "--output", "."])
+        commands[-1] += run.view.words
     else:
         commands = [["axiom-bench", *manifest.overrides]]
+        if run.view.words:
+            folder = f"results/{manifest.experiment}/{manifest.run}"
+            commands.append(["axiom-bench", "report", folder, *run.view.words])
     body = render_part(
         "this_run",
         models=_models(run),

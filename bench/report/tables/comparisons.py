@@ -16,49 +16,23 @@ from axiom_bench.report.tables.table import (
     number_cell,
 )
 from axiom_bench.report.tables.text import (
-    BOLD_NOTE,
-    INTERVAL_NOTE,
+    bold_note,
     compare_in,
     control_notes,
     group_title,
+    interval_note,
     names_of,
 )
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
 from axiom_bench.statistics.comparison import PAIR_COLUMNS, Comparison, Place
-from axiom_bench.statistics.labels import NOTHING, Setting, Value, number
-from axiom_bench.statistics.paired_tests import LEVEL
+from axiom_bench.statistics.labels import NOTHING, Setting, Value, confidence, number, percent
 from axiom_bench.statistics.ranking import group_name
 from axiom_bench.statistics.run_folder import RunFolder
 
 Rows = Callable[[RunFolder, Comparison, Value], Iterator[tuple[Cell, ...]]]
 PLACES = "Places"
-PLACES_HEADER = ("Method", "Value [95 %]", "Place", "Not significantly different from")
-PLACES_NOTES = (
-    "Place: from 1 + the number of methods that are better to the number of methods - those that "
-    f"are worse, by the tests of all pairs at {LEVEL:.0%} after Holm. So all places of a metric "
-    "hold together. Methods that coincide have one place. Values are over the rows that all "
-    "compared methods have.",
-    BOLD_NOTE,
-    INTERVAL_NOTE,
-)
 PAIRS = "All pairs of methods"
-PAIRS_HEADER = (
-    "Method",
-    "Against",
-    "Images",
-    "Better",
-    "Same",
-    "Worse",
-    "Difference [95 %]",
-    "p, Holm",
-    "Images' p, Holm",
-    "Shown from",
-)
 PAIRS_NOTES = (
-    "Images: those that all compared methods have. Difference: of the two methods' means, or "
-    "medians where the metric leads with it, the first minus the second. p, Holm: of this "
-    "difference, from the same bootstrap over images as its interval, adjusted for all pairs of "
-    f"its metric here; bold below {LEVEL:g}.",
     "Better, same, worse: on how many images the first method is; an image with several rows "
     "counts once, by its mean difference; equal but for rounding is the same. Images' p, Holm: of "
     "the sign test of these numbers; they may say the opposite of the difference, where a few "
@@ -72,21 +46,55 @@ def place_tables(run: RunFolder) -> Iterator[Table]:
     """Yield a table for each setting in which methods can be compared. It has one group for each
     metric with a direction.
     """
+    header = (
+        "Method",
+        f"Value [{confidence(run.level)}]",
+        "Place",
+        "Not significantly different from",
+    )
+    rule = (
+        "Place: from 1 + the number of methods that are better to the number of methods - those "
+        f"that are worse, by the tests of all pairs at {percent(run.level)} after Holm. So all "
+        "places of a metric hold together. Methods that coincide have one place. Values are over "
+        "the rows that all compared methods have."
+    )
     for i, setting, groups in _groups_by_setting(run, run.metrics, _places):
-        notes = (*PLACES_NOTES, *control_notes(run, [setting], run.metrics))
-        label = run.label(setting)
-        yield Table.of_setting(
-            f"places_{i}", PLACES, label, PLACES_HEADER, groups, notes, text_last=True
+        notes = (
+            rule,
+            bold_note(run.level),
+            interval_note(run.level),
+            *control_notes(run, [setting], run.metrics),
         )
+        label = run.label(setting)
+        yield Table.of_setting(f"places_{i}", PLACES, label, header, groups, notes, text_last=True)
 
 
 def pair_tables(run: RunFolder) -> Iterator[Table]:
     """Yield a table for each setting with pairs, of the headline's metrics. All metrics are in
     pairs.csv.
     """
+    header = (
+        "Method",
+        "Against",
+        "Images",
+        "Better",
+        "Same",
+        "Worse",
+        f"Difference [{confidence(run.level)}]",
+        "p, Holm",
+        "Images' p, Holm",
+        "Shown from",
+    )
+    about_difference = (
+        "Images: those that all compared methods have. Difference: of the two methods' means, or "
+        "medians where the metric leads with it, the first minus the second. p, Holm: of this "
+        "difference, from the same bootstrap over images as its interval, adjusted for all pairs "
+        f"of its metric here; bold below {run.level:g}."
+    )
+    notes = (about_difference, *PAIRS_NOTES)
     for i, setting, groups in _groups_by_setting(run, options_of(run).headline, _pairs):
         label = run.label(setting)
-        yield Table.of_setting(f"pairs_{i}", PAIRS, label, PAIRS_HEADER, groups, PAIRS_NOTES, 2)
+        yield Table.of_setting(f"pairs_{i}", PAIRS, label, header, groups, notes, 2)
 
 
 def _groups_by_setting(
@@ -156,7 +164,7 @@ def _pairs(run: RunFolder, comparison: Comparison, metric: Value) -> Iterator[tu
             *map(Cell, names),
             *map(count_cell, counts),
             interval_cell(pair["difference"], pair["low"], pair["high"], metric.rounding),
-            number_cell(pair["adjusted"], bold=pair["adjusted"] < LEVEL),
+            number_cell(pair["adjusted"], bold=pair["adjusted"] < run.level),
             number_cell(pair["by_images"]),
             number_cell(pair["detectable"], number(pair["detectable"], metric.rounding)),
         )
@@ -217,7 +225,7 @@ def paired_tables(run: RunFolder) -> Iterator[Table]:
         f"{title}'s mean, or median where the metric leads with it, minus the other's.",
         "p: of this difference, by a bootstrap over images; two-sided; none for fewer than "
         f"{FEWEST_IMAGES} images. p, Holm: adjusted for the rows of its metric in this table; "
-        f"bold below {LEVEL:g}. It says that a difference isn't chance, not that it is large.",
+        f"bold below {run.level:g}. It says that a difference isn't chance, not that it is large.",
     )
     # A metric without a direction has no better method to test for.
     values = [value for value in map(run.metadata.value, run.metrics) if value.has_direction]
@@ -246,5 +254,5 @@ def _paired_rows(run: RunFolder, tests: pd.DataFrame) -> Iterator[tuple[Cell, ..
             *(count_cell(test[name]) for name in ("n", "better", "same", "worse")),
             number_cell(test["difference"]),
             number_cell(test["p"]),
-            number_cell(test["adjusted"], bold=test["adjusted"] < LEVEL),
+            number_cell(test["adjusted"], bold=test["adjusted"] < run.level),
         )

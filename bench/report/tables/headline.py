@@ -14,6 +14,7 @@ import pandas as pd
 from axiom_bench.columns import NO_MAP, NOT_FINITE, OK, UNKNOWN_CLASS
 from axiom_bench.report.answering import run_conclusion
 from axiom_bench.report.options import options_of
+from axiom_bench.report.order import methods_in_order
 from axiom_bench.report.tables.summaries import method_rows
 from axiom_bench.report.tables.text import (
     ARROWS,
@@ -29,7 +30,6 @@ from axiom_bench.report.tables.text import (
 )
 from axiom_bench.statistics.answer import same_map_lines
 from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at
-from axiom_bench.statistics.paired_tests import LEVEL
 from axiom_bench.statistics.ranking import FIX, at_chance, below_published
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import counts_of, leading_rows
@@ -143,7 +143,8 @@ def _table(run: RunFolder, values: Sequence[Value], with_all_methods: bool) -> I
         measured = set(rows.loc[rows["n"] > 0, "method"])
         if not measured:
             continue
-        methods = [name for name in run.methods if with_all_methods or name in measured]
+        ordered = methods_in_order(run, setting)
+        methods = [name for name in ordered if with_all_methods or name in measured]
         counts = counts_text([rows["images"].max()], [rows["n"].max()])
         accuracy = run.accuracies.get((setting.model, setting.data), "not known")
         yield f"{run.label(setting)} ({counts}), accuracy {accuracy}"
@@ -203,7 +204,7 @@ def metric_lines(run: RunFolder, shown: Collection[str] = ()) -> Iterator[str]:
             verdict = _verdict(run, rows[rows["metric"] == value.name])
             parts.append(f"{run.label(setting)}: {verdict}")
         subject = f"{run.metadata.method_title(options.compare)}, {value.title}"
-        yield f"{subject} (paired, p < {LEVEL:g} after Holm): {'; '.join(parts)}"
+        yield f"{subject} (paired, p < {run.level:g} after Holm): {'; '.join(parts)}"
 
 
 def _result(rows: pd.DataFrame, value: Value) -> str:
@@ -222,7 +223,7 @@ def _result(rows: pd.DataFrame, value: Value) -> str:
 
 def _verdict(run: RunFolder, rows: pd.DataFrame) -> str:
     """Return the methods that the compared method is significantly better or worse than."""
-    significant = rows[rows["adjusted"] < LEVEL]
+    significant = rows[rows["adjusted"] < run.level]
     is_better = significant["is_better"].astype(bool)
     better_than = significant.loc[is_better, "method"]
     worse_than = significant.loc[~is_better, "method"]

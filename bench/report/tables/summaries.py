@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from axiom_bench.report.options import options_of
+from axiom_bench.report.order import methods_in_order, order_note
 from axiom_bench.report.tables import text
 from axiom_bench.report.tables.table import (
     Cell,
@@ -19,9 +20,18 @@ from axiom_bench.report.tables.table import (
     number_cell,
     span_cell,
 )
-from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, PARTIAL
-from axiom_bench.statistics.bootstrap import OverNetworks
-from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at
+from axiom_bench.report.tables.text import PARTIAL, bold_note, interval_note
+from axiom_bench.statistics.bootstrap import LEVEL, OverNetworks
+from axiom_bench.statistics.labels import (
+    NOTHING,
+    Setting,
+    Value,
+    confidence,
+    counts_text,
+    number,
+    percent,
+    rows_at,
+)
 from axiom_bench.statistics.ranking import best_methods, on_common_images
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
 from axiom_bench.statistics.summary import KEYS, leading_rows
@@ -37,19 +47,22 @@ def overview_table(run: RunFolder) -> Table:
     for setting in run.settings:
         group_rows = _overview_rows(run, setting, rows_at(rows, setting), values)
         groups.append(Group(run.label(setting), group_rows))
-    header = ["Method", *(text.heading(value, value.name in whole_set) for value in values)]
+    header = ["Method"]
+    for value in values:
+        header.append(text.heading(value, value.name in whole_set, run.level))
     if len(run.runtime):
         header.append("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}")
     # The page shows these notes before a reader opens the others.
     open_notes = (
         text.legend(run, rows),
+        *_shown_notes(run),
         *text.random_weights_lines(run),
         *run.metadata.model_notes(),
     )
     notes = (
         *open_notes,
         *_counts(run, rows),
-        BOLD_NOTE,
+        bold_note(run.level),
         *text.interval_notes(run, bool(whole_set)),
         *_notes(run, rows),
         _time_note(run),
@@ -64,6 +77,22 @@ def overview_table(run: RunFolder) -> Table:
         notes,
         num_open=len(open_notes),
     )
+
+
+def _shown_notes(run: RunFolder) -> list[str]:
+    """Return sentences on what `report.methods`, `report.level` and `report.sort` have changed."""
+    notes = []
+    if run.view.left_out:
+        names = ", ".join(run.view.left_out)
+        notes.append(f"Left out, and compared with nothing (report.methods): {names}.")
+    if run.level != LEVEL:
+        notes.append(
+            f"Tests are at {percent(run.level)}, and intervals have a confidence of "
+            f"{confidence(run.level)} (report.level={run.level:g})."
+        )
+    if note := order_note(run):
+        notes.append(note)
+    return notes
 
 
 def _notes(run: RunFolder, rows: pd.DataFrame) -> list[str]:
@@ -81,7 +110,7 @@ def _overview_rows(
 ) -> tuple[tuple[Cell, ...], ...]:
     """Return a row for each method that has a value. Notes say why others have none."""
     measured = set(summary.loc[summary["n"] > 0, "method"])
-    methods = [method for method in dict.fromkeys(summary["method"]) if method in measured]
+    methods = [method for method in methods_in_order(run, setting) if method in measured]
     columns = []
     for value in values:
         rows = method_rows(run, setting, summary, value, methods)
@@ -179,23 +208,26 @@ def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
         rows: The rows of the summary that are of this metric.
     """
     defined = rows[rows["n"] > 0]
-    methods = [method for method in run.methods if method in set(defined["method"])]
-    settings = []
+    methods: list[str] = []
+    settings: list[Setting] = []
     columns = []
     for setting in run.settings:
         setting_rows = rows_at(rows, setting)
         if len(setting_rows):  # a setting in which the metric wasn't measured has no column
+            if not settings:  # the first column decides the order
+                ordered = methods_in_order(run, setting)
+                methods = [method for method in ordered if method in set(defined["method"])]
             settings.append(setting)
             entries = method_rows(run, setting, setting_rows, value, methods)
             columns.append(
                 [text.statistic_cell(row, value, lead, is_best) for row, lead, is_best in entries]
             )
-    _, _, shown = text.heading(value, bool(rows["whole_set"].any())).partition("\n")
+    _, _, shown = text.heading(value, bool(rows["whole_set"].any()), run.level).partition("\n")
     counts = counts_text(defined["images"], defined["n"])
     notes = (
         f"Shown: {shown}. {counts}. {text.legend(run, rows)}",
-        BOLD_NOTE,
-        INTERVAL_NOTE,
+        bold_note(run.level),
+        interval_note(run.level),
         *_notes(run, rows),
     )
     header = ("Method", *map(run.label, settings))
@@ -206,7 +238,7 @@ def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
 TRAININGS = "Over trainings"
 TRAININGS_NOTE = (
     "Networks of one architecture, trained from different seeds. Of each network: the median of "
-    "ratios and squares, else the mean. All trainings: the mean over the networks, with a 95 % "
+    "ratios and squares, else the mean. All trainings: the mean over the networks, with an "
     "interval for other trainings on other images (docs/statistics.md). These networks: the same "
     "mean, with an interval for other images alone. Without one: the least and the greatest mean "
     "when one network is left out."
@@ -218,12 +250,13 @@ def training_tables(run: RunFolder) -> Iterator[Table]:
     each headline metric.
     """
     values = [run.metadata.value(name) for name in options_of(run).headline]
+    ends = f"[{confidence(run.level)}]"
     for i, settings in enumerate(run.trainings, start=1):
         header = (
             "Method",
             *map(run.label, settings),
-            "All trainings [95 %]",
-            "These networks [95 %]",
+            f"All trainings {ends}",
+            f"These networks {ends}",
             "Without one",
         )
         groups = []
@@ -251,15 +284,6 @@ def _training_cells(result: OverNetworks, rounding: float) -> Iterator[Cell]:
 
 
 METRICS = "All metrics"
-METRICS_HEADER = (
-    "Method",
-    "Images",
-    "Rows",
-    "Median [95 %]",
-    "Mean [95 %]",
-    "Standard error",
-    "Rows without a value",
-)
 COMMON = "In common"
 METRICS_NOTE = (
     "Images, rows (an image and an explained class): those with a value. Methods are compared by "
@@ -280,15 +304,16 @@ def metric_tables(run: RunFolder) -> Iterator[Table]:
         has_common = any(on_common_images(rows) for _, _, rows in metrics)
         whole_sets = {value.name for value, whole_set, _ in metrics if whole_set}
         groups = []
+        order = (METHOD_FREE, *methods_in_order(run, setting))
         for value, whole_set, rows in metrics:
             # A metric with a value of the whole data set is ranked by that value only.
             is_ranked = whole_set or value.name not in whole_sets
             best_names = best_methods(run, setting, value.name) if is_ranked else frozenset()
-            cells = tuple(_metric_rows(run, rows, value, best_names, has_common))
+            cells = tuple(_metric_rows(run, rows, value, best_names, has_common, order))
             groups.append(Group(text.group_title(value, whole_set), cells, value.name))
         notes = (
             f"{text.legend(run, selected)} {METRICS_NOTE}",
-            BOLD_NOTE,
+            bold_note(run.level),
             *text.interval_notes(run, bool(whole_sets)),
             *text.control_notes(run, [setting], run.metrics),
             *text.construction_notes(run, selected),
@@ -296,14 +321,16 @@ def metric_tables(run: RunFolder) -> Iterator[Table]:
             *((COMMON_NOTE,) if has_common else ()),
             *text.metric_notes(value for value, _, _ in metrics),
         )
-        header: tuple[str, ...] = METRICS_HEADER
+        ends = f"[{confidence(run.level)}]"
+        header = ["Method", "Images", "Rows", f"Median {ends}", f"Mean {ends}", "Standard error"]
         if has_common:
-            header = (*METRICS_HEADER[:-1], COMMON, METRICS_HEADER[-1])
+            header.append(COMMON)
+        header.append("Rows without a value")
         yield Table.of_setting(
             f"metrics_{i}",
             METRICS,
             run.label(setting),
-            header,
+            tuple(header),
             tuple(groups),
             notes,
             text_last=True,
@@ -311,13 +338,19 @@ def metric_tables(run: RunFolder) -> Iterator[Table]:
 
 
 def _metric_rows(
-    run: RunFolder, rows: pd.DataFrame, value: Value, best_names: frozenset[str], has_common: bool
+    run: RunFolder,
+    rows: pd.DataFrame,
+    value: Value,
+    best_names: frozenset[str],
+    has_common: bool,
+    order: Sequence[str],
 ) -> Iterator[tuple[Cell, ...]]:
     """Yield a metric's row for each method. The values of `best_names` are bold. If `has_common`,
     the table has a column of values on common images; a metric with such values has them bold.
+    `order` has the names of all methods.
     """
     differ = on_common_images(rows)
-    for entry in rows.to_dict("records"):
+    for entry in sorted(rows.to_dict("records"), key=lambda row: order.index(row["method"])):
         is_bold = entry["method"] in best_names
         cells = [Cell(text.name_of(run, entry["method"]))]
         for name in ("images", "n"):
@@ -337,14 +370,6 @@ def _metric_rows(
 
 
 CORRECTNESS = "By correctness of the prediction"
-CORRECTNESS_HEADER = (
-    "Method",
-    "Rows correct",
-    "Correct [95 %]",
-    "Rows wrong",
-    "Wrong [95 %]",
-    "Rows without a value",
-)
 CORRECTNESS_NOTE = (
     "The median of ratios and squares, the mean of all else. Nothing is bold: methods are "
     f"compared over all rows, in the other tables. {PARTIAL} fewer rows than another method has."
@@ -353,7 +378,17 @@ CORRECTNESS_NOTE = (
 
 def correctness_tables(run: RunFolder) -> Iterator[Table]:
     """Yield a table for each setting, with one group of rows for each metric of single images."""
-    notes = (text.target_note(str(run.config.target or "label")), CORRECTNESS_NOTE, INTERVAL_NOTE)
+    ends = f"[{confidence(run.level)}]"
+    header = (
+        "Method",
+        "Rows correct",
+        f"Correct {ends}",
+        "Rows wrong",
+        f"Wrong {ends}",
+        "Rows without a value",
+    )
+    target_note = text.target_note(str(run.config.target or "label"))
+    notes = (target_note, CORRECTNESS_NOTE, interval_note(run.level))
     for i, setting in enumerate(run.settings, start=1):
         groups: dict[Value, Group] = {}
         for value, _, rows in text.by_metric(run, rows_at(run.split_summary, setting)):
@@ -363,7 +398,7 @@ def correctness_tables(run: RunFolder) -> Iterator[Table]:
             f"correctness_{i}",
             CORRECTNESS,
             run.label(setting),
-            CORRECTNESS_HEADER,
+            header,
             tuple(groups.values()),
             notes,
             text_last=True,

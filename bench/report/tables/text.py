@@ -13,8 +13,17 @@ import pandas as pd
 
 from axiom_bench.columns import OK
 from axiom_bench.report.tables.table import Cell, interval_cell
-from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
-from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, rows_at, share
+from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, LEVEL, normal_reach
+from axiom_bench.statistics.labels import (
+    NOTHING,
+    Setting,
+    Value,
+    confidence,
+    counts_text,
+    percent,
+    rows_at,
+    share,
+)
 from axiom_bench.statistics.paired_tests import COMPARE_COLUMNS, compare
 from axiom_bench.statistics.ranking import on_common_images, unbeaten
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder, whole_set_problems
@@ -31,24 +40,36 @@ PARTIAL_NOTE = (
     "tenth isn't compared. In common:"
 )
 CONSTRUCTED = "\N{DOUBLE DAGGER}"
-BOLD_NOTE = (
-    "Bold: from the best value down to the first that a method is significantly better than, "
-    "which isn't bold; nothing where no method is better than another, or than a control, which "
-    "explains nothing. Tests are of the difference of the two printed values and its bootstrap "
-    "over images, at 5 % after Holm over all pairs. Methods are compared image by image, so that "
-    "a small difference that nearly all images share is told, and a larger one that varies may "
-    "not be."
-)
-INTERVAL_NOTE = (
-    "In brackets: 95 % intervals by a bootstrap over images, all rows of an image together; fewer "
-    f"than {FEWEST_IMAGES} images have none."
-)
 LAYER_ALONE = "(layer alone)"
 MAX_NOTES = 8
-WHOLE_SET_NOTE = (
-    "Intervals of values of the whole data set reach 1.96 standard deviations of the run's "
-    "resamples of the images."
-)
+
+
+def bold_note(level: float) -> str:
+    """Return the note on the rule of bold numbers."""
+    return (
+        "Bold: from the best value down to the first that a method is significantly better than, "
+        "which isn't bold; nothing where no method is better than another, or than a control, "
+        "which explains nothing. Tests are of the difference of the two printed values and its "
+        f"bootstrap over images, at {percent(level)} after Holm over all pairs. Methods are "
+        "compared image by image, so that a small difference that nearly all images share is told, "
+        "and a larger one that varies may not be."
+    )
+
+
+def interval_note(level: float) -> str:
+    """Return the note on the intervals of means and medians."""
+    return (
+        f"In brackets: {confidence(level)} intervals by a bootstrap over images, all rows of an "
+        f"image together; fewer than {FEWEST_IMAGES} images have none."
+    )
+
+
+def whole_set_note(level: float) -> str:
+    """Return the note on the intervals of values of the whole data set."""
+    return (
+        f"Intervals of values of the whole data set reach {normal_reach(level):.2f} standard "
+        "deviations of the run's resamples of the images."
+    )
 
 
 def name_of(run: RunFolder, method: str) -> str:
@@ -61,16 +82,17 @@ def names_of(run: RunFolder, methods: Iterable[str]) -> str:
     return ", ".join(name_of(run, method) for method in methods)
 
 
-def heading(value: Value, whole_set: bool = False) -> str:
+def heading(value: Value, whole_set: bool = False, level: float = LEVEL) -> str:
     """Return the heading of a wide table's column in two lines: "Conservation error", "median [95
     %] ↓". The arrow points to the better values.
 
     Args:
         value: The metric.
         whole_set: The column holds values of the whole data set.
+        level: The level of the intervals.
     """
     statistic = "whole data set" if whole_set else value.lead
-    return f"{value.title}\n{statistic} [95 %]{ARROWS.get(value.better, '')}"
+    return f"{value.title}\n{statistic} [{confidence(level)}]{ARROWS.get(value.better, '')}"
 
 
 def group_title(value: Value, whole_set: bool = False) -> str:
@@ -204,7 +226,8 @@ def interval_notes(run: RunFolder, has_whole_set: bool) -> Iterator[str]:
     """Yield what the intervals of a table are, and the problems of those that the run must
     compute.
     """
-    yield f"{INTERVAL_NOTE} {WHOLE_SET_NOTE}" if has_whole_set else INTERVAL_NOTE
+    note = interval_note(run.level)
+    yield f"{note} {whole_set_note(run.level)}" if has_whole_set else note
     if has_whole_set:
         yield from whole_set_problems(run)
 
@@ -389,4 +412,5 @@ def compare_in(run: RunFolder, setting: Setting, control: str, values: list[Valu
         control,
         {value.name: value.better for value in measured_values},
         {value.name: value.kind for value in measured_values},
+        run.level,
     )

@@ -21,7 +21,8 @@ from axiom_bench.report.charts import by_method, lines, matrices, points
 from axiom_bench.report.charts.drawing import Figure, counts_by, spread_axis
 from axiom_bench.report.charts.lines import mean_curves
 from axiom_bench.report.charts.styles import COLOURS, GREY, MethodStyle, axis_title, method_styles
-from axiom_bench.report.options import options_of, read_run
+from axiom_bench.report.options import options_of
+from axiom_bench.report.shown import Changes, read_run
 from axiom_bench.statistics.labels import Setting, Value
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import summarise
@@ -71,11 +72,11 @@ def test_a_run_without_values_or_times_has_no_charts_of_them(make_run_folder, ma
 
 
 def test_an_empty_choice_leaves_the_plane_out_and_a_plane_needs_two_metrics(usual_run):
-    run = read_run(usual_run, {"figures": {"plane": []}})
+    run = read_run(usual_run, Changes({"figures": {"plane": []}}))
     assert "report.figures.plane=[METRIC,METRIC]" in reason_left_out(points.draw_plane, run)
     for metrics in (["box_iou"], ["box_iou", "zeta", "epsilon"]):
         with pytest.raises(BenchError, match=r"report\.figures\.plane needs two metrics"):
-            options_of(read_run(usual_run, {"figures": {"plane": metrics}}))
+            options_of(read_run(usual_run, Changes({"figures": {"plane": metrics}})))
 
 
 def test_a_box_and_the_farthest_outside():

@@ -1,0 +1,99 @@
+"""The part of a run that a report shows: other `report.*` settings, fewer methods, other titles.
+
+Nothing is computed for it. The manifest is changed as if the run had only the shown methods, so
+that every test, place, chart and table is that of a run with only these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from axiom_bench.columns import LAYER
+from axiom_bench.errors import unknown_name
+from axiom_bench.records import reading
+from axiom_bench.records.entries import Manifest
+from axiom_bench.report.options import Options, check_keys
+from axiom_bench.statistics.run_folder import RunFolder, View
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The settings of one `axiom-bench report` command, which count for this page only."""
+
+    report: Mapping[str, object] = field(default_factory=dict)
+    """The settings `report.*`, such as {"headline": ["box_iou"], "figures": {"grid": None}}."""
+    method_titles: Mapping[str, str] = field(default_factory=dict)
+    """{method: its title on the page}."""
+    metric_titles: Mapping[str, str] = field(default_factory=dict)
+    """{value of a metric: its title on the page}."""
+    words: tuple[str, ...] = ()
+    """The settings as they were typed."""
+
+
+def read_run(
+    folder: Path, changes: Changes | None = None, manifest: Manifest | None = None
+) -> RunFolder:
+    """Read the part of a run that its report shows.
+
+    Args:
+        folder: The run folder.
+        changes: The settings that replace those of the run.
+        manifest: The manifest; by default the one in the folder.
+
+    Raises:
+        BenchError: As `RunFolder.read` does, and for a setting or name that doesn't exist.
+    """
+    changes = changes or Changes()
+    manifest = with_changes(manifest or reading.read_manifest(folder), changes)
+    options = Options.of(manifest.config.report)
+    shown = with_methods(manifest, options.methods)
+    left_out = tuple(name for name in manifest.methods if name not in shown.methods)
+    return RunFolder.of(folder, shown, View(options.level, left_out, changes.words))
+
+
+def with_changes(manifest: Manifest, changes: Changes) -> Manifest:
+    """Return the manifest with other `config.report` settings and titles.
+
+    Raises:
+        BenchError: If a key or a name is unknown; the message has the nearest name.
+    """
+    check_keys(changes.report)
+    report = dict(manifest.config.report)
+    for key, value in changes.report.items():
+        if isinstance(value, Mapping):  # the other entries of a group stay
+            value = {**(report.get(key) or {}), **value}
+        report[key] = value
+    methods = dict(manifest.methods)
+    for name, title in changes.method_titles.items():
+        if name not in methods:
+            raise unknown_name("method in this run", name, methods)
+        methods[name] = methods[name].model_copy(update={"title": title})
+    metrics = dict(manifest.metrics)
+    for name, title in changes.metric_titles.items():
+        if name not in metrics:
+            raise unknown_name("metric in this run", name, metrics)
+        metrics[name] = metrics[name].model_copy(update={"title": title})
+    config = manifest.config.model_copy(update={"report": report})
+    return manifest.model_copy(update={"config": config, "methods": methods, "metrics": metrics})
+
+
+def with_methods(manifest: Manifest, names: Sequence[str] | None) -> Manifest:
+    """Return the manifest of a run with only these methods, in this order. `None` keeps all, and so
+    do names of which the run has none.
+    """
+    methods = {}
+    for name in names or ():
+        if name in manifest.methods:
+            methods[name] = manifest.methods[name]
+    if not methods:
+        return manifest
+    jobs = []
+    for job in manifest.jobs:
+        values = {name: job.values[name] for name in (LAYER, *methods) if name in job.values}
+        jobs.append(job.model_copy(update={"values": values}))
+    update: dict[str, object] = {"methods": methods, "jobs": jobs}
+    if manifest.published is not None:
+        update["published"] = [name for name in manifest.published if name in methods]
+    return manifest.model_copy(update=update)
