@@ -12,7 +12,8 @@ import yaml
 from axiom_bench.cli.terminal import say
 from axiom_bench.errors import BenchError
 from axiom_bench.run.composing import paths
-from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.composing.composition import Composition, composed
+from axiom_bench.run.composing.earlier import joined_command
 from axiom_bench.run.progress import Estimate, progress
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def benchmark(
 ) -> tuple[int, list[str]]:
     """Run all jobs of a command line and write their report.
 
+    The page also shows the methods and metrics of the previous command: see `joined_command`.
+
     Args:
         overrides: The words KEY=VALUE of the command line.
         config_folder: A user's own folder of YAML files, used in addition to conf/.
@@ -71,7 +74,14 @@ def benchmark(
     Raises:
         BenchError: Before anything is computed, for a mistake that concerns all jobs.
     """
-    settings, results = run_jobs(overrides, config_folder, estimate=estimate)
+    with composed(overrides, config_folder) as composition:
+        joined = joined_command(overrides, composition)
+        if joined is None:
+            settings, results = _run_composed(composition, False, estimate)
+    if joined is not None:
+        say([joined.sentence])
+        overrides = joined.words
+        settings, results = run_jobs(overrides, config_folder, estimate=estimate)
     from axiom_bench.cli.finish import finish
 
     return finish(settings, results, overrides, verbose)
@@ -124,14 +134,21 @@ def run_jobs(
         BenchError: As `benchmark` does.
     """
     with composed(overrides, config_folder) as composition:
-        paths.check_paths(composition.plain(), composition.swept_axes)
-        # A misspelt name or path has been reported by now. The rest imports torch, which is slow.
-        with progress("Loading methods and metrics"):
-            from axiom_bench.run import spine
+        return _run_composed(composition, continue_run, estimate)
 
-            settings, methods, metrics = spine.checked(composition.plain())
-            check_report(settings.report, methods, metrics)
-        return settings, spine.run(composition, settings, continue_run, estimate)
+
+def _run_composed(
+    composition: Composition, continue_run: bool, estimate: Estimate | None
+) -> tuple[Settings, Sequence[JobResult]]:
+    """Check and run the jobs of a composed command line, see `run_jobs`."""
+    paths.check_paths(composition.plain(), composition.swept_axes)
+    # A misspelt name or path has been reported by now. The rest imports torch, which is slow.
+    with progress("Loading methods and metrics"):
+        from axiom_bench.run import spine
+
+        settings, methods, metrics = spine.checked(composition.plain())
+        check_report(settings.report, methods, metrics)
+    return settings, spine.run(composition, settings, continue_run, estimate)
 
 
 def check_paths(overrides: Sequence[str], config_folder: Path | None = None) -> None:
