@@ -1,4 +1,4 @@
-"""Add README.md, CONTRIBUTING.md and the notebooks to the pages of mkdocs.yml.
+"""Add README.md, CONTRIBUTING.md, the docstrings and the notebooks to the pages of mkdocs.yml.
 
 Links between docs/ and the added pages are rewritten so that they work on the site. The notebooks
 of docs/notebooks/ run from top to bottom.
@@ -18,8 +18,18 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
+from traitlets.config import Config
 
 PAGES = {"README.md": "start.md", "CONTRIBUTING.md": "contributing.md"}
+WIDE = ("scorecard.md",)  # pages whose table takes the room of both side columns
+API = "api.md"
+DOCSTRINGS = "docstrings.md"
+# Kernels warn about the usual TCP, which others on the machine could read. Windows has only TCP.
+KERNEL = Config() if os.name == "nt" else Config(KernelManager={"transport": "ipc"})
+# a row of api.md: a link to the definition, and the call
+API_ROW = re.compile(r"^\| \[(`\w+`)\]\(\.\./[^)]+\) \| `(?:ab\.)?([\w.]+)", re.MULTILINE)
+# All members of these modules are on the page of docstrings.
+API_MODULES = ("methods", "metrics", "outputs")
 LINK = re.compile(r"\[([^\]]*)\]\((?!https?:)([\w./-]+)(#[\w-]+)?\)")
 
 
@@ -28,6 +38,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     root = Path(config.config_file_path).parent
     for name, page in PAGES.items():
         files.append(File.generated(config, page, abs_src_path=str(root / name)))
+    api = Path(config.docs_dir, API).read_text(encoding="utf-8")
+    files.append(File.generated(config, DOCSTRINGS, content=docstrings_page(api)))
     for path in sorted(Path(config.docs_dir, "notebooks").glob("*.ipynb")):
         text, resources = MarkdownExporter().from_notebook_node(
             executed(path), {"unique_key": path.stem}
@@ -41,6 +53,29 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def docstrings_page(api: str) -> str:
+    """Return the page with the full docstring of each name of api.md, which only the site has."""
+    names = []
+    for _, name in API_ROW.findall(api):
+        module = name.partition(".")[0]
+        names.append(module if module in API_MODULES else name)
+    directives = [f"::: axiom_bench.{name}" for name in dict.fromkeys(names)]
+    introduction = (
+        "The full docstrings of the public names. [Python API](api.md) lists them by job."
+    )
+    return "\n".join(["# Docstrings", "", introduction, "", *directives])
+
+
+def with_links_to_docstrings(api: str) -> str:
+    """Return the text of api.md, whose names lead to the page of docstrings instead of the code."""
+    return API_ROW.sub(
+        lambda row: (
+            f"| [{row[1]}]({DOCSTRINGS}#axiom_bench.{row[2]}) | `{row[0].rpartition('`')[2]}"
+        ),
+        api,
+    )
+
+
 def executed(path: Path) -> nbformat.NotebookNode:
     """Return a notebook with its outputs, run in a temporary folder.
 
@@ -52,7 +87,13 @@ def executed(path: Path) -> nbformat.NotebookNode:
     path_variable = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
-        client = NotebookClient(notebook, timeout=300, coalesce_streams=True, resources=resources)
+        client = NotebookClient(
+            notebook,
+            timeout=300,
+            coalesce_streams=True,
+            resources=resources,
+            config=KERNEL,
+        )
         return client.execute(env=os.environ | {"PATH": path_variable})
 
 
@@ -61,6 +102,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     A link to something that the site lacks becomes plain text.
     """
+    if page.file.src_uri in WIDE:
+        page.meta["hide"] = ["navigation", "toc"]
+    if page.file.src_uri == API:
+        markdown = with_links_to_docstrings(markdown)
     is_added = page.file.src_uri in PAGES.values()
     is_at_top = Path(page.file.src_uri).parent == Path()
 

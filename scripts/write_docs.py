@@ -11,6 +11,7 @@ findings.csv. --measure takes half a minute.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import re
 import shlex
@@ -25,14 +26,17 @@ from typing import Any
 import pandas as pd
 from line_links import with_lines
 
+import axiom_bench
+from axiom_bench import report
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import parser
+from axiom_bench.cutting import output_presets as outputs
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
-from axiom_bench.judging.card import PRIMARY
-from axiom_bench.judging.tests import CONTROLS, DEGREES, GAMING, SANITY, TESTS, TRUTH_AHEAD
+from axiom_bench.judging.card import PRIMARY, verdicts
+from axiom_bench.judging.tests import GAMING, SANITY, TESTS
 from axiom_bench.report import write
 from axiom_bench.report.card import line_cells
 from axiom_bench.report.paper import Exhibit, paper
@@ -340,27 +344,60 @@ def _exhibit_row(exhibit: Exhibit) -> Row:
     )
 
 
-# The columns of the card on which which-metric.md has room. docs/data/scorecard.csv has all.
-CARD_COLUMNS = ((TRUTH_AHEAD, PRIMARY), (DEGREES, ""), (CONTROLS, ""), (GAMING, ""))
+# The signs of the table of verdicts; None: the metric can't be judged by the test.
+SIGNS = {True: "\N{CHECK MARK}", False: "\N{BALLOT X}", None: "\N{EN DASH}"}
 
 
 @cache
-def scorecard_table() -> list[Row]:
-    """Return a header and one row for each metric of docs/data/scorecard.csv.
-
-    write_scorecard.py writes that file. A cell is the number of networks on which the metric
-    passes, of those on which it was tested.
-    """
+def scorecard() -> pd.DataFrame:
+    """Return docs/data/scorecard.csv, which write_scorecard.py writes."""
     card = pd.read_csv(
         DOCS / "data" / "scorecard.csv", dtype={"passes": str}, keep_default_na=False
     )
     card["passes"] = card["passes"].map({"True": True, "False": False})
-    lines: list[Row] = [("metric", *(TESTS[test].title for test, _ in CARD_COLUMNS), "images")]
-    rows = {str(metric): group for metric, group in card.groupby("metric", sort=False)}
-    for metric, cells in line_cells(card).items():
-        counts = [cells[column].partition(";")[0].replace(" of ", "/") for column in CARD_COLUMNS]
-        lines.append((f"`{metric}`", *counts, _images(rows[metric])))
-    return lines
+    card["value"] = pd.to_numeric(card["value"])
+    return card
+
+
+@cache
+def verdicts_table() -> list[Row]:
+    """Return a header and one row for each metric, with a sign for each test that counts."""
+    links = {row[0].partition("]")[0].strip("[`"): row[0] for row in metrics_table()[1:]}
+    verdicts_by_metric = verdicts(scorecard())
+    tests = list(next(iter(verdicts_by_metric.values())))
+    rows: list[Row] = [("metric", *(TESTS[test].title for test in tests))]
+    for metric, verdict_by_test in verdicts_by_metric.items():
+        rows.append((links[metric], *(SIGNS[verdict_by_test[test]] for test in tests)))
+    return rows
+
+
+@cache
+def scorecard_table() -> list[Row]:
+    """Return a header and one row for each metric, with the number of networks on which it passes.
+
+    Tests against a truth are by the primary one.
+    """
+    card = scorecard()
+    cells_by_metric = line_cells(card)
+    columns = []
+    for test, truth in next(iter(cells_by_metric.values())):
+        if truth in ("", PRIMARY):
+            columns.append((test, truth))
+    rows: list[Row] = [("metric", *(TESTS[test].title for test, _ in columns), "images")]
+    rows_by_metric = {str(metric): group for metric, group in card.groupby("metric", sort=False)}
+    for metric, cells in cells_by_metric.items():
+        texts = [cells[column] for column in columns]
+        rows.append((f"`{metric}`", *texts, _images(rows_by_metric[metric])))
+    return rows
+
+
+def scorecard_csv() -> str:
+    """Return the rows of `scorecard_table` as CSV."""
+    header, *rows = scorecard_table()
+    rows_without_code = [(row[0].strip("`"), *row[1:]) for row in rows]
+    return pd.DataFrame(rows_without_code, columns=list(header)).to_csv(
+        index=False, lineterminator="\n"
+    )
 
 
 def _images(rows: pd.DataFrame) -> str:
@@ -383,6 +420,80 @@ def commands_table() -> list[Row]:
             if action.help != argparse.SUPPRESS and action.dest != "help":
                 rows.append((f"`{_argument(action)}`", (action.help or "").replace("%%", "%")))
     return rows
+
+
+@dataclass(frozen=True)
+class Job:
+    """The public names that serve one job of a user."""
+
+    title: str
+    names: tuple[str, ...]
+    """The names below `axiom_bench`, such as "methods.get"."""
+    note: str = ""
+    """A sentence above the table."""
+
+
+API = (
+    Job("Explain images", ("load_model", "explain", "overlay", "heatmap", "check")),
+    Job("Measure and rank methods", ("evaluate", "rank", "results", "read_run")),
+    Job(
+        "Write and compare reports",
+        tuple(f"report.{name}" for name in report.__all__),
+        "These functions need `from axiom_bench import report`.",
+    ),
+    Job(
+        "Find methods and metrics", ("methods.get", "methods.names", "metrics.get", "metrics.names")
+    ),
+    Job("Trace a network", ("trace", "cut", "Trace", "CutModel", "FixedDraws")),
+    Job("Write a method or a metric", ("Explanation", "Map")),
+    Job(
+        "Explain detectors, segmenters and other outputs",
+        ("BoxScores", "RegionScores", *(f"outputs.{name}" for name in outputs.__all__)),
+    ),
+    Job("Bring your own data", ("Batch", "Annotation", "Part")),
+    Job("Handle mistakes", ("BenchError",)),
+)
+
+
+@cache
+def api_text() -> str:
+    """Return a table for each job, with a row for each public name."""
+    parts = []
+    for job in API:
+        rows: list[Row] = [("name", "call", "purpose")]
+        rows += [_api_row(name) for name in job.names]
+        parts += filter(None, [f"## {job.title}", job.note, markdown(rows)])
+    return "\n\n".join(parts)
+
+
+def _api_row(name: str) -> Row:
+    """Return a link to the definition, the call without types, and the docstring's sentence."""
+    module_name, _, short_name = name.rpartition(".")
+    module = getattr(axiom_bench, module_name) if module_name else axiom_bench
+    definition = getattr(module, short_name)
+    path = Path(inspect.getfile(inspect.unwrap(definition))).resolve().relative_to(ROOT).as_posix()
+    # `with_lines` replaces the number of the line
+    link = f"[`{definition.__name__}`](../{path}#L0)"
+    description = " ".join((inspect.getdoc(definition) or "").partition("\n\n")[0].split())
+    sentence = FIRST_SENTENCE.match(description)
+    assert sentence, name
+    # `report` isn't among the names of `ab`, because most users need no more than its command
+    prefix = "" if module_name == "report" else "ab."
+    return link, f"`{prefix}{name}{_call(definition)}`", sentence[0]
+
+
+def _call(definition: Callable[..., object]) -> str:
+    """Return the parameters with their defaults. An error takes a message."""
+    if isinstance(definition, type) and issubclass(definition, Exception):
+        return "(message)"
+    parameters = []
+    for parameter in inspect.signature(definition).parameters.values():
+        text = str(parameter.replace(annotation=inspect.Parameter.empty))
+        has_default = parameter.default is not inspect.Parameter.empty
+        if has_default and (callable(parameter.default) or parameter.default is Ellipsis):
+            text = f"{parameter.name}=..."
+        parameters.append(text)
+    return f"({', '.join(parameters)})"
 
 
 @cache
@@ -506,14 +617,17 @@ TEXTS: dict[str, Callable[[], str]] = {
     "methods.md": methods_text,
     "metrics.md": lambda: markdown(metrics_table()),
     "paper.md": lambda: markdown(paper_table()),
-    "which-metric.md": lambda: markdown(scorecard_table()),
+    "which-metric.md": lambda: markdown(verdicts_table()),
+    "scorecard.md": lambda: markdown(scorecard_table()),
+    "api.md": api_text,
     "cli.md": lambda: markdown(commands_table()),
     "signals.md": lambda: markdown(dimensions_table()),
 }
-# Pages that are written as a whole
-PAGES: dict[str, Callable[[], str]] = {
+FAMILY_PAGES: dict[str, Callable[[], str]] = {
     f"metrics/{family.page}.md": partial(family_page, family) for family in FAMILIES
 }
+# Files that are written as a whole
+FILES = {**FAMILY_PAGES, "data/scorecard-by-metric.csv": scorecard_csv}
 
 
 def _method_row(method: Plugin[MethodSpec]) -> Row:
@@ -585,7 +699,7 @@ def out_of_date(folder: Path = DOCS) -> dict[Path, str]:
         expected = f"{before}{START}\n\n{written()}\n\n{END}{after}"
         if expected != text:
             changed[path] = expected
-    for name, expected_text in PAGES.items():
+    for name, expected_text in FILES.items():
         path = folder / name
         if not path.exists() or path.read_text(encoding="utf-8") != expected_text():
             changed[path] = expected_text()

@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.rank import QUIET, REFERENCE, published_folders
 from axiom_bench.cli.submission import verifying
-from axiom_bench.environment import conf_folder
+from axiom_bench.environment import conf_folder, num_cores
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.specs import pass_count
@@ -25,6 +28,7 @@ from axiom_bench.report.leaderboard import write
 from axiom_bench.report.leaderboard.parts import CHANNELS
 from axiom_bench.report.options import Options
 from axiom_bench.run.composing.suites import Suite
+from axiom_bench.run.progress import progress, silent
 
 IMAGES = 4  # in a part's gallery
 NETWORKS = 2  # in a part's gallery
@@ -51,6 +55,7 @@ def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
     parts: dict[str, dict[str, Path]] = {}
     for suite in sorted(path.name for path in reference.iterdir() if path.is_dir()):
         parts[suite] = published_folders(suite)
+    parts = dict(sorted(parts.items(), key=lambda item: not _has_photographs(item[1])))
     methods = _same_methods(path for folders in parts.values() for path in folders.values())
     submissions_by_suite: dict[str, list[tuple[Path, Submission]]] = {}
     for folder in submitted:
@@ -68,13 +73,10 @@ def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
             for part, path in folders.items():
                 combined = Path(results, suite, part)
                 shown[suite][part] = _with_submissions(path, part, own_submissions, combined)
-        galleries = {}
-        for suite, folders in parts.items():
-            for part, path in folders.items():
-                gallery = _gallery(suite, part, path, methods, results)
-                if gallery:
-                    galleries[suite, part] = gallery
-        first, *_ = write(shown, output, _costs(methods), galleries)
+        galleries = _galleries(parts, methods, results)
+        num_parts = sum(map(len, shown.values()))
+        with progress(f"Comparing the methods of {num_parts} parts and writing their pages"):
+            first, *_ = write(shown, output, _costs(methods), galleries)
     return [f"leaderboard: {first}"]
 
 
@@ -118,6 +120,13 @@ def _with_submissions(
     return combined
 
 
+def _has_photographs(folders: Mapping[str, Path]) -> bool:
+    """Return whether the images of a suite are read from files. Such suites come first, because
+    visitors know less of drawn images.
+    """
+    return any(_has_owners(reading.read_manifest(folder)) for folder in folders.values())
+
+
 def _has_owners(manifest: Manifest) -> bool:
     """Return whether a part's images are read from files.
 
@@ -154,18 +163,62 @@ def _costs(names: Iterable[str]) -> dict[str, int]:
     return costs
 
 
-def _gallery(
-    suite: str, part: str, folder: Path, names: Collection[str], results: str
-) -> Path | None:
+def _galleries(
+    parts: Mapping[str, Mapping[str, Path]], methods: Collection[str], results: str
+) -> dict[tuple[str, str], Path]:
+    """Compute the galleries of all parts whose images are drawn, with a process for each core.
+    Return their run folders by suite and part. Images that are read from files have owners.
+
+    Args:
+        parts: {suite: {part: the run folder of its published values}}.
+        methods: The methods whose maps are computed.
+        results: The folder of the galleries.
+
+    Raises:
+        BenchError: If a gallery can't be computed.
+    """
+    names = []
+    for suite, folders in parts.items():
+        for part, folder in folders.items():
+            if not _has_owners(reading.read_manifest(folder)):
+                names.append((suite, part))
+    galleries = {}
+    with (
+        progress(f"Computing maps for the galleries of {len(names)} parts"),
+        ProcessPoolExecutor(num_cores(), get_context("spawn"), _take_one_core) as processes,
+    ):
+        futures = {}
+        for suite, part in names:
+            futures[suite, part] = processes.submit(
+                _gallery, suite, part, parts[suite][part], methods, results
+            )
+        try:
+            for name, future in futures.items():
+                galleries[name] = future.result()
+        except BrokenProcessPool as error:
+            raise BenchError(
+                "A process that computed maps ended early, probably for lack of memory. Close "
+                "other programs and run the command again."
+            ) from error
+        finally:
+            processes.shutdown(cancel_futures=True)  # after a failure no further gallery begins
+    return galleries
+
+
+def _take_one_core() -> None:
+    """Let torch compute with one thread, because every core has a process."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _gallery(suite: str, part: str, folder: Path, names: Collection[str], results: str) -> Path:
     """Compute the maps of a part's first IMAGES images, and return their run folder below
     `results`.
 
-    The networks are the first one of NETWORKS families. Return `None` for images that aren't drawn,
-    since they have owners.
+    The networks are the first one of NETWORKS families.
     """
     manifest = reading.read_manifest(folder)
-    if _has_owners(manifest):
-        return None
     first_of_family = {family(name): name for name in reversed(manifest.models)}
     networks = list(first_of_family.values())[::-1][:NETWORKS]
     methods = [name for name in names if name in manifest.methods]
@@ -190,7 +243,8 @@ def _gallery(
     words = [word for word in Suite.of(suite).part(part).overrides if not pattern.match(word)]
     words += [word for word in QUIET if not word.startswith("pictures.gallery")]
     words += [f"{name}={value}" for name, value in settings.items()]
-    code, lines, run = compute(words)
+    with silent():  # the command shows the progress of all galleries together
+        code, lines, run = compute(words)
     if code:
         raise BenchError("\n".join(lines))
     return run

@@ -112,11 +112,11 @@ class Metadata:
 
     def method(self, name: str) -> MethodEntry:
         """Return a method's metadata: everything in its YAML except the call."""
-        return self.manifest.methods.get(name, MethodEntry())
+        return self.manifest.methods.get(name) or MethodEntry()
 
     def metric(self, value: str) -> MetricEntry:
         """Return the metadata of a metric's value; the defaults if the manifest doesn't have it."""
-        return self.manifest.metrics.get(value, MetricEntry())
+        return self.manifest.metrics.get(value) or MetricEntry()
 
     def metric_of(self, value: str) -> str:
         """Return the name of the metric that returns a value."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import axiom_bench as ab
+from axiom_bench import report
 
 ROOT = Path(__file__).resolve().parents[2]
 LOADED = re.compile(
@@ -24,8 +25,13 @@ def test_only_public_names_are_shown():
 
 
 def test_every_public_name_is_on_the_page():
-    listed = re.findall(r"^::: axiom_bench\.(\w+)$", (ROOT / "docs/api.md").read_text(), re.M)
-    assert sorted(listed) == sorted(ab.__all__)
+    text = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \[`\w+`\]\([^)]+\) \| `ab\.(\w+)", text, re.M)
+    assert {*listed} == {*ab.__all__}
+    listed_in_report = re.findall(r"\) \| `report\.(\w+)", text)
+    assert sorted(listed_in_report) == sorted(report.__all__)
+    sentences = re.findall(r"^\| \[`\w+`\].*` \| (.*) \|$", text, re.M)
+    assert all(sentence.endswith(".") for sentence in sentences)
 
 
 def test_the_site_and_the_list_for_language_models_have_every_page():
@@ -34,7 +40,7 @@ def test_the_site_and_the_list_for_language_models_have_every_page():
     pages = re.findall(r"^ +- (?:[\w ]+: )?(\S+)\.md$", nav, re.M)
     files = {path.relative_to(docs).with_suffix("").as_posix() for path in docs.rglob("*.md")}
     notebooks = {f"notebooks/{path.stem}" for path in docs.glob("notebooks/*.ipynb")}
-    assert sorted(pages) == sorted({*files, *notebooks, "start", "contributing"})
+    assert sorted(pages) == sorted({*files, *notebooks, "start", "contributing", "docstrings"})
     listed = re.findall(r"\]\((\S+)\.html\)", (docs / "llms.txt").read_text(encoding="utf-8"))
     assert sorted(listed) == sorted(pages)
 
@@ -89,7 +95,9 @@ def test_the_list_for_language_models_leads_to_pages(site: Path):
 
 @pytest.mark.slow
 def test_docstrings_are_there(site: Path):
-    documented = set(re.findall(r'id="axiom_bench\.([\w.]+)"', (site / "api.html").read_text()))
+    documented = set(
+        re.findall(r'id="axiom_bench\.([\w.]+)"', (site / "docstrings.html").read_text())
+    )
     presets = {f"outputs.{name}" for name in ab.outputs.__all__}
     assert {
         *ab.__all__,
@@ -99,3 +107,6 @@ def test_docstrings_are_there(site: Path):
         "methods.get",
     } <= documented
     assert "outputs.Sigmoid" not in documented
+    api = (site / "api.html").read_text(encoding="utf-8")
+    linked = set(re.findall(r'href="docstrings\.html#axiom_bench\.([\w.]+)"', api))
+    assert {"explain", "methods.get", "report.write", "outputs.detection"} <= linked <= documented

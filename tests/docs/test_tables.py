@@ -145,7 +145,7 @@ def test_references_have_links(kind):
 
 
 def test_every_metric_has_one_section_or_is_the_fast_form_of_one():
-    pages = [page() for page in write_docs.PAGES.values()]
+    pages = [page() for page in write_docs.FAMILY_PAGES.values()]
     headings = re.findall(r"^## (.+)$", "".join(pages), re.M)
     fast_forms = re.findall(r"^- Fast form: `(\w+)`", "".join(pages), re.M)
     assert sorted(headings + fast_forms) == plugins.names("metric")
@@ -155,7 +155,7 @@ def test_the_table_of_metrics_links_each_value_to_its_section():
     _, *rows = write_docs.metrics_table()
     links = [re.fullmatch(r"\[`(\w+)`\]\((\S+)#(\w+)\)", row[0]).groups() for row in rows]
     for name, page, section in links:
-        assert f"\n## {section}\n" in write_docs.PAGES[page](), name
+        assert f"\n## {section}\n" in write_docs.FAMILY_PAGES[page](), name
     assert links == sorted(links)
     section_by_name = {name: section for name, _, section in links}
     assert section_by_name.keys() >= {*plugins.names("metric")}
@@ -165,13 +165,13 @@ def test_the_table_of_metrics_links_each_value_to_its_section():
 
 def test_no_page_of_docs_metrics_lacks_its_family_and_none_is_long():
     pages = [path.relative_to(write_docs.DOCS) for path in write_docs.DOCS.glob("metrics/*")]
-    assert {*map(Path.as_posix, pages)} == {*write_docs.PAGES}
+    assert {*map(Path.as_posix, pages)} == {*write_docs.FAMILY_PAGES}
     for page in [*pages, "metrics.md"]:
         assert len((write_docs.DOCS / page).read_text(encoding="utf-8").split()) <= 6000
 
 
 def test_sections_of_metrics_have_at_most_150_words():
-    for page in write_docs.PAGES.values():
+    for page in write_docs.FAMILY_PAGES.values():
         sections = re.split(r"^##.*$", page(), flags=re.M)
         assert max(len(section.split()) for section in sections) <= 150
 
@@ -190,13 +190,13 @@ def test_sections_of_metrics_have_at_most_150_words():
     ],
 )
 def test_a_metric_s_metadata_decide_its_family(metric, family):
-    pages = [page() for page in write_docs.PAGES.values()]
+    pages = [page() for page in write_docs.FAMILY_PAGES.values()]
     (page,) = [page for page in pages if f"\n## {metric}\n" in page]
     assert page.startswith(f"# {family}\n")
 
 
 def test_a_section_has_the_facts_of_the_metric():
-    text = write_docs.PAGES["metrics/robustness.md"]()
+    text = write_docs.FAMILY_PAGES["metrics/robustness.md"]()
     section = text[text.index("## adcc\n") :].split("\n\n")
     assert section[1].startswith("Compute ADCC")
     facts, source = section[2].split("\n")

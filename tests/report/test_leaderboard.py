@@ -134,8 +134,15 @@ def committed(tmp_path_factory):
     """
     site = tmp_path_factory.mktemp("committed")
     with pytest.MonkeyPatch.context() as patch:
-        of_part = command._gallery
-        patch.setattr(command, "_gallery", lambda *about: about[:2] in KINDS and of_part(*about))
+        galleries_of = command._galleries
+
+        def some_galleries(parts, *about):
+            chosen = {}
+            for suite, part in KINDS:
+                chosen.setdefault(suite, {})[part] = parts[suite][part]
+            return galleries_of(chosen, *about)
+
+        patch.setattr(command, "_galleries", some_galleries)
         assert main(["leaderboard", "--output", str(site)]) == 0
     return site
 

@@ -12,6 +12,8 @@ from axiom_bench.records import files
 from axiom_bench.report import gallery
 from axiom_bench.report.index import NAME, IndexRow
 from axiom_bench.report.leaderboard import cards
+from axiom_bench.report.leaderboard.conclusions import conclusions_section
+from axiom_bench.report.leaderboard.making import made_parts
 from axiom_bench.report.leaderboard.parts import (
     ABOVE,
     BACK,
@@ -21,7 +23,6 @@ from axiom_bench.report.leaderboard.parts import (
     Part,
     leaders_section,
     link,
-    page,
     pages_of,
 )
 from axiom_bench.report.page import html
@@ -58,16 +59,14 @@ def write(
     costs = costs or {}
     # all runs are read, and all pages made, before a file is written: a run that can't be read
     # leaves the site as it was
-    parts = []
-    for suite, folders in suites.items():
-        for name, folder in folders.items():
-            parts.append(Part.read(suite, name, folder))
+    made = made_parts(suites, costs, galleries or {})
+    parts = [made_part.part for made_part in made]
     picture_runs = {}
     for (suite, name), folder in (galleries or {}).items():
         picture_runs[f"{suite}/{name}"] = RunFolder.read(folder)
     pages = {NAME: _index(parts, picture_runs)}
-    for part in parts:
-        pages[part.page] = page(part, costs, part.name in picture_runs)
+    for made_part in made:
+        pages[made_part.part.page] = made_part.page
     for part in parts:
         if part.name in picture_runs:
             pages[part.gallery] = _gallery(part, picture_runs[part.name])
@@ -99,12 +98,11 @@ def _index(parts: Sequence[Part], picture_runs: Mapping[str, RunFolder]) -> str:
     panels = [part.panel(next(iter(part.standings)), f"{part.name}: ") for part in parts]
     runs = html.render_part("runs", runs=[_entry(part) for part in parts], left_out={})
     sections = [
+        conclusions_section(parts),
         leaders_section("Who leads", panels),
         Section("suites", "Suites", runs, ("index.css", STYLE), ("index.js",)),
         Section("methods", "Methods and metrics", render("leaderboard/lists.html.j2", lists=lists)),
-        Section(
-            "limits", "What it can't tell, and your method", render("leaderboard/about.html.j2")
-        ),
+        Section("your-method", "Your method", render("leaderboard/about.html.j2")),
     ]
     pictured_parts = [part for part in parts if part.name in picture_runs]
     if pictured_parts:
@@ -112,7 +110,7 @@ def _index(parts: Sequence[Part], picture_runs: Mapping[str, RunFolder]) -> str:
         part = max(pictured_parts, key=lambda part: len(part.run.methods))
         row = gallery.maps_row(picture_runs[part.name], None, part.gallery)
         title = f"Maps of {len(part.run.methods)} methods"
-        sections.insert(1, Section("maps", title, row, ("maps.css", STYLE)))
+        sections.insert(2, Section("maps", title, row, ("maps.css", STYLE)))
     return assemble(Header(ABOVE, TITLE, {}), sections)
 
 

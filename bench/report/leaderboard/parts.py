@@ -102,6 +102,23 @@ class Panel:
     chart: Markup
 
 
+@dataclass(frozen=True)
+class Lead:
+    """The methods that lead by a metric.
+
+    On each network, some methods are best: no other is significantly better. The leaders are the
+    methods that are best on the most networks. If a control is unbeaten on every network, nobody
+    leads.
+    """
+
+    methods: tuple[str, ...]
+    """The leaders; empty if nobody leads."""
+    count: int
+    """The number of networks on which the leaders are best; 0 if nobody leads."""
+    unbeaten: tuple[str, ...]
+    """The controls that no method beats on some network."""
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """A part of a suite with its published values."""
@@ -185,29 +202,31 @@ class Part:
                 comparisons[setting] = comparison
         return comparisons
 
-    def panel(self, metric: str, above: str = "") -> Panel:
-        """Return the panel "Who leads" of a metric.
-
-        On each network, some methods are best: no other is significantly better. The leaders are
-        the methods that are best on the most networks. If a control is unbeaten on every network,
-        nobody leads, and the panel names the unbeaten controls. `above` comes before the title.
-        """
-        run = self.run
-        value = run.metadata.value(metric)
-        comparisons = self.comparisons(metric)
+    def lead(self, metric: str) -> Lead:
+        """Return the methods that lead by a metric."""
         counts: Counter[str] = Counter()  # {method: the number of networks on which it is best}
         unbeaten: set[str] = set()
-        for comparison in comparisons.values():
+        for comparison in self.comparisons(metric).values():
             counts.update(comparison.best)
             unbeaten.update(comparison.unbeaten)
         most = max(counts.values(), default=0)
         leaders = [name for name in self.standings[metric] if most and counts[name] == most]
+        controls = [name for name in self.run.methods if name in unbeaten]
+        return Lead(tuple(leaders), most, tuple(controls))
+
+    def panel(self, metric: str, above: str = "") -> Panel:
+        """Return the panel "Who leads" of a metric. `above` comes before the title."""
+        run = self.run
+        value = run.metadata.value(metric)
+        comparisons = self.comparisons(metric)
+        lead = self.lead(metric)
+        leaders = lead.methods
         places = ""
         if leaders:
             names = names_in_words(run, [(name,) for name in leaders])
             places = self.standings[metric][leaders[0]].places_text
-        elif unbeaten:
-            names = names_in_words(run, [(name,) for name in run.methods if name in unbeaten], "or")
+        elif lead.unbeaten:
+            names = names_in_words(run, [(name,) for name in lead.unbeaten], "or")
         else:
             names = "another"
         # the chart is of a network on which the first leader is best; without leaders, of any
@@ -220,7 +239,7 @@ class Part:
             title=f"{above}{value.title}{ARROWS.get(value.better, '')}",
             link=f"{self.page}#{metric}",
             names=names,
-            count=most,
+            count=lead.count,
             networks=len(run.settings),
             places=places,
             shown=run.label(shown),

@@ -263,8 +263,8 @@ def intervals(run: RunFolder, setting: Setting, value: Value, most: int | None =
         run: The run, as read from its folder.
         setting: The setting whose values are shown.
         value: The metric.
-        most: How many of the best groups of methods are shown, and how many names of each group;
-            `None`: all.
+        most: How many of the best groups of methods are shown, each with one name; `None`: all
+            groups with all names.
     """
     comparison = run.comparisons.of(setting, value.name)
     # a chart of a single value would compare nothing
@@ -273,9 +273,9 @@ def intervals(run: RunFolder, setting: Setting, value: Value, most: int | None =
     rows = []
     for group in comparison.ranked[:most]:
         place = comparison.place(group[0])
-        title = group_name(run, group[:most])
-        if most and len(group) > most:
-            title += f" and {len(group) - most} more"
+        title = group_name(run, group)
+        if most and len(group) > 1:  # a small chart has one line for a name
+            title = f"{group_name(run, group[:1])} and {len(group) - 1} more"
         row = Row(
             title=title,
             colour=method_styles(run)[group[0]].colour,
