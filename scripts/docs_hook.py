@@ -18,14 +18,13 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
-from traitlets.config import Config
 
 PAGES = {"README.md": "start.md", "CONTRIBUTING.md": "contributing.md"}
 WIDE = ("scorecard.md",)  # pages whose table takes the room of both side columns
 API = "api.md"
 DOCSTRINGS = "docstrings.md"
-# Kernels warn about the usual TCP, which others on the machine could read. Windows has only TCP.
-KERNEL = Config() if os.name == "nt" else Config(KernelManager={"transport": "ipc"})
+# A kernel warns that other users of the machine could read what the notebooks print.
+ONLY_ERRORS = ["--IPKernelApp.log_level=ERROR"]
 # a row of api.md: a link to the definition, and the call
 API_ROW = re.compile(r"^\| \[(`\w+`)\]\(\.\./[^)]+\) \| `(?:ab\.)?([\w.]+)", re.MULTILINE)
 # All members of these modules are on the page of docstrings.
@@ -92,7 +91,7 @@ def executed(path: Path) -> nbformat.NotebookNode:
             timeout=300,
             coalesce_streams=True,
             resources=resources,
-            config=KERNEL,
+            extra_arguments=ONLY_ERRORS,
         )
         return client.execute(env=os.environ | {"PATH": path_variable})
 

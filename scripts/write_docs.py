@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-from line_links import with_lines
+from line_links import defined_lines, with_lines
 
 import axiom_bench
 from axiom_bench import report
@@ -471,9 +471,9 @@ def _api_row(name: str) -> Row:
     module_name, _, short_name = name.rpartition(".")
     module = getattr(axiom_bench, module_name) if module_name else axiom_bench
     definition = getattr(module, short_name)
-    path = Path(inspect.getfile(inspect.unwrap(definition))).resolve().relative_to(ROOT).as_posix()
-    # `with_lines` replaces the number of the line
-    link = f"[`{definition.__name__}`](../{path}#L0)"
+    path = Path(inspect.getfile(inspect.unwrap(definition))).resolve()
+    line = defined_lines(path)[definition.__name__]
+    link = f"[`{definition.__name__}`](../{path.relative_to(ROOT).as_posix()}#L{line})"
     description = " ".join((inspect.getdoc(definition) or "").partition("\n\n")[0].split())
     sentence = FIRST_SENTENCE.match(description)
     assert sentence, name

@@ -9,9 +9,13 @@ import pytest
 
 from axiom_bench.cli import leaderboard as command
 from axiom_bench.cli.main import main
+from axiom_bench.cli.rank import published_folders
 from axiom_bench.environment import conf_folder
 from axiom_bench.judging.standing import standing, standings
-from axiom_bench.report.leaderboard import write
+from axiom_bench.report.leaderboard import conclusions as leaderboard_conclusions
+from axiom_bench.report.leaderboard import making, write
+from axiom_bench.report.leaderboard.conclusions import conclusions, conclusions_section
+from axiom_bench.report.leaderboard.parts import Part
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import entries_of
@@ -89,6 +93,48 @@ def test_the_first_page_names_the_parts_their_origin_and_the_limits(board):
     assert len(page) < 100_000
 
 
+def test_the_first_section_counts_what_a_visitor_may_conclude(board, usual):
+    part = Part("suite-1/part", "suite-1-part.html", usual)
+    copy = Part("suite-2/part", "suite-2-part.html", usual)
+    counts = conclusions([part, copy])  # the same tables in two suites
+    assert counts == conclusions([part])
+    leads = [part.lead(metric) for metric in part.standings]
+    assert (counts.tables, counts.networks) == (len(leads), 2)
+    assert counts.led_by_nobody == sum(not lead.methods for lead in leads)
+    assert counts.of_several_networks == sum(bool(lead.methods) for lead in leads)
+    assert counts.disagreeing == sum(lead.count == 1 for lead in leads)
+    titles = [usual.metadata.method_title(name) for lead in leads for name in lead.methods]
+    assert all(titles.count(title) == counts.best_count for title in counts.best_titles)
+    assert max(map(titles.count, titles)) == counts.best_count
+    page = re.sub(r"<[^>]+>", "", (board / "index.html").read_text())
+    assert f"the most tables, alone or with others: {counts.best_count} of {counts.tables}." in page
+    assert "No metric passes every test of its scorecard" in page
+    assert page.index("You may conclude") < page.index("You may not conclude")
+    assert page.index("You may not conclude") < page.index("95 % interval")
+
+
+def test_the_first_section_names_the_metrics_that_pass_the_scorecard(usual, monkeypatch):
+    monkeypatch.setattr(leaderboard_conclusions, "leaders", lambda card: ["gini", "box_iou"])
+    body = conclusions_section([Part("suite-1/part", "suite-1-part.html", usual)]).body
+    assert "Only these metrics pass every test of the scorecard: gini, box_iou." in body
+
+
+def test_parts_in_several_processes_are_those_of_one(usual_run, tmp_path, monkeypatch):
+    suites = {"suite-1": {"part": usual_run}, "suite-2": {"part": usual_run}}
+    texts = []
+    for cores in (1, 2):
+        monkeypatch.setattr(making, "num_cores", lambda cores=cores: cores)
+        paths = write(suites, tmp_path / f"{cores}", COSTS)
+        texts.append({path.name: path.read_text(encoding="utf-8") for path in paths})
+    assert texts[0] == texts[1]
+
+
+def test_suites_of_photographs_come_before_drawn_ones():
+    suites = ["scenes-1", "photographs-1", "dense-1", "photographs-2", "shapes-1"]
+    has_photographs = [command._has_photographs(published_folders(suite)) for suite in suites]
+    assert has_photographs == [False, True, False, True, False]
+
+
 def broken_links(folder):
     """Return the links of all pages that lead to no page of the folder, or to no id in it."""
     pages = {path.name: Structure(path.read_text()) for path in folder.glob("*.html")}
@@ -153,6 +199,10 @@ def test_the_leaderboard_of_the_committed_values_is_whole(committed):
     parts = {f"{path.parts[-3]}-{path.parts[-2]}.html" for path in folders}
     assert parts
     assert parts <= {path.name for path in committed.iterdir()}
+    index = (committed / "index.html").read_text(encoding="utf-8")
+    names = re.findall(r'<a href="([\w-]+)\.html#[^"]*">', index)
+    assert names.index("photographs-1-boxes") == 0
+    assert names.index("photographs-2-boxes") < names.index("scenes-1-scenes")
     assert broken_links(committed) == []
     assert max(path.stat().st_size for path in committed.iterdir()) < 1_000_000
     found = (

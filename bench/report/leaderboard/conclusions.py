@@ -39,21 +39,25 @@ class Conclusions:
 def conclusions_section(parts: Sequence[Part]) -> Section:
     """Return the section with what the values of all parts show, and what they don't."""
     body = render("leaderboard/conclusions.html.j2", counts=conclusions(parts))
-    return Section("conclusions", "What you may conclude", body, (STYLE,))
+    return Section("conclusions", "What the values show", body, (STYLE,))
 
 
 def conclusions(parts: Sequence[Part]) -> Conclusions:
-    """Return the counts over the tables of all parts."""
-    tables = 0
+    """Return the counts over the tables of all parts. A table that two suites share counts once."""
+    tables: set[tuple[frozenset[str], frozenset[str], str]] = set()
     led_by_nobody = 0
     of_several_networks = 0
     disagreeing = 0
     networks: set[str] = set()
     led_by_title: Counter[str] = Counter()
     for part in parts:
-        networks.update(part.run.manifest.models)
+        manifest = part.run.manifest
+        networks.update(manifest.models)
         for metric in part.standings:
-            tables += 1
+            table = (frozenset(manifest.models), frozenset(manifest.data), metric)
+            if table in tables:
+                continue
+            tables.add(table)
             lead = part.lead(metric)
             led_by_title.update(map(part.run.metadata.method_title, lead.methods))
             if not lead.methods:
@@ -65,7 +69,7 @@ def conclusions(parts: Sequence[Part]) -> Conclusions:
     most = max(led_by_title.values(), default=0)
     best_titles = [title for title, count in led_by_title.items() if count == most]
     return Conclusions(
-        tables=tables,
+        tables=len(tables),
         networks=len(networks),
         best_titles=tuple(best_titles),
         best_count=most,
