@@ -458,7 +458,7 @@ API = (
 @cache
 def api_text() -> str:
     """Return a table for each job, with a row for each public name."""
-    parts = []
+    parts: list[str] = []
     for job in API:
         rows: list[Row] = [("name", "call", "purpose")]
         rows += [_api_row(name) for name in job.names]
