@@ -31,6 +31,7 @@ from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 ID = "gallery"
 TITLE = "Gallery"
 MOST_MAPS = 11  # the most maps in a row
+WIDE = 2  # a picture at least so many times as wide as high, such as a signal, is drawn larger
 # The most images that the page holds itself. Of more images, the pictures are files next to a page
 # in a folder.
 MAX_INLINE = 100
@@ -127,6 +128,7 @@ def maps_row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID
         colours=next(colour_maps()),
         picture=data_address(entry["picture"], "webp"),
         ratio=f"{entry['width']} / {entry['height']}",
+        is_wide=entry["width"] >= WIDE * entry["height"],
         maps=maps[:most],
         address=address,
         caption=f"{entry['image_id']}, class {entry['target_name']}, on {place}",

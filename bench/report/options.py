@@ -56,8 +56,6 @@ class Figures:
     perturbed: Method | None
     pair: Methods  # two methods
     class_seen: Word | None  # the metric of the classes that maps show
-    # {metric: the paper's figure that shows it}
-    numbers: Annotated[Mapping[Word, Word], described_values("a mapping to texts")]
     formats: Formats  # the formats of the files: png, and others of FORMATS
 
     @property
@@ -69,7 +67,6 @@ class Figures:
             "figures.by_depth": self.by_depth,
             "figures.plane": self.plane,
             "figures.class_seen": class_seen,
-            "figures.numbers": self.numbers,
         }
 
     def __post_init__(self) -> None:
@@ -257,14 +254,6 @@ def options_of(run: RunFolder) -> Options:
     if rivals and rival not in rivals:
         rival = rivals[0]
     return replace(options, headline=headline, columns=columns, rival=rival)
-
-
-def number_of(run: RunFolder, value: str) -> str:
-    """Return the paper's figure that shows a metric's value, such as "Fig 2(a)"; empty if none
-    does.
-    """
-    numbers: Mapping[str, str] = options_of(run).figures.numbers
-    return numbers.get(run.metadata.metric_of(value), "")
 
 
 @cache

@@ -223,7 +223,7 @@ def _add_figures(entry: IndexEntry, figures: Sequence[Figure | LeftOut], folder:
     exhibit = entry.exhibit
     for figure in figures:
         if isinstance(figure, LeftOut):
-            if figure.number == exhibit.number:
+            if exhibit.figures and figure.name.startswith(exhibit.figures):
                 entry.left_out.append(figure.reason)
         elif exhibit.figures and figure.name.startswith(exhibit.figures):
             named = replace(figure, name=f"{exhibit.file}-{figure.name}")

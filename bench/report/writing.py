@@ -55,7 +55,6 @@ class SavedFigure:
     title: str
     caption: str
     png: Path  # the PNG file
-    number: str = ""  # the number of the paper's figure that this figure repeats
     chart: Chart | None = None  # the chart that shows `svg`; `None` if the page shows the PNG
     label: str = ""  # by which a reader chooses this figure in its chart
     frame: pd.DataFrame = field(default_factory=pd.DataFrame)  # the values, shown as a table
@@ -203,21 +202,23 @@ def charts_section(figures: Iterable[SavedFigure | LeftOut]) -> Section | None:
     return Section("charts", "Charts", body, ("charts.css",), ("panels.js", "charts.js"))
 
 
-# The order of the figures: the errors by depth, which only a run with several layers has; then the
-# paper's figures by number; then our own.
 FIGURES = (
+    # Where in the network do the axioms hold? Only a run with several layers asks this.
     lines.draw_by_depth,
-    pictures.draw_pair,
-    by_method.draw_networks,
-    matrices.draw_confusion,
-    pictures.draw_perturbed,
-    pictures.draw_grid,
+    # Which method is best, by which metric, and at which cost?
     ranking.draw,
     ranking.draw_mean_ranks,
-    points.draw_plane,
     by_method.draw,
-    lines.draw_curves,
+    points.draw_plane,
     points.draw_costs,
+    lines.draw_curves,
+    # How do the maps look?
+    pictures.draw_grid,
+    pictures.draw_pair,
+    pictures.draw_perturbed,
+    matrices.draw_confusion,
+    # What follows from the network, and what from the metric?
+    by_method.draw_networks,
     matrices.draw_agreement,
 )
 FOLDER = "figures"  # in the run folder
@@ -257,7 +258,6 @@ def save_figure(
         figure.title,
         figure.caption,
         folder / f"{figure.file_name}.png",
-        figure.number,
         figure.chart,
         figure.label,
         figure.frame,
@@ -272,7 +272,7 @@ def all_figures(run: RunFolder) -> Iterator[Figure | LeftOut]:
 
 
 PHOTOGRAPH_BYTES = 2**19  # a PNG with more bytes than this is a photograph, not a plot
-CSS_DPI = 125  # figures are larger than in print (96), where their text has 7 to 8 points
+CSS_DPI = 132  # figures are larger than in print (96), so that their text has at least 11 pixels
 # The names of figures that the gallery shows with all their values begin so.
 IN_GALLERY = ("maps_",)
 
@@ -294,8 +294,6 @@ def figures_section(
         for figure in figures
         if isinstance(figure, SavedFigure)
     ]
-    # The paper's figures, which have a number, come before our own.
-    page_figures.sort(key=lambda figure: not figure["number"])
     families = []
     for title, group in groupby(page_figures, itemgetter("title")):
         families.append((title, list(group)))

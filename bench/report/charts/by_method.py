@@ -1,6 +1,4 @@
-"""Draw box-plots: each metric by method, and the errors that don't depend on a method by network
-(Fig. 2 of the paper).
-"""
+"""Draw box-plots: each metric by method, and the errors of networks, which have no method."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ from axiom_bench.report.charts import drawing
 from axiom_bench.report.charts.drawing import LETTER, PANEL, Chart, Figure, LeftOut, join_frames
 from axiom_bench.report.charts.styles import GREY, axis_title, method_styles, metrics_in_order
 from axiom_bench.report.charts.svg import INK
-from axiom_bench.report.options import PAGE, number_of, options_of
+from axiom_bench.report.options import PAGE, options_of
 from axiom_bench.report.order import methods_in_order
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.labels import (
@@ -359,7 +357,8 @@ Groups = Mapping[str, BoxGroup]  # the values of each box, by its method or netw
 def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """Yield a figure for each metric that measures methods."""
     defined = run.records.metrics_with_images(METHOD_FREE, with_value=True)
-    for name in metrics_in_order(run, run.records.metrics_with_images(METHOD_FREE)):
+    names = metrics_in_order(run, run.records.metrics_with_images(METHOD_FREE))
+    for name in drawing.most_comparable_first(run, names):
         value = run.metadata.value(name)
         title = f"{value.title} by method"
         if name not in defined:
@@ -424,19 +423,19 @@ def draw_networks(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """Yield a figure for each metric of `config.report.figures.over_models`."""
     for name in options_of(run).figures.over_models:
         value = run.metadata.value(name)
-        number_in_paper = number_of(run, name)
         title = f"{value.title} over models"
+        file_name = f"over_models_{name}"
         groups = {
             run.label(setting): group_by_method[METHOD_FREE]
             for setting, group_by_method in values_by_box(run, name, (METHOD_FREE,)).items()
         }
         if not groups:
-            yield LeftOut(title, drawing.reason_without_value(run, name), number_in_paper)
+            yield LeftOut(title, drawing.reason_without_value(run, name), file_name)
             continue
         # boxes of rounding would seem to rank networks
         largest = max(float(np.abs(group.values).max()) for group in groups.values())
         if largest < FLOAT32_ROUNDING:
-            yield LeftOut(title, "All values are 0 but for rounding.", number_in_paper)
+            yield LeftOut(title, "All values are 0 but for rounding.", file_name)
             continue
         counts = ", ".join(f"{label} {counts_of_boxes([group])}" for label, group in groups.items())
         caption = (
@@ -449,13 +448,12 @@ def draw_networks(run: RunFolder) -> Iterator[Figure | LeftOut]:
             looks[label] = Look(label, tick, drawing.MUTED, letters=30)
         yield _figure(
             chart=BY_NETWORK,
-            name=f"over_models_{name}",
+            name=file_name,
             title=title,
             value=value,
             panels={"": groups},
             looks=looks,
             caption=caption,
-            number_in_paper=number_in_paper,
         )
 
 
@@ -483,7 +481,6 @@ def _figure(
     panels: Mapping[str, Groups],
     looks: Mapping[str, Look],
     caption: str,
-    number_in_paper: str = "",
 ) -> Figure:
     """Return a figure of box-plots.
 
@@ -495,7 +492,6 @@ def _figure(
         panels: The values of the boxes of each panel, by its title.
         looks: The look of each box by its name, from the top down.
         caption: The caption, to which sentences on values that aren't drawn are added.
-        number_in_paper: The figure of the paper that it is.
     """
     all_values = [group.values for panel in panels.values() for group in panel.values()]
     axis = fit_axis(all_values)
@@ -531,7 +527,6 @@ def _figure(
         title=title,
         caption=" ".join(filter(None, sentences)),
         plot=partial(_plot, axis, boxes_by_panel, looks, axis_title(value)),
-        number=number_in_paper,
         chart=chart,
         label=value.title,
         frame=join_frames(frames),

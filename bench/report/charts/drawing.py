@@ -36,9 +36,15 @@ from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.report.charts import svg
 from axiom_bench.report.options import HEIGHT, PAGE
 from axiom_bench.statistics.bootstrap import Floats
-from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, counts_text, number
+from axiom_bench.statistics.labels import (
+    FLOAT32_ROUNDING,
+    Setting,
+    counts_text,
+    number,
+    rows_at,
+)
 from axiom_bench.statistics.ranking import coincide
-from axiom_bench.statistics.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 DPI = 200
 # The default, 6, takes three times as long for a tenth fewer bytes.
@@ -121,7 +127,6 @@ class Figure:
         title: The heading.
         caption: A text that says what is shown, with the number of images and rows.
         plot: Draws the figure, at most 7 inches wide.
-        number: The figure of the paper that this figure is, such as "Fig 2(a)".
         chart: The place of the page that shows the figure as SVG. Without a place, the page shows
             the PNG among the figures.
         label: The figure's entry in the place's list.
@@ -132,7 +137,6 @@ class Figure:
     title: str
     caption: str
     plot: Callable[[], Canvas]
-    number: str = ""
     chart: Chart | None = None
     label: str = ""
     frame: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -180,12 +184,12 @@ class LeftOut:
     Attributes:
         title: The heading.
         reason: One sentence with the setting that adds the figure.
-        number: The figure of the paper that it would be, such as "Fig 2(a)".
+        name: The beginning of the names of its files, if another command also draws the figure.
     """
 
     title: str
     reason: str
-    number: str = ""
+    name: str = ""
 
 
 @cache
@@ -383,6 +387,14 @@ def set_title(axes: Axes, text: str, inches: float, y: float | None = None) -> N
     axes.set_title(wrap_name(text, int(inches / (1.2 * LETTER))), y=y)
 
 
+def label_y(figure: Canvas, text: str) -> None:
+    """Write one label for the y axes of all panels, in as many lines as the figure's height
+    requires.
+    """
+    letter = LETTER * TEXT / SMALL
+    figure.supylabel(wrap_name(text, int(figure.get_figheight() / letter)))
+
+
 PANEL = 1.9  # inches: the width of a panel
 LEGEND = 1.4  # inches: the width of the legend
 ENTRY = 0.14  # inches: the height of an entry of the legend
@@ -521,6 +533,27 @@ def written(value: object) -> str:
     if isinstance(value, float):
         return number(value)
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def most_comparable_first(run: RunFolder, names: Sequence[str]) -> list[str]:
+    """Return metrics with the one first that tells the most methods apart, controls aside.
+
+    A chart opens on its first metric. It has a direction if any of the metrics has one.
+    """
+    if not names:
+        return []
+    rows = run.summary[(run.summary["n"] > 0) & (run.summary["method"] != METHOD_FREE)]
+    rows = rows[~rows["method"].isin(run.metadata.controls)]
+
+    def comparisons(name: str) -> tuple[bool, int]:
+        metric_rows = rows[rows["metric"] == name]
+        num_methods = 0
+        for setting in settings_that_differ(run, name)[0]:
+            num_methods += rows_at(metric_rows, setting)["method"].nunique()
+        return run.metadata.value(name).has_direction, num_methods
+
+    best = max(names, key=comparisons)
+    return [best, *(name for name in names if name != best)]
 
 
 def settings_that_differ(run: RunFolder, *metrics: str) -> tuple[list[Setting], str]:

@@ -26,7 +26,7 @@ from axiom_bench.columns import OK
 from axiom_bench.records import reading
 from axiom_bench.records.entries import Free
 from axiom_bench.report.charts import drawing
-from axiom_bench.report.charts.drawing import LETTER, PANEL, SMALL, Chart, Figure, LeftOut
+from axiom_bench.report.charts.drawing import SMALL, Chart, Figure, LeftOut
 from axiom_bench.report.charts.styles import (
     BETTER,
     COLOURS,
@@ -271,7 +271,7 @@ def _plot_curves(run: RunFolder, axis: Free, curves: Sequence[MeanCurve]) -> Can
     y_title = f"Mean {axis['y']}"
     if better := BETTER.get(str(axis.get("better")), ""):
         y_title = f"{y_title}, {better}"
-    figure.supylabel(drawing.wrap_name(y_title, int(PANEL / LETTER)))
+    drawing.label_y(figure, y_title)
     return figure
 
 
@@ -452,9 +452,9 @@ def _plot_by_depth(label: str, lines: Lines, has_bands: bool) -> Canvas:
     all_axes = drawing.panels(figure, len(lines), per_row)
     for axes, (place, panel) in zip(all_axes, lines.items(), strict=True):
         _fill_by_depth(axes, panel, has_bands)
-        axes.set(ylabel=drawing.wrap_name(label, 40))
         axes.legend(labels[place], loc="upper left", bbox_to_anchor=(-0.1, -0.32), borderaxespad=0)
         drawing.set_title(axes, place, width)
+    drawing.label_y(figure, label)
     return figure
 
 

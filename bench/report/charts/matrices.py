@@ -25,7 +25,7 @@ from axiom_bench.judging.judgement import spoiled_methods
 from axiom_bench.report.charts import drawing
 from axiom_bench.report.charts.drawing import LETTER, SMALL, Chart, Figure, LeftOut, canvas
 from axiom_bench.report.charts.styles import metrics_in_order
-from axiom_bench.report.options import PAGE, number_of, options_of
+from axiom_bench.report.options import PAGE, options_of
 from axiom_bench.statistics.labels import Setting, Value, rows_at, share
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import leading_rows
@@ -179,7 +179,7 @@ def draw_confusion(run: RunFolder) -> Iterator[Figure | LeftOut]:
         reason = "No metric is chosen: report.figures.class_seen=METRIC."
         if chosen.class_seen:
             reason = drawing.reason_without_value(run, chosen.class_seen, NEEDS)
-        yield LeftOut(CONFUSION, reason, chosen.numbers.get(str(chosen.class_seen), ""))
+        yield LeftOut(CONFUSION, reason, f"confusion_{chosen.class_seen}")
     for name in run.class_records.metrics:
         defined = run.class_records.frame([name])
         for number, setting in enumerate(run.settings):
@@ -242,7 +242,6 @@ def _confusion_figure(
         title=f"{CONFUSION}, {run.label(setting)}",
         caption=caption,
         plot=partial(_plot_confusion, rows_by_title, classes, class_names),
-        number=number_of(run, value.name),
     )
 
 

@@ -1,4 +1,4 @@
-"""Draw figures of the pictures that a run stored: Figs 1, 4(b) and 5 of the paper."""
+"""Draw figures of the pictures that a run stored: images, their maps, and perturbed images."""
 
 from __future__ import annotations
 
@@ -103,7 +103,6 @@ def _figures_by_model(
     run: RunFolder,
     name: str,
     title: str,
-    number: str,
     methods: Sequence[str],
     draw: Drawing,
 ) -> Iterator[Figure | LeftOut]:
@@ -113,7 +112,6 @@ def _figures_by_model(
         run: The run.
         name: The first part of the files' names.
         title: The first part of the titles.
-        number: The figure of the paper.
         methods: The methods that the reason lists.
         draw: Returns the caption and the function that draws the pictures of a model; None if the
             model lacks the methods.
@@ -131,7 +129,6 @@ def _figures_by_model(
             title=f"{title}, {pictures.model}",
             caption=f"{pictures.model} at {pictures.layer}: {caption}",
             plot=plot,
-            number=number,
         )
     # a file has one network's pictures, so a reason is known only after all files
     if is_drawn:
@@ -146,7 +143,7 @@ def _figures_by_model(
         )
     else:
         reason = "The run stored no pictures: pictures.rows=6 stores those of six images."
-    yield LeftOut(title, reason, number)
+    yield LeftOut(title, reason, f"{name}_")
 
 
 LABEL_GAP = 6  # points between a picture and the label on its left
@@ -182,7 +179,7 @@ GAP = 0.06  # the space between two maps, as a share of a map's width
 def draw_grid(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """Return a figure for each model, with a map per method and image.
 
-    `config.report.figures.grid_layout` may choose the methods. By default, all methods are shown.
+    `config.report.figures.grid` may choose the methods. By default, all methods are shown.
     """
     chosen = options_of(run).figures.grid
 
@@ -197,7 +194,7 @@ def draw_grid(run: RunFolder) -> Iterator[Figure | LeftOut]:
         titles = [run.metadata.method_title(method) for method in methods]
         return caption, partial(_plot_grid, pictures, methods, titles)
 
-    return _figures_by_model(run, "maps", "Maps side by side", "Fig 5", chosen or (), draw)
+    return _figures_by_model(run, "maps", "Maps side by side", chosen or (), draw)
 
 
 class Grid(NamedTuple):
@@ -291,11 +288,10 @@ def draw_pair(run: RunFolder) -> Iterator[Figure | LeftOut]:
     `config.report.figures.pair`.
     """
     title = "Two methods on one image"
-    number = "Fig 1"
     methods = options_of(run).figures.pair
     if not methods:
         reason = "No methods are chosen: report.figures.pair=[METHOD,METHOD]."
-        return iter([LeftOut(title, reason, number)])
+        return iter([LeftOut(title, reason, "pair_")])
     titles = [run.metadata.method_title(method) for method in methods]
 
     def draw(pictures: Pictures) -> tuple[str, Callable[[], Canvas]] | None:
@@ -304,7 +300,7 @@ def draw_pair(run: RunFolder) -> Iterator[Figure | LeftOut]:
         caption = f"{' and '.join(titles)} on {pictures.image_ids[0]}."
         return caption, partial(_plot_pair, pictures, methods, titles)
 
-    return _figures_by_model(run, "pair", title, number, methods, draw)
+    return _figures_by_model(run, "pair", title, methods, draw)
 
 
 def _plot_pair(pictures: Pictures, methods: Sequence[str], titles: Sequence[str]) -> Canvas:
@@ -333,11 +329,10 @@ def draw_perturbed(run: RunFolder) -> Iterator[Figure | LeftOut]:
     method `config.report.figures.perturbed`.
     """
     title = "Perturbed along the map"
-    number = "Fig 4(b)"
     method = options_of(run).figures.perturbed
     if not method:
         reason = "No method is chosen: report.figures.perturbed=METHOD."
-        return iter([LeftOut(title, reason, number)])
+        return iter([LeftOut(title, reason, "perturbed_")])
     method_title = run.metadata.method_title(method)
 
     def draw(pictures: Pictures) -> tuple[str, Callable[[], Canvas]] | None:
@@ -354,7 +349,7 @@ def draw_perturbed(run: RunFolder) -> Iterator[Figure | LeftOut]:
         )
         return caption, partial(_plot_perturbed, pictures, method, method_title)
 
-    return _figures_by_model(run, "perturbed", title, number, [method], draw)
+    return _figures_by_model(run, "perturbed", title, [method], draw)
 
 
 def _plot_perturbed(pictures: Pictures, method: str, method_title: str) -> Canvas:

@@ -7,7 +7,7 @@ the statistic with which tables begin.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from matplotlib.ticker import NullLocator
 
 from axiom_bench.columns import OK
 from axiom_bench.report.charts import drawing
-from axiom_bench.report.charts.drawing import LETTER, PANEL, Chart, Figure, LeftOut
+from axiom_bench.report.charts.drawing import Chart, Figure, LeftOut
 from axiom_bench.report.charts.styles import (
     MethodStyle,
     axis_title,
@@ -150,7 +150,7 @@ def _plot_plane(run: RunFolder, planes: Mapping[str, Plane], axis_titles: Sequen
     titles = [style.title for style in styles.values()]
     figure = drawing.side_by_side(panels, titles, square=MOST_PANEL)
     figure.supxlabel(axis_titles[0])
-    figure.supylabel(drawing.wrap_name(axis_titles[1], int(PANEL / LETTER)))
+    drawing.label_y(figure, axis_titles[1])
     for handle in figure.legends[0].legend_handles:
         if isinstance(handle, Line2D):
             handle.set_markersize(5)
@@ -183,7 +183,7 @@ def _fill_plane(plane: Plane, styles: Mapping[str, MethodStyle], axes: Axes) -> 
 
 
 COSTS = Chart("costs", "Cost against quality", "Metric")
-MS = "Milliseconds an image, with the trace"
+MS = "Milliseconds per image, without the shared trace"
 
 
 def interval_column(run: RunFolder) -> str:
@@ -194,14 +194,18 @@ def interval_column(run: RunFolder) -> str:
 def draw_costs(run: RunFolder) -> Iterator[Figure]:
     """Yield a figure for each metric with a direction, if run time was measured."""
     costs = {}
+    traces = {}
     for setting in run.settings:
         ms = milliseconds(run, setting)
-        # a chart compares at least two methods, whose costs include the trace
-        if TRACE in ms and len(ms) > 2:
-            costs[setting] = ms.drop(TRACE) + ms[TRACE]
+        own = ms.drop(TRACE, errors="ignore")
+        own = own[own > 0]  # the axis of time is logarithmic
+        if len(own) > 1:  # a chart compares at least two methods
+            costs[setting] = own
+            traces[setting] = ms.get(TRACE)
     rows = leading_rows(run.summary)
     rows = rows[(rows["method"] != METHOD_FREE) & (rows["n"] > 0)]
-    for value in map(run.metadata.value, metrics_in_order(run, set(rows["metric"]))):
+    names = drawing.most_comparable_first(run, metrics_in_order(run, set(rows["metric"])))
+    for value in map(run.metadata.value, names):
         metric_rows = rows[rows["metric"] == value.name]
         settings, note_on_others = drawing.settings_that_differ(run, value.name)
         tables = {}
@@ -216,9 +220,9 @@ def draw_costs(run: RunFolder) -> Iterator[Figure]:
         frame = drawing.join_frames(tables)
         counts = counts_text(frame["Images"], frame["Rows"])
         caption = (
-            "Cost: run time of trace and method together, measured apart from the run. Quality: "
-            f"the {value.lead} with its {confidence(run.level)} interval, by image. "
-            f"{counts} a point. {note_on_others}"
+            f"Cost: the method's own part of the run time. {_trace_sentence(run, traces, tables)} "
+            f"Quality: the {value.lead} with its {confidence(run.level)} interval, by image. "
+            f"{counts} per point. {note_on_others}"
         )
         yield Figure(
             name=f"cost_{value.name}",
@@ -229,6 +233,21 @@ def draw_costs(run: RunFolder) -> Iterator[Figure]:
             label=value.title,
             frame=frame,
         )
+
+
+def _trace_sentence(
+    run: RunFolder, traces: Mapping[Setting, float | None], labels: Collection[str]
+) -> str:
+    """Return how long the trace takes that all methods share, in the settings with these labels."""
+    times = []
+    for setting, ms in traces.items():
+        label = run.label(setting)
+        if ms is not None and label in labels:
+            place = f" on {label}" if len(labels) > 1 else ""
+            times.append(f"{number(ms)} ms{place}")
+    if not times:
+        return "The trace, which all methods share, isn't in it."
+    return f"The trace, which all methods share, takes another {', '.join(times)} per image."
 
 
 def _costs_frame(run: RunFolder, value: Value, rows: pd.DataFrame, ms: pd.Series) -> pd.DataFrame:
@@ -256,8 +275,7 @@ def _plot_costs(run: RunFolder, value: Value, tables: Mapping[str, pd.DataFrame]
     panels = {label: partial(_fill_costs, run, table) for label, table in tables.items()}
     figure = drawing.side_by_side(panels, titles)
     figure.supxlabel(MS)
-    title = axis_title(value, value.lead.capitalize())
-    figure.supylabel(drawing.wrap_name(title, int(PANEL / LETTER)))
+    drawing.label_y(figure, axis_title(value, value.lead.capitalize()))
     return figure
 
 

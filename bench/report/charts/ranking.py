@@ -20,6 +20,7 @@ from axiom_bench.report.charts.drawing import (
     draw_matrix,
     wrap_name,
 )
+from axiom_bench.report.charts.styles import common_rows
 from axiom_bench.report.options import PAGE, options_of
 from axiom_bench.statistics.labels import (
     FLOAT32_ROUNDING,
@@ -70,7 +71,8 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
         title = f"{TITLE}, {run.label(setting)}"
         if setting in tables:
             name = f"ranking_{index}" if len(run.settings) > 1 else "ranking"
-            yield _figure_of_setting(run, setting, name, title, tables[setting])
+            rows = rows_at(summary, setting)
+            yield _figure_of_setting(run, setting, name, title, tables[setting], rows)
             continue
         # the most specific reason comes first
         if run.metadata.model(setting.model).random_weights:
@@ -144,21 +146,40 @@ def share_of_worse_methods(table: pd.DataFrame, values: Iterable[Value]) -> pd.D
 
 
 def _figure_of_setting(
-    run: RunFolder, setting: Setting, name: str, title: str, table: pd.DataFrame
+    run: RunFolder,
+    setting: Setting,
+    name: str,
+    title: str,
+    table: pd.DataFrame,
+    summary: pd.DataFrame,
 ) -> Figure:
-    """Return the figure of one setting, whose cells show the values."""
+    """Return the figure of one setting, whose cells show the values.
+
+    `summary` has the setting's rows of the run's summary.
+    """
     values = [run.metadata.value(metric) for metric in table.index]
+    notes = {}
+    for value in values:
+        note = common_rows(summary[summary["metric"] == value.name])
+        if note:
+            notes[value.name] = note
     subject = "Numbers are" if _has_wide_cells(table) else "The order is by"
-    caption = (
+    sentences = [
         f"{run.label(setting)}: {EACH_ROW}; those that print alike have one colour, and a dash is "
         f"no value to compare. {subject} what tables lead with: the value of the whole data set, "
-        "the median of a ratio or square, else the mean; on the images that all compared methods "
-        f"have. {CHANCE}"
-    )
+        "the median of a ratio or square, else the mean.",
+    ]
+    if notes:
+        sentences.append(
+            "If a method lacks rows, the label counts the rows that all compared methods have, and "
+            "the values are of these rows. The overview has each method's own rows."
+        )
+    caption = " ".join([*sentences, CHANCE])
     texts = [
         table.loc[value.name].map(partial(number, rounding=value.rounding)) for value in values
     ]
-    plot = partial(_plot, run, share_of_worse_methods(table, values), np.array(texts), values)
+    shares = share_of_worse_methods(table, values)
+    plot = partial(_plot, run, shares, np.array(texts), values, notes)
     return Figure(name, title, caption, plot)
 
 
@@ -179,7 +200,7 @@ def _figure_over_all(
         "are per cent: how many of the other methods do worse, mean over the settings; 50 where "
         f"all print alike. {CHANCE}"
     )
-    plot = partial(_plot, run, mean, texts.to_numpy(), mean_values)
+    plot = partial(_plot, run, mean, texts.to_numpy(), mean_values, {})
     return Figure("ranking_over_all", f"{TITLE}, over all", caption, plot)
 
 
@@ -189,12 +210,24 @@ def _has_wide_cells(table: pd.DataFrame) -> bool:
 
 
 def _plot(
-    run: RunFolder, shares: pd.DataFrame, texts: np.ndarray, values: Sequence[Value]
+    run: RunFolder,
+    shares: pd.DataFrame,
+    texts: np.ndarray,
+    values: Sequence[Value],
+    notes: Mapping[str, str],
 ) -> Canvas:
-    """Draw a matrix of metrics and methods, coloured by share. Wide cells have texts."""
+    """Draw a matrix of metrics and methods, coloured by share. Wide cells have texts.
+
+    `notes` has the rows of metrics that some methods lack.
+    """
     titles = [run.metadata.method_title(str(method)) for method in shares.columns]
-    # the arrow points to the better values
-    labels = [wrap_name(f"{value.title} {ARROWS[value.better]}", NAME) for value in values]
+    labels = []
+    for value in values:
+        # the arrow points to the better values
+        label = wrap_name(f"{value.title} {ARROWS[value.better]}", NAME)
+        if value.name in notes:
+            label = f"{label}\n{notes[value.name]}"
+        labels.append(label)
     row_height = LINE * (1 + max(label.count("\n") for label in labels)) + GAP
     figure = canvas(PAGE, 0.3 + LETTER * max(map(len, titles)) + row_height * len(labels))
     axes = figure.subplots()

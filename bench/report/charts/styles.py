@@ -8,8 +8,11 @@ import zlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
 from axiom_bench.report.options import options_of
 from axiom_bench.statistics.labels import Value, number
+from axiom_bench.statistics.ranking import on_common_images
 from axiom_bench.statistics.run_folder import RunFolder
 
 # Colours that readers with colour vision deficiencies tell apart: those of Okabe and Ito 2008, then
@@ -120,6 +123,19 @@ def titles_at_same_spot(titles: Sequence[str], *coordinates: Iterable[float]) ->
     for title, spot in zip(titles, spots, strict=True):
         texts.append(", ".join(other for other in titles_by_spot[spot] if other != title))
     return texts
+
+
+def common_rows(rows: pd.DataFrame) -> str:
+    """Return how many rows all compared methods have, such as "123 of 124 rows in common"; "" if no
+    method lacks a row.
+
+    Args:
+        rows: The summary rows of one metric and setting.
+    """
+    compared = rows[rows["compared"].astype(bool)]
+    if compared.empty or not on_common_images(rows):
+        return ""
+    return f"{int(compared['common_n'].max()):,} of {int(rows['n'].max()):,} rows in common"
 
 
 def axis_title(value: Value, statistic: str = "") -> str:

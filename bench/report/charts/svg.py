@@ -12,8 +12,8 @@ FONT = "'DejaVu Sans', Verdana, sans-serif"  # as wide as Report Sans, which no 
 INK = "#1b1b1f"  # the colour of text in every drawing
 LINE = "#cccccc"  # the colour of rules in every drawing
 THEME = {INK: "var(--ink)", LINE: "var(--line)"}  # {drawing's colour: colour of the page's theme}
-# CSS pixels per point. A figure in print has 96 / 72, and its text has 7 or 8 points.
-PIXELS = 125 / 72
+# CSS pixels per point: the smallest text of a drawing, 6 points, has 11 pixels. Print has 96 / 72.
+PIXELS = 132 / 72
 ROOT = re.compile('<svg [^>]*viewBox="([^"]*)"[^>]*>')
 
 

@@ -9,22 +9,33 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from typing import NamedTuple
 
 from markupsafe import Markup
 
+from axiom_bench.columns import OK
 from axiom_bench.judging.card import committed_card, leaders
 from axiom_bench.records.entries import MethodEntry, MetricEntry, PluginEntry
 from axiom_bench.report.card import committed_verdict
-from axiom_bench.report.charts.styles import method_styles
+from axiom_bench.report.charts.styles import common_rows, method_styles
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Section, render_part
 from axiom_bench.report.tables.headline import metric_lines, warning_lines
 from axiom_bench.report.tables.table import Table
-from axiom_bench.statistics.labels import Setting, Value, confidence, number
+from axiom_bench.report.tables.text import reason
+from axiom_bench.statistics.labels import (
+    NOTHING,
+    Setting,
+    Value,
+    confidence,
+    number,
+    plural,
+    rows_at,
+)
 from axiom_bench.statistics.ranking import Statement, findings, group_name
-from axiom_bench.statistics.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
+from axiom_bench.statistics.summary import counts_of, leading_rows
 
 # The shape at the end of a docstring's first line.
 RESULT = re.compile(r" -> (?:\([^)]*\)(?: each)?|two values \([^)]*\))")
@@ -157,8 +168,18 @@ def overview(run: RunFolder, table: Table, terms: Terms, maps: Markup) -> Sectio
     begins with some maps.
     """
     hidden_titles = {run.metadata.value(name).title for name in options_of(run).columns_off}
-    body = maps + tables_block([table], terms, hidden_titles)
+    reasons = {}
+    for name in options_of(run).columns:
+        reasons[run.metadata.value(name).title] = _reasons_without_value(run, name)
+    body = maps + tables_block([table], terms, hidden_titles, reasons)
     return Section("overview", "Overview", body, (*STYLES, "maps.css"), SCRIPTS)
+
+
+def _reasons_without_value(run: RunFolder, metric: str) -> str:
+    """Return in words why rows of a metric have no value; "" if all have one."""
+    rows = run.summary[(run.summary["metric"] == metric) & (run.summary["method"] != METHOD_FREE)]
+    statuses = dict.fromkeys(chain.from_iterable(map(counts_of, rows["statuses"])))
+    return ", ".join(reason(status) for status in statuses if status != OK)
 
 
 def section(tables: Iterable[Table], terms: Terms) -> Section:
@@ -169,18 +190,47 @@ def section(tables: Iterable[Table], terms: Terms) -> Section:
     return Section("tables", "Tables", body, STYLES, SCRIPTS)
 
 
-def tables_block(tables: Sequence[Table], terms: Terms, off: Collection[str] = ()) -> Markup:
+def tables_block(
+    tables: Sequence[Table],
+    terms: Terms,
+    off: Collection[str] = (),
+    reasons: Mapping[str, str] | None = None,
+) -> Markup:
     """Render tables with the same columns, one for each setting, under one set of filters.
+
+    Columns without any value are also hidden until a reader asks, and a sentence lists them.
 
     Args:
         tables: The tables.
         terms: The addresses that words of the tables link to.
         off: Titles of columns that are hidden until a reader asks.
+        reasons: {title of a column: why cells have no value}, where it is known.
     """
+    empty = [title for title in columns_without_value(tables) if title not in off]
+    hidden = {*off, *empty}
     panels = [
-        (table.label, render_part("table", table=table, terms=terms, off=off)) for table in tables
+        (table.label, render_part("table", table=table, terms=terms, off=hidden))
+        for table in tables
     ]
-    return render_part("table_block", panels=panels)
+    listed = []
+    for title in empty:
+        why = (reasons or {}).get(title)
+        listed.append(f"{title} ({why})" if why else title)
+    return render_part("table_block", panels=panels, empty=listed)
+
+
+def columns_without_value(tables: Sequence[Table]) -> list[str]:
+    """Return the titles of columns of numbers that have no value in any of the tables."""
+    with_value = set()
+    titles: dict[str, None] = {}
+    for table in tables:
+        rows = [row for group in table.groups for row in group.rows]
+        for place, column in enumerate(table.columns):
+            if rows and column.is_number:
+                titles[column.title] = None
+            if any(row[place].text not in ("", NOTHING) for row in rows):
+                with_value.add(column.title)
+    return [title for title in titles if title not in with_value]
 
 
 SIDE_BY_SIDE = 4  # the most settings that are shown together; of more, a reader chooses one
@@ -286,8 +336,11 @@ def intervals(run: RunFolder, setting: Setting, value: Value, most: int | None =
             is_control=run.metadata.controls.issuperset(group),
         )
         rows.append(row)
-    images = f"{comparison.images} image{'' if comparison.images == 1 else 's'}"
+    images = plural(comparison.images, "image")
     label = f"{value.title}, {value.lead} with {confidence(run.level)} interval, n = {images}"
+    summary = rows_at(leading_rows(run.summary), setting)
+    if rows_in_common := common_rows(summary[summary["metric"] == value.name]):
+        label = f"{label}, {rows_in_common}"
     return interval_chart(label, rows, value)
 
 

@@ -2,10 +2,10 @@
 (() => {
   "use strict";
 
-  // On a narrow screen, a drawing is as wide as the screen. A tap shows it in full size, in a box that scrolls.
+  // On a narrow screen, a drawing has its full size in a box that scrolls. A tap shows the whole drawing.
   for (const plot of document.querySelectorAll(".chart-plot")) {
-    plot.addEventListener("click", () => plot.classList.toggle("chart-large"));
-    plot.addEventListener("keydown", (event) => { if (event.key === "Enter") plot.classList.toggle("chart-large"); });
+    plot.addEventListener("click", () => plot.classList.toggle("chart-whole"));
+    plot.addEventListener("keydown", (event) => { if (event.key === "Enter") plot.classList.toggle("chart-whole"); });
   }
 
   // The saved file has the colours of the theme in place of the page's custom properties.

@@ -197,11 +197,14 @@
   const hidden = new Set(); // the methods whose maps a reader has switched off
   let ordered = []; // the images that pass the filters, in order
 
+  // A picture at least twice as wide as high, such as a signal, has wider cards.
+  const gridClass = (image) => (image.width >= 2 * image.height ? "gallery-grid gallery-wide" : "gallery-grid");
+
   function article(image) {
     const heading = element("a", "", title(image));
     heading.href = link(image);
     const node = element("article", "gallery-image", element("h3", "", heading), facts(image));
-    const grid = element("div", "gallery-grid", ...cards(image, false));
+    const grid = element("div", gridClass(image), ...cards(image, false));
     grid.addEventListener("click", () => open(image));
     node.append(grid);
     return node;
@@ -338,7 +341,7 @@
     shown = image;
     root.querySelector("#gallery-dialog-title").textContent = title(image);
     root.querySelector(".gallery-large").replaceChildren(
-      facts(image), element("div", "gallery-grid", ...cards(image, true)));
+      facts(image), element("div", gridClass(image), ...cards(image, true)));
     root.querySelector(".gallery-copied").textContent = "";
     const place = ordered.indexOf(image);
     root.querySelector(".gallery-previous").disabled = place <= 0;
