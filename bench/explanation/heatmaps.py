@@ -39,6 +39,8 @@ COLUMNS = 6  # the most maps next to each other in a picture
 MAP_INCHES = 1.9
 CAPTION_INCHES = 0.55  # for the title of a map and its errors
 HEADING_INCHES = 0.3
+CLASS_INCHES = 0.17  # the height of a line with one of the top classes
+LOW = 0.5  # a picture of at most this height per width, such as a signal, is drawn twice as wide
 DPI = 150
 SIDE = 180  # pixels of the longer side of a notebook's picture
 BOX = "white"  # the edge of an object's box, on heat
@@ -214,15 +216,19 @@ class Heatmaps(dict[str, "Tensor"]):
         if names is None:
             names = [f"image {row}" for row in range(len(self.images))]
         pictures = [self._picture_and_maps(row, list(self)) for row in range(len(self.images))]
-        columns, rows = _grid(len(self))
+        # height per width: a signal is low, and needs more width to be read
+        shape = max(min(1, image.shape[0] / image.shape[1]) for image, _ in pictures)
+        map_width = MAP_INCHES if shape > LOW else 2 * MAP_INCHES
+        columns, rows = _grid(len(self), COLUMNS if shape > LOW else COLUMNS // 2)
         # matplotlib's subfigures have heights in proportion, so that those of all rows come first
-        side = MAP_INCHES * max(min(1, image.shape[0] / image.shape[1]) for image, _ in pictures)
+        side = map_width * shape
         heights: list[float] = []
         for row in range(len(pictures)):
             if self._begins_image(row, names):
-                heights.append(side + HEADING_INCHES)
+                classes = CLASS_INCHES * len(self.top[row]) + CAPTION_INCHES
+                heights.append(max(side, classes) + HEADING_INCHES)
             heights.append(rows * (side + CAPTION_INCHES) + HEADING_INCHES)
-        figure = Figure((columns * MAP_INCHES + HEADING_INCHES, sum(heights)), layout="constrained")
+        figure = Figure((columns * map_width + HEADING_INCHES, sum(heights)), layout="constrained")
         parts = iter(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
         for row, (image, maps) in enumerate(pictures):
             if self._begins_image(row, names):
@@ -370,9 +376,12 @@ def _shortened(name: str) -> str:
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def _grid(count: int) -> tuple[int, int]:
-    """Return columns and rows for `count` maps, in rows of about the same length."""
-    rows = math.ceil(count / COLUMNS) or 1
+def _grid(count: int, most: int) -> tuple[int, int]:
+    """Return columns and rows for `count` maps, in rows of about the same length.
+
+    A row has at most `most` maps.
+    """
+    rows = math.ceil(count / most) or 1
     return max(2, math.ceil(count / rows)), rows
 
 

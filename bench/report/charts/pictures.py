@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -146,6 +147,12 @@ def _figures_by_model(
     yield LeftOut(title, reason, f"{name}_")
 
 
+def width_per_height(pictures: Pictures) -> float:
+    """Return how many times as wide as high the pictures are; 1 for pictures that are higher."""
+    height, width = pictures.images.shape[1:3]
+    return max(1.0, float(width / height))
+
+
 LABEL_GAP = 6  # points between a picture and the label on its left
 
 
@@ -212,28 +219,36 @@ class Grid(NamedTuple):
     images: int
 
 
-def grid_layout(methods: int, images: int, width: float, title: float) -> Grid:
+def grid_layout(
+    methods: int,
+    images: int,
+    width: float,
+    title: float,
+    ratio: float = 1.0,
+) -> Grid:
     """Return the layout of the maps of methods and images.
 
-    The layout has the fewest bands whose maps are at least LEAST_GRID_SIDE wide. Maps are as large
-    as possible for all images on a page. If a page has no room for all images, maps are
-    LEAST_GRID_SIDE wide, and only the first images are shown.
+    The layout has the fewest bands whose maps are at least LEAST_GRID_SIDE wide, or as large as
+    such a square. Maps are as large as possible for all images on a page. If a page has no room for
+    all images, maps have the minimum size, and only the first images are shown.
 
     Args:
         methods: The number of methods.
         images: The number of images.
         width: The width of a band in inches.
         title: The height of the titles above a band in inches.
+        ratio: The width of a map divided by its height.
     """
-    per_row = max(1, int(width / LEAST_GRID_SIDE) - 1)  # one column is for the images themselves
+    least = LEAST_GRID_SIDE * math.sqrt(ratio)
+    per_row = max(1, int(width / least) - 1)  # one column is for the images themselves
     num_bands = -(-methods // per_row)
     per_row = -(-methods // num_bands)
     bands = tuple(
         tuple(range(start, min(start + per_row, methods))) for start in range(0, methods, per_row)
     )
     height = HEIGHT / num_bands - title
-    side = min(GRID_SIDE, width / (per_row + 1), max(LEAST_GRID_SIDE, height / images))
-    return Grid(bands, side, max(1, min(images, int(height / side + 1e-9))))
+    side = min(GRID_SIDE * ratio, width / (per_row + 1), max(least, ratio * height / images))
+    return Grid(bands, side, max(1, min(images, int(ratio * height / side + 1e-9))))
 
 
 def join_tiles(tiles: list[list[Pixels]], gap: int) -> Pixels:
@@ -252,11 +267,12 @@ def _plot_grid(pictures: Pictures, methods: Sequence[str], titles: Sequence[str]
     label = GRID_NAME * LETTER + 0.1
     letters = int(LEAST_GRID_SIDE / LETTER)
     title_height = LINE * (1 + max(wrap_name(title, letters).count("\n") for title in titles))
-    layout = grid_layout(len(methods), len(pictures.images), PAGE - label, title_height)
+    ratio = width_per_height(pictures)
+    layout = grid_layout(len(methods), len(pictures.images), PAGE - label, title_height, ratio)
     columns = 1 + len(layout.bands[0])
     height, width = pictures.images.shape[1:3]
     gap = max(1, round(GAP * width))
-    band_height = layout.side * layout.images + title_height
+    band_height = layout.side / ratio * layout.images + title_height
     figure = canvas(layout.side * columns + label, band_height * len(layout.bands))
     subfigures = figure.subfigures(len(layout.bands), 1, squeeze=False)[:, 0]
     for subfigure, band in zip(subfigures, layout.bands, strict=True):
@@ -280,7 +296,7 @@ def _plot_grid(pictures: Pictures, methods: Sequence[str], titles: Sequence[str]
     return figure
 
 
-PAIR_SIDE = 1.8  # inches: the maximum width of a map
+PAIR_SIDE = 1.8  # inches: the maximum width of a map that is as high as wide
 
 
 def draw_pair(run: RunFolder) -> Iterator[Figure | LeftOut]:
@@ -306,11 +322,12 @@ def draw_pair(run: RunFolder) -> Iterator[Figure | LeftOut]:
 def _plot_pair(pictures: Pictures, methods: Sequence[str], titles: Sequence[str]) -> Canvas:
     """Draw the first image and its maps next to each other."""
     image = pictures.images[0]
-    side = min(PAIR_SIDE, PAGE / (1 + len(methods)))
+    ratio = width_per_height(pictures)
+    side = min(PAIR_SIDE * ratio, PAGE / (1 + len(methods)))
     letters = int(side / LETTER)
     names = [wrap_name(name, letters) for name in (pictures.class_names[0], *titles)]
     most_lines = 1 + max(name.count("\n") for name in names)
-    figure = canvas(side * len(names), side + 0.15 * most_lines)
+    figure = canvas(side * len(names), side / ratio + 0.15 * most_lines)
     image_axes, *map_axes = figure.subplots(1, len(names), squeeze=False)[0]
     draw_image(image_axes, image, names[0])
     for axes, method, name in zip(map_axes, methods, names[1:], strict=True):
@@ -319,7 +336,7 @@ def _plot_pair(pictures: Pictures, methods: Sequence[str], titles: Sequence[str]
 
 
 MAX_IMAGES = 4
-PERTURBED_SIDE = 1.5  # inches: the maximum width of a picture
+PERTURBED_SIDE = 1.5  # inches: the maximum width of a picture that is as high as wide
 PERTURBED_NAME = 10  # letters of a class's name in one line
 MINUS = "\N{MINUS SIGN}"
 
@@ -357,11 +374,12 @@ def _plot_perturbed(pictures: Pictures, method: str, method_title: str) -> Canva
     m = pictures.methods.index(method)
     num_images = min(MAX_IMAGES, len(pictures.images))
     label = PERTURBED_NAME * LETTER + 0.15
-    side = min(PERTURBED_SIDE, (PAGE - label) / 3)
+    ratio = width_per_height(pictures)
+    side = min(PERTURBED_SIDE * ratio, (PAGE - label) / 3)
     letters = int(1.1 * side / LETTER)  # most letters of a title are narrow
     # inches: a title has one line or two
     title_height = 0.15 if letters > len("confidence 0.00, drop 0.00") else 0.27
-    figure = canvas(3 * side + label, num_images * (side + title_height + 0.1))
+    figure = canvas(3 * side + label, num_images * (side / ratio + title_height + 0.1))
     word = "confidence" if pictures.confidence_of == "probability" else "score"
     for i, (left, middle, right) in enumerate(figure.subplots(num_images, 3, squeeze=False)):
         image = pictures.images[i]
