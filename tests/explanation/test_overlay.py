@@ -9,6 +9,7 @@ import io
 import pickle
 import re
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 from unittest import mock
 
@@ -225,6 +226,21 @@ def test_a_long_name_of_a_class_is_cut_with_a_mark() -> None:
         for axes in part.axes:
             texts.extend(text.get_text() for text in axes.texts)
     assert texts == [f" {'x' * 39}\N{HORIZONTAL ELLIPSIS}  67 %"] * len(RAMPS)
+
+
+def test_a_signal_has_wide_maps_and_its_top_classes_do_not_overlap() -> None:
+    """Check a picture that is 128 wide and 48 high."""
+    maps = heatmaps(torch.rand(1, 3, 48, 128), 4)
+    maps.top = [[ClassScore(index, f"class {index}", 0.2) for index in range(5)]]
+    figure = maps.figure()
+    figure.draw_without_rendering()
+    heading, explained = figure.subfigs
+    boxes = [text.get_window_extent() for text in heading.axes[1].texts]
+    assert len(boxes) == 5
+    assert all(not upper.overlaps(lower) for upper, lower in pairwise(boxes))
+    assert len(explained.axes) == 4
+    for axes in explained.axes:
+        assert axes.bbox.width / figure.dpi > 3
 
 
 def test_errors_of_a_map_as_text() -> None:

@@ -20,7 +20,7 @@ from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.report.charts.drawing import DPI
 from axiom_bench.report.options import Figures, Options, options_of
-from axiom_bench.report.writing import SavedFigure, embedded
+from axiom_bench.report.writing import CSS_DPI, SavedFigure, embedded
 from axiom_bench.statistics.labels import NOTHING
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import entries_of
@@ -299,7 +299,7 @@ def test_photographs_are_smaller_in_the_page_than_beside_it(tmp_path):
     assert large.startswith("data:image/webp;base64,")
     assert len(large) < photograph.stat().st_size
     assert small == f"data:image/png;base64,{base64.b64encode(plot.read_bytes()).decode()}"
-    assert width == round(600 / DPI * 125)
+    assert width == round(600 / DPI * CSS_DPI)
 
 
 @pytest.mark.slow

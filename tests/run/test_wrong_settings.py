@@ -109,7 +109,6 @@ WRONG = {  # setting: values that it can't have
     "run": ["\ud800"],
     "report.figures": [1e9],
     "report.figures.class_seen": ["nonsense"],
-    "report.figures.numbers": [{"zetta": "Fig 1"}, {"zeta": 5}],
     "report.figures.plane": [["zeta", None], ["zeta", "y"]],
     "report.figures.pair": [["cam", "x"]],
     "report.figures.perturb": ["cam"],

@@ -152,6 +152,8 @@ def _plot_agreement(frame: pd.DataFrame, rows: list[str], columns: list[str]) ->
         annot_kws={"size": SMALL - 1},
         cbar=False,
     )
+    for text in axes.texts:
+        text.set_text(text.get_text().replace("-", "\N{MINUS SIGN}"))
     axes.set(xlabel="", ylabel="")
     axes.grid(visible=False)
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)
@@ -179,7 +181,7 @@ def draw_confusion(run: RunFolder) -> Iterator[Figure | LeftOut]:
         reason = "No metric is chosen: report.figures.class_seen=METRIC."
         if chosen.class_seen:
             reason = drawing.reason_without_value(run, chosen.class_seen, NEEDS)
-        yield LeftOut(CONFUSION, reason, f"confusion_{chosen.class_seen}")
+        yield LeftOut(CONFUSION, reason, "confusion_")
     for name in run.class_records.metrics:
         defined = run.class_records.frame([name])
         for number, setting in enumerate(run.settings):

@@ -197,13 +197,36 @@ def test_medians_that_are_rounding_are_drawn_as_such_on_a_logarithmic_axis(
     assert "Open triangles" in figure.caption
 
 
-def test_the_papers_figures_come_first_and_drawing_warns_of_nothing(run):
+def test_figures_follow_the_questions_of_a_reader_and_drawing_warns_of_nothing(run):
     with warnings.catch_warnings(action="error"):
-        numbers = [figure.number for figure in all_figures(run)]
-    order = [number for number in dict.fromkeys(numbers) if number]
-    assert order == ["Fig 1", "Fig 2(a)", "Fig 2(b)", "Fig 4(a)", "Fig 4(b)", "Fig 5"]
-    assert not any(numbers[numbers.index("") :])  # figures without a number follow
+        items = list(all_figures(run))
+    names = [item.name for item in items if isinstance(item, Figure)]
+    beginnings = ["ranking", "by_method", "axiom_plane", "cost", "maps", "pair", "perturbed"]
+    first_places = []
+    for beginning in [*beginnings, "over_models", "agreement"]:
+        first_places.append(next(i for i, name in enumerate(names) if name.startswith(beginning)))
+    assert first_places == sorted(first_places)
+    # the numbers of the paper's figures are only in the page of axiom-bench paper
+    assert not any("Fig" in item.title for item in items)
     assert list(lines.draw_by_depth(run)) == []  # one layer has no depth
+
+
+def test_a_chart_opens_on_the_metric_that_compares_the_most_methods(make_run_folder):
+    """Check four metrics: of one method, of three that coincide, of three, and of two."""
+    methods = {"low": {}, "high": {}, "cam": {}}
+    values_by_metric = {
+        "sensitivity_error": {"low": [0.1] * 9, "high": [np.nan] * 9, "cam": [np.nan] * 9},
+        "conservation_error": dict.fromkeys(methods, [0.2] * 9),
+        "confidence_drop": {"low": [0.1] * 9, "high": [0.2] * 9, "cam": [0.3] * 9},
+        "box_iou": {"low": [0.1] * 9, "high": [0.2] * 9, "cam": [np.nan] * 9},
+    }
+    rows = [rows_of(metric, values) for metric, values in values_by_metric.items()]
+    run = make_run_folder(pd.concat(rows, ignore_index=True), methods=methods)
+    for draw in (by_method.draw, points.draw_costs):
+        labels = [figure.label for figure in drawn_figures(draw, run)]
+        if labels:
+            assert labels[0] == run.metadata.value("confidence_drop").title
+    assert drawn_figures(by_method.draw, run)
 
 
 def test_pictures_show_the_configured_methods(run):
@@ -393,6 +416,85 @@ def test_no_label_is_cut_off_or_overlaps_in_print(run):
                 assert all(not a.overlaps(b) for a, b in pairwise(boxes)), name
 
 
+def texts_outside(drawing: Canvas) -> list[str]:
+    """Return the texts that the edge of a figure cuts off, except ticks beyond the end of an
+    axis, which aren't drawn.
+    """
+    drawing.draw_without_rendering()
+    page = drawing.bbox
+    ticks = set()
+    for axes in drawing.axes:
+        ticks.update([*axes.get_xticklabels(which="both"), *axes.get_yticklabels(which="both")])
+    outside = []
+    for text in drawing.findobj(Text):
+        if not text.get_visible() or not text.get_text().strip() or text in ticks:
+            continue
+        box = text.get_window_extent()
+        room = min(box.x0 - page.x0, page.x1 - box.x1, box.y0 - page.y0, page.y1 - box.y1)
+        if room < -0.5:
+            outside.append(text.get_text())
+    return outside
+
+
+@pytest.mark.parametrize("networks", [1, 3, 7])
+def test_no_title_is_cut_off_whatever_the_number_of_networks(
+    make_run_folder, make_records, networks
+):
+    layers = {f"network_{number}": ("features.9",) for number in range(networks)}
+    records = make_records(12, layers, methods={"grad_cam": {}, "xgrad_cam": {}, "hires_cam": {}})
+    run = make_run_folder(records, layers)
+    for draw in (points.draw_plane, points.draw_costs, by_method.draw, by_method.draw_networks):
+        for figure in drawn_figures(draw, run):
+            assert texts_outside(figure.draw()) == [], figure.name
+
+
+@pytest.mark.parametrize("layers", [2, 9])
+def test_no_title_is_cut_off_by_depth(make_run_folder, make_records, layers):
+    names = {"net": tuple(f"features.{number}" for number in range(layers))}
+    records = make_records(12, names, methods={"grad_cam": {}, "xgrad_cam": {}})
+    for figure in drawn_figures(lines.draw_by_depth, make_run_folder(records, names)):
+        assert texts_outside(figure.draw()) == [], figure.name
+
+
+def test_signals_have_low_and_wide_maps():
+    images = grid_of(height=96, width=256)
+    square = grid_of(height=96, width=96)
+    for plot in (
+        lambda pictures: figures._plot_pair(pictures, ["a", "b"], ["A", "B"]),
+        lambda pictures: figures._plot_perturbed(pictures, "a", "A"),
+        lambda pictures: figures._plot_grid(pictures, ["a", "b"], ["A", "B"]),
+    ):
+        with style():
+            wide = plot(images)
+            high = plot(square)
+        wide.draw_without_rendering()
+        assert wide.get_figwidth() > high.get_figwidth()
+        assert wide.get_figheight() < high.get_figheight()
+        for axes in wide.axes:
+            # the picture fills its part of the figure
+            assert axes.bbox.height > 0.5 * axes.get_subplotspec().get_position(wide).height * (
+                wide.bbox.height
+            )
+
+
+def grid_of(height: int, width: int) -> figures.Pictures:
+    """Return the pictures of four images and two methods."""
+    pixels = np.zeros((4, height, width, 3), np.uint8)
+    return figures.Pictures(
+        model="net",
+        layer="layer4",
+        images=pixels,
+        image_ids=("a", "b", "c", "d"),
+        class_names=("sine",) * 4,
+        methods=("a", "b"),
+        heatmaps=np.zeros((2, 4, height, width)),
+        perturbed=np.stack([pixels, pixels]),
+        confidence=np.ones(4),
+        confidence_perturbed=np.ones((2, 4)),
+        confidence_of="probability",
+    )
+
+
 @pytest.mark.parametrize(
     ("methods", "width", "bands", "shown"),
     [(1, 6.2, 1, 6), (11, 6.2, 2, 6), (10, 6.2, 1, 6), (24, 6.2, 3, 5), (4, 2.5, 2, 6)],
@@ -426,20 +528,20 @@ def test_what_is_left_out_names_the_setting_that_brings_it(
 ):
     def reasons(run: RunFolder) -> dict[str, str]:
         left_out = [item for item in all_figures(run) if isinstance(item, LeftOut)]
-        return {item.number: item.reason for item in left_out}
+        return {item.name: item.reason for item in left_out}
 
     records = make_records(3, methods={"grad_cam": {}})
     run = make_run_folder(
         records[records["metric"] != "zeta"], methods={"grad_cam": {}}, pictures=True
     )
-    assert reasons(run)["Fig 1"] == (
+    assert reasons(run)["pair_"] == (
         "No network of this run has the maps of xgrad_cam,guided_xgrad_cam: add them with "
         "method=[...,xgrad_cam,guided_xgrad_cam]."
     )
-    assert "metric=[...,zeta]" in reasons(run)["Fig 2(a)"]
-    assert "metric=[...,class_discriminability]" in reasons(run)["Fig 4(a)"]
+    assert "metric=[...,zeta]" in reasons(run)["over_models_zeta"]
+    assert "metric=[...,class_discriminability]" in reasons(run)["confusion_"]
     edit_manifest(run.path, pictures=[])
-    assert "pictures.rows=6" in reasons(RunFolder.read(run.path))["Fig 5"]
+    assert "pictures.rows=6" in reasons(RunFolder.read(run.path))["maps_"]
 
 
 def test_a_metric_without_a_value_says_its_statuses(make_run_folder, make_records):

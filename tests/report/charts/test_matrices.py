@@ -15,7 +15,8 @@ from axiom_bench.records import files
 from axiom_bench.records.by_metric import Records
 from axiom_bench.report.charts import by_method, matrices, ranking
 from axiom_bench.report.charts.drawing import Figure, LeftOut
-from axiom_bench.statistics.labels import Value
+from axiom_bench.report.page import tables
+from axiom_bench.statistics.labels import Value, number
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.report.charts.conftest import reason_left_out
 
@@ -204,3 +205,38 @@ def test_methods_stand_in_the_manifests_order_though_the_first_network_lacks_one
     tick_labels = figure.draw().axes[0].get_xticklabels()
     labels = [text.get_text().replace("\n", "") for text in tick_labels]
     assert labels[:3] == ["grad_cam", "xgrad_cam", "hires_cam"]
+
+
+def test_a_number_on_fewer_rows_than_the_table_s_says_so(make_records, make_run):
+    """Compare the values of the overview, of the ranking and of a finding, by method and metric.
+
+    One method lacks an image, so that methods are compared on the others.
+    """
+    layers = {"scenes_fc": ("features.9",)}
+    methods = {"grad_cam": {}, "xgrad_cam": {}, "hires_cam": {}}
+    records = make_records(20, layers, methods=methods)
+    lacks = (records["method"] == "grad_cam") & (records["metric"] == "box_iou")
+    row = records.index[lacks][-1]
+    records.loc[row, ["status", "value"]] = ["zero_map", np.nan]
+    run = RunFolder.read(make_run(records, layers=layers, methods=methods, pictures=False))
+    (setting,) = run.settings
+
+    (figure,) = [item for item in ranking.draw(run) if isinstance(item, Figure)]
+    (axes,) = figure.draw().axes
+    labels = [label.get_text().split("\n") for label in axes.get_yticklabels()]
+    summary = run.summary[run.summary["method"] != "-"]
+    has_other_numbers = set()
+    for name in ("box_iou", "confidence_drop", "sensitivity_error"):
+        value = run.metadata.value(name)
+        rows = summary[summary["metric"] == name].set_index("method")
+        comparison = run.comparisons.of(setting, name)
+        chart = tables.intervals(run, setting, value)
+        for method in methods:
+            if number(rows.loc[method, value.lead]) != number(comparison.place(method).value):
+                has_other_numbers.add(name)
+        (label,) = [lines for lines in labels if lines[0].startswith(value.title + " ")]
+        is_labelled = len(label) == 2
+        assert is_labelled == (name == "box_iou")
+        assert ("18 of 19 rows in common" in chart) == is_labelled
+    assert has_other_numbers == {"box_iou"}
+    assert "The overview has each method's own rows." in figure.caption

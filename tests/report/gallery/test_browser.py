@@ -82,6 +82,25 @@ def test_maps_of_few_methods_are_as_wide_as_the_page(page):
     assert sum(widths) > 0.8 * grid.evaluate("grid => grid.clientWidth")
 
 
+def test_signals_have_wide_maps(gallery_run, open_page, tmp_path):
+    """Check pictures 256 wide and 96 high, under eleven maps."""
+    run = gallery_run()
+    data = gallery.gallery_data(run, gallery.stored_pictures(run), gallery.data_address)
+    for image in data["images"]:
+        image["width"], image["height"] = 256, 96
+        image["maps"] = [image["maps"][0]] * 11
+    path = tmp_path / "signals.html"
+    header = Header("above", "Signals", {})
+    path.write_text(assemble(header, [gallery.gallery_section(data)]), encoding="utf-8")
+    for width, narrowest in ((1280, 200), (390, 160)):
+        page = open_page(path, viewport={"width": width, "height": 800})
+        frames = page.locator(".gallery-image").first.locator(".gallery-frame")
+        widths = frames.evaluate_all("frames => frames.map((frame) => frame.clientWidth)")
+        assert len(widths) == 12
+        assert min(widths) >= narrowest
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
 # The choice of the order, the choice of the method, and the expected order of the images.
 ORDERS = [
     ("order", "", [ONE, TWO, MARKUP]),

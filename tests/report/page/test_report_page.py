@@ -14,11 +14,14 @@ from markupsafe import Markup
 
 from axiom_bench.records import files
 from axiom_bench.report import gallery
-from axiom_bench.report.charts import points
-from axiom_bench.report.charts.drawing import Figure
+from axiom_bench.report.charts import points, ranking
+from axiom_bench.report.charts.drawing import DPI, Figure
 from axiom_bench.report.page import html
+from axiom_bench.report.page import tables as page_tables
 from axiom_bench.report.page.html import Header, Section, assemble
-from axiom_bench.report.writing import all_tables, save_figure
+from axiom_bench.report.page.tables import Terms, columns_without_value, tables_block
+from axiom_bench.report.tables.table import Cell, Group, Table
+from axiom_bench.report.writing import all_tables, figures_section, save_figure
 from axiom_bench.report.writing import page as page_of
 from axiom_bench.statistics.labels import NOTHING
 from axiom_bench.statistics.run_folder import RunFolder
@@ -227,6 +230,82 @@ def test_a_phone_scrolls_tables_and_not_the_page_and_shows_a_definition_on_tap(
     wide.evaluate("(region) => { region.scrollLeft = 200; }")
     first = page.locator("#overview tbody tr:not(.page-group) th").first
     assert first.bounding_box()["x"] == wide.bounding_box()["x"]
+
+
+def test_a_table_is_as_wide_as_a_wide_screen(open_page, usual_page):
+    page = open_page(usual_page, viewport={"width": 1280, "height": 800})
+    table = page.locator("#overview table").bounding_box()
+    region = page.locator("#overview .page-wide").bounding_box()
+    assert table["width"] > 0.9 * region["width"] > 1000
+    note = page.locator("#overview .tables-block > .page-note").first.bounding_box()
+    assert note["width"] > 900
+
+
+def test_paper_has_intervals_no_larger_than_values_and_whole_words(open_page, usual_page):
+    page = open_page(usual_page, viewport={"width": 688, "height": 1000})
+    page.emulate_media(media="print")
+    sizes = page.evaluate(
+        """() => [...document.querySelectorAll("#overview td .tables-interval")].map((part) => [
+          parseFloat(getComputedStyle(part).fontSize),
+          parseFloat(getComputedStyle(part.closest("td")).fontSize),
+        ])"""
+    )
+    assert sizes
+    for interval, value in sizes:
+        assert interval < value
+    selector = "#overview thead th, #overview .maps-row figcaption"
+    breaks = page.locator(selector).evaluate_all(
+        "nodes => nodes.map((node) => getComputedStyle(node).overflowWrap)"
+    )
+    assert "anywhere" not in breaks
+
+
+def test_a_phone_shows_the_text_of_figures_in_a_box_that_scrolls(
+    usual_run, make_page, open_page, tmp_path
+):
+    run = RunFolder.read(usual_run)
+    figure = next(item for item in ranking.draw(run) if isinstance(item, Figure))
+    saved = save_figure(run, figure, tmp_path, ("png",))
+    path = make_page(figures_section(run, [saved], ()))
+    page = open_page(path, viewport={"width": 390, "height": 800})
+    size = page.locator("#figures img").evaluate("image => [image.width, image.naturalWidth]")
+    pixels_per_point = DPI / 72 * size[0] / size[1]
+    assert 6 * pixels_per_point > 10.9
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+VALUE = Cell("0.5", numbers=(0.5,))
+EMPTY = Cell(NOTHING)
+
+
+def table_of(*rows: tuple[Cell, ...], name: str = "table") -> Table:
+    """Return a table of a method, an error, a drop and words."""
+    header = ("Method", "Error\nmean", "Drop\nmean", "Reason")
+    return Table(name, "Table", header, (Group("", rows),), text_last=True)
+
+
+def test_a_column_without_any_value_is_hidden_until_asked_for(make_page, open_page):
+    table = table_of(
+        (Cell("one"), EMPTY, VALUE, EMPTY),
+        (Cell("two"), EMPTY, EMPTY, EMPTY),
+    )
+    body = tables_block([table], Terms(), (), {"Error": "no box"})
+    section = Section("a", "A", body, page_tables.STYLES, page_tables.SCRIPTS)
+    page = open_page(make_page(section))
+    assert page.locator("thead th:visible").count() == 3
+    note = page.locator(".tables-empty").inner_text()
+    assert note.startswith("Without any value, so hidden: Error (no box).")
+    page.get_by_text("Columns: 2 of 3").click()
+    page.get_by_role("checkbox", name="Error").check()
+    assert page.locator("thead th:visible").count() == 4
+
+
+def test_a_column_is_without_a_value_only_if_it_is_so_in_all_tables():
+    without = table_of((Cell("one"), EMPTY, VALUE, EMPTY))
+    with_value = table_of((Cell("one"), VALUE, VALUE, EMPTY))
+    assert columns_without_value([without]) == ["Error"]
+    assert columns_without_value([without, with_value]) == []
+    assert columns_without_value([table_of()]) == []
 
 
 HEADER = Header("above", "A title", {"Networks": "one"})
