@@ -156,7 +156,9 @@ def parse_settings(words: Sequence[str]) -> Changes:
         else:
             settings[name] = value
     Options.of(settings)  # raises BenchError for wrong values
-    return Changes(settings, titles["method"], titles["metric"], tuple(words))
+    # in the order of the settings, so that the same settings give the same page
+    ordered = sorted(words, key=lambda word: word.partition("=")[0])
+    return Changes(settings, titles["method"], titles["metric"], tuple(ordered))
 
 
 def _parsed(word: str) -> object:

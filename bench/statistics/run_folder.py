@@ -137,7 +137,7 @@ class RunFolder:
             records=records,
             class_records=in_order(class_records, manifest),
             runtime=runtime.assign(**categories),
-            whole_set=reading.read_whole_set(path, manifest),
+            whole_set=_in_order_of_methods(reading.read_whole_set(path, manifest), manifest),
             view=view or View(),
         )
         if run.view.left_out:
@@ -422,6 +422,13 @@ def in_order(records: Records, manifest: Manifest) -> Records:
     methods, blocks = _with_new_codes("methods", records.methods, blocks, orders["method"])
     statuses, blocks = _with_new_codes("statuses", names, blocks, [OK])
     return Records(keys, records.first_ok, blocks, methods, statuses)
+
+
+def _in_order_of_methods(whole_set: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
+    """Return the values of whole data sets with the manifest's methods first, in its order."""
+    order = list(manifest.methods)
+    numbers = [order.index(name) if name in order else len(order) for name in whole_set["method"]]
+    return whole_set.iloc[np.argsort(numbers, kind="stable")].reset_index(drop=True)
 
 
 def _with_new_codes(

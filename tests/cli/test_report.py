@@ -132,6 +132,40 @@ def test_settings_change_the_report_and_not_the_run(runs, capsys):
     assert page.read_bytes() == page_before
 
 
+def test_methods_titles_level_and_order_compute_nothing(runs, capsys):
+    run = runs[0]
+    page = Path(run, "report.html")
+    before = page.read_bytes()
+    words = [
+        "report.methods=[xgrad_cam]",
+        "report.level=0.01",
+        "report.sort=confidence_drop",
+        "method.xgrad_cam.title=Our own",
+        "metric.confidence_drop.title=Drop",
+    ]
+    assert main(["report", run, *words, "--output", "both"]) == 0
+    assert page.read_bytes() == before
+    text = Path("both/report.html").read_text()
+    for word in ("Our own", "Drop", "report.level=0.01", "report.sort=confidence_drop"):
+        assert word in text
+    assert not Path("both/records").exists()
+    assert "grad_cam" not in Path("both/tables/summary.csv").read_text().replace("xgrad_cam", "")
+
+    assert main(["report", run, *words]) == 0
+    assert "Our own" in page.read_text()
+    assert main(["report", run]) == 0
+    assert page.read_bytes() == before
+    capsys.readouterr()
+    for word, sentence in (
+        ("report.methods=[xgrad_camm]", "for report.methods 'xgrad_camm'; did you mean"),
+        ("method.xgradcam.title=A", "no method in this run 'xgradcam'; did you mean"),
+        ("report.sort=zeta", "no metric of methods in this run for report.sort 'zeta'"),
+    ):
+        assert main(["report", run, word]) == 2
+        assert sentence in capsys.readouterr().err
+    assert page.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
@@ -139,7 +173,16 @@ def test_settings_change_the_report_and_not_the_run(runs, capsys):
             "report.headlin=[a]",
             "There is no setting of a report 'report.headlin'; did you mean 'report.headline'",
         ),
-        ("model=vgg16", "There is no setting of a report 'model'; there are: report.columns"),
+        ("model=vgg16", "axiom-bench report computes nothing, so it can't set model. It can set"),
+        ("colour=red", "There is no setting of a report 'colour'; there are: report.columns"),
+        (
+            "method.grad_cam.title= ",
+            "method.grad_cam.title has no text; write method.grad_cam.title=T",
+        ),
+        (
+            "metric.box_iou.params.threshold=0.3",
+            r"the run sets the rest: axiom-bench \.\.\. metric",
+        ),
         ("report.headline=3", "report.headline must be a list of metrics"),
         ("report.headline=[a", r"The value of report.headline=\[a can't be understood"),
     ],
@@ -151,7 +194,7 @@ def test_a_wrong_setting_is_one_sentence(word, sentence):
         "report.figures.pair=[]",
         "report.compare=x",
     ]
-    assert parse_settings(words) == {
+    assert parse_settings(words).report == {
         "headline": ["a", "b"],
         "figures": {"grid": None, "pair": []},
         "compare": "x",

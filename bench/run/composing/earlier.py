@@ -89,11 +89,13 @@ def _sentence(added: Mapping[str, Sequence[str]], config: Mapping[str, Any], fol
         if names:
             plural = "s" if len(names) > 1 else ""
             parts.append(f"{kind}{plural} {first_names(names, MAX_NAMES)}")
-    fewer = f"report.methods=[{','.join(config['method'])}]"
+    # the metrics of the overview, if there is no method to leave out
+    kind, key = ("method", "methods") if added["method"] else ("metric", "columns")
+    fewer = f"report.{key}=[{','.join(config[kind])}]"
     command = shlex.join(["axiom-bench", "report", str(folder), fewer])
     return (
         f"This run also has {' and '.join(parts)}, which the last command in {folder} had. To show "
-        f"only your methods afterwards: {command}. For a run without them, add run=NAME."
+        f"only your own afterwards: {command}. For a run without them, add run=NAME."
     )
 
 

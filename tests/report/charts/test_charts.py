@@ -284,6 +284,7 @@ def run_of(folder: Path, jobs: Sequence[dict[str, Any]], **axes: Any) -> Any:
         path=folder,
         manifest=manifest,
         methods=("b", "a"),
+        level=0.05,
         settings=SETTINGS,
         label=lambda setting: setting.model,
         metadata=metadata,
