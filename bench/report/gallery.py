@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypedDict, cast
@@ -115,8 +115,8 @@ def maps_row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID
     entry = stored[0] if most else max(stored, key=lambda entry: len(entry["maps"]))
     # methods with the same map have the same bytes, and share a picture
     titles_by_map: dict[bytes, list[str]] = {}
-    for name, heatmap in zip(entry["methods"], entry["maps"], strict=True):
-        if name in run.methods and heatmap:
+    for name, heatmap in maps_in_order(entry, run.methods):
+        if heatmap:
             titles_by_map.setdefault(heatmap, []).append(run.metadata.method_title(name))
     maps = [
         (" = ".join(titles), data_address(heatmap, "webp"))
@@ -264,6 +264,12 @@ def setting_of(entry: GalleryRow) -> Setting:
     return Setting(entry["model"], entry["layer"], entry["data"])
 
 
+def maps_in_order(entry: GalleryRow, methods: Iterable[str]) -> list[tuple[str, bytes | None]]:
+    """Return (method, map) of these methods, in their order, if the entry has their map."""
+    map_of_method = dict(zip(entry["methods"], entry["maps"], strict=True))
+    return [(name, map_of_method[name]) for name in methods if name in map_of_method]
+
+
 def number_of_images(pictures: Sequence[GalleryRow]) -> int:
     """Return how many different images are shown. An image may have several networks and explained
     classes.
@@ -389,10 +395,7 @@ def _maps(
     """
     seen: dict[bytes, int] = {}
     maps: list[list[int | str | None]] = []
-    map_of_method = dict(zip(entry["methods"], entry["maps"], strict=True))
-    shown = [name for name in map_of_method if name in places]
-    for name in sorted(shown, key=lambda name: places[name]):
-        heatmap = map_of_method[name]
+    for name, heatmap in maps_in_order(entry, places):
         if not heatmap or heatmap in seen:
             maps.append([places[name], seen[heatmap] if heatmap else None])
         else:

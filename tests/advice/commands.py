@@ -186,6 +186,32 @@ def report_with_a_list_that_is_no_list(user: User) -> None:
     user.types(["report", RUN, setting])
 
 
+@follows("report.methods names no method")
+def report_of_no_method(user: User) -> None:
+    first_run(user)
+    message = user.refusal(["report", RUN, "report.methods=[]"])
+    user.types(["report", RUN, advice_in(message, r"write (\S+) for all")])
+
+
+@follows("{key} has no text")
+def report_with_an_empty_title(user: User) -> None:
+    first_run(user)
+    message = user.refusal(["report", RUN, "method.xgrad_cam.title="])
+    user.types(["report", RUN, advice_in(message, r"write (\S+)\.").replace("TITLE", "Ours")])
+
+
+@follows("axiom-bench report computes nothing")
+def report_with_a_setting_of_the_run(user: User) -> None:
+    first_run(user)
+    message = user.refusal(["report", RUN, "metric.confidence_drop.params.fill=mean"])
+    setting = advice_in(message, r"axiom-bench \.\.\. (\S+)\.$")
+    # composing the run is enough: to run it takes longer
+    with composed(["metric=[confidence_drop]", setting]) as composition:
+        assert composition.plain()["metric"]["confidence_drop"]["params"]["fill"] == "mean"
+    title = advice_in(message, r"method.NAME.title and (metric.NAME.title);")
+    user.types(["report", RUN, f"{title.replace('NAME', 'conservation_error')}=Sum"])
+
+
 @follows("isn't a run of the suite {suite}")
 def report_of_a_suite_that_the_run_is_not_of(user: User) -> None:
     first_run(user)

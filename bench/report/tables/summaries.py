@@ -84,7 +84,7 @@ def _shown_notes(run: RunFolder) -> list[str]:
     notes = []
     if run.view.left_out:
         names = ", ".join(run.view.left_out)
-        notes.append(f"Left out, and compared with nothing (report.methods): {names}.")
+        notes.append(f"Not shown, and not compared with (report.methods): {names}.")
     if run.level != LEVEL:
         notes.append(
             f"Tests are at {percent(run.level)}, and intervals have a confidence of "
