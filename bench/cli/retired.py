@@ -30,7 +30,8 @@ SETTINGS = {  # the keys are beginnings of settings
     "model.layer={": "Give one network its layers as model.layer=A,B. For layers by network, write "
     "them in an experiment of your own, below `model: layer:`, and run it by --config-dir FOLDER "
     "experiment=NAME.",
-    "report.latex.width": "LaTeX tables are as wide as their columns; \\resizebox makes one fit.",
+    "report.latex.width": "LaTeX tables are as wide as their columns. Choose those of the "
+    "overview: report.latex.columns=[box_iou,single_deletion].",
 }
 
 

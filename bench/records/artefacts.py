@@ -58,7 +58,7 @@ TABLE = (
     Artefact("manifest.json", (), "axiom_bench.records.artefacts", "records.artefacts"),
     Artefact("report.json", (), "axiom_bench.report.summary", "report"),
     Artefact("report.html", (), "report", "", "output"),
-    Artefact("tables", ("csv", "md", "tex"), "report", "", "output"),
+    Artefact("tables", ("csv", "md", "tex", "bib"), "report", "", "output"),
     Artefact("figures", ("png", "pdf", "svg"), "report", "", "output"),
     Artefact("report", ("html",), "report", "", "output"),  # if the gallery has many images
     Artefact("report/pictures", ("webp", "png"), "report", "", "output"),

@@ -85,6 +85,18 @@ class Figures:
 
 
 @dataclass(frozen=True)
+class Latex:
+    """The columns of the LaTeX overview."""
+
+    columns: Metrics | None  # `None`: the first of the page's overview
+
+    @property
+    def values(self) -> dict[str, Collection[str]]:
+        """{setting: the names of values that it chooses}."""
+        return {"latex.columns": self.columns or ()}
+
+
+@dataclass(frozen=True)
 class Options:
     """The options of a report, the fields of `config.report`."""
 
@@ -97,6 +109,7 @@ class Options:
     compare: Method | None  # paired tests compare this method with every other; `None`: no tests
     rival: Method  # the title compares `compare` with this method
     figures: Figures
+    latex: Latex
 
     @property
     def values(self) -> dict[str, Collection[str]]:
@@ -106,6 +119,7 @@ class Options:
             "columns": self.columns,
             "columns_off": self.columns_off,
             **self.figures.values,
+            **self.latex.values,
         }
 
     @classmethod
@@ -124,7 +138,7 @@ class Options:
         return cls(**with_tuples(values))
 
 
-GROUPS: dict[str, type[Figures]] = {"figures": Figures}
+GROUPS: dict[str, type[Figures] | type[Latex]] = {"figures": Figures, "latex": Latex}
 
 
 def _keys() -> Iterator[str]:

@@ -19,6 +19,7 @@ from axiom_bench.records import files
 from axiom_bench.report.charts.drawing import Figure, LeftOut, reason_without_value
 from axiom_bench.report.options import with_tuples
 from axiom_bench.report.page.html import render
+from axiom_bench.report.tables.captions import for_paper
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.summaries import headline_table
 from axiom_bench.report.tables.table import Cell, Group, Table, to_markdown
@@ -241,7 +242,8 @@ def _add_tables(entry: IndexEntry, run: RunFolder, folder: Path) -> None:
         rows = summary[summary["metric"] == metric]
         if (rows["n"] > 0).any():
             name = f"{exhibit.file}-{files.safe_name(metric)}"
-            tables[name] = headline_table(run, run.metadata.value(metric), rows)
+            table = headline_table(run, run.metadata.value(metric), rows)
+            tables[name] = for_paper(run, table)
         else:
             entry.left_out.append(reason_without_value(run, metric))
     if exhibit.against is not None:

@@ -23,6 +23,8 @@ from axiom_bench.report.options import options_of
 from axiom_bench.report.page import tables as page_tables
 from axiom_bench.report.page.html import Section, assemble, render_part
 from axiom_bench.report.page.this_run import combined_runs, header, this_run
+from axiom_bench.report.references import SOFTWARE, cited_keys, to_bibtex
+from axiom_bench.report.tables.captions import for_paper
 from axiom_bench.report.tables.comparisons import (
     pair_frame,
     pair_tables,
@@ -34,6 +36,7 @@ from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.summaries import (
     correctness_tables,
     headline_tables,
+    latex_overview_table,
     long_frame,
     metric_tables,
     overview_table,
@@ -121,7 +124,8 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
     """Write all tables of a run, and return the tables of the page.
 
     Every table is written as Markdown and LaTeX, and so is a short table for each headline metric.
-    For programs there are summary.csv (long), overview.csv (wide), pairs.csv, places.csv and
+    The LaTeX overview has fewer columns, and references.bib has the works that the run cites. For
+    programs there are summary.csv (long), overview.csv (wide), pairs.csv, places.csv and
     runtime.csv.
 
     Args:
@@ -136,10 +140,15 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
     """
     tables = all_tables(run)
     short_tables = [_with_marks(run, table) for table in headline_tables(run)]
+    latex_overview = latex_overview_table(run)
+    keys = [*cited_keys(run), SOFTWARE]
     for table in (*tables, *short_tables):
         name = files.safe_name(table.name)  # it may hold a metric's name
         files.write(folder / f"{name}.md", to_markdown(table).encode())
-        files.write(folder / f"{name}.tex", to_latex(table).encode())
+        latex_table = latex_overview if table.name == latex_overview.name else table
+        latex = to_latex(for_paper(run, latex_table, keys))
+        files.write(folder / f"{name}.tex", latex.encode())
+    files.write(folder / "references.bib", to_bibtex(run).encode())
     frames = {
         "summary": long_frame(run),
         "overview": wide_frame(run),

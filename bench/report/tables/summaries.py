@@ -15,6 +15,7 @@ from axiom_bench.report.tables.table import (
     Cell,
     Group,
     Table,
+    cell_widths,
     count_cell,
     interval_cell,
     number_cell,
@@ -36,21 +37,45 @@ from axiom_bench.statistics.ranking import best_methods, on_common_images
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
 from axiom_bench.statistics.summary import KEYS, leading_rows
 
+# The limits of the LaTeX overview, unless a user chooses its metrics.
+LATEX_METRICS = 4
+LATEX_WIDTH = 98  # characters of a line, about 5.5 inches
+
 
 def overview_table(run: RunFolder) -> Table:
     """Return the table of the metrics that `options_of` chooses."""
-    values = [run.metadata.value(name) for name in options_of(run).columns]
+    return _overview(run, options_of(run).columns, len(run.runtime) > 0)
+
+
+def latex_overview_table(run: RunFolder) -> Table:
+    """Return the overview of a paper: the metrics of `report.latex.columns`, without run times."""
+    options = options_of(run)
+    if options.latex.columns is not None:
+        chosen = [name for name in options.latex.columns if name in run.metrics]
+        return _overview(run, chosen, has_times=False)
+    metrics = [name for name in options.columns if name not in options.columns_off]
+    metrics = metrics[:LATEX_METRICS]
+    table = _overview(run, metrics, has_times=False)
+    while len(metrics) > 1 and sum(cell_widths(table)) > LATEX_WIDTH:
+        metrics.pop()
+        table = _overview(run, metrics, has_times=False)
+    return table
+
+
+def _overview(run: RunFolder, metrics: Sequence[str], has_times: bool) -> Table:
+    """Return a table of metrics, with the run times if `has_times`."""
+    values = [run.metadata.value(name) for name in metrics]
     rows = leading_rows(run.summary[run.summary["metric"].isin([value.name for value in values])])
     rows = rows[rows["method"] != METHOD_FREE]
     whole_set = set(rows.loc[rows["whole_set"].astype(bool), "metric"])
     groups = []
     for setting in run.settings:
-        group_rows = _overview_rows(run, setting, rows_at(rows, setting), values)
+        group_rows = _overview_rows(run, setting, rows_at(rows, setting), values, has_times)
         groups.append(Group(run.label(setting), group_rows))
     header = ["Method"]
     for value in values:
         header.append(text.heading(value, value.name in whole_set, run.level))
-    if len(run.runtime):
+    if has_times:
         header.append("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}")
     # The page shows these notes before a reader opens the others.
     open_notes = (
@@ -106,7 +131,11 @@ def _notes(run: RunFolder, rows: pd.DataFrame) -> list[str]:
 
 
 def _overview_rows(
-    run: RunFolder, setting: Setting, summary: pd.DataFrame, values: list[Value]
+    run: RunFolder,
+    setting: Setting,
+    summary: pd.DataFrame,
+    values: list[Value],
+    has_times: bool,
 ) -> tuple[tuple[Cell, ...], ...]:
     """Return a row for each method that has a value. Notes say why others have none."""
     measured = set(summary.loc[summary["n"] > 0, "method"])
@@ -117,7 +146,7 @@ def _overview_rows(
         columns.append(
             [text.statistic_cell(row, value, lead, is_best) for row, lead, is_best in rows]
         )
-    if len(run.runtime):
+    if has_times:
         times = milliseconds(run, setting)
         trace_time = times.get(TRACE, float("nan"))
         columns.append([number_cell(time) for time in times.reindex(methods) + trace_time])

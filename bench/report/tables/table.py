@@ -7,8 +7,8 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -61,6 +61,10 @@ class Table:
     family: str = ""  # the title that the tables of several settings share
     label: str = ""  # this table's setting; label and family are empty for the whole run
     num_open: int = 1  # how many notes the page shows before a reader opens the others
+    # These three are of the LaTeX file.
+    caption: str = ""  # empty: the title
+    footnote: str | None = None  # `None`: the notes
+    comments: tuple[str, ...] = ()  # lines that LaTeX doesn't print
 
     @classmethod
     def of_setting(
@@ -107,6 +111,26 @@ class Table:
             num_parts = max((len(row[place].numbers) for row in rows), default=0)
             columns.append(Column(title, rest, is_number, number_names(heading, num_parts)))
         return columns
+
+
+def cell_widths(table: Table) -> list[int]:
+    """Return the characters of each column's longest cell, without its heading."""
+    rows = [row for group in table.groups for row in group.rows]
+    return [
+        max((len(row[place].text) for row in rows), default=0) for place in range(len(table.header))
+    ]
+
+
+def without_columns(table: Table, headings: Collection[str]) -> Table:
+    """Return the table without the columns of numbers, or the last one, with these headings."""
+    places = [place for place, heading in enumerate(table.header) if heading not in headings]
+    groups = []
+    for group in table.groups:
+        rows = tuple(tuple(row[place] for place in places) for row in group.rows)
+        groups.append(replace(group, rows=rows))
+    header = tuple(table.header[place] for place in places)
+    text_last = table.text_last and table.header[-1] not in headings
+    return replace(table, header=header, groups=tuple(groups), text_last=text_last)
 
 
 def number_names(heading: str, count: int) -> tuple[str, ...]:

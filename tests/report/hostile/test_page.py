@@ -218,7 +218,7 @@ def test_latex_has_no_command_but_its_own(runs):
     plain_commands = set(COMMAND.findall("\n".join(table_texts("plain"))))
     hostile_commands = set(COMMAND.findall("\n".join(table_texts("hostile"))))
     escapes = set("&%$#_{}") | {"textbackslash", "textasciitilde", "textasciicircum", "allowbreak"}
-    long_tables = {"begingroup", "endgroup", "onecolumn", "resizebox", "tiny", "arraybackslash"}
+    long_tables = {"arraybackslash", "linewidth", "multicolumn", "textit", "addlinespace"}
     long_tables |= {"endfirsthead", "endhead", "endfoot", "endlastfoot"}
     assert hostile_commands - plain_commands <= escapes | long_tables
     for text in table_texts("hostile"):
@@ -237,7 +237,9 @@ def test_latex_compiles_with_any_text(runs, tmp_path):
         paths.append(tmp_path / f"name{number}.tex")
         paths[-1].write_text(to_latex(table(name)))
     inputs = "\n".join(rf"\input{{{path.as_posix()}}}\clearpage" for path in paths)
-    packages = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,longtable}"
+    packages = (
+        r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{array,booktabs,longtable}"
+    )
     document = packages + "\\begin{document}\n" + inputs + "\n\\end{document}\n"
     (tmp_path / "all.tex").write_text(document)
     command = [

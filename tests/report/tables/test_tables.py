@@ -72,8 +72,8 @@ def test_a_method_without_any_value_is_in_a_note_alone(make_records, make_run):
     table = overview_table(RunFolder.read(make_run(records, pictures=False)))
     assert ["random" in texts(table, group) for group in (0, 1)] == [False, True]
     (note,) = [note for note in table.notes if "can't explain this network" in note]
-    assert note.startswith("scenes_fc: Not measured, can't explain this network: ")
-    assert note.endswith(" of random.")
+    assert note.startswith("On scenes_fc, random has no value of ")
+    assert note.endswith(": can't explain this network.")
 
 
 def test_each_target_rule_says_what_correct_means():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -105,7 +107,7 @@ PDFLATEX = shutil.which("pdflatex")
 DOCUMENT = r"""\documentclass[10pt]{article}
 \usepackage[textwidth=7in,textheight=9.3in]{geometry}
 \usepackage[T1]{fontenc}
-\usepackage{booktabs,longtable}
+\usepackage{array,booktabs,longtable}
 \begin{document}
 %s
 \end{document}
@@ -113,41 +115,87 @@ DOCUMENT = r"""\documentclass[10pt]{article}
 
 
 def test_a_table_is_a_float_or_a_longtable():
-    assert to_latex(TABLE) == "\n".join(
+    table = replace(
+        TABLE, caption="A_caption.", footnote="5 % level.", comments=("report a_b\n\\end",)
+    )
+    assert to_latex(table) == "\n".join(
         [
-            r"% Needs \usepackage[T1]{fontenc} and \usepackage{booktabs}.",
+            r"% Needs \usepackage[T1]{fontenc} and \usepackage{array,booktabs}.",
+            r"% report a_b \end",
             r"\begin{table}",
             r"\centering",
-            r"\caption{A\_title.}",
+            r"\caption{A\_caption.}",
             r"\label{tab:some-table}",
-            r"\begin{tabular}{llrl}",
+            r"\footnotesize\setlength{\tabcolsep}{4pt}",
+            r"\begin{tabular}{@{}lrl@{}}",
             r"\toprule",
-            r"Group & Method & Error mean & Why \\",
+            r" & Error &  \\",
+            r"Method & mean & Why \\",
             r"\midrule",
-            r"net\_1 \& co & grad\_cam & \textbf{-0.500} & 50 \% \\",
-            r"net\_1 \& co & x$|$y & 1.20e-7 & - \\",
+            r"\multicolumn{3}{@{}l@{}}{\textit{net\_1 \& co}} \\",
+            r"grad\_cam & \textbf{-0.500} & 50 \% \\",
+            r"x$|$y & 1.20e-7 & - \\",
             r"\bottomrule",
             r"\end{tabular}",
-            r"\par\footnotesize\raggedright n\_1 = 3.",
+            r"\par\smallskip\raggedright 5 \% level.",
             r"\end{table}",
             "",
         ]
     )
+    plain = to_latex(TABLE)
+    assert r"\caption{A\_title.}" in plain
+    assert r"\raggedright n\_1 = 3." in plain  # without a footnote, the notes
 
     rows = tuple(row(f"m{i}", "1", "-") for i in range(60))
     text = to_latex(Table("t", "T", TABLE.header, (Group("", rows),), ("A note.",)))
     parts = [
-        r"\begin{longtable}{lrr}",
+        r"\begin{longtable}{@{}lrr@{}}",
         r"\label{tab:t}",
         r"\endfirsthead",
         r"\endhead",
-        r"\endlastfoot",
+        r"\endfoot",
         "m0 ",
     ]
     assert sorted(parts, key=text.index) == parts
-    assert text.endswith("\\end{longtable}\n{\\footnotesize A note.\\par}\n")
+    assert text.endswith("\\end{longtable}\n\\raggedright A note.\\par}\n")
     assert text.count(r"\label") == 1
     assert r"\begin{table}" not in text
+
+
+def test_long_words_and_headings_have_several_lines():
+    names = "Grad-CAM, XGrad-CAM, HiResCAM, Ablation-CAM and others"
+    rows = (row("m", "1", names),)
+    header = ("Method", "A heading that is long", "Others")
+    text = to_latex(Table("t", "T", header, (Group("", rows),), text_last=True))
+    assert r">{\raggedright\arraybackslash}p{0.95\linewidth}@{}}" in text
+    assert "\n & A heading &  \\\\\n & that is &  \\\\\nMethod & long & Others \\\\\n" in text
+
+
+def lines_of_body(text: str) -> list[str]:
+    """Return the rows of a LaTeX table, its heading included."""
+    return [line for line in text.splitlines() if line.endswith(r"\\") and "caption" not in line]
+
+
+def test_every_row_has_as_many_cells_as_the_table_has_columns(usual, tmp_path):
+    """Check what a LaTeX would refuse, if none is installed."""
+    write_tables(usual, tmp_path)
+    paths = sorted(tmp_path.glob("*.tex"))
+    assert len(paths) > 8
+    for path in paths:
+        text = path.read_text()
+        begun = re.findall(r"\\begin\{(\w+)\}", text)
+        ended = re.findall(r"\\end\{(\w+)\}", text)
+        assert begun == ended[::-1], path.name
+        unescaped = re.sub(r"\\.", "", text)
+        assert unescaped.count("{") == unescaped.count("}"), path.name
+        columns = re.search(r"\\begin\{(?:tabular|longtable)\}\{@\{\}(.*)@\{\}\}", text)[1]
+        num_columns = len(re.sub(r">\{[^}]*\}|\{[^}]*\}", "", columns))
+        for line in lines_of_body(text):
+            if line.startswith(r"\multicolumn"):
+                assert line.startswith(rf"\multicolumn{{{num_columns}}}")
+            else:
+                assert len(re.findall(r"(?<!\\)&", line)) == num_columns - 1, line
+        assert "resizebox" not in text
 
 
 def test_every_special_character_of_latex():
@@ -169,7 +217,7 @@ def test_a_headline_table_has_titles_networks_and_counts(usual):
     median = values.loc[values["method"] == "grad_cam", "value"].median()
     assert table.groups[0].rows[0][1].text.startswith(f"{median:.3f}")
     assert "n = 120 images, 120 rows." in table.notes[0]
-    assert any(note.startswith("Not measured, not on the score's scale: ") for note in table.notes)
+    assert any(note.endswith(": not on the score's scale.") for note in table.notes)
 
 
 def nasty_tables() -> list[Table]:
