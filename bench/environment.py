@@ -1,5 +1,5 @@
 """The package's YAML files in conf/, and the environment of this process: cores, module path,
-garbage collection and freed memory.
+garbage collection, freed memory, and the width of the terminal.
 """
 
 from __future__ import annotations
@@ -8,12 +8,15 @@ import codecs
 import ctypes
 import gc
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+LONGEST_LINE = 120  # characters of a line that a command prints
 # Parameters of mallopt(3):
 M_TRIM_THRESHOLD = -1  # how much free memory on top of the heap is kept
 M_MMAP_MAX = -4  # how many blocks may lie outside of the heap
@@ -124,3 +127,20 @@ def _glibc() -> ctypes.CDLL | None:
         return None
     library = ctypes.CDLL(None)
     return library if hasattr(library, "mallopt") else None
+
+
+def line_width() -> int:
+    """Return the characters of a printed line: the terminal's width, at most LONGEST_LINE."""
+    return min(shutil.get_terminal_size((LONGEST_LINE, 0)).columns, LONGEST_LINE)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return a text in lines of at most `width` characters. A number stays with its percent sign,
+    and a longer word, such as a path, exceeds the width.
+    """
+    lines: list[str] = []
+    for line in text.splitlines():
+        kept_together = line.replace(" %", "\N{NO-BREAK SPACE}%")
+        parts = textwrap.wrap(kept_together, width, break_long_words=False, break_on_hyphens=False)
+        lines += parts or [""]
+    return [line.replace("\N{NO-BREAK SPACE}%", " %") for line in lines]

@@ -14,7 +14,7 @@ from axiom_bench.examination.examine import Answer
 from axiom_bench.run import examining, spine, worker
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.job import OBJECT_RULES, Job
-from axiom_bench.run.notes import note_lines
+from axiom_bench.run.notes import note_lines, warning_lines
 from axiom_bench.run.progress import progress
 from axiom_bench.run.result import Failure
 
@@ -44,7 +44,8 @@ def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple
                 try:
                     job = _with_objects(worker.loaded(composition.job_settings(number)))
                     examination = examining.examination(job)
-                    sentences = [*job.data_notes, *note_lines(job.notes)]
+                    job_lines = (*warning_lines(job.notes), *note_lines(job.notes))
+                    sentences = [*job.data_notes, *job_lines]
                     notes = [Answer("data", "note", sentence) for sentence in sentences]
                     answers = (*notes, *examination)
                     name = job.name

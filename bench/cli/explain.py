@@ -14,6 +14,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from axiom_bench.cli.model_options import model_overrides
 from axiom_bench.cli.terminal import complain, say
 from axiom_bench.data.formats.decoding import image_suffixes
 from axiom_bench.data.formats.files import as_name, as_text
@@ -83,13 +84,11 @@ def configuration(options: Namespace, names: Sequence[str] | None) -> dict[str, 
     """
     check_images(options.images)
     overrides = list(options.overrides)
-    if options.model is not None:
-        overrides.append(f"model={options.model}")
+    overrides += model_overrides(options)
     keys = {override.partition("=")[0] for override in overrides}
     if not keys & {"model", "experiment"}:
         raise BenchError(
-            "Name the model: --model resnet18, or your own: model=user "
-            "model.architecture=net.py:build model.weights=FILE."
+            "Name the model: --model resnet18, or your own: --model net.py:build --weights FILE."
         )
     if names is None and options.methods:
         overrides.append("method=all")
@@ -104,10 +103,6 @@ def configuration(options: Namespace, names: Sequence[str] | None) -> dict[str, 
         raise BenchError(
             "explain takes one network and one layer; name them: --model resnet18 --layer layer4."
         )
-    if options.weights is not None:
-        config["model"]["weights"] = options.weights
-    if options.layer is not None:
-        config["model"]["layer"] = options.layer
     check_paths({"model": config["model"]}, composition.swept_axes)
     return config
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from axiom_bench import report
+from axiom_bench.environment import line_width, wrapped
 from axiom_bench.errors import first_names
 from axiom_bench.report.shown import read_run
 from axiom_bench.run import manifest
@@ -38,7 +39,10 @@ def finish(
         BenchError: If the folder can't be written.
     """
     with progress("Writing the report") as shown:
+        width = line_width()
         lines = _lines_of_jobs(results)
+        problems: list[str] = []
+        pages: list[str] = []
         code = exit_code(results)
         kept = manifest.keep(settings, results, overrides)
         if kept is not None:
@@ -58,13 +62,24 @@ def finish(
                     if result.failure is None:
                         times[result.job] = (result.seconds, result.work())
                 lines += report.time_lines(times, report_seconds)
-            lines += report.headline(run)
-            lines.append(f"report: {page}")
+            lines += report.headline(run, width)
+            if gallery := report.gallery_address(run):
+                pages.append(f"images under every method's map: {gallery}")
+            pages.append(f"report: {page}")
             reasons = report.reasons_without_value(run)
             if reasons is not None:
-                lines.append(f"No metric has a value: {reasons}. {HINT}")
+                problems.append(f"No metric has a value: {reasons}. {HINT}")
                 code = code or USER_MISTAKE
-        return code, [*lines, *failure_lines(results)]
+        problems += failure_lines(results)
+        return code, [*_wrapped(lines, width), *pages, *_wrapped(problems, width)]
+
+
+def _wrapped(lines: Iterable[str], width: int) -> Iterator[str]:
+    """Yield lines of at most `width` characters. Paths of pages aren't among them, since a path
+    must stay in one line.
+    """
+    for line in lines:
+        yield from wrapped(line, width)
 
 
 def _lines_of_jobs(results: Sequence[JobResult]) -> list[str]:

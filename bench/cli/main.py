@@ -16,7 +16,7 @@ import gc
 import os
 import re
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from importlib import import_module
@@ -47,6 +47,8 @@ KINDS = (
     "protocols",
     "suites",
 )
+SHELLS = ("bash", "zsh", "fish")
+TOP_OPTIONS = ("-h", "--help", "--version", "--completion")
 RESUMABLE_COMMANDS = ("run", "paper", "rank", "submit")  # commands that keep finished shards
 # arguments that are files or folders, among which settings may stand
 FILES = ("images", "run_folders")
@@ -142,15 +144,36 @@ def parse(argv: Sequence[str]) -> Namespace:
     ]
     if unrecognized:
         retired.check(argv)
-        hint = ""
         if takes_overrides and unrecognized[0].startswith("--"):
-            key = unrecognized[0].strip("-").partition("=")[0]
-            hint = f"; a setting has no dashes: {key}=VALUE"
-        top.error(f"unrecognized arguments: {' '.join(unrecognized)}{hint}")
+            raise _unknown_option(unrecognized[0], argv)
+        top.error(f"unrecognized arguments: {' '.join(unrecognized)}")
     if rest:
         options.overrides = [*options.overrides, *rest]
     retired.check_settings(argv)
     return options
+
+
+def _unknown_option(option: str, argv: Sequence[str]) -> BenchError:
+    """Return the error for an option that a command with settings doesn't have.
+
+    Args:
+        option: The option, which may have its value after a sign: --model=NAME.
+        argv: The words of the command line. The value may be the word after the option.
+    """
+    from axiom_bench.run.composing.typed_words import instead_of  # here: few commands need it
+
+    name, _, value = option.partition("=")
+    if name in ("--help-all", "--options", "--usage"):
+        return BenchError(
+            f"There is no option {name}; axiom-bench --help lists the commands, axiom-bench "
+            "COMMAND --help the options of one, and axiom-bench --cfg job all settings."
+        )
+    after = argv[argv.index(option) + 1 :][:1]
+    if not value and after and not after[0].startswith("-") and not _is_override(after[0]):
+        value = after[0]
+    key = name.strip("-")
+    advice = instead_of(key, value) or f"a setting has no dashes: {key}={value or 'VALUE'}"
+    return BenchError(f"There is no option {name}; {advice}.")
 
 
 def _is_override(word: str) -> bool:
@@ -175,7 +198,29 @@ def _top() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"axiom-bench {version('axiom-bench')}")
+    top.add_argument(
+        "--completion",
+        action=_PrintCompletion,
+        choices=SHELLS,
+        help="print the script with which a shell completes words, and stop",
+    )
     return top
+
+
+class _PrintCompletion(Action):
+    """The option that prints a shell's completion and stops."""
+
+    def __call__(
+        self,
+        top: ArgumentParser,
+        namespace: Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        from axiom_bench.cli import completion  # here: it reads the names of networks
+
+        print(completion.script(str(values), parser()), end="")
+        top.exit()
 
 
 def _add_commands(top: ArgumentParser) -> Collection[str]:
@@ -221,9 +266,9 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
         "what the suite finds about a network and its data before anything is computed: exit 2 "
         "where it would stop"
     )
-    _add_configuration(
-        add("doctor", about, command_calling("cli.doctor.doctor", "overrides", "config_dir"))
-    )
+    doctor = add("doctor", about, _doctor)
+    _add_configuration(doctor)
+    _add_model(doctor)
 
     about = "what can be chosen, one line each"
     listing = add("list", about, command_calling("cli.listing.listing", "kind", "config_dir"))
@@ -429,14 +474,7 @@ def _add_explain(explain: ArgumentParser) -> None:
         "images", nargs="+", metavar="IMAGE", help="files, or folders with images; also KEY=VALUE"
     )
     _add_config_dir(explain)
-    explain.add_argument(
-        "--model", help="a name; your own network: model=user model.architecture=net.py:build"
-    )
-    weights = "a .safetensors or .pth file; default: the published weights"
-    explain.add_argument("--weights", metavar="FILE", help=weights)
-    explain.add_argument(
-        "--layer", help="dotted name of the target layer; default: the last spatial one"
-    )
+    _add_model(explain)
     explain.add_argument(
         "--methods", metavar="A,B", help="names, or all; default: the quick experiment's"
     )
@@ -463,6 +501,18 @@ def _add_explain(explain: ArgumentParser) -> None:
     explain.add_argument("--overwrite", action="store_true", help="replace what --output names")
 
 
+def _add_model(command: ArgumentParser) -> None:
+    """Add the options of the model, which `cli.model_options` reads."""
+    command.add_argument(
+        "--model", help="a name, or your own network as FILE:FUNCTION, such as net.py:build"
+    )
+    weights = "a .safetensors or .pth file; default: the published weights"
+    command.add_argument("--weights", metavar="FILE", help=weights)
+    command.add_argument(
+        "--layer", help="dotted name of the target layer; default: the last spatial one"
+    )
+
+
 def _add_configuration(command: ArgumentParser) -> None:
     command.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="settings over those of conf/config.yaml"
@@ -483,7 +533,7 @@ def _with_command(argv: list[str], commands: Collection[str]) -> list[str]:
     """Return the words with the command first, which is `run` if none is given. Raise BenchError
     for a first word that is neither a command nor an override.
     """
-    if argv and (argv[0] in commands or argv[0] in ("-h", "--help", "--version")):
+    if argv and (argv[0] in commands or argv[0].partition("=")[0] in TOP_OPTIONS):
         return argv
     if argv[:1] == ["--config-dir"] and argv[2:3] and argv[2] in commands:
         return [argv[2], *argv[:2], *argv[3:]]  # the option stood before the command
@@ -491,6 +541,13 @@ def _with_command(argv: list[str], commands: Collection[str]) -> list[str]:
         retired.check(argv)
         raise unknown_name("command", argv[0], commands)
     return ["run", *argv]
+
+
+def _doctor(options: Namespace) -> int:
+    from axiom_bench.cli.model_options import model_overrides
+
+    options.overrides = [*options.overrides, *model_overrides(options)]
+    return command_calling("cli.doctor.doctor", "overrides", "config_dir")(options)
 
 
 def _report(options: Namespace) -> int:

@@ -287,6 +287,10 @@ class JobEntry(Entries):
     """The number of explained images."""
     left_out: list[str] = []
     """The ids of images that data.only_correct leaves out."""
+    warnings: list[str] = []
+    """Sentences that change the meaning of the job's values."""
+    notes: list[str] = []
+    """Other sentences on the job, for its user."""
     records: Files = []
     """The record files that have the values."""
     values: dict[str, dict[str, str]] = {}

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from axiom_bench.statistics.paired_tests import compare
     from axiom_bench.statistics.run_folder import RunFolder
 
-__all__ = ["compare", "headline", "reasons_without_value", "status_lines", "time_lines", "write"]
+__all__ = [
+    "compare",
+    "gallery_address",
+    "headline",
+    "reasons_without_value",
+    "status_lines",
+    "time_lines",
+    "write",
+]
 
 
 def write(
@@ -71,11 +79,12 @@ def write(
     return folder / summary.PAGE
 
 
-def headline(run: RunFolder | Path) -> list[str]:
-    """Return the run's main results in 80 columns, see `tables.result_lines`.
+def headline(run: RunFolder | Path, width: int = 80) -> list[str]:
+    """Return the run's main results in lines of `width` characters, see `tables.result_lines`.
 
     Args:
         run: The folder, or the run that was read from it already.
+        width: The characters of a line.
 
     Raises:
         BenchError: If the run can't be read.
@@ -83,7 +92,7 @@ def headline(run: RunFolder | Path) -> list[str]:
     from axiom_bench.report.shown import read_run
     from axiom_bench.report.tables.headline import result_lines
 
-    return result_lines(read_run(run) if isinstance(run, Path) else run)
+    return result_lines(read_run(run) if isinstance(run, Path) else run, width=width)
 
 
 def status_lines(run: RunFolder, verbose: bool = False) -> list[str]:
@@ -93,6 +102,19 @@ def status_lines(run: RunFolder, verbose: bool = False) -> list[str]:
     from axiom_bench.report.tables.headline import status_lines
 
     return status_lines(run, verbose)
+
+
+def gallery_address(run: RunFolder) -> str | None:
+    """Return the address of the gallery in the pages that `write` has written, or `None` if the run
+    has no gallery.
+    """
+    from axiom_bench.report import gallery, summary
+
+    if not run.manifest.gallery:
+        return None
+    folder_page = run.path / gallery.FOLDER / "index.html"
+    page = folder_page if folder_page.is_file() else run.path / summary.PAGE
+    return f"{page}#{gallery.ID}"
 
 
 def reasons_without_value(run: RunFolder) -> str | None:

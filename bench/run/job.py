@@ -19,7 +19,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError, first_names, unknown_name
 from axiom_bench.evaluation import plugins, whole_set
 from axiom_bench.evaluation.measurement import check_names
 from axiom_bench.evaluation.plugins import AnyPlugin, Method, Metric
@@ -34,6 +34,7 @@ from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.progress import progress
 
 HASHES = "image_hashes.json"  # a file of the run folder
+MAX_NAMES = 5  # images that are left out and listed by name
 
 # Target rules of networks that find objects.
 DETECTIONS = "detections"
@@ -216,7 +217,8 @@ class Job:
             )
         if self.left_out:
             count = f"{len(self.left_out)} of {len(self.all_indices)} images are left out"
-            lines.append(f"{count}: the model doesn't name them correctly.")
+            names = first_names(self.left_out, MAX_NAMES)
+            lines.append(f"{count}: the model doesn't name them correctly ({names}).")
         return tuple(lines)
 
     @property

@@ -173,6 +173,8 @@ def assemble(
             "config": result.config,
             "images": result.images,
             "left_out": list(result.left_out),
+            "warnings": list(result.lines),
+            "notes": list(result.notes),
             "records": list(result.files.get("records", ())),
             "values": result.values,
         }

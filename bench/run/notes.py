@@ -53,14 +53,13 @@ TURNED = "images are turned upright, as their EXIF orientation says"
 AS_STORED = "images aren't turned as their EXIF orientation says: annotations are in stored pixels"
 
 
-def note_lines(notes: Notes) -> tuple[str, ...]:
-    """Return the lines that are printed at the end of a job.
+def warning_lines(notes: Notes) -> tuple[str, ...]:
+    """Return the lines about what changes the meaning of a job's numbers. A run prints all of them.
 
-    One line counts the images that can't be read, and one line each problem of annotations, boxes
-    and pictures; both quote the first sentence. One line lists all damaged files. Notes that are
-    printed earlier, or that an answer of the examination repeats, have no line.
+    They are about maps that are zero, images that can't be read, and problems of annotations, boxes
+    and pictures. One line counts the images of a problem and quotes the first sentence. Notes that
+    are printed earlier, or that an answer of the examination repeats, have no line.
     """
-    left_out = notes.sentences(MethodLeftOut, MetricsLeftOut, ZeroMaps)
     counts = counted(BAD_IMAGES, notes.sentences(ImageNotRead))
     problems = notes.sentences(ImageProblem)
     endings = tuple(ENDINGS)
@@ -72,9 +71,17 @@ def note_lines(notes: Notes) -> tuple[str, ...]:
             counts.append(
                 f"{len(sentences)} {text} (in {len(images)} images), the first: {sentences[0]}"
             )
+    return (*notes.sentences(ZeroMaps), *counts)
+
+
+def note_lines(notes: Notes) -> tuple[str, ...]:
+    """Return the other lines about a job: methods and metrics that are left out, damaged files and
+    the machine. A run prints the first of them, and its report has all.
+    """
+    left_out = notes.sentences(MethodLeftOut, MetricsLeftOut)
     damaged_files = notes.sentences(DamagedFile)
     damaged = [damaged_line(damaged_files)] if damaged_files else []
-    return (*left_out, *counts, *damaged, *notes.sentences(MachineNote))
+    return (*left_out, *damaged, *notes.sentences(MachineNote))
 
 
 def orientation_lines(turned: Mapping[str, bool]) -> list[str]:

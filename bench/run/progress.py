@@ -251,11 +251,14 @@ class Lines(Shown):
         """Return the line, `seconds` after the activity began."""
         if self.total is None:
             return f"{self.title} ... {seconds:.0f} s"
-        speed = rate(self.done, seconds) or f"{seconds:.0f} s"
+        images = f"{self.title}: {self.done} of {self.total} images"
+        step = f", {self.step}" if self.step else ""
+        speed = rate(self.done, seconds)
+        if not speed:
+            return f"{images} after {seconds:.0f} s{step}"
         left = self.seconds_left()
         time_left = "" if left is None else f", about {duration(left)} left"
-        step = f", {self.step}" if self.step else ""
-        return f"{self.title}: {self.done} of {self.total} images, {speed}{time_left}{step}"
+        return f"{images}, {speed}{time_left}{step}"
 
 
 class _Ticker(Live):

@@ -186,7 +186,10 @@ class JobResult:
     values: Values = field(default_factory=dict)
     """{method: {metric: key}} of the values that the report takes from the records."""
     lines: tuple[str, ...] = ()
-    """Sentences that are printed at the end of the command."""
+    """Sentences that change the meaning of the values. All are printed at the end of the command.
+    """
+    notes: tuple[str, ...] = ()
+    """Other sentences. The command prints the first of them, and the report has all."""
     computed: ShardResult = field(default_factory=ShardResult)
     """The shards that this command computed."""
     wall: float = 0.0

@@ -22,7 +22,7 @@ from uuid import uuid4
 from omegaconf import DictConfig, OmegaConf
 from rich import get_console
 
-from axiom_bench.environment import add_current_folder, return_freed_memory
+from axiom_bench.environment import add_current_folder, line_width, return_freed_memory, wrapped
 from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import AnyPlugin
@@ -34,7 +34,7 @@ from axiom_bench.run.composing.composition import Composition, base_keys, compos
 from axiom_bench.run.composing.settings import Settings, check_keys
 from axiom_bench.run.executors import Executor, Future
 from axiom_bench.run.job import chosen
-from axiom_bench.run.notes import note_lines
+from axiom_bench.run.notes import note_lines, warning_lines
 from axiom_bench.run.progress import Estimate, progress
 from axiom_bench.run.result import Ending, Failure, JobResult, PreparedJob, ShardResult, sums
 from axiom_bench.run.worker import Task, finish, forget, prepare
@@ -262,11 +262,15 @@ def _add_ending(prepared: PreparedJob, result: JobResult, ending: Ending) -> Job
         data_notes = [*entry.notes, *ending.orientation_notes]
         data[name] = entry.model_copy(update={"notes": data_notes})
     notes = prepared.notes + result.computed.notes + ending.notes
+    # Notes about the machine were printed when they arose.
+    printed = (prepared.notes + result.computed.notes).sentences(MachineNote)
+    other_lines = [line for line in note_lines(notes) if line not in printed]
     seconds_before = sums(result.seconds, result.computed.seconds)
     return replace(
         result,
         facts=result.facts.model_copy(update={"data": data}),
-        lines=(*result.lines, *note_lines(notes), *ending.orientation_notes),
+        lines=(*result.lines, *warning_lines(notes)),
+        notes=(*other_lines, *ending.orientation_notes),
         seconds=sums(seconds_before, ending.seconds),
         files=ending.files,
         axes=ending.axes,
@@ -285,9 +289,10 @@ def _print_shared(notes: Mapping[str, Sequence[str]]) -> None:
             )
 
 
-def _print(*lines: str) -> None:
-    for line in lines:
-        get_console().print(line, highlight=False, soft_wrap=True, markup=False)
+def _print(*sentences: str) -> None:
+    for sentence in sentences:
+        for line in wrapped(sentence, line_width()):
+            get_console().print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _distinct(results: Sequence[JobResult]) -> list[JobResult]:

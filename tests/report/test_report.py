@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import re
 import shutil
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from markupsafe import escape
 from PIL import Image
 
 from axiom_bench import report
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
+from axiom_bench.records.entries import JobEntry
 from axiom_bench.report.charts.drawing import DPI
 from axiom_bench.report.options import Figures, Options, options_of
+from axiom_bench.report.page.this_run import this_run
+from axiom_bench.report.tables.headline import all_notes
 from axiom_bench.report.writing import CSS_DPI, SavedFigure, embedded
 from axiom_bench.statistics.labels import NOTHING
 from axiom_bench.statistics.run_folder import RunFolder
@@ -102,10 +107,62 @@ def test_the_headline_has_a_row_for_each_method_and_says_why_values_are_missing(
     lines = report.headline(usual_run)
     row = next(line for line in lines if line.split()[0] == "random")
     assert row.split()[-2] == NOTHING  # conservation error
-    assert any(
-        "not on the score's scale: Conservation error of" in line and "random" in line
-        for line in lines
+    text = " ".join(lines)
+    assert (
+        "guided_xgrad_cam, random have no value of Conservation error: not on the score's" in text
     )
+
+
+NOTE = "The method 'mine' is left out: it needs a pooling layer."
+
+
+def with_notes(run: RunFolder, notes: Sequence[str]) -> RunFolder:
+    """Return the run, with notes on its first job."""
+    job = JobEntry(
+        job="net at last on scenes", notes=list(notes), warnings=["5 images are left out"]
+    )
+    return replace(run, manifest=run.manifest.model_copy(update={"jobs": [job]}))
+
+
+def test_three_notes_are_printed_and_the_page_has_all(usual):
+    notes = [NOTE, "The second note.", "The third note.", "The fourth note."]
+    run = with_notes(usual, notes)
+    known = len(all_notes(usual))
+    lines = report.headline(run, 200)
+    assert known == 0
+    assert "1 more note: see 'Notes' in the report." in lines
+    printed = [line for line in lines if line.startswith("net at last on scenes: ")]
+    assert len(printed) == 3
+    text = str(this_run(run).body)
+    assert "<h3>Notes</h3>" in text
+    for note in (*notes, "5 images are left out"):
+        assert str(escape(note)) in text
+    assert not any("more note" in line for line in report.headline(with_notes(usual, [NOTE]), 200))
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_lines_are_as_wide_as_the_terminal(usual, width):
+    run = with_notes(usual, [NOTE * 5])
+    lines = report.headline(run, width)[:-1]  # the conclusion is one line
+    assert max(map(len, lines)) <= width
+    assert NOTE * 5 in " ".join(lines)
+
+
+def test_no_word_of_a_heading_is_broken(usual):
+    title = "Class discriminability of explanations"
+    metrics = dict(usual.manifest.metrics)
+    metrics["box_iou"] = metrics["box_iou"].model_copy(update={"title": title})
+    run = replace(usual, manifest=usual.manifest.model_copy(update={"metrics": metrics}))
+    lines = report.headline(run, 60)
+    words = [word for line in lines[:4] for word in line.split()]
+    assert {"discriminability", "explanations"} <= set(words)
+
+
+def test_the_gallery_has_an_address(usual):
+    assert report.gallery_address(usual) is None
+    manifest = usual.manifest.model_copy(update={"gallery": ["gallery/a.parquet"]})
+    address = report.gallery_address(replace(usual, manifest=manifest))
+    assert address == f"{usual.path}/report.html#gallery"
 
 
 def test_the_headline_tells_the_layer_s_metrics_below_its_table(make_records, small_run):
@@ -186,7 +243,7 @@ def test_a_metric_without_any_value(small_run, few_records):
     folder = small_run(records)
     text = text_of(folder)
     assert "No row of box_iou has status ok (no_annotation " in text
-    assert "Not measured, no box or mask of the class: Box IoU of " in text
+    assert "have no value of Box IoU: no box or mask of the class." in text
     shown = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
     assert not re.search(r">[^<]*\bnan\b", shown)
     assert report.headline(folder)[3].split()[-1] == NOTHING
@@ -210,7 +267,7 @@ def test_a_bad_image_is_counted(small_run, few_records):
         -1,
     ]
     text = text_of(small_run(few_records))
-    assert "On 1 of 12 rows not measured, image can't be read" in text
+    assert "on 1 of 12 rows: image can't be read." in text
     assert re.search(r"\d+ of 11 \(", text)
 
 

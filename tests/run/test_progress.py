@@ -28,7 +28,7 @@ from axiom_bench.notes import (
 )
 from axiom_bench.run import progress as module
 from axiom_bench.run import samples, whole_set, worker
-from axiom_bench.run.notes import kernel_notes, note_lines
+from axiom_bench.run.notes import kernel_notes, note_lines, warning_lines
 from axiom_bench.run.progress import Bar, Estimate, Lines, progress, rate
 from axiom_bench.run.shards import counted
 
@@ -121,6 +121,14 @@ def test_the_time_of_all_jobs_is_printed_once_after_the_first_batch(clock, log):
     assert "about 4 min left" in lines.line(45)
     Lines("b on scenes", 64, log, estimate, clock).advance(64)
     assert text_of(log).count("The run will take") == 1
+
+
+def test_before_the_first_batch_a_line_has_only_the_time(clock, log):
+    lines = Lines("Computing", 64, log, Estimate(jobs=0), clock)
+    assert lines.line(11) == "Computing: 0 of 64 images after 11 s"
+    clock.now = 16
+    lines.done = 32
+    assert lines.line(16) == "Computing: 32 of 64 images, 2.0 images/s, about 16 s left"
 
 
 @pytest.mark.parametrize("seconds", [0.5, 2.0])
@@ -259,12 +267,14 @@ def test_each_sentence_once_and_problems_counted():
         for _ in range(2):
             warnings.warn(warning, stacklevel=1)
 
-    assert note_lines(notes + torch_notes) == (
-        "The method 'cam' is left out: no pooling",
+    assert warning_lines(notes + torch_notes) == (
         "The gradients are zero",
-        "Metrics are left out: no boxes",
         "2 images can't be read, the first: c.jpg: no file",
         "2 images have an annotation that is missing or can't be read, the first: a.jpg: no file",
+    )
+    assert note_lines(notes + torch_notes) == (
+        "The method 'cam' is left out: no pooling",
+        "Metrics are left out: no boxes",
         "1 damaged file is replaced: 1 in records",
         f"{KERNEL} adds in any order on this GPU: the last digits of values may change from run "
         "to run.",
@@ -303,7 +313,7 @@ def test_boxes_that_are_left_out_are_counted_and_their_images_are_not_said_to_la
             notes.add(ImageProblem(f"{image}: the box {box} of 'zebra' {base.OTHER_CLASS}"))
     notes.add(ImageProblem(f"b.jpg: the box [0, 0, 9, 9] of 'cow' {base.BEYOND}"))
 
-    left_out, beyond = note_lines(notes)
+    left_out, beyond = warning_lines(notes)
 
     assert left_out.startswith(("3 boxes are left out, ", "3 boxes are left out (in"))
     assert "(in 2 images), the first: a.jpg: the box [0, 0, 5, 5] of 'zebra'" in left_out

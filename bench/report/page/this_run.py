@@ -20,6 +20,7 @@ from axiom_bench.records.entries import Manifest, ProtocolEntry
 from axiom_bench.report.answering import run_conclusion
 from axiom_bench.report.card import ticks
 from axiom_bench.report.page.html import Header, Section, Trust, render_part
+from axiom_bench.report.tables.headline import all_notes
 from axiom_bench.report.tables.text import accuracy_text
 from axiom_bench.statistics.answer import sentences
 from axiom_bench.statistics.labels import NOTHING, Setting, number, plural, share
@@ -172,6 +173,7 @@ def this_run(run: RunFolder) -> Section:
         protocol_notes={
             title: getattr(protocol, field) for field, title in PROTOCOL_TITLES.items()
         },
+        notes=[*_warnings(manifest), *all_notes(run)],
         commit=manifest.git_commit,
         added=manifest.added,
         stages=_stages(manifest.seconds, manifest.work),
@@ -179,6 +181,15 @@ def this_run(run: RunFolder) -> Section:
         command="\n".join(map(shlex.join, commands)),
     )
     return Section("run", "This run", body)
+
+
+def _warnings(manifest: Manifest) -> list[str]:
+    """Return the sentences that change the meaning of jobs' values, with the names of the jobs."""
+    jobs_by_sentence: dict[str, list[str]] = {}
+    for job in manifest.jobs:
+        for sentence in job.warnings:
+            jobs_by_sentence.setdefault(sentence, []).append(job.job)
+    return [f"{first_names(jobs, MANY)}: {text}" for text, jobs in jobs_by_sentence.items()]
 
 
 def _models(run: RunFolder) -> list[dict[str, str]]:

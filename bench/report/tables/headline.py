@@ -1,5 +1,5 @@
-"""A run's main results in 80 columns, and a sentence for each of its metrics. A command prints them
-at its end.
+"""A run's main results in the lines of a terminal, and a sentence for each of its metrics. A
+command prints them at its end.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from axiom_bench.columns import NO_MAP, NOT_FINITE, OK, UNKNOWN_CLASS
+from axiom_bench.environment import wrapped
+from axiom_bench.errors import first_names
 from axiom_bench.report.answering import run_conclusion
 from axiom_bench.report.options import options_of
 from axiom_bench.report.order import methods_in_order
@@ -29,16 +31,24 @@ from axiom_bench.report.tables.text import (
     status_notes,
 )
 from axiom_bench.statistics.answer import same_map_lines
-from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at
+from axiom_bench.statistics.labels import (
+    NOTHING,
+    Setting,
+    Value,
+    counts_text,
+    number,
+    plural,
+    rows_at,
+)
 from axiom_bench.statistics.ranking import FIX, at_chance, below_published
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import counts_of, leading_rows
 
 TITLE = 27  # characters of a method's title
 COLUMN = 13  # characters of a metric's column with the gap before it
-WIDTH = 80  # characters of a line
-MAX_METRICS = (WIDTH - TITLE) // COLUMN  # the most metrics in the table
-MAX_NAMES = 5  # the most names of images that are left out
+WIDTH = 80  # characters of a line, unless a terminal has another width
+MAX_NAMES = 5  # the most names of images that are left out, and of methods in a sentence
+MAX_NOTES = 3  # the most notes that are printed; the page has all
 BEST = "*"
 MEANINGS = {
     BEST: "best, or not significantly worse",
@@ -85,86 +95,140 @@ def status_lines(run: RunFolder, verbose: bool) -> list[str]:
     return lines
 
 
-def result_lines(run: RunFolder, with_all_methods: bool = True) -> list[str]:
-    """Return a run's main results in 80 columns, the conclusion last.
+def result_lines(run: RunFolder, with_all_methods: bool = True, width: int = WIDTH) -> list[str]:
+    """Return a run's main results, the conclusion last. The table and the notes are in lines of
+    `width` characters.
 
-    The results are `warning_lines`, the table, a line on the meaning of its signs, notes on why
-    values are missing, and a line for each headline metric that has no methods. With
-    `config.report.compare`, there is one for each metric that has a direction.
+    The results are `warning_lines`, the table, the meaning of its signs, a line for each reason why
+    values are missing, the first of `all_notes`, and a line for each headline metric that has no
+    methods. With `config.report.compare`, there is one for each metric that has a direction.
 
     Args:
         run: The run, as read from its folder.
         with_all_methods: Also show methods without a value.
+        width: The characters of a line.
     """
     options = options_of(run)
     measured = set(run.summary.loc[run.summary["method"] != METHOD_FREE, "metric"])
     names = [name for name in options.headline if name in measured]
-    # more columns don't fit into 80 characters
-    values = [run.metadata.value(name) for name in names[:MAX_METRICS]]
-    table = list(_table(run, values, with_all_methods)) if values else []
+    # more columns don't fit into the lines
+    columns = _columns([run.metadata.value(name) for name in names], width)
+    values = [column.value for column in columns]
+    table = list(_table(run, columns, with_all_methods, width)) if columns else []
     sign_meanings = []
     for sign, meaning in MEANINGS.items():
         if any(sign in line for line in table):
             sign_meanings.append(f"{sign} {meaning}")
-    if len(names) > MAX_METRICS:
-        sign_meanings.append(f"{len(names) - MAX_METRICS} more metrics in the report")
+    if len(names) > len(values):
+        sign_meanings.append(f"{plural(len(names) - len(values), 'more metric')} in the report")
     notes = ["; ".join(sign_meanings)] if sign_meanings else []
     if with_all_methods:
-        is_shown = run.summary["metric"].isin(names[:MAX_METRICS])
-        notes += status_notes(run, run.summary[is_shown & ~run.summary["n"].gt(0)])
-    for note in control_notes(run, run.settings, names[:MAX_METRICS], f"marked {BEST}"):
-        notes += textwrap.wrap(note, WIDTH)
-    conclusion = run_conclusion(run)
-    for line in same_map_lines(run, conclusion.answers):
-        notes += textwrap.wrap(line, WIDTH)
-    lines = [*warning_lines(run), *table, *notes, *metric_lines(run, set(names))]
-    if conclusion.sentence:
-        lines.append(conclusion.sentence)
+        is_shown = run.summary["metric"].isin([value.name for value in values])
+        missing = run.summary[is_shown & ~run.summary["n"].gt(0)]
+        notes += status_notes(run, missing, len(values), MAX_NAMES)
+    notes += _first_notes(all_notes(run, f"marked {BEST}"))
+    lines = [*warning_lines(run), *table]
+    for note in notes:
+        lines += wrapped(note, width)
+    lines += metric_lines(run, set(names))
+    answer = run_conclusion(run).sentence
+    if answer:
+        lines.append(answer)
     return lines
 
 
-def _table(run: RunFolder, values: Sequence[Value], with_all_methods: bool) -> Iterator[str]:
+def all_notes(run: RunFolder, sign: str = "bold") -> list[str]:
+    """Return the notes of a run that the terminal prints in part and the page completely: on the
+    best values, which have a sign, on equal maps, and on its jobs.
+    """
+    options = options_of(run)
+    notes = control_notes(run, run.settings, options.headline, sign)
+    notes += same_map_lines(run, run_conclusion(run).answers)
+    jobs_by_note: dict[str, list[str]] = {}
+    for job in run.manifest.jobs:
+        for note in job.notes:
+            jobs_by_note.setdefault(note, []).append(job.job)
+    for note, jobs in jobs_by_note.items():
+        notes.append(f"{first_names(jobs, MAX_NAMES)}: {note}")
+    return notes
+
+
+def _first_notes(notes: Sequence[str]) -> list[str]:
+    """Return the first notes, and a line that says where the others are."""
+    num_hidden = len(notes) - MAX_NOTES
+    if num_hidden <= 0:
+        return list(notes)
+    more = f"{plural(num_hidden, 'more note')}: see 'Notes' in the report."
+    return [*notes[:MAX_NOTES], more]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the table."""
+
+    value: Value
+    title: tuple[str, ...]  # the lines of the heading
+    width: int  # characters, with the gap before it
+
+
+def _columns(values: Sequence[Value], width: int) -> list[_Column]:
+    """Return the columns that fit into lines of `width` characters, at least one."""
+    columns: list[_Column] = []
+    room = width - TITLE
+    for value in values:
+        heading = value.title + ARROWS.get(value.better, "")
+        longest_word = max(map(len, heading.split(" ")))
+        column_width = max(COLUMN, longest_word + 1)
+        if columns and column_width > room:
+            break
+        room -= column_width
+        title = textwrap.wrap(heading, column_width - 1, break_long_words=False)
+        columns.append(_Column(value, tuple(title), column_width))
+    return columns
+
+
+def _table(
+    run: RunFolder, columns: Sequence[_Column], with_all_methods: bool, width: int
+) -> Iterator[str]:
     """Yield the metrics' titles with their arrows, and the rows of each setting. The titles take as
     many lines as the longest one, and end on the same line.
     """
-    titles = []
-    for value in values:
-        title = value.title + ARROWS.get(value.better, "")
-        titles.append(textwrap.wrap(title, COLUMN - 1))
+    values = [column.value for column in columns]
+    widths = [column.width for column in columns]
     # A short title has empty lines above it, so that all titles end on the same line.
-    height = max(map(len, titles))
-    padded_titles = [[""] * (height - len(title)) + title for title in titles]
+    height = max(len(column.title) for column in columns)
+    padded_titles = [("",) * (height - len(column.title)) + column.title for column in columns]
     for line in zip(*padded_titles, strict=True):
-        yield _row("", line)
+        yield _row("", line, widths)
     for setting in run.settings:
         rows = leading_rows(rows_at(run.summary, setting))
         is_shown = rows["metric"].isin([value.name for value in values])
         rows = rows[(rows["method"] != METHOD_FREE) & is_shown]
         measured = set(rows.loc[rows["n"] > 0, "method"])
-        if not measured:
+        if rows.empty or not (measured or with_all_methods):
             continue
         ordered = methods_in_order(run, setting)
         methods = [name for name in ordered if with_all_methods or name in measured]
         counts = counts_text([rows["images"].max()], [rows["n"].max()])
         accuracy = run.accuracies.get((setting.model, setting.data), "not known")
-        yield f"{run.label(setting)} ({counts}), accuracy {accuracy}"
-        columns = []
+        yield from wrapped(f"{run.label(setting)} ({counts}), accuracy {accuracy}", width)
+        cells_by_value = []
         for value in values:
             cells = []
             for row, lead, is_best in method_rows(run, setting, rows, value, methods):
                 has_value = row.get("n", 0) > 0
                 text = number(row[lead], value.rounding) if has_value else NOTHING
                 cells.append((BEST if is_best else "") + marked(text, row))
-            columns.append(cells)
-        for name, *cells in zip(methods, *columns, strict=True):
+            cells_by_value.append(cells)
+        for name, *cells in zip(methods, *cells_by_value, strict=True):
             control = " (control)" if name in run.metadata.controls else ""
-            yield _row(f"  {run.metadata.method_title(name)}{control}", cells)
+            yield _row(f"  {run.metadata.method_title(name)}{control}", cells, widths)
 
 
-def _row(title: str, cells: Sequence[str]) -> str:
+def _row(title: str, cells: Sequence[str], widths: Sequence[int]) -> str:
     """Return a line of the table. A title that is too long is cut."""
     title = title if len(title) < TITLE else f"{title[: TITLE - 4]}..."
-    columns = "".join(cell.rjust(COLUMN) for cell in cells)
+    columns = "".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
     return f"{title:{TITLE}}{columns}".rstrip()
 
 

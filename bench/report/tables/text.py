@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from axiom_bench.columns import OK
+from axiom_bench.errors import first_names
 from axiom_bench.report.tables.table import Cell, interval_cell
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, LEVEL, normal_reach
 from axiom_bench.statistics.labels import (
@@ -42,6 +43,7 @@ PARTIAL_NOTE = (
 CONSTRUCTED = "\N{DOUBLE DAGGER}"
 LAYER_ALONE = "(layer alone)"
 MAX_NOTES = 8
+MAX_NAMES = 100  # methods that a sentence names, unless it has less room
 
 
 def bold_note(level: float) -> str:
@@ -268,9 +270,17 @@ def by_metric(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Value, bo
                 yield run.metadata.value(name), whole_set, rows_by_kind[name, whole_set]
 
 
-def status_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
+def status_notes(
+    run: RunFolder, summary: pd.DataFrame, num_metrics: int = 0, most_names: int = MAX_NAMES
+) -> list[str]:
     """Return one sentence for each reason and methods why a value is missing (a dash), or is of
     fewer rows.
+
+    Args:
+        run: The run, as read from its folder.
+        summary: The rows of the summary to look at.
+        num_metrics: The number of metrics in the table. A sentence about all of them names none.
+        most_names: The most methods that a sentence names.
     """
     labels_by_sentence: dict[str, list[str]] = {}
     for setting in run.settings:
@@ -280,14 +290,19 @@ def status_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
                 titles_by_status.setdefault((status, count, names), []).append(value.title)
         for (status, count, methods), titles in titles_by_status.items():
             part, total = count.split(" of ")
-            extent = "Not measured" if part == total else f"On {count} rows not measured"
-            missing = f"{_distinct(titles)} of {names_of(run, methods)}"
-            sentence = f"{extent}, {reason(status)}: {missing}."
+            extent = "" if part == total else f" on {count} rows"
+            distinct = list(dict.fromkeys(titles))
+            missing = "no value"
+            if len(distinct) != num_metrics:
+                missing = f"no value of {', '.join(distinct)}"
+            names_text = first_names([name_of(run, name) for name in methods], most_names)
+            verb = "has" if len(methods) == 1 else "have"
+            sentence = f"{names_text} {verb} {missing}{extent}: {reason(status)}."
             labels_by_sentence.setdefault(sentence, []).append(run.label(setting))
     notes = []
     for sentence, labels in labels_by_sentence.items():
         is_everywhere = len(labels) == len(run.settings)
-        notes.append(sentence if is_everywhere else f"{_distinct(labels)}: {sentence}")
+        notes.append(sentence if is_everywhere else f"On {_distinct(labels)}, {sentence}")
     num_hidden = len(notes) - MAX_NOTES
     if num_hidden > 0:
         more = f"{num_hidden} more such notes: see the table of statuses."

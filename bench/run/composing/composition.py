@@ -33,6 +33,7 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing import own_files, settings
 from axiom_bench.run.composing.settings import AXES, LAYER, Entries, Settings
+from axiom_bench.run.composing.typed_words import instead_of
 
 # groups of which a run takes several entries, as a list or `all`
 LISTS = ("method", "metric", "peers", "spoiled")
@@ -148,7 +149,7 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
 
         keys = _existing_keys(folders, overrides)
         raise mistakes.explain_hydra_error(
-            error, keys, lambda group: _options(folders, group)
+            error, keys, lambda group: _options(folders, group), overrides
         ) from error
 
 
@@ -525,6 +526,8 @@ def _axis_overrides(folders: Sequence[str], override: Override) -> list[str]:
         raise BenchError(
             f"The brackets are missing in {line}; write {key}=[{text}] for several in one run."
         )
+    if advice := instead_of(key, line.partition("=")[2]):
+        raise BenchError(f"There is no setting {key!r}; {advice}.")
     if key not in AXES:
         raise BenchError(
             f"{key} takes one value, not several as in {line}; only {', '.join(AXES)} take "

@@ -17,6 +17,7 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.kinds import shorten_for_error
 from axiom_bench.models.spec import unknown_model
 from axiom_bench.run.composing.device import no_device
+from axiom_bench.run.composing.typed_words import instead_of
 
 NAMES = re.compile(r"\[?[^\W\d][\w@,. -]*\]?")  # the name of an entry, or a list of names
 NOT_NAMES = ("", "null", "true", "false")
@@ -26,7 +27,10 @@ KINDS = {"peers": "peer", "spoiled": "spoiled explainer"}
 
 
 def explain_hydra_error(
-    error: Exception, keys: Iterable[str], choices: Callable[[str], Iterable[str]]
+    error: Exception,
+    keys: Iterable[str],
+    choices: Callable[[str], Iterable[str]],
+    overrides: Iterable[str] = (),
 ) -> BenchError:
     """Return the sentence for Hydra's error about a command line or a configuration file.
 
@@ -34,6 +38,7 @@ def explain_hydra_error(
         error: The error that Hydra raised.
         keys: The dotted keys that can be set.
         choices: Returns the entries of a configuration group.
+        overrides: The words of the command line.
     """
     # Hydra has few classes of errors, so the text of its message tells what is wrong.
     text = str(error)
@@ -47,7 +52,9 @@ def explain_hydra_error(
         key = match[1]
         settings = set(keys)
         if key not in settings:
-            return _unknown_setting(key, settings)
+            values = (word.partition("=") for word in overrides)
+            value = next((text for name, _, text in values if name == key), "")
+            return _unknown_setting(key, value, settings)
         if "No match in the defaults list" in text:
             return BenchError(
                 f"A folder {key}/ in your configuration folder hides the setting; rename it."
@@ -115,10 +122,12 @@ def _unparsable(override: str) -> BenchError:
     )
 
 
-def _unknown_setting(key: str, settings: Collection[str]) -> BenchError:
+def _unknown_setting(key: str, value: str, settings: Collection[str]) -> BenchError:
     """Return the sentence for a setting that doesn't exist. A user's own method, or another
     parameter of a method, is added with +.
     """
+    if advice := instead_of(key, value.strip("'\"")):
+        return BenchError(f"There is no setting {key!r}; {advice}.")
     group, _, rest = key.partition(".")
     if key in ("data.root", "data.path", "data.labels"):
         names = []

@@ -1,0 +1,28 @@
+"""The options --model, --weights and --layer of `explain` and `doctor`, as settings."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+
+CODE = re.compile(r".+\.py:.+|[\w.]+:\w+")  # FILE:FUNCTION, or MODULE:FUNCTION
+
+
+def model_overrides(options: Namespace) -> list[str]:
+    """Return the settings that the options of the model choose.
+
+    Args:
+        options: The options of the command line: `model`, `weights` and `layer`, each a text or
+            None. A model is a name, or code of the user's own, such as net.py:build.
+    """
+    overrides = []
+    if options.model is not None:
+        if CODE.fullmatch(options.model):
+            overrides += ["model=user", f"model.architecture={options.model}"]
+        else:
+            overrides.append(f"model={options.model}")
+    if options.weights is not None:
+        overrides.append(f"model.weights={options.weights}")
+    if options.layer is not None:
+        overrides.append(f"model.layer={options.layer}")
+    return overrides
