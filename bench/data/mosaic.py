@@ -188,8 +188,7 @@ class MosaicImages(Selected):
     ) -> None:
         if any(isinstance(source, MosaicImages) for source in of.sources):
             raise BenchError(
-                "data.of names the data set whose images stand in the cells; it can't be of "
-                "mosaics."
+                "data.of names the data set whose images fill the cells; it can't be of mosaics."
             )
         if cell not in SIZES:
             raise unknown_name("size of a mosaic's cells (data.cell)", cell, SIZES)

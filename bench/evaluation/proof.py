@@ -37,15 +37,15 @@ from axiom_bench.explanation.explanation import Explanation, Map
 from axiom_bench.notes import WARNINGS, Notes, NotFiniteMaps
 
 DRAWS = (
-    "draws from a global random state, so that its answers aren't the same again; seed a generator "
-    "of its own"
+    "draws from a global random state, so its values can't be reproduced; seed a generator of its "
+    "own"
 )
 KEEPS_STATE = (
-    "answers otherwise when it is called again on the same images; something is kept between the "
-    "calls"
+    "gives other values when it is called again on the same images, because it keeps something "
+    "between the calls"
 )
 OF_THE_BATCH = (
-    "gives an image another answer in a batch than by itself; its values depend on the batch"
+    "gives an image other values in a batch than by itself; its values depend on the batch"
 )
 # A plug-in's answer for a number of first rows, (rows, values, n); None if it has no answer.
 Answer = Callable[[AnyPlugin, int], Tensor | None]

@@ -110,8 +110,8 @@ def _interference_message(plugins: Sequence[AnyPlugin]) -> str:
     names = ", ".join(f"{plugin.name!r} ({plugin.target})" for plugin in plugins)
     subject = "One of the plug-ins" if len(plugins) > 1 else "The plug-in"
     return (
-        f"{subject} {names} changes what others read: after it the suite's own values aren't the "
-        "same again. Change copies of tensors, as with .clone(), and restore what it changes of "
+        f"{subject} {names} changes what others read: after it axiom-bench's own values are no "
+        "longer the same. Change copies of tensors, made by .clone(), and restore every change of "
         "the network, of torch or of other modules"
     )
 

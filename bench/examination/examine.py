@@ -196,7 +196,7 @@ def examined_input(trace: Trace) -> Answer:
         )
     elif MIN_BYTE_VALUE >= max(high, -low) > MAX_NORMALISED and low < 0:
         problem = (
-            "as images that are normalised twice: where the network normalises them itself, "
+            "as images that are normalised twice: if the network normalises them itself, "
             "give them as they are (model.mean=[0,0,0] model.std=[1,1,1])"
         )
     elif high - low < SPREAD and trace.images.amax() > trace.images.amin():
@@ -365,7 +365,7 @@ def examined_labels(
     number = len(truth)
     right = int((predicted == truth).sum())
     if number < LEAST_IMAGES:
-        sentence = f"whether labels fit the outputs can't be told from {number} images"
+        sentence = f"whether labels fit the outputs can't be decided from {number} images"
         return Answer(LABELS, "ok", sentence)
 
     readings = [

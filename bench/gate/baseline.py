@@ -62,7 +62,7 @@ class Baseline:
         """
         for name, why in run.metadata.unstable().items():
             raise BenchError(
-                f"{name!r} {why}. A gate compares values that are the same again: leave it out, "
+                f"{name!r} {why}. A gate compares values that can be reproduced: leave it out, "
                 "or fix it."
             )
         rows = pd.concat([_rows(run), accuracies(run)], ignore_index=True)

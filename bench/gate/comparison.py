@@ -94,7 +94,8 @@ def _compare_with_baseline(run_folder: Path, baseline: Path, options: GateOption
     plural = "s" if len(findings) > 1 else ""
     conclusion = (
         f"{title}: {len(findings)} difference{plural} from {name}: {count_text(findings)}. "
-        "If it is meant, refresh the baseline in a commit of its own, with --write --reason TEXT."
+        "If the change is intended, write the baseline again in its own commit, "
+        "with --write --reason TEXT."
     )
     images = tuple(most_moved_images(findings, earlier, current)) if earlier is not None else ()
     return GateResult(

@@ -101,13 +101,13 @@ TESTS = {
     ),
     CONTROLS: MetricTest(
         "Controls",
-        "Controls: the same of pairs of a method and a control, which explains nothing.",
+        "Controls: the same for pairs of a method and a control, which explains nothing.",
         share=SHARE,
     ),
     RELIABILITY: MetricTest(
         "Reliability",
         "Reliability: Kendall's tau-b between the orders of the methods by two random halves of "
-        "the images, the mean over 200 splits. Methods that coincide are one.",
+        "the images, the mean over 200 splits. Methods that coincide count as one.",
     ),
     SANITY: MetricTest("Sanity", share=1),
     GAMING: MetricTest(

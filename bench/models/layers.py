@@ -202,7 +202,7 @@ def _run_error(
     if kind is None:
         return BenchError(
             f"The network can't run on a sample of the shape {(channels, *input_size)}, which "
-            f"these files hold ({error}); say by data.channels where their channels are, or "
+            f"these files hold ({error}); set data.channels to the axis of their channels, or "
             "give the files the network's own shape."
         )
     expected = getattr(first_convolution(network)[1], "in_channels", channels)
@@ -270,10 +270,10 @@ def choose_layer(
         )
     if not (last.is_map or (reshape is not None and len(last.shape) > 2)):
         maps = [call.name for call in calls if call.is_map and call.name]
-        example = f", as {maps[-1]!r} is" if maps else ""
+        example = f", such as {maps[-1]!r}" if maps else ""
         raise BenchError(
-            f"The layer {layer!r} gives {last.description}, not maps (B, K, H, W); name a spatial "
-            f"one{example}."
+            f"The layer {layer!r} gives {last.description}, not maps (B, K, H, W); choose a "
+            f"layer with maps{example}."
         )
     return layer
 

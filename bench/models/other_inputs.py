@@ -93,7 +93,7 @@ class InputsFile:
         if len(lengths) > 1:
             sizes = ", ".join(f"{name} {len(value)}" for name, value in values.items())
             raise BenchError(
-                f"The arrays of {as_text(path)} have other numbers of rows: {sizes}; give one an "
+                f"The arrays of {as_text(path)} have other numbers of rows: {sizes}; give one per "
                 "image."
             )
         inputs = {key: image}
@@ -191,7 +191,7 @@ def _read(path: Path) -> tuple[tuple[str, ...], Columns]:
     separator, table = table_of(lines)
     if not table or any(len(row) != len(table[0]) for row in table):
         raise BenchError(
-            f"The lines of {as_text(path)} haven't one number of cells; give a .csv with a "
+            f"The lines of {as_text(path)} have different numbers of cells; give a .csv with a "
             f"line of headings, an image's id first, or arrays in {' or '.join(ARRAYS)}."
         )
     (_, *headings), *rows = table

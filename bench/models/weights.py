@@ -466,8 +466,8 @@ def _check_values(tensor: Tensor, dtype: torch.dtype, name: str, file: str) -> N
     else:
         return
     raise BenchError(
-        f"The weights {file} hold {problem} in {name!r}; use a checkpoint that is finite, in "
-        "floats."
+        f"The weights {file} hold {problem} in {name!r}; use a checkpoint of finite "
+        "floating-point values."
     )
 
 

@@ -29,7 +29,7 @@ from axiom_bench.run.keys import Keys
 from axiom_bench.run.progress import progress
 
 # the manifest has this sentence
-OTHERS = "left out by data.only_correct: the model doesn't name them correctly"
+OTHERS = "left out by data.only_correct: the model doesn't classify them correctly"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def only_correct(job: Job, folder: Path) -> Job:
     if not job.shares_classes:
         raise BenchError(
             f"{job.name}: the classes of {job.data.name!r} aren't the model's, so it is unknown "
-            "which images it names correctly; set data.only_correct=false."
+            "which images it classifies correctly; set data.only_correct=false."
         )
     labels = {name: prediction.label for name, prediction in predictions(job, folder).items()}
     ids = job.data.ids
@@ -131,8 +131,8 @@ def only_correct(job: Job, folder: Path) -> Job:
     )
     if not correct:
         raise BenchError(
-            f"{job.name}: the model names none of the {len(job.indices)} images correctly; set "
-            "data.only_correct=false."
+            f"{job.name}: the model classifies none of the {len(job.indices)} images correctly; "
+            "set data.only_correct=false."
         )
     kept = set(correct)
     left_out = tuple(ids[index] for index in job.indices if index not in kept)
@@ -168,7 +168,9 @@ def use_mosaics(job: Job, images: MosaicImages, folder: Path) -> Job:
     except BenchError as error:
         named = ""
         if predicted:
-            named = f", named with a probability of at least {images.confidence}: {len(confident)}"
+            named = (
+                f", predicted with a probability of at least {images.confidence}: {len(confident)}"
+            )
         raise BenchError(
             f"{job.name}: {error} Images of one class: {len(candidates)}{named}."
         ) from error
@@ -206,7 +208,7 @@ def _predictions_with_probability(
     if not job.shares_classes:
         raise BenchError(
             f"{job.name}: the classes of {images.of.name!r} aren't the model's, so it is unknown "
-            "which images it names with confidence; set data.confidence=null."
+            "which images it predicts with confidence; set data.confidence=null."
         )
     candidate_job = replace(job, indices=tuple(image.index for image in candidates))
     predicted = predictions(candidate_job, folder)

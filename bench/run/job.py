@@ -182,7 +182,7 @@ class Job:
         if self.data.unlabelled:
             raise BenchError(
                 f"The images of {self.data.name!r} have no labels ({self.data.unlabelled}); set "
-                "target=predicted, or call the folders by the network's classes: names, indices "
+                "target=predicted, or name the folders after the network's classes: names, indices "
                 "or ImageNet's synset ids."
             )
         model_classes = self.model.number_of_classes
@@ -209,7 +209,9 @@ class Job:
             unreadable = f" ({counts['unreadable']} can't be read)" if counts["unreadable"] else ""
             confident = ""
             if counts["confidence"] is not None:
-                confident = f" and are named with a probability of at least {counts['confidence']}"
+                confident = (
+                    f" and are predicted with a probability of at least {counts['confidence']}"
+                )
             lines.append(
                 f"{counts['confident']} of {counts['images']} images of "
                 f"{counts['of']!r}{unreadable} show one class{confident}; {counts['in_mosaics']} "
@@ -218,7 +220,7 @@ class Job:
         if self.left_out:
             count = f"{len(self.left_out)} of {len(self.all_indices)} images are left out"
             names = first_names(self.left_out, MAX_NAMES)
-            lines.append(f"{count}: the model doesn't name them correctly ({names}).")
+            lines.append(f"{count}: the model doesn't classify them correctly ({names}).")
         return tuple(lines)
 
     @property

@@ -116,7 +116,7 @@ def background_among_the_classes(user: User) -> None:
     user.types([*words, "data.classes=[a,b]", advice_in(message, r"set (model\.background=\d+)")])
 
 
-@follows("set data.folders=name for folders that are called by their classes")
+@follows("set data.folders=name for folders named after their classes")
 def folders_that_are_no_indices(user: User) -> None:
     photographs(user, "a/1.png", "b/1.png")
     words = doctor(user, "data=folder", "data.root=photos", "data.classes=[a,b,c]")
@@ -141,7 +141,7 @@ SYNSETS = "data.classes=[n01440764,n01443537,n01484850]"
 
 
 def flat(user: User, labels: str, *names: str) -> tuple[str, ...]:
-    """Images that lie in no class folders, as ImageNet's validation images, with a list of
+    """Images that aren't in class folders, as ImageNet's validation images, with a list of
     labels.
     """
     for name in names or ("1.JPEG", "2.JPEG"):
@@ -278,7 +278,7 @@ def data_without_a_setting(user: User) -> None:
     user.types([*words, advice_in(message, r"set (data\.workers=)VALUE") + "0"])
 
 
-@follows("set target=predicted, or call the folders by the network's classes")
+@follows("set target=predicted, or name the folders after the network's classes")
 def photographs_without_labels(user: User) -> None:
     photographs(user, "x/1.png", "y/1.png")
     words = doctor(user, CLASSES, "data=folder", "data.root=photos")
@@ -303,7 +303,7 @@ def chosen(user: User, *settings: str) -> tuple[str, ...]:
     return ("run=first", "model=scenes_vgg", "data.size=4", *SHORT, *settings)
 
 
-@follows("so it is unknown which images it names correctly")
+@follows("so it is unknown which images it classifies correctly")
 def only_correct_of_other_classes(user: User) -> None:
     photographs(user, "x/1.png")
     words = (
@@ -344,14 +344,14 @@ def mosaics(user: User, *settings: str) -> tuple[str, ...]:
     return ("run=first", *network("Small"), *data, *SHORT, *settings)
 
 
-@follows("so it is unknown which images it names with confidence")
+@follows("so it is unknown which images it predicts with confidence")
 def mosaics_of_other_classes(user: User) -> None:
     words = mosaics(user, "data.of.classes=[a,b]", "data.target_cells=3")
     message = user.refusal(words)
     user.types([*words, advice_in(message, r"set (data\.confidence=null)")])
 
 
-@follows("the model's output has no probabilities, so it names no image with confidence")
+@follows("the model's output has no probabilities, so it predicts no class with confidence")
 def mosaics_without_probabilities(user: User) -> None:
     words = mosaics(
         user,

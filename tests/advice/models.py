@@ -81,7 +81,7 @@ def arrays(user: User, *settings: str) -> tuple[str, ...]:
     )
 
 
-@follows("say by data.channels where their channels are")
+@follows("set data.channels to the axis of their channels")
 def arrays_with_channels_last(user: User) -> None:
     for index in range(2):
         user.array(f"arrays/{index}.npy", torch.randn(40, 2).numpy())

@@ -52,7 +52,7 @@ def test_values_that_depend_on_the_batch_are_refused(make_run, records, tmp_path
     unstable_entry = {**entries.get(name, {}), "unstable": why}
     write_entries(run, {**manifest, kind: {**entries, name: unstable_entry}})
     sentence = (
-        f"Can't compare: '{name}' {why}. A gate compares values that are the same again: leave it "
+        f"Can't compare: '{name}' {why}. A gate compares values that can be reproduced: leave it "
         "out, or fix it."
     )
     assert gate(run, baseline).lines == (sentence,)

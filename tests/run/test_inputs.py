@@ -215,13 +215,13 @@ def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
             LIST.replace("1.png", "a/0.png"),
             r"patients.csv has several rows for 'a/0.png'; leave one",
         ),
-        (LIST.replace(",north", "", 1), r"patients.csv haven't one number of cells"),
+        (LIST.replace(",north", "", 1), r"patients.csv have different numbers of cells"),
         (
             LIST.replace(",5,", ",5.5,"),
             r"can't run on .* \(.*[Ii]nt.*gets patient, float32 \(B, 2\), "
             r"and site, float32 \(B, 1\), of",
         ),
-        ("", r"patients.csv haven't one number of cells"),
+        ("", r"patients.csv have different numbers of cells"),
     ],
 )
 def test_a_mistake_in_the_file_is_one_sentence(run, words, tmp_path, content, message):
@@ -442,7 +442,7 @@ def test_a_method_in_a_process_of_its_own_has_the_same_values(run, rows, stored)
         ),
         (
             "data.channels=last",
-            r"can't run on a sample of the shape \(10, 5, 9\), .*; say by data.channels where",
+            r"can't run on a sample of the shape \(10, 5, 9\), .*; set data.channels to the axis",
         ),
     ],
 )

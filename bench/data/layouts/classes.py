@@ -222,7 +222,7 @@ def _lines(file: str, setting: str) -> list[str]:
         file = str(copied[0])
     if not os.path.isfile(file):
         raise BenchError(
-            f"{setting}: there is no file {file!r}; give a list, or a file of one class a line."
+            f"{setting}: there is no file {file!r}; give a list, or a file with one class per line."
         )
     return lines_of(Path(file), "The list of classes")
 

@@ -234,8 +234,8 @@ def _read(path: Path) -> tuple[list[Entry], dict[Id, list[Entry]], dict[Id, str]
         ) from error
     if corners := _corners(images, by_image):
         raise BenchError(
-            f"The boxes of {as_text(path)} are corners x0, y0, x1, y1, as {corners[0]}; COCO's "
-            "are x, y, width, height."
+            f"The boxes of {as_text(path)} are corners x0, y0, x1, y1, such as {corners[0]}; "
+            "COCO's are x, y, width, height."
         )
     return [*images.values()], dict(by_image), dict(sorted(names.items()))
 

@@ -29,7 +29,7 @@ from axiom_bench.kinds import File, Name
 LAYOUT = "images, or the ImageFolder layout <root>/<class>/<image>.jpg (or .png, ...)"
 FOLDERS = ("name", "index")
 LABELS = (
-    "folders that are called by the network's classes (names, ImageNet's synset ids or indices) "
+    "folders named after the network's classes (names, ImageNet's synset ids or indices) "
     "are labels, or data.labels=FILE names a list of lines 'image,label'"
 )
 ORDER = "data.classes names another order"
@@ -150,7 +150,7 @@ def labelled_table(
             if unknown_folders := [folder for folder in subfolders if folder not in folder_index]:
                 raise BenchError(
                     f"{root / unknown_folders[0]} is no class index from 0 to {len(names) - 1}; "
-                    "set data.folders=name for folders that are called by their classes."
+                    "set data.folders=name for folders named after their classes."
                 )
         by_classes = Labelling(names, folder_index)
         ids = [path for path in samples if "/" in path and _first(path) in folder_index]
@@ -162,7 +162,8 @@ def labelled_table(
     if len(ids) < len(samples):
         left_out = sorted({*samples}.difference(ids))
         notes.append(
-            f"{len(left_out)} images are left out, in no folder of data.classes, as {left_out[0]}"
+            f"{len(left_out)} images aren't in a folder of data.classes and are left out, "
+            f"such as {left_out[0]}"
         )
     if labels is not None:
         # If the user gave classes, the network's classes aren't needed.

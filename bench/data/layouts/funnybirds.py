@@ -35,7 +35,7 @@ COLOURS = {  # of the parts in the part map; there are two eyes, feet and wings
 BODY = "body"  # which every version shows
 MAX_BYTES = 2**28  # of a list
 LAYOUT = (
-    "the FunnyBirds layout <root>/<split>/<class>/*.png, beside <split>_part_map, "
+    "the FunnyBirds layout <root>/<split>/<class>/*.png, next to <split>_part_map, "
     "<split>_interventions and *.json"
 )
 

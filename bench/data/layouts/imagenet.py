@@ -197,7 +197,7 @@ def _first_images(ids: Sequence[str], count: int, folder: Path) -> tuple[str, ..
     if missing := stems - {Path(image).stem for image in chosen}:
         raise BenchError(
             f"{len(missing):,} of the {count:,} validation images that data.first={count} chooses "
-            f"aren't in {folder}, as {min(missing)}.JPEG; get them from ILSVRC2012's "
+            f"aren't in {folder}, such as {min(missing)}.JPEG; get them from ILSVRC2012's "
             f"{VALIDATION:,} validation images."
         )
     return chosen
@@ -292,7 +292,7 @@ def flat_labels(
     path = _first_file(folders, candidates)
     if path is None:
         raise BenchError(
-            f"The images in {places[0]} lie in no class folders, and there is no file of labels; "
+            f"The images in {places[0]} aren't in class folders, and there is no file of labels; "
             f"expected one of {', '.join(candidates)} below it, or data.labels naming a file of "
             "lines 'image label'. The official archive unpacks into class folders by "
             f"{UNPACK.format(root=places[0], split=split)}."

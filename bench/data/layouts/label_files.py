@@ -116,7 +116,9 @@ def read_list(
             classes_by_image[image][label] = None
     if ambiguous := [image for image in classes_by_image if len(classes_by_image[image]) > 1]:
         example = ambiguous[0]
-        both = f"{len(ambiguous)} images, as {example}: {' and '.join(classes_by_image[example])}"
+        both = (
+            f"{len(ambiguous)} images, such as {example}: {' and '.join(classes_by_image[example])}"
+        )
         raise BenchError(
             f"{name} names two classes for {both}; correct its lines, or remove the column that "
             "is wrong."
@@ -194,7 +196,7 @@ def classes_of_labels(
                 base = ", and its numbers count from 1, as the devkit's own do"
             raise BenchError(
                 f"{source} names class {highest}, but there are {len(ids)} classes, from 0 "
-                f"on{base}; put synset ids or names in the place of numbers."
+                f"on{base}; replace the numbers by synset ids or names."
             )
         return [ids[int(label)] for label in labels]
     indices = class_indices(different, ids, [*classes.values()])

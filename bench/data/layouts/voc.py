@@ -91,8 +91,8 @@ def voc(
     notes: tuple[str, ...] = ()
     if images_without:
         notes = (
-            f"{len(images_without)} images of {as_text(list_path)} are left out: the list says -1 "
-            "of them",
+            f"{len(images_without)} images of {as_text(list_path)} are left out: the list marks "
+            "them with -1",
         )
     images, _ = image_files(folder / "JPEGImages")
     # Of several files with one name, the first one counts.

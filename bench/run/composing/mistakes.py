@@ -67,7 +67,9 @@ def explain_hydra_error(
         return BenchError(f"The setting {match[1]} exists; leave out the + before it.")
     if match := re.search(r"Error merging override ([\w.]+)=", text):
         setting = next(key for key in sorted(keys) if key.startswith(f"{match[1]}."))
-        return BenchError(f"{match[1]} has settings below it; set one of them, as {setting}=VALUE.")
+        return BenchError(
+            f"{match[1]} has settings below it; set one of them, such as {setting}=VALUE."
+        )
     if "'${data}_${model}'" in text:
         return BenchError(
             "model and data take one name each, or several with commas between them: model=a,b."
@@ -142,7 +144,7 @@ def _unknown_setting(key: str, value: str, settings: Collection[str]) -> BenchEr
     if group in ("method", "metric"):
         has_entry = f"{group}.{name}" in settings
         if setting == "_target_" or (setting.startswith("params.") and has_entry):
-            return BenchError(f"{key} isn't there to be changed; add + to set it: +{key}=VALUE.")
+            return BenchError(f"{key} doesn't exist; add + to set it: +{key}=VALUE.")
         if setting and not has_entry:
             names_of_run = {
                 entry.split(".")[1] for entry in settings if entry.startswith(f"{group}.")
@@ -167,13 +169,11 @@ def explain_internal_error(
         if key in groups and (value.strip("[]").lower() in NOT_NAMES or not NAMES.fullmatch(value)):
             return BenchError(
                 f"{key}={shorten_for_error(value)} chooses no {KINDS.get(key, key)}: give its "
-                "name, or names in brackets where a run takes several; axiom-bench list shows "
+                "name, or names in brackets if a run takes several; axiom-bench list shows "
                 "them."
             )
     reason = _first_line(str(error)) or "no reason given"
-    return BenchError(
-        f"The configuration can't be put together ({type(error).__name__}: {reason})."
-    )
+    return BenchError(f"The configuration can't be composed ({type(error).__name__}: {reason}).")
 
 
 def _first_line(text: str) -> str:

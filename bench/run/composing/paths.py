@@ -68,7 +68,7 @@ def check_images(paths: Sequence[Path]) -> None:
     if not any(map(os.path.lexists, paths)):
         sentences = [f"The image {path}: there is no file {path}." for path in paths[:MAX_NAMES]]
         if len(paths) > MAX_NAMES:
-            sentences.append(f"{len(paths) - MAX_NAMES} more aren't there either.")
+            sentences.append(f"{len(paths) - MAX_NAMES} more don't exist either.")
         raise BenchError(" ".join(sentences))
 
 

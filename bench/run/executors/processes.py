@@ -84,7 +84,7 @@ class Processes:
                         raise
                     pool = _started(variable)
             raise BenchError(
-                f"A task's process was killed {ATTEMPTS} times, as for want of memory; start "
+                f"A task's process was killed {ATTEMPTS} times, as for lack of memory; start "
                 "fewer processes."
             )
         finally:

@@ -157,7 +157,9 @@ def test_classes_by_hand_choose_the_folders(tmp_path):
     data = load(tmp_path, classes=["Dog", "bird", "cat"])
     assert data.ids == ("cat/1.jpg", "dog/1.jpg")
     assert labels(data) == [(2,), (0,)]
-    assert data.notes == ("1 images are left out, in no folder of data.classes, as cow/2.jpg",)
+    assert data.notes == (
+        "1 images aren't in a folder of data.classes and are left out, such as cow/2.jpg",
+    )
 
 
 def test_folders_called_by_index(tmp_path):

@@ -68,11 +68,11 @@ def test_lists_are_read_by_their_columns(root, name):
         ),
         (
             lines("{},{},{}", IDS, [0, 1, 2, 3], head="image,synset,label\n"),
-            "two classes for 4 images, as .*remove",
+            "two classes for 4 images, such as .*remove",
         ),
         (
             lines("{},{}", ORDER) + f"{STEMS[0]},3\n",
-            "two classes for 1 images, as ILSVRC2012_val_00000001",
+            "two classes for 1 images, such as ILSVRC2012_val_00000001",
         ),
         (
             lines("{},{}", ["tench", "gold fish", "tiger shark", "tench"]),

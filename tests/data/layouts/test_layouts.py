@@ -92,8 +92,8 @@ def test_imagenet_chooses_the_first_by_hash_whatever_else_is_there(imagenet_root
 
     (imagenet_root / f"val/{chosen[1]}.JPEG").unlink()
     message = (
-        f"1 of the 3 validation images that data.first=3 chooses aren't in {imagenet_root}/val, as "
-        f"{chosen[1]}.JPEG"
+        "1 of the 3 validation images that data.first=3 chooses aren't in "
+        f"{imagenet_root}/val, such as {chosen[1]}.JPEG"
     )
     with pytest.raises(BenchError, match=message):
         imagenet(imagenet_root, first=3)
@@ -123,7 +123,7 @@ def flat_root(imagenet_root):
             "1\n3\n1\n",
             r"unpacks .* by python -c .*ImageNet\('.*', split='val'\)",
         ),
-        ("README", "", "no class folders"),
+        ("README", "", "in class folders"),
     ],
 )
 def test_invalid_label_file_error_messages(flat_root, name, text, message):
@@ -171,7 +171,7 @@ def test_voc_of_other_classes_and_endings_by_a_classs_own_list(voc_root):
     assert data.ids == ("2007_1",)
     assert data.labels(0) == (0, 1)
     assert data.read(0).label == 0
-    assert "are left out: the list says -1 of them" in data.notes[0]
+    assert "are left out: the list marks them with -1" in data.notes[0]
 
     (problem,) = load("voc", voc_root, classes=["helmet"]).read(1).problems
     assert problem.endswith(f" of 'cat' {OTHER_CLASS}")
