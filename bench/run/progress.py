@@ -22,17 +22,18 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
-    TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Column
 from rich.text import Text
 
 BESIDE = 10  # the characters next to the title if nothing is counted: the time
-# the characters next to the title if images are counted: the bar, its numbers and the time
+# the characters next to the title if images are counted: "1 of 64 images, 20.0 images/s, about
+# 100 s left", and in a wide terminal a bar before it
 BESIDE_COUNTED = 52
-SHORTEST = 20  # a title has room for at least so many characters
+BAR = 20
+WIDE = 100  # characters of a terminal that has room for a bar
+SHORTEST = 8  # a title has room for at least so many characters
 PAUSE = 10.0  # seconds between two lines of a log
 SHORTEST_ESTIMATE = 10.0  # seconds: a shorter run ends before the next line of a log
 
@@ -126,17 +127,36 @@ class Shown:
         """Change the title."""
         self.title = title
 
-    def seconds_left(self) -> float | None:
-        """Return the seconds that the command will still take, or None if they aren't known."""
-        if self.estimate is None or not self.done or self.total is None:
+    def seconds_left(self, seconds: float) -> float | None:
+        """Return the seconds that the command will still take, `seconds` after the activity began.
+        Return None if they aren't known.
+        """
+        if not self.done or self.total is None:
             return None
-        return self.estimate.seconds(self.total - self.done, self.done, self._now() - self._begun)
+        remaining = self.total - self.done
+        return (self.estimate or Estimate(0)).seconds(remaining, self.done, seconds)
+
+    def elapsed(self) -> float:
+        """Return the seconds since the activity began."""
+        return self._now() - self._begun
+
+    def counts(self, seconds: float) -> str:
+        """Return how many images are done, their rate, and the time that is left, `seconds` after
+        the activity began. Before the first batch the text has only the time.
+        """
+        images = f"{self.done} of {self.total} images"
+        speed = rate(self.done, seconds)
+        if not speed:
+            return f"{images} after {duration(seconds)}"
+        left = self.seconds_left(seconds)
+        time_left = "" if left is None else f", about {duration(left)} left"
+        return f"{images}, {speed}{time_left}"
 
     def print_estimate(self) -> None:
         """Print once how long the command will take, unless it takes less than
         SHORTEST_ESTIMATE.
         """
-        seconds = self.seconds_left()
+        seconds = self.seconds_left(self.elapsed())
         if self.estimate is None or self.estimate.is_printed or seconds is None:
             return
         self.estimate.is_printed = True
@@ -161,11 +181,12 @@ class Bar(Shown):
 
     def start(self) -> None:
         columns: list[ProgressColumn] = [_Title(self)]
-        if self.total is not None:
-            columns += [BarColumn(), TextColumn("{task.completed}/{task.total}"), _Rate()]
-        columns.append(TimeElapsedColumn())  # a batch may take a while
-        if self.total is not None:
-            columns += [TextColumn("left"), TimeRemainingColumn()]
+        if self.total is None:
+            columns.append(TimeElapsedColumn())
+        else:
+            if self.console.width >= WIDE:
+                columns.append(BarColumn(BAR))
+            columns.append(_Counts(self))
         is_transient = self.total is None
         self._progress = Progress(
             *columns, console=self.console, refresh_per_second=2, transient=is_transient
@@ -189,7 +210,7 @@ class Bar(Shown):
         take.
         """
         parts = [self.title, self.step]
-        seconds = self.seconds_left()
+        seconds = self.seconds_left(self.elapsed())
         if seconds is not None and self.estimate is not None and self.estimate.images:
             parts.append(f"all jobs {duration(seconds)}")
         return ", ".join(filter(None, parts))
@@ -199,7 +220,9 @@ class _Title(ProgressColumn):
     """The column with the description of a bar."""
 
     def __init__(self, bar: Bar) -> None:
-        others = BESIDE if bar.total is None else BESIDE_COUNTED
+        others = BESIDE
+        if bar.total is not None:
+            others = BESIDE_COUNTED + (BAR + 1) * (bar.console.width >= WIDE)
         room = max(bar.console.width - others, SHORTEST)
         super().__init__(Column(no_wrap=True, max_width=room))
         self.bar = bar
@@ -208,11 +231,15 @@ class _Title(ProgressColumn):
         return Text(self.bar.description())
 
 
-class _Rate(ProgressColumn):
-    """The column with the images per second."""
+class _Counts(ProgressColumn):
+    """The column with the images that are done, their rate and the time that is left."""
+
+    def __init__(self, bar: Bar) -> None:
+        super().__init__(Column(no_wrap=True))
+        self.bar = bar
 
     def render(self, task: Task) -> Text:
-        return Text(rate(task.speed or 0, 1))
+        return Text(self.bar.counts(self.bar.elapsed()))
 
 
 class Lines(Shown):
@@ -251,14 +278,8 @@ class Lines(Shown):
         """Return the line, `seconds` after the activity began."""
         if self.total is None:
             return f"{self.title} ... {seconds:.0f} s"
-        images = f"{self.title}: {self.done} of {self.total} images"
         step = f", {self.step}" if self.step else ""
-        speed = rate(self.done, seconds)
-        if not speed:
-            return f"{images} after {seconds:.0f} s{step}"
-        left = self.seconds_left()
-        time_left = "" if left is None else f", about {duration(left)} left"
-        return f"{images}, {speed}{time_left}{step}"
+        return f"{self.title}: {self.counts(seconds)}{step}"
 
 
 class _Ticker(Live):

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 from rich.console import Console
+from rich.text import Text
 
 from axiom_bench.data import base
 from axiom_bench.data.base import BadImage
@@ -92,9 +93,9 @@ def test_a_log_has_a_line_every_ten_seconds(clock, log):
             lines.advance(16)
         lines.print_if_due()
     assert text_of(log).splitlines() == [
-        "a on scenes: 16 of 64 images, 1.6 images/s",
-        "a on scenes: 16 of 64 images, 1.2 s/image",
-        "a on scenes: 16 of 64 images, 1.9 s/image",
+        "a on scenes: 16 of 64 images, 1.6 images/s, about 30 s left",
+        "a on scenes: 16 of 64 images, 1.2 s/image, about 60 s left",
+        "a on scenes: 16 of 64 images, 1.9 s/image, about 90 s left",
     ]
 
 
@@ -192,6 +193,19 @@ def test_a_reader_that_has_gone_ends_no_command(monkeypatch, log):
         wait_until(lambda: len(calls) > 1)
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_line_of_a_terminal_fits(width):
+    file = Terminal()
+    terminal = Console(file=file, force_terminal=True, width=width)
+    title = "a_network at its.last.layer on images: computing maps and metrics"
+    with progress(title, 64, terminal, Estimate(jobs=0)) as display:
+        display.advance(34)
+    last = [line for line in file.getvalue().splitlines() if "34 of 64 images, " in line][-1]
+    text = Text.from_ansi(last.rpartition("\r")[2]).plain
+    assert "left" in text
+    assert len(text.rstrip()) <= width
+
+
 def test_a_terminal_shows_the_innermost_and_then_what_goes_on():
     terminal = console(terminal=True)
     with progress("a: start", None, terminal) as outer:
@@ -201,7 +215,7 @@ def test_a_terminal_shows_the_innermost_and_then_what_goes_on():
         assert outer is module._stack[-1]
         outer.says("a: cut")
     text = text_of(terminal)
-    parts = ("a: start", "a: hashing the images", "3/4", "a: cut")
+    parts = ("a: start", "a: hashing the images", "3 of 4 images", "a: cut")
     positions = [text.index(part) for part in parts]
     assert positions == sorted(positions)
 
@@ -217,7 +231,7 @@ def test_a_bar_has_the_time_of_all_jobs(clock):
 
 
 @pytest.mark.parametrize(
-    ("total", "numbers"), [(None, ("0:00:00",)), (64, ("5/64", "0:00:00", "left"))]
+    ("total", "numbers"), [(None, ("0:00:00",)), (64, ("5 of 64 images, ", " images/s, ", " left"))]
 )
 def test_a_long_title_leaves_room_for_the_numbers(total, numbers):
     """Check the numbers, without which the line would not change."""
@@ -367,9 +381,9 @@ def test_in_a_process_of_an_executor_nothing_is_shown(capsys, monkeypatch):
 def test_a_step_of_an_image_stands_behind_the_count():
     lines = Lines("Computing maps", 2, Console(), now=lambda: 0.0)
     lines.advance(1)
-    assert lines.line(4) == "Computing maps: 1 of 2 images, 4.0 s/image"
+    assert lines.line(4) == "Computing maps: 1 of 2 images, 4.0 s/image, about 4 s left"
     with module.silent(), progress("Computing maps", 2) as display:
         module.show_step("axiom errors")
         assert display.step == "axiom errors"
     lines.step = "axiom errors"
-    assert lines.line(4) == "Computing maps: 1 of 2 images, 4.0 s/image, axiom errors"
+    assert lines.line(4).endswith("4.0 s/image, about 4 s left, axiom errors")
