@@ -29,6 +29,7 @@ from axiom_bench.report.leaderboard.parts import CHANNELS
 from axiom_bench.report.options import Options
 from axiom_bench.run.composing.suites import Suite
 from axiom_bench.run.progress import progress, silent
+from axiom_bench.statistics.labels import plural
 
 IMAGES = 4  # in a part's gallery
 NETWORKS = 2  # in a part's gallery
@@ -75,7 +76,7 @@ def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
                 shown[suite][part] = _with_submissions(path, part, own_submissions, combined)
         galleries = _galleries(parts, methods, results)
         num_parts = sum(map(len, shown.values()))
-        with progress(f"Comparing the methods of {num_parts} parts and writing their pages"):
+        with progress(f"Comparing the methods of {plural(num_parts, 'part')}"):
             first, *_ = write(shown, output, _costs(methods), galleries)
     return [f"leaderboard: {first}"]
 
@@ -183,9 +184,17 @@ def _galleries(
             if not _has_owners(reading.read_manifest(folder)):
                 names.append((suite, part))
     galleries = {}
+    title = f"Computing maps for the galleries of {plural(len(names), 'part')}"
+    num_processes = min(num_cores(), len(names))
+    if num_processes < 2:
+        with progress(title):
+            for suite, part in names:
+                folder = parts[suite][part]
+                galleries[suite, part] = _gallery(suite, part, folder, methods, results)
+        return galleries
     with (
-        progress(f"Computing maps for the galleries of {len(names)} parts"),
-        ProcessPoolExecutor(num_cores(), get_context("spawn"), _take_one_core) as processes,
+        progress(title),
+        ProcessPoolExecutor(num_processes, get_context("spawn"), _take_one_core) as processes,
     ):
         futures = {}
         for suite, part in names:
