@@ -359,10 +359,15 @@ def scorecard() -> pd.DataFrame:
     return card
 
 
+def metric_links() -> dict[str, str]:
+    """Return the link of each name in the records to its section, for a page of docs/."""
+    return {row[0].partition("]")[0].strip("[`"): row[0] for row in metrics_table()[1:]}
+
+
 @cache
 def verdicts_table() -> list[Row]:
     """Return a header and one row for each metric, with a sign for each test that counts."""
-    links = {row[0].partition("]")[0].strip("[`"): row[0] for row in metrics_table()[1:]}
+    links = metric_links()
     verdicts_by_metric = verdicts(scorecard())
     tests = list(next(iter(verdicts_by_metric.values())))
     rows: list[Row] = [("metric", *(TESTS[test].title for test in tests))]
@@ -387,17 +392,21 @@ def scorecard_table() -> list[Row]:
     rows_by_metric = {str(metric): group for metric, group in card.groupby("metric", sort=False)}
     for metric, cells in cells_by_metric.items():
         texts = [cells[column] for column in columns]
-        rows.append((f"`{metric}`", *texts, _images(rows_by_metric[metric])))
+        rows.append((metric, *texts, _images(rows_by_metric[metric])))
     return rows
+
+
+def scorecard_text() -> str:
+    """Return `scorecard_table` with links to the metrics."""
+    links = metric_links()
+    header, *rows = scorecard_table()
+    return markdown([header, *((links[row[0]], *row[1:]) for row in rows)])
 
 
 def scorecard_csv() -> str:
     """Return the rows of `scorecard_table` as CSV."""
     header, *rows = scorecard_table()
-    rows_without_code = [(row[0].strip("`"), *row[1:]) for row in rows]
-    return pd.DataFrame(rows_without_code, columns=list(header)).to_csv(
-        index=False, lineterminator="\n"
-    )
+    return pd.DataFrame(rows, columns=list(header)).to_csv(index=False, lineterminator="\n")
 
 
 def _images(rows: pd.DataFrame) -> str:
@@ -618,7 +627,7 @@ TEXTS: dict[str, Callable[[], str]] = {
     "metrics.md": lambda: markdown(metrics_table()),
     "paper.md": lambda: markdown(paper_table()),
     "which-metric.md": lambda: markdown(verdicts_table()),
-    "scorecard.md": lambda: markdown(scorecard_table()),
+    "scorecard.md": scorecard_text,
     "api.md": api_text,
     "cli.md": lambda: markdown(commands_table()),
     "signals.md": lambda: markdown(dimensions_table()),
