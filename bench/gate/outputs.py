@@ -180,7 +180,8 @@ def markdown(result: GateResult, pictured: dict[int, Sequence[str]]) -> str:
         The page's text.
     """
     titles = {HOLDS: "The gate holds", NOT_COMPARABLE: "The gate can't compare"}
-    parts = [f"## {titles.get(result.exit_code, 'The gate moved')}", escaped(result.conclusion)]
+    title = titles.get(result.exit_code, "The gate fails: values moved")
+    parts = [f"## {title}", escaped(result.conclusion)]
     parts += map(escaped, result.notes)
     worst_first = sorted(
         result.findings, key=lambda finding: (ORDER.index(finding.verdict), -finding.size)

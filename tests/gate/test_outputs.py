@@ -149,7 +149,7 @@ def test_without_maps_the_values_are_still_there(runs, make_run, records, tmp_pa
     summary.write_text("before\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     main(["gate", str(run), "--baseline", str(baseline), "--markdown", str(tmp_path / "gate.md")])
-    assert summary.read_text().startswith("before\n## The gate moved\n")
+    assert summary.read_text().startswith("before\n## The gate fails: values moved\n")
     assert "![](" not in summary.read_text()
 
 
