@@ -101,6 +101,12 @@ def test_own_plug_ins_are_named_by_each_command():
     assert {own, "method=[grad_cam,hires_cam]"} <= {*command.words}
 
 
+def test_the_level_of_a_run_is_a_number():
+    with composed([*SHARED, "report.level=0.1", "report.sort=box_iou"]) as composition:
+        report = composition.plain()["report"]
+    assert (report["level"], report["sort"]) == (0.1, "box_iou")
+
+
 def test_a_damaged_manifest_adds_nothing():
     write_previous([*SHARED, "method=[grad_cam]"], ["grad_cam"], ["box_iou"])
     Path("results/quick/scenes_vgg/manifest.json").write_text("{")

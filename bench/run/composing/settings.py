@@ -61,6 +61,7 @@ FolderName = Annotated[str | int, described_values("the name of a folder", _is_f
 NAMES = Name | Sequence[Name] | None  # of methods, metrics and other entries of conf/
 WITH_URLS = ("path", "classes")  # settings of data that may be a URL
 NUMBERS = ("size", "seed", "batch_size", "workers")  # settings of all data sets
+LEVEL = "report.level"  # the only number among the settings of a report
 LAYER = "model.layer"
 AXES = ("model", LAYER, "model.draw", "data")  # settings that may have several values, a job each
 SCALAR_TYPES = (bool, int, float, NoneType)  # types that YAML reads in the place of a text
@@ -190,6 +191,8 @@ def annotation_of(key: str) -> TypeForm:
         from axiom_bench.data import registry
 
         return registry.setting_type(name)
+    if key == LEVEL:
+        return None
     return NAMES if group == "report" or key in conf_groups() else None
 
 
