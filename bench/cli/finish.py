@@ -75,11 +75,14 @@ def finish(
 
 
 def _wrapped(lines: Iterable[str], width: int) -> Iterator[str]:
-    """Yield lines of at most `width` characters. Paths of pages aren't among them, since a path
-    must stay in one line.
+    """Yield lines of at most `width` characters. A text of several lines, such as a traceback,
+    stays as it is.
     """
     for line in lines:
-        yield from wrapped(line, width)
+        if "\n" in line:
+            yield line
+        else:
+            yield from wrapped(line, width)
 
 
 def _lines_of_jobs(results: Sequence[JobResult]) -> list[str]:

@@ -84,7 +84,7 @@ def test_bad_images_are_rows_and_are_counted(
     assert (bad[["target_class", "predicted_class"]] == -1).all(axis=None)
     assert good_classes.to_dict() == {name: digit for digit, name in enumerate(GOOD)}
 
-    monkeypatch.setattr("axiom_bench.report.headline", lambda _: ["one number"])
+    monkeypatch.setattr("axiom_bench.report.headline", lambda _run, _width: ["one number"])
     _, lines = finish(outcome.settings, [outcome])
     assert not any(line.startswith(("values: ", "together ")) for line in lines)
 
@@ -141,7 +141,7 @@ def test_only_bad_images(run, rows, folder_data, folder, results, monkeypatch, u
     (outcome,) = run([*folder_data, "runtime.repeats=1", "pictures.rows=2"])
     assert outcome.failure is None
     assert set(rows([outcome])["status"]) == {"bad_image"}
-    monkeypatch.setattr("axiom_bench.report.headline", lambda _: [])
+    monkeypatch.setattr("axiom_bench.report.headline", lambda _run, _width: [])
     code, lines = finish(outcome.settings, [outcome])
     assert code == 2
     assert lines[-1].startswith("No metric has a value: 15 bad_image (image can't be read). ")
