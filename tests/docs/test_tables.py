@@ -249,3 +249,18 @@ def test_new_method_needs_three_files(checkout: Path):
     assert ROW in (checkout / "docs" / "methods.md").read_text(encoding="utf-8").splitlines()
     assert "  brightest_cam " in printed
     assert "test_method[brightest_cam] PASSED" in printed
+
+
+def test_a_metric_has_a_sign_for_each_test_and_a_line_of_the_csv():
+    header, *rows = write_docs.verdicts_table()
+    signs = {}
+    for link, *cells in rows:
+        name = re.match(r"\[`(\w+)`", link)[1]
+        signs[name] = dict(zip(header[1:], cells, strict=True))
+    # 7 of 9 networks are too few; a truth that is computed from the same data can't judge
+    assert signs["sensitivity_error"]["Truth ahead"] == write_docs.SIGNS[False]
+    assert signs["sensitivity_error"]["Controls"] == write_docs.SIGNS[True]
+    assert signs["truth_correlation"]["Truth ahead"] == write_docs.SIGNS[None]
+    lines = write_docs.scorecard_csv().splitlines()
+    assert lines[0].startswith("metric,Truth ahead,")
+    assert [line.partition(",")[0] for line in lines[1:]] == [*signs]
