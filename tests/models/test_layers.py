@@ -96,7 +96,7 @@ def test_default_and_last_relu(network, default, last_relu):
         (resnet(), "1.0.secnd", r"no layer '1\.0\.secnd'; did you mean '1\.0\.second'"),
         (resnet(), "zz", r"no layer 'zz'; there are: 0, 1\."),  # only layers that return maps
         (resnet(), "1.0.secnd.4", r"did you mean '1\.0\.second'"),
-        (resnet(), "4", r"'4' gives \(1, 5\), not maps .* as '1' is"),
+        (resnet(), "4", r"'4' gives \(1, 5\), not maps .* such as '1'\."),
         (resnet(), "2", r"'2' gives \(1, 4, 1, 1\), not maps"),
         (with_unused_layer(), "idle", "'idle' isn't called"),
         (
