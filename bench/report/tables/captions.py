@@ -13,16 +13,22 @@ from axiom_bench.report.tables.comparisons import PAIRS, PLACES
 from axiom_bench.report.tables.summaries import CORRECTNESS, METRICS, TRAININGS
 from axiom_bench.report.tables.table import Table, without_columns
 from axiom_bench.report.tables.text import CONSTRUCTED, PARTIAL
-from axiom_bench.statistics.labels import NOTHING, UNSTABLE, Setting, plural, rows_at
-from axiom_bench.statistics.paired_tests import LEVEL
+from axiom_bench.statistics.labels import (
+    NOTHING,
+    UNSTABLE,
+    Setting,
+    confidence,
+    percent,
+    plural,
+    rows_at,
+)
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 MAX_NAMED = 4  # networks, data sets or controls that are listed by name
 OVERVIEW = "overview"
 HEADLINE = "headline_"  # begins the names of tables of one metric
 NO_BOLD = "A column without bold has no significant winner."
-TEST = f"bootstrap over images, {LEVEL:.0%}, Holm".replace("%", " %")
-BOLD = f"Bold: best, or not significantly worse ({TEST})."
+BOLD = "Bold: best, or not significantly worse (bootstrap over images, {percent}, Holm)."
 MARKS = {  # {sign in a cell: its meaning}
     PARTIAL: f"{PARTIAL} Fewer images.",
     CONSTRUCTED: f"{CONSTRUCTED} 0 by construction.",
@@ -35,11 +41,11 @@ LEFT_OUT = {
     METRICS: ("Images", "Rows without a value"),
     CORRECTNESS: ("Rows without a value",),
 }
-FOOTNOTES = {  # {family of tables: what its columns are}
+FOOTNOTES = {  # {family of tables: what its columns are}; {level} is the level of the tests
     PLACES: "Place: the ranks that the tests of all pairs allow.",
     PAIRS: (
         "Difference: first minus second method. Better, same, worse: numbers of images. p: of the "
-        f"difference, by a bootstrap over images, after Holm; bold below {LEVEL:g}."
+        "difference, by a bootstrap over images, after Holm; bold below {level:g}."
     ),
     TRAININGS: (
         "All trainings: mean over the networks, with an interval for other trainings and images. "
@@ -53,7 +59,7 @@ FOOTNOTES = {  # {family of tables: what its columns are}
     ),
     "paired": (
         "Better, same, worse: numbers of images. p: two-sided bootstrap over images; bold below "
-        f"{LEVEL:g} after Holm."
+        "{level:g} after Holm."
     ),
 }
 
@@ -94,7 +100,7 @@ def _caption(run: RunFolder, table: Table) -> str:
         metrics = [table.name.removeprefix(HEADLINE)]
         value = run.metadata.value(metrics[0])
         direction = f"; {value.better} is better" if value.has_direction else ""
-        subject = f"{value.title} ({value.lead}, 95 % interval{direction}) of "
+        subject = f"{value.title} ({value.lead}, {confidence(run.level)} interval{direction}) of "
     else:
         subject = f"{table.family or table.title}: "
     return f"{subject}{_scope(run, settings, metrics)}."
@@ -147,11 +153,11 @@ def _footnote(run: RunFolder, table: Table) -> Iterator[str]:
         return
     family = "paired" if table.name.startswith("paired_") else table.family or table.name
     if family in FOOTNOTES:
-        yield FOOTNOTES[family]
+        yield FOOTNOTES[family].format(level=run.level)
     if family not in ("paired", PAIRS):
         bold_columns = {place for cells in rows for place, cell in enumerate(cells) if cell.bold}
         if bold_columns:
-            yield BOLD
+            yield BOLD.format(percent=percent(run.level))
         has_metric_columns = table.name == OVERVIEW or table.name.startswith(HEADLINE)
         if has_metric_columns and len(bold_columns) < len(table.header) - 1:
             yield NO_BOLD

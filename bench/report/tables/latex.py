@@ -1,10 +1,13 @@
-r"""Tables as LaTeX, to be \input: with booktabs, and as a longtable if they exceed a page."""
+r"""Tables as LaTeX by pandas' Styler, to be \input: with booktabs, and longer than a page as a
+longtable.
+"""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
-from itertools import zip_longest
+from collections.abc import Sequence
+
+import pandas as pd
 
 from axiom_bench.records.files import safe_name
 from axiom_bench.report.tables.table import Cell, Table, cell_widths
@@ -20,7 +23,9 @@ LINE = 110  # characters that fit on a line of a page, about 6.5 inches
 MIN_SHARE = 0.15  # of a line, for a column of words that is too wide
 MIN_HEADING = 10  # characters of a line of a heading; narrower columns are as wide as this
 GAP = 2  # characters between two columns
-MAX_TITLE = 70  # characters of a group's title; a longer one has several lines
+MAX_TITLE = 20  # characters of a group's title; a longer one has several lines
+TITLE_SHARE = 0.16  # of a line, for titles of groups that have several lines
+_WRAPPED = r">{{\raggedright\arraybackslash}}p{{{share:.2g}\linewidth}}"
 _SPECIAL = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -52,111 +57,80 @@ _PUNCTUATION = "‐‑‒—‘’“”‡•…"  # noqa: RUF001 - dashes and 
 
 def to_latex(table: Table) -> str:
     """Return the table as LaTeX, with its caption above and its footnote below. A table without a
-    footnote has its notes there. Each group of rows has its title in a row of its own.
+    footnote has its notes there. The first column has the titles of the groups, each once.
     """
-    is_long = sum(len(group.rows) for group in table.groups) > FLOAT_ROWS
-    footnote = table.footnote
-    if footnote is None:
-        footnote = " ".join(table.notes)
-    caption = rf"\caption{{{escape(table.caption or f'{table.title}.')}}}"
-    label = rf"\label{{tab:{safe_name(table.name).replace('_', '-')}}}"
-    columns = _columns(table)
-    header = list(_header_rows(table))
-    body = list(_body(table))
-    lines = [LONG_NEEDS if is_long else NEEDS]
-    lines += [f"% {_comment(comment)}" for comment in table.comments]
-    if is_long:
-        lines += [
-            f"{{{SIZE}",
-            rf"\begin{{longtable}}{{{columns}}}",
-            rf"{caption} {label} \\",
-            r"\toprule",
-            *header,
-            r"\midrule",
-            r"\endfirsthead",
-            r"\toprule",
-            *header,
-            r"\midrule",
-            r"\endhead",
-            r"\bottomrule",
-            r"\endfoot",
-            *body,
-            r"\end{longtable}",
-            rf"\raggedright {escape(footnote)}\par}}",
-        ]
-    else:
-        lines += [
-            r"\begin{table}",
-            r"\centering",
-            caption,
-            label,
-            SIZE,
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            *header,
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            rf"\par\smallskip\raggedright {escape(footnote)}",
-            r"\end{table}",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _columns(table: Table) -> str:
-    """Return the argument of tabular. Numbers are right-aligned, and long words have lines of a
-    fixed width.
-    """
-    widths = cell_widths(table)
-    is_wrapped = [
-        width > MAX_WORDS and not is_number
-        for width, is_number in zip(widths, table.alignment, strict=True)
-    ]
-    other_widths = [
-        width + GAP for width, wrapped in zip(widths, is_wrapped, strict=True) if not wrapped
-    ]
-    rest = 1 - sum(other_widths) / LINE
-    share = max(rest / max(sum(is_wrapped), 1), MIN_SHARE)
-    columns = []
-    for wrapped, is_number in zip(is_wrapped, table.alignment, strict=True):
-        if wrapped:
-            columns.append(rf">{{\raggedright\arraybackslash}}p{{{share:.2g}\linewidth}}")
-        else:
-            columns.append("r" if is_number else "l")
-    return f"@{{}}{''.join(columns)}@{{}}"
-
-
-def _header_rows(table: Table) -> Iterator[str]:
-    """Yield the rows of the heading. A heading that is wider than its column has several lines, and
-    all headings end on the same line.
-    """
-    headings = []
-    for heading, width in zip(table.header, cell_widths(table), strict=True):
-        lines = []
-        for line in heading.split("\n"):
-            lines += textwrap.wrap(line, max(width, MIN_HEADING), break_long_words=False)
-        headings.append(lines)
-    for row in reversed([*zip_longest(*map(reversed, headings), fillvalue="")]):
-        yield _row(map(escape, row))
-
-
-def _body(table: Table) -> Iterator[str]:
-    """Yield the rows of each group, below a row with the group's title if it has one."""
-    for number, group in enumerate(table.groups):
-        if number > 0:
-            yield r"\addlinespace"
-        if group.title:
-            kind = "l" if len(group.title) <= MAX_TITLE else r"p{0.9\linewidth}"
-            title = rf"\textit{{{escape(group.title)}}}"
-            yield rf"\multicolumn{{{len(table.header)}}}{{@{{}}{kind}@{{}}}}{{{title}}} \\"
+    titles = []
+    rows = []
+    for group in table.groups:
         for cells in group.rows:
-            yield _row(map(_cell, cells))
+            titles.append(escape(group.title))
+            rows.append([_cell(cell) for cell in cells])
+    widths = cell_widths(table)
+    header = [
+        _heading(heading, width, is_number)
+        for heading, width, is_number in zip(table.header, widths, table.alignment, strict=True)
+    ]
+    title_width = max(map(len, titles), default=0)
+    has_wide_titles = title_width > MAX_TITLE
+    title_share = TITLE_SHARE if has_wide_titles else title_width / LINE
+    columns = _columns(table, widths, 1 - title_share)
+    frame = pd.DataFrame(rows, columns=header)
+    if any(titles):
+        # of equal neighbours, the index shows the first; the numbers of rows are hidden
+        frame.index = pd.MultiIndex.from_arrays([titles, range(len(titles))])
+        styler = frame.style.hide(axis="index", level=1)
+        columns = (_WRAPPED.format(share=title_share) if has_wide_titles else "l") + columns
+    else:
+        styler = frame.style.hide(axis="index")
+    is_long = len(rows) > FLOAT_ROWS
+    text = styler.to_latex(
+        hrules=True,
+        multirow_align="naive",
+        column_format=f"@{{}}{columns}@{{}}",
+        caption=escape(table.caption or f"{table.title}."),
+        label=f"tab:{safe_name(table.name).replace('_', '-')}",
+        environment="longtable" if is_long else "table",
+        position_float=None if is_long else "centering",
+    )
+    footnote = escape(" ".join(table.notes) if table.footnote is None else table.footnote)
+    comments = "".join(f"% {_comment(comment)}\n" for comment in table.comments)
+    if is_long:
+        return f"{LONG_NEEDS}\n{comments}{{{SIZE}\n{text}\\raggedright {footnote}\\par}}\n"
+    text = text.replace(r"\begin{tabular}", f"{SIZE}\n\\begin{{tabular}}")
+    below = rf"\par\smallskip\raggedright {footnote}"
+    return f"{NEEDS}\n{comments}" + text.replace(r"\end{table}", f"{below}\n\\end{{table}}")
 
 
-def _row(texts: Iterable[str]) -> str:
-    """Return a row of cells that are LaTeX already."""
-    return f"{' & '.join(texts)} \\\\"
+def _columns(table: Table, widths: Sequence[int], room: float) -> str:
+    """Return the columns of tabular. Numbers are right-aligned, and long words have lines of a
+    fixed width. `room` is the share of a line that the columns have.
+    """
+    is_wrapped = []
+    other_width = 0
+    for width, is_number in zip(widths, table.alignment, strict=True):
+        is_wide = width > MAX_WORDS and not is_number
+        is_wrapped.append(is_wide)
+        other_width += 0 if is_wide else width + GAP
+    share = max((room - other_width / LINE) / max(sum(is_wrapped), 1), MIN_SHARE)
+    columns = ""
+    for is_wide, is_number in zip(is_wrapped, table.alignment, strict=True):
+        if is_wide:
+            columns += _WRAPPED.format(share=share)
+        else:
+            columns += "r" if is_number else "l"
+    return columns
+
+
+def _heading(heading: str, width: int, is_number: bool) -> str:
+    """Return a heading, which has several lines if it is wider than its column."""
+    lines: list[str] = []
+    for line in heading.split("\n"):
+        lines += textwrap.wrap(line, max(width, MIN_HEADING), break_long_words=False)
+    if len(lines) < 2:
+        return escape(heading)
+    side = "r" if is_number else "l"
+    text = r" \\ ".join(map(escape, lines))
+    return rf"\shortstack[{side}]{{{text}}}"
 
 
 def _cell(cell: Cell) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from axiom_bench.report.options import read_run
+from axiom_bench.report.shown import Changes, read_run
 from axiom_bench.report.tables.captions import for_paper
 from axiom_bench.report.tables.comparisons import pair_tables
 from axiom_bench.report.tables.latex import to_latex
@@ -68,7 +68,7 @@ def test_the_latex_overview_has_few_metrics_and_no_run_time(usual):
 
 def test_a_user_chooses_the_columns(usual):
     chosen = ["box_iou", "zeta", "confidence_drop"]
-    run = read_run(usual.path, {"latex": {"columns": chosen}})
+    run = read_run(usual.path, Changes({"latex": {"columns": chosen}}))
     titles = [column.title for column in latex_overview_table(run).columns]
     assert titles == ["Method", "Box IoU", "Normalised zeta", "Confidence drop"]
 
