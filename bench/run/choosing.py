@@ -216,7 +216,7 @@ def _predictions_with_probability(
     readable = [prediction for prediction in predicted.values() if prediction.label is not None]
     if any(prediction.probability is None for prediction in readable):
         raise BenchError(
-            f"{job.name}: the model's output has no probabilities, so it names no image with "
+            f"{job.name}: the model's output has no probabilities, so it predicts no class with "
             "confidence; set data.confidence=null."
         )
     return predicted
