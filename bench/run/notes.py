@@ -54,7 +54,8 @@ AS_STORED = "images aren't turned as their EXIF orientation says: annotations ar
 
 
 def warning_lines(notes: Notes) -> tuple[str, ...]:
-    """Return the lines about what changes the meaning of a job's numbers. A run prints all of them.
+    """Return the lines that a run always prints: those about what changes the meaning of a job's
+    numbers, and those about damaged files.
 
     They are about maps that are zero, images that can't be read, and problems of annotations, boxes
     and pictures. One line counts the images of a problem and quotes the first sentence. Notes that
@@ -71,17 +72,17 @@ def warning_lines(notes: Notes) -> tuple[str, ...]:
             counts.append(
                 f"{len(sentences)} {text} (in {len(images)} images), the first: {sentences[0]}"
             )
-    return (*notes.sentences(ZeroMaps), *counts)
+    damaged_files = notes.sentences(DamagedFile)
+    damaged = [damaged_line(damaged_files)] if damaged_files else []
+    return (*notes.sentences(ZeroMaps), *counts, *damaged)
 
 
 def note_lines(notes: Notes) -> tuple[str, ...]:
-    """Return the other lines about a job: methods and metrics that are left out, damaged files and
-    the machine. A run prints the first of them, and its report has all.
+    """Return the other lines about a job: methods and metrics that are left out, and the machine. A
+    run prints the first of them, and its report has all.
     """
     left_out = notes.sentences(MethodLeftOut, MetricsLeftOut)
-    damaged_files = notes.sentences(DamagedFile)
-    damaged = [damaged_line(damaged_files)] if damaged_files else []
-    return (*left_out, *damaged, *notes.sentences(MachineNote))
+    return (*left_out, *notes.sentences(MachineNote))
 
 
 def orientation_lines(turned: Mapping[str, bool]) -> list[str]:

@@ -113,7 +113,7 @@ def metric_of_maps_that_asks(user: User) -> None:
     user.types(words)
 
 
-@follows("restore what it changes of the network, of torch or of other modules.")
+@follows("restore every change of the network, of torch or of other modules.")
 def method_that_changes_the_trace(user: User) -> None:
     message = user.refusal(run(user, "+method.mine._target_=own.in_place"))
     assert advice_in(message, r"as with (\.clone\(\))")
