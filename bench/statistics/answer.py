@@ -376,20 +376,26 @@ def _why_chosen(run: RunFolder, answer: Answer, agreeing: Sequence[Answer]) -> s
     the lowest sensitivity error".
     """
     shared = [name for name in answer.leads if all(name in other.leads for other in agreeing)]
-    values = [run.metadata.value(name) for name in shared]
-    has_best_values = len({value.better for value in values}) == 1
+    has_best_values = True
+    titles_by_direction: dict[str, list[str]] = {}
     for name in shared:
+        value = run.metadata.value(name)
+        titles_by_direction.setdefault(value.better, []).append(in_sentence(value.title))
         comparison = run.comparisons.of(answer.setting, name)
         if comparison and not answer.leading <= {*comparison.ranked[0]}:
             has_best_values = False
     subject = "they" if len(answer.leading) > 1 else "it"
-    titles = joined([in_sentence(value.title) for value in values])
     if not has_best_values:
         # some have another value than the best one, from which they don't differ significantly
+        titles = joined([*chain.from_iterable(titles_by_direction.values())])
         return f"{subject} {_leads(answer.leading)} in {titles}"
     verb = "have" if len(answer.leading) > 1 else "has"
-    extreme = {"lower": "lowest", "higher": "highest"}[values[0].better]
-    return f"{subject} {verb} the {extreme} {titles}"
+    extremes = {"lower": "lowest", "higher": "highest"}
+    parts = [
+        f"the {extremes[direction]} {joined(titles)}"
+        for direction, titles in titles_by_direction.items()
+    ]
+    return f"{subject} {verb} {' and '.join(parts)}"
 
 
 def same_map_lines(run: RunFolder, answers: Sequence[Answer]) -> list[str]:

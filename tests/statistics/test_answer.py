@@ -12,6 +12,22 @@ from axiom_bench.statistics.answer import answers, conclusion, same_maps, senten
 from axiom_bench.statistics.ranking import best_methods, findings
 from tests.made_runs import ERROR, rows_of
 
+
+def test_metrics_of_both_directions_share_a_sentence(write):
+    low, high = np.random.default_rng(0).uniform([[1], [5]], [[2], [6]], (2, 20))
+    records = [
+        rows_of("error", {"a": low, "b": high}),
+        rows_of("iou", {"a": high, "b": low}),
+    ]
+    metrics = {
+        "error": {"title": "Error", "kind": "unbounded", "better": "lower"},
+        "iou": {"title": "IoU", "kind": "unbounded", "better": "higher"},
+    }
+    run = write(pd.concat(records), {"net": ("last",)}, metrics=metrics)
+    sentence = "Use A on net: it has the lowest error and the highest IoU"
+    assert conclusion(run, ["error", "iou"]).sentence == sentence
+
+
 # a metric of the channels' totals, which can be equal for methods that draw different maps
 OF_CHANNELS = {
     ERROR: {
