@@ -266,8 +266,12 @@ def setting_of(entry: GalleryRow) -> Setting:
 
 def maps_in_order(entry: GalleryRow, methods: Iterable[str]) -> list[tuple[str, bytes | None]]:
     """Return (method, map) of these methods, in their order, if the entry has their map."""
-    map_of_method = dict(zip(entry["methods"], entry["maps"], strict=True))
-    return [(name, map_of_method[name]) for name in methods if name in map_of_method]
+    place_of_method = {name: place for place, name in enumerate(methods)}
+    maps = []
+    for name, heatmap in zip(entry["methods"], entry["maps"], strict=True):
+        if name in place_of_method:
+            maps.append((name, heatmap))
+    return sorted(maps, key=lambda item: place_of_method[item[0]])
 
 
 def number_of_images(pictures: Sequence[GalleryRow]) -> int:

@@ -85,7 +85,9 @@ class Answer:
     leading: frozenset[str]
     """The methods that lead in the deciding metric; empty if none leads."""
     leads: tuple[str, ...]
-    """All criteria in which exactly these methods lead."""
+    """All criteria in which exactly these methods lead: only those of the headline if one of them
+    decides.
+    """
     rivals: tuple[Rival, ...]
     """The compared methods that don't lead, from better to worse values. If no method leads, they
     are compared with the one that has the best value.
@@ -100,27 +102,29 @@ class Answer:
     """(metric, its leading methods) of the other metrics in which some methods lead."""
 
 
-def answers(run: RunFolder, criteria: Sequence[str], others: Sequence[str] = ()) -> list[Answer]:
+def answers(run: RunFolder, headline: Sequence[str], columns: Sequence[str] = ()) -> list[Answer]:
     """Return the answer of each setting whose values rank methods, in the run's order.
 
     Args:
         run: The run, as read from its folder.
-        criteria: Names of metrics. The first one in which some methods lead decides.
-        others: Names of further metrics, whose leading methods the answer lists.
+        headline: Names of metrics. The first one in which some methods lead decides.
+        columns: Names of further metrics, whose leading methods the answer lists. The first one
+            in which some methods lead decides if no metric of the headline does.
     """
     return [
-        _answer(run, setting, criteria, others)
+        _answer(run, setting, headline, columns)
         for setting in run.settings
         if run.ranks_methods(setting)
     ]
 
 
 def _answer(
-    run: RunFolder, setting: Setting, criteria: Sequence[str], others: Sequence[str]
+    run: RunFolder, setting: Setting, headline: Sequence[str], columns: Sequence[str]
 ) -> Answer:
     """Return the answer of one setting: see `answers`."""
+    criteria = tuple(dict.fromkeys([*headline, *columns]))
     comparisons: dict[str, Comparison] = {}
-    for name in dict.fromkeys([*criteria, *others]):
+    for name in criteria:
         comparison = ranking_comparison(run, setting, name) if name in run.metrics else None
         if comparison is not None and run.metadata.value(name).has_direction:
             comparisons[name] = comparison
@@ -132,7 +136,6 @@ def _answer(
             leading_by_metric[name] = leading
         if _has_differing_methods(run, comparison):
             differing.append(name)
-    criteria = tuple(dict.fromkeys(criteria))
     candidates = [name for name in criteria if name in leading_by_metric]
     if not candidates:
         # of a metric whose best value a control reaches, nothing can be concluded
@@ -152,7 +155,11 @@ def _answer(
         metric=metric,
         images=deciding.images if deciding else max(images, default=0),
         leading=leading,
-        leads=tuple(name for name in candidates if leading_by_metric.get(name) == leading),
+        leads=tuple(
+            name
+            for name in candidates
+            if leading_by_metric.get(name) == leading and (name in headline) == (metric in headline)
+        ),
         rivals=_rivals(run, deciding, leading) if deciding else (),
         unbeaten=deciding.unbeaten if deciding else (),
         not_compared=_not_compared(run, setting, deciding) if deciding else (),
@@ -303,7 +310,7 @@ def conclusion(
         rival: The method that it is compared with.
     """
     # a report without a headline has no answer
-    found = answers(run, (*headline, *columns), columns) if headline else []
+    found = answers(run, headline, columns) if headline else []
     sentence = ""
     if compare is not None:
         sentence = _compared(run, compare, rival, headline, columns)
@@ -411,13 +418,13 @@ def same_map_lines(run: RunFolder, answers: Sequence[Answer]) -> list[str]:
     return [*lines, *reasons]
 
 
-def sentences(run: RunFolder, answer: Answer) -> list[str]:
+def sentences(run: RunFolder, answer: Answer, with_choice: bool = True) -> list[str]:
     """Return an answer in whole sentences: the methods to use, methods that draw the same map,
     methods that are worse, methods that can't be distinguished, methods that aren't compared, and
-    the best by other metrics.
+    the best by other metrics. `with_choice` is False below a title that has the first sentence.
     """
     choice = []
-    if answer.leading:
+    if answer.leading and with_choice:
         names = _method_names(run, answer.leading, "or")
         choice.append(f"Use {names}: {_why_chosen(run, answer, [answer])}.")
     return [
@@ -447,7 +454,7 @@ def _same_map_sentences(
         yield f"Methods that draw the same map: {'; '.join(groups)} ({SAME_VALUES})."
     if answer.coinciding and not same:
         titles = [in_sentence(run.metadata.value(name).title) for name in answer.coinciding]
-        yield f"All methods, controls aside, have the same {joined(titles)}."
+        yield f"All methods with a value, controls aside, have the same {joined(titles)}."
         for name in answer.coinciding:
             comparison = run.comparisons.of(answer.setting, name)
             if comparison is not None:

@@ -116,7 +116,7 @@ def metric_of_maps_that_asks(user: User) -> None:
 @follows("restore every change of the network, of torch or of other modules.")
 def method_that_changes_the_trace(user: User) -> None:
     message = user.refusal(run(user, "+method.mine._target_=own.in_place"))
-    assert advice_in(message, r"as with (\.clone\(\))")
+    assert advice_in(message, r"made by (\.clone\(\))")
     user.types(run(user, "+method.mine._target_=own.with_clone"))
 
 

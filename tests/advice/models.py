@@ -86,7 +86,7 @@ def arrays_with_channels_last(user: User) -> None:
     for index in range(2):
         user.array(f"arrays/{index}.npy", torch.randn(40, 2).numpy())
     message = user.refusal(arrays(user))
-    user.types(arrays(user, advice_in(message, r"say by (data\.channels)") + "=last"))
+    user.types(arrays(user, advice_in(message, r"set (data\.channels) to") + "=last"))
 
 
 @follows("is for pictures, and these samples are arrays")

@@ -69,7 +69,7 @@ def test_the_conclusion_names_the_best_with_all_metrics_that_say_so(make_told):
 
 def test_a_reason_for_equal_values_is_a_condition_on_the_methods_that_it_names(write, make_told):
     """Check that two implementations of one method, or one of the named methods, need no reason."""
-    same = "All methods, controls aside, have the same conservation error."
+    same = "All methods with a value, controls aside, have the same conservation error."
     reason = "If global average pooling follows the layer, Grad-CAM, XGrad-CAM and HiResCAM draw"
 
     def said(*methods):
@@ -187,7 +187,7 @@ def test_a_control_that_loses_tells_no_methods_apart(write):
     assert options_of(run).columns == (ERROR, "box_iou", "own")  # a user's metric is one more
     sentence = "Use Mine on net: it has the highest box IoU"
     assert conclusion(run, options_of(run).headline).sentence == sentence
-    sentence = "net: All methods, controls aside, have the same conservation error."
+    sentence = "net: All methods with a value, controls aside, have the same conservation error."
     assert sentence in " ".join(result_lines(run))
 
 

@@ -74,7 +74,7 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
         above = f"{above}: {counts}"
     sentences_by_label = {}
     for answer in conclusion.answers[:MOST_ANSWERS]:
-        if lines := sentences(run, answer):
+        if lines := sentences(run, answer, with_choice=answer != conclusion.answer):
             sentences_by_label[run.label(answer.setting)] = lines
     deciding = conclusion.answer
     trust_by_metric = (trust or {}).get(deciding.setting, {}) if deciding else {}
