@@ -436,13 +436,13 @@ def _add_report(report: ArgumentParser) -> None:
         "run_folders",
         nargs="+",
         metavar="RUN",
-        help="run folders, several are combined; also report.KEY=VALUE",
+        help="run folders, several are combined; also report.KEY=VALUE and method.NAME.title=TITLE",
     )
     report.add_argument(
         "--output",
         type=local_path,
         metavar="FOLDER",
-        help="of a combination; default: combined, next to the runs",
+        help="write the report there; several runs: by default to combined, next to them",
     )
 
 

@@ -229,16 +229,16 @@ def _words(run: RunFolder, card: pd.DataFrame) -> Iterator[str]:
     control = rows.get(PLACE)
     needed = rows.get(IMAGES_NEEDED)
     if needed is not None and needed["about"] == FEW_METHODS:
-        yield FEW_METHODS
+        yield f"can't be judged, because there are {FEW_METHODS}"
     elif tau is not None and math.isfinite(tau["value"]):
         if tau["value"] >= TAU:
             yield "two halves of the images agree on the order"
         else:
             half = tau["about"].removeprefix("of ")
-            yield f"unsure: two halves, {half} each, order the methods otherwise"
+            yield f"unsure: two halves, {half} each, rank the methods differently"
     if needed is not None and not math.isnan(needed["value"]):
         images = count_in_words(needed["value"])
-        yield f"half of the pairs of methods take {images} images or fewer to separate"
+        yield f"{images} images distinguish half of the pairs of methods"
     if control is not None and control["about"] in (BEATS, UNCLEAR):
         yield f"{run.metadata.method_title(control['truth'])}, a control, is {control['about']}"
 

@@ -26,8 +26,9 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Judging the metrics"
 NO_TRUTH = (
-    "Degrees: this run has no spoiled explainers. `axiom-bench experiment=truth` makes cases "
-    "whose order is known; give their run folders with --truth."
+    "The run can't tell whether the metrics put spoiled maps in order (Degrees), because it has "
+    "none. To test it: axiom-bench experiment=truth, then axiom-bench judge RUN --truth "
+    "results/truth/default."
 )
 Judged = Mapping[Setting, pd.DataFrame]  # the rows of each setting
 

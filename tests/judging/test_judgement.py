@@ -162,7 +162,7 @@ def test_chosen_metrics_alone_and_without_spoiled_explainers_the_command_that_ma
     text = capsys.readouterr().out
     assert text.count("IoU") == 1
     assert "Confidence" not in text
-    assert "`axiom-bench experiment=truth`" in text
+    assert "axiom-bench experiment=truth" in text
 
 
 def body_of(run):

@@ -183,13 +183,13 @@ def test_a_photograph_is_turned_as_explain_turns_it_and_told(run, rows, job, tmp
     for data in (photos, cached, cached):  # the last run decodes nothing
         shutil.rmtree(results, ignore_errors=True)
         (outcome,) = run(data)
-        assert note in outcome.lines
+        assert note in outcome.notes
         table = rows([outcome]).set_index(["metric", "method", "image_id"])["value"].unstack()
         pd.testing.assert_series_equal(table["a.png"], table["b.png"], check_names=False)
 
     (repeated,) = run(cached)
     assert repeated.computed.shards == 0
-    assert note in repeated.lines
+    assert note in repeated.notes
     assert repeated.facts.data["folder"].notes == outcome.facts.data["folder"].notes
     assert repeated.facts.data["folder"].notes[-1] == note
 
