@@ -78,6 +78,8 @@ def compare_runs(folders: Sequence[Path]) -> tuple[int, list[str]]:
     count = "no value that both have differs"
     if values:
         count = f"{len(values)} metrics of methods differ"
+    elif _keys(records_before).intersection(_keys(records_after)).empty:
+        count = "they have no value in common"
     return 1, [
         *map(printable, [*same_accuracies, *lines]),
         f"{folder_before} -> {folder_after}: {count}.",
@@ -129,6 +131,11 @@ def _entries_and_images(before: Manifest, after: Manifest) -> Iterator[str]:
             yield f"images of {name}: {len(ids)} -> {len(ids_now)}, {len(ids & ids_now)} in both"
         elif before.data[name].fingerprint != after.data[name].fingerprint:
             yield f"images of {name}: other content or labels under the same names"
+
+
+def _keys(records: pd.DataFrame) -> pd.MultiIndex:
+    """Return the rows that name the values of records."""
+    return pd.MultiIndex.from_frame(records[list(IMAGE_KEY)].astype(str))
 
 
 def _values(before: pd.DataFrame, after: pd.DataFrame) -> Iterator[str]:

@@ -191,3 +191,11 @@ def test_settings_and_images_are_told_before_the_values(usual, make_run, records
         mean = records.loc[rows, "value"].mean()
         np.testing.assert_allclose(means, [mean, mean + 0.25], atol=1e-3)
     assert last == f"{usual} -> {other}: 2 metrics of methods differ."
+
+
+def test_runs_without_a_common_value_say_so(usual, make_run, records):
+    """Their methods have other names, so that no row of one run has a partner in the other."""
+    other = make_run(records.assign(method=records["method"].astype(str) + "_2"), run="other")
+    code, lines = compare_runs([usual, other])
+    assert code == 1
+    assert lines[-1].endswith(": they have no value in common.")
