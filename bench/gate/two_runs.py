@@ -69,16 +69,20 @@ def compare_runs(folders: Sequence[Path]) -> tuple[int, list[str]]:
     lines += values[:MAX_LINES]
     if len(values) > MAX_LINES:
         lines.append(f"... and {len(values) - MAX_LINES} more metrics of methods")
+    keys_before = _keys(records_before)
+    keys_after = _keys(records_after)
+    common = keys_before.intersection(keys_after)
+    only_before = len(keys_before) - len(common)
+    only_after = len(keys_after) - len(common)
     if not lines:
-        conclusion = (
-            f"{folder_before} and {folder_after}: the same settings, and the same "
-            f"{len(records_before):,} values."
-        )
-        return 0, [*accuracies, conclusion]
+        same = f"the same settings, and the same {len(common):,} values"
+        if only_before or only_after:
+            same += f"; {only_before:,} more values only before, and {only_after:,} only now"
+        return 0, [*accuracies, f"{folder_before} and {folder_after}: {same}."]
     count = "no value that both have differs"
     if values:
         count = f"{len(values)} metrics of methods differ"
-    elif _keys(records_before).intersection(_keys(records_after)).empty:
+    elif common.empty:
         count = "they have no value in common"
     return 1, [
         *map(printable, [*same_accuracies, *lines]),

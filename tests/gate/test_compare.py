@@ -195,7 +195,17 @@ def test_settings_and_images_are_told_before_the_values(usual, make_run, records
 
 def test_runs_without_a_common_value_say_so(usual, make_run, records):
     """Their methods have other names, so that no row of one run has a partner in the other."""
-    other = make_run(records.assign(method=records["method"].astype(str) + "_2"), run="other")
+    renamed = records.assign(method=records["method"].astype(str) + "_2")
+    other = make_run(renamed, run="other", methods={"grad_cam_2": {}})
     code, lines = compare_runs([usual, other])
     assert code == 1
     assert lines[-1].endswith(": they have no value in common.")
+
+
+def test_a_run_with_fewer_values_says_so(usual, make_run, records):
+    """The settings are the same, as those of a run that was stopped."""
+    fewer = make_run(records.iloc[:-7], run="other")
+    code, lines = compare_runs([usual, fewer])
+    assert code == 0
+    end = "the same 713 values; 7 more values only before, and 0 only now."
+    assert lines[-1].endswith(end)
