@@ -49,9 +49,9 @@ def write(
     """
     from axiom_bench.records import running
     from axiom_bench.report import index, summary
-    from axiom_bench.report.answering import run_conclusion
     from axiom_bench.report.options import options_of
     from axiom_bench.report.shown import read_run
+    from axiom_bench.report.tables.headline import run_conclusion
     from axiom_bench.report.tables.text import accuracy_text
     from axiom_bench.report.writing import write_report
 

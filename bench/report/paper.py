@@ -19,8 +19,7 @@ from axiom_bench.records import files
 from axiom_bench.report.charts.drawing import Figure, LeftOut, reason_without_value
 from axiom_bench.report.options import with_tuples
 from axiom_bench.report.page.html import render
-from axiom_bench.report.tables.captions import for_paper
-from axiom_bench.report.tables.latex import to_latex
+from axiom_bench.report.tables.latex import for_paper, to_latex
 from axiom_bench.report.tables.summaries import headline_table
 from axiom_bench.report.tables.table import Cell, Group, Table, to_markdown
 from axiom_bench.report.writing import all_figures

@@ -24,7 +24,6 @@ from axiom_bench.report.page import tables as page_tables
 from axiom_bench.report.page.html import Section, assemble, render_part
 from axiom_bench.report.page.this_run import combined_runs, header, this_run
 from axiom_bench.report.references import SOFTWARE, cited_keys, to_bibtex
-from axiom_bench.report.tables.captions import for_paper
 from axiom_bench.report.tables.comparisons import (
     pair_frame,
     pair_tables,
@@ -32,7 +31,7 @@ from axiom_bench.report.tables.comparisons import (
     place_frame,
     place_tables,
 )
-from axiom_bench.report.tables.latex import to_latex
+from axiom_bench.report.tables.latex import for_paper, to_latex
 from axiom_bench.report.tables.summaries import (
     correctness_tables,
     headline_tables,

@@ -11,9 +11,8 @@ from axiom_bench.errors import BenchError
 from axiom_bench.report.charts import pictures
 from axiom_bench.report.charts.drawing import LeftOut
 from axiom_bench.report.options import Options, check_shown
-from axiom_bench.report.order import methods_in_order
 from axiom_bench.report.page.this_run import this_run
-from axiom_bench.report.shown import Changes, read_run
+from axiom_bench.report.shown import Changes, methods_in_order, read_run
 from axiom_bench.report.tables.comparisons import pair_frame, place_frame
 from axiom_bench.report.tables.headline import result_lines
 from axiom_bench.report.tables.summaries import long_frame, overview_table

@@ -22,7 +22,7 @@ from axiom_bench.report.charts.drawing import LETTER, PANEL, Chart, Figure, Left
 from axiom_bench.report.charts.styles import GREY, axis_title, method_styles, metrics_in_order
 from axiom_bench.report.charts.svg import INK
 from axiom_bench.report.options import PAGE, options_of
-from axiom_bench.report.order import methods_in_order
+from axiom_bench.report.shown import methods_in_order
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.labels import (
     FLOAT32_ROUNDING,

@@ -17,10 +17,9 @@ from axiom_bench.judging.card import committed_card, leaders
 from axiom_bench.records import running
 from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.records.entries import Manifest, ProtocolEntry
-from axiom_bench.report.answering import run_conclusion
 from axiom_bench.report.card import ticks
 from axiom_bench.report.page.html import Header, Section, Trust, render_part
-from axiom_bench.report.tables.headline import all_notes
+from axiom_bench.report.tables.headline import all_notes, run_conclusion
 from axiom_bench.report.tables.text import accuracy_text
 from axiom_bench.statistics.answer import sentences
 from axiom_bench.statistics.labels import NOTHING, Setting, number, plural, share

@@ -14,9 +14,8 @@ import pandas as pd
 from axiom_bench.columns import NO_MAP, NOT_FINITE, OK, UNKNOWN_CLASS
 from axiom_bench.environment import wrapped
 from axiom_bench.errors import first_names
-from axiom_bench.report.answering import run_conclusion
 from axiom_bench.report.options import options_of
-from axiom_bench.report.order import methods_in_order
+from axiom_bench.report.shown import methods_in_order
 from axiom_bench.report.tables.summaries import method_rows
 from axiom_bench.report.tables.text import (
     ARROWS,
@@ -30,7 +29,7 @@ from axiom_bench.report.tables.text import (
     reason,
     status_notes,
 )
-from axiom_bench.statistics.answer import same_map_lines
+from axiom_bench.statistics.answer import Conclusion, conclusion, same_map_lines
 from axiom_bench.statistics.labels import (
     NOTHING,
     Setting,
@@ -135,6 +134,15 @@ def result_lines(run: RunFolder, with_all_methods: bool = True, width: int = WID
     if answer:
         lines.append(answer)
     return lines
+
+
+def run_conclusion(run: RunFolder) -> Conclusion:
+    """Return the main result of a run. The headline decides, or otherwise the first column of the
+    overview in which some methods lead.
+    """
+    options = options_of(run)
+    columns = [name for name in options.columns if name not in options.columns_off]
+    return conclusion(run, options.headline, columns, options.compare, options.rival)
 
 
 def all_notes(run: RunFolder, sign: str = "bold") -> list[str]:

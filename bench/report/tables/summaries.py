@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from axiom_bench.report.options import options_of
-from axiom_bench.report.order import methods_in_order, order_note
+from axiom_bench.report.shown import methods_in_order, order_note
 from axiom_bench.report.tables import text
 from axiom_bench.report.tables.table import (
     Cell,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from axiom_bench.report.shown import Changes, read_run
-from axiom_bench.report.tables.captions import for_paper
 from axiom_bench.report.tables.comparisons import pair_tables
-from axiom_bench.report.tables.latex import to_latex
+from axiom_bench.report.tables.latex import for_paper, to_latex
 from axiom_bench.report.tables.summaries import (
     LATEX_METRICS,
     headline_tables,
