@@ -48,9 +48,9 @@ def joined_command(words: Sequence[str], composition: Composition) -> JoinedComm
         composition: The composed command line.
 
     Returns:
-        The command. It is None if nothing is added: if the command names no method or metric, or
-        has a name of its own (`run=NAME`), a suite, a protocol, peers or spoiled methods, or if the
-        previous command had other models, data or settings.
+        The command. It is None if nothing is added. This is so if the command names no method or
+        metric, or has a name of its own (`run=NAME`), a suite, a protocol, peers or spoiled
+        methods. It is also so if the previous command had other models, data or settings.
     """
     keys = [_key(word) for word in words]
     is_exact = any(key in EXACT for key in keys)
