@@ -82,7 +82,7 @@ def axiom_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
 
         file = request.config.rootpath / baseline
         command = f"pytest --axiom-update --axiom-reason 'why' '{request.node.nodeid}'"
-        comparison = GateOptions(allow_improvements)
+        comparison = GateOptions(allow_improvements, write_with=command)
         try:
             folder = _run(overrides_of(methods, metrics, model, data, settings), request)
             if request.config.getoption("--axiom-update"):
@@ -97,8 +97,7 @@ def axiom_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
         except BenchError as error:
             pytest.fail(str(error), pytrace=False)
         if result.exit_code:
-            lines = "\n".join(result.lines)
-            pytest.fail(f"{lines}\nTo update the baseline: {command}", pytrace=False)
+            pytest.fail("\n".join(result.lines), pytrace=False)
         return result
 
     return check_gate

@@ -26,6 +26,8 @@ class GateOptions:
     allow_improvements: bool = False  # the gate holds if everything that moved is better
     # The run folder of the baseline. Its values and maps show which images moved.
     against: Path | None = None
+    # The words that write the baseline again, as the user of this front door types them.
+    write_with: str = "--write --reason TEXT"
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ def _compare_with_baseline(run_folder: Path, baseline: Path, options: GateOption
     plural = "s" if len(findings) > 1 else ""
     conclusion = (
         f"{title}: {len(findings)} difference{plural} from {name}: {count_text(findings)}. "
-        "If the change is intended, write the baseline again in its own commit, "
-        "with --write --reason TEXT."
+        "If you didn't intend the change, undo it. Otherwise write the baseline again in its own "
+        f"commit, with {options.write_with}."
     )
     images = tuple(most_moved_images(findings, earlier, current)) if earlier is not None else ()
     return GateResult(

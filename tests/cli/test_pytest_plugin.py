@@ -115,7 +115,11 @@ def test_a_team_s_gate(run_pytest, tmp_path):
     printed = run_pytest(tmp_path)
     assert "3 failed, 1 passed" in printed
     assert "scenes_vgg features.13 scenes my_cam conservation_error: median was" in printed
-    assert "pytest --axiom-update --axiom-reason 'why' 'test_my_cam.py::test_moves'" in printed
+    assert (
+        "commit, with pytest --axiom-update --axiom-reason 'why' 'test_my_cam.py::test_moves'."
+        in printed
+    )
+    assert "--write" not in printed
     advice = r"There is no baseline \S+ABSENT\.csv; write it with: pytest --axiom-update"
     assert re.search(advice, printed)
     assert "my_cma" in printed
