@@ -37,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # There are as many workers as cores, so more threads would only wait for each other.
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for processes that tests start
+    # Lines of a command are as wide everywhere. A worker of pytest-xdist has 80 columns.
+    os.environ["COLUMNS"] = "120"
     # No test cuts the power, and each write would wait for the disk.
     os.fsync = lambda descriptor: None
     # Examples are the same each time, whatever else was imported. A slow machine is no failure.

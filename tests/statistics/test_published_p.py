@@ -35,8 +35,9 @@ def quantile_of(difference, low, high, student):
     return ((1 + 8 * e * max(d - e, Decimal(0))).sqrt() - 1) / (4 * e) if e else d
 
 
-def p_in_digits(difference, low, high, images, differing):
-    """Compute `p_of_interval` with 60 digits."""
+def p_in_digits(difference, low, high, images, differing, level):
+    """Compute `p_of_interval` with 60 digits, at the level of published values."""
+    assert level == LEVEL
     degrees = min(images, MOST_UNITS) - 1
     with localcontext(prec=60):
         student = Decimal(stdtrit(degrees, 0.975))
