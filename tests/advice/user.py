@@ -56,7 +56,8 @@ def follows(words: str) -> Callable[[Follower], Follower]:
 
 def advice_in(message: str, pattern: str) -> str:
     """Return the part of a message that the group of `pattern` matches: the literal advice."""
-    match = re.search(pattern, message)
+    # a line of a command may end between two words
+    match = re.search(pattern, message) or re.search(pattern, " ".join(message.split()))
     assert match, f"the message has no {pattern!r}: {message}"
     return match[1]
 
