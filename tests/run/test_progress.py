@@ -285,11 +285,11 @@ def test_each_sentence_once_and_problems_counted():
         "The gradients are zero",
         "2 images can't be read, the first: c.jpg: no file",
         "2 images have an annotation that is missing or can't be read, the first: a.jpg: no file",
+        "1 damaged file is replaced: 1 in records",
     )
     assert note_lines(notes + torch_notes) == (
         "The method 'cam' is left out: no pooling",
         "Metrics are left out: no boxes",
-        "1 damaged file is replaced: 1 in records",
         f"{KERNEL} adds in any order on this GPU: the last digits of values may change from run "
         "to run.",
     )
