@@ -274,15 +274,15 @@ def ticks(run: RunFolder, value: str) -> list[Tick]:
         return []
     rows = rows[(rows["truth"] == PRIMARY) | ~rows["test"].isin(TRUTH_TESTS)]
     verdict_by_test = verdicts(rows)[value]
-    found = []
+    verdict_ticks = []
     for test, question in QUESTIONS.items():
         counted = rows[(rows["test"] == test) & rows["passes"].notna() & ~rows["circular"]]
         passed = int(counted["passes"].astype(bool).sum())
         networks = f"{passed} of {len(counted)} networks"
         if counted.empty:
             networks = "not tested"
-        found.append(Tick(question, verdict_by_test[test], networks))
-    return found
+        verdict_ticks.append(Tick(question, verdict_by_test[test], networks))
+    return verdict_ticks
 
 
 def committed_verdict(run: RunFolder, value: str) -> str:

@@ -178,8 +178,8 @@ def leading_methods(run: RunFolder, setting: Setting, metric: str) -> frozenset[
     if comparison is None or not comparison.best:
         return frozenset()
     methods = {*comparison.places.index} - run.metadata.controls
-    is_told = bool(methods - comparison.best) or len(methods) == 1
-    return comparison.best if is_told else frozenset()
+    has_worse_method = bool(methods - comparison.best)
+    return comparison.best if has_worse_method or len(methods) == 1 else frozenset()
 
 
 def separates_methods(run: RunFolder, metric: str) -> bool:
@@ -310,24 +310,24 @@ def conclusion(
         rival: The method that it is compared with.
     """
     # a report without a headline has no answer
-    found = answers(run, headline, columns) if headline else []
+    all_answers = answers(run, headline, columns) if headline else []
     sentence = ""
     if compare is not None:
         sentence = _compared(run, compare, rival, headline, columns)
     if sentence:
-        return Conclusion(sentence, None, found)
-    for answer in found:
+        return Conclusion(sentence, None, all_answers)
+    for answer in all_answers:
         if answer.leading:
-            return Conclusion(_choice(run, answer, found), answer, found)
+            return Conclusion(_choice(run, answer, all_answers), answer, all_answers)
     if chance_sentences := at_chance(run):
-        return Conclusion(chance_sentences[0], None, found)
-    for answer in found:
+        return Conclusion(chance_sentences[0], None, all_answers)
+    for answer in all_answers:
         if sentence := _why_no_choice(run, answer):
-            return Conclusion(sentence, answer, found)
-    images = max((answer.images for answer in found), default=0)
+            return Conclusion(sentence, answer, all_answers)
+    images = max((answer.images for answer in all_answers), default=0)
     if images > 0:
         sentence = f"No metric tells which method is best with {plural(images, 'image')}"
-    return Conclusion(sentence, None, found)
+    return Conclusion(sentence, None, all_answers)
 
 
 def _why_no_choice(run: RunFolder, answer: Answer) -> str:
@@ -388,9 +388,10 @@ def _why_chosen(run: RunFolder, answer: Answer, agreeing: Sequence[Answer]) -> s
     for name in shared:
         value = run.metadata.value(name)
         titles_by_direction.setdefault(value.better, []).append(in_sentence(value.title))
-        comparison = run.comparisons.of(answer.setting, name)
-        if comparison and not answer.leading <= {*comparison.ranked[0]}:
-            has_best_values = False
+        for other in agreeing:
+            comparison = run.comparisons.of(other.setting, name)
+            if comparison and not answer.leading <= {*comparison.ranked[0]}:
+                has_best_values = False
     subject = "they" if len(answer.leading) > 1 else "it"
     if not has_best_values:
         # some have another value than the best one, from which they don't differ significantly
@@ -540,8 +541,8 @@ def _other_sentences(run: RunFolder, answer: Answer) -> Iterator[str]:
             yield f"{all_chosen} also {_leads(chosen)} in {titles}."
         elif chosen:
             missing = answer.leading - chosen
-            doesn_t = "doesn't" if len(missing) == 1 else "don't"
-            yield f"In {titles}, {names(chosen)} {_leads(chosen)}, and {names(missing)} {doesn_t}."
+            negation = "doesn't" if len(missing) == 1 else "don't"
+            yield f"In {titles}, {names(chosen)} {_leads(chosen)}, and {names(missing)} {negation}."
     instead = " instead" if answer.leading else ""
     methods_by_metric = dict(answer.others)
     for name in metrics_by_chosen.get(frozenset(), [])[:MOST_OTHER_METRICS]:

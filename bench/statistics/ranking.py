@@ -442,8 +442,8 @@ def names_in_words(run: RunFolder, groups: Iterable[Group], last: str = "and") -
 
 
 def joined(names: Sequence[str], last: str = "and") -> str:
-    """Return "A, B and C"."""
-    return f"{', '.join(names[:-1])} {last} {names[-1]}" if len(names) > 1 else names[0]
+    """Return "A, B and C"; "" without a name."""
+    return f"{', '.join(names[:-1])} {last} {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 def group_name(run: RunFolder, group: Group) -> str:

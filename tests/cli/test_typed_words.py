@@ -68,12 +68,11 @@ def test_no_word_hides_a_setting():
 
 
 def test_a_model_is_a_name_or_code():
-    options = {"model": None, "weights": None, "layer": None}
-    assert model_overrides(Namespace(**options)) == []
+    assert model_overrides(Namespace(model=None, weights=None, layer=None)) == []
     named = Namespace(model="resnet18", weights="a.pth", layer="layer4")
     assert model_overrides(named) == ["model=resnet18", "model.weights=a.pth", "model.layer=layer4"]
     for code in ("net.py:build", "a/net.py:build", "my_module:build"):
-        own = Namespace(**{**options, "model": code})
+        own = Namespace(model=code, weights=None, layer=None)
         assert model_overrides(own) == ["model=user", f"model.architecture={code}"]
 
 

@@ -24,7 +24,7 @@ from axiom_bench.records.entries import JobEntry
 from axiom_bench.report.charts.drawing import DPI
 from axiom_bench.report.options import Figures, Options, options_of
 from axiom_bench.report.page.this_run import this_run
-from axiom_bench.report.tables.headline import all_notes
+from axiom_bench.report.tables.headline import all_notes, run_conclusion
 from axiom_bench.report.writing import CSS_DPI, SavedFigure, embedded
 from axiom_bench.statistics.labels import NOTHING
 from axiom_bench.statistics.run_folder import RunFolder
@@ -127,7 +127,7 @@ def with_notes(run: RunFolder, notes: Sequence[str]) -> RunFolder:
 def test_three_notes_are_printed_and_the_page_has_all(usual):
     notes = [NOTE, "The second note.", "The third note.", "The fourth note."]
     run = with_notes(usual, notes)
-    known = len(all_notes(usual))
+    known = len(all_notes(usual, run_conclusion(usual).answers))
     lines = report.headline(run, 200)
     assert known == 0
     assert "1 more note: see 'Notes' in the report." in lines

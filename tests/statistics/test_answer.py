@@ -13,6 +13,20 @@ from axiom_bench.statistics.ranking import best_methods, findings
 from tests.made_runs import ERROR, rows_of
 
 
+def test_networks_share_a_title_only_as_far_as_it_is_true_of_each(write):
+    """A and B coincide on the first network. On the second, B is only not significantly worse."""
+    generator = np.random.default_rng(0)
+    low = generator.uniform(1, 2, 20)
+    near = low + 0.05 + generator.permutation(np.linspace(-0.3, 0.3, 20))
+    records = [
+        rows_of(ERROR, {"a": low, "b": low, "c": low + 3}, model="one"),
+        rows_of(ERROR, {"a": low, "b": near, "c": low + 3}, model="two"),
+    ]
+    run = write(pd.concat(records), {"one": ("last",), "two": ("last",)})
+    title = "Use A or B on one and two: they lead in conservation error"
+    assert conclusion(run, [ERROR]).sentence == title
+
+
 def test_metrics_of_both_directions_share_a_sentence(write):
     low, high = np.random.default_rng(0).uniform([[1], [5]], [[2], [6]], (2, 20))
     records = [

@@ -80,7 +80,8 @@ def test_p_is_below_the_level_if_the_interval_excludes_0(level, kind):
     for shift in np.linspace(0, 0.8, 60):
         both = generator.normal(size=(40, 2)) + np.array([shift, 0])
         value = Value("e", "E", better="lower", kind=kind)
-        left, right = np.array([0]), np.array([1])
+        left = np.array([0])
+        right = np.array([1])
         (row,) = paired_tests.tests(both, IMAGES, left, right, value, level).to_dict("records")
         is_outside = row["low"] > 0 or row["high"] < 0
         assert is_outside == (row["p"] < level)
@@ -92,9 +93,10 @@ def test_p_is_below_the_level_if_the_interval_excludes_0(level, kind):
 def test_detectable_difference(level):
     found = paired_tests.detectable_difference(np.array([0.1]), 3, 20, level)
     assert found == pytest.approx(0.1 * (t.ppf(1 - level / 6, 19) + t.ppf(0.8, 19)))
-    ends = np.array([-0.1]), np.array([0.1])
+    low = np.array([-0.1])
+    high = np.array([0.1])
     width = t.ppf(1 - level / 2, 19)
-    found = paired_tests.detectable(*ends, 20, 3, level)
+    found = paired_tests.detectable(low, high, 20, 3, level)
     assert found == pytest.approx(0.1 / width * (t.ppf(1 - level / 6, 19) + t.ppf(0.8, 19)))
 
 

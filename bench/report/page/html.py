@@ -17,6 +17,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 
+from axiom_bench.report.card import Tick
 from axiom_bench.statistics.ranking import in_sentence
 
 
@@ -43,7 +44,7 @@ class Trust:
     """The evidence on how far the order of methods by one metric can be trusted."""
 
     title: str  # the metric's title
-    ticks: Sequence[object]  # `card.Tick`: the verdicts of the committed scorecard
+    ticks: Sequence[Tick]  # the verdicts of the committed scorecard
     on_these_images: str  # what the run's own images say, without a full stop
     no_leader: bool  # no metric passes every test of the scorecard
 

@@ -172,7 +172,7 @@ def this_run(run: RunFolder) -> Section:
         protocol_notes={
             title: getattr(protocol, field) for field, title in PROTOCOL_TITLES.items()
         },
-        notes=[*_warnings(manifest), *all_notes(run)],
+        notes=[*_warnings(manifest), *all_notes(run, run_conclusion(run).answers)],
         commit=manifest.git_commit,
         added=manifest.added,
         stages=_stages(manifest.seconds, manifest.work),

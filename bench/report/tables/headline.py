@@ -29,7 +29,7 @@ from axiom_bench.report.tables.text import (
     reason,
     status_notes,
 )
-from axiom_bench.statistics.answer import Conclusion, conclusion, same_map_lines
+from axiom_bench.statistics.answer import Answer, Conclusion, conclusion, same_map_lines
 from axiom_bench.statistics.labels import (
     NOTHING,
     Setting,
@@ -125,14 +125,14 @@ def result_lines(run: RunFolder, with_all_methods: bool = True, width: int = WID
         is_shown = run.summary["metric"].isin([value.name for value in values])
         missing = run.summary[is_shown & ~run.summary["n"].gt(0)]
         notes += status_notes(run, missing, len(values), MAX_NAMES)
-    notes += _first_notes(all_notes(run, f"marked {BEST}"))
+    main_result = run_conclusion(run)
+    notes += _first_notes(all_notes(run, main_result.answers, f"marked {BEST}"))
     lines = [*warning_lines(run), *table]
     for note in notes:
         lines += wrapped(note, width)
     lines += metric_lines(run, set(names))
-    answer = run_conclusion(run).sentence
-    if answer:
-        lines.append(answer)
+    if main_result.sentence:
+        lines.append(main_result.sentence)
     return lines
 
 
@@ -145,13 +145,13 @@ def run_conclusion(run: RunFolder) -> Conclusion:
     return conclusion(run, options.headline, columns, options.compare, options.rival)
 
 
-def all_notes(run: RunFolder, sign: str = "bold") -> list[str]:
+def all_notes(run: RunFolder, answers: Sequence[Answer], sign: str = "bold") -> list[str]:
     """Return the notes of a run that the terminal prints in part and the page completely: on the
     best values, which have a sign, on equal maps, and on its jobs.
     """
     options = options_of(run)
     notes = control_notes(run, run.settings, options.headline, sign)
-    notes += same_map_lines(run, run_conclusion(run).answers)
+    notes += same_map_lines(run, answers)
     jobs_by_note: dict[str, list[str]] = {}
     for job in run.manifest.jobs:
         for note in job.notes:

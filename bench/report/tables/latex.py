@@ -27,6 +27,7 @@ from axiom_bench.statistics.labels import (
     plural,
     rows_at,
 )
+from axiom_bench.statistics.ranking import joined
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 NEEDS = r"% Needs \usepackage[T1]{fontenc} and \usepackage{array,booktabs}."
@@ -141,7 +142,7 @@ def _caption(run: RunFolder, table: Table) -> str:
     metrics: Sequence[str] = run.metrics
     if table.name == OVERVIEW:
         titles = [column.title for column in table.columns[1:]]
-        subject = f"{_joined(titles)} of "
+        subject = f"{joined(titles)} of "
         metrics = [name for name in metrics if run.metadata.value(name).title in titles]
     elif table.name.startswith(HEADLINE):
         metrics = [table.name.removeprefix(HEADLINE)]
@@ -170,10 +171,10 @@ def _scope(run: RunFolder, settings: Sequence[Setting], metrics: Sequence[str]) 
         counts.append(plural(len(methods) - num_controls, "method"))
     if num_controls:
         counts.append(plural(num_controls, "control"))
-    scope = _joined(counts) or "no method"
+    scope = joined(counts) or "no method"
     labels = list(dict.fromkeys(map(run.label, settings)))
     if len(labels) <= MAX_NAMED:
-        scope += f" on {_joined(labels)}"
+        scope += f" on {joined(labels)}"
     else:
         scope += f" on {plural(len({setting.model for setting in settings}), 'network')}"
     if images:
@@ -183,13 +184,6 @@ def _scope(run: RunFolder, settings: Sequence[Setting], metrics: Sequence[str]) 
         data = list(dict.fromkeys(setting.data for setting in settings))
         scope += f", {number} of {first_names(data, MAX_NAMED)}"
     return scope
-
-
-def _joined(names: Sequence[str]) -> str:
-    """Return names in one list, with "and" before the last one."""
-    if len(names) < 2:
-        return "".join(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _footnote(run: RunFolder, table: Table) -> Iterator[str]:
