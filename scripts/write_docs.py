@@ -33,6 +33,7 @@ from axiom_bench.cli.main import parser
 from axiom_bench.cutting import output_presets as outputs
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.other_names import other_names
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
 from axiom_bench.judging.card import PRIMARY, verdicts
@@ -415,6 +416,24 @@ def _images(rows: pd.DataFrame) -> str:
     return "-".join(map(str, sorted({images.min(), images.max()})))
 
 
+def other_names_text() -> str:
+    """Return the tables of names in other libraries: what is here, and what isn't."""
+    parts = []
+    for kind in ("method", "metric"):
+        included: list[Row] = [("name", "here")]
+        left_out: list[Row] = [("name", "reason")]
+        for other in other_names(kind):
+            if other.reason:
+                left_out.append((other.name, other.reason))
+            else:
+                entries = ", ".join(f"`{entry}`" for entry in other.entries)
+                included.append((other.name, entries))
+        title = f"{kind}s".capitalize()
+        parts += [f"## {title} under another name", markdown(included)]
+        parts += [f"## {title} that are not included", markdown(left_out)]
+    return "\n\n".join(parts)
+
+
 @cache
 def commands_table() -> list[Row]:
     """Return a header, one row for each command of the command line, and one per argument."""
@@ -631,6 +650,7 @@ TEXTS: dict[str, Callable[[], str]] = {
     "api.md": api_text,
     "cli.md": lambda: markdown(commands_table()),
     "signals.md": lambda: markdown(dimensions_table()),
+    "other-names.md": other_names_text,
 }
 FAMILY_PAGES: dict[str, Callable[[], str]] = {
     f"metrics/{family.page}.md": partial(family_page, family) for family in FAMILIES

@@ -15,20 +15,26 @@ import yaml
 
 from axiom_bench.environment import add_current_folder, conf_folder, read_yaml
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.other_names import letters, other_names
 from axiom_bench.models.spec import classifiers
 
 ALL = ("all", "all_fast")  # files of choices, such as method=all, not of entries
+OTHER_NAMES = ("method", "metric")  # kinds whose entries have other names in other libraries
 
 
-def listing(kind: str | None, config_folder: Path | None = None) -> list[str]:
+def listing(
+    kind: str | None, config_folder: Path | None = None, part: str | None = None
+) -> list[str]:
     """Return the lines of one kind, or of all kinds under headings.
 
     Args:
-        kind: A key of `LISTED`; `None` lists all kinds.
+        kind: A key of `LISTED` or "other-names"; `None` lists all kinds except other names.
         config_folder: A user's own YAML files, which are listed together with those of conf/.
+        part: Only entries with this text in their name or description are listed. Case and signs
+            of names don't count. Names of methods and metrics in other libraries are listed too.
 
     Raises:
-        BenchError: If `config_folder` doesn't exist.
+        BenchError: If `config_folder` doesn't exist, or if no entry has `part` in it.
     """
     if config_folder is not None and not config_folder.is_dir():
         raise BenchError(f"There is no folder {config_folder} (--config-dir).")
@@ -37,21 +43,64 @@ def listing(kind: str | None, config_folder: Path | None = None) -> list[str]:
     if config_folder:
         folders.append(config_folder)
     lines: list[str] = []
-    for name, (group, describe) in LISTED.items():
+    for name in LISTED:
         if kind not in (None, name):
             continue
-        descriptions = {path.stem: describe(path) for path in _files(folders, group)}
-        if name == "models":
-            descriptions = {**classifiers(), **descriptions}
-        entries = dict(sorted(descriptions.items()))
-        width = max(map(len, entries))
-        if kind is None:
+        entries = _with_part(_entries(name, folders), part)
+        if kind is None and entries:
             if lines:
                 lines.append("")
             lines.append(name)
-        for entry, text in entries.items():
-            lines.append(f"  {entry:<{width}}  {text}".rstrip())
+        lines += _table(entries)
+    other_entries = {}
+    for other_kind in OTHER_NAMES if part or kind == "other-names" else ():
+        if kind in ("other-names", f"{other_kind}s"):
+            other_entries.update(_other_names(other_kind, part))
+    if other_entries and lines:
+        lines += ["", "in other libraries and papers"]
+    lines += _table(other_entries)
+    if part and not lines:
+        raise BenchError(
+            f"Nothing in {kind} has {part!r} in it; axiom-bench list {kind} lists all of them."
+        )
     return lines
+
+
+def _entries(name: str, folders: Sequence[Path]) -> dict[str, str]:
+    """Return the entries of a kind by name, sorted, each with its description."""
+    group, describe = LISTED[name]
+    descriptions = {path.stem: describe(path) for path in _files(folders, group)}
+    if name == "models":
+        descriptions = {**classifiers(), **descriptions}
+    return dict(sorted(descriptions.items()))
+
+
+def _with_part(entries: Mapping[str, str], part: str | None) -> dict[str, str]:
+    """Return the entries with a text in their name or description."""
+    if part is None:
+        return dict(entries)
+    return {
+        name: text
+        for name, text in entries.items()
+        if letters(part) in letters(name) or part.casefold() in text.casefold()
+    }
+
+
+def _other_names(kind: str, part: str | None) -> dict[str, str]:
+    """Return the names of a kind in other libraries with a text in them, each with the entry here
+    or the reason why there is none.
+    """
+    return {
+        other.name: other.description
+        for other in other_names(kind)
+        if part is None or letters(part) in letters(other.name)
+    }
+
+
+def _table(entries: Mapping[str, str]) -> list[str]:
+    """Return a line per entry, with its name in a column."""
+    width = max(map(len, entries), default=0)
+    return [f"  {name:<{width}}  {text}".rstrip() for name, text in entries.items()]
 
 
 def _files(folders: Sequence[Path], group: str) -> Iterator[Path]:

@@ -46,6 +46,7 @@ KINDS = (
     "experiments",
     "protocols",
     "suites",
+    "other-names",
 )
 SHELLS = ("bash", "zsh", "fish")
 TOP_OPTIONS = ("-h", "--help", "--version", "--completion")
@@ -271,8 +272,12 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     _add_model(doctor)
 
     about = "what can be chosen, one line each"
-    listing = add("list", about, command_calling("cli.listing.listing", "kind", "config_dir"))
+    command = command_calling("cli.listing.listing", "kind", "config_dir", "part")
+    listing = add("list", about, command)
     listing.add_argument("kind", nargs="?", choices=KINDS)
+    listing.add_argument(
+        "part", nargs="?", metavar="NAME", help="only entries with this in their line"
+    )
     _add_config_dir(listing)
 
     status = command_calling("records.reading.status", "run_folder")

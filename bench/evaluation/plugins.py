@@ -25,7 +25,8 @@ from typing import Annotated, Any, Generic, TypeVar, get_args
 from axiom_bench import kinds
 from axiom_bench.environment import conf_folder as conf_folder
 from axiom_bench.environment import entry_names, read_yaml
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.other_names import PEERS, letters, unknown_plugin
 from axiom_bench.evaluation.specs import (
     DATA,
     EXTRAS,
@@ -39,7 +40,6 @@ Entry = Mapping[str, Any]
 """The content of a method's or metric's YAML file, which isn't checked yet."""
 Spec = TypeVar("Spec", bound=MethodSpec | MetricSpec, covariant=True)
 
-PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
 SPOILED = "spoiled"  # the group of methods that are right, or wrong by a known degree
 ALL = "all"  # conf/<kind>/all.yaml isn't an entry: it chooses all entries
 # conf/metric/all_fast.yaml is no entry either: it is `all` with some metrics in a fast form
@@ -266,12 +266,7 @@ def matching(kind: str, text: str) -> str:
     """
     if text in names(kind):
         return text
-    return _names_by_letters(kind).get(_letters(text), text)
-
-
-def _letters(text: str) -> str:
-    """Return a text in lower case, with p for +, without spaces and signs."""
-    return re.sub(r"[\W_]", "", text.casefold().replace("+", "p"))
+    return _names_by_letters(kind).get(letters(text), text)
 
 
 @cache
@@ -283,7 +278,7 @@ def _names_by_letters(kind: str) -> dict[str, str]:
     for name in names(kind):
         title = str(_config(kind, name).get("title"))
         for text in (name, title):
-            candidates.setdefault(_letters(text), set()).add(name)
+            candidates.setdefault(letters(text), set()).add(name)
     return {letters: matches.pop() for letters, matches in candidates.items() if len(matches) == 1}
 
 
@@ -327,7 +322,7 @@ def _config(kind: str, name: str) -> Entry:
             folder = PEERS
     # doesn't ask for the file, because a name may be too long for one
     if name not in names(folder):
-        raise unknown_name(kind, name, names(folder))
+        raise unknown_plugin(kind, name, names(folder))
     config: Entry = read_yaml(conf_folder() / folder / f"{name}.yaml")[name]
     return config
 

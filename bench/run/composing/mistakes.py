@@ -14,6 +14,7 @@ from hydra.errors import OverrideParseException
 from axiom_bench.environment import conf_folder, entry_names
 from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.other_names import unknown_plugin
 from axiom_bench.kinds import shorten_for_error
 from axiom_bench.models.spec import unknown_model
 from axiom_bench.run.composing.device import no_device
@@ -99,6 +100,7 @@ def _unknown_entry(group: str, name: str, choices: Callable[[str], Iterable[str]
         entry = plugins.matching(group, name)
         if entry != name:  # the user wrote the name as tables print it
             return unknown_name(group, name, [entry])
+        return unknown_plugin(group, name, choices(group))
     return unknown_name(KINDS.get(group, group), name, choices(group))
 
 

@@ -1,0 +1,81 @@
+"""Names of other libraries lead to an entry or to a reason, in messages and in lists."""
+
+import pytest
+
+from axiom_bench import methods
+from axiom_bench.cli.listing import listing
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.other_names import letters, other_names, unknown_plugin
+
+KINDS = ("method", "metric")
+
+
+def _entries(kind):
+    if kind == "metric":
+        return plugins.names("metric")
+    return [*plugins.names("method"), *plugins.names("peers")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_name_has_one_answer(kind):
+    entries = set(_entries(kind))
+    for other in other_names(kind):
+        assert bool(other.entries) != bool(other.reason), other.name
+        assert set(other.entries) <= entries, other.name
+        # a reason is a sentence
+        assert not other.reason or other.reason[0].isupper() and other.reason.endswith("."), other
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_name_is_listed_twice_or_is_an_entry(kind):
+    names = [letters(other.name) for other in other_names(kind)]
+    assert len(names) == len(set(names))
+    # `plugins.load` already reads a name that differs only in case and signs
+    found = {name for name in (other.name for other in other_names(kind)) if _is_entry(kind, name)}
+    assert not found
+
+
+def _is_entry(kind, name):
+    return plugins.matching(kind, name) in plugins.names(kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("method", "GradCAMPlusPlus", "There is no method 'GradCAMPlusPlus'; it is 'grad_cam_pp'"),
+        ("method", "vanilla-gradient", "it is 'saliency' here."),
+        ("method", "sobol", "The method 'sobol' isn't included. It estimates"),
+        ("method", "DeepLift", 'it is \'deep_lift@captum\' here (in a run: "peers='),
+        ("method", "grad_cam@captum", "type peers=grad_cam@captum."),
+        ("metric", "MaxSensitivity", "it is 'explanation_sensitivity' here."),
+        ("metric", "max_sensitivity", "it is a value of 'explanation_sensitivity'."),
+        ("metric", "ROAR", "isn't included. It needs the network trained again"),
+        ("metric", "boxiou2", "did you mean 'box_iou'"),
+    ],
+)
+def test_the_message_has_the_entry_or_the_reason(kind, name, message):
+    assert message in str(unknown_plugin(kind, name, plugins.names(kind)))
+
+
+def test_python_gives_the_same_message():
+    with pytest.raises(BenchError, match="it is 'saliency' here"):
+        methods.get("VanillaGradient")
+
+
+def test_a_list_can_be_searched():
+    lines = listing("methods", part="GradCAM++")
+    assert any(line.split()[0] == "grad_cam_pp" for line in lines)
+    assert not any(line.split()[:1] == ["cam"] for line in lines)
+    assert listing("metrics", part="roar") == [
+        f"  ROAR  not included: {other.reason}"
+        for other in other_names("metric")
+        if other.name == "ROAR"
+    ]
+    with pytest.raises(BenchError, match="axiom-bench list methods lists all"):
+        listing("methods", part="nothing-like-it")
+
+
+def test_all_other_names_are_listed():
+    lines = listing("other-names")
+    assert len(lines) == sum(len(other_names(kind)) for kind in KINDS)
