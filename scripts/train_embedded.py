@@ -13,8 +13,8 @@ A seed draws all that chance decides in a training: the training scenes, the ini
 order of batches and the augmentation. Every seed draws its scenes from the same digits and
 textures, none of them in the evaluation split, or its signals and volumes by other random numbers
 than those of that split. So no network has seen the benchmark's images. No seed is left out or
-chosen by what its network does. Seed 0 is stored in float32, the others in float16, and each is
-measured as stored.
+chosen by what its network does. Seed 0 is stored in float32, except that of `qr_cnn`. The others
+are stored in float16, and each is measured as stored.
 
 Nothing tells a network where an object is: it learns from the classes that are present. Training
 runs no CAM method, because a network trained on a method's maps would favour it. The settings of
@@ -79,6 +79,7 @@ class Recipe(NamedTuple):
     measured: dict[str, tuple[str, int]]  # the scenes to report on, as split and seed
     pattern: str = ""  # of the mark on all scenes; empty: no mark
     kind: str = "scenes"  # of the data set
+    half: bool = False  # whether seed 0 is stored in float16, too
 
     def data(self, split: str, size: int, seed: int) -> DrawnImages:
         """Return the data set of this many scenes."""
@@ -100,6 +101,7 @@ RECIPES = {
     "signals_cnn": Recipe("fit", 16_000, 6, 0.05, MEASURED, kind="signals"),
     "volumes_cnn": Recipe("fit", 8_000, 6, 0.05, MEASURED, kind="volumes"),
     "synthetic_shapes_cnn": Recipe("fit", 8_000, 8, 0.05, MEASURED, kind="synthetic_shapes"),
+    "qr_cnn": Recipe("fit", 8_000, 6, 0.05, MEASURED, kind="qr_codes", half=True),
 }
 
 
@@ -214,8 +216,12 @@ def trained(name: str, seed: int, recipe: Recipe) -> nn.Module:
         network = networks.BUILDERS[name](batch_norm=True)
         train(network, partial(sparse_loss, recipe.sparsity), images, present, recipe.epochs, seed)
         network = fold_batch_norm(network, networks.BUILDERS[name]())
-    is_stored_in_half = seed or recipe.pattern != RECIPES[name].pattern
-    return network.half().float() if is_stored_in_half else network
+    return network.half().float() if is_stored_in_half(name, seed, recipe) else network
+
+
+def is_stored_in_half(name: str, seed: int, recipe: Recipe) -> bool:
+    """Return whether the weights are stored in float16, which all but the first networks are."""
+    return seed > 0 or recipe.half or recipe.pattern != RECIPES[name].pattern
 
 
 def fold_batch_norm(network: nn.Module, folded: nn.Module) -> nn.Module:
@@ -301,15 +307,22 @@ def main() -> None:
             part: measure(name, network, recipe, split, split_seed)
             for part, (split, split_seed) in recipe.measured.items()
         }
-        save(file, name, network, {**values, **cost})
+        save(file, name, network, {**values, **cost}, is_stored_in_half(name, seed, recipe))
         if seed and file == networks.weights_file(name, seed):
             write_settings(name, seed)
 
 
-def save(file: Path, name: str, network: nn.Module, values: Mapping[str, object]) -> None:
-    """Write the weights, and the measured values as an entry of training.json."""
+def save(
+    file: Path, name: str, network: nn.Module, values: Mapping[str, object], half: bool = False
+) -> None:
+    """Write the weights, and the measured values as an entry of training.json.
+
+    The weights are stored in float16 if `half` is true, or if another network of this name has the
+    committed file of seed 0.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    stored = network if file == networks.weights_file(name) else deepcopy(network).half()
+    is_first = file == networks.weights_file(name)
+    stored = network if is_first and not half else deepcopy(network).half()
     save_file(stored.state_dict(), file)
     file.chmod(0o644)  # safetensors makes the file readable only by its owner
     results = {**values, "parameters": sum(parameter.numel() for parameter in network.parameters())}

@@ -23,6 +23,8 @@ from axiom_bench.cutting.passes import Passes, in_passes
 from axiom_bench.errors import BenchError
 
 GROUND = "ground"  # the name of the part that is left of an image without its other parts
+FINDER_PATTERNS = "finder patterns"  # the names of a QR code's parts that every code has
+TIMING_PATTERNS = "timing patterns"
 MAX_ROWS = 16  # the most rows of a pass over versions; most images have fewer versions
 MAX_PARTS = 8  # the most parts with Shapley values: 255 images without some of them
 

@@ -33,6 +33,7 @@ from axiom_bench.data.layouts.voc import voc
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.pasted import PastedImages
+from axiom_bench.data.qr_codes import QRCodes
 from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.kinds import (
     File,
@@ -56,6 +57,7 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
     "planted": Planted,
     "scenes_marked": MarkedScenes,
     "synthetic_shapes": SyntheticShapes,
+    "qr_codes": QRCodes,
     "imagenet": imagenet,
     "imagenet_s": imagenet_s,
     "voc": voc,

@@ -7,7 +7,8 @@ spurious mark goes with one class (`embedded.marked`). `scenes_fooled` is `scene
 `scenes_fooled_resnet` is `scenes_resnet`, fine-tuned to mislead Grad-CAM. `signals_cnn`,
 `volumes_cnn` and `synthetic_shapes_cnn` also have a fully connected ReLU head, and are trained on
 what `embedded.shapes` draws. They have fewer parameters. `scenes_detector` and `scenes_segmenter`
-return boxes and maps of classes in scenes where classes repeat.
+return boxes and maps of classes in scenes where classes repeat. `qr_cnn` tells QR codes from other
+patterns (`embedded.qr`).
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from axiom_bench.embedded import scenes, shapes
+from axiom_bench.embedded import qr, scenes, shapes
 
 # The target layers: the last ReLU or the last block, with activations (64, 12, 12) for scenes,
-# (32, 24) for signals, (24, 6, 6, 6) for volumes, and (48, 14, 14) for shapes. The detector's is
-# the ReLU before its heads, and the segmenter's that of its coarsest maps, both (48, 12, 12).
+# (32, 24) for signals, (24, 6, 6, 6) for volumes, (48, 14, 14) for shapes, and (48, 12, 12) for QR
+# codes. The detector's is the ReLU before its heads, and the segmenter's that of its coarsest maps,
+# both (48, 12, 12).
 LAYERS = {
     "scenes_vgg": "features.13",
     "scenes_resnet": "layer4",
@@ -35,6 +37,7 @@ LAYERS = {
     "signals_cnn": "features.9",
     "volumes_cnn": "features.6",
     "synthetic_shapes_cnn": "features.12",
+    "qr_cnn": "features.11",
     "scenes_detector": "features.13",
     "scenes_segmenter": "bottleneck.7",
 }
@@ -47,6 +50,7 @@ KINDS = {  # the kind of scenes that each network is trained on
     "signals_cnn": shapes.SIGNALS,
     "volumes_cnn": shapes.VOLUMES,
     "synthetic_shapes_cnn": shapes.SYNTHETIC["all"],
+    "qr_cnn": qr.KIND,
     "scenes_detector": scenes.REPEATED,
     "scenes_segmenter": scenes.REPEATED,
 }
@@ -146,6 +150,24 @@ def synthetic_shapes_cnn(batch_norm: bool = False) -> nn.Sequential:
         pooled_side=7,
         hidden=(32,),
         classes=6,
+        batch_norm=batch_norm,
+    )
+
+
+def qr_cnn(batch_norm: bool = False) -> nn.Sequential:
+    """Return a network as scenes_vgg, for QR codes and other patterns: five convolutions, then
+    1728-32-2.
+
+    Args:
+        batch_norm: See `scenes_vgg`.
+    """
+    return _vgg(
+        axes=2,
+        channels=3,
+        convolutions=((16, 5, False), (24, 3, True), (32, 3, True), (48, 3, False), (48, 3, False)),
+        pooled_side=6,
+        hidden=(32,),
+        classes=2,
         batch_norm=batch_norm,
     )
 
@@ -360,6 +382,7 @@ BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
     "signals_cnn": signals_cnn,
     "volumes_cnn": volumes_cnn,
     "synthetic_shapes_cnn": synthetic_shapes_cnn,
+    "qr_cnn": qr_cnn,
     "scenes_detector": Detector,
     "scenes_segmenter": Segmenter,
 }

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import NO_MAP, NOT_FINITE, OK
-from axiom_bench.cutting.interventions import GROUND, Part
+from axiom_bench.cutting.interventions import FINDER_PATTERNS, GROUND, TIMING_PATTERNS, Part
 from axiom_bench.errors import unknown_name
 
 if TYPE_CHECKING:
@@ -85,6 +85,10 @@ def _shows_another_class(objects: AnnotatedObjects) -> bool:
 def _other_objects(explanation: Explanation, _: bool) -> Tensor | bool:
     shows_others = _for_each_row(explanation.others, lambda objects: len(objects.labels))
     return shows_others | _for_each_row(explanation.same_class, len)
+
+
+def _shows_code(parts: Sequence[Part]) -> bool:
+    return {FINDER_PATTERNS, TIMING_PATTERNS} <= {part.name for part in parts}
 
 
 def _positive_effect(trace: Trace) -> Tensor | bool:
@@ -170,6 +174,10 @@ PRECONDITIONS = {
                 trace.interventions, lambda parts: any(part.is_mark for part in parts)
             )
         ),
+    ),
+    "structure": Precondition(
+        "no_structure",
+        _of_trace(lambda trace: _for_each_row(trace.interventions, _shows_code)),
     ),
     "positive_effect": Precondition("no_positive_effect", _of_trace(_positive_effect)),
     "finetuned": Precondition(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import OK
-from axiom_bench.cutting.interventions import GROUND, Part
+from axiom_bench.cutting.interventions import FINDER_PATTERNS, GROUND, TIMING_PATTERNS, Part
 from axiom_bench.cutting.trace import Trace, compute_trace
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
@@ -130,8 +130,8 @@ class MetricCase:
 def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
     """Return an object of class `target`, one of another class, a mark and the ground of an image.
 
-    The mark changes nothing. Without the ground, the image is blank there, or inverted. The image
-    is (3, H', W').
+    The objects have the names of a QR code's parts, which some metrics need. The mark changes
+    nothing. Without the ground, the image is blank there, or inverted. The image is (3, H', W').
     """
     size = image.shape[1:]
 
@@ -151,8 +151,8 @@ def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
     without_first = image.masked_fill(first, 0)[None]
     without_second = image.masked_fill(second, 0)[None]
     return (
-        Part("object", target, first, without_first),
-        Part("other object", (target + 1) % CLASSES, second, without_second),
+        Part(FINDER_PATTERNS, target, first, without_first),
+        Part(TIMING_PATTERNS, (target + 1) % CLASSES, second, without_second),
         Part("mark", None, mark, image[None]),
         Part(GROUND, None, ground, grounds, grounds.masked_fill(~ground, 0)),
     )

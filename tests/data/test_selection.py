@@ -99,6 +99,7 @@ def test_dataset_names_are_the_yaml_files():
         "planted",
         "planted_signals",
         "planted_volumes",
+        "qr_codes",
         "scenes",
         "scenes_many",
         "scenes_marked",

@@ -93,6 +93,7 @@ def every_unmet_need_has_its_status(metric, explanation, explain):
         "nonzero_map": zero,
         "boxes": zero,
         "mark": without_parts,
+        "structure": without_parts,
         "positive_effect": without_parts,
         "contributions": replace(explanation, contributions=None),
         "masks": replace(explanation, masks=None),

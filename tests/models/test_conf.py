@@ -191,14 +191,21 @@ def test_named_model_loads_with_random_weights(name):
     loaded = load_model({**model_config(name), "weights": None})
     assert loaded.name == name
     assert loaded.layer == LAYERS[name]
-    classes_by_family = {"scenes": 10, "planted": 2, "signals": 5, "volumes": 5, "synthetic": 6}
+    classes_by_family = {
+        "scenes": 10,
+        "planted": 2,
+        "signals": 5,
+        "volumes": 5,
+        "synthetic": 6,
+        "qr": 2,
+    }
     classes = classes_by_family.get(name.split("_")[0], 1000)
     if name.startswith("scenes_segmenter"):
         classes += 1  # the ground
     assert loaded.number_of_classes == classes
 
 
-@pytest.mark.parametrize("name", ["scenes_vgg", "scenes_resnet", "synthetic_shapes_cnn"])
+@pytest.mark.parametrize("name", ["scenes_vgg", "scenes_resnet", "synthetic_shapes_cnn", "qr_cnn"])
 def test_embedded_model_loads_with_committed_weights(name):
     loaded = load_model(model_config(name))
     kind = networks.KINDS[name]
