@@ -22,12 +22,12 @@ TIE = 1e-9  # pixels: distances on the grid that differ are further apart
 
 
 def mst_c(explanation: Explanation, percentile: float = 80.0, neighbours: int = 20) -> Tensor:
-    """Compute 100 D / sqrt(A) |V| / L, where V are the pixels from the percentile on.
+    """Compute 100 D / sqrt(A) |V| / L of the highest pixels V, with hull area A and tree length L.
 
-    D is the image's diagonal, and A the area of V's convex hull. L is the length of the minimum
-    spanning forest of the graph that links each pixel of V to its nearest neighbours in V. All
-    neighbours at the same distance count. If all pixels of V lie on one line, D replaces sqrt(A).
-    If the percentile is 0, V are all pixels.
+    V are the pixels from the percentile on. D is the image's diagonal. A is the area of V's convex
+    hull, whose corners are the centres of pixels. L is the length of the minimum spanning forest of
+    the graph that links each pixel of V to its nearest neighbours in V. All neighbours at the same
+    distance count. If all pixels of V lie on one line, D replaces sqrt(A).
 
     Args:
         explanation: The explanation, with its heatmap (B, H', W').

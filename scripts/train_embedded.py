@@ -101,7 +101,7 @@ RECIPES = {
     "signals_cnn": Recipe("fit", 16_000, 6, 0.05, MEASURED, kind="signals"),
     "volumes_cnn": Recipe("fit", 8_000, 6, 0.05, MEASURED, kind="volumes"),
     "synthetic_shapes_cnn": Recipe("fit", 8_000, 8, 0.05, MEASURED, kind="synthetic_shapes"),
-    "qr_cnn": Recipe("fit", 8_000, 6, 0.05, MEASURED, kind="qr_codes", half=True),
+    "qr_cnn": Recipe("fit", 4_000, 6, 0.05, MEASURED, kind="qr_codes", half=True),
 }
 
 

@@ -193,7 +193,7 @@ def test_bench_names_no_method_and_no_metric(group):
 
 def test_a_kind_of_data_set_touches_its_module_and_the_registry():
     """But for mosaics of a run's images, VOC's class names, and ImageNet-S and arrays,
-    which take their classes as ImageNet and folders do.
+    which take their classes as ImageNet and folders do. QR codes are drawn images, too.
     """
     others = {
         kind.__module__: importers(kind.__module__) - {"data.registry"} for kind in KINDS.values()
@@ -204,6 +204,7 @@ def test_a_kind_of_data_set_touches_its_module_and_the_registry():
         "voc": {"models.outputs"},
         "imagenet": {"data.layouts.imagenet_s"},
         "folder": {"data.layouts.arrays"},
+        "embedded": {"data.qr_codes"},
     }
 
 
