@@ -124,7 +124,8 @@ FAMILIES = (
         "Interventions",
         "Does the map agree with what each part of the image does to the score? The data set "
         "draws the image again without each part, so no pixel is filled or blurred.",
-        lambda spec: "interventions" in _needs(spec),
+        # A metric of a code's structure reads only the regions of the parts, not their effects.
+        lambda spec: "interventions" in _needs(spec) and "structure" not in _needs(spec),
     ),
     Family(
         "axioms",
