@@ -57,7 +57,8 @@ def forest_length(points, neighbours):
     component = {point: number for number, point in enumerate(points)}
     length = 0.0
     for distance, first, second in sorted(edges):
-        old, new = component[first], component[second]
+        old = component[first]
+        new = component[second]
         if old != new:
             length += distance
             component = {point: new if own == old else own for point, own in component.items()}
@@ -93,7 +94,7 @@ def test_a_rectangle_has_its_closed_form():
 
 
 def test_two_squares_lose_the_link_that_is_longer_than_their_own():
-    """Of 25 pixels each, every pixel's 20 nearest neighbours are in its own square."""
+    """Draw squares of 25 pixels, so that each pixel's 20 nearest neighbours are in its own."""
     squares = picture((0, 0, 5, 5, 1), (9, 6, 14, 11, 1), size=SIZE)
     close(value(squares), expected(squares))
     # The hull is a square of side 4 swept by (9, 6): 16 + 4 x 9 + 4 x 6.

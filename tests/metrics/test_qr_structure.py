@@ -125,10 +125,8 @@ def test_images_without_a_code_or_without_parts_have_a_status():
     ]:
         found = statuses("qr_structure", explained(heatmap, parts))
         assert found == dict.fromkeys(NAMES, (status,))
-    no_parts = explained(heatmap)
-    no_parts = replace(
-        no_parts, trace=SimpleNamespace(**{**vars(no_parts.trace), "interventions": None})
-    )
+    trace = SimpleNamespace(interventions=None, scores=torch.ones(1), images=NO_IMAGES)
+    no_parts = replace(explained(heatmap), trace=trace)
     assert set(statuses("qr_structure", no_parts).values()) == {("no_interventions",)}
     assert set(statuses("qr_structure", explained(0 * heatmap)).values()) == {("zero_map",)}
 
