@@ -13,7 +13,6 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown_name
-from axiom_bench.methods.relevance_cam import pass_relevance_unchanged
 from axiom_bench.methods.shared.nonlinear import (
     SMOOTH,
     Arguments,
@@ -22,6 +21,7 @@ from axiom_bench.methods.shared.nonlinear import (
     TorchFunction,
     differentiable,
 )
+from axiom_bench.methods.shared.relevance import pass_relevance_unchanged
 
 ATTENTION_PATHS = ("all", "values")
 ATTENTIONS = (functional.multi_head_attention_forward, functional.scaled_dot_product_attention)
