@@ -32,7 +32,7 @@ from axiom_bench.cutting.model_copy import (
     unwrapped,
 )
 from axiom_bench.cutting.numerics import dead_channels
-from axiom_bench.cutting.output import AnyOutput, check_output
+from axiom_bench.cutting.output import AnyOutput, ScoredNetwork, check_output
 from axiom_bench.cutting.passes import (
     Limits,
     Passes,
@@ -328,6 +328,19 @@ class SplitModel(CachesResults):
         Their softmax is the probability of each class.
         """
         return self.explained_logits(self._logits_of(images.to(self.device, self.dtype), *others))
+
+    def run_network(self, images: Tensor, *others: Tensor, precision: str) -> Tensor:
+        """Compute outputs (B, C) like `forward`, by the network itself, and count the pass.
+
+        Each of its layers runs once. Trunk and head may run a layer twice, if torch.fx can't follow
+        the network.
+        """
+        network = ScoredNetwork(self.model, self.trunk_and_head.scores)
+        with arithmetic(precision, self.device):
+            logits = network(images.to(self.device, self.dtype), others)
+        self.passes.trunk_forward += len(images)
+        count_backward(logits, self.passes, "trunk_backward")
+        return self.compute_outputs(self._count_head(logits))
 
     def _logits_of(self, images: Tensor, *others: Tensor) -> Tensor:
         """Compute the network's own logits for images.

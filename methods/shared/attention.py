@@ -7,14 +7,17 @@ doesn't have to be kept.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from axiom_bench.cutting.objects import BoxScores
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.cutting.trunk_and_head import Step
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.methods.shared.nonlinear import (
     Arguments,
     Interceptor,
@@ -38,8 +41,8 @@ SPECIAL = (
 class Attention:
     """One call of an attention over N tokens.
 
-    Q, K and V are detached, and the output O is a leaf of the autograd graph. All four are
-    (B, heads, N, d).
+    Q, K and V are detached, and the output O has a gradient. All four are (B, heads, N, d). In a
+    cross-attention, K and V have another number of tokens M.
     """
 
     query: Tensor
@@ -53,6 +56,11 @@ class Attention:
         """The scores Z before the softmax, of each query for each key: (B, heads, N, N)."""
         return self.scale * self.query @ self.key.mT
 
+    @property
+    def probabilities(self) -> Tensor:
+        """The attention probabilities A, (B, heads, N, N)."""
+        return self.scores.softmax(3)
+
 
 class Attentions(Interceptor):
     """Append each self-attention to `calls` and make its output a leaf, while active.
@@ -63,17 +71,33 @@ class Attentions(Interceptor):
     for other forms of attention.
     """
 
+    takes_cross_attention = False
+    """True if the keys may be other tokens than the queries."""
+
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[Attention] = []
 
     def call(self, func: TorchFunction, args: Arguments, kwargs: Keywords) -> object:
-        """Return the call's output, as a leaf if the call is an attention."""
+        """Return the call's output, from `attend` if the call is an attention."""
         if func is functional.multi_head_attention_forward:
             return self._multi_head(inspect.signature(func).bind(*args, **kwargs).arguments)
         if func is functional.scaled_dot_product_attention:
             return self._attend(*args, **kwargs)
+        return self.other(func, args, kwargs)
+
+    def other(self, func: TorchFunction, args: Arguments, kwargs: Keywords) -> object:
+        """Return the output of a call that isn't an attention."""
         return func(*args, **kwargs)
+
+    def project(self, tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the output of a linear layer inside an attention."""
+        return functional.linear(tokens, weight, bias)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Return softmax(scale Q K') V, with a gradient."""
+        output = functional.scaled_dot_product_attention(query, key, value, scale=scale)
+        return output.detach().requires_grad_()
 
     def _multi_head(self, arguments: Keywords) -> tuple[Tensor, None]:
         """Return the output for tokens (N, B, heads d), and None for the attention weights.
@@ -87,13 +111,11 @@ class Attentions(Interceptor):
         )
         if is_special or arguments["key"] is not tokens or arguments["value"] is not tokens:
             raise BenchError(UNSUPPORTED_ATTENTION)
-        projected = functional.linear(
-            tokens, arguments["in_proj_weight"], arguments["in_proj_bias"]
-        )
+        projected = self.project(tokens, arguments["in_proj_weight"], arguments["in_proj_bias"])
         query, key, value = projected.unflatten(2, (3, heads, -1)).permute(2, 1, 3, 0, 4)
         output = self._attend(query, key, value)
         joined = output.permute(2, 0, 1, 3).flatten(2)
-        result = functional.linear(joined, arguments["out_proj_weight"], arguments["out_proj_bias"])
+        result = self.project(joined, arguments["out_proj_weight"], arguments["out_proj_bias"])
         return result, None
 
     def _attend(
@@ -107,19 +129,26 @@ class Attentions(Interceptor):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        """Append the call to `calls` and return its output as a leaf."""
-        if (
-            attn_mask is not None
-            or is_causal
-            or query.ndim != 4
-            or not query.shape == key.shape == value.shape
-        ):
+        """Append the call to `calls` and return its output."""
+        is_same_tokens = query.shape == key.shape or self.takes_cross_attention
+        has_mask = attn_mask is not None or is_causal
+        if has_mask or query.ndim != 4 or not is_same_tokens or key.shape != value.shape:
             raise BenchError(UNSUPPORTED_ATTENTION)
-        output = functional.scaled_dot_product_attention(query, key, value, scale=scale)
-        output = output.detach().requires_grad_()
         scale = query.shape[3] ** -0.5 if scale is None else scale
+        output = self.attend(query, key, value, scale)
         self.calls.append(Attention(query.detach(), key.detach(), value.detach(), output, scale))
         return output
+
+
+class FlowingAttentions(Attentions):
+    """Append each attention to `calls`, while active. Gradients pass through all attentions."""
+
+    takes_cross_attention = True
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Return softmax(scale Q K') V, with a gradient."""
+        output = functional.scaled_dot_product_attention(query, key, value, scale=scale)
+        return output if output.requires_grad else output.requires_grad_()
 
 
 UNSUPPORTED_ATTENTION = (
@@ -171,3 +200,102 @@ def key_maps(trace: Trace, values: Tensor) -> Tensor:
         )
     grid: Tensor = values[:, num_tokens - height * width :].unflatten(1, (height, width))
     return grid
+
+
+def self_attentions(trace: Trace) -> list[Attention]:
+    """Run the network on the trace's images, and return its attentions in the order of the blocks.
+
+    Args:
+        trace: The traced batch.
+
+    Returns:
+        The attentions, all of the same N tokens.
+
+    Raises:
+        BenchError: If the network has no attentions, or others than these.
+    """
+    takes_batches = trace.capture.step not in (Step.HEAD, Step.MODEL) and not trace.cut_model.mates
+    if len(trace) > 1 and not takes_batches:
+        calls_by_image = [self_attentions(trace[row : row + 1]) for row in range(len(trace))]
+        return [_joined(image_calls) for image_calls in zip(*calls_by_image, strict=True)]
+    cut_model = trace.cut_model
+    with torch.no_grad(), Attentions() as attentions:
+        cut_model.run_network(trace.images, *trace.other_inputs, precision=cut_model.precision)
+    calls: list[Attention] = attentions.calls
+    check_tokens(trace, calls)
+    return calls
+
+
+def _joined(calls: Sequence[Attention]) -> Attention:
+    """Return one attention of several images from the same attention of each of them."""
+    return Attention(
+        query=torch.cat([call.query for call in calls]),
+        key=torch.cat([call.key for call in calls]),
+        value=torch.cat([call.value for call in calls]),
+        output=torch.cat([call.output for call in calls]),
+        scale=calls[0].scale,
+    )
+
+
+def check_tokens(trace: Trace, calls: Sequence[Attention]) -> None:
+    """Check that there are attentions, all of the same tokens, without windows and a decoder.
+
+    Args:
+        trace: The traced batch.
+        calls: The attentions of one pass of all its images.
+
+    Raises:
+        BenchError: If they aren't.
+    """
+    shapes = {(len(call.query), call.query.shape[2], call.key.shape[2]) for call in calls}
+    num_tokens = calls[0].query.shape[2] if calls else 0
+    is_detector = isinstance(trace.cut_model.model, BoxScores)
+    if is_detector or shapes != {(len(trace), num_tokens, num_tokens)}:
+        raise BenchError(UNSUPPORTED_ATTENTION)
+
+
+def check_choices(title: str, query: str, heads: str = "mean") -> None:
+    """Check the choices of a method that shows some queries' attention.
+
+    Args:
+        title: The method's title for the message.
+        query: See `query_rows`.
+        heads: The fusion of heads, one of HEADS.
+
+    Raises:
+        BenchError: If a choice is unknown.
+    """
+    if query not in QUERIES:
+        raise unknown_name(f"query of {title}", query, QUERIES)
+    if heads not in HEADS:
+        raise unknown_name(f"fusion of heads of {title}", heads, HEADS)
+
+
+# The fusions of (B, heads, N, N) over heads.
+HEADS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "mean": torch.mean,
+    "max": torch.amax,
+    "min": torch.amin,
+}
+QUERIES = ("class", "mean")
+
+
+def query_rows(trace: Trace, num_tokens: int, query: str) -> Tensor:
+    """Return how much of each query's row of an attention matrix a map shows.
+
+    Args:
+        trace: The trace whose layer has maps of H x W positions.
+        num_tokens: The number N of tokens, of which the last H W are the patches.
+        query: One of QUERIES. "class": the first token, if the network has other tokens than
+            patches. "mean": the mean of all patches, also taken if there are only patches.
+
+    Returns:
+        The weights of the rows, which add up to 1: (B, 1, N).
+    """
+    num_patches = trace.activations[0, 0].numel()
+    weights = trace.activations.new_zeros(len(trace), 1, num_tokens)
+    if query == "class" and num_tokens > num_patches:
+        weights[..., 0] = 1
+    else:
+        weights[..., -num_patches:] = 1 / num_patches
+    return weights

@@ -11,8 +11,9 @@ from axiom_bench.methods.fused import fused
 from axiom_bench.methods.peers.sandbox import sandbox
 from axiom_bench.methods.score_cam import score_cam
 from axiom_bench.methods.shared.wrapping import run_wrapped
+from axiom_bench.methods.transformer_attribution import transformer_attribution
 from axiom_bench.metrics.max_box_acc import max_box_acc
-from tests.advice.nets import Small
+from tests.advice.nets import Queries, Small
 from tests.advice.user import SHORT, User, advice_in, follows
 
 OWN = """
@@ -178,3 +179,27 @@ def maps_that_are_not_there(user: User) -> None:
     for number in range(2):
         user.array(f"maps/evaluation-0-{number:06d}.npy", np.random.default_rng(0).random((96, 96)))
     user.types([*words, "metric=[box_iou]", advice_in(message, r"set (\S+=)PATH") + "maps"])
+
+
+def trace_of_a_detr(side: int) -> ab.Trace:
+    """Return the trace of the most probable object in an image of this size."""
+    network = ab.BoxScores(Queries())
+    images = torch.rand(1, 3, side, side)
+    found = network.found(images, 0.0)[0][0]
+    return ab.trace(network, "patches", (images, found.place[None]), [found.label])
+
+
+@follows("Transformer attribution has no relevance rules for a DETR")
+def detr_with_relevance(user: User) -> None:
+    trace = trace_of_a_detr(32)
+    message = user.error(lambda: transformer_attribution(trace))
+    form = advice_in(message, r"params\.form=(\w+)")
+    assert transformer_attribution(trace, form=form).raw.any()
+
+
+@follows("Of networks of boxes, transformer attribution explains only a DETR")
+def detr_with_as_many_queries_as_positions(user: User) -> None:
+    trace = trace_of_a_detr(16)
+    message = user.error(lambda: transformer_attribution(trace, form="generic"))
+    assert advice_in(message, r"set (model\.resize) to another size")
+    assert transformer_attribution(trace_of_a_detr(32), form="generic").raw.any()

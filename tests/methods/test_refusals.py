@@ -63,8 +63,11 @@ WRONG = [
     ("legrad", {"readout": "means"}, "did you mean 'mean'"),
     ("opti_cam", {"iterations": 0}, "iterations=0"),
     ("opti_cam", {"learning_rate": -0.1}, "learning_rate=-0.1"),
+    ("raw_attention", {"heads": "men"}, "did you mean 'mean'"),
+    ("raw_attention", {"query": "clas"}, "did you mean 'class'"),
     ("recipro_cam", {"score": "softmax"}, "score"),
     ("recipro_cam", {"vectors": "center"}, "did you mean 'centre'"),
+    ("rollout", {"heads": "maximum"}, "no fusion of heads of rollout 'maximum'"),
     ("score_cam", {"score": "logits"}, "did you mean 'logit'"),
     ("score_cam.score_cam_top", {"ranking": "varianc"}, "did you mean 'variance'"),
     ("score_cam.score_cam_top", {"top": 0}, "top=0"),
@@ -83,6 +86,7 @@ WRONG = [
     ("ss_cam", {"noise": "maps"}, "did you mean 'map'"),
     ("ss_cam", {"samples": 0}, "samples=0"),
     ("ss_cam", {"sigma": -1.0}, "sigma=-1.0"),
+    ("transformer_attribution", {"form": "gneric"}, "did you mean 'generic'"),
 ]
 
 
