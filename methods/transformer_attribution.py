@@ -191,7 +191,15 @@ class _RelevanceAttentions(Attentions):
         self.rules = RelevanceRules(NO_RULE, TRANSFORMER_RULES)
 
     def other(self, func: TorchFunction, args: Arguments, kwargs: Keywords) -> object:
-        """Return the call's output, with its rule's gradient."""
+        """Return the call's output, with its rule's gradient.
+
+        Raises:
+            BenchError: If the operation changes a tensor in place, and has a rule whose output is
+                another tensor: a network that doesn't use the output would lose the change.
+        """
+        name = getattr(func, "__name__", "")
+        if name in IN_PLACE and differentiable(args):
+            raise BenchError(NO_RULE.format(name=name))
         return self.rules.call(func, args, kwargs)
 
     def project(self, tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -261,6 +269,7 @@ def _divide(func: Rule, numerator: Tensor, divisor: Tensor | float) -> Tensor:
     return func(numerator, divisor.detach() if isinstance(divisor, Tensor) else divisor)
 
 
+IN_PLACE = frozenset({"add_", "mul_", "div_"})
 UNCHANGED = (
     *SMOOTH, "layer_norm", "rms_norm", "group_norm", "normalize", "softmax", "log_softmax",
 )  # fmt: skip

@@ -333,6 +333,23 @@ def test_an_operation_without_a_rule():
     assert transformer_attribution(trace, form="generic").raw.any()
 
 
+class SumInPlace(nn.Module):
+    """A sum whose output isn't used: the tensor itself changes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.clone()
+        x.add_(x.detach())
+        return x
+
+
+def test_a_sum_in_place_is_refused():
+    model = copy.deepcopy(MODEL)
+    model.encoder.layers[1].mlp[1] = SumInPlace()
+    trace = traced(model=model)
+    with pytest.raises(BenchError, match=r"no relevance rule for 'add_'.*params\.form=generic"):
+        transformer_attribution(trace)
+
+
 def detr_of(folder, num_queries: int):
     """Return a tiny DETR of random weights, and the network of transformers."""
     transformers = pytest.importorskip("transformers")
