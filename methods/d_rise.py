@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import resized
 from axiom_bench.cutting.objects import (
     network_results,
     object_network,
@@ -21,9 +20,9 @@ from axiom_bench.cutting.objects import (
 )
 from axiom_bench.cutting.output_presets import intersection_over_union
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.masking import minmax, pass_slices
+from axiom_bench.methods.shared.random_masks import check_masks, draw_masks
 
 
 def d_rise(trace: Trace, masks: int = 1000, grid: int = 8, kept: float = 0.5, seed: int = 0) -> Map:
@@ -54,12 +53,7 @@ def d_rise(trace: Trace, masks: int = 1000, grid: int = 8, kept: float = 0.5, se
     Raises:
         BenchError: If the network has no objects, or if a number is outside its range.
     """
-    if masks < 1 or grid < 1:
-        raise BenchError(f"Invalid masks={masks} and grid={grid}; give both as numbers from 1.")
-    if not 0 < kept < 1:
-        raise BenchError(
-            f"Invalid kept={kept}; give the probability that a cell is kept, between 0 and 1."
-        )
+    check_masks(masks, grid, kept)
     regions = scored_regions(trace)
     objects = scored_boxes(trace) if regions is None else regions
 
@@ -74,23 +68,17 @@ def d_rise(trace: Trace, masks: int = 1000, grid: int = 8, kept: float = 0.5, se
     def weighted_sums(rows: list[int]) -> Tensor:
         """Return the sums over masks for rows of one image: (n, H', W')."""
         image = trace.images[rows[0]]
-        (generator,) = trace.generators(seed, slice(rows[0], rows[0] + 1))
-        cells = torch.rand(masks, grid, grid, generator=generator, dtype=torch.float64) < kept
-        shifts = torch.rand(masks, 2, generator=generator, dtype=torch.float64)
-
-        def image_masks(copies: slice) -> Tensor:
-            return _masks(cells[copies].to(image), shifts[copies], image.shape[1:])
-
+        image_masks = draw_masks(trace, rows[0], masks, grid, kept, seed)
         slices = list(pass_slices(trace, masks))
         parts = []
         for copies in slices:
-            outputs = network_results(trace, image * image_masks(copies)[:, None])
+            outputs = network_results(trace, image * image_masks[copies][:, None])
             parts.append(_weights(trace, rows, objects, outputs))
         weights = torch.cat(parts, 1)
 
         # Masks are made a second time, and sums are added one by one, to save memory.
         def partial_sums(copies: slice) -> Tensor:
-            flat_masks = image_masks(copies).flatten(1)
+            flat_masks = image_masks[copies].flatten(1)
             return torch.stack([row_weights[copies] @ flat_masks for row_weights in weights])
 
         summed: Tensor = reduce(torch.add, map(partial_sums, slices)).unflatten(1, image.shape[1:])
@@ -98,22 +86,6 @@ def d_rise(trace: Trace, masks: int = 1000, grid: int = 8, kept: float = 0.5, se
 
     rows_by_image = torch.arange(len(trace)).split(counts.tolist())
     return Map(minmax(torch.cat([weighted_sums(rows.tolist()) for rows in rows_by_image])))
-
-
-def _masks(cells: Tensor, shifts: Tensor, size: torch.Size) -> Tensor:
-    """Enlarge cells (n, grid, grid) and cut them to the image at the shifts: (n, H', W').
-
-    As in RISE, the enlarged mask is one cell larger than the image.
-    """
-    grid = cells.shape[-1]
-    height, width = size
-    cell_sides = torch.tensor([-(-side // grid) for side in size])
-    corners = (shifts * cell_sides).long().tolist()
-    enlarged = resized(cells, ((grid + 1) * cell_sides).tolist())
-    masks = []
-    for mask, (y, x) in zip(enlarged, corners, strict=True):
-        masks.append(mask[y : y + height, x : x + width])
-    return torch.stack(masks)
 
 
 def _weights(trace: Trace, rows: list[int], objects: Tensor, outputs: Any) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes, resized
 from axiom_bench.cutting.passes import pieces
-from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.trace import Trace, rows_of_images
 from axiom_bench.errors import BenchError, unknown_name
 
 SCORES = ("logit", "probability")
@@ -105,13 +105,45 @@ def masked_scores(
     Returns:
         The logit and the probability of each copy, (count, 2).
     """
-    target = int(trace.targets[image])
-    network = trace.network[image : image + 1]
     parts = [
-        class_scores(trace, network.forward_logits(masked(rows)), target)
-        for rows in pass_slices(trace, count)
+        scores_of_copies(trace, [image], masked(rows))[0] for rows in pass_slices(trace, count)
     ]
     return torch.cat(parts) if parts else trace.activations.new_zeros(0, 2)
+
+
+def scores_of_copies(trace: Trace, rows: Sequence[int], copies: Tensor) -> Tensor:
+    """Return logit and probability of the explained class of each row for copies of their image.
+
+    Args:
+        trace: The trace of the batch.
+        rows: The rows of one image, each with a class of its own.
+        copies: Masked copies of this image, (n, 3, H', W'), as many as fit into one pass.
+
+    Returns:
+        The logit and the probability of each copy, (rows, n, 2).
+    """
+    logits = trace.network[rows[0] : rows[0] + 1].forward_logits(copies)
+    return torch.stack([class_scores(trace, logits, int(trace.targets[row])) for row in rows])
+
+
+def maps_of_images(trace: Trace, compute: Callable[[list[int]], Tensor]) -> Tensor:
+    """Call a function for the rows of one image at a time, and return the maps of all rows.
+
+    An image may have one row for each of its labels. These rows share the image's masked copies.
+
+    Args:
+        trace: The trace of the batch.
+        compute: A function from the valid rows of one image to their maps, (n, H', W').
+
+    Returns:
+        The maps, (B, H', W'). Padded rows repeat the last valid row's map.
+    """
+    numbers = rows_of_images(trace).numbers[: trace.num_valid]
+    _, counts = numbers.unique_consecutive(return_counts=True)
+    rows_by_image = torch.arange(trace.num_valid).split(counts.tolist())
+    maps = torch.cat([compute(rows.tolist()) for rows in rows_by_image])
+    padding = maps[-1:].expand(trace.num_padding, *maps.shape[1:])
+    return torch.cat([maps, padding])
 
 
 def pass_slices(trace: Trace, count: int, with_gradient: bool = False) -> Iterator[slice]:
