@@ -304,10 +304,11 @@ def with_params(kind: str, name: str, params: Mapping[str, object]) -> AnyPlugin
         BenchError: as `load` and `from_config` do.
     """
     config = {**_config(kind, name)}
-    if params:
+    all_params = {**(config.get("params") or {}), **params}
+    if params and config.get("passes") not in all_params:
         # the YAML file's number holds only for the YAML file's parameters
         config.pop("passes", None)
-    config["params"] = {**(config.get("params") or {}), **params}
+    config["params"] = all_params
     return from_config(kind, name, config)
 
 
@@ -360,6 +361,10 @@ def from_config(kind: str, name: str, config: object) -> AnyPlugin:
     arguments = {**params, **wrapped_methods}
     _check_arguments(kind, name, function, arguments, is_configured=True)
     kinds.check(function, arguments, f"{kind}.{name}.params.")
+    # the number of passes may be the value of a parameter
+    passes = metadata.get("passes")
+    if isinstance(passes, str) and isinstance(params.get(passes), int):
+        metadata["passes"] = params[passes]
     return Plugin(
         name=name,
         target=target,

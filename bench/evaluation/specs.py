@@ -56,7 +56,8 @@ PASSES = re.compile(r"(\d{1,6} )?K")  # a multiple of the layer's channels
 PassCount = Annotated[
     int | str | None,
     described_values(
-        "a number of passes, K for one per channel, or 10 K for ten",
+        "a number of passes, K for one per channel, 10 K for ten, or the name of a parameter that "
+        "is a number",
         lambda count: _is_pass_count(count),
     ),
 ]
@@ -159,7 +160,10 @@ class MethodSpec:
     passes: PassCount = None
     """The number of passes of the whole network, forward and backward, that explaining an image
     takes in addition to its trace: a number, K for one per channel of the layer, or a multiple such
-    as 10 K. None: the number is unknown, or it depends on the network."""
+    as 10 K. A YAML file may name the parameter that is the number. None: the number is unknown, or
+    it depends on the network or the image."""
+    shares_passes: bool | None = None
+    """True if the rows of an image, one for each of its labels, share the method's passes."""
 
     # Reuse of a user's own values
     reuse: bool | None = None
