@@ -35,7 +35,7 @@ from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.explaining import TOP, class_name, explained_trace
 from axiom_bench.run.job import cut_at_layer
 from axiom_bench.run.manifest import method_entry, value_entries
-from axiom_bench.run.progress import progress, show_step
+from axiom_bench.run.progress import Step, progress, show_step
 from axiom_bench.run.shards import MOST_PASSES
 
 DATA = "images"  # the name of the images in the place of a data set's
@@ -148,7 +148,7 @@ class Explainer:
         """Explain the `top` most probable objects of the target classes, or of all classes."""
         network = self.model.module
         assert isinstance(network, ObjectScores)
-        show_step("objects")
+        show_step(Step("objects"))
         (objects,) = network.found(pixels, least)
         chosen = [found for found in objects if not targets or found.label in targets][:top]
         if not chosen:

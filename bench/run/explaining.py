@@ -31,7 +31,8 @@ from axiom_bench.explanation.explanation import Explanation, heatmap
 from axiom_bench.explanation.heatmaps import ERROR_COLUMNS, ClassScore, Heatmaps
 from axiom_bench.explanation.overlay import Pixels
 from axiom_bench.notes import Note, Notes, ZeroMaps
-from axiom_bench.run.progress import show_step
+from axiom_bench.run.method_step import show_method
+from axiom_bench.run.progress import Step, show_step
 
 TOP = 5  # the number of classes that are listed
 # the step's name on the progress bar
@@ -88,7 +89,7 @@ def explained_trace(
         notes.add(ZeroMaps(only_zeros(trace)))
     errors = None
     if metrics and has_heat:
-        show_step(ERRORS)
+        show_step(Step(ERRORS))
         on_scale = [is_on_score_scale(method, trace) for method, _ in explanations]
         costly = _costly_metrics(trace, metrics, max_passes) if any(on_scale) else []
         if costly:
@@ -141,11 +142,11 @@ def _explanations(
     explanation_by_method: dict[str, Explanation] = {}
     # a user's method that changes the trace can't change the suite's maps, which exist by then
     for method in sorted(methods, key=lambda method: method.is_foreign):
-        show_step(method.spec.title or method.name)
         witness = None
         if method.is_foreign:
             witness = Witness(trace.images.device, partial(public_tensors, trace))
-        answer = method_answer(method, trace, notes)
+        with show_method(method, trace):
+            answer = method_answer(method, trace, notes)
         if answer is not None:
             note_non_finite(method, trace, answer, notes)
             explanation_by_method[method.name] = Explanation.of(

@@ -36,6 +36,7 @@ WIDE = 100  # characters of a terminal that has room for a bar
 SHORTEST = 8  # a title has room for at least so many characters
 PAUSE = 10.0  # seconds between two lines of a log
 SHORTEST_ESTIMATE = 10.0  # seconds: a shorter run ends before the next line of a log
+MANY_PASSES = 100  # a step of fewer passes doesn't count them
 
 
 def rate(images: float, seconds: float) -> str:
@@ -84,6 +85,65 @@ class Estimate:
         return seconds / done * (remaining + self.images)
 
 
+class Step:
+    """A step of an image, such as a method, with the model's passes if they are counted.
+
+    Attributes:
+        title: The step's name.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        passes: Callable[[], int] | None = None,
+        total: int | None = None,
+        now: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Begin the step.
+
+        Args:
+            title: The step's name.
+            passes: Returns the number of the model's passes until now; None if they don't count.
+            total: The number of passes that the step will take; None if it isn't known.
+            now: The clock.
+        """
+        self.title = title
+        self._passes = passes
+        self._total = total
+        self._now = now
+        self._begun = now()
+        self._passes_before = passes() if passes else 0
+
+    def done(self) -> int:
+        """Return the number of passes since the step began."""
+        return self._passes() - self._passes_before if self._passes else 0
+
+    def total(self) -> int | None:
+        """Return the number of passes that the step takes. Return None if it isn't known, or if
+        more passes are done already.
+        """
+        return None if self._total is None or self.done() > self._total else self._total
+
+    def counts(self) -> str:
+        """Return how many passes are done and the time that is left, or "" for a few passes."""
+        done = self.done()
+        total = self.total()
+        if max(done, total or 0) < MANY_PASSES:
+            return ""
+        if total is None:
+            return f"{done:,} passes"
+        time_left = ""
+        if done:
+            seconds_left = (self._now() - self._begun) / done * (total - done)
+            time_left = f", about {duration(seconds_left)} left"
+        return f"{done:,} of {total:,} passes{time_left}"
+
+    def share(self) -> str:
+        """Return the share of the passes that are done, such as "31 %", or "" if it isn't known."""
+        total = self.total()
+        return f"{self.done() / total * 100:.0f} %" if total and total >= MANY_PASSES else ""
+
+
 class Shown:
     """An activity of a command, with its display.
 
@@ -93,7 +153,7 @@ class Shown:
         console: The console that shows it.
         estimate: The estimate of the command's time, or None.
         done: The number of images that are done.
-        step: The step of an image, if one image takes long.
+        step: The step of an image that is computed, or None.
     """
 
     def __init__(
@@ -109,7 +169,7 @@ class Shown:
         self.console = console
         self.estimate = estimate
         self.done = 0
-        self.step = ""
+        self.step: Step | None = None
         self._now = now
         self._begun = now()
 
@@ -209,11 +269,22 @@ class Bar(Shown):
         """Return the title with the step of an image, and with the time that all jobs will still
         take.
         """
-        parts = [self.title, self.step]
+        parts = [self.title]
         seconds = self.seconds_left(self.elapsed())
+        if self.step is not None:
+            # before the first batch the column of counts has the passes of the step
+            share = "" if seconds is None else self.step.share()
+            parts.append(f"{self.step.title} {share}".rstrip())
         if seconds is not None and self.estimate is not None and self.estimate.images:
             parts.append(f"all jobs {duration(seconds)}")
         return ", ".join(filter(None, parts))
+
+    def counted_text(self) -> str:
+        """Return how many images are done. Before the first one, return the passes of its step, if
+        they are counted.
+        """
+        passes = "" if self.done or self.step is None else self.step.counts()
+        return passes or self.counts(self.elapsed())
 
 
 class _Title(ProgressColumn):
@@ -239,7 +310,7 @@ class _Counts(ProgressColumn):
         self.bar = bar
 
     def render(self, task: Task) -> Text:
-        return Text(self.bar.counts(self.bar.elapsed()))
+        return Text(self.bar.counted_text())
 
 
 class Lines(Shown):
@@ -278,8 +349,11 @@ class Lines(Shown):
         """Return the line, `seconds` after the activity began."""
         if self.total is None:
             return f"{self.title} ... {seconds:.0f} s"
-        step = f", {self.step}" if self.step else ""
-        return f"{self.title}: {self.counts(seconds)}{step}"
+        line = f"{self.title}: {self.counts(seconds)}"
+        if self.step is None:
+            return line
+        passes = self.step.counts()
+        return f"{line}, {self.step.title}: {passes}" if passes else f"{line}, {self.step.title}"
 
 
 class _Ticker(Live):
@@ -341,8 +415,8 @@ def advance(images: int) -> None:
         _stack[-1].advance(images)
 
 
-def show_step(step: str) -> None:
-    """Show which step of an image is computed from now on."""
+def show_step(step: Step | None) -> None:
+    """Show which step of an image is computed from now on; None if no step is shown."""
     if _stack:
         _stack[-1].step = step
 

@@ -22,6 +22,7 @@ from axiom_bench import methods
 from axiom_bench.cli import listing
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from axiom_bench.methods.occlusion import occlusion
 from axiom_bench.records import sources
 from axiom_bench.records.entries import Facts
 from axiom_bench.records.sources import Sources
@@ -31,7 +32,7 @@ from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.keys import method_key
 from axiom_bench.run.result import JobResult
 from axiom_bench.testing import CASES, Case, method_checks
-from axiom_bench.testing.cases import run_checks
+from axiom_bench.testing.cases import OTHER_CASES, run_checks
 from tests.methods.plain import normal, seeded, upsampled
 
 NAMES = plugins.names(plugins.PEERS)
@@ -196,6 +197,30 @@ def test_passes_are_counted(name, passes):
     method(trace)
     after = asdict(trace.passes)
     assert tuple((after[kind] - before[kind]) / 3 for kind in after) == passes
+
+
+@pytest.mark.parametrize(
+    ("case", "window", "stride"),
+    [
+        (CASES["dense"], 3, 2),
+        (CASES["signed"], 4, 3),
+        (CASES["pooled"], 8, 1),
+        (OTHER_CASES["signals"], 5, 3),
+        (OTHER_CASES["volumes"], 2, 1),
+    ],
+)
+def test_occlusion_is_that_of_captum(case, window, stride):
+    attr = pytest.importorskip("captum.attr", reason="make peers")
+    trace = case.trace()
+    actual = occlusion(trace, window=window, stride=stride).raw
+    expected = attr.Occlusion(case.model()).attribute(
+        trace.images,
+        sliding_window_shapes=(3, *[window] * len(case.size)),
+        strides=(3, *[stride] * len(case.size)),
+        target=trace.targets,
+    )
+    # captum adds drops of about 1 in float32
+    torch.testing.assert_close(actual, expected[:, 0].double(), rtol=0, atol=1e-6)
 
 
 def test_libraries_run_torch_pooling_and_leave_no_hooks():

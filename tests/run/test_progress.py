@@ -30,7 +30,7 @@ from axiom_bench.notes import (
 from axiom_bench.run import progress as module
 from axiom_bench.run import samples, whole_set, worker
 from axiom_bench.run.notes import kernel_notes, note_lines, warning_lines
-from axiom_bench.run.progress import Bar, Estimate, Lines, progress, rate
+from axiom_bench.run.progress import Bar, Estimate, Lines, Step, progress, rate
 from axiom_bench.run.shards import counted
 
 
@@ -226,7 +226,7 @@ def test_a_bar_has_the_time_of_all_jobs(clock):
     assert bar.description() == "a on scenes"
     clock.now = 30
     bar.advance(16)
-    bar.step = "Grad-CAM"
+    bar.step = Step("Grad-CAM")
     assert bar.description() == "a on scenes, Grad-CAM, all jobs 6 min"
 
 
@@ -383,7 +383,56 @@ def test_a_step_of_an_image_stands_behind_the_count():
     lines.advance(1)
     assert lines.line(4) == "Computing maps: 1 of 2 images, 4.0 s/image, about 4 s left"
     with module.silent(), progress("Computing maps", 2) as display:
-        module.show_step("axiom errors")
-        assert display.step == "axiom errors"
-    lines.step = "axiom errors"
+        module.show_step(Step("axiom errors"))
+        assert display.step.title == "axiom errors"
+    lines.step = Step("axiom errors")
     assert lines.line(4).endswith("4.0 s/image, about 4 s left, axiom errors")
+
+
+class Passes:
+    """A count of passes that the test sets."""
+
+    count = 50  # of earlier steps
+
+    def __call__(self) -> int:
+        return self.count
+
+
+def test_a_step_of_many_passes_has_the_time_that_is_left(clock):
+    passes = Passes()
+    lines = Lines("Computing maps", 1, Console(), now=clock)
+    bar = Bar("Computing maps", 1, Console(), now=clock)
+    step = Step("RISE", passes, 4000, now=clock)
+    lines.step = step
+    bar.step = step
+    clock.now = 10
+    assert lines.line(10).endswith("0 of 1 images after 10 s, RISE: 0 of 4,000 passes")
+    passes.count = 1050
+    line = "Computing maps: 0 of 1 images after 10 s, RISE: 1,000 of 4,000 passes, about 30 s left"
+    assert lines.line(10) == line
+    # A bar of 80 characters has room for one count.
+    assert bar.description() == "Computing maps, RISE"
+    assert bar.counted_text() == "1,000 of 4,000 passes, about 30 s left"
+    assert len(bar.counted_text()) <= module.BESIDE_COUNTED
+
+
+def test_after_the_first_image_a_bar_has_the_time_of_all_images_and_the_share_of_the_step(clock):
+    passes = Passes()
+    bar = Bar("Computing maps", 3, console(terminal=True), now=clock)
+    clock.now = 40
+    bar.advance(1)
+    bar.step = Step("RISE", passes, 4000, now=clock)
+    passes.count = 1050
+    assert bar.description() == "Computing maps, RISE 25 %"
+    assert bar.counted_text() == "1 of 3 images, 40.0 s/image, about 80 s left"
+
+
+def test_a_step_counts_only_many_passes_and_needs_no_total(clock):
+    passes = Passes()
+    unknown = Step("Occlusion", passes, now=clock)
+    few = Step("Saliency", passes, 2, now=clock)
+    assert [unknown.counts(), few.counts(), few.share()] == ["", "", ""]
+    passes.count += 170
+    assert unknown.counts() == "170 passes"
+    assert few.counts() == "170 passes"  # more than expected: the total was wrong
+    assert few.share() == ""
