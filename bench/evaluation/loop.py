@@ -6,7 +6,8 @@ A run calls it for each batch (`evaluation.shard`), and so does `axiom_bench.eva
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from torch import Tensor
@@ -22,6 +23,14 @@ from axiom_bench.evaluation.stopwatch import METHODS, METRICS, Watch, untimed
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.notes import WARNINGS, MetricsLeftOut, Notes
 
+# A function whose context manager shows that a method explains a trace.
+ShowMethod = Callable[[Method, Trace], AbstractContextManager[None]]
+
+
+def unshown(method: Method, trace: Trace) -> AbstractContextManager[None]:
+    """Return a context manager that shows nothing: the `show_method` of most callers."""
+    return nullcontext()
+
 
 def columns_by_method(
     trace: Trace,
@@ -32,12 +41,13 @@ def columns_by_method(
     watch: Watch = untimed,
     watched_rate: int = WATCHED_RATE,
     notes: Notes = WARNINGS,
+    show_method: ShowMethod = unshown,
 ) -> Iterator[Columns]:
     """Yield the columns of one method at a time, first those of the layer, whose method is "-".
 
     The user's own methods and metrics are called last. See `heatmap` for `normalise` and
-    `purity.is_watched` for `watched_rate`. `watch` is called with the name of each phase. `notes`
-    get what is left out.
+    `purity.is_watched` for `watched_rate`. `watch` is called with the name of each phase, and
+    `show_method` with each method. `notes` get what is left out.
 
     Raises:
         BenchError: if a method or a metric returns a wrong shape, or changes what others read.
@@ -90,6 +100,7 @@ def columns_by_method(
             normalise=normalise,
             notes=notes,
             watch=watch,
+            show_method=show_method,
         )
         for name, measurement in measurements_by_method:
             if measurement is None:
@@ -108,6 +119,7 @@ def _measured(
     normalise: str,
     notes: Notes,
     watch: Watch = untimed,
+    show_method: ShowMethod = unshown,
 ) -> Iterator[tuple[str, Measurement | None]]:
     """Yield each method's name and measurement, which is None if the method doesn't apply. See
     `measure_all`.
@@ -119,9 +131,11 @@ def _measured(
     for first in range(0, len(methods), group_size):
         group = methods[first : first + group_size]
         with watch(METHODS):
-            explanations = [
-                explained(trace, annotations, method, normalise, notes) for method in group
-            ]
+            explanations = []
+            for method in group:
+                with show_method(method, trace):
+                    explanation = explained(trace, annotations, method, normalise, notes)
+                explanations.append(explanation)
             scaled_explanations: list[tuple[Explanation | None, bool]] = []
             for method, explanation in zip(group, explanations, strict=True):
                 on_score_scale = explanation is not None and is_on_score_scale(method, trace)

@@ -18,7 +18,7 @@ from axiom_bench.cutting.passes import halve_until_it_fits
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.answers import KEPT, KeptAnswers
 from axiom_bench.evaluation.batch import Columns, columns, traced
-from axiom_bench.evaluation.loop import columns_by_method
+from axiom_bench.evaluation.loop import ShowMethod, columns_by_method, unshown
 from axiom_bench.evaluation.measurement import without_values
 from axiom_bench.evaluation.plugins import AnyPlugin, Method, Metric
 from axiom_bench.evaluation.purity import WATCHED_RATE, WITNESS, Witness, foreign
@@ -53,6 +53,7 @@ def shard_rows(
     watched_rate: int = WATCHED_RATE,
     kept: KeptAnswers | None = None,
     notes: Notes = WARNINGS,
+    show_method: ShowMethod = unshown,
 ) -> Iterator[Columns]:
     """Yield the records' columns of the requested values, batch after batch, as `columns_by_method`
     yields them.
@@ -72,6 +73,8 @@ def shard_rows(
         watched_rate: see `purity.is_watched`.
         kept: answers of the model that needn't be computed; new ones are added.
         notes: get the methods and metrics that are left out.
+        show_method: called with each method and its trace. The context manager that it returns
+            shows the method.
     """
 
     def rows_of_part(part: Batch, size: int) -> list[Columns]:
@@ -91,6 +94,7 @@ def shard_rows(
                 watch=watch,
                 watched_rate=watched_rate,
                 notes=notes,
+                show_method=show_method,
             )
             values.extend(trimmed(columns, len(full), len(part)) for columns in parts)
         return values

@@ -87,8 +87,8 @@ class PreparedJob:
     """{key: number of images} of all shards."""
     missing: Sequence[str]
     """The keys of the shards that lack values."""
-    cost: str | None
-    """A sentence if the ablation drops of the missing shards are costly."""
+    costs: tuple[str, ...]
+    """Sentences if the ablation drops or the methods of the missing shards are costly."""
     damaged: Sequence[str]
     """The names of damaged record files."""
     lines: tuple[str, ...]

@@ -8,7 +8,7 @@ stopped run continues.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -50,6 +50,7 @@ from axiom_bench.records.record_files import RecordFile, Values
 from axiom_bench.run.images import first_batch, first_row, rows
 from axiom_bench.run.job import Job, Shard
 from axiom_bench.run.keys import Keys
+from axiom_bench.run.method_step import expected_passes, show_method
 from axiom_bench.run.result import ShardResult
 
 ANSWERS = "answers"  # the folder of the scores that the model has returned to metrics
@@ -57,6 +58,7 @@ MARKS = ("unstable", "on_score_scale")  # the fields of a plug-in's spec that a 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}  # scores of other types aren't kept
 MAX_NAMES = 5  # a sentence names at most this many methods or metrics
 MOST_PASSES = 20  # if the drops of an image take more forward passes, a sentence says so
+MOST_METHOD_PASSES = 1000  # the same for the passes of a method
 Advance = Callable[[int], None]
 """A function that is called with the number of images that are done since its last call."""
 
@@ -212,9 +214,9 @@ def stored(keys: Keys, folder: Path) -> tuple[dict[str, Any], dict[str, bool]]:
     return record.manifest_entries(shards, keys.values), turned
 
 
-def announced(keys: Keys, missing: Collection[str], folder: Path) -> str | None:
-    """Return a sentence on the cost of these shards if their drops are costly, before their first
-    batch.
+def announced(keys: Keys, missing: Mapping[str, Shard], folder: Path) -> tuple[str, ...]:
+    """Return sentences on the cost of these shards before their first batch, if their drops or
+    their methods are costly.
     """
     record = record_files.read(folder, set(missing))
     method_names: set[str] = set()
@@ -228,13 +230,16 @@ def announced(keys: Keys, missing: Collection[str], folder: Path) -> str | None:
     job = replace(keys.job, methods=tuple(methods), metrics=tuple(metrics))
     batch = first_row(job)
     if batch is None:
-        return None
+        return ()
     trace = traced(job.cut_model, batch)
     if not trace.has_gradients:
         several = first_batch(job, job.indices, job.batch_size, ())
         if several is not None:
             note_silence(traced(job.cut_model, several), job.notes)
-    return costly_drops(trace, needing_drops(methods, metrics))
+    images = sum(map(len, missing.values()))
+    drops = costly_drops(trace, needing_drops(methods, metrics))
+    costs = [costly_method(method, trace, images) for method in methods]
+    return tuple(filter(None, [drops, *costs]))
 
 
 def needing_drops(methods: Sequence[Method], metrics: Sequence[Metric]) -> list[str]:
@@ -260,6 +265,24 @@ def costly_drops(trace: Trace, settings: Sequence[str]) -> str | None:
         f"({trace.capture}); leave out what needs them ({first_names(settings, MAX_NAMES)}), "
         "ablate fewer channels (device.ablation_channels=64), or choose a layer nearer to the "
         "output"
+    )
+
+
+def costly_method(method: Method, trace: Trace, images: int) -> str | None:
+    """Return a sentence if a method takes more than MOST_METHOD_PASSES passes for an image.
+
+    Args:
+        method: The method.
+        trace: A trace of one row.
+        images: The number of images that the method will explain.
+    """
+    passes = expected_passes(method, trace)
+    if passes is None or passes <= MOST_METHOD_PASSES:
+        return None
+    return (
+        f"{method.spec.title or method.name} takes {passes:,} passes for each image, "
+        f"{passes * images:,} for {images}; to save this time, leave it out "
+        f"(~method.{method.name}) or explain fewer images (data.size=N)"
     )
 
 
@@ -311,6 +334,7 @@ def compute(
         watched_rate=watched_rate(job.num_batches),
         kept=kept,
         notes=job.notes,
+        show_method=show_method,
     )
     for part in parts:
         if len(part["method"]):

@@ -223,8 +223,7 @@ def _compute_missing(
     """
     if not prepared.missing:
         return begun
-    if prepared.cost is not None:
-        _print(f"{prepared.job}: {prepared.cost}")
+    _print(*(f"{prepared.job}: {cost}" for cost in prepared.costs))
     start = time.perf_counter()
     estimate.images = estimate.jobs * sum(prepared.shards.values())
     missing_images = sum(prepared.shards[key] for key in prepared.missing)

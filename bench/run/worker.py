@@ -75,7 +75,7 @@ def prepare(task: Task) -> PreparedJob:
         data_notes = facts.data[job.data.name].notes
         data_notes.extend(unfrozen)
         missing, damaged = shards.missing(keys, task.folder)
-        cost = shards.announced(keys, missing, task.folder) if missing else None
+        costs = shards.announced(keys, missing, task.folder) if missing else ()
         answers = examined(keys, task.folder, bool(missing))
         data_notes.extend(answer.sentence for answer in answers if answer.level == "note")
     return PreparedJob(
@@ -86,7 +86,7 @@ def prepare(task: Task) -> PreparedJob:
         left_out=job.left_out,
         shards={keys.shard(shard): len(shard) for shard in job.shards},
         missing=tuple(missing),
-        cost=cost,
+        costs=costs,
         damaged=damaged,
         lines=(*job.lines(), *unfrozen),
         notes=job.notes + torch_notes,
