@@ -27,8 +27,8 @@ FILLS = ("zero", "mean")
 
 def occlusion(
     trace: Trace,
-    window: float = 0.15,
-    stride: float = 0.075,
+    window: float = 0.25,
+    stride: float = 0.0625,
     fill: str = "zero",
     score: str = "logit",
 ) -> Map:
@@ -41,8 +41,8 @@ def occlusion(
     captum's Occlusion computes this method's map.
 
     Costs a forward pass for each position of the window, and one for X. By default a side has about
-    13 positions: 170 passes for an image of 224 x 224 pixels, and 145 for one of 64 x 64. For a
-    volume they are about 2200, unless you choose a larger window and stride.
+    13 positions, so an image takes about 170 passes, whatever its size. A volume takes about 2200,
+    unless you choose a larger window and stride.
 
     Args:
         trace: The traced batch, with images X (B, 3, H', W').
@@ -99,7 +99,7 @@ def _windows(size: torch.Size, window: float, stride: float) -> list[tuple[slice
     if window > max(size):
         raise BenchError(
             f"Invalid window={window}; the image's longest side has {max(size)} pixels. Give fewer "
-            "pixels, or a share of each side, such as window=0.15."
+            "pixels, or a share of each side, such as window=0.25."
         )
     slices_by_axis = []
     for side in size:

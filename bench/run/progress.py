@@ -36,7 +36,7 @@ WIDE = 100  # characters of a terminal that has room for a bar
 SHORTEST = 8  # a title has room for at least so many characters
 PAUSE = 10.0  # seconds between two lines of a log
 SHORTEST_ESTIMATE = 10.0  # seconds: a shorter run ends before the next line of a log
-MANY_PASSES = 100  # a step of fewer passes doesn't count them
+MANY_PASSES = 20  # a step of fewer passes doesn't count them
 
 
 def rate(images: float, seconds: float) -> str:

@@ -94,7 +94,7 @@ OCCLUSIONS = [
     ({"window": 4, "stride": 4, "fill": "mean"}, (4, 4), (4, 4)),
     ({"window": 0.5, "stride": 0.25, "score": "probability"}, (4, 6), (2, 3)),
     ({"window": 10, "stride": 5}, (10, 10), (5, 5)),
-    ({}, (1, 2), (1, 1)),
+    ({}, (2, 3), (1, 1)),
 ]
 
 
@@ -197,6 +197,14 @@ def test_the_memory_of_a_pass_changes_only_rounding(method):
     trace = cut.trace(case.images(), [0, 1, 2])
     assert cut.rows_at_once(trace.images[0]) == 1
     torch.testing.assert_close(method(trace).raw, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("side", [32, 64, 224])
+def test_occlusion_takes_170_passes_by_default(side):
+    trace = ab.trace(Pixel().eval(), "maps", torch.rand(1, 3, side, side))
+    before = trace.passes.trunk_forward
+    methods.get("occlusion")(trace)
+    assert trace.passes.trunk_forward - before == 13 * 13 + 1
 
 
 def test_masks_are_those_of_image_and_seed():

@@ -24,14 +24,18 @@ from axiom_bench.evaluation.loop import columns_by_method
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
+from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.smoothed import smoothed
 from axiom_bench.run import images, shards, spine
 from axiom_bench.run.composing.settings import Settings
+from axiom_bench.run.explaining import explained_trace
 from axiom_bench.run.job import Job
 from axiom_bench.run.keys import Keys
+from axiom_bench.run.method_step import show_method
+from axiom_bench.run.progress import progress, silent
 from axiom_bench.run.samples import spread_rows
-from axiom_bench.testing import Case
+from axiom_bench.testing import CASES, Case
 
 
 @pytest.fixture
@@ -352,3 +356,57 @@ def test_costly_drops_are_announced_with_what_needs_them() -> None:
     assert "~metric.sensitivity_error" in sentence
     assert shards.costly_drops(trace, []) is None
     assert "drops" not in vars(trace)
+
+
+def test_methods_of_many_passes_are_announced() -> None:
+    trace = CASES["dense"].trace()[:1]
+    sentence = shards.costly_method(methods.get("rise"), trace, images=16)
+    assert sentence is not None
+    assert sentence.startswith("RISE takes 4,000 passes for each image, 64,000 for 16; ")
+    assert "(~method.rise)" in sentence
+    for name in ("score_cam", "opti_cam", "occlusion"):
+        assert shards.costly_method(methods.get(name), trace, images=16) is None
+
+
+def passes_shown(run: Callable[[Callable], None]) -> list[str]:
+    """Return the passes that a progress shows while a method of 40 passes runs."""
+    texts = []
+
+    def watched(trace: ab.Trace) -> ab.Map:
+        answer = ab.Map(trace.images[:, 0])
+        for _ in range(40):
+            trace.forward(trace.images[:1])
+            texts.append(display.step.counts())
+        return answer
+
+    with silent(), progress("Computing maps", 1) as display:
+        run(watched)
+        assert display.step is None
+    return texts
+
+
+def costly(call: Callable) -> Plugin:
+    """Return a method of 40 passes that calls a function."""
+    slow = methods.get("rise")
+    return replace(slow, call=call, spec=replace(slow.spec, title="Slow", passes=40))
+
+
+def test_a_method_s_passes_are_shown_while_it_explains_the_first_image() -> None:
+    trace = CASES["dense"].trace()[:1]
+    texts = passes_shown(lambda watched: explained_trace(trace, [costly(watched)]))
+    assert texts[0].startswith("1 of 40 passes, about ")
+    assert texts[-1] == "40 of 40 passes, about 0 s left"
+
+
+def test_a_method_s_passes_are_shown_in_the_first_batch_of_a_run() -> None:
+    case = CASES["dense"]
+    batch = ab.Batch(case.images()[:1], ("a",), torch.tensor([0]))
+
+    def run(watched: Callable) -> None:
+        requests = [MethodsByMetrics((costly(watched),), ())]
+        cut_model = cut(case.model(), case.layer)
+        list(shard_rows(cut_model, [batch], requests, batch_rows=1, show_method=show_method))
+
+    texts = passes_shown(run)
+    assert texts[0].startswith("1 of 40 passes, about ")
+    assert texts[-1] == "40 of 40 passes, about 0 s left"
