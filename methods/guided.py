@@ -31,7 +31,7 @@ def guided(trace: Trace, wrapped: Method = xgrad_cam) -> Map:
 
     The heatmap has the image's size. The paper shows the product per colour; this is the sum of
     its absolute values over the three. Costs one forward and backward pass, shared by all guided
-    methods.
+    methods and `guided_backprop`.
 
     Args:
         trace: The traced batch, with images (B, 3, H', W').
@@ -43,8 +43,7 @@ def guided(trace: Trace, wrapped: Method = xgrad_cam) -> Map:
     Raises:
         BenchError: If the network has no ReLU.
     """
-    gradient = trace.once("guided_gradient", lambda: guided_gradient(trace))
-    return Map(gradient.abs().sum(1) * wrapped_heatmap(wrapped, trace))
+    return Map(guided_gradient(trace).abs().sum(1) * wrapped_heatmap(wrapped, trace))
 
 
 class GuidedRectifiers(Interceptor):
@@ -71,7 +70,7 @@ class GuidedRectifiers(Interceptor):
 
 
 def guided_gradient(trace: Trace) -> Tensor:
-    """Return dS/dX, with R_l = 1(F_l > 0) relu(R_l+1) at every ReLU.
+    """Return dS/dX, with R_l = 1(F_l > 0) relu(R_l+1) at every ReLU, computed once for all methods.
 
     Args:
         trace: The traced batch, with images X (B, 3, H', W').
@@ -82,6 +81,10 @@ def guided_gradient(trace: Trace) -> Tensor:
     Raises:
         BenchError: If the network has no ReLU.
     """
+    return trace.once("guided_gradient", lambda: _guided_gradient(trace))
+
+
+def _guided_gradient(trace: Trace) -> Tensor:
     with GuidedRectifiers() as rectifiers:
         gradient = gradient_at(trace, trace.images)
     if not rectifiers.count:

@@ -32,16 +32,31 @@ def integrated_gradients(trace: Trace, steps: int = 50) -> Tensor:
     Raises:
         BenchError: If steps < 1.
     """
+    F = trace.activations
+    total = torch.zeros_like(F)
+    for point, weight in gauss_legendre(steps):
+        total += weight * _gradient(trace, point * F)
+    return total
+
+
+def gauss_legendre(steps: int) -> list[tuple[float, float]]:
+    """Return the points and weights of the Gauss-Legendre rule for an integral from 0 to 1.
+
+    Args:
+        steps: The number of points, at least 1.
+
+    Returns:
+        A point between 0 and 1 and its weight, for each step. The weights add up to 1.
+
+    Raises:
+        BenchError: If steps < 1.
+    """
     if steps < 1:
         raise BenchError(
             f"Invalid steps={steps}; give the number of points of the integral, at least 1."
         )
-    F = trace.activations
     points, weights = np.polynomial.legendre.leggauss(steps)  # on [-1, 1]
-    total = torch.zeros_like(F)
-    for point, weight in zip((points + 1) / 2, weights / 2, strict=True):
-        total += float(weight) * _gradient(trace, float(point) * F)
-    return total
+    return list(zip(((points + 1) / 2).tolist(), (weights / 2).tolist(), strict=True))
 
 
 def _gradient(trace: Trace, activations: Tensor) -> Tensor:

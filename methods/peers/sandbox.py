@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -75,17 +76,18 @@ class Sandbox:
 
 
 @contextmanager
-def sandbox(trace: Trace, library: str) -> Iterator[Sandbox]:
+def sandbox(trace: Trace, library: str, seed: int = 0) -> Iterator[Sandbox]:
     """Yield a copy of the network for one call of a library.
 
     Hooks, modes, gradients and replaced modules end with the copy. It shares only the weights'
     memory, which no CAM writes to. Pooling is torch's own, parameters require gradients, and passes
-    are counted. The global random state is seeded with 0, and restored. Output and warnings are
-    suppressed.
+    are counted. The global random states of torch and NumPy are seeded, and restored. Output and
+    warnings are suppressed.
 
     Args:
         trace: The traced batch.
         library: The library's name, for messages.
+        seed: The seed of the random states, of up to 64 bits.
 
     Raises:
         BenchError: If the library fails. So its rows are `not_applicable`, and a run continues.
@@ -96,11 +98,12 @@ def sandbox(trace: Trace, library: str) -> Iterator[Sandbox]:
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.random.fork_rng(devices),
+        _seeded_numpy(seed),
         redirect_stdout(quiet),
         redirect_stderr(quiet),
         warnings.catch_warnings(action="ignore"),
     ):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = network = _copy(trace.cut_model.model)
         layer = network.get_submodule(trace.layer)
         trunk_and_head = trace.cut_model.trunk_and_head
@@ -121,6 +124,17 @@ def sandbox(trace: Trace, library: str) -> Iterator[Sandbox]:
             raise BenchError(
                 f"{library} fails on this network ({type(error).__name__}: {error})."
             ) from error
+
+
+@contextmanager
+def _seeded_numpy(seed: int) -> Iterator[None]:
+    """Seed NumPy's global random state inside, and restore it afterwards."""
+    state = np.random.get_state()
+    np.random.seed(seed % 2**32)  # takes 32 bits
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 def _reshape(trace: Trace) -> Callable[[Tensor], Tensor] | None:

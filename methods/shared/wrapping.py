@@ -71,11 +71,27 @@ def trace_of_other_images(trace: Trace) -> Trace:
     Raises:
         BenchError: If the trace has no other images.
     """
+    images = required_other_images(trace)
+    with torch.no_grad():
+        targets = trace.network.forward_logits(images).argmax(1)
+    return trace.again(images=images, targets=targets)
+
+
+def required_other_images(trace: Trace) -> Tensor:
+    """Return `trace.other_images`: another image of the data set for each image.
+
+    Args:
+        trace: The trace of a batch with other images.
+
+    Returns:
+        The images, (B, 3, H', W').
+
+    Raises:
+        BenchError: If the trace has no other images.
+    """
     if trace.other_images is None:
         raise BenchError(
-            "This method explains another image of the data set, and there is none; run it on a "
+            "This method needs another image of the data set, and there is none; run it on a "
             "data set of two or more images, or pass axiom_bench.Batch(other_images=...)."
         )
-    with torch.no_grad():
-        targets = trace.network.forward_logits(trace.other_images).argmax(1)
-    return trace.again(images=trace.other_images, targets=targets)
+    return trace.other_images

@@ -146,7 +146,7 @@ def wrapped_method_by_name(user: User) -> None:
     )
 
 
-@follows("This method explains another image of the data set")
+@follows("This method needs another image of the data set")
 def other_image_without_another(user: User) -> None:
     method = methods.get("other_image")
     images = torch.rand(2, 3, 16, 16)

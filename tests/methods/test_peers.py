@@ -86,7 +86,8 @@ def test_yaml_file_names_method_and_library(name):
     entry = yaml.safe_load(path.read_text())[name]
     assert method
     assert library in LIBRARIES
-    assert entry["_target_"] == f"axiom_bench.methods.peers.{library}.{library}"
+    module = entry["_target_"].rpartition(".")[0].removeprefix("axiom_bench.methods.peers.")
+    assert module in (library, f"{library}_pixels")
     assert entry["library"] in entry["title"]
     assert entry["on_score_scale"] is False  # the maps are scaled, so the axioms can't apply
 

@@ -172,7 +172,7 @@ def test_truth_is_refused_where_nothing_tells_it():
     with pytest.raises(BenchError, match="doesn't tell its contributions"):
         channels(PARTS.trace(), 0.5)
     single = replace(PARTS.trace(), other_images=None)
-    no_other = "explains another image of the data set, and there is none"
+    no_other = "needs another image of the data set, and there is none"
     with pytest.raises(BenchError, match=no_other):
         other_image(single, 0.5)
 

@@ -219,7 +219,7 @@ def test_other_image_is_the_map_of_another_image():
     assert torch.equal(other_image(TRACE).raw, (xgrad_cam(other) * other.activations).sum(1))
     assert torch.equal(other_image(TRACE, wrapped=saliency).raw, saliency(other).raw)
     single = replace(TRACE, other_images=None)
-    message = "explains another image of the data set, and there is none"
+    message = "needs another image of the data set, and there is none"
     with pytest.raises(BenchError, match=message):
         other_image(single)
 

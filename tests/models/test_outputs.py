@@ -349,7 +349,7 @@ def test_outputs_that_cannot_be_are_refused():
 REFUSED_OUTPUTS = {
     "cam": "not global average pooling and one linear layer",
     "lift_cam": "no rule for '(softmax|topk)'",
-    "other_image": "explains another image",
+    "other_image": "needs another image",
     "relevance_cam": "no rule for '(softmax|topk)'",
 }
 
