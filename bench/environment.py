@@ -46,6 +46,13 @@ def entry_names(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
+def choice_names() -> set[str]:
+    """Return the names of files that are no entries of conf/ but choose entries: `all`, `all_fast`,
+    and the methods of a protocol, such as conf/method/latec2024.yaml.
+    """
+    return {"all", "all_fast", *entry_names("protocol")}
+
+
 def read_yaml(path: Path) -> Any:
     """Return the content of a YAML file."""
     import yaml  # here, since `--help` doesn't need it

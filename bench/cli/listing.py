@@ -13,12 +13,11 @@ from pathlib import Path
 
 import yaml
 
-from axiom_bench.environment import add_current_folder, conf_folder, read_yaml
+from axiom_bench.environment import add_current_folder, choice_names, conf_folder, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.other_names import letters, other_names
 from axiom_bench.models.spec import classifiers
 
-ALL = ("all", "all_fast")  # files of choices, such as method=all, not of entries
 OTHER_NAMES = ("method", "metric")  # kinds whose entries have other names in other libraries
 
 
@@ -109,7 +108,8 @@ def _files(folders: Sequence[Path], group: str) -> Iterator[Path]:
     for folder in folders:
         for path in (folder / group).glob("*.yaml"):
             files.setdefault(path.stem, path)
-    return (path for name, path in files.items() if name not in ALL)
+    choices = set() if group == "protocol" else choice_names()
+    return (path for name, path in files.items() if name not in choices)
 
 
 def _entry(path: Path) -> Mapping[str, object]:

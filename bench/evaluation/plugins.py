@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args
 
 from axiom_bench import kinds
+from axiom_bench.environment import choice_names, entry_names, read_yaml
 from axiom_bench.environment import conf_folder as conf_folder
-from axiom_bench.environment import entry_names, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.other_names import PEERS, letters, unknown_plugin
 from axiom_bench.evaluation.specs import (
@@ -195,7 +195,7 @@ def names(kind: str) -> list[str]:
     """
     if kind == SPOILED:
         return sorted(_spoiled_entries(conf_folder()))
-    return [name for name in entry_names(kind) if name not in (ALL, ALL_FAST)]
+    return [name for name in entry_names(kind) if name not in choice_names()]
 
 
 def by_degree(name: str, config: Mapping[str, Any]) -> dict[str, Entry]:
@@ -242,9 +242,11 @@ def is_left_out_of_all(config: object) -> bool:
     """Return True if `all` leaves an entry out.
 
     That is an entry with a parameter that has no default (`???`), or a method that explains only
-    objects or only attentions.
+    objects or only attentions. A file with `defaults`, which chooses other entries, is no entry.
     """
     entry = config if isinstance(config, Mapping) else {}
+    if "defaults" in entry:
+        return True
     params = entry.get("params")
     has_special_input = bool(entry.get("of_objects") or entry.get("of_attention"))
     return has_special_input or (isinstance(params, Mapping) and "???" in params.values())

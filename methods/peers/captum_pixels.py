@@ -140,6 +140,10 @@ def occlusion(trace: Trace, window: float = 0.2, stride: float = 0.1) -> Map:
     channels, *size = trace.images.shape[1:]
     windows = [_side_in_pixels("window", window, side) for side in size]
     strides = [_side_in_pixels("stride", stride, side) for side in size]
+    if any(step > length for step, length in zip(strides, windows, strict=True)):
+        raise BenchError(
+            f"Invalid stride={stride}; give at most the window's side, {min(windows)} pixels."
+        )
     options = {
         "sliding_window_shapes": (channels, *windows),
         "strides": (channels, *strides),
