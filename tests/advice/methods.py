@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 import axiom_bench as ab
@@ -170,6 +171,17 @@ def peer_with_an_unknown_layer(user: User) -> None:
         message = user.error(lambda: copy.with_layers(["nothing"]))
         assert advice_in(message, r"set params\.(layers) to names of modules")
         assert len(copy.with_layers(["features.0"])) == 2
+
+
+@follows("Invalid {name}={length}; give a share of the image's side")
+def window_larger_than_the_image(user: User) -> None:
+    pytest.importorskip("captum", reason="make peers")
+    from axiom_bench.methods.peers.captum_pixels import occlusion
+
+    trace = ab.trace(Small(), "features", torch.rand(1, 3, 16, 16), [0])
+    message = user.error(lambda: occlusion(trace, window=50))
+    occlusion(trace, window=float(advice_in(message, r"such as (0\.\d)")))
+    occlusion(trace, window=int(advice_in(message, r"up to (\d+) pixels")))
 
 
 @follows("There is no file or folder {path}; set {setting}=PATH")

@@ -348,6 +348,7 @@ def test_outputs_that_cannot_be_are_refused():
 # The methods that don't apply to either output or head, and why.
 REFUSED_OUTPUTS = {
     "cam": "not global average pooling and one linear layer",
+    "expected_gradients": "needs another image",
     "lift_cam": "no rule for '(softmax|topk)'",
     "other_image": "needs another image",
     "relevance_cam": "no rule for '(softmax|topk)'",
