@@ -121,7 +121,7 @@ def noise_baselines(
     return pixels(trace, extractor, drawn, seed)
 
 
-def occlusion(trace: Trace, window: float = 0.2, stride: float = 0.1) -> Map:
+def occlusion(trace: Trace, window: float = 0.25, stride: float = 0.0625) -> Map:
     """Mean drop of the score by captum's windows of zeros over each pixel -> (B, H', W').
 
     A window covers all colours.

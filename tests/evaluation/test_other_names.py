@@ -24,7 +24,7 @@ def test_each_name_has_one_answer(kind):
         assert bool(other.entries) != bool(other.reason), other.name
         assert set(other.entries) <= entries, other.name
         # a reason is a sentence
-        assert not other.reason or other.reason[0].isupper() and other.reason.endswith("."), other
+        assert not other.reason or (other.reason[0].isupper() and other.reason.endswith(".")), other
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -46,7 +46,7 @@ def _is_entry(kind, name):
         ("method", "GradCAMPlusPlus", "There is no method 'GradCAMPlusPlus'; it is 'grad_cam_pp'"),
         ("method", "vanilla-gradient", "it is 'saliency' here."),
         ("method", "sobol", "The method 'sobol' isn't included. It estimates"),
-        ("method", "DeepLift", 'it is \'deep_lift@captum\' here (in a run: "peers='),
+        ("method", "DeepLift", "it is 'deep_lift@captum' here (in a run: \"peers="),
         ("method", "grad_cam@captum", "type peers=grad_cam@captum."),
         ("metric", "MaxSensitivity", "it is 'explanation_sensitivity' here."),
         ("metric", "max_sensitivity", "it is a value of 'explanation_sensitivity'."),
