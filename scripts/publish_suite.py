@@ -33,7 +33,7 @@ from axiom_bench.run.job import Job
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"
 # Methods of over 64 passes per image on the networks of every suite.
-COSTLY = ("is_cam", "opti_cam", "ss_cam")
+COSTLY = ("is_cam", "opti_cam", "rise", "ss_cam")
 # Methods that run a pass for each channel, which is costly on networks of over 64 channels.
 COSTLY_IF_WIDE = ("gscore_cam", "score_cam")
 WIDE_SUITES = ("photographs-1", "photographs-2")
@@ -46,6 +46,14 @@ FEW_METHODS = (
     "hires_cam", "integrated_gradients", "layer_cam", "random", "shuffled_channels", "uniform",
     "xgrad_cam",
 )  # fmt: skip
+# CAM methods, pixel methods and controls of the suite that compares them.
+BASELINE_METHODS = (
+    "ablation_cam_axiomatic", "centered", "eigen_grad_cam", "expected_gradients", "grad_cam",
+    "grad_cam_pp", "guided_backprop", "guided_xgrad_cam", "hires_cam", "input_x_gradient",
+    "integrated_gradients", "integrated_gradients_pixels", "layer_cam", "occlusion", "random",
+    "rise", "saliency", "score_cam", "smooth_grad", "uniform", "xgrad_cam",
+)  # fmt: skip
+BASELINE_SUITES = ("baselines-1",)
 OBJECT_SUITES = ("dense-1",)  # methods of one box or mask explain their networks too
 QUIET = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "report.figures.grid=null")
 UNFROZEN = "frozen: {}\n"
@@ -151,6 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = [name for name in names if name not in costly]
         if part in SHORT_PARTS:
             chosen = list(FEW_METHODS)
+        if suite in BASELINE_SUITES:
+            chosen = list(BASELINE_METHODS)
         if options.add:
             chosen = [options.add]
         folder = run(suite, part, chosen, overrides)

@@ -35,6 +35,9 @@ PAPER_PARTS = ("slices", "outside", "neutral_before", "neutral", "lite")
 # Suites with questions of their own.
 AXES_SUITES = ("shapes-1",)
 OBJECT_SUITES = ("dense-1",)
+BASELINE_SUITES = ("baselines-1",)
+BASELINES = ("rise", "occlusion")  # methods without layer and gradient
+COMPARED_WITH_BASELINES = ("grad_cam", "xgrad_cam", "hires_cam", "layer_cam", "score_cam")
 AXIOMS = ("sensitivity_error", "conservation_error")
 FLOOR = "axiom_floor_distance"
 FAITHFULNESS = ("confidence_drop", "single_deletion")
@@ -84,6 +87,13 @@ QUESTIONS = (
             ("score_cam", "grad_cam_pp"), ("group_cam", "grad_cam"), ("fd_cam", "grad_cam"),
         ],
         (*FAITHFULNESS, *PLACES),
+        brief=True,
+    ),
+    Question(
+        "baselines",
+        [*product(COMPARED_WITH_BASELINES, BASELINES)],
+        ("single_deletion", "box_iou", "energy_pointing_game", "truth_correlation"),
+        BASELINE_SUITES,
         brief=True,
     ),
     Question(
@@ -435,7 +445,8 @@ def correlations(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -> 
 def main() -> None:
     """Write the tables of the page and the files of docs/data."""
     runs_by_suite = {
-        suite: published_runs([suite]) for suite in (*SUITES, *AXES_SUITES, *OBJECT_SUITES)
+        suite: published_runs([suite])
+        for suite in (*SUITES, *AXES_SUITES, *OBJECT_SUITES, *BASELINE_SUITES)
     }
     runs = [run for suite in SUITES for run in runs_by_suite[suite]]
     object_runs = [run for suite in OBJECT_SUITES for run in runs_by_suite[suite]]
