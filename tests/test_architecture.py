@@ -60,6 +60,7 @@ MAY_IMPORT = {  # a room, or the one module of a room
         "models",
         "records",
     },
+    "compat": {*BOTTOM, "cutting", "explanation", "evaluation", "methods.full_grad"},
     "gate": {*BOTTOM, "records", "statistics", "explanation.overlay"},
 }
 FREE = {"cli", "testing", "__main__", ""}  # above all others; "" is axiom_bench/__init__ itself

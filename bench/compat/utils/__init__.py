@@ -1,0 +1,1 @@
+"""The import paths of pytorch_grad_cam.utils."""
