@@ -27,7 +27,7 @@ import pandas as pd
 from line_links import defined_lines, with_lines
 
 import axiom_bench
-from axiom_bench import report
+from axiom_bench import compat, report
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import parser
 from axiom_bench.cutting import output_presets as outputs
@@ -479,6 +479,12 @@ API = (
         "Explain detectors, segmenters and other outputs",
         ("BoxScores", "RegionScores", *(f"outputs.{name}" for name in outputs.__all__)),
     ),
+    Job(
+        "Replace pytorch-grad-cam",
+        tuple(f"compat.{name}" for name in compat.__all__),
+        "These classes need `from axiom_bench.compat import GradCAM`; see "
+        "[from-grad-cam.md](from-grad-cam.md).",
+    ),
     Job("Bring your own data", ("Batch", "Annotation", "Part")),
     Job("Handle mistakes", ("BenchError",)),
 )
@@ -506,8 +512,8 @@ def _api_row(name: str) -> Row:
     description = " ".join((inspect.getdoc(definition) or "").partition("\n\n")[0].split())
     sentence = FIRST_SENTENCE.match(description)
     assert sentence, name
-    # `report` isn't among the names of `ab`, because most users need no more than its command
-    prefix = "" if module_name == "report" else "ab."
+    # `report` and `compat` aren't among the names of `ab`, because most users need neither
+    prefix = "" if module_name in ("report", "compat") else "ab."
     return link, f"`{prefix}{name}{_call(definition)}`", sentence[0]
 
 

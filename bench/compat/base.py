@@ -91,11 +91,12 @@ class BaseCAM:
         check_targets(targets, len(images))
         if not aug_smooth:
             return self._maps(images, targets, eigen_smooth).numpy()
+        axis = min(3, images.ndim - 1)  # pytorch-grad-cam flips this axis also of volumes
         maps = []
         for factor in FACTORS:
             maps.append(self._maps(images * factor, targets, eigen_smooth))
-            flipped = self._maps(images.flip(3) * factor, targets, eigen_smooth)
-            maps.append(flipped.flip(2))
+            flipped = self._maps(images.flip(axis) * factor, targets, eigen_smooth)
+            maps.append(flipped.flip(axis - 1))
         return torch.stack(maps).mean(0).numpy()
 
     def _maps(self, images: Tensor, targets: Sequence[Target] | None, eigen_smooth: bool) -> Tensor:

@@ -64,7 +64,7 @@ class XGradCAM(BaseCAM):
 
 
 class GradCAMPlusPlus(BaseCAM):
-    """Grad-CAM++."""
+    """Grad-CAM++: weights are positive gradients times the paper's alpha."""
 
     method = "GradCAM++"
 
@@ -232,7 +232,7 @@ class FullGrad(BaseCAM):
             if term.ndim != trace.images.ndim:
                 return term.new_zeros(len(term), *size)
             channels = scaled(term.abs().flatten(0, 1), size)
-            return channels.unflatten(0, term.shape[:2]).sum(1)
+            return channels.view(*term.shape[:2], *size).sum(1)
 
         return Map(full_gradients(trace, saliency))
 

@@ -73,6 +73,7 @@ class TargetScores:
 
     def __init__(self, targets: Sequence[Target]) -> None:
         self.targets = targets
+        self.__name__ = "target"  # in messages about a target that fails
 
     def __call__(self, returned: Returned) -> Tensor:
         """Return scores (B, number of targets)."""

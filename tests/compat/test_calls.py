@@ -2,6 +2,9 @@
 targets, modes, gradients, hooks, and a message for each mistake.
 """
 
+import gc
+import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,6 +50,16 @@ def test_the_readme_of_pytorch_grad_cam() -> None:
     assert maps.shape == (CASE.rows, *CASE.size)
     assert maps.max() == 1
     torch.testing.assert_close(outputs, model(CASE.images()))
+
+
+@pytest.mark.slow
+def test_the_example_of_the_page() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "from-grad-cam.md"
+    example = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert names["maps"].shape == (2, 224, 224)
+    assert names["maps"].any()
 
 
 def test_no_targets_are_the_predicted_classes() -> None:
@@ -98,6 +111,18 @@ def test_weights_of_a_later_step() -> None:
     np.testing.assert_array_equal(second, GradCAM(model, [model.features])(CASE.images()))
     model.filters[0].data = -model.filters[0].data
     np.testing.assert_allclose(cam(CASE.images()), first, rtol=0, atol=FLOAT32)
+
+
+@pytest.mark.parametrize("name", ["GradCAM", "ShapleyCAM", "FullGrad", "AblationCAM"])
+def test_no_memory_is_kept(name: str) -> None:
+    """Issues 132, 483 and 88: CAM objects made in a loop, without `with`, kept their models."""
+    model = CASE.model()
+    cam = getattr(compat, name)(model, [model.features])
+    cam(CASE.images())
+    reference = weakref.ref(model)
+    del cam, model
+    gc.collect()
+    assert reference() is None
 
 
 def test_other_sizes_of_images() -> None:
@@ -294,6 +319,7 @@ def call(*, images: Any = None, layers: Any = None, targets: Any = None, **optio
         ({"targets": [0, 1, 2]}, r"The target 0 isn't a function; give ClassifierOutputTarget"),
         ({"targets": [ClassifierOutputTarget(9)] * 3}, r"Invalid target 9; .* classes are 0 to 2"),
         ({"targets": [RawScoresOutputTarget()] * 3}, r"gives the shape \(3,\) for an image"),
+        ({"targets": [lambda output: output.x] * 3}, r"output function target fails on what"),
         ({"images": CASE.images()[0]}, r"Invalid images: .* give images\[None\]"),
     ],
     ids=[
@@ -306,6 +332,7 @@ def call(*, images: Any = None, layers: Any = None, targets: Any = None, **optio
         "numbers",
         "class out of range",
         "several scores",
+        "target that fails",
         "no batch axis",
     ],
 )

@@ -121,15 +121,24 @@ def test_several_layers(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("aug_smooth", [False, True], ids=["plain", "aug_smooth"])
 @pytest.mark.parametrize("name", ["GradCAM", "GradCAMPlusPlus", "XGradCAM", "FEM"])
-def test_volumes(name: str) -> None:
+def test_volumes(name: str, aug_smooth: bool) -> None:
     case = OTHER_CASES["volumes"]
     model = case.model()
-    targets = classes(case.rows)
-    values = our_maps(name, model, [model.features[3]], case.images(), targets)
-    expected = library_maps(name, model, [model.features[3]], case.images(), targets)
+    layers: list[nn.Module] = [model.features[3]]
+    arguments = (name, model, layers, case.images(), classes(case.rows))
+    values = our_maps(*arguments, aug_smooth=aug_smooth)
+    expected = library_maps(*arguments, aug_smooth=aug_smooth)
     assert values.shape == (case.rows, *case.size)
     np.testing.assert_allclose(values, expected, rtol=0, atol=SAME)
+
+
+def test_signals_which_pytorch_grad_cam_refuses() -> None:
+    case = OTHER_CASES["signals"]
+    model = case.model()
+    maps = compat.GradCAM(model, [model.features])(case.images(), aug_smooth=True)
+    assert maps.shape == (case.rows, *case.size)
 
 
 @pytest.mark.slow
