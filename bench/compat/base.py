@@ -21,6 +21,7 @@ from axiom_bench.compat.utils.model_targets import Target
 from axiom_bench.cutting.cut_model import CutModel, cut
 from axiom_bench.cutting.images import checked_images
 from axiom_bench.cutting.output import Output
+from axiom_bench.cutting.passes import full_precision
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, type_name, unknown_name
 from axiom_bench.evaluation import plugins
@@ -52,7 +53,7 @@ class BaseCAM:
     outputs: Tensor = field(init=False)
     """The network's output of the last call, without a gradient."""
     method: ClassVar[str]  # the method's name or printed title
-    reads_layer: ClassVar[bool] = True
+    reads_layer: ClassVar[bool] = True  # False if the map has layers of its own
 
     def __post_init__(self) -> None:
         if self.reading not in get_args(Reading):
@@ -99,6 +100,7 @@ class BaseCAM:
             maps.append(flipped.flip(axis - 1))
         return torch.stack(maps).mean(0).numpy()
 
+    @full_precision()
     def _maps(self, images: Tensor, targets: Sequence[Target] | None, eigen_smooth: bool) -> Tensor:
         """Return the maps on the CPU, (B, *size), float32."""
         size = images.shape[2:]
@@ -155,8 +157,10 @@ class BaseCAM:
     def _trace(self, images: Tensor, targets: Sequence[Target] | None, layer: str) -> Trace:
         """Trace the images at a layer, with a cut that is kept while targets and weights stay."""
         output, classes = explained(targets)
-        ids = list(map(id, targets or ())) if isinstance(output, Output) else output
-        key = (ids, [parameter.data_ptr() for parameter in self.model.parameters()])
+        weights = [parameter.data_ptr() for parameter in self.model.parameters()]
+        # the kept cut holds the user's functions, so that no other function gets their ids
+        functions = [id(target) for target in targets or ()] if isinstance(output, Output) else []
+        key = (output if isinstance(output, str) else functions, weights)
         if key != self._cut_key:
             self._cuts.clear()
             self._cut_key = key
