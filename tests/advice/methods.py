@@ -215,3 +215,44 @@ def detr_with_as_many_queries_as_positions(user: User) -> None:
     message = user.error(lambda: transformer_attribution(trace, form="generic"))
     assert advice_in(message, r"set (model\.resize) to another size")
     assert transformer_attribution(trace_of_a_detr(32), form="generic").raw.any()
+
+
+@follows("of this project; type peers=")
+def method_of_another_library(user: User) -> None:
+    pytest.importorskip("captum")
+    message = user.refusal(run(user, "method=grad_cam@captum", "metric=[box_iou]"))
+    advice = advice_in(message, r"type (peers=\S+)\.")
+    user.types(run(user, "method=[xgrad_cam]", advice, "metric=[box_iou]"))
+
+
+@follows("axiom-bench list {kind} lists all of them")
+def name_in_no_line(user: User) -> None:
+    message = user.refusal(["list", "methods", "no_such_method"])
+    printed = user.types(advice_in(message, r"axiom-bench (list methods) lists").split())
+    assert "xgrad_cam" in printed
+
+
+def _occlusion(user: User, *params: str) -> tuple[str, ...]:
+    settings = [f"method.occlusion.params.{param}" for param in params]
+    return run(user, "method=[occlusion]", "metric=[box_iou]", *settings)
+
+
+@follows("the image's longest side has {} pixels. Give fewer pixels")
+def window_larger_than_the_image(user: User) -> None:
+    message = user.refusal(_occlusion(user, "window=4000"))
+    advice = advice_in(message, r"such as (window=\S+)\.")
+    user.types(_occlusion(user, advice))
+
+
+@follows("would never cover some of the {side} pixels of a side")
+def stride_longer_than_the_window(user: User) -> None:
+    message = user.refusal(_occlusion(user, "window=0.25", "stride=0.5"))
+    longest = advice_in(message, r"a stride of at most window=(\S+)\.")
+    user.types(_occlusion(user, "window=0.25", f"stride={longest}"))
+
+
+@follows("give a share of each side, between 0 and 1, or a whole number of pixels")
+def window_of_part_of_a_pixel(user: User) -> None:
+    message = user.refusal(_occlusion(user, "window=2.5"))
+    assert "whole number of pixels" in message
+    user.types(_occlusion(user, "window=24", "stride=24"))
