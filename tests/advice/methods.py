@@ -238,7 +238,7 @@ def _occlusion(user: User, *params: str) -> tuple[str, ...]:
 
 
 @follows("the image's longest side has {} pixels. Give fewer pixels")
-def window_larger_than_the_image(user: User) -> None:
+def occlusion_window_larger_than_the_image(user: User) -> None:
     message = user.refusal(_occlusion(user, "window=4000"))
     advice = advice_in(message, r"such as (window=\S+)\.")
     user.types(_occlusion(user, advice))
