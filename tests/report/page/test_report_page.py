@@ -274,6 +274,20 @@ def test_a_phone_shows_the_text_of_figures_in_a_box_that_scrolls(
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
+def test_a_phone_shows_the_whole_index_above_the_switch_of_the_theme(usual_page, open_page):
+    page = open_page(usual_page, viewport={"width": 390, "height": 800})
+    theme = page.locator(".page-theme").bounding_box()
+    links = page.locator(".page-bar a").all()
+    assert len(links) >= 6
+    for link in links:
+        box = link.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+        assert box["y"] + box["height"] <= theme["y"]
+    nav = page.locator(".page-bar nav ul")
+    assert nav.evaluate("node => node.scrollWidth <= node.clientWidth")
+
+
 VALUE = Cell("0.5", numbers=(0.5,))
 EMPTY = Cell(NOTHING)
 
