@@ -15,7 +15,7 @@ from axiom_bench.environment import entry_names
 from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.records import combining, reading, running
 from axiom_bench.report.options import KEYS, Options, check_names, check_shown
-from axiom_bench.report.shown import Changes, read_run, with_changes
+from axiom_bench.report.shown import Changes, check_order, read_run, with_changes
 from axiom_bench.run.progress import progress
 
 PREFIX = "report."
@@ -50,6 +50,10 @@ def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) ->
     folder, changes = prepare_report(folders, words, output)
     with progress("Writing the report") as shown:
         run = read_run(folder, changes)
+        # A run that still computes may get values later.
+        is_complete = not running.progress_sentences(run.manifest)
+        if "sort" in changes.report and is_complete:
+            check_order(run)
         page = report.write(run, tell=lambda step: shown.says(f"Writing the report ({step})"))
     return [*running.progress_sentences(run.manifest), f"report: {page}"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from axiom_bench.columns import LAYER
-from axiom_bench.errors import unknown_name
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.records import reading
 from axiom_bench.records.entries import Manifest
 from axiom_bench.report.options import Options, check_keys
@@ -112,15 +112,39 @@ def methods_in_order(run: RunFolder, setting: Setting) -> tuple[str, ...]:
     metric = Options.of(run.config.report).sort
     if metric is None or metric not in run.metrics:
         return run.methods
-    value = run.metadata.value(metric)
+    statistics = _statistics(run, setting, metric)
+    sign = 1 if run.metadata.value(metric).better == "lower" else -1
+    ranks = {name: sign * statistic for name, statistic in statistics.items()}
+    return tuple(sorted(run.methods, key=lambda name: ranks.get(name, math.inf)))
+
+
+def _statistics(run: RunFolder, setting: Setting, metric: str) -> dict[str, float]:
+    """Return {method: the number that tables print} of the methods that have one."""
+    lead = run.metadata.value(metric).lead
     rows = leading_rows(run.summary[run.summary["metric"] == metric])
-    sign = 1 if value.better == "lower" else -1
-    rank_of_method: dict[str, float] = {}
+    statistics: dict[str, float] = {}
     for row in rows_at(rows, setting).to_dict("records"):
-        statistic = float(row["mean"] if row["whole_set"] else row[value.lead])
+        statistic = float(row["mean"] if row["whole_set"] else row[lead])
         if math.isfinite(statistic):
-            rank_of_method[row["method"]] = sign * statistic
-    return tuple(sorted(run.methods, key=lambda name: rank_of_method.get(name, math.inf)))
+            statistics[row["method"]] = statistic
+    return statistics
+
+
+def check_order(run: RunFolder) -> None:
+    """Raise BenchError if no method has a value of the metric of `report.sort`."""
+    metric = Options.of(run.config.report).sort
+    if metric is None or _has_values(run, metric):
+        return
+    sortable = [name for name in run.metrics if _has_values(run, name)]
+    message = f"report.sort={metric} can't sort the methods: none has a value of {metric}."
+    if sortable:
+        message += f" Sort by a metric with values, such as report.sort={sortable[0]}."
+    raise BenchError(message)
+
+
+def _has_values(run: RunFolder, metric: str) -> bool:
+    """Return whether a method has a value of a metric in some setting."""
+    return any(_statistics(run, setting, metric) for setting in run.settings)
 
 
 def order_note(run: RunFolder) -> str:
@@ -128,6 +152,8 @@ def order_note(run: RunFolder) -> str:
     metric = Options.of(run.config.report).sort
     if metric is None or metric not in run.metrics:
         return ""
+    if not _has_values(run, metric):
+        return f"report.sort={metric} changes nothing, because no method has a value of it."
     value = run.metadata.value(metric)
     first = "the best value" if value.has_direction else "the largest value"
     return f"Methods are sorted by {value.title}, {first} first (report.sort={metric})."

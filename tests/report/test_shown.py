@@ -7,12 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from axiom_bench.cli.report import write
 from axiom_bench.errors import BenchError
 from axiom_bench.report.charts import pictures
 from axiom_bench.report.charts.drawing import LeftOut
 from axiom_bench.report.options import Options, check_shown
 from axiom_bench.report.page.this_run import this_run
-from axiom_bench.report.shown import Changes, methods_in_order, read_run
+from axiom_bench.report.shown import (
+    Changes,
+    check_order,
+    methods_in_order,
+    order_note,
+    read_run,
+)
 from axiom_bench.report.tables.comparisons import pair_frame, place_frame
 from axiom_bench.report.tables.headline import result_lines
 from axiom_bench.report.tables.summaries import long_frame, overview_table
@@ -116,6 +123,22 @@ def test_methods_are_sorted(usual_run, metric):
         assert rows_of_table == [title for title in titles if title in rows_of_table]
     assert f"(report.sort={metric})" in " ".join(overview_table(shown).notes)
     assert methods_in_order(read_run(usual_run), setting) == shown.methods
+
+
+def test_methods_are_not_sorted_by_a_metric_without_values(make_records, make_run):
+    records = make_records(20)
+    records.loc[records["metric"] == "box_iou", ["value", "status"]] = [np.nan, "no_annotation"]
+    folder = make_run(records, "without_boxes")
+    run = read_run(folder, Changes({"sort": "box_iou"}))
+    with pytest.raises(BenchError, match=r"none has a value of box_iou\. Sort by ") as error:
+        check_order(run)
+    assert order_note(run).startswith("report.sort=box_iou changes nothing")
+    with pytest.raises(BenchError, match="none has a value of box_iou"):
+        write([folder], ["report.sort=box_iou"], None)
+    advised = str(error.value).rpartition("report.sort=")[2].rstrip(".")
+    sorted_run = read_run(folder, Changes({"sort": advised}))
+    check_order(sorted_run)
+    assert methods_in_order(sorted_run, run.settings[0]) != run.methods
 
 
 def test_titles(usual_run):
