@@ -23,7 +23,7 @@ from axiom_bench.report.options import options_of
 from axiom_bench.report.page import tables as page_tables
 from axiom_bench.report.page.html import Section, assemble, render_part
 from axiom_bench.report.page.this_run import combined_runs, header, this_run
-from axiom_bench.report.references import SOFTWARE, cited_keys, to_bibtex
+from axiom_bench.report.references import table_keys, to_bibtex
 from axiom_bench.report.tables.comparisons import (
     pair_frame,
     pair_tables,
@@ -140,12 +140,11 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
     tables = all_tables(run)
     short_tables = [_with_marks(run, table) for table in headline_tables(run)]
     latex_overview = latex_overview_table(run)
-    keys = [*cited_keys(run), SOFTWARE]
     for table in (*tables, *short_tables):
         name = files.safe_name(table.name)  # it may hold a metric's name
         files.write(folder / f"{name}.md", to_markdown(table).encode())
         latex_table = latex_overview if table.name == latex_overview.name else table
-        latex = to_latex(for_paper(run, latex_table, keys))
+        latex = to_latex(for_paper(run, latex_table, table_keys(run, latex_table)))
         files.write(folder / f"{name}.tex", latex.encode())
     files.write(folder / "references.bib", to_bibtex(run).encode())
     frames = {

@@ -17,8 +17,10 @@ from axiom_bench.report.references import (
     TITLE,
     cited_keys,
     entries,
+    table_keys,
     to_bibtex,
 )
+from axiom_bench.report.tables.table import Cell, Group, Table
 from axiom_bench.report.writing import write_tables
 from axiom_bench.run.manifest import bibliography, parsed
 from axiom_bench.statistics.run_folder import RunFolder
@@ -56,6 +58,31 @@ def test_the_works_of_methods_protocol_data_and_libraries_are_cited(usual):
     text = to_bibtex(run)
     assert [*parsed(text)] == [*cited_keys(run), SOFTWARE]
     assert entries()["choe2020wsol"] in text
+
+
+def test_a_table_cites_only_the_methods_and_metrics_that_it_shows(usual):
+    """The other works are in references.bib, for the other tables."""
+    metrics = {
+        name: entry.model_copy(update={"reference": reference})
+        for name, reference in (("box_iou", "choe2020wsol"), ("conservation_error", ""))
+        for entry in [usual.manifest.metrics[name]]
+    }
+    run = with_methods(
+        usual,
+        grad_cam=MethodEntry(reference="selvaraju2017gradcam", title="Grad-CAM"),
+        xgrad_cam=MethodEntry(reference="zhou2016cam", title="XGrad-CAM"),
+    )
+    update = {"metrics": {**usual.manifest.metrics, **metrics}}
+    run = replace(run, manifest=run.manifest.model_copy(update=update))
+    rows = ((Cell("XGrad-CAM = HiResCAM"), Cell("0.5"), Cell("0.2")),)
+    iou = run.metadata.value("box_iou").title
+    header = ("Method", f"{iou}\nmean [95 %] ↑", "Other")
+    keys = table_keys(run, Table("overview", "Overview", header, (Group("net", rows),)))
+    assert keys == [PAPER, "zhou2016cam", "choe2020wsol", SOFTWARE]
+    group = Group(f"{iou} [IoU], higher is better", ((Cell("Grad-CAM"),),))
+    keys = table_keys(run, Table("places_1", "Places", ("Method",), (group,)))
+    assert keys == [PAPER, "selvaraju2017gradcam", "choe2020wsol", SOFTWARE]
+    assert {"selvaraju2017gradcam", "zhou2016cam", "choe2020wsol"} <= {*cited_keys(run)}
 
 
 def test_an_unknown_work_is_listed_and_not_invented(usual):

@@ -118,7 +118,7 @@ def for_paper(run: RunFolder, table: Table, keys: Sequence[str] = ()) -> Table:
     Args:
         run: The run, as read from its folder.
         table: The table.
-        keys: The keys of `references.bib` that the run cites.
+        keys: The keys of `references.bib` that the table cites.
     """
     comments = []
     if table.name == OVERVIEW:
