@@ -540,7 +540,7 @@ def _badge(suite: str, part: str, metric: str, standings: Standings) -> str:
     images.
     """
     answers = standings.answers
-    place = f"place {standings.places_text}" if answers.has_place else "no place"
+    place = standings.places_in_words if answers.has_place else "no place"
     count = (
         f"{answers.networks} of {answers.all_networks} networks, {answers.rows} of "
         f"{answers.all_rows} images"

@@ -42,6 +42,11 @@ class Standing:
     worst: tuple[str, ...] = ()  # the ids of the images with the method's worst values
 
     @property
+    def num_similar(self) -> int:
+        """The number of other methods, or groups of them, that don't differ significantly."""
+        return self.place_high - self.place_low
+
+    @property
     def value_text(self) -> str:
         """The value in words, with the share of rows in brackets if the method lacks some."""
         text = number(self.value)
@@ -64,13 +69,41 @@ class Standings:
     def places_text(self) -> str:
         """The first and the last place that can't be excluded on any network.
 
-        They are in brackets if the method has no place in the part.
+        A range of more than half of the places says little. The text then has the number of methods
+        from which this one differs significantly, on the network with the fewest. It is in brackets
+        if the method has no place in the part.
         """
+        text = self._differs or self._range
+        return text if self.answers.has_place else f"({text})"
+
+    @property
+    def places_in_words(self) -> str:
+        """The places as a part of a sentence; see `places_text`."""
+        if self._differs:
+            return f"{self._differs} methods"
+        return f"places {self._range}"
+
+    @property
+    def _range(self) -> str:
+        low = min(standing.place_low for standing in self.networks.values())
+        high = max(standing.place_high for standing in self.networks.values())
+        return f"{low} to {high} of {self._num_places}"
+
+    @property
+    def _num_places(self) -> int:
+        return max(standing.groups for standing in self.networks.values())
+
+    @property
+    def _differs(self) -> str:
+        """The number of methods that differ from this one; empty if its range is narrow."""
         standings = self.networks.values()
         low = min(standing.place_low for standing in standings)
         high = max(standing.place_high for standing in standings)
-        text = f"{low} to {high} of {max(standing.groups for standing in standings)}"
-        return text if self.answers.has_place else f"({text})"
+        if low == high or 2 * (high - low + 1) <= self._num_places:
+            return ""
+        widest = max(standings, key=lambda standing: standing.num_similar / standing.groups)
+        others = widest.groups - 1
+        return f"differs from {others - widest.num_similar} of {others}"
 
     @property
     def middle(self) -> float:

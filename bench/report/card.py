@@ -39,7 +39,7 @@ from axiom_bench.judging.tests import (
 )
 from axiom_bench.report.tables.table import Cell, Group, Table, number_cell
 from axiom_bench.report.tables.text import ARROWS
-from axiom_bench.statistics.labels import NOTHING, with_interval
+from axiom_bench.statistics.labels import NOTHING, plural, with_interval
 from axiom_bench.statistics.run_folder import RunFolder
 
 Column = tuple[str, str]  # test and truth
@@ -244,6 +244,7 @@ def _words(run: RunFolder, card: pd.DataFrame) -> Iterator[str]:
 
 
 # The tests that count for leading, as a reader of a report asks for them.
+SCORECARD = "On the scorecard of metrics"
 QUESTIONS = {
     TRUTH_AHEAD: "Does the right explanation have the best value, where it is known?",
     TRUTH_FIRST: "Is no method significantly better than the right explanation?",
@@ -252,64 +253,76 @@ QUESTIONS = {
     SANITY: "Is the value the same for a mirrored image and for doubled logits?",
     GAMING: "Is no map that is the same for all images the best?",
 }
+FAILURES = {  # {test: what was found on a network on which a metric fails it}
+    TRUTH_AHEAD: "a method or control has a better value than the right explanation",
+    TRUTH_FIRST: "a method or control is significantly better than the right explanation",
+    DEGREES: "spoiled explanations don't get clearly worse values",
+    CONTROLS: "methods don't get clearly better values than maps that explain nothing",
+    SANITY: "a mirrored image or doubled logits change the value",
+    GAMING: "one map for all images is the best",
+}
 
 
 @dataclass(frozen=True)
 class Tick:
     """A metric's verdict in one test of the committed scorecard."""
 
+    test: str
     question: str
     holds: bool | None
     """Whether the metric passes; `None` if it can't be tested."""
-    networks: str
-    """On how many networks it passes, such as "9 of 11 networks", or why it can't be tested."""
+    passed: int
+    """The number of networks on which it passes."""
+    counted: int
+    """The number of networks on which it can be tested."""
+
+    @property
+    def networks(self) -> str:
+        """On how many networks it passes, such as "9 of 11 networks", or why it can't be tested."""
+        return f"{self.passed} of {self.counted} networks" if self.counted else "not tested"
 
 
 def ticks(run: RunFolder, value: str) -> list[Tick]:
     """Return the verdicts of the committed scorecard on a metric of a run. The list is empty if the
     metric wasn't judged with these settings.
     """
-    rows = committed_rows(run.config, run.metadata.metric_of(value), value)
-    if rows.empty:
+    if committed_rows(run.config, run.metadata.metric_of(value), value).empty:
         return []
+    return _committed_ticks(value)
+
+
+@cache
+def _committed_ticks(value: str) -> list[Tick]:
+    """Return the verdicts of the committed scorecard on a metric."""
+    rows = committed_card()
+    rows = rows[rows["metric"] == value]
     rows = rows[(rows["truth"] == PRIMARY) | ~rows["test"].isin(TRUTH_TESTS)]
     verdict_by_test = verdicts(rows)[value]
     verdict_ticks = []
     for test, question in QUESTIONS.items():
         counted = rows[(rows["test"] == test) & rows["passes"].notna() & ~rows["circular"]]
         passed = int(counted["passes"].astype(bool).sum())
-        networks = f"{passed} of {len(counted)} networks"
-        if counted.empty:
-            networks = "not tested"
-        verdict_ticks.append(Tick(question, verdict_by_test[test], networks))
+        tick = Tick(test, question, verdict_by_test[test], passed, len(counted))
+        verdict_ticks.append(tick)
     return verdict_ticks
 
 
 def committed_verdict(run: RunFolder, value: str) -> str:
-    """Return what the committed scorecard says of a metric of a run, such as "fails truth first (9
-    of 11; planted_or 0.00) and degrees (8 of 9; planted_or 0.82), passes controls (11 of 11)". It
-    is empty if the metric wasn't judged with these settings.
+    """Return sentences on which tests of the committed scorecard a metric of a run passes and
+    fails. The text is empty if the metric wasn't judged with these settings.
     """
-    if committed_rows(run.config, run.metadata.metric_of(value), value).empty:
+    tested = [tick for tick in ticks(run, value) if tick.holds is not None]
+    if not tested:
         return ""
-    return _committed_in_words(value)
-
-
-@cache
-def _committed_in_words(value: str) -> str:
-    """Return the tests of the committed scorecard that a metric fails and passes."""
-    rows = committed_card()
-    is_counted = (rows["truth"] == PRIMARY) | ~rows["test"].isin(TRUTH_TESTS)
-    rows = rows[(rows["metric"] == value) & is_counted]
-    verdict_by_test = verdicts(rows)[value]
-    cells = line_cells(rows)[value]
-    parts = []
-    for verb, verdict in (("fails", False), ("passes", True)):
-        words = []
-        for test, holds in verdict_by_test.items():
-            if holds is verdict:
-                text = cells.get((test, PRIMARY if test in TRUTH_TESTS else ""), NOTHING)
-                words.append(f"{TESTS[test].title.lower()} ({text})")
-        if words:
-            parts.append(f"{verb} {', '.join(words)}")
-    return "; ".join(parts)
+    failed = [tick for tick in tested if not tick.holds]
+    sentence = (
+        f"{SCORECARD}, whose tests have known answers, it passes {len(tested) - len(failed)} of "
+        f"{len(tested)} tests."
+    )
+    if not failed:
+        return sentence
+    failures = []
+    for tick in failed:
+        networks = f"{tick.counted - tick.passed} of {plural(tick.counted, 'network')}"
+        failures.append(f"{FAILURES[tick.test]} ({networks})")
+    return f"{sentence} It fails because {'; '.join(failures)}."

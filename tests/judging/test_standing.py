@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.judging.standing import standings
+from axiom_bench.judging.standing import Standing, Standings, standings
+from axiom_bench.statistics.comparison import Answers
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import edit_manifest, make_run, rows_of  # noqa: F401
 
@@ -116,3 +117,25 @@ def test_a_network_without_values_is_the_last_place_and_a_tenth_of_all_is_too_mu
     assert half.places_text == "(1 to 1 of 5)"
     assert len(half.networks) == 5
     assert standings(run, "hit", "map") is None  # a metric that doesn't apply to it
+
+
+@pytest.mark.parametrize(
+    ("places", "text", "words"),
+    [
+        ([(1, 3)], "1 to 3 of 8", "places 1 to 3 of 8"),
+        ([(1, 4)], "1 to 4 of 8", "places 1 to 4 of 8"),
+        # 5 of 8 places: the method doesn't differ from 4 of 7 others
+        ([(1, 5)], "differs from 3 of 7", "differs from 3 of 7 methods"),
+        # the network with the fewest
+        ([(2, 3), (1, 7)], "differs from 1 of 7", "differs from 1 of 7 methods"),
+        ([(1, 8)], "differs from 0 of 7", "differs from 0 of 7 methods"),
+    ],
+)
+def test_a_range_of_most_places_is_not_printed(places, text, words):
+    networks = {
+        f"net{number}": Standing(f"net{number}", place_low=low, place_high=high, groups=8)
+        for number, (low, high) in enumerate(places)
+    }
+    one = Standings(Answers(1, 1, 1, 1), networks)
+    assert one.places_text == text
+    assert one.places_in_words == words

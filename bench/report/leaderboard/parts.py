@@ -25,7 +25,6 @@ from axiom_bench.report.options import options_of
 from axiom_bench.report.page import tables as page_tables
 from axiom_bench.report.page.html import Header, Section, assemble, render
 from axiom_bench.report.page.tables import (
-    ON_THE_CARD,
     SCRIPTS,
     STYLES,
     Definition,
@@ -45,9 +44,10 @@ ABOVE = "axiom-bench, leaderboard"
 STYLE = "leaderboard/board.css"
 PLACES_NOTE = (
     "Places: from the first to the last that can't be excluded on some network, at 5 % after Holm "
-    "over all pairs. Rows are in the order of the middle of these ranges, the mean over networks. "
-    "Above all controls: networks on which the method is significantly better than each map that "
-    "explains nothing."
+    "over all pairs. If that is more than half of the places, the table has instead the number of "
+    "methods from which the method differs significantly, on the network with the fewest. Rows are "
+    "in the order of the middle of these ranges, the mean over networks. Above all controls: "
+    "networks on which the method is significantly better than each map that explains nothing."
 )
 ANSWERS_NOTE = (
     "Values on: how many of the networks, and of the images, counted once for each explained "
@@ -96,7 +96,7 @@ class Panel:
     networks: int
     """The number of all networks."""
     places: str
-    """The range of the first leader's places; empty if nobody leads."""
+    """The first leader's places in words; empty if nobody leads."""
     shown: str
     """The network that the chart shows."""
     chart: Markup
@@ -224,7 +224,7 @@ class Part:
         places = ""
         if leaders:
             names = names_in_words(run, [(name,) for name in leaders])
-            places = self.standings[metric][leaders[0]].places_text
+            places = self.standings[metric][leaders[0]].places_in_words
         elif lead.unbeaten:
             names = names_in_words(run, [(name,) for name in lead.unbeaten], "or")
         else:
@@ -465,7 +465,7 @@ def _notes(part: Part, metric: str, standings: Mapping[str, Standings]) -> Itera
     yield bold_note(LEVEL)
     yield from control_notes(run, run.settings, [metric])
     if line := committed_verdict(run, metric):
-        yield f"{ON_THE_CARD} {line}."
+        yield line
     # The last notes list the methods without a row in the table, with the reason.
     constructed_titles: list[str] = []
     other_titles: list[str] = []

@@ -40,8 +40,6 @@ from axiom_bench.statistics.summary import counts_of, leading_rows
 # The shape at the end of a docstring's first line.
 RESULT = re.compile(r" -> (?:\([^)]*\)(?: each)?|two values \([^)]*\))")
 
-ON_THE_CARD = "On the scorecard of metrics it"
-
 
 @dataclass(frozen=True)
 class Definition:
@@ -84,7 +82,7 @@ def definitions_of(run: RunFolder) -> tuple[list[Definition], list[Definition]]:
         metric = run.metadata.metric(name)
         title = run.metadata.value(name).title
         line = committed_verdict(run, name)
-        more_facts = [f"{ON_THE_CARD} {line}."] if line else []
+        more_facts = [line] if line else []
         metric_params = params.get(metric.metric, {})
         metrics.append(_definition("metric", name, title, metric, metric_params, more_facts))
     return methods, metrics
@@ -274,7 +272,6 @@ def _metric(
 ) -> dict[str, object]:
     """Return a metric's heading, the sentences on all settings, and a card for each setting."""
     direction = f", {value.better} is better" if value.has_direction else ""
-    committed = committed_verdict(run, value.name)
     cards = []
     for setting in run.settings:
         # The card shows the setting's label above its sentences, so the sentences omit it.
@@ -300,7 +297,7 @@ def _metric(
         "title": value.title,
         "term": terms.metrics.get(value.name, ""),
         "about": f"{value.lead}{direction}",
-        "card": f"{ON_THE_CARD} {committed}." if committed else "",
+        "card": committed_verdict(run, value.name),
         "general": [statement.sentence for statement in statements if len(statement.settings) != 1],
         "cards": cards,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import re
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 from axiom_bench.environment import conf_folder
 from axiom_bench.judging.card import committed_card
 from axiom_bench.records.entries import parse
+from axiom_bench.report import card
 from axiom_bench.report.page import tables, this_run
 from axiom_bench.report.page.html import Trust, assemble
 from axiom_bench.report.page.tables import Row, interval_chart
@@ -101,12 +103,23 @@ def test_a_metric_has_its_line_of_the_scorecard_beside_its_finding_and_in_its_de
     config |= {"report": {"headline": ["box_iou"]}}
     judged = with_manifest(run, config=config)
     found = tables.findings_section(judged, tables.Terms(), {}).body
-    assert "On the scorecard of metrics it fails truth ahead (" in found
+    (sentence,) = re.findall(r"On the scorecard of metrics, [^<]*", html.unescape(found))
+    ticks = card.ticks(judged, "box_iou")
+    passed = sum(tick.holds is True for tick in ticks)
+    assert (
+        f" it passes {passed} of {sum(tick.holds is not None for tick in ticks)} tests." in sentence
+    )
+    for tick in ticks:
+        networks = f"({tick.counted - tick.passed} of {tick.counted} networks)"
+        is_named = f"{card.FAILURES[tick.test]} {networks}" in sentence
+        assert is_named == (tick.holds is False)
+    # words of the scorecard's own table
+    assert not re.search(r"truth ahead|degrees|gaming|sanity|planted_", sentence)
     assert "No metric passes every test of the scorecard" in found
     definition = next(
         entry for entry in tables.definitions_of(judged)[1] if entry.name == "box_iou"
     )
-    assert definition.facts[-1].startswith("On the scorecard of metrics it fails truth ahead (")
+    assert definition.facts[-1].startswith("On the scorecard of metrics, ")
     config["metric"]["box_iou"]["params"]["fraction"] = 0.5
     assert (
         "scorecard"
