@@ -278,7 +278,7 @@ class Tick:
 
     @property
     def networks(self) -> str:
-        """On how many networks it passes, such as "9 of 11 networks", or why it can't be tested."""
+        """The number of networks on which it passes, such as "9 of 11 networks", or "not tested"."""
         return f"{self.passed} of {self.counted} networks" if self.counted else "not tested"
 
 
