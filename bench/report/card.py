@@ -278,7 +278,7 @@ class Tick:
 
     @property
     def networks(self) -> str:
-        """The number of networks on which it passes, such as "9 of 11 networks", or "not tested"."""
+        """The number of networks on which it passes, such as "9 of 11 networks"."""
         return f"{self.passed} of {self.counted} networks" if self.counted else "not tested"
 
 
