@@ -282,7 +282,8 @@ def costly_method(method: Method, trace: Trace, images: int) -> str | None:
     return (
         f"{method.spec.title or method.name} takes {passes:,} passes for each image, "
         f"{passes * images:,} for {images}; to save this time, leave it out "
-        f"(~method.{method.name}) or explain fewer images (data.size=N)"
+        f"(~method.{method.name}) or explain fewer images (data.size=N); with shard_size=1 Ctrl-C "
+        "keeps each finished image"
     )
 
 
