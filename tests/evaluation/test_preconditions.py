@@ -50,6 +50,7 @@ def test_each_need_is_judged_row_by_row(trace, explanation):
         "finetuned",
         "truth",
         "positive_truth",
+        "structure",
     )
     needs = [need for need in PRECONDITIONS if need not in given]
     assert list(statuses(needs, explanation, True)) == ["ok"] * 4
