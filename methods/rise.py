@@ -12,6 +12,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.masking import (
     maps_of_images,
+    minmax,
     pass_slices,
     score_index,
     scores_of_copies,
@@ -27,14 +28,13 @@ def rise(
     score: str = "probability",
     seed: int = 0,
 ) -> Map:
-    """Sum of f(X M_i) M_i / (N p) over N random masks -> (B, H', W').
+    """Sum of f(X M_i) M_i / (N p) over N random masks, min-max scaled -> (B, H', W').
 
     X is the image as the network takes it, so a masked pixel has the mean colour. A mask M_i has
     grid x grid cells, each kept with probability p. It is enlarged bilinearly and shifted by less
-    than a cell. The raw map isn't scaled: a pixel's value estimates the mean score of the masked
-    images that keep this pixel. So the whole map is positive for a probability, and pixels differ
-    by little. `normalise=minmax` stretches the heatmap between its minimum and maximum, as the
-    paper's figures do.
+    than a cell. A pixel's sum estimates the mean score of the masked images that keep this pixel.
+    Such means differ by little, so the map is scaled from its minimum to its maximum, as that of
+    `d_rise` and the paper's figures.
 
     The defaults are the paper's for VGG-16; it has masks=8000 for ResNet-50. The authors' code has
     grid=8, and its example for ResNet-50 has masks=6000 and kept=0.1. Masks are seeded by the
@@ -71,4 +71,4 @@ def rise(
         maps: Tensor = total.unflatten(1, image.shape[1:]) / (masks * kept)
         return maps
 
-    return Map(maps_of_images(trace, image_maps))
+    return Map(minmax(maps_of_images(trace, image_maps)))

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from axiom_bench.cli.listing import ALL_OTHER_NAMES, LISTED
 from axiom_bench.environment import conf_folder, conf_groups, entry_names, read_yaml
 from axiom_bench.models.spec import classifiers
 
@@ -79,6 +80,7 @@ def _words(parser: ArgumentParser) -> Words:
         names[group] = sorted(entries)
     for word, groups in GROUPS_BY_WORD.items():
         names[word] = [name for group in groups for name in names[group]]
+    names["list"] = [*LISTED, ALL_OTHER_NAMES]
     options = {}
     with_settings = []
     for command, subparser in commands.choices.items():

@@ -14,10 +14,11 @@ from pathlib import Path
 import yaml
 
 from axiom_bench.environment import add_current_folder, choice_names, conf_folder, read_yaml
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.evaluation.other_names import letters, other_names
 from axiom_bench.models.spec import classifiers
 
+ALL_OTHER_NAMES = "other-names"
 OTHER_NAMES = ("method", "metric")  # kinds whose entries have other names in other libraries
 
 
@@ -27,7 +28,8 @@ def listing(
     """Return the lines of one kind, or of all kinds under headings.
 
     Args:
-        kind: A key of `LISTED` or "other-names"; `None` lists all kinds except other names.
+        kind: A key of `LISTED` or "other-names"; `None` lists all kinds except other names. Any
+            other text without a `part` is the part, of all kinds.
         config_folder: A user's own YAML files, which are listed together with those of conf/.
         part: Only entries with this text in their name or description are listed. Case and signs
             of names don't count. Names of methods and metrics in other libraries are listed too.
@@ -37,6 +39,11 @@ def listing(
     """
     if config_folder is not None and not config_folder.is_dir():
         raise BenchError(f"There is no folder {config_folder} (--config-dir).")
+    kinds = (*LISTED, ALL_OTHER_NAMES)
+    if kind is not None and kind not in kinds:
+        if part is not None:
+            raise unknown_name("kind of entries", kind, kinds)
+        kind, part = None, kind
     add_current_folder()  # for a user's own functions
     folders = [conf_folder()]
     if config_folder:
@@ -52,15 +59,17 @@ def listing(
             lines.append(name)
         lines += _table(entries)
     other_entries = {}
-    for other_kind in OTHER_NAMES if part or kind == "other-names" else ():
-        if kind in ("other-names", f"{other_kind}s"):
-            other_entries.update(_other_names(other_kind, part))
+    if part or kind == ALL_OTHER_NAMES:
+        for other_kind in OTHER_NAMES:
+            if kind in (None, ALL_OTHER_NAMES, f"{other_kind}s"):
+                other_entries.update(_other_names(other_kind, part))
     if other_entries and lines:
         lines += ["", "in other libraries and papers"]
     lines += _table(other_entries)
     if part and not lines:
+        where = kind or "methods"
         raise BenchError(
-            f"Nothing in {kind} has {part!r} in it; axiom-bench list {kind} lists all of them."
+            f"Nothing has {part!r} in its name or line; axiom-bench list {where} lists all {where}."
         )
     return lines
 

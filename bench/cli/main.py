@@ -274,7 +274,9 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     about = "what can be chosen, one line each"
     command = command_calling("cli.listing.listing", "kind", "config_dir", "part")
     listing = add("list", about, command)
-    listing.add_argument("kind", nargs="?", choices=KINDS)
+    listing.add_argument(
+        "kind", nargs="?", metavar="KIND", help=f"one of {', '.join(KINDS)}; default: all"
+    )
     listing.add_argument(
         "part", nargs="?", metavar="NAME", help="only entries with this in their line"
     )

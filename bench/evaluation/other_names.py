@@ -14,6 +14,7 @@ from functools import cache
 from axiom_bench.environment import conf_folder, entry_names, read_yaml
 from axiom_bench.errors import BenchError, unknown_name
 
+OTHER_KIND = {"method": "metric", "metric": "method"}
 PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
 
 
@@ -85,7 +86,15 @@ def unknown_plugin(kind: str, name: str, names: Iterable[str]) -> BenchError:
             return BenchError(f"The {kind} {name!r} isn't included. {other.reason}")
         entries = " or ".join(repr(entry) for entry in other.entries)
         return BenchError(f"{message}; it is {entries} here{_peers_hint(other.entries)}.")
+    if _answers(OTHER_KIND[kind], typed_letters):
+        return BenchError(f"{message}: {name!r} is a {OTHER_KIND[kind]}.")
     return unknown_name(kind, name, names)
+
+
+def _answers(kind: str, typed_letters: str) -> bool:
+    """Return whether a kind has an entry or another name of these letters."""
+    known = [*entry_names(kind), *(other.name for other in other_names(kind))]
+    return typed_letters in map(letters, known)
 
 
 def _peers_hint(entries: Iterable[str]) -> str:

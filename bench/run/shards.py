@@ -279,9 +279,13 @@ def costly_method(method: Method, trace: Trace, images: int) -> str | None:
     passes = expected_passes(method, trace)
     if passes is None or passes <= MOST_METHOD_PASSES:
         return None
+    fewer = ""
+    for name, value in method.params.items():
+        if value == method.spec.passes:  # the parameter that is the number of passes
+            fewer = f"set method.{method.name}.params.{name}={MOST_METHOD_PASSES}, "
     return (
         f"{method.spec.title or method.name} takes {passes:,} passes for each image, "
-        f"{passes * images:,} for {images}; to save this time, leave it out "
+        f"{passes * images:,} for {images}; to save time, {fewer}leave it out "
         f"(~method.{method.name}) or explain fewer images (data.size=N); with shard_size=1 Ctrl-C "
         "keeps each finished image"
     )

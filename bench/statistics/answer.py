@@ -481,7 +481,8 @@ def _rival_sentences(run: RunFolder, answer: Answer) -> Iterator[str]:
         verb = "is" if len(worse) == 1 and len(worse[0].methods) == 1 else "are"
         yield f"By {title}, {names} {verb} significantly worse than {best} ({images})."
     if unclear and all(math.isnan(rival.adjusted) for rival in unclear):
-        yield f"{images} are too few for a test of {title}: at least {FEWEST_IMAGES} are needed."
+        verb = "is" if answer.images == 1 else "are"
+        yield f"{images} {verb} too few for a test of {title}: at least {FEWEST_IMAGES} are needed."
     elif unclear:
         best = run.metadata.method_title(unclear[0].pair)
         names = _list_with_numbers(run, unclear, _needed_text)

@@ -52,6 +52,12 @@ def _is_entry(kind, name):
         ("metric", "max_sensitivity", "it is a value of 'explanation_sensitivity'."),
         ("metric", "ROAR", "isn't included. It needs the network trained again"),
         ("metric", "boxiou2", "did you mean 'box_iou'"),
+        (
+            "method",
+            "MaxSensitivity",
+            "There is no method 'MaxSensitivity': 'MaxSensitivity' is a me",
+        ),
+        ("metric", "xgrad_cam", "There is no metric 'xgrad_cam': 'xgrad_cam' is a method."),
     ],
 )
 def test_the_message_has_the_entry_or_the_reason(kind, name, message):
@@ -74,6 +80,16 @@ def test_a_list_can_be_searched():
     ]
     with pytest.raises(BenchError, match="axiom-bench list methods lists all"):
         listing("methods", part="nothing-like-it")
+
+
+def test_a_name_is_searched_in_all_kinds():
+    lines = listing("roar")
+    assert lines[0].startswith("  ROAR  not included")
+    assert {"methods", "peers"} <= {*listing("gradcam++")}
+    with pytest.raises(BenchError, match="Nothing has 'nothing-like-it'"):
+        listing("nothing-like-it")
+    with pytest.raises(BenchError, match=r"There is no kind of entries 'method'.*'methods'"):
+        listing("method", part="roar")
 
 
 def test_all_other_names_are_listed():

@@ -364,6 +364,7 @@ def test_methods_of_many_passes_are_announced() -> None:
     assert sentence is not None
     assert sentence.startswith("RISE takes 4,000 passes for each image, 64,000 for 16; ")
     assert "(~method.rise)" in sentence
+    assert "set method.rise.params.masks=1000, " in sentence
     assert "shard_size=1" in sentence
     for name in ("score_cam", "opti_cam", "occlusion"):
         assert shards.costly_method(methods.get(name), trace, images=16) is None
