@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from axiom_bench.compat import AblationCAM, BaseCAM, FinerCAM, FullGrad, GradCAM
+from axiom_bench.compat.utils.image import show_cam_on_image
 from axiom_bench.compat.utils.model_targets import (
     ClassifierOutputTarget,
     RawScoresOutputTarget,
@@ -117,3 +118,11 @@ def layer_before_an_operation_in_place(user: User) -> None:
     for layer, reading in ((1, "grad-cam"), (0, "papers")):
         maps = GradCAM(network, [network[layer]], reading=reading)(IMAGES)  # type: ignore[arg-type]
         assert maps.shape == (2, 16, 16)
+
+
+@follows("give the name of a colour map of matplotlib, such as")
+def colour_map_of_opencv(user: User) -> None:
+    image = np.full((4, 4, 3), 0.5)
+    message = user.error(lambda: show_cam_on_image(image, image[..., 0], colormap=2))  # type: ignore[arg-type]
+    name = advice_in(message, r'colormap="(\w+)"')
+    assert show_cam_on_image(image, image[..., 0], colormap=name).any()
