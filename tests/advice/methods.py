@@ -225,7 +225,7 @@ def method_of_another_library(user: User) -> None:
     user.types(run(user, "method=[xgrad_cam]", advice, "metric=[box_iou]"))
 
 
-@follows("Nothing has {part} in its name or line")
+@follows("in its name or line; axiom-bench list")
 def name_in_no_line(user: User) -> None:
     message = user.refusal(["list", "methods", "no_such_method"])
     printed = user.types(advice_in(message, r"axiom-bench (list methods) lists").split())
