@@ -8,6 +8,7 @@ import codecs
 import ctypes
 import gc
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -51,6 +52,15 @@ def choice_names() -> set[str]:
     and the methods of a protocol, such as conf/method/latec2024.yaml.
     """
     return {"all", "all_fast", *entry_names("protocol")}
+
+
+def letters(text: str) -> str:
+    """Return a text in lower case, with p for +, without spaces and signs.
+
+    >>> letters("Grad-CAM++"), letters("grad_cam_pp")
+    ('gradcampp', 'gradcampp')
+    """
+    return re.sub(r"[\W_]", "", text.casefold().replace("+", "p"))
 
 
 def read_yaml(path: Path) -> Any:

@@ -13,9 +13,15 @@ from pathlib import Path
 
 import yaml
 
-from axiom_bench.environment import add_current_folder, choice_names, conf_folder, read_yaml
+from axiom_bench.environment import (
+    add_current_folder,
+    choice_names,
+    conf_folder,
+    letters,
+    read_yaml,
+)
 from axiom_bench.errors import BenchError, unknown_name
-from axiom_bench.evaluation.other_names import letters, other_names
+from axiom_bench.evaluation.other_names import other_names
 from axiom_bench.models.spec import classifiers
 
 ALL_OTHER_NAMES = "other-names"

@@ -6,16 +6,14 @@ imports no torch, so that messages and `axiom-bench list` are quick.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from axiom_bench.environment import conf_folder, entry_names, read_yaml
+from axiom_bench.environment import conf_folder, entry_names, letters, read_yaml
 from axiom_bench.errors import BenchError, unknown_name
 
 OTHER_KIND = {"method": "metric", "metric": "method"}
-PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
 
 
 @dataclass(frozen=True)
@@ -53,15 +51,6 @@ def other_names(kind: str) -> tuple[OtherName, ...]:
     return tuple(sorted(names, key=lambda other: other.name.casefold()))
 
 
-def letters(text: str) -> str:
-    """Return a text in lower case, with p for +, without spaces and signs.
-
-    >>> letters("Grad-CAM++"), letters("grad_cam_pp")
-    ('gradcampp', 'gradcampp')
-    """
-    return re.sub(r"[\W_]", "", text.casefold().replace("+", "p"))
-
-
 def unknown_plugin(kind: str, name: str, names: Iterable[str]) -> BenchError:
     """Return the error for a method or metric that doesn't exist.
 
@@ -74,7 +63,7 @@ def unknown_plugin(kind: str, name: str, names: Iterable[str]) -> BenchError:
         names: The names that exist.
     """
     message = f"There is no {kind} {name!r}"
-    if kind == "method" and name in entry_names(PEERS):
+    if kind == "method" and name in entry_names("peers"):
         return BenchError(f"{message} of this project; type peers={name}.")
     if kind == "metric" and (metric := _metric_of_value(name)):
         return BenchError(f"{message}; it is a value of {metric!r}.")

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args
 
 from axiom_bench import kinds
-from axiom_bench.environment import choice_names, entry_names, read_yaml
+from axiom_bench.environment import choice_names, entry_names, letters, read_yaml
 from axiom_bench.environment import conf_folder as conf_folder
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.other_names import PEERS, letters, unknown_plugin
+from axiom_bench.evaluation.other_names import unknown_plugin
 from axiom_bench.evaluation.specs import (
     DATA,
     EXTRAS,
@@ -40,6 +40,7 @@ Entry = Mapping[str, Any]
 """The content of a method's or metric's YAML file, which isn't checked yet."""
 Spec = TypeVar("Spec", bound=MethodSpec | MetricSpec, covariant=True)
 
+PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
 SPOILED = "spoiled"  # the group of methods that are right, or wrong by a known degree
 ALL = "all"  # conf/<kind>/all.yaml isn't an entry: it chooses all entries
 # conf/metric/all_fast.yaml is no entry either: it is `all` with some metrics in a fast form

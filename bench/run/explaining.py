@@ -31,8 +31,8 @@ from axiom_bench.explanation.explanation import Explanation, heatmap
 from axiom_bench.explanation.heatmaps import ERROR_COLUMNS, ClassScore, Heatmaps
 from axiom_bench.explanation.overlay import Pixels
 from axiom_bench.notes import Note, Notes, ZeroMaps
-from axiom_bench.run.method_step import show_method
 from axiom_bench.run.progress import Step, show_step
+from axiom_bench.run.shards import show_method
 
 TOP = 5  # the number of classes that are listed
 # the step's name on the progress bar

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.passes import halve_until_it_fits
-from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.trace import Trace, rows_of_images
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError, first_names
@@ -43,6 +44,7 @@ from axiom_bench.evaluation.plugins import (
 from axiom_bench.evaluation.proof import proved
 from axiom_bench.evaluation.purity import watched_rate
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
+from axiom_bench.evaluation.specs import pass_count
 from axiom_bench.evaluation.stopwatch import Stopwatch, Watch
 from axiom_bench.notes import DamagedFile, Notes
 from axiom_bench.records import files, record_files
@@ -50,7 +52,7 @@ from axiom_bench.records.record_files import RecordFile, Values
 from axiom_bench.run.images import first_batch, first_row, rows
 from axiom_bench.run.job import Job, Shard
 from axiom_bench.run.keys import Keys
-from axiom_bench.run.method_step import expected_passes, show_method
+from axiom_bench.run.progress import Step, show_step
 from axiom_bench.run.result import ShardResult
 
 ANSWERS = "answers"  # the folder of the scores that the model has returned to metrics
@@ -449,3 +451,35 @@ def requests(job: Job, missing: Values) -> list[MethodsByMetrics]:
         metrics = tuple(metric for metric in job.metrics if metric.name in names)
         groups.append(MethodsByMetrics(tuple(methods), metrics))
     return groups
+
+
+@contextmanager
+def show_method(method: Method, trace: Trace) -> Iterator[None]:
+    """Show a method as the step of an image while the block runs.
+
+    Args:
+        method: The method.
+        trace: The trace that it explains.
+    """
+    passes = trace.passes
+
+    def count() -> int:
+        return passes.trunk_forward + passes.trunk_backward
+
+    show_step(Step(method.spec.title or method.name, count, expected_passes(method, trace)))
+    try:
+        yield
+    finally:
+        show_step(None)
+
+
+def expected_passes(method: Method, trace: Trace) -> int | None:
+    """Return the number of passes of the whole network that a method takes for a trace, or None if
+    its YAML file doesn't say how many.
+    """
+    if method.spec.passes is None:
+        return None
+    rows = trace.num_valid
+    if method.spec.shares_passes:
+        rows = int(rows_of_images(trace).numbers.max()) + 1
+    return rows * pass_count(method.spec.passes, trace.activations.shape[1])

@@ -83,9 +83,23 @@ def metric_titles(name: str) -> list[str]:
     return [metric["title"] for metric in gallery_of(name)["metrics"]]
 
 
+# "Loading ... 9 s" and "Computing maps: 0 of 1 images after 10 s, XGrad-CAM"
+PROGRESS = re.compile(r".+( \.\.\. \d+ s|: [\d,]+ of [\d,]+ images\b.*)")
+
+
 def error_lines(text: str) -> list[str]:
     """Return the lines of stderr without progress, which only a slow machine prints."""
-    return [line for line in text.splitlines() if not line.startswith("maps: ")]
+    return [line for line in text.splitlines() if not PROGRESS.fullmatch(line)]
+
+
+def test_progress_is_no_error() -> None:
+    lines = [
+        "Loading methods and the model ... 11 s",
+        "Computing maps: 0 of 1 images after 10 s",
+        "Computing maps: 0 of 1 images after 50 s, RISE: 1,024 of 4,000 passes, about 2 min left",
+        "axiom-bench: There is no colour map 'jett'; did you mean 'jet'?",
+    ]
+    assert error_lines("\n".join(lines)) == lines[-1:]
 
 
 FORMATS = {  # the first bytes of each format

@@ -144,8 +144,9 @@ def test_a_method_stands_where_its_values_do(published, tmp_path, capsys):
     error, error_of_grad_cam, *_ = row_values("Sensitivity error ↓", printed)
     assert error != error_of_grad_cam
     assert re.search(r"^cost: [\d.]+ to [\d.]+ forward passes' time", printed, re.MULTILINE)
-    assert "![tiny/first sensitivity_error: place" in details
-    badge = r"sensitivity__error-place_\d_to_\d_of_\d_\(2_of_2_networks,_24_of_24_images\)-blue"
+    assert re.search(r"!\[tiny/first sensitivity_error: (places|differs from) ", details)
+    place = r"(places_\d_to_\d_of_\d|differs_from_\d_of_\d_methods)"
+    badge = rf"sensitivity__error-{place}_\(2_of_2_networks,_24_of_24_images\)-blue"
     assert re.search(badge, details)
 
 

@@ -4,9 +4,10 @@ import pytest
 
 from axiom_bench import methods
 from axiom_bench.cli.listing import listing
+from axiom_bench.environment import letters
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.other_names import letters, other_names, unknown_plugin
+from axiom_bench.evaluation.other_names import other_names, unknown_plugin
 
 KINDS = ("method", "metric")
 

@@ -18,7 +18,7 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.methods.occlusion import occlusion
 from axiom_bench.methods.rise import rise
 from axiom_bench.methods.shared.random_masks import draw_masks
-from axiom_bench.run.method_step import expected_passes
+from axiom_bench.run.shards import expected_passes
 from axiom_bench.testing import CASES
 from axiom_bench.testing.cases import OTHER_CASES
 from tests.methods.plain import (

@@ -32,9 +32,9 @@ from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.explaining import explained_trace
 from axiom_bench.run.job import Job
 from axiom_bench.run.keys import Keys
-from axiom_bench.run.method_step import show_method
 from axiom_bench.run.progress import progress, silent
 from axiom_bench.run.samples import spread_rows
+from axiom_bench.run.shards import show_method
 from axiom_bench.testing import CASES, Case
 
 
