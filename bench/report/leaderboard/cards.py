@@ -36,7 +36,7 @@ COLUMNS = (
 )
 MOST_METRICS = 12  # a table with more metrics is folded
 MOST_TABLES = 8  # further tables of a page are folded
-MOST_TIED = 5  # the most names of methods in a cell
+MOST_TIED = 3  # the most names of methods in a cell
 
 
 def methods(parts: Sequence[Part], costs: Costs) -> dict[str, str]:
@@ -153,8 +153,8 @@ def _places(part: Part, method: str, is_open: bool) -> Section:
         links[title] = f"{part.page}#{metric}"
     note = (
         "Places, from the first to the last that can't be excluded on some network, at 5 % after "
-        "Holm. In brackets on the networks that the method has alone, which are too few for a "
-        "place. A metric leads to all methods' values."
+        "Holm, or from how many methods the method differs. In brackets: only networks that the "
+        "method has alone, too few for a place. A metric leads to all methods' values."
     )
     table = Table(
         f"places_{part.page}",
