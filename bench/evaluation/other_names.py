@@ -67,23 +67,31 @@ def unknown_plugin(kind: str, name: str, names: Iterable[str]) -> BenchError:
         return BenchError(f"{message} of this project; type peers={name}.")
     if kind == "metric" and (metric := _metric_of_value(name)):
         return BenchError(f"{message}; it is a value of {metric!r}.")
-    typed_letters = letters(name)
-    for other in other_names(kind):
-        if letters(other.name) != typed_letters:
-            continue
+    if other := _other_name(kind, name):
         if other.reason:
             return BenchError(f"The {kind} {name!r} isn't included. {other.reason}")
-        entries = " or ".join(repr(entry) for entry in other.entries)
-        return BenchError(f"{message}; it is {entries} here{_peers_hint(other.entries)}.")
-    if _answers(OTHER_KIND[kind], typed_letters):
-        return BenchError(f"{message}: {name!r} is a {OTHER_KIND[kind]}.")
+        return BenchError(f"{message}; it is {_in_words(other)}.")
+    other_kind = OTHER_KIND[kind]
+    if letters(name) in map(letters, entry_names(other_kind)):
+        return BenchError(f"{message}: {name!r} is a {other_kind}.")
+    if other := _other_name(other_kind, name):
+        answer = other.reason or f"It is {_in_words(other)}."
+        return BenchError(f"{message}: {name!r} is a {other_kind}. {answer}")
     return unknown_name(kind, name, names)
 
 
-def _answers(kind: str, typed_letters: str) -> bool:
-    """Return whether a kind has an entry or another name of these letters."""
-    known = [*entry_names(kind), *(other.name for other in other_names(kind))]
-    return typed_letters in map(letters, known)
+def _other_name(kind: str, name: str) -> OtherName | None:
+    """Return the other name of a kind with the letters of a name."""
+    typed_letters = letters(name)
+    return next(
+        (other for other in other_names(kind) if letters(other.name) == typed_letters), None
+    )
+
+
+def _in_words(other: OtherName) -> str:
+    """Return the entries of a name, and how a run chooses those of other libraries."""
+    entries = " or ".join(repr(entry) for entry in other.entries)
+    return f"{entries} here{_peers_hint(other.entries)}"
 
 
 def _peers_hint(entries: Iterable[str]) -> str:

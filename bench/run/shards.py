@@ -2,7 +2,8 @@
 hold the values.
 
 `run.worker` calls these steps. A shard is some images of the job; its files are the unit in which a
-stopped run continues.
+stopped run continues. `show_method` shows the passes of the method that explains an image, also for
+`axiom-bench explain`.
 """
 
 from __future__ import annotations

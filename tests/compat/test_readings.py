@@ -161,9 +161,10 @@ def test_volumes(name: str, aug_smooth: bool) -> None:
     case = OTHER_CASES["volumes"]
     model = case.model()
     layers: list[nn.Module] = [model.features[3]]
-    arguments = (name, model, layers, case.images(), classes(case.rows))
-    values = our_maps(*arguments, aug_smooth=aug_smooth)
-    expected = library_maps(*arguments, aug_smooth=aug_smooth)
+    images = case.images()
+    targets = classes(case.rows)
+    values = our_maps(name, model, layers, images, targets, aug_smooth=aug_smooth)
+    expected = library_maps(name, model, layers, images, targets, aug_smooth=aug_smooth)
     assert values.shape == (case.rows, *case.size)
     np.testing.assert_allclose(values, expected, rtol=0, atol=SAME)
 

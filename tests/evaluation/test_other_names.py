@@ -53,11 +53,8 @@ def _is_entry(kind, name):
         ("metric", "max_sensitivity", "it is a value of 'explanation_sensitivity'."),
         ("metric", "ROAR", "isn't included. It needs the network trained again"),
         ("metric", "boxiou2", "did you mean 'box_iou'"),
-        (
-            "method",
-            "MaxSensitivity",
-            "There is no method 'MaxSensitivity': 'MaxSensitivity' is a me",
-        ),
+        ("method", "MaxSensitivity", "is a metric. It is 'explanation_sensitivity' here."),
+        ("method", "ROAR", "'ROAR' is a metric. It needs the network trained again"),
         ("metric", "xgrad_cam", "There is no metric 'xgrad_cam': 'xgrad_cam' is a method."),
     ],
 )

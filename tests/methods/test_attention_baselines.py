@@ -154,7 +154,8 @@ def through_product(u: Tensor, v: Tensor, relevance: Tensor) -> tuple[Tensor, Te
 def relevances_of(image: Tensor, target: int) -> list[Tensor]:
     """Return the relevance of each block's attention probabilities, (2, 17, 17)."""
     x = tokens_of(image)
-    inputs, hidden_states = [], []
+    inputs = []
+    hidden_states = []
     for block in MODEL.encoder.layers:
         inputs.append(x)
         y = x + attention_of(block, x)[0]
