@@ -40,6 +40,18 @@ class NoMap(BenchError):
     """
 
 
+class InvalidParameter(BenchError):
+    """A method's parameter has a value that it can't have on this network.
+
+    The run stops: a method that only doesn't apply to a network is left out instead.
+    """
+
+
+def invalid_choice(kind: str, name: object, names: Iterable[str]) -> InvalidParameter:
+    """Return the error for a parameter that must be one of these names, as `unknown_name` does."""
+    return InvalidParameter(str(unknown_name(kind, name, names)))
+
+
 def unknown_name(
     kind: str, name: object, names: Iterable[str], others: Iterable[str] = ()
 ) -> BenchError:

@@ -12,7 +12,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError, invalid_choice
 from axiom_bench.methods.shared.nonlinear import (
     SMOOTH,
     Arguments,
@@ -50,7 +50,7 @@ def attn_lrp(trace: Trace, attention: str = "all") -> Tensor:
         BenchError: If `attention` is unknown, or if no attention follows the layer.
     """
     if attention not in ATTENTION_PATHS:
-        raise unknown_name("attention of AttnLRP", attention, ATTENTION_PATHS)
+        raise invalid_choice("attention of AttnLRP", attention, ATTENTION_PATHS)
     with torch.inference_mode(False), torch.enable_grad():
         activations = trace.activations.clone().requires_grad_()
         with _Rules(through_scores=attention == "all") as rules:

@@ -10,7 +10,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, is_out_of_memory
+from axiom_bench.errors import BenchError, InvalidParameter, is_out_of_memory
 from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.methods.shared.wrapping import wrapped_heatmap
 from axiom_bench.methods.xgrad_cam import xgrad_cam
@@ -41,7 +41,7 @@ def augmented(
         BenchError: If a scale isn't positive, or if the network takes images of only one size.
     """
     if not scales or min(scales) <= 0:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid scales={list(scales)}; give positive factors of the sides, such as [0.5,1,2]."
         )
     # The copy that is neither mirrored nor resized is the image, whose trace isn't made again.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes, dead_channels, guarded_channels, guarded_divide
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import InvalidParameter, invalid_choice
 
 
 def _gradient_totals(trace: Trace) -> Tensor:
@@ -59,11 +59,11 @@ def axiom_cam(trace: Trace, t: float = 1.0, split: str = "positive_drops") -> Te
         BenchError: If t is outside [0, 1] or the split is unknown.
     """
     if not 0 <= t <= 1:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid t={t} of axiom_cam; give 0 (exact sensitivity) to 1 (exact conservation)."
         )
     if split not in SPLITS:
-        raise unknown_name("split of axiom_cam", split, SPLITS)
+        raise invalid_choice("split of axiom_cam", split, SPLITS)
     F = trace.activations
     open_channels = ~(dead_channels(F) | guarded_channels(F))
     d = trace.ablation_drops * open_channels  # (B, K)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.objects import centres, position_centres, squared_distances
 
@@ -26,7 +26,7 @@ def box_centre(trace: Trace, sigma: float = 0.1) -> Map:
         BenchError: If the network has no objects, or if sigma <= 0.
     """
     if not sigma > 0:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid sigma={sigma}; give the standard deviation in sides of the image, above 0."
         )
     x, y = centres(trace)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, InvalidParameter
 
 
 def case(trace: Trace, contrasts: int = 5) -> Tensor:
@@ -34,7 +34,7 @@ def case(trace: Trace, contrasts: int = 5) -> Tensor:
         BenchError: If contrasts < 1 or the network has one class.
     """
     if contrasts < 1:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid contrasts={contrasts}; give the number of classes to contrast with, at "
             "least 1."
         )

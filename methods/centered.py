@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 from axiom_bench.explanation.explanation import Map
 
 
@@ -32,7 +32,7 @@ def centered(trace: Trace, sigma: float = 0.25, x: float = 0.0, y: float = 0.0) 
         BenchError: If sigma <= 0.
     """
     if not sigma > 0:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid sigma={sigma}; give the standard deviation in sides of the image, above 0."
         )
     sides = [

@@ -10,7 +10,7 @@ import torch
 
 from axiom_bench.cutting.numerics import over_space
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.saliency import gradient_at
 from axiom_bench.methods.shared.wrapping import required_other_images
@@ -37,7 +37,7 @@ def expected_gradients(trace: Trace, samples: int = 50, seed: int = 0) -> Map:
         BenchError: If samples < 1, or if the trace has no other images.
     """
     if samples < 1:
-        raise BenchError(f"Invalid samples={samples}; give the number of draws, at least 1.")
+        raise InvalidParameter(f"Invalid samples={samples}; give the number of draws, at least 1.")
     images = trace.images
     difference = images - required_other_images(trace)
     draws = [

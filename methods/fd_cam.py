@@ -11,7 +11,7 @@ from torch import Tensor
 from axiom_bench.cutting.numerics import axes, over_space
 from axiom_bench.cutting.passes import pieces
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 
 
 def fd_cam(trace: Trace, quantile: float = 0.95) -> Tensor:
@@ -33,7 +33,7 @@ def fd_cam(trace: Trace, quantile: float = 0.95) -> Tensor:
         BenchError: If the quantile is outside [0, 1].
     """
     if not 0 <= quantile <= 1:
-        raise BenchError(f"Invalid quantile={quantile}; give a number from 0 to 1.")
+        raise InvalidParameter(f"Invalid quantile={quantile}; give a number from 0 to 1.")
     with torch.inference_mode(False), torch.no_grad():
         groups = _groups(trace.activations, quantile)
         scores = trace.per_image(lambda row: _group_scores(trace, row, groups[row]))

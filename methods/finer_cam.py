@@ -10,7 +10,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError, InvalidParameter, invalid_choice
 
 WEIGHTINGS = ("equal", "probability")
 
@@ -40,9 +40,9 @@ def finer_cam(
         BenchError: If the network has one class, if references < 1, or if the weighting is unknown.
     """
     if weighting not in WEIGHTINGS:
-        raise unknown_name("weighting of Finer-CAM", weighting, WEIGHTINGS)
+        raise invalid_choice("weighting of Finer-CAM", weighting, WEIGHTINGS)
     if references < 1:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid references={references}; give the number of classes to compare with, at "
             "least 1."
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import InvalidParameter, invalid_choice
 from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.methods.layer_cam import layer_cam
 from axiom_bench.methods.shared.wrapping import wrapped_heatmap
@@ -44,11 +44,11 @@ def fused(
         BenchError: If `layers` is empty, or if a layer or the fusion is unknown.
     """
     if isinstance(layers, str) or not layers:
-        raise BenchError(
+        raise InvalidParameter(
             "The method `fused` needs a list of layers; set its params.layers=[LAYER,LAYER]."
         )
     if fusion not in FUSIONS:
-        raise unknown_name("fusion", fusion, FUSIONS)
+        raise invalid_choice("fusion", fusion, FUSIONS)
     # In a fixed order, so that no bit depends on the order in which layers are given.
     further_layers = sorted({trace.cut_model.at(layer).layer for layer in layers} - {trace.layer})
     heatmaps = [wrapped_heatmap(wrapped, trace)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 from axiom_bench.methods.grad_cam import grad_cam
 from axiom_bench.methods.shared.masking import minmax
 from axiom_bench.methods.shared.objects import centres, squared_distances
@@ -37,7 +37,7 @@ def g_came(trace: Trace, sigma: float | None = None) -> Tensor:
         BenchError: If the network has no objects, or if sigma <= 0.
     """
     if sigma is not None and not sigma > 0:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid sigma={sigma}; give the Gaussian's standard deviation in positions, above 0."
         )
     means = grad_cam(trace)

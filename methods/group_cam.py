@@ -12,7 +12,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes, over_space, resized
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.masking import masked_scores, minmax, score_index
 
@@ -52,19 +52,19 @@ def group_cam(
         BenchError: If the score is unknown, or if a number is outside its range.
     """
     if groups < 1:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid groups={groups}; give the number of groups of channels, at least 1."
         )
     if kernel < 1 or kernel % 2 == 0:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid kernel={kernel}; give the size of the blur in pixels, an odd number."
         )
     if not sigma > 0:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid sigma={sigma}; give the standard deviation of the blur in pixels, above 0."
         )
     if percentile is not None and not 0 <= percentile <= 100:
-        raise BenchError(f"Invalid percentile={percentile}; give a number from 0 to 100.")
+        raise InvalidParameter(f"Invalid percentile={percentile}; give a number from 0 to 100.")
     index = score_index(trace, score)
     with torch.inference_mode(False), torch.no_grad():
         maps = _group_maps(trace, groups)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes, over_space
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 from axiom_bench.methods.shared.masking import channel_scores, score_index, varying_channels
 
 
@@ -30,7 +30,9 @@ def gscore_cam(trace: Trace, top: int = 300, score: str = "logit") -> Tensor:
         BenchError: If the score is unknown or top < 1.
     """
     if top < 1:
-        raise BenchError(f"Invalid top={top}; give the number of channels to run, at least 1.")
+        raise InvalidParameter(
+            f"Invalid top={top}; give the number of channels to run, at least 1."
+        )
     index = score_index(trace, score)
     varying = varying_channels(trace.activations)
     order = trace.gradients.mean(axes(trace.gradients)).argsort(dim=1, descending=True, stable=True)

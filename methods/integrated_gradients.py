@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 
 
 def integrated_gradients(trace: Trace, steps: int = 50) -> Tensor:
@@ -52,7 +52,7 @@ def gauss_legendre(steps: int) -> list[tuple[float, float]]:
         BenchError: If steps < 1.
     """
     if steps < 1:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid steps={steps}; give the number of points of the integral, at least 1."
         )
     points, weights = np.polynomial.legendre.leggauss(steps)  # on [-1, 1]

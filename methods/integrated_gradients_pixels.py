@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.integrated_gradients import gauss_legendre
 from axiom_bench.methods.saliency import gradient_at
@@ -50,7 +50,7 @@ def _baseline_colour(baseline: float | list[float], images: Tensor) -> Tensor:
     colours = baseline if isinstance(baseline, list) else [baseline]
     channels = images.shape[1]
     if len(colours) not in (1, channels):
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid baseline={baseline}; give one number, or {channels}: one for each channel "
             "of the images."
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 from axiom_bench.methods.score_cam import score_cam_weights
 from axiom_bench.methods.shared.masking import score_index, scores_of_all_channels, varying_channels
 
@@ -46,7 +46,7 @@ def is_cam(
         BenchError: If the score is unknown or steps < 1.
     """
     if steps < 1:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid steps={steps}; give the number of steps of the integral, at least 1."
         )
     strengths = [(steps + 1) / 2] if accumulated else [step / steps for step in range(1, steps + 1)]

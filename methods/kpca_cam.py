@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError, invalid_choice
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.eigen_cam import leading_vector
 
@@ -44,7 +44,7 @@ def kpca_cam(trace: Trace, kernel: str = "sigmoid", gamma: float | None = None) 
     F = trace.activations
     K, *space = F.shape[1:]
     if kernel not in KERNELS:
-        raise unknown_name("kernel of KPCA-CAM", kernel, KERNELS)
+        raise invalid_choice("kernel of KPCA-CAM", kernel, KERNELS)
     if prod(space) > MAX_POSITIONS:
         raise BenchError(
             f"KPCA-CAM needs a kernel matrix over all {' x '.join(map(str, space))} positions of "

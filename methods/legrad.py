@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from axiom_bench.cutting.images import bound
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError, InvalidParameter, invalid_choice
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.attention import Attentions, key_maps, probability_gradients
 
@@ -43,11 +43,11 @@ def legrad(trace: Trace, blocks: int = 2, readout: str = "mean") -> Map:
         BenchError: If blocks < 1, if the readout is unknown, or if the network has no such blocks.
     """
     if blocks < 1:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid blocks={blocks} of LeGrad; give the number of last blocks, at least 1."
         )
     if readout not in READOUTS:
-        raise unknown_name("readout of LeGrad", readout, READOUTS)
+        raise invalid_choice("readout of LeGrad", readout, READOUTS)
     names = _block_names(trace.cut_model.model)
     with torch.inference_mode(False), torch.enable_grad():
         # What follows the last block reads the tokens of every block, so it is cut only once.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import InvalidParameter, invalid_choice
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.masking import (
     maps_of_images,
@@ -59,7 +59,7 @@ def occlusion(
         BenchError: If the fill or the score is unknown, or if a length is outside its range.
     """
     if fill not in FILLS:
-        raise unknown_name("fill", fill, FILLS)
+        raise invalid_choice("fill", fill, FILLS)
     index = score_index(trace, score)
     windows = _windows(trace.images.shape[2:], window, stride)
 
@@ -97,7 +97,7 @@ def _windows(size: torch.Size, window: float, stride: float) -> list[tuple[slice
     Raises BenchError if a length is outside its range.
     """
     if window > max(size):
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid window={window}; the image's longest side has {max(size)} pixels. Give fewer "
             "pixels, or a share of each side, such as window=0.25."
         )
@@ -106,7 +106,7 @@ def _windows(size: torch.Size, window: float, stride: float) -> list[tuple[slice
         length = _pixels("window", window, side)
         step = _pixels("stride", stride, side)
         if step > length:
-            raise BenchError(
+            raise InvalidParameter(
                 f"Invalid stride={stride}: a window of {length} pixels would never cover some of "
                 f"the {side} pixels of a side; give a stride of at most window={window}."
             )
@@ -120,7 +120,7 @@ def _pixels(name: str, length: float, side: int) -> int:
     """Return a length in pixels that is given as a share of a side, or in pixels."""
     is_share = 0 < length < 1
     if not is_share and not (1 <= length < inf and length == int(length)):
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid {name}={length}; give a share of each side, between 0 and 1, or a whole "
             "number of pixels."
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import over_space, resized
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 from axiom_bench.methods.shared.masking import minmax, pass_slices
 
 # The settings of Adam, with torch's defaults.
@@ -39,11 +39,11 @@ def opti_cam(trace: Trace, iterations: int = 100, learning_rate: float = 0.1) ->
         BenchError: If iterations < 1 or learning_rate <= 0.
     """
     if iterations < 1:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid iterations={iterations}; give the number of Adam's steps, at least 1."
         )
     if not learning_rate > 0:
-        raise BenchError(f"Invalid learning_rate={learning_rate}; give a number above 0.")
+        raise InvalidParameter(f"Invalid learning_rate={learning_rate}; give a number above 0.")
     # Adam changes each value by itself, so rows can be optimised in parts.
     parts = [
         _optimised(trace, rows, iterations, learning_rate)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.attention import (
     HEADS,
@@ -45,7 +45,7 @@ def raw_attention(trace: Trace, block: int = -1, heads: str = "mean", query: str
         calls = self_attentions(trace)
         count = len(calls)
         if not -count <= block < count:
-            raise BenchError(
+            raise InvalidParameter(
                 f"Invalid block={block} of raw attention; give a number from {-count} to "
                 f"{count - 1}, since the network has {count} attentions."
             )

@@ -13,7 +13,7 @@ from torch import Tensor
 from axiom_bench.cutting.numerics import over_space
 from axiom_bench.cutting.passes import pieces
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import unknown_name
+from axiom_bench.errors import invalid_choice
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.masking import class_scores, score_index
 
@@ -42,7 +42,7 @@ def recipro_cam(
         BenchError: If the score or `vectors` is unknown.
     """
     if vectors not in VECTORS:
-        raise unknown_name("vectors of Recipro-CAM", vectors, VECTORS)
+        raise invalid_choice("vectors of Recipro-CAM", vectors, VECTORS)
     index = score_index(trace, score)
     with torch.inference_mode(False), torch.no_grad():
         windows = _windows(trace.activations, gaussian)

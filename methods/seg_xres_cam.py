@@ -9,7 +9,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import InvalidParameter, invalid_choice
 
 POOLINGS = {"mean": "avg", "max": "max"}
 
@@ -34,12 +34,12 @@ def seg_xres_cam(trace: Trace, window: int = 2, pooling: str = "mean") -> Tensor
         BenchError: If window < 1 or the pooling is unknown.
     """
     if window < 1:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid window={window}; give the side of the pooled windows in positions, at least "
             "1."
         )
     if pooling not in POOLINGS:
-        raise unknown_name("pooling", pooling, POOLINGS)
+        raise invalid_choice("pooling", pooling, POOLINGS)
     space = trace.gradients.shape[2:]
     windows = [min(window, side) for side in space]
     # torch's padding has a start and an end per axis, the last axis first

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import over_space
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.methods.shared.wrapping import run_wrapped
 from axiom_bench.methods.xgrad_cam import xgrad_cam
@@ -33,7 +33,7 @@ def shuffled_channels(trace: Trace, wrapped: Method = xgrad_cam, seed: int = 0) 
     """
     weights = run_wrapped(wrapped, trace)
     if isinstance(weights, Map):
-        raise BenchError(
+        raise InvalidParameter(
             "The wrapped method returns a map without channel weights; wrap one such as xgrad_cam."
         )
     num_channels = trace.activations.shape[1]

@@ -8,7 +8,7 @@ import torch
 
 from axiom_bench.cutting.numerics import noisy
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.saliency import gradient_at
 
@@ -33,7 +33,9 @@ def smooth_grad(trace: Trace, samples: int = 25, sigma: float = 0.15, seed: int 
         BenchError: If samples < 1 or sigma is negative.
     """
     if samples < 1:
-        raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")
+        raise InvalidParameter(
+            f"Invalid samples={samples}; give the number of noisy copies, at least 1."
+        )
     generators = trace.generators(seed)
     gradients = (gradient_at(trace, noisy(trace.images, sigma, generators)) for _ in range(samples))
     return Map((reduce(torch.add, gradients) / samples).abs().amax(1))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes, noisy
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 
 
 def smooth_grad_cam_pp(
@@ -37,7 +37,9 @@ def smooth_grad_cam_pp(
         BenchError: If samples < 1.
     """
     if samples < 1:
-        raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")
+        raise InvalidParameter(
+            f"Invalid samples={samples}; give the number of noisy copies, at least 1."
+        )
     # The powers are of g / unit, so that g^3 doesn't underflow; alpha doesn't depend on the unit.
     D1, D2, D3, unit = _mean_powers(trace, samples, sigma, seed)
     denominator = 2 * D2 + D3 * (unit * trace.activations.sum(axes(D1), keepdim=True))

@@ -8,7 +8,7 @@ import torch
 
 from axiom_bench.cutting.numerics import noisy
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.methods.shared.wrapping import wrapped_raw_map
 from axiom_bench.methods.xgrad_cam import xgrad_cam
@@ -37,7 +37,9 @@ def smoothed(
         BenchError: If samples < 1.
     """
     if samples < 1:
-        raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")
+        raise InvalidParameter(
+            f"Invalid samples={samples}; give the number of noisy copies, at least 1."
+        )
     generators = trace.generators(seed)
     # A generator, so that only one copy's trace is in memory at a time.
     copies = (noisy(trace.images, sigma, generators) for _ in range(samples))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes, resized
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import InvalidParameter, invalid_choice
 from axiom_bench.methods.score_cam import score_cam_weights
 from axiom_bench.methods.shared.masking import masked_scores, minmax, score_index, varying_channels
 
@@ -59,13 +59,15 @@ def ss_cam(
         BenchError: If score, noise or mask is unknown, if samples < 1, or if sigma is negative.
     """
     if noise not in NOISE_PLACES:
-        raise unknown_name("noise", noise, NOISE_PLACES)
+        raise invalid_choice("noise", noise, NOISE_PLACES)
     if mask not in MASKS:
-        raise unknown_name("mask of SS-CAM", mask, MASKS)
+        raise invalid_choice("mask of SS-CAM", mask, MASKS)
     if samples < 1:
-        raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")
+        raise InvalidParameter(
+            f"Invalid samples={samples}; give the number of noisy copies, at least 1."
+        )
     if not sigma >= 0:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid sigma={sigma}; give the standard deviation of the noise, at least 0."
         )
     # The form is the key, so that variants which differ only in the score share their passes.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.objects import BoxScores
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError, invalid_choice
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.attention import (
     Attention,
@@ -78,7 +78,7 @@ def transformer_attribution(trace: Trace, form: str = "lrp", query: str = "class
             tokens, or if an operation has no relevance rule.
     """
     if form not in FORMS:
-        raise unknown_name("form of transformer attribution", form, FORMS)
+        raise invalid_choice("form of transformer attribution", form, FORMS)
     check_choices("transformer attribution", query)
     with torch.inference_mode(False), torch.enable_grad():
         return Map(trace.per_image(lambda row: _image_map(trace[row : row + 1], form, query)))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import axes, resized
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, InvalidParameter
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.masking import minmax
 from axiom_bench.methods.shared.nonlinear import (
@@ -46,7 +46,7 @@ def winsor_cam(trace: Trace, percentile: float = 90.0) -> Map:
         BenchError: If the percentile is outside [0, 100] or the network has no convolutions.
     """
     if not 0 <= percentile <= 100:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid percentile={percentile} of Winsor-CAM; give a number from 0 to 100."
         )
     with torch.inference_mode(False), torch.enable_grad():

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 
 XY = (-2, -1)  # the spatial axes of images only; see `axes`
 # signals, images and volumes, by the number of their spatial axes
@@ -121,10 +121,10 @@ def noisy(images: Tensor, sigma: float, draws: Sequence[torch.Generator]) -> Ten
     """Add normal noise to images (B, C, *space): `sigma` times each image's range, the next draw of
     its generator.
 
-    Raises BenchError for a negative sigma.
+    Raises InvalidParameter for a negative sigma.
     """
     if not sigma >= 0:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid sigma={sigma}; the noise's sigma is a share of the image's range, 0 or more."
         )
     noise = [torch.randn(images.shape[1:], generator=draw, dtype=torch.float64) for draw in draws]

@@ -21,7 +21,7 @@ from axiom_bench.cutting.output import described
 from axiom_bench.cutting.silent import single_position_note, zero_gradients_note
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, InvalidParameter
 from axiom_bench.evaluation.measurement import Measured, Measurement
 from axiom_bench.evaluation.plugins import Method
 from axiom_bench.explanation.explanation import Explanation, Map, is_map, weighted
@@ -97,10 +97,13 @@ def method_answer(method: Method, trace: Trace, notes: Notes = WARNINGS) -> Tens
     If the method doesn't apply to the model, add a note and return None.
 
     Raises:
+        InvalidParameter: if a parameter of the method has a value that it can't have.
         BenchError: if the method returned anything else, or another shape.
     """
     try:
         answer = method(trace)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"The method {method.name!r} can't run: {error}") from error
     except BenchError as error:  # another error is a defect of the method, and isn't caught
         notes.add(MethodLeftOut(f"The method {method.name!r} is left out: {error}"))
         return None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.peers.sandbox import missing, sandbox
 
@@ -72,7 +72,9 @@ def superpixels(
         BenchError: If grid < 1, or if the library fails on the network.
     """
     if grid < 1:
-        raise BenchError(f"Invalid grid={grid}; give the number of cells along a side, at least 1.")
+        raise InvalidParameter(
+            f"Invalid grid={grid}; give the number of cells along a side, at least 1."
+        )
     cells = torch.zeros(1, dtype=torch.long)
     for side in trace.images.shape[2:]:
         along = min(grid, side)
@@ -111,9 +113,13 @@ def noise_baselines(
         BenchError: If baselines < 2, if sigma is negative, or if the library fails on the network.
     """
     if baselines < 2:
-        raise BenchError(f"Invalid baselines={baselines}; give the number of images, at least 2.")
+        raise InvalidParameter(
+            f"Invalid baselines={baselines}; give the number of images, at least 2."
+        )
     if not sigma >= 0:
-        raise BenchError(f"Invalid sigma={sigma}; give the noise's standard deviation, 0 or more.")
+        raise InvalidParameter(
+            f"Invalid sigma={sigma}; give the noise's standard deviation, 0 or more."
+        )
     generator = torch.Generator().manual_seed(seed)
     shape = (baselines, *trace.images.shape[1:])
     noise = sigma * torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -141,7 +147,7 @@ def occlusion(trace: Trace, window: float = 0.25, stride: float = 0.0625) -> Map
     windows = [_side_in_pixels("window", window, side) for side in size]
     strides = [_side_in_pixels("stride", stride, side) for side in size]
     if any(step > length for step, length in zip(strides, windows, strict=True)):
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid stride={stride}; give at most the window's side, {min(windows)} pixels."
         )
     options = {
@@ -155,7 +161,7 @@ def occlusion(trace: Trace, window: float = 0.25, stride: float = 0.0625) -> Map
 def _side_in_pixels(name: str, length: float, side: int) -> int:
     """Return a length in pixels that is a share of the image's side, if it is below 1."""
     if not 0 < length <= side:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid {name}={length}; give a share of the image's side, such as 0.2, or up to "
             f"{side} pixels."
         )

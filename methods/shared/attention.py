@@ -17,7 +17,7 @@ from torch import Tensor
 from axiom_bench.cutting.objects import BoxScores
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.cutting.trunk_and_head import Step
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError, invalid_choice
 from axiom_bench.methods.shared.nonlinear import (
     Arguments,
     Interceptor,
@@ -266,9 +266,9 @@ def check_choices(title: str, query: str, heads: str = "mean") -> None:
         BenchError: If a choice is unknown.
     """
     if query not in QUERIES:
-        raise unknown_name(f"query of {title}", query, QUERIES)
+        raise invalid_choice(f"query of {title}", query, QUERIES)
     if heads not in HEADS:
-        raise unknown_name(f"fusion of heads of {title}", heads, HEADS)
+        raise invalid_choice(f"fusion of heads of {title}", heads, HEADS)
 
 
 # The fusions of (B, heads, N, N) over heads.

@@ -16,7 +16,7 @@ from torch import Tensor
 from axiom_bench.cutting.numerics import axes, resized
 from axiom_bench.cutting.passes import pieces
 from axiom_bench.cutting.trace import Trace, rows_of_images
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError, InvalidParameter, invalid_choice
 
 SCORES = ("logit", "probability")
 RANKINGS = ("variance", "mean")
@@ -50,9 +50,11 @@ def top_channels(activations: Tensor, top: int, ranking: str = "variance") -> Te
         BenchError: If the ranking is unknown or top < 1.
     """
     if ranking not in RANKINGS:
-        raise unknown_name("ranking of channels", ranking, RANKINGS)
+        raise invalid_choice("ranking of channels", ranking, RANKINGS)
     if top < 1:
-        raise BenchError(f"Invalid top={top}; give the number of channels to keep, at least 1.")
+        raise InvalidParameter(
+            f"Invalid top={top}; give the number of channels to keep, at least 1."
+        )
     space = axes(activations)
     rank = (
         activations.var(space, correction=0) if ranking == "variance" else activations.mean(space)
@@ -258,7 +260,7 @@ def score_index(trace: Trace, score: str) -> int:
         BenchError: If the score is unknown, or if it is "probability" and the trace has none.
     """
     if score not in SCORES:
-        raise unknown_name("score", score, SCORES)
+        raise invalid_choice("score", score, SCORES)
     if score == "probability" and not trace.has_probability:
         if trace.logits.shape[1] == 1:
             reason = "the network has one logit"

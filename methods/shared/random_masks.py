@@ -9,7 +9,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.numerics import resized
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +83,10 @@ def check_masks(masks: int, grid: int, kept: float) -> None:
         BenchError: If a number is outside its range.
     """
     if masks < 1 or grid < 1:
-        raise BenchError(f"Invalid masks={masks} and grid={grid}; give both as numbers from 1.")
+        raise InvalidParameter(
+            f"Invalid masks={masks} and grid={grid}; give both as numbers from 1."
+        )
     if not 0 < kept < 1:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid kept={kept}; give the probability that a cell is kept, between 0 and 1."
         )

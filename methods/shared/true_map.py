@@ -10,7 +10,7 @@ from torch import Tensor
 from axiom_bench.cutting.interventions import Part
 from axiom_bench.cutting.numerics import XY, dead_channels
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, InvalidParameter
 
 
 def true_map(trace: Trace) -> Tensor:
@@ -110,7 +110,7 @@ def check_degree(degree: float) -> float:
         BenchError: If the degree is outside [0, 1].
     """
     if not 0 <= degree <= 1:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid degree={degree}; give a number from 0, the truth, to 1, nothing of it."
         )
     return degree

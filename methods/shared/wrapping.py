@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, InvalidParameter
 from axiom_bench.explanation.explanation import Map, Method, heatmap, weighted
 
 
@@ -21,7 +21,7 @@ def run_wrapped(wrapped: Method, trace: Trace) -> Tensor | Map:
         BenchError: If `wrapped` is a name. Only a YAML file and the command line resolve names.
     """
     if not callable(wrapped):
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid wrapped={wrapped!r}; give a callable, such as methods.get({wrapped!r})."
         )
     return wrapped(trace)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.true_map import check_degree, true_map
 
@@ -32,7 +32,7 @@ def blur(trace: Trace, degree: float, sigma: float = 0.25) -> Map:
     """
     check_degree(degree)
     if not sigma > 0:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid sigma={sigma}; give the standard deviation in sides of the map, above 0."
         )
     truth = true_map(trace)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import InvalidParameter
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.true_map import check_degree, true_map
 
@@ -28,7 +28,7 @@ def shift(trace: Trace, degree: float, distance: float = 1 / 3) -> Map:
     """
     check_degree(degree)
     if not 0 < distance <= 0.5:
-        raise BenchError(
+        raise InvalidParameter(
             f"Invalid distance={distance}; give a share of the map's width, above 0 and up to 0.5."
         )
     truth = true_map(trace)

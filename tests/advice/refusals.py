@@ -13,7 +13,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("bench", "methods", "metrics")
-ERRORS = ("BenchError", "OtherScores", "Interference", "OtherFormat", "Damaged", "NoMap")
+ERRORS = (
+    "BenchError",
+    "OtherScores",
+    "Interference",
+    "OtherFormat",
+    "Damaged",
+    "NoMap",
+    "InvalidParameter",
+)
 
 SETTING = (
     r"(?:\b(?:model|data|device|report|metrics|metric|method|runtime|pictures|executor|params)\.[\w{]"

@@ -20,7 +20,7 @@ def test_stored_without_outputs_and_with_assertions_at_the_end(path: Path):
 
 @pytest.mark.slow
 def test_a_failing_command_fails_the_notebook(tmp_path: Path):
-    cell = nbformat.v4.new_code_cell("%%sh\naxiom-bench list nothing")
+    cell = nbformat.v4.new_code_cell("%%sh\naxiom-bench list metodz")
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "wrong.ipynb")
     with pytest.raises(CellExecutionError):
         executed(tmp_path / "wrong.ipynb")

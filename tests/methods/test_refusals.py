@@ -3,6 +3,7 @@ output doesn't have.
 """
 
 import math
+import re
 
 import pytest
 import torch
@@ -10,14 +11,16 @@ from torch import nn
 
 import axiom_bench as ab
 from axiom_bench.cutting.output import Output
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, InvalidParameter
 from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.batch import method_answer
 from axiom_bench.evaluation.plugins import with_params
 from axiom_bench.methods.axiom_cam import axiom_cam
 from axiom_bench.methods.fused import fused
 from axiom_bench.methods.guided import guided
 from axiom_bench.methods.negated import negated
 from axiom_bench.methods.shuffled_channels import shuffled_channels
+from axiom_bench.notes import Notes
 from axiom_bench.testing import CASES
 
 TRACE = CASES["dense"].trace()
@@ -27,7 +30,6 @@ TRACE = CASES["dense"].trace()
 WRONG = [
     ("augmented", {"scales": []}, "Invalid scales="),
     ("augmented", {"scales": [0.5, 0]}, "Invalid scales="),
-    ("augmented", {"scales": [0.5]}, r"doesn't take images of 4 x 6 pixels \(mat1"),
     ("axiom_cam", {"t": -0.1}, r"Invalid t=-0.1 of axiom_cam; give 0"),
     ("axiom_cam", {"t": 1.5}, r"Invalid t=1.5 of axiom_cam; give 0"),
     (
@@ -40,14 +42,7 @@ WRONG = [
     ("finer_cam", {"references": 0}, "Invalid references=0"),
     ("finer_cam", {"weighting": "probabilities"}, "did you mean 'probability'"),
     ("fused", {"layers": []}, "needs a list of layers"),
-    ("fused", {"layers": ["feature.1"]}, "no layer 'feature.1'; did you mean 'features.1'"),
     ("fused", {"layers": ["features.1"], "fusion": "max"}, "no fusion 'max'"),
-    (
-        "fused",
-        {},
-        r"fused\(trace, layers, wrapped, fusion\), and a method takes.* "
-        r"set \+method\.mine\.params\.layers=",
-    ),
     ("group_cam", {"groups": 0}, "groups=0"),
     ("group_cam", {"kernel": 4}, "kernel=4"),
     ("group_cam", {"percentile": 101}, "101"),
@@ -55,7 +50,6 @@ WRONG = [
     ("attn_lrp", {"attention": "value"}, "did you mean 'values'"),
     ("gscore_cam", {"score": "logits"}, "did you mean 'logit'"),
     ("gscore_cam", {"top": 0}, "top=0"),
-    ("guided", {"wrapped": "grad_cams"}, "did you mean 'grad_cam'"),
     ("integrated_gradients", {"steps": 0}, "steps=0"),
     ("is_cam", {"steps": 0}, "steps=0"),
     ("kpca_cam", {"kernel": "sigmoide"}, "did you mean 'sigmoid'"),
@@ -101,13 +95,52 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("name", "params", "message"), WRONG, ids=str)
-def test_invalid_parameters(name, params, message):
+# Refused by a network that doesn't have it; another network may have it.
+WRONG_HERE = [
+    ("augmented", {"scales": [0.5]}, r"doesn't take images of 4 x 6 pixels \(mat1"),
+    ("fused", {"layers": ["feature.1"]}, "no layer 'feature.1'; did you mean 'features.1'"),
+]
+# Refused before a network is loaded.
+WRONG_SETTINGS = [
+    (
+        "fused",
+        {},
+        r"fused\(trace, layers, wrapped, fusion\), and a method takes.* "
+        r"set \+method\.mine\.params\.layers=",
+    ),
+    ("guided", {"wrapped": "grad_cams"}, "did you mean 'grad_cam'"),
+]
+
+
+def configured(name, params):
+    """Return the method of a module, with these parameters, as a YAML file would."""
     module, _, function = name.partition(".")
     config = {"_target_": f"axiom_bench.methods.{module}.{function or module}", "params": params}
-    with pytest.raises(BenchError, match=message) as caught:
-        plugins.from_config("method", "mine", config)(TRACE)
+    return plugins.from_config("method", "mine", config)
+
+
+@pytest.mark.parametrize(("name", "params", "message"), WRONG, ids=str)
+def test_invalid_parameters(name, params, message):
+    """A run stops at such a value. It doesn't leave the method out, as if it didn't apply."""
+    method = configured(name, params)
+    with pytest.raises(InvalidParameter, match=message) as caught:
+        method_answer(method, TRACE)
+    assert str(caught.value).startswith("The method 'mine' can't run: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "params", "message"), WRONG_HERE, ids=str)
+def test_what_this_network_lacks_leaves_the_method_out(name, params, message):
+    notes = Notes()
+    assert method_answer(configured(name, params), TRACE, notes) is None
+    (note,) = notes
+    assert re.search(message, str(note))
+
+
+@pytest.mark.parametrize(("name", "params", "message"), WRONG_SETTINGS, ids=str)
+def test_wrong_settings(name, params, message):
+    with pytest.raises(BenchError, match=message):
+        configured(name, params)
 
 
 A_CALLABLE = r"Invalid wrapped='grad_cam'; give a callable, such as methods\.get\('grad_cam'\)"
