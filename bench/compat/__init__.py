@@ -22,6 +22,7 @@ from axiom_bench.compat.cams import (
     ShapleyCAM,
     XGradCAM,
 )
+from axiom_bench.evaluation.other_names import unknown_plugin
 
 __all__ = [
     "FEM",
@@ -42,3 +43,12 @@ __all__ = [
     "ShapleyCAM",
     "XGradCAM",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    """Raise ImportError for a name that this module doesn't have, with what stands for it here."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+    raise ImportError(
+        f"axiom_bench.compat has no {name}. {unknown_plugin('method', name, __all__)}"
+    )

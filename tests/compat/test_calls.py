@@ -367,3 +367,15 @@ def test_values_that_cannot_be_those_of_pytorch_grad_cam() -> None:
     model.features[1] = nn.ReLU6()
     with pytest.raises(ab.BenchError, match="leaves out biases of ReLU6"):
         FullGrad(model, [], reading="grad-cam")(CASE.images())
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("SegEigenCAM", "did you mean 'EigenCAM'"),
+        ("DeepFeatureFactorization", "isn't included. It gives several maps per image"),
+    ],
+)
+def test_importing_a_missing_class_says_what_there_is(name, answer):
+    with pytest.raises(ImportError, match=rf"axiom_bench\.compat has no {name}\. .*{answer}"):
+        getattr(compat, name)
