@@ -21,6 +21,8 @@ from axiom_bench.data.formats.decoding import open_image
 from axiom_bench.data.formats.files import as_text, content_of, plain_name, reason_of, short_repr
 
 MAX_BYTES = 2**24  # of one image's annotation; ImageNet's largest has 25 kB
+# What a malformed file raises. LookupError: an unknown encoding.
+MALFORMED = (ElementTree.ParseError, ValueError, OverflowError, LookupError)
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -58,7 +60,7 @@ def read_objects(
     if content is None:
         return (), (f"there is no annotation {name}",)
     try:
-        root = ElementTree.fromstring(content, ElementTree.XMLParser(target=_WithoutEntities()))
+        root = parse_xml(content)
         drawn_on = tuple(
             int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height")
         )
@@ -71,9 +73,8 @@ def read_objects(
             label = element.findtext("name") or ""
             if label not in class_index and plain_name(label) in class_index:
                 label = plain_name(label)
-            items.append((label, _box(element, first_pixel)))
-    except (ElementTree.ParseError, ValueError, OverflowError, LookupError) as error:
-        # LookupError: an unknown encoding.
+            items.append((label, box_of_object(element, first_pixel)))
+    except MALFORMED as error:
         return (), (f"the annotation {name} is malformed: {reason_of(error)}",)
     if size is not None and all(drawn_on) and drawn_on != size:
         return (), (
@@ -128,6 +129,11 @@ def read_mask(
     return np.where(is_ignored, NO_VERDICT, classes[indices]), ()
 
 
+def parse_xml(content: bytes) -> ElementTree.Element:
+    """Return the root of an XML document, or raise one of MALFORMED."""
+    return ElementTree.fromstring(content, ElementTree.XMLParser(target=_WithoutEntities()))
+
+
 class _WithoutEntities(ElementTree.TreeBuilder):
     """A builder that refuses a document type.
 
@@ -138,8 +144,12 @@ class _WithoutEntities(ElementTree.TreeBuilder):
         raise ValueError(f"it has a document type, {name!r}")
 
 
-def _box(item: ElementTree.Element, first_pixel: int) -> Box:
-    """Return an object's box, x1 and y1 exclusive. Raise ValueError for a malformed one."""
+def box_of_object(item: ElementTree.Element, first_pixel: int) -> Box:
+    """Return the box of an `object`, x1 and y1 exclusive.
+
+    Raises:
+        ValueError: If it is malformed.
+    """
     values = [float(item.findtext(f"bndbox/{corner}") or "nan") for corner in CORNERS]
     if not all(map(math.isfinite, values)):
         raise ValueError(f"a box of {values}")

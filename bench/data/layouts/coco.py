@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axiom_bench.data.base import BACKGROUND, NO_VERDICT, Box, clip_to_image, label_of_largest
+from axiom_bench.data.base import NO_VERDICT, Box, clip_to_image, label_of_largest
 from axiom_bench.data.formats.files import (
     as_name,
     as_text,
@@ -32,6 +32,7 @@ from axiom_bench.data.formats.files import (
     reason_of,
     short_repr,
 )
+from axiom_bench.data.formats.shapes import Region, mask_of_regions
 from axiom_bench.data.layouts.classes import Classes, class_indices, names_of_data
 from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
 from axiom_bench.data.layouts.trees import existing_folder
@@ -44,7 +45,6 @@ Id = int | str
 OTHER = -1  # the class index of a category that is no class of the network
 SIDES = ("width", "height")
 USED = ("id", "category_id", "bbox", "segmentation", "iscrowd")  # the keys used of an annotation
-Region = NDArray[np.bool_]  # (h, w)
 MIN_NUMBERS = 6  # of a polygon: three points
 MAX_OUTSIDE = 1.0  # how far a polygon may go beyond the image, in the image's longer sides
 MAX_DIGITS = 7  # of a run's length, 5 bits each
@@ -323,22 +323,9 @@ def _box(values: Sequence[float], size: Size) -> tuple[Box, str]:
 
 
 def _mask(regions: list[tuple[int, Region | None]], size: Size) -> NDArray[np.int64] | None:
-    """Return the class per pixel, (h, w), or BACKGROUND or NO_VERDICT; None if a region is missing.
-
-    Of objects that overlap, the smaller one lies on top. A crowd lies below all of them.
-    """
+    """Return the mask of the regions, None if one of them is missing."""
     with_pixels = [(label, region) for label, region in regions if region is not None]
-    if len(with_pixels) < len(regions):
-        return None
-
-    def depth(entry: tuple[int, Region]) -> tuple[bool, int]:
-        label, region = entry
-        return label != NO_VERDICT, -int(region.sum())
-
-    mask = np.full(size[::-1], BACKGROUND)
-    for label, region in sorted(with_pixels, key=depth):
-        mask[region] = label
-    return mask
+    return mask_of_regions(with_pixels, size) if len(with_pixels) == len(regions) else None
 
 
 def pycocotools() -> ModuleType:

@@ -1,6 +1,6 @@
 """Any folder of images: torchvision's ImageFolder layout <class>/<image>, or only photographs.
 
-There are no boxes.
+Boxes and masks of a labelling tool next to the images are read by `label_folder`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from axiom_bench.data.layouts.classes import (
     index_of_classes,
 )
 from axiom_bench.data.layouts.label_files import read_list
+from axiom_bench.data.layouts.label_folder import AUTO, FolderContent, folder_content
 from axiom_bench.data.layouts.table import Labels, Row, Table
 from axiom_bench.data.layouts.trees import existing_folder, image_files
 from axiom_bench.errors import BenchError, first_names, unknown_name
@@ -62,6 +63,7 @@ def folder(
     name: Name = "folder",
     network: Callable[[], NetworkClasses] | None = None,
     labels: File | None = None,
+    annotations: Name = AUTO,
 ) -> Table:
     """Return the images below a folder; ids are paths below it, "class/image.jpg" or "image.jpg".
 
@@ -78,24 +80,35 @@ def folder(
         network: Returns the classes of the network. It is called only if they are needed.
         labels: A list of images with their classes, which counts instead of folders: a path, or
             a path below the root.
+        annotations: The boxes and masks next to the images: "auto" for those of any tool, a
+            tool's name, or "none". With a list of labels they aren't looked for.
 
     Raises:
         BenchError: If there are no images, or a folder isn't called by an index although
-            `folders` is "index".
+            `folders` is "index"; and as `folder_content`.
     """
     top = existing_folder(Path(root), LAYOUT)
+    images, other_files = image_files(top)
+    content = FolderContent(images)
+    if labels is None:
+        content = folder_content(top, images, annotations, classes, network, name)
+    if content.table is not None:
+        if other_files:
+            content.table.notes += (f"{as_text(top)}: {other_files}",)
+        return content.table
     # Samples in a folder of arrays have labels in the same way.
     table = labelled_table(
         module=__name__,
         name=name,
         root=top,
         layout=LAYOUT,
-        found=image_files(top),
+        found=([*content.images], other_files),
         classes=classes,
         folders=folders,
         network=network,
         labels=labels,
     )
+    table.notes = (*content.notes, *table.notes)
     table.orientation = "EXIF orientations are applied"
     return table
 

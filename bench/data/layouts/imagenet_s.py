@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import find_objects
 
-from axiom_bench.data.base import BACKGROUND, Objects
+from axiom_bench.data.base import BACKGROUND
 from axiom_bench.data.formats.annotation_file import read_mask
 from axiom_bench.data.formats.files import as_name, as_text, folder_entries, listed_file
+from axiom_bench.data.formats.shapes import boxes_of
 from axiom_bench.data.layouts.classes import Classes, class_list, index_of_classes
 from axiom_bench.data.layouts.imagenet import images_of_classes, labels_of, names_by_synset
 from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
@@ -117,19 +117,3 @@ def _numbers(picture: Image.Image) -> NDArray[np.int64]:
     """Return a mask's numbers, (h, w): red + 256 green."""
     colours = np.asarray(picture.convert("RGB")).astype(np.int64)
     return colours[..., 0] + 256 * colours[..., 1]
-
-
-def boxes_of(mask: NDArray[np.int64]) -> Objects:
-    """Return one box around all pixels of each class, ascending.
-
-    Args:
-        mask: (h, w), class index per pixel, negative for none.
-    """
-    # For each class up to the highest one: two slices, or None.
-    regions = find_objects(mask.clip(min=BACKGROUND) + 1)
-    objects = []
-    for label, region in enumerate(regions):
-        if region:
-            rows, columns = region
-            objects.append((label, (columns.start, rows.start, columns.stop, rows.stop)))
-    return tuple(objects)

@@ -16,7 +16,8 @@ from axiom_bench.data.formats.decoding import image_suffixes
 from axiom_bench.data.formats.files import as_name, as_text, files_below
 from axiom_bench.errors import BenchError
 
-LISTS = (".txt", ".csv", ".tsv", ".json", ".xml")  # endings of files next to images that are none
+# Endings of files next to images that are none.
+LISTS = (".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".names")
 
 
 def image_files(folder: Path, endings: Collection[str] | None = None) -> tuple[list[str], str]:

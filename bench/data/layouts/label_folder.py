@@ -1,0 +1,446 @@
+"""A folder of images with the boxes and masks that are next to them, see `label_search`.
+
+Boxes are in pixels of the upright image, since labelling tools apply EXIF orientations.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from axiom_bench.data.base import (
+    BACKGROUND,
+    NO_VERDICT,
+    BadImage,
+    Box,
+    clip_to_image,
+    label_of_largest,
+)
+from axiom_bench.data.formats import cvat
+from axiom_bench.data.formats.annotation_file import read_mask
+from axiom_bench.data.formats.decoding import open_image
+from axiom_bench.data.formats.files import as_name, as_text, listed_file, short_repr
+from axiom_bench.data.formats.shapes import (
+    Drawing,
+    Region,
+    boxes_of,
+    mask_of_regions,
+    polygon_pixels,
+)
+from axiom_bench.data.formats.yolo import read_yolo
+from axiom_bench.data.layouts.classes import (
+    Classes,
+    ClassIndex,
+    NetworkClasses,
+    class_indices,
+    names_of_data,
+)
+from axiom_bench.data.layouts.label_search import (
+    ANNOTATIONS,
+    AUTO,
+    CVAT,
+    MASKS,
+    NONE,
+    TOOLS,
+    YOLO,
+    ClassFile,
+    FoundLabels,
+    content_of_labels,
+    find_classes,
+    find_labels,
+    find_masks,
+)
+from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
+from axiom_bench.errors import BenchError, unknown_name
+
+BORDER = 255  # in a mask: neither object nor background, unless there is only one class
+ORIENTATION = "EXIF orientations are applied, as labelling tools do"
+
+
+@dataclass(frozen=True)
+class FolderContent:
+    """What a folder of images holds.
+
+    Attributes:
+        images: The images, without their masks.
+        table: The images with their labels; None if there are no labels that can be used.
+        notes: Sentences on labels that can't be used.
+    """
+
+    images: Sequence[str]
+    table: Table | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClassMatch:
+    """The classes of the labels among those of the network.
+
+    Attributes:
+        listed: {class: its readable name}, by class index.
+        index: {class of the labels: class index}.
+        problem: The reason why there is no such class; "" if there is one.
+    """
+
+    listed: Mapping[str, str]
+    index: ClassIndex
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of the table's rows.
+
+    Attributes:
+        root: The folder of the images.
+        images: The images.
+        found: The label files.
+        read: Return the objects in the bytes of an image's label file.
+        masks: {image: its mask}.
+        class_index: {class as the label files name it: class index}.
+        mask_classes: The class index of each number in a mask.
+    """
+
+    root: Path
+    images: Sequence[str]
+    found: FoundLabels
+    read: Callable[[bytes], Drawing]
+    masks: Mapping[str, Path]
+    class_index: ClassIndex
+    mask_classes: NDArray[np.int64]
+
+    @property
+    def has_only_masks(self) -> bool:
+        """True if objects are known from the masks only."""
+        return self.found.tool == MASKS
+
+    def drawing(self, image: str) -> Drawing:
+        """Return the objects of an image."""
+        return _drawing(self.found, self.read, image)
+
+    def mask(self, image: str, size: Size) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+        """Return the mask of an image of this size, and problems, as `read_mask` does."""
+        path = self.masks[image]
+        is_binary = len(self.mask_classes) == 2
+        numbers = _numbers_of_one_class if is_binary else np.array
+        mask, problems = read_mask(path, size, numbers, self.mask_classes, BORDER)
+        if mask is not None and {*np.unique(mask).tolist()} == {BACKGROUND, NO_VERDICT}:
+            problems = (f"the mask {as_text(path.name)} has only 0 and 255, and no class's number",)
+        return mask, problems
+
+
+def folder_content(
+    root: Path,
+    images: Sequence[str],
+    annotations: str,
+    classes: Classes | None,
+    network: Callable[[], NetworkClasses] | None,
+    name: str,
+) -> FolderContent:
+    """Return the images of a folder, with the labels next to them if there are any.
+
+    Args:
+        root: The folder.
+        images: The images below it, ascending.
+        annotations: One of ANNOTATIONS.
+        classes: The names of the network's outputs in their order (a list or a file); None for
+            the network's own, or for those of the labels.
+        network: Returns the classes of the network.
+        name: The name of the data set.
+
+    Raises:
+        BenchError: If several tools fit, none fits although `annotations` names it, or the
+            numbers of classes count from 1.
+    """
+    if annotations not in ANNOTATIONS:
+        raise unknown_name("kind of annotations", annotations, ANNOTATIONS)
+    if annotations == NONE:
+        return FolderContent(images)
+    masks, photographs = find_masks(root, images)
+    found = find_labels(root, photographs, annotations)
+    if found is None and annotations in (AUTO, MASKS) and masks:
+        found = FoundLabels(MASKS, masks)
+    if found is None:
+        if annotations != AUTO:
+            raise BenchError(
+                f"No image in {as_text(root)} has labels of data.annotations={annotations}; set "
+                "data.annotations=auto to look for others."
+            )
+        return FolderContent(images)
+
+    class_file = found.classes or find_classes(root, found.files.values(), found.tool)
+    read = TOOLS[found.tool].read if found.tool in TOOLS else _no_objects
+    if found.tool == YOLO and class_file is not None:
+        read = partial(read_yolo, has_keypoints=class_file.has_keypoints)
+    drawings = {image: _drawing(found, read, image) for image in found.files}
+    used = {shape.name for drawing in drawings.values() for shape in drawing.shapes}
+    is_numbered = found.tool in (YOLO, MASKS)
+    if class_file is not None and not is_numbered and not used & {*class_file.names}:
+        class_file = None  # it is a list of other classes
+    recognised = _recognised(root, found, masks, class_file)
+    names = tuple(sorted(used))
+    if class_file is not None:
+        names = class_file.names
+    elif is_numbered:
+        names = () if classes is None else names_of_data(classes)
+    name_by_key = dict(
+        zip(map(str, range(len(names))) if is_numbered else names, names, strict=True)
+    )
+    match = _match(names, classes, network)
+    if match.problem:
+        return FolderContent(photographs, notes=(f"{recognised}; not used: {match.problem}",))
+    if found.tool == YOLO:
+        _check_first_number(root, used, names)
+    notes = [
+        recognised,
+        *_counts(root, found, drawings, photographs, name_by_key, class_file),
+        *_class_notes(names, match, is_sorted=class_file is None and not is_numbered),
+    ]
+    index = match.index
+    source = Source(
+        root=root,
+        images=photographs,
+        found=found,
+        read=read,
+        masks=masks,
+        class_index={key: index[label] for key, label in name_by_key.items() if label in index},
+        mask_classes=np.array([BACKGROUND, *(index.get(label, BACKGROUND) for label in names)]),
+    )
+    known_labels = None
+    if not source.has_only_masks:
+        known_labels = [_labels(source, drawings.get(image, Drawing())) for image in photographs]
+    table = Table(
+        __name__,
+        name,
+        tuple(photographs),
+        match.listed,
+        known_labels,
+        row=partial(_row, source),
+        notes=tuple(notes),
+        orientation=ORIENTATION,
+    )
+    return FolderContent(photographs, table)
+
+
+def _drawing(found: FoundLabels, read: Callable[[bytes], Drawing], image: str) -> Drawing:
+    """Return the objects of an image."""
+    if found.tool in TOOLS and image in found.files:
+        return read(content_of_labels(found.files[image]))
+    return found.drawings.get(image, Drawing())
+
+
+def _no_objects(content: bytes) -> Drawing:
+    return Drawing()
+
+
+def _labels(source: Source, drawing: Drawing) -> Labels:
+    """Return the class indices of an image's objects, ascending."""
+    names = {shape.name for shape in drawing.shapes} & source.class_index.keys()
+    return tuple(sorted({source.class_index[name] for name in names}))
+
+
+def _match(
+    names: Sequence[str], classes: Classes | None, network: Callable[[], NetworkClasses] | None
+) -> ClassMatch:
+    """Find the classes of the labels among `classes`, or otherwise among the network's."""
+    in_order = {name: index for index, name in enumerate(names)}
+    if not names:
+        problem = "no file names their classes; list them in classes.txt or data.classes"
+        return ClassMatch({}, {}, problem)
+    if classes is not None:
+        listed = {name: name for name in names_of_data(classes)}
+        owner = "data.classes"
+    else:
+        network_classes = network and network()
+        if not network_classes or (
+            network_classes.names is None and network_classes.count == len(names)
+        ):
+            return ClassMatch({name: name for name in names}, in_order)
+        listed = network_classes.names_by_class
+        owner = f"the network's {network_classes.count} classes"
+        if network_classes.names is None:
+            owner += ", which have no names"
+    index = class_indices(names, [*listed], [*listed.values()])
+    problem = ""
+    if not index:
+        problem = (
+            f"{names[0]!r} isn't one of {owner}; list the labels' names of the network's outputs "
+            "in data.classes"
+        )
+    return ClassMatch(listed, index, problem)
+
+
+def _check_first_number(root: Path, used: Collection[str], names: Sequence[str]) -> None:
+    """Check that YOLO's classes aren't numbered from 1.
+
+    Raises:
+        BenchError: If they are: all objects would have the class after their own.
+    """
+    if "0" not in used and str(len(names)) in used:
+        raise BenchError(
+            f"The label files of {as_text(root)} number {len(names)} classes from 1, and YOLO's "
+            "count from 0: subtract 1 from the first number of every line, or add a line before "
+            "the first name."
+        )
+
+
+def _recognised(
+    root: Path, found: FoundLabels, masks: Mapping[str, Path], class_file: ClassFile | None
+) -> str:
+    """Return the sentence on the labels that were found."""
+    example = as_text(os.path.relpath(found.example, root))
+    parts = []
+    if found.tool == CVAT:
+        parts.append(f"boxes from CVAT's {example}")
+    elif found.tool != MASKS:
+        parts.append(f"boxes from {TOOLS[found.tool].title}, such as {example}")
+    if masks:
+        mask = as_text(os.path.relpath(next(iter(masks.values())), root))
+        parts.append(f"masks such as {mask}")
+    if found.tool == MASKS:
+        parts.append("a box around all pixels of each class")
+    if class_file is not None and found.tool != CVAT:
+        parts.append(f"classes from {as_text(os.path.relpath(class_file.path, root))}")
+    return f"{as_text(root)}: {'; '.join(parts)}"
+
+
+def _counts(
+    root: Path,
+    found: FoundLabels,
+    drawings: Mapping[str, Drawing],
+    images: Sequence[str],
+    name_by_key: Mapping[str, str],
+    class_file: ClassFile | None,
+) -> list[str]:
+    """Return a sentence for each kind of problem, with the number of files and an example."""
+    places = defaultdict[str, dict[str, str]](dict)
+    for image, drawing in drawings.items():
+        file = os.path.relpath(found.files[image], root)
+        if found.tool == CVAT:
+            file = image
+        for problem in drawing.problems:
+            places[problem.kind].setdefault(file, problem.place)
+        for number, shape in enumerate(drawing.shapes, 1):
+            if shape.name not in name_by_key and class_file is not None:
+                kind = f"name a class that {as_text(class_file.path.name)} doesn't have"
+                places[kind].setdefault(file, shape.place or f"object {number}")
+    unit = f"images in {cvat.NAME}" if found.tool == CVAT else "label files"
+    notes = []
+    for kind, place_by_file in places.items():
+        file, place = next(iter(place_by_file.items()))
+        example = f"{as_text(file)}, {place}" if place else as_text(file)
+        notes.append(
+            f"{len(place_by_file)} of {len(drawings)} {unit} {kind}, such as {example}; what is "
+            "wrong is left out"
+        )
+    without = sorted({*images} - found.files.keys())
+    if without:
+        notes.append(
+            f"{len(without)} of {len(images)} images have no labels, such as {without[0]}, and "
+            "count as images without an object"
+        )
+    if found.unused:
+        notes.append(f"{unit} without an image: {len(found.unused)}, such as {found.unused[0]}")
+    return notes
+
+
+def _class_notes(names: Sequence[str], match: ClassMatch, is_sorted: bool) -> list[str]:
+    """Return sentences on the classes of the labels."""
+    notes = []
+    others = [name for name in names if name not in match.index]
+    if others:
+        notes.append(
+            f"{len(others)} of the {len(names)} classes of the labels, such as {others[0]!r}, are "
+            "no class of the network: their objects are left out; data.classes can name them"
+        )
+    if is_sorted and [*match.listed] == [*names] and len(names) > 1:
+        notes.append(
+            f"classes are numbered as their names are sorted: {names[0]!r} is output 0; "
+            "data.classes names another order"
+        )
+    return notes
+
+
+def _row(source: Source, index: int) -> Row:
+    """Return the row of the image at this index."""
+    image = source.images[index]
+    files = [listed_file(source.root, as_name(image))]
+    if source.found.tool in TOOLS and image in source.found.files:
+        files.append(source.found.files[image])
+    if image in source.masks:
+        files.append(source.masks[image])
+
+    def facts() -> str:
+        classes = sorted(source.class_index.items())
+        return f"{classes} {source.mask_classes.tolist()} {source.found.drawings.get(image)}"
+
+    return Row(
+        tuple(files),
+        annotate=partial(_note, source, image),
+        labels=partial(_mask_labels, source, image),
+        facts=facts,
+        is_upright=True,
+    )
+
+
+def _note(source: Source, image: str, size: Size) -> Note:
+    """Return the annotation of an image of this size."""
+    drawing = source.drawing(image)
+    shapes = drawing.in_pixels(size)
+    problems: list[str] = []
+    if drawing.size not in (None, size):
+        shapes = ()
+        problems.append(
+            f"the labels are for {drawing.size} pixels (width, height), and the image has {size}"
+        )
+    objects: list[tuple[int, Box]] = []
+    regions: list[tuple[int, Region]] = []
+    for shape in shapes:
+        label = source.class_index.get(shape.name)
+        if label is None:
+            continue
+        box, problem = clip_to_image(shape.box, size)
+        if problem:
+            rounded = [round(value, 2) for value in shape.box]
+            problems.append(f"the box {rounded} of {short_repr(shape.name)} {problem}")
+        if box is not None:
+            objects.append((label, box))
+            if shape.polygon:
+                regions.append((label, polygon_pixels(shape.polygon, size)))
+    mask = None
+    # A mask in which an object is missing would say that its pixels are background.
+    if regions and len(regions) == len(objects) and not drawing.problems:
+        mask = mask_of_regions(regions, size)
+    if image in source.masks:
+        mask, mask_problems = source.mask(image, size)
+        problems += mask_problems
+        if source.has_only_masks and mask is not None:
+            objects = [*boxes_of(mask)]
+    return Note(label_of_largest(tuple(objects)), tuple(objects), tuple(problems), mask)
+
+
+def _mask_labels(source: Source, image: str) -> Labels:
+    """Return the classes in the mask of an image, ascending; none if it can't be read."""
+    if image not in source.masks:
+        return ()
+    try:
+        with open_image(source.masks[image], image) as picture:
+            size = picture.size
+    except BadImage:
+        return ()
+    mask, _ = source.mask(image, size)
+    return () if mask is None else tuple(label for label in np.unique(mask).tolist() if label >= 0)
+
+
+def _numbers_of_one_class(picture: Image.Image) -> NDArray[np.generic]:
+    """Return the numbers of a mask of one class, which may be 255 instead of 1."""
+    numbers = np.array(picture)
+    return numbers if (numbers == 1).any() else np.where(numbers == BORDER, 1, numbers)
