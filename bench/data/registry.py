@@ -30,6 +30,7 @@ from axiom_bench.data.layouts.imagenet_s import imagenet_s
 from axiom_bench.data.layouts.parquet_images import parquet
 from axiom_bench.data.layouts.tar_shards import webdataset
 from axiom_bench.data.layouts.voc import voc
+from axiom_bench.data.layouts.wsol import wsol
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.pasted import PastedImages
@@ -66,6 +67,7 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
     "funnybirds": funnybirds,
     "webdataset": webdataset,
     "parquet": parquet,
+    "wsol": wsol,
     "mosaic": MosaicImages,
     "pasted": PastedImages,
     "hard": HardImages,

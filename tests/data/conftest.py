@@ -128,3 +128,20 @@ def funnybirds_root(tmp_path):
     (tmp_path / "test_part_map/1").mkdir(parents=True)
     draw_bird(BIRD_PARTS, BIRD_COLOURS).save(tmp_path / f"test_part_map/{BIRD}.png")
     return tmp_path
+
+
+@pytest.fixture
+def wsol_root(tmp_path):
+    """Two images of CUB, the first one with two boxes, in the layout of wsolevaluation."""
+    images = ("001.Black_Albatross/a_1.jpg", "002.Laysan_Albatross/b_2.jpg")
+    folder = tmp_path / "metadata/CUB/test"
+    folder.mkdir(parents=True)
+    for seed, name in enumerate(images):
+        save(tmp_path / "dataset/CUB" / name, seed=seed)
+    first, second = images
+    (folder / "class_labels.txt").write_text(f"{first},0\n{second},1\n")
+    (folder / "image_ids.txt").write_text(f"{first}\n{second}\n")
+    (folder / "image_sizes.txt").write_text(f"{first},40,30\n{second},40,30\n")
+    lines = f"{first},3,4,12,13\n{first},20,0,39,29\n{second},5,6,7,8\n"
+    (folder / "localization.txt").write_text(lines)
+    return tmp_path

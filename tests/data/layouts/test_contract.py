@@ -138,6 +138,10 @@ STORED = {
         "1/000000.png": (1, [], ""),
         f"{BIRD}.png": (1, [], ""),
     },
+    "wsol": {  # inclusive in the file
+        "001.Black_Albatross/a_1.jpg": (0, [(0, (3, 4, 13, 14)), (0, (20, 0, 40, 30))], ""),
+        "002.Laysan_Albatross/b_2.jpg": (1, [(1, (5, 6, 8, 9))], ""),
+    },
     "webdataset": {
         f"a/{number % 4}/{number}.png": (1, [], "") for number in (0, 4, 1, 5, 2, 6, 3, 7)
     },
@@ -152,6 +156,7 @@ FIRST_CLASSES = {  # the first class, and its name
     "imagenet": ("n01", "tench, Tinca tinca"),
     "imagenet_s": ("n00", "name of n00"),
     "voc": ("aeroplane", "aeroplane"),
+    "wsol": ("001.Black_Albatross", "Black Albatross"),
     "coco": ("person", "person"),  # the category with the lowest id
 }
 MASKS = {  # an image, and the value in each of its regions
