@@ -23,7 +23,7 @@ def read_labelimg(content: bytes) -> Drawing:
             raise ValueError(f"its root is {root.tag!r}")
         width, height = (int(float(root.findtext(f"size/{side}") or 0)) for side in SIDES)
     except MALFORMED as error:
-        return Drawing(problems=(Problem(NOT_VOC, reason_of(error)),))
+        return Drawing(problems=(Problem(NOT_VOC, reason_of(error)),), fits=False)
     shapes: list[Shape] = []
     problems: list[Problem] = []
     for number, element in enumerate(root.iter("object"), 1):
@@ -34,8 +34,3 @@ def read_labelimg(content: bytes) -> Drawing:
             problems.append(Problem(BAD_BOX, f"object {number}"))
     size = (width, height) if width and height else None
     return Drawing(tuple(shapes), tuple(problems), size, image=root.findtext("filename") or "")
-
-
-def is_labelimg(content: bytes) -> bool:
-    """Return whether a file has VOC's form."""
-    return not any(problem.kind == NOT_VOC for problem in read_labelimg(content).problems)

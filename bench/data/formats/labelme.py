@@ -20,7 +20,7 @@ def read_labelme(content: bytes) -> Drawing:
         document = json.loads(decode_text(content))
         entries = list(document["shapes"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        return Drawing(problems=(Problem(MALFORMED, reason_of(error)),))
+        return Drawing(problems=(Problem(MALFORMED, reason_of(error)),), fits=False)
     shapes: list[Shape] = []
     problems: list[Problem] = []
     for number, entry in enumerate(entries, 1):
@@ -32,11 +32,6 @@ def read_labelme(content: bytes) -> Drawing:
     size = (width, height) if isinstance(width, int) and isinstance(height, int) else None
     image = str(document.get("imagePath") or "")
     return Drawing(tuple(shapes), tuple(problems), size, image=image)
-
-
-def is_labelme(content: bytes) -> bool:
-    """Return whether a file has the form of LabelMe's."""
-    return not any(problem.kind == MALFORMED for problem in read_labelme(content).problems)
 
 
 def _shape(entry: dict[str, object]) -> Shape:

@@ -58,6 +58,7 @@ class Drawing:
         size: (width, height) of the image that was labelled; None if the file doesn't say.
         has_shares: True if boxes and polygons are in shares of the image, not in pixels.
         image: The name of the image in the file; "" if there is none.
+        fits: True if the file has the form of the tool's files.
     """
 
     shapes: tuple[Shape, ...] = ()
@@ -65,6 +66,7 @@ class Drawing:
     size: tuple[int, int] | None = None
     has_shares: bool = False
     image: str = ""
+    fits: bool = True
 
     def in_pixels(self, size: tuple[int, ...]) -> tuple[Shape, ...]:
         """Return the shapes in pixels of an image of this size, (width, height)."""

@@ -7,8 +7,6 @@ first five numbers of a line are the class and the box.
 
 from __future__ import annotations
 
-import math
-
 from axiom_bench.data.formats.shapes import Drawing, Problem, Shape, polygon_shape
 from axiom_bench.environment import decode_text
 
@@ -32,7 +30,7 @@ def read_yolo(content: bytes, has_keypoints: bool = False) -> Drawing:
     try:
         lines = decode_text(content).splitlines()
     except UnicodeDecodeError:
-        return Drawing(problems=(Problem("aren't text in UTF-8"),), has_shares=True)
+        return Drawing(problems=(Problem("aren't text in UTF-8"),), fits=False)
     for number, line in enumerate(lines, 1):
         cells = line.split()
         if not cells:
@@ -60,13 +58,5 @@ def read_yolo(content: bytes, has_keypoints: bool = False) -> Drawing:
         else:
             points = tuple(zip(shares[::2], shares[1::2], strict=True))
             shapes.append(polygon_shape(name, points, place))
-    return Drawing(tuple(shapes), tuple(problems), has_shares=True)
-
-
-def is_yolo(content: bytes) -> bool:
-    """Return whether the first line of a text file may be an object's."""
-    try:
-        cells = decode_text(content).split("\n", 1)[0].split()
-        return len(cells) >= BOX_CELLS and all(math.isfinite(float(cell)) for cell in cells)
-    except ValueError:
-        return False
+    has_numbers = bool(shapes) or any(problem.kind == NOT_SHARES for problem in problems)
+    return Drawing(tuple(shapes), tuple(problems), has_shares=True, fits=has_numbers)

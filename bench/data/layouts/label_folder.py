@@ -35,7 +35,6 @@ from axiom_bench.data.formats.shapes import (
     mask_of_regions,
     polygon_pixels,
 )
-from axiom_bench.data.formats.yolo import read_yolo
 from axiom_bench.data.layouts.classes import (
     Classes,
     ClassIndex,
@@ -53,7 +52,6 @@ from axiom_bench.data.layouts.label_search import (
     YOLO,
     ClassFile,
     FoundLabels,
-    content_of_labels,
     find_classes,
     find_labels,
     find_masks,
@@ -103,7 +101,6 @@ class Source:
         root: The folder of the images.
         images: The images.
         found: The label files.
-        read: Return the objects in the bytes of an image's label file.
         masks: {image: its mask}.
         class_index: {class as the label files name it: class index}.
         mask_classes: The class index of each number in a mask.
@@ -112,19 +109,14 @@ class Source:
     root: Path
     images: Sequence[str]
     found: FoundLabels
-    read: Callable[[bytes], Drawing]
     masks: Mapping[str, Path]
     class_index: ClassIndex
     mask_classes: NDArray[np.int64]
 
-    @property
-    def has_only_masks(self) -> bool:
-        """True if objects are known from the masks only."""
-        return self.found.tool == MASKS
-
-    def drawing(self, image: str) -> Drawing:
-        """Return the objects of an image."""
-        return _drawing(self.found, self.read, image)
+    def labels(self, drawing: Drawing) -> Labels:
+        """Return the class indices of an image's objects, ascending."""
+        names = {shape.name for shape in drawing.shapes} & self.class_index.keys()
+        return tuple(sorted({self.class_index[name] for name in names}))
 
     def mask(self, image: str, size: Size) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
         """Return the mask of an image of this size, and problems, as `read_mask` does."""
@@ -167,7 +159,7 @@ def folder_content(
     masks, photographs = find_masks(root, images)
     found = find_labels(root, photographs, annotations)
     if found is None and annotations in (AUTO, MASKS) and masks:
-        found = FoundLabels(MASKS, masks)
+        found = FoundLabels(MASKS, masks, classes=find_classes(root, masks.values(), MASKS))
     if found is None:
         if annotations != AUTO:
             raise BenchError(
@@ -176,75 +168,54 @@ def folder_content(
             )
         return FolderContent(images)
 
-    class_file = found.classes or find_classes(root, found.files.values(), found.tool)
-    read = TOOLS[found.tool].read if found.tool in TOOLS else _no_objects
-    if found.tool == YOLO and class_file is not None:
-        read = partial(read_yolo, has_keypoints=class_file.has_keypoints)
-    drawings = {image: _drawing(found, read, image) for image in found.files}
+    drawings = {image: found.drawing(image) for image in found.files}
     used = {shape.name for drawing in drawings.values() for shape in drawing.shapes}
     is_numbered = found.tool in (YOLO, MASKS)
+    class_file = found.classes
     if class_file is not None and not is_numbered and not used & {*class_file.names}:
         class_file = None  # it is a list of other classes
-    recognised = _recognised(root, found, masks, class_file)
     names = tuple(sorted(used))
     if class_file is not None:
         names = class_file.names
     elif is_numbered:
         names = () if classes is None else names_of_data(classes)
-    name_by_key = dict(
-        zip(map(str, range(len(names))) if is_numbered else names, names, strict=True)
-    )
+    keys = map(str, range(len(names))) if is_numbered else names
+    name_by_key = dict(zip(keys, names, strict=True))
+    recognised = _recognised(root, found, masks, class_file)
     match = _match(names, classes, network)
     if match.problem:
         return FolderContent(photographs, notes=(f"{recognised}; not used: {match.problem}",))
     if found.tool == YOLO:
         _check_first_number(root, used, names)
+    is_sorted = class_file is None and not is_numbered
     notes = [
         recognised,
         *_counts(root, found, drawings, photographs, name_by_key, class_file),
-        *_class_notes(names, match, is_sorted=class_file is None and not is_numbered),
+        *_class_notes(names, match, is_sorted),
     ]
     index = match.index
     source = Source(
         root=root,
         images=photographs,
         found=found,
-        read=read,
         masks=masks,
         class_index={key: index[label] for key, label in name_by_key.items() if label in index},
         mask_classes=np.array([BACKGROUND, *(index.get(label, BACKGROUND) for label in names)]),
     )
-    known_labels = None
-    if not source.has_only_masks:
-        known_labels = [_labels(source, drawings.get(image, Drawing())) for image in photographs]
+    labels = None
+    if found.tool != MASKS:
+        labels = [source.labels(drawings.get(image, Drawing())) for image in photographs]
     table = Table(
         __name__,
         name,
         tuple(photographs),
         match.listed,
-        known_labels,
+        labels,
         row=partial(_row, source),
         notes=tuple(notes),
         orientation=ORIENTATION,
     )
     return FolderContent(photographs, table)
-
-
-def _drawing(found: FoundLabels, read: Callable[[bytes], Drawing], image: str) -> Drawing:
-    """Return the objects of an image."""
-    if found.tool in TOOLS and image in found.files:
-        return read(content_of_labels(found.files[image]))
-    return found.drawings.get(image, Drawing())
-
-
-def _no_objects(content: bytes) -> Drawing:
-    return Drawing()
-
-
-def _labels(source: Source, drawing: Drawing) -> Labels:
-    """Return the class indices of an image's objects, ascending."""
-    names = {shape.name for shape in drawing.shapes} & source.class_index.keys()
-    return tuple(sorted({source.class_index[name] for name in names}))
 
 
 def _match(
@@ -393,7 +364,7 @@ def _row(source: Source, index: int) -> Row:
 
 def _note(source: Source, image: str, size: Size) -> Note:
     """Return the annotation of an image of this size."""
-    drawing = source.drawing(image)
+    drawing = source.found.drawing(image)
     shapes = drawing.in_pixels(size)
     problems: list[str] = []
     if drawing.size not in (None, size):
@@ -422,7 +393,7 @@ def _note(source: Source, image: str, size: Size) -> Note:
     if image in source.masks:
         mask, mask_problems = source.mask(image, size)
         problems += mask_problems
-        if source.has_only_masks and mask is not None:
+        if source.found.tool == MASKS and mask is not None:
             objects = [*boxes_of(mask)]
     return Note(label_of_largest(tuple(objects)), tuple(objects), tuple(problems), mask)
 

@@ -18,10 +18,10 @@ import yaml
 
 from axiom_bench.data.formats import cvat
 from axiom_bench.data.formats.files import as_name, as_text, content_of, folder_entries, nfc
-from axiom_bench.data.formats.labelimg import is_labelimg, read_labelimg
-from axiom_bench.data.formats.labelme import is_labelme, read_labelme
+from axiom_bench.data.formats.labelimg import read_labelimg
+from axiom_bench.data.formats.labelme import read_labelme
 from axiom_bench.data.formats.shapes import Drawing
-from axiom_bench.data.formats.yolo import is_yolo, read_yolo
+from axiom_bench.data.formats.yolo import read_yolo
 from axiom_bench.data.layouts.classes import network_class_names
 from axiom_bench.data.layouts.label_files import index_images_by_name, named_image
 from axiom_bench.errors import BenchError
@@ -50,19 +50,17 @@ class Tool:
         title: Words for the files.
         ending: Their ending.
         read: Return the objects in a file.
-        fits: Return whether a file has the tool's form.
     """
 
     title: str
     ending: str
     read: Callable[[bytes], Drawing]
-    fits: Callable[[bytes], bool]
 
 
 TOOLS = {
-    YOLO: Tool("YOLO's label files", ".txt", read_yolo, is_yolo),
-    "xml": Tool("XML files in VOC's form", ".xml", read_labelimg, is_labelimg),
-    "labelme": Tool("LabelMe's JSON files", ".json", read_labelme, is_labelme),
+    YOLO: Tool("YOLO's label files", ".txt", read_yolo),
+    "xml": Tool("XML files in VOC's form", ".xml", read_labelimg),
+    "labelme": Tool("LabelMe's JSON files", ".json", read_labelme),
 }
 ANNOTATIONS = (AUTO, NONE, *TOOLS, CVAT, MASKS)
 
@@ -104,6 +102,16 @@ class FoundLabels:
     def example(self) -> Path:
         """The first label file."""
         return next(iter(self.files.values()))
+
+    def drawing(self, image: str) -> Drawing:
+        """Return the objects of an image; none if its file can't be read."""
+        tool = TOOLS.get(self.tool)
+        if tool is None or image not in self.files:
+            return self.drawings.get(image, Drawing())
+        content = content_of_labels(self.files[image])
+        if self.tool == YOLO and self.classes is not None:
+            return read_yolo(content, self.classes.has_keypoints)
+        return tool.read(content)
 
 
 def find_labels(root: Path, images: Sequence[str], annotations: str) -> FoundLabels | None:
@@ -215,20 +223,22 @@ def _find_files(root: Path, images: Sequence[str], key: str) -> FoundLabels | No
             if is_label and folder / name not in used:
                 others.append(folder / name)
     first_files = [*files.values(), *others][:TRIED]
-    if not any(tool.fits(content_of_labels(path)) for path in first_files):
+    if not any(tool.read(content_of_labels(path)).fits for path in first_files):
         return None
     images_by_name = index_images_by_name([image for image in images if image not in files])
     unused: list[str] = []
     for path in others:
-        content = content_of_labels(path)
-        if not tool.fits(content):
+        drawing = tool.read(content_of_labels(path))
+        if not drawing.fits:
             continue
-        named = named_image(tool.read(content).image, images_by_name)
+        named = named_image(drawing.image, images_by_name)
         if named is None or named in files:
             unused.append(as_text(path.name))
         else:
             files[named] = path
-    return FoundLabels(key, files, unused) if files else None
+    if not files:
+        return None
+    return FoundLabels(key, files, unused, classes=find_classes(root, files.values(), key))
 
 
 def _find_cvat(root: Path, images: Sequence[str]) -> FoundLabels | None:
