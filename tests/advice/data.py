@@ -299,6 +299,31 @@ def classes_of_another_number(user: User) -> None:
     user.types([*words, "data.classes=[a,b]", advice_in(message, r"(target=predicted)")])
 
 
+@follows("can't be read: {}; export the task as 'CVAT for images 1.1', or set")
+def annotations_that_are_no_xml(user: User) -> None:
+    photographs(user, "a/1.png")
+    user.write("photos/annotations.xml", "<annotations>")
+    words = doctor(user, CLASSES, "data=folder", "data.root=photos")
+    message = user.refusal(words)
+    user.types([*words, advice_in(message, r"or set (data\.annotations=none)")])
+    assert "CVAT for images 1.1" in message
+    box = '<box label="a" xtl="1" ytl="2" xbr="9" ybr="8"/>'
+    image = f'<image name="1.png" width="32" height="32">{box}</image>'
+    user.write("photos/annotations.xml", f"<annotations>{image}</annotations>")
+    assert "boxes from CVAT's annotations.xml" in user.types(words)
+
+
+@follows("has labels of data.annotations={annotations}; set data.annotations=auto")
+def labels_of_another_tool(user: User) -> None:
+    photographs(user, "1.png")
+    user.write("photos/1.txt", "1 0.5 0.5 0.5 0.5\n")
+    user.write("photos/classes.txt", "a\nb\nc\n")
+    words = doctor(user, CLASSES, "data=folder", "data.root=photos")
+    message = user.refusal([*words, "data.annotations=xml"])
+    printed = user.types([*words, advice_in(message, r"set (data\.annotations=auto)")])
+    assert "boxes from YOLO's label files, such as 1.txt; classes from classes.txt" in printed
+
+
 def chosen(user: User, *settings: str) -> tuple[str, ...]:
     return ("run=first", "model=scenes_vgg", "data.size=4", *SHORT, *settings)
 

@@ -188,6 +188,19 @@ class NetworkClasses:
         """
         synsets = imagenet_synsets() if self.count == IMAGENET_CLASSES else []
         index_by_name = {} if only_numbers else class_indices(folders, synsets, self.names or ())
+        if (
+            self.names
+            and not synsets
+            and not only_numbers
+            and any(map(SYNSET_ID.fullmatch, folders))
+        ):
+            # A network of some of ImageNet's classes, such as Imagenette's ten, has their names.
+            synset_names = imagenet_names()
+            readable = {folder: synset_names.get(folder, folder) for folder in folders}
+            index_by_text = class_indices(readable.values(), [], self.names)
+            for folder, text in readable.items():
+                if text in index_by_text:
+                    index_by_name[folder] = index_by_text[text]
         numbers = {
             folder: int(folder)
             for folder in {*folders} - index_by_name.keys()
@@ -209,6 +222,14 @@ class NetworkClasses:
 def imagenet_synsets() -> list[str]:
     """Return the synset ids of ILSVRC2012's 1,000 classes, in the standard order."""
     return SYNSETS.read_text(encoding="ascii").split()
+
+
+def imagenet_names() -> dict[str, str]:
+    """Return {synset id: its readable name in torchvision} of ILSVRC2012's 1,000 classes."""
+    from axiom_bench.data.torchvision_import import torchvision  # only if it is needed
+
+    names = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
+    return dict(zip(imagenet_synsets(), names, strict=True))
 
 
 def _lines(file: str, setting: str) -> list[str]:

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from axiom_bench.data.formats.files import as_name, as_text, folder_entries, listed_file, reason_of
 from axiom_bench.data.layouts.classes import (
+    SYNSET_ID,
     Classes,
     ClassIndex,
     NetworkClasses,
     class_indices,
     class_list,
+    imagenet_names,
     index_of_classes,
 )
 from axiom_bench.data.layouts.label_files import read_list
@@ -283,6 +285,9 @@ def _by_folders(
     numbers = [folder for folder in used_folders if folder.isdecimal()]
     flat = next((path for path in ids if "/" not in path), None)
     names: Mapping[str, str] = {name: name for name in subfolders}
+    if used_folders and all(map(SYNSET_ID.fullmatch, used_folders)):
+        synset_names = imagenet_names()
+        names = {name: synset_names.get(name, name) for name in subfolders}
     index: ClassIndex = {name: number for number, name in enumerate(subfolders)}
     # Without names of the network's classes, the sorted subfolders are the classes.
     fits = network is None or (network.names is None and network.count == len(subfolders))

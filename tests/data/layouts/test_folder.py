@@ -103,6 +103,22 @@ def test_other_folders_label_nothing_and_no_image_is_left_out(tmp_path, files, n
     assert f"the images of 'folder' have no labels ({why}; " in data.notes[-1]
 
 
+def test_synset_ids_of_imagenette_are_classes_by_index_by_name_and_in_order(tmp_path):
+    """The ids of Imagenette and ImageWoof, for networks of 1,000 and of ten classes."""
+    write(tmp_path, ("val/n01440764/1.JPEG", "val/n03028079/2.JPEG", "noisy_imagenette.csv"))
+    assert labels(load(tmp_path / "val", IMAGENET)) == [(0,), (497,)]
+
+    named = NetworkClasses(["church", "English springer", "tench"], 3)
+    assert labels(load(tmp_path / "val", named)) == [(2,), (0,)]
+
+    data = load(tmp_path / "val", NetworkClasses(None, 2))
+    assert labels(data) == [(0,), (1,)]
+    assert data.class_names == ("tench", "church")
+
+    (note,) = load(tmp_path, IMAGENET).notes
+    assert f"val are splits: set data.root={tmp_path}/val" in note
+
+
 def test_numbers_taken_for_classes_are_told(tmp_path):
     write(tmp_path, ("1/1.jpg", "2/2.jpg", "n01440764/3.jpg"))
     assert load(tmp_path, IMAGENET).notes == (
@@ -200,7 +216,7 @@ def write(root, names):
         elif name.endswith((".jpg", ".jpeg")):
             save(path, seed=number)
         else:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("other")
 
 
