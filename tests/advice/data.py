@@ -310,7 +310,7 @@ def annotations_that_are_no_xml(user: User) -> None:
     box = '<box label="a" xtl="1" ytl="2" xbr="9" ybr="8"/>'
     image = f'<image name="1.png" width="32" height="32">{box}</image>'
     user.write("photos/annotations.xml", f"<annotations>{image}</annotations>")
-    assert "boxes from CVAT's annotations.xml" in user.types(words)
+    assert "boxes of 1 images from CVAT's annotations.xml" in user.types(words)
 
 
 @follows("has labels of data.annotations={annotations}; set data.annotations=auto")
@@ -321,7 +321,10 @@ def labels_of_another_tool(user: User) -> None:
     words = doctor(user, CLASSES, "data=folder", "data.root=photos")
     message = user.refusal([*words, "data.annotations=xml"])
     printed = user.types([*words, advice_in(message, r"set (data\.annotations=auto)")])
-    assert "boxes from YOLO's label files, such as 1.txt; classes from classes.txt" in printed
+    assert (
+        "boxes of 1 images from YOLO's label files, such as 1.txt; classes from classes.txt"
+        in printed
+    )
 
 
 def chosen(user: User, *settings: str) -> tuple[str, ...]:

@@ -110,6 +110,9 @@ def folder(
         network=network,
         labels=labels,
     )
+    if table.unlabelled and content.problem:  # the reason of the labels that were found counts
+        table.unlabelled = content.problem
+        table.notes = table.notes[:-1]
     table.notes = (*content.notes, *table.notes)
     table.orientation = "EXIF orientations are applied"
     return table
@@ -170,7 +173,7 @@ def labelled_table(
         by_classes = Labelling(names, folder_index)
         ids = [path for path in samples if "/" in path and _first(path) in folder_index]
     if not ids:
-        hint = other_files or "there are no files in it"
+        hint = other_files or "no file in it has an image's ending"
         if classes is not None:
             hint = "with data.classes naming folders"
         raise BenchError(f"There are no images in {as_text(root)}; expected {layout}; {hint}.")

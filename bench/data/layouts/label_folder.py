@@ -71,11 +71,13 @@ class FolderContent:
         images: The images, without their masks.
         table: The images with their labels; None if there are no labels that can be used.
         notes: Sentences on labels that can't be used.
+        problem: The reason why labels that were found can't be used; "" if there is none.
     """
 
     images: Sequence[str]
     table: Table | None = None
     notes: tuple[str, ...] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,8 @@ def folder_content(
     recognised = _recognised(root, found, masks, class_file)
     match = _match(names, classes, network)
     if match.problem:
-        return FolderContent(photographs, notes=(f"{recognised}; not used: {match.problem}",))
+        unused = f"{recognised}; not used, so metrics that need them have no value: {match.problem}"
+        return FolderContent(photographs, None, (unused,), match.problem)
     if found.tool == YOLO:
         _check_first_number(root, used, names)
     is_sorted = class_file is None and not is_numbered
@@ -243,8 +246,8 @@ def _match(
     problem = ""
     if not index:
         problem = (
-            f"{names[0]!r} isn't one of {owner}; list the labels' names of the network's outputs "
-            "in data.classes"
+            f"{names[0]!r} isn't one of {owner}; set data.classes to the labels' names in the "
+            "order of the network's outputs"
         )
     return ClassMatch(listed, index, problem)
 
@@ -270,12 +273,13 @@ def _recognised(
     example = as_text(os.path.relpath(found.example, root))
     parts = []
     if found.tool == CVAT:
-        parts.append(f"boxes from CVAT's {example}")
+        parts.append(f"boxes of {len(found.files)} images from CVAT's {example}")
     elif found.tool != MASKS:
-        parts.append(f"boxes from {TOOLS[found.tool].title}, such as {example}")
+        title = TOOLS[found.tool].title
+        parts.append(f"boxes of {len(found.files)} images from {title}, such as {example}")
     if masks:
         mask = as_text(os.path.relpath(next(iter(masks.values())), root))
-        parts.append(f"masks such as {mask}")
+        parts.append(f"masks of {len(masks)} images, such as {mask}")
     if found.tool == MASKS:
         parts.append("a box around all pixels of each class")
     if class_file is not None and found.tool != CVAT:

@@ -88,8 +88,13 @@ def test_classes_are_found_among_the_networks(tmp_path):
     assert "2 of the 3 classes of the labels, such as 'person', are no class" in data.notes[1]
 
     data = load(tmp_path, NetworkClasses(["x", "y"], 2))
-    assert data.unlabelled
-    assert "not used: 'person' isn't one of the network's 2 classes; list" in data.notes[0]
+    reason = (
+        "'person' isn't one of the network's 2 classes; set data.classes to the labels' names in "
+        "the order of the network's outputs"
+    )
+    assert data.unlabelled == reason
+    (note,) = data.notes
+    assert note.endswith(f"; not used, so metrics that need them have no value: {reason}")
 
 
 def test_other_files_of_text_are_no_labels(tmp_path):
