@@ -5,14 +5,20 @@ Boxes and points are in pixels from 0.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from axiom_bench.data.formats.annotation_file import MALFORMED, parse_xml
 from axiom_bench.data.formats.files import as_text, content_of, reason_of
-from axiom_bench.data.formats.shapes import Drawing, Point, Problem, Shape, polygon_shape
+from axiom_bench.data.formats.shapes import (
+    Drawing,
+    Point,
+    Problem,
+    Shape,
+    finite_floats,
+    polygon_shape,
+)
 from axiom_bench.errors import BenchError
 
 NAME = "annotations.xml"
@@ -79,19 +85,13 @@ def _shape(element: Element) -> Shape:
     """Return a shape. Raise ValueError or KeyError for one that can't be used."""
     name = element.attrib["label"]
     if element.tag == "polygon":
-        pairs = [pair.split(",") for pair in element.attrib["points"].split(";")]
-        points: list[Point] = [(_finite(x), _finite(y)) for x, y in pairs]
+        points: list[Point] = []
+        for pair in element.attrib["points"].split(";"):
+            x, y = finite_floats([*map(float, pair.split(","))])
+            points.append((x, y))
         if len(points) >= LEAST_CORNERS:
             return polygon_shape(name, points)
     if element.tag == "box" and not float(element.get("rotation", "0")):
-        x0, y0, x1, y1 = (_finite(element.attrib[corner]) for corner in CORNERS)
+        x0, y0, x1, y1 = finite_floats([float(element.attrib[corner]) for corner in CORNERS])
         return Shape(name, (x0, y0, x1, y1))
     raise ValueError(f"a shape of kind {element.tag!r}")
-
-
-def _finite(text: str) -> float:
-    """Return a number. Raise ValueError for NaN and infinity."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError("a number isn't finite")
-    return value

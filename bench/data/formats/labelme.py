@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from axiom_bench.data.formats.files import reason_of
-from axiom_bench.data.formats.shapes import Drawing, Point, Problem, Shape, polygon_shape
+from axiom_bench.data.formats.shapes import (
+    Drawing,
+    Point,
+    Problem,
+    Shape,
+    finite_floats,
+    polygon_shape,
+)
 from axiom_bench.environment import decode_text
 
 MALFORMED = "aren't LabelMe's JSON"
@@ -34,10 +43,13 @@ def read_labelme(content: bytes) -> Drawing:
     return Drawing(tuple(shapes), tuple(problems), size, image=image)
 
 
-def _shape(entry: dict[str, object]) -> Shape:
+def _shape(entry: Mapping[str, Any]) -> Shape:
     """Return a shape. Raise ValueError, TypeError or KeyError for one that can't be used."""
     name = str(entry["label"])
-    points = _points(entry["points"])
+    points: list[Point] = []
+    for pair in entry["points"]:
+        x, y = finite_floats(pair)
+        points.append((x, y))
     kind = entry.get("shape_type") or "polygon"
     enclosing = polygon_shape(name, points)
     if kind == "polygon" and len(points) >= LEAST_CORNERS:
@@ -45,16 +57,3 @@ def _shape(entry: dict[str, object]) -> Shape:
     if kind == "rectangle" and len(points) in (2, 4):  # two opposite corners, in any order, or all
         return Shape(name, enclosing.box)
     raise ValueError(f"a shape of type {kind!r} with {len(points)} points")
-
-
-def _points(values: object) -> list[Point]:
-    """Return points. Raise TypeError or ValueError for anything else."""
-    if not isinstance(values, list):
-        raise TypeError("no list of points")
-    points: list[Point] = []
-    for x, y in values:
-        point = (float(x), float(y))
-        if not all(abs(value) < float("inf") for value in point):
-            raise ValueError("a number isn't finite")
-        points.append(point)
-    return points

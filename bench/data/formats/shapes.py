@@ -5,6 +5,7 @@ Every reader of a tool's files returns a `Drawing`, so that all tools are used i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -80,6 +81,21 @@ class Drawing:
             polygon = tuple((x * width, y * height) for x, y in shape.polygon)
             shapes.append(replace(shape, box=box, polygon=polygon))
         return tuple(shapes)
+
+
+def finite_floats(numbers: object) -> list[float]:
+    """Return a list of numbers as floats.
+
+    Raises:
+        TypeError: For anything else.
+        ValueError: For NaN and infinity.
+    """
+    if not isinstance(numbers, list) or not all(type(number) in (int, float) for number in numbers):
+        raise TypeError("a list of numbers is missing")
+    floats = [float(number) for number in numbers]
+    if not all(map(math.isfinite, floats)):
+        raise ValueError("a number isn't finite")
+    return floats
 
 
 def polygon_shape(name: str, points: Sequence[Point], place: str = "") -> Shape:

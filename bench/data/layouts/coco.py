@@ -32,7 +32,7 @@ from axiom_bench.data.formats.files import (
     reason_of,
     short_repr,
 )
-from axiom_bench.data.formats.shapes import Region, mask_of_regions
+from axiom_bench.data.formats.shapes import Region, finite_floats, mask_of_regions
 from axiom_bench.data.layouts.classes import Classes, class_indices, names_of_data
 from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
 from axiom_bench.data.layouts.trees import existing_folder
@@ -381,21 +381,6 @@ def region_pixels(segmentation: object, size: Size) -> Region | None:
         raise ValueError(f"run lengths of {sum(counts)} pixels, not {height * width}")
     inside = np.arange(len(counts)) % 2 == 1  # outside and inside in turn, column by column
     return np.repeat(inside, counts).reshape((height, width), order="F")
-
-
-def finite_floats(numbers: object) -> list[float]:
-    """Return a list of numbers as floats.
-
-    Raises:
-        TypeError: For anything else.
-        ValueError: For NaN and infinity.
-    """
-    if not isinstance(numbers, list) or not all(type(number) in (int, float) for number in numbers):
-        raise TypeError("a list of numbers is missing")
-    floats = [float(number) for number in numbers]
-    if not all(map(math.isfinite, floats)):
-        raise ValueError("a number isn't finite")
-    return floats
 
 
 def _polygon(numbers: object, side: int) -> list[float]:

@@ -199,8 +199,10 @@ def _yaml_classes(path: Path) -> ClassFile | None:
         names = content["names"]
         if isinstance(names, dict):
             names = [name for _, name in sorted((int(key), name) for key, name in names.items())]
+        if not all(isinstance(name, str | int) for name in names):
+            return None
         return ClassFile(path, tuple(map(str, names)), "kpt_shape" in content)
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -130,6 +130,17 @@ def test_problems_are_counted_with_an_example_each(tmp_path):
     assert data.labels(1) == (0,)
 
 
+@pytest.mark.parametrize(
+    "text", ["names: [[a]]", "names: {x: a}", "names: 3", "[" * 5000, "\tnames", "train: a"]
+)
+def test_a_list_of_classes_of_another_form_is_passed_over(tmp_path, text):
+    yolo(tmp_path)
+    write(tmp_path / "data.yaml", text)
+    assert "no file names their classes" in load(tmp_path).notes[0]
+    write(tmp_path / "classes.txt", "person\ncat\ndog\n")
+    assert load(tmp_path).classes == CLASSES
+
+
 def test_two_tools_are_refused_and_a_setting_chooses(tmp_path):
     yolo(tmp_path)
     xml(tmp_path / "images/b.xml", [("dog", 1, 1, 5, 5)])
