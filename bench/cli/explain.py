@@ -129,6 +129,12 @@ def image_paths(names: Sequence[Path]) -> tuple[list[Path], list[str], list[str]
             except BenchError as error:
                 problems.append(str(error))
                 continue
+            # Here: a single photograph doesn't need the import.
+            from axiom_bench.data.layouts.label_search import find_masks
+
+            masks, images = find_masks(name, images)
+            if masks:
+                notes.append(f"{as_text(name)}: {len(masks)} masks of images aren't explained.")
         if not images:
             endings = ", ".join(sorted(image_suffixes()))
             hint = other or f"it has no file that ends in {endings}"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from axiom_bench.cli.explain import image_paths
 from axiom_bench.data.base import BACKGROUND
 from axiom_bench.data.layouts.classes import NetworkClasses
 from axiom_bench.data.layouts.label_search import ANNOTATIONS
@@ -131,7 +132,7 @@ def test_problems_are_counted_with_an_example_each(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["names: [[a]]", "names: {x: a}", "names: 3", "[" * 5000, "\tnames", "train: a"]
+    "text", ["names: [[a]]", "names: {x: a}", "names: 3", "[" * 400, "\tnames", "train: a"]
 )
 def test_a_list_of_classes_of_another_form_is_passed_over(tmp_path, text):
     yolo(tmp_path)
@@ -294,3 +295,11 @@ def test_masks_of_one_class_may_be_0_and_255(tmp_path):
     sample = load(tmp_path, classes=["cat", "dog"]).read(0)
     assert sample.objects == ()
     assert sample.problems == ("the mask a_mask.png has only 0 and 255, and no class's number",)
+
+
+def test_explain_leaves_out_masks(tmp_path):
+    label_trees.masks(tmp_path)
+    paths, notes, problems = image_paths([tmp_path])
+    assert [path.name for path in paths] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert notes == [f"{tmp_path}: 2 masks of images aren't explained."]
+    assert problems == []
