@@ -27,6 +27,7 @@ DATA = {  # {kind of a data set: the work that describes it}
     "imagenet_s": "gao2021luss",
     "imagenet_v2": "recht2019imagenet",
     "voc": "everingham2010voc",
+    "wsol": "choe2020wsol",
 }
 LIBRARIES = {  # {distribution whose methods run: the work that describes it}
     "captum": "kokhlikyan2020captum",

@@ -84,11 +84,13 @@ def test_dataset_names_are_the_yaml_files():
     read_from_files = [
         "arrays",
         "coco",
+        "cub",
         "folder",
         "funnybirds",
         "imagenet",
         "imagenet_s",
         "imagenet_v2",
+        "openimages30k",
         "parquet",
         "voc",
         "webdataset",
