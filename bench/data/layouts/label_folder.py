@@ -65,7 +65,7 @@ ORIENTATION = "EXIF orientations are applied, as labelling tools do"
 
 @dataclass(frozen=True)
 class FolderContent:
-    """What a folder of images holds.
+    """The content of a folder of images.
 
     Attributes:
         images: The images, without their masks.
