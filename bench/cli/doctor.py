@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from axiom_bench.errors import first_names
 from axiom_bench.examination.examine import Answer
+from axiom_bench.models.spec import network_name
 from axiom_bench.run import examining, spine, worker
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.job import OBJECT_RULES, Job
@@ -39,7 +40,7 @@ def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple
     with composed(overrides, config_folder) as composition:
         spine.checked(composition.plain())
         for number in range(len(composition.jobs)):
-            name = str(composition.plain_job(number)["model"]["name"])
+            name = str(network_name(composition.plain_job(number)["model"]))
             with progress(f"{name}: examining the model and data"):
                 try:
                     job = _with_objects(worker.loaded(composition.job_settings(number)))

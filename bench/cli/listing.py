@@ -1,5 +1,5 @@
 """`axiom-bench list`: one line for each method, metric, model and whatever else can be chosen.
-Imports neither torch nor any method or metric.
+Imports no method or metric, and torch only for the target layers of a few models.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from axiom_bench.environment import (
 )
 from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.evaluation.other_names import other_names
-from axiom_bench.models.spec import classifiers
+from axiom_bench.models.spec import classifiers, timm_networks
+from axiom_bench.run.progress import progress
 
 ALL_OTHER_NAMES = "other-names"
+MOST_LAYERS = 12  # models whose target layers are listed
 OTHER_NAMES = ("method", "metric")  # kinds whose entries have other names in other libraries
 
 
@@ -38,7 +40,8 @@ def listing(
             other text without a `part` is the part, of all kinds.
         config_folder: A user's own YAML files, which are listed together with those of conf/.
         part: Only entries with this text in their name or description are listed. Case and signs
-            of names don't count. Names of methods and metrics in other libraries are listed too.
+            of names don't count. Names of methods and metrics in other libraries are listed too,
+            and networks of timm. A few models are listed with their target layers.
 
     Raises:
         BenchError: If `config_folder` doesn't exist, or if no entry has `part` in it.
@@ -59,6 +62,10 @@ def listing(
         if kind not in (None, name):
             continue
         entries = _with_part(_entries(name, folders), part)
+        if name == "models" and part:
+            networks = dict.fromkeys(sorted(timm_networks() - entries.keys()), "timm.")
+            entries |= _with_part(networks, part)
+            entries = _with_layers(dict(sorted(entries.items())))
         if kind is None and entries:
             if lines:
                 lines.append("")
@@ -98,6 +105,26 @@ def _with_part(entries: Mapping[str, str], part: str | None) -> dict[str, str]:
         for name, text in entries.items()
         if letters(part) in letters(name) or part.casefold() in text.casefold()
     }
+
+
+def _with_layers(entries: Mapping[str, str]) -> dict[str, str]:
+    """Return models with their target layers, if they are few, since finding a layer takes time."""
+    if len(entries) > MOST_LAYERS:
+        return {
+            **entries,
+            "": f"Type more of a name for the target layers of {MOST_LAYERS} models.",
+        }
+    # imported here, since torch takes seconds, and other lists don't need it
+    with progress("Finding target layers"):
+        from axiom_bench.models.load import named_layer
+
+        lines = {}
+        for name, text in entries.items():
+            try:
+                lines[name] = f"{text.rstrip('.')}; layer {named_layer(name)}."
+            except BenchError:  # the network depends on further settings
+                lines[name] = text
+    return lines
 
 
 def _other_names(kind: str, part: str | None) -> dict[str, str]:

@@ -13,12 +13,15 @@ def model_overrides(options: Namespace) -> list[str]:
 
     Args:
         options: The options of the command line: `model`, `weights` and `layer`, each a text or
-            None. A model is a name, or code of the user's own, such as net.py:build.
+            None. A model is a name, code of the user's own, such as net.py:build, or a checkpoint
+            of transformers, such as microsoft/resnet-50 or ./folder.
     """
     overrides = []
     if options.model is not None:
         if CODE.fullmatch(options.model):
             overrides += ["model=user", f"model.architecture={options.model}"]
+        elif "/" in options.model:
+            overrides += ["model=huggingface", f"model.checkpoint={options.model}"]
         else:
             overrides.append(f"model={options.model}")
     if options.weights is not None:

@@ -651,5 +651,7 @@ def _class_layer(calls: Sequence[Call]) -> int:
         return len(calls)
     last = with_matrix[-1]
     shape = calls[last].shape
+    if not shape:  # such as torch's attention, which returns a tuple
+        return len(calls)
     channels = shape[1] if len(shape) == calls[-1].ndim else shape[-1]
     return last if channels == calls[-1].shape[1] else len(calls)

@@ -29,7 +29,7 @@ from axiom_bench.models import layers, weights
 from axiom_bench.models.other_inputs import InputsFile
 from axiom_bench.models.outputs import find_output
 from axiom_bench.models.sources import Source, find_source
-from axiom_bench.models.spec import AS_BUILT, OBJECT_OUTPUTS, ModelSpec
+from axiom_bench.models.spec import AS_BUILT, OBJECT_OUTPUTS, ModelSpec, named_settings
 from axiom_bench.models.user_code import call_without_arguments, import_function
 from axiom_bench.models.weights import Weights
 
@@ -67,6 +67,11 @@ class LoadedModel:
     # The network's inputs in addition to the images, or the objects that it finds.
     inputs: InputsFile | Objects | None = None
     finetuned: nn.Module | None = None  # the copy with the weights of model.finetuned
+
+    @property
+    def finds_objects(self) -> bool:
+        """True if a score belongs to one object of an image, see cutting.objects."""
+        return getattr(self.module, "of_objects", False)
 
     @property
     def named_classes(self) -> NetworkClasses:
@@ -117,7 +122,9 @@ def load_model(cfg: Mapping[str, object], shape: tuple[int, ...] | None = None) 
             size or the number of classes.
     """
     spec = _with_configured_classes(ModelSpec.of(cfg))
-    module, source, loaded, lines = _load_weights(spec, find_source(spec))
+    source = find_source(spec)
+    spec = _completed(spec, source)
+    module, source, loaded, lines = _load_weights(spec, source)
     name = spec.name
     if spec.draw is not None:
         module = FixedDraws(module, spec.draw)
@@ -156,7 +163,7 @@ def load_model(cfg: Mapping[str, object], shape: tuple[int, ...] | None = None) 
             reshape = "tokens"
     depth = layers.cut_index(layer, calls)
     if spec.draw is not None or spec.output in OBJECT_OUTPUTS:
-        layer = layer.removeprefix("module.")  # the name inside the wrapper
+        layer = re.sub(r"^(module\.)+", "", layer)  # the name inside the wrappers
 
     number_of_classes = calls[-1].shape[1]
     classes = _class_names(spec, source, module, number_of_classes)
@@ -182,6 +189,46 @@ def load_model(cfg: Mapping[str, object], shape: tuple[int, ...] | None = None) 
         inputs=inputs,
         finetuned=_finetuned(spec, source, noise),
     )
+
+
+def named_layer(name: str) -> str:
+    """Return the target layer of a model of conf/model or of a library, without loading weights.
+
+    Args:
+        name: The model's name.
+
+    Raises:
+        BenchError: if the settings don't decide the network, such as for model=user.
+    """
+    spec = ModelSpec.of(named_settings(name, {"weights": None}))
+    if spec.layer not in ("default", "last_relu"):
+        return spec.layer
+    source = find_source(spec)
+    preprocessing = _preprocessing(spec, source, None)
+    with torch.device("meta"):  # shapes are enough
+        network = source.build().eval()
+    sides = input_size(preprocessing)
+    calls = layers.record_calls(network, sides, channels=preprocessing.channels)
+    return layers.choose_layer(network, spec.layer, calls)
+
+
+def background_of(cfg: Mapping[str, object]) -> int | None:
+    """Return the output that is no class of the data, or None, without loading the network.
+
+    Args:
+        cfg: The settings, see `ModelSpec`.
+    """
+    spec = ModelSpec.of(cfg)
+    if spec.checkpoint is not None and spec.background is None:
+        return find_source(spec).background
+    return spec.background
+
+
+def _completed(spec: ModelSpec, source: Source) -> ModelSpec:
+    """Return the spec with what the source knows of the settings that are null."""
+    output = spec.output or source.output
+    background = source.background if spec.background is None else spec.background
+    return replace(spec, output=output, background=background)
 
 
 def _finetuned(spec: ModelSpec, source: Source, image: Tensor) -> nn.Module | None:
@@ -351,7 +398,8 @@ def _load_weights(spec: ModelSpec, source: Source) -> tuple[nn.Module, Source, W
     sentences on how they were loaded.
     """
     module = _build(spec, source)
-    if spec.weights is None or (spec.source == "user" and spec.weights == AS_BUILT):
+    is_as_built = spec.source in ("user", "huggingface") and spec.weights == AS_BUILT
+    if spec.weights is None or is_as_built:
         built, lines = _built_weights(spec, source, module)
         return module, source, built, lines
     lines = []

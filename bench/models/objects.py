@@ -121,11 +121,13 @@ class Objects:
             network_copy = shared_copy(network)
             self.takes.give(network_copy, (end,))
             *calls, last = layers.record_calls(network_copy, sides, None, channels)
-            maps = {
-                call.name: call.output
-                for call in calls
-                if call.is_map and isinstance(call.output, Tensor)
-            }
+            maps = {}
+            for call in calls:
+                # The network's own maps are its result, and a map such as an embedding of positions
+                # doesn't depend on the image.
+                is_layer = call.is_map and call.name != "module"
+                if is_layer and isinstance(call.output, Tensor) and call.output.requires_grad:
+                    maps[call.name] = call.output
             assert isinstance(last.output, Tensor)
             gradients = torch.autograd.grad(last.output.sum(), [*maps.values()], allow_unused=True)
             used = set()

@@ -1,10 +1,10 @@
-"""Networks of transformers as networks of images: model=clip, dinov2, detr and segformer (extra
-`transformers`).
+"""Networks of transformers as networks of images, boxes and maps (extra `transformers`).
+
+`checkpoints` loads and wraps them. Layers are named with or without `module.` before them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,137 +14,115 @@ from torch.nn.functional import normalize
 
 from axiom_bench.errors import BenchError
 
-
-def image_classifier(checkpoint: str) -> nn.Module:
-    """Load a network of images with a classifier.
-
-    Args:
-        checkpoint: A folder, or a name on the Hugging Face Hub, whose cache is used if it has the
-            files.
-
-    Raises:
-        BenchError: if the files can't be loaded.
-    """
-    network: nn.Module = _from_pretrained("AutoModelForImageClassification", checkpoint)
-    return network
+UNUSED = "N/A"  # the name of COCO's ids without a category
+# Types of detectors whose logits have a softmax with "no object"; those of others have sigmoids.
+SOFTMAX_DETECTORS = ("detr", "table-transformer", "yolos")
+SIGMOID_CAPTIONS = ("siglip",)  # types of CLIPs whose captions don't exclude each other
 
 
-def clip(checkpoint: str, captions: Sequence[str]) -> nn.Module:
-    """Load the image tower of a CLIP, (B, 3, H', W') -> logits of each caption (B, n).
-
-    Args:
-        checkpoint: See `image_classifier`.
-        captions: The captions, which are the classes.
-
-    Raises:
-        BenchError: if the files can't be loaded, or if there are no captions.
-    """
-    if not captions or isinstance(captions, str):
-        raise BenchError(
-            "A CLIP needs captions, which are its classes: set "
-            '"model.kwargs.captions=[a cat,a dog]".'
-        )
-    network = _from_pretrained("CLIPModel", checkpoint)
-    tokenizer = _from_pretrained("AutoTokenizer", checkpoint)
-    return Captioned(network, tokenizer, [*map(str, captions)])
+def is_exclusive(config: Any) -> bool:
+    """Return whether the classes of a detector of transformers exclude each other."""
+    return config.model_type in SOFTMAX_DETECTORS
 
 
 class Captioned(nn.Module):
-    """A CLIP that classifies images by captions, whose embeddings are computed once.
+    """A CLIP or SigLIP that classifies images by captions, whose embeddings are computed once.
 
-    See Radford et al. 2021, arXiv:2103.00020, section 3.1.
+    It maps images (B, 3, H', W') to logits of each caption (B, n). See Radford et al. 2021,
+    arXiv:2103.00020, section 3.1.
     """
 
     def __init__(self, network: Any, tokenizer: Any, captions: list[str]) -> None:
         super().__init__()
-        tokens = tokenizer(captions, padding=True, return_tensors="pt")
+        # SigLIP was trained on captions of one length, and has a bias instead of projections.
+        padding = "max_length" if network.config.model_type in SIGMOID_CAPTIONS else True
+        tokens = tokenizer(captions, padding=padding, truncation=True, return_tensors="pt")
         with torch.no_grad():
             pooled = network.eval().text_model(**tokens).pooler_output
-            texts = normalize(network.text_projection(pooled), dim=1) * network.logit_scale.exp()
+            projected = getattr(network, "text_projection", nn.Identity())(pooled)
+            texts = normalize(projected, dim=1) * network.logit_scale.exp()
         self.vision_model = network.vision_model
-        self.visual_projection = network.visual_projection
+        self.visual_projection = getattr(network, "visual_projection", nn.Identity())
         self.register_buffer("texts", texts)
+        self.register_buffer("bias", getattr(network, "logit_bias", torch.zeros(1)).detach())
         # transformers keeps the names of classes under this name, too.
         self.config = SimpleNamespace(id2label=dict(enumerate(captions)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, n) of images (B, 3, H', W')."""
         embeddings = self.visual_projection(self.vision_model(pixel_values=images).pooler_output)
-        return normalize(embeddings, dim=1) @ self.get_buffer("texts").T
+        similarities = normalize(embeddings, dim=1) @ self.get_buffer("texts").T
+        return similarities + self.get_buffer("bias")
 
 
-def segmenter(checkpoint: str) -> nn.Module:
-    """Load a network of maps of classes, of an image's own size or smaller.
+class QueryBoxes(nn.Module):
+    """A detector, (B, 3, H, W) -> boxes (B, N, 4) and logits (B, N, C) of each query.
 
-    Args:
-        checkpoint: See `image_classifier`.
-
-    Raises:
-        BenchError: if the files can't be loaded.
-    """
-    network: nn.Module = _from_pretrained("AutoModelForSemanticSegmentation", checkpoint)
-    return network
-
-
-def detr(checkpoint: str) -> nn.Module:
-    """Load a DETR as a network of boxes.
+    Boxes are x0 y0 x1 y1 in pixels. COCO's ids without a category are left out. With a softmax,
+    the last logit stands for them and for no object, so that all other classes keep their
+    probability.
 
     Args:
-        checkpoint: See `image_classifier`.
-
-    Raises:
-        BenchError: if the files can't be loaded.
-    """
-    return Detr(_from_pretrained("DetrForObjectDetection", checkpoint))
-
-
-class Detr(nn.Module):
-    """A DETR, (B, 3, H, W) -> boxes (B, N, 4) and logits (B, N, C) of each query.
-
-    Boxes are x0 y0 x1 y1 in pixels. The last logit stands for no object and for all of COCO's ids
-    without a category, so that a softmax gives all other classes their probability.
+        network: A network of transformers for object detection.
     """
 
     def __init__(self, network: Any) -> None:
         super().__init__()
-        self.model = network.model
-        self.bbox_predictor = network.bbox_predictor
-        self.class_labels_classifier = network.class_labels_classifier
+        self.module = network
         names = network.config.id2label
-        self.used = [index for index in range(len(names)) if names[index] != "N/A"]
-        self.others = [index for index in range(len(names) + 1) if index not in self.used]
-        labels = [*(names[index] for index in self.used), "no object"]
+        self.exclusive = is_exclusive(network.config)
+        self.count = len(names) + self.exclusive
+        self.used = [index for index in range(len(names)) if names[index] != UNUSED]
+        self.others = [index for index in range(self.count) if index not in self.used]
+        labels = [names[index] for index in self.used]
+        if self.exclusive:
+            labels.append("no object")
+        # transformers keeps the names of classes under this name, too.
         self.config = SimpleNamespace(id2label=dict(enumerate(labels)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the boxes and the logits."""
-        queries = self.model(pixel_values=images).last_hidden_state
-        logits = self.class_labels_classifier(queries)
+        """Return the boxes and the logits.
+
+        Raises:
+            BenchError: if the logits aren't those of the configured classes.
+        """
+        output = self.module(pixel_values=images)
+        logits = output.logits
+        if logits.shape[2] != self.count:
+            raise BenchError(
+                f"{type(self.module).__name__} has {logits.shape[2]} logits for "
+                f"{self.count} outputs, so it isn't known which is no object; set model=user and "
+                "model.read."
+            )
         width_and_height = images.shape[:1:-1]
-        boxes = self.bbox_predictor(queries).sigmoid() * images.new_tensor(width_and_height * 2)
+        boxes = output.pred_boxes * images.new_tensor(width_and_height * 2)
         centres, sides = boxes.split(2, 2)
         corners = torch.cat([centres - sides / 2, centres + sides / 2], 2)
+        used = logits[..., self.used]
+        if not self.exclusive:
+            return corners, used
         others = logits[..., self.others].logsumexp(2, keepdim=True)
-        return corners, torch.cat([logits[..., self.used], others], 2)
+        return corners, torch.cat([used, others], 2)
 
 
-def _from_pretrained(kind: str, checkpoint: str) -> Any:
-    """Return an object of a class of transformers that is loaded from a checkpoint."""
-    # transformers needs torchvision, which takes seconds, so only its networks import it.
-    import axiom_bench.data.torchvision_import  # noqa: F401
+class QueryMaps(nn.Module):
+    """A segmenter of masks with classes, (B, 3, H, W) -> log scores (B, C, h, w).
 
-    try:
-        import transformers
-    except ImportError as error:
-        raise BenchError(
-            "Networks of transformers need it: pip install '.[transformers]' in axiom-bench's "
-            "checkout."
-        ) from error
-    try:
-        return getattr(transformers, kind).from_pretrained(checkpoint)
-    except (OSError, ValueError) as error:
-        raise BenchError(
-            f"{checkpoint} can't be read, here or from the Hugging Face Hub "
-            f"({str(error).splitlines()[0]}); set model.kwargs.checkpoint to a folder that "
-            "save_pretrained wrote."
-        ) from error
+    A class's score at a position is the sum over queries of the query's probability of the class
+    times that of its mask (Cheng et al. 2021, arXiv:2107.06278, section 3.4).
+
+    Args:
+        network: A network such as MaskFormer or Mask2Former.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.module = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logarithms of the scores."""
+        output = self.module(pixel_values=images)
+        classes = output.class_queries_logits.softmax(2)[..., :-1]  # the last one is no object
+        masks = output.masks_queries_logits.sigmoid()
+        scores = torch.einsum("bqc,bqhw->bchw", classes, masks)
+        return scores.clamp(min=torch.finfo(scores.dtype).tiny).log()

@@ -1,5 +1,5 @@
-"""Find the network that a spec names: embedded, torchvision's, timm's or a user's own, before it
-gets its weights.
+"""Find the network that a spec names: embedded, torchvision's, timm's, a checkpoint of transformers
+or a user's own, before it gets its weights.
 
 Each source says how to build the network, and what its published weights expect. `load` does the
 rest in the same way for all of them.
@@ -24,7 +24,7 @@ from axiom_bench.data.preprocessing import RGB, Preprocessing
 from axiom_bench.embedded import networks, patches, planted, scenes
 from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.models import weights
-from axiom_bench.models.spec import ModelSpec
+from axiom_bench.models.spec import AS_BUILT, ModelSpec
 from axiom_bench.models.user_code import import_function
 from axiom_bench.models.weights import Weights
 
@@ -47,6 +47,8 @@ class Source:
     # Arguments, apart from the number of classes, with which a file's network may have been built.
     variants: tuple[Mapping[str, object], ...] = ()
     accuracy: float = 0.0  # the published accuracy of the weights; 0 if unknown
+    output: str | None = None  # model.output, if the source knows it
+    background: int | None = None  # model.background, if the source knows it
 
 
 def find_source(spec: ModelSpec) -> Source:
@@ -55,7 +57,13 @@ def find_source(spec: ModelSpec) -> Source:
     Raises:
         BenchError: if there is no such network; the nearest names are listed.
     """
-    sources = {"embedded": _embedded, "torchvision": _torchvision, "timm": _timm, "user": _user}
+    sources = {
+        "embedded": _embedded,
+        "torchvision": _torchvision,
+        "timm": _timm,
+        "huggingface": _huggingface,
+        "user": _user,
+    }
     if spec.source not in sources:
         raise unknown_name("model source", spec.source, sources)
     return sources[spec.source](spec)
@@ -240,6 +248,36 @@ def _timm_classes(config: Any) -> tuple[str, ...]:
     if not subset:
         return ()
     return tuple(ImageNetInfo(subset).label_descriptions(detailed=False))
+
+
+def _huggingface(spec: ModelSpec) -> Source:
+    """Return the network of a checkpoint of transformers."""
+    # transformers takes seconds, so only its networks import it.
+    from axiom_bench.models.checkpoints import Checkpoint
+
+    if spec.checkpoint is None:
+        raise BenchError(
+            "model=huggingface needs a checkpoint: set model.checkpoint to a name on the Hugging "
+            "Face Hub, such as microsoft/resnet-50, or to a folder."
+        )
+    spec.check_checkpoint()
+    checkpoint = Checkpoint.of(spec.checkpoint, spec.kwargs)
+
+    def published(name: str) -> Weights:
+        raise BenchError(
+            f"{spec.name} has no weights called {name!r}; set model.weights=as_built for those of "
+            "the checkpoint, null for random ones, or a file."
+        )
+
+    preprocessing, note = checkpoint.preprocessing()
+    return Source(
+        partial(checkpoint.build, spec.weights == AS_BUILT),
+        preprocessing,
+        published,
+        note=note,
+        output=checkpoint.output,
+        background=checkpoint.background,
+    )
 
 
 def _user(spec: ModelSpec) -> Source:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 import yaml
@@ -31,6 +31,7 @@ from axiom_bench.kinds import (
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 AS_BUILT = "as_built"  # model.weights: keep the weights that a user's function has loaded itself
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # a name on the Hugging Face Hub
 MAX_SIDE = 10_000  # pixels; `data.preprocessing.MAX_PIXELS` is its square
 # The values of model.output for networks that find objects.
 OBJECT_OUTPUTS = ("boxes", "exclusive_boxes", "regions", "exclusive_regions")
@@ -54,7 +55,7 @@ Std = Annotated[
 
 # The value that null stands for, computed from the other settings.
 DEFAULTS: Mapping[str, Callable[[Mapping[str, object]], object]] = {
-    "name": lambda values: values.get("architecture"),
+    "name": lambda values: network_name(values),
     "architecture": lambda values: values.get("name"),
     "layer": lambda _: "default",
     "kwargs": lambda _: {},
@@ -70,9 +71,11 @@ class ModelSpec:
     """
 
     name: Name
-    source: Name  # embedded | torchvision | timm | user
+    source: Name  # embedded | torchvision | timm | huggingface | user
     # The network's name in its source. For `user`: module:function or path.py:function.
     architecture: File
+    # For `huggingface`: a name on the Hugging Face Hub, or a folder that save_pretrained wrote.
+    checkpoint: File | None = None
     # `default`, the name of published weights (such as IMAGENET1K_V1), a file, `as_built` for the
     # weights that a user's function loads, or None for random weights drawn with `seed`.
     weights: File | None = "default"
@@ -132,6 +135,10 @@ class ModelSpec:
         for key in values:
             if key not in names:
                 raise unknown_name("model setting", key, names)
+        if values.get("source") == "huggingface" and "checkpoint" in (values.get("kwargs") or {}):
+            # Command lines from before model.checkpoint have it here.
+            kwargs = dict(values["kwargs"])
+            values |= {"checkpoint": kwargs.pop("checkpoint"), "kwargs": kwargs}
         for key, other in DEFAULTS.items():
             if values.get(key) is None:
                 values[key] = other(values)
@@ -165,6 +172,20 @@ class ModelSpec:
             raise BenchError(
                 f"model.{key} must be {COLOUR}{positive}, of pixels in [0, 1], not "
                 f"{shorten_for_error([*values])}.{advice}"
+            )
+
+    def check_checkpoint(self) -> None:
+        """Check that the checkpoint is a folder, or may be a name on the Hugging Face Hub.
+
+        Raises:
+            BenchError: if it is neither.
+        """
+        if self.checkpoint is None or HUB_NAME.fullmatch(self.checkpoint):
+            return
+        if not home_expanded(self.checkpoint).is_dir():
+            raise BenchError(
+                f"There is no folder {self.checkpoint}; set model.checkpoint to one that "
+                "save_pretrained wrote, or to a name on the Hugging Face Hub."
             )
 
     @property
@@ -254,6 +275,19 @@ def _resolved(config: Mapping[str, object]) -> dict[str, Any]:
         ) from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def network_name(settings: Mapping[str, object]) -> str | None:
+    """Return the name of a model: the configured one, or the last part of its checkpoint's name, or
+    its architecture; None if the settings have none of these.
+    """
+    name = settings.get("name")
+    checkpoint = settings.get("checkpoint")
+    if name is None and checkpoint is not None:
+        name = PurePath(str(checkpoint)).name
+    if name is None:
+        name = settings.get("architecture")
+    return None if name is None else str(name)
 
 
 def model_names() -> list[str]:

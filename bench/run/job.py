@@ -24,8 +24,8 @@ from axiom_bench.evaluation import plugins, whole_set
 from axiom_bench.evaluation.measurement import check_names
 from axiom_bench.evaluation.plugins import AnyPlugin, Method, Metric
 from axiom_bench.explanation.explanation import check_normalise
-from axiom_bench.models.load import LoadedModel, load_model
-from axiom_bench.models.spec import OBJECT_OUTPUTS, ModelSpec
+from axiom_bench.models.load import LoadedModel, background_of, load_model
+from axiom_bench.models.spec import OBJECT_OUTPUTS
 from axiom_bench.notes import WARNINGS, Notes
 from axiom_bench.records import files
 from axiom_bench.records.files import safe_name
@@ -127,7 +127,7 @@ class Job:
         # The network loads after the data, since it takes longest, unless the data set asks for its
         # classes. A data set whose samples are arrays passes their shape.
         network = cache(lambda *shape: load_model(settings.model, *shape))
-        background = ModelSpec.of(settings.model).background
+        background = background_of(settings.model)
         dataset = load_dataset(data, lambda *shape: network(*shape).named_classes, background)
         loaded = network() if dataset.shape is None else network(dataset.shape)
         # the size of mosaics counts the mosaics
@@ -156,7 +156,7 @@ class Job:
             cut_model=cut_at_layer(model, device, notes),
             data=dataset,
             indices=indices,
-            target=_target_rule(settings.model, target or default_target),
+            target=_target_rule(loaded.finds_objects, target or default_target),
             normalise=normalise,
             methods=methods,
             metrics=metrics,
@@ -352,12 +352,12 @@ class Job:
         return hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
 
 
-def _target_rule(model: Mapping[str, object], target: str) -> str:
+def _target_rule(finds_objects: bool, target: str) -> str:
     """Return the target rule, translated if the network finds objects.
 
     Raise BenchError if the rule is for networks that find objects and this network doesn't.
     """
-    if model.get("output") in OBJECT_OUTPUTS:
+    if finds_objects:
         return OBJECT_RULE_BY_CLASS_RULE.get(target, target)
     if target in OBJECT_RULES:
         raise BenchError(

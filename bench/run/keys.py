@@ -30,7 +30,6 @@ from axiom_bench.evaluation.plugins import (
 from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.kinds import home_expanded
-from axiom_bench.models.spec import OBJECT_OUTPUTS
 from axiom_bench.models.weights import file_sha256, load_into, state_sha256
 from axiom_bench.records.record_files import key
 from axiom_bench.records.sources import PACKAGE, Sources, label, version_of
@@ -60,7 +59,7 @@ class Keys:
             [repr(model.module), tensors_sha256(model.module), network_code],
             self._function(model.build),
         ]
-        if job.settings.model.get("output") in OBJECT_OUTPUTS:
+        if model.finds_objects:
             network.append(self._function(vars(model.module)["read"]))
         output: list[object] = [
             model.output.name,

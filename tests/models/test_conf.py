@@ -52,7 +52,8 @@ PLANTED = [
     *(f"planted_{rule}_{kind}" for rule in ("additive", "and") for kind in shapes.KINDS),
 ]
 LAYERS |= dict.fromkeys(PLANTED, "features")
-OF_LIBRARIES = {  # tested in test_networks_of_libraries.py and test_networks_of_objects.py
+OF_LIBRARIES = {  # tested in test_checkpoints.py, test_networks_of_libraries.py and _objects.py
+    "huggingface",
     "clip",
     "dinov2",
     "detr",

@@ -471,7 +471,7 @@ def test_dinov2_by_name(tmp_path):
     )
     by_default = load_model({**model_config("dinov2"), **settings, "layer": "default"})
     assert by_default.layer == "dinov2.layernorm"
-    message = r"no-such-folder can't be read, .*; set model.kwargs.checkpoint to a folder"
+    message = r"There is no folder .*no-such-folder; set model\.checkpoint"
     missing_checkpoint = {"checkpoint": f"{tmp_path}/no-such-folder"}
     with pytest.raises(ab.BenchError, match=message):
         load_model({**model_config("dinov2"), "kwargs": missing_checkpoint})

@@ -197,9 +197,12 @@ def assert_drops_by_hand(loaded, images: Tensor, place: Tensor, label: int, rtol
     channels = trace.ablation_drops[0].abs().argsort(descending=True)[:2].tolist()
     assert trace.ablation_drops[0, channels].abs().min() > 10 * atol
 
+    # The network itself may be inside a wrapper.
+    network = getattr(loaded.module.module, "module", loaded.module.module)
+
     class Score(nn.Module):
         forward = staticmethod(lambda batch: loaded.module(batch, place))
-        get_submodule = loaded.module.module.get_submodule
+        get_submodule = network.get_submodule
 
     assert_drops(
         trace,

@@ -30,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from axiom_bench.environment import conf_folder, conf_groups, read_yaml
 from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.evaluation import plugins
+from axiom_bench.models.spec import network_name
 from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing import own_files, settings
 from axiom_bench.run.composing.settings import AXES, LAYER, Entries, Settings
@@ -41,6 +42,7 @@ PROTOCOL = "protocol"
 CHOOSING = ("experiment", PROTOCOL, *LISTS)  # groups whose files choose entries of LISTS
 # settings that no file has to write down
 OPTIONAL_SETTINGS = (
+    "model.checkpoint",
     "model.background",
     "model.draw",
     "model.weights_key",
@@ -53,7 +55,7 @@ OPTIONAL_SETTINGS = (
 SEARCH_PATH = "hydra.searchpath"
 DEFAULT = "default"  # the name of a run of the experiment's own models and data
 # the settings that give a run its name
-MODEL_KEYS = {"model", "model.name", "model.architecture"}
+MODEL_KEYS = {"model", "model.name", "model.architecture", "model.checkpoint"}
 DATA_KEYS = {"data", "data@data.of", "data.name"}
 PATH_KEYS = {"data.root", "data.path"}
 # settings that need no + in front of them
@@ -577,5 +579,5 @@ def _run_name(config: Entries, chosen: Collection[str]) -> str:
             names.append(data["name"])
     if MODEL_KEYS & set(chosen):
         file = "" if "model.name" in chosen else str(model["architecture"]).rpartition(":")[0]
-        names.append(Path(file).stem or model["name"])
+        names.append(Path(file).stem or network_name(model) or "")
     return safe_name("-".join(dict.fromkeys(map(str, names)))) if names else DEFAULT

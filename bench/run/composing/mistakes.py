@@ -88,6 +88,11 @@ def _unknown_entry(group: str, name: str, choices: Callable[[str], Iterable[str]
         return BenchError(
             f"model={name} is code of your own; set model=user model.architecture={name}."
         )
+    if group == "model" and "/" in name:
+        return BenchError(
+            f"model={name} is a checkpoint of transformers; set model=huggingface "
+            f"model.checkpoint={name}."
+        )
     if group == "data" and ("/" in name or os.path.isdir(name)):
         return BenchError(
             f"data={name} is a folder; set data=folder data.root={name}, or another kind."

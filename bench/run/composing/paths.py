@@ -51,6 +51,7 @@ def check_paths(config: Mapping[str, object], several: Collection[str] = ()) -> 
             )
     elif "???" not in map(str, model.values()):
         spec = ModelSpec.of(model)
+        spec.check_checkpoint()
         _ = spec.weights_file  # raises BenchError if the file doesn't exist
         file = spec.architecture.rpartition(":")[0]
         is_own_file = spec.source == "user" and file.endswith(".py")

@@ -1,0 +1,334 @@
+"""Read a checkpoint of transformers: its task, its network and its processor's preprocessing.
+
+`model=huggingface model.checkpoint=...` asks for these (extra `transformers`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import nn
+
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.errors import BenchError
+from axiom_bench.kinds import home_expanded
+from axiom_bench.models.of_transformers import (
+    SIGMOID_CAPTIONS,
+    Captioned,
+    QueryBoxes,
+    QueryMaps,
+    is_exclusive,
+)
+
+CAPTIONS = "captions"  # the key of model.kwargs that names the classes of a CLIP
+HUB_TIMEOUT = 10  # seconds
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+DEFAULT_SIDE = 224
+SIDE = 320  # pixels of the pictures that show what a processor does
+DIGITS = 6  # of means and standard deviations
+RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL's numbers
+SUPPORTED = (
+    "model=huggingface explains image classifiers, detectors such as DETR, segmenters such as "
+    "SegFormer and Mask2Former, and CLIP or SigLIP with captions"
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kind of network of transformers."""
+
+    classes: re.Pattern[str]  # the names of its classes
+    stretches: bool = False  # whether images are stretched, as for networks that find objects
+
+
+CLASSIFIER = Task(re.compile(r"\w+ForImageClassification(WithTeacher)?"))
+DETECTOR = Task(re.compile(r"\w+ForObjectDetection"), stretches=True)
+SEGMENTER = Task(re.compile(r"\w+ForSemanticSegmentation"), stretches=True)
+QUERY_SEGMENTER = Task(
+    re.compile(r"\w+ForUniversalSegmentation|MaskFormerForInstanceSegmentation"), stretches=True
+)
+CAPTIONED = Task(re.compile(r"(CLIP|MetaClip2|Siglip)Model"))
+TASKS = (CLASSIFIER, DETECTOR, SEGMENTER, QUERY_SEGMENTER, CAPTIONED)
+OTHER_INPUTS = {"input_ids", "task_inputs"}  # of networks that need a text for each image
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint of transformers before its weights are loaded."""
+
+    name: str  # a name on the Hub, or a folder
+    architecture: str  # the name of the network's class in transformers
+    task: Task
+    config: Any  # transformers' configuration of the network
+    captions: tuple[str, ...] = ()  # the classes of a CLIP
+
+    @staticmethod
+    def of(name: str, kwargs: Mapping[str, object]) -> Checkpoint:
+        """Read a checkpoint's configuration.
+
+        Args:
+            name: A name on the Hub, whose cache is used if it has the files, or a folder.
+            kwargs: Changes of the configuration, such as num_labels; or the captions of a CLIP.
+
+        Raises:
+            BenchError: if the files can't be loaded, or if the network isn't of one of TASKS.
+        """
+        changes = {key: value for key, value in kwargs.items() if key != CAPTIONS}
+        config, unknown = _from_pretrained("AutoConfig", name, return_unused_kwargs=True, **changes)
+        if unknown:
+            raise BenchError(
+                f"The configuration of {name} has no {next(iter(unknown))!r}; leave out "
+                f"model.kwargs.{next(iter(unknown))}."
+            )
+        architecture = next(iter(config.architectures or ()), "")
+        task = _task(name, architecture)
+        captions = kwargs.get(CAPTIONS, ())
+        is_list = isinstance(captions, Sequence) and not isinstance(captions, str)
+        if not is_list or (task is CAPTIONED) != bool(captions):
+            raise _captions_error(name, task)
+        assert isinstance(captions, Sequence)
+        return Checkpoint(name, architecture, task, config, tuple(map(str, captions)))
+
+    @property
+    def output(self) -> str | None:
+        """The value of model.output for this network; None if its logits are to be recognised."""
+        if self.task is DETECTOR:
+            return "exclusive_boxes" if is_exclusive(self.config) else "boxes"
+        if self.task in (SEGMENTER, QUERY_SEGMENTER):
+            return "exclusive_regions"
+        is_of_labels = self.config.problem_type == "multi_label_classification"
+        is_of_sigmoids = self.config.model_type in SIGMOID_CAPTIONS
+        return "multi_label" if is_of_labels or is_of_sigmoids else None
+
+    @property
+    def background(self) -> int | None:
+        """The output that is no class: the last one of a detector with a softmax."""
+        return -1 if self.output == "exclusive_boxes" else None
+
+    def build(self, has_weights: bool) -> nn.Module:
+        """Return the network, with the checkpoint's weights or with random ones.
+
+        Raises:
+            BenchError: if the weights can't be loaded, or if some of them are missing.
+        """
+        if has_weights:
+            network, loading = _from_pretrained(
+                self.architecture, self.name, config=self.config, output_loading_info=True
+            )
+            missing = sorted(loading["missing_keys"])
+            if missing:
+                raise BenchError(
+                    f"{self.name} has no weights for {missing[0]} and {len(missing) - 1} others, "
+                    "which would be random; choose a checkpoint that was trained for this task."
+                )
+        else:
+            network = getattr(_transformers(), self.architecture)(self.config)
+        if self.task is CAPTIONED:
+            tokenizer = _from_pretrained("AutoTokenizer", self.name)
+            return Captioned(network, tokenizer, list(self.captions))
+        if self.task is DETECTOR:
+            return QueryBoxes(network)
+        if self.task is QUERY_SEGMENTER:
+            return QueryMaps(network)
+        module: nn.Module = network
+        return module
+
+    def preprocessing(self) -> tuple[Preprocessing, str]:
+        """Return the preprocessing of the checkpoint's processor, and a note about it.
+
+        The note is "" unless the processor is missing or does more than ours can.
+        """
+        try:
+            processor = _from_pretrained("AutoImageProcessor", self.name)
+        except BenchError:
+            side = getattr(self.config, "image_size", DEFAULT_SIDE)
+            sides = (side, side) if isinstance(side, int) else tuple(side)
+            note = (
+                "The checkpoint has no preprocessor_config.json, so images are resized to "
+                f"{' x '.join(map(str, sides))} pixels, with ImageNet's mean and std; otherwise "
+                "set model.resize, model.crop, model.mean and model.std."
+            )
+            return Preprocessing(sides, None, IMAGENET_MEAN, IMAGENET_STD), note
+        mean, std = _mean_and_std(processor)
+        candidates = []
+        for resize, crop in _sizes(processor, self.task.stretches):
+            candidates.append(Preprocessing(resize, crop, mean, std, _interpolation(processor)))
+        for preprocessing in candidates:
+            if _is_same(processor, preprocessing, self.task.stretches):
+                return preprocessing, ""
+        first = candidates[0]
+        return first, (
+            f"The checkpoint's {type(processor).__name__} gives other pixels than resize="
+            f"{first.resize}, crop={first.crop}, its mean and its std. If it only resizes in "
+            "another way, set model.resize and model.crop."
+        )
+
+
+def _task(name: str, architecture: str) -> Task:
+    """Return the task of a network's class, or raise if it is none of TASKS."""
+    network = getattr(_transformers(), architecture, None)
+    for task in TASKS:
+        if network is None or not task.classes.fullmatch(architecture):
+            continue
+        takes_texts = OTHER_INPUTS & {*inspect.signature(network.forward).parameters}
+        if task is CAPTIONED or not takes_texts:
+            return task
+    if not architecture:
+        advice = "its config.json names no architecture; save the network by save_pretrained."
+    elif architecture.endswith("Model"):
+        advice = "it has no classes; choose a checkpoint that was trained for one of these."
+    else:
+        advice = (
+            "for another network, write a function that builds it, and set model=user "
+            "model.architecture=net.py:build."
+        )
+    raise BenchError(f"{name} is a {architecture or 'network'}. {SUPPORTED}; {advice}")
+
+
+def _captions_error(name: str, task: Task) -> BenchError:
+    """Return the error for missing captions, or for those of a network that takes none."""
+    if task is CAPTIONED:
+        return BenchError(
+            f"{name} needs captions, which are its classes: set "
+            '"model.kwargs.captions=[a cat,a dog]".'
+        )
+    return BenchError(f"{name} has classes of its own; leave out model.kwargs.captions.")
+
+
+def _mean_and_std(processor: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and the standard deviation by which a processor normalises pixels in [0, 1].
+
+    They are those that a black and a white picture show, because classes of processors have several
+    settings that change them.
+    """
+    black, white = (
+        processor(images=Image.new("RGB", (SIDE, SIDE), colour), return_tensors="pt")[
+            "pixel_values"
+        ][0].amax((1, 2))
+        for colour in ("black", "white")
+    )
+    std = 1 / (white.double() - black)
+    mean = 0 - black * std
+    return tuple(mean.round(decimals=DIGITS).tolist()), tuple(std.round(decimals=DIGITS).tolist())
+
+
+def _sizes(
+    processor: Any, stretches: bool
+) -> list[tuple[int | tuple[int, int] | None, int | None]]:
+    """Return pairs of a resize and a crop, as `Preprocessing` takes them, of which one may be the
+    processor's.
+
+    Classes of processors read the same settings in several ways. An image of another aspect ratio
+    is stretched if `stretches`.
+    """
+    size = _mapping(processor.size)
+    crop_size = _mapping(getattr(processor, "crop_size", None))
+    crop = crop_size.get("height") if getattr(processor, "do_center_crop", False) else None
+    if not getattr(processor, "do_resize", True):
+        return [(None, crop)]
+    if "height" in size:
+        return [((size["height"], size["width"]), crop)]
+    side = size.get("shortest_edge") or size.get("longest_edge") or DEFAULT_SIDE
+    if stretches:
+        return [((side, side), None)]
+    crop_share = getattr(processor, "crop_pct", None) or 1
+    return [
+        (side, crop),
+        (int(side / crop_share), side),  # ConvNeXT, below 384 pixels
+        ((side, side), None),  # ConvNeXT, from 384 pixels on
+        (int(side * 256 / 224), crop),  # LeViT
+    ]
+
+
+def _mapping(size: Any) -> dict[str, int]:
+    """Return a size of a processor, which may be a number, as a dict without missing sides."""
+    if size is None:
+        return {}
+    if isinstance(size, int):
+        return {"height": size, "width": size}
+    return {key: int(value) for key, value in dict(size).items() if value}
+
+
+def _interpolation(processor: Any) -> str:
+    """Return the name of a processor's interpolation."""
+    resample = getattr(processor, "resample", 2)
+    value = getattr(resample, "value", resample)  # of an enumeration of PIL's or torchvision's
+    return value if isinstance(value, str) else RESAMPLING.get(int(value), "bilinear")
+
+
+def _is_same(processor: Any, preprocessing: Preprocessing, is_square: bool) -> bool:
+    """Return whether a processor and a preprocessing give nearly the same pixels of a picture."""
+    height, width = (SIDE, SIDE) if is_square else (SIDE, SIDE * 3 // 4)
+    rows, columns = np.mgrid[0:height, 0:width]
+    channels = (255 * rows / height, 255 * columns / width, 255 * (1 - rows / height))
+    picture = Image.fromarray(np.stack(channels, 2).astype(np.uint8))
+    theirs = processor(images=picture, return_tensors="pt")["pixel_values"][0]
+    ours = preprocessing(picture)
+    if theirs.shape != ours.shape:
+        return False
+    # Centre crops may start at one or the other of two pixels, and resizes round differently.
+    one_pixel = 1 / (min(ours.shape[1:]) * min(preprocessing.std))
+    return float((theirs - ours).abs().mean()) < one_pixel
+
+
+def _transformers() -> Any:
+    """Import transformers, which needs torchvision and takes seconds."""
+    import axiom_bench.data.torchvision_import  # noqa: F401
+
+    try:
+        import transformers
+    except ImportError as error:
+        raise BenchError(
+            "Networks of transformers need it: pip install '.[transformers]' in axiom-bench's "
+            "checkout."
+        ) from error
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    return transformers
+
+
+def _from_pretrained(kind: str, name: str, **kwargs: object) -> Any:
+    """Return what a class of transformers loads from a checkpoint.
+
+    The Hub is asked only if neither a folder nor the cache has the files.
+    """
+    load = partial(getattr(_transformers(), kind).from_pretrained, **kwargs)
+    folder = home_expanded(name)
+    if name.startswith("timm/"):
+        raise BenchError(f"{name} is a network of timm; set model={name.removeprefix('timm/')}.")
+    is_folder = folder.is_dir()
+    try:
+        return load(str(folder) if is_folder else name, local_files_only=True)
+    except (OSError, ValueError) as error:
+        if is_folder:
+            raise BenchError(
+                f"{name} can't be read as a checkpoint of transformers "
+                f"({str(error).splitlines()[0]}); set model.checkpoint to a folder that "
+                "save_pretrained wrote."
+            ) from error
+    try:
+        # One request: transformers itself would ask five times more, for half a minute.
+        _hub().model_info(name, timeout=HUB_TIMEOUT)
+        return load(name)
+    except Exception as error:  # the HTTP library of the Hub's client differs by its version
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BenchError(
+            f"{name} isn't in the cache of Hugging Face and can't be downloaded ({reason}). Where "
+            f"there is a network, type `hf download {name} --local-dir FOLDER`; then set "
+            "model.checkpoint=FOLDER."
+        ) from error
+
+
+def _hub() -> Any:
+    """Return a client of the Hugging Face Hub, which transformers needs itself."""
+    from huggingface_hub import HfApi
+
+    return HfApi()

@@ -1,0 +1,385 @@
+"""Checkpoints of transformers, saved to disk from tiny configurations with random weights."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import axiom_bench as ab
+import axiom_bench.data.torchvision_import
+from axiom_bench.cli import main
+from axiom_bench.cli.model_options import model_overrides
+from axiom_bench.models.load import LoadedModel, background_of, load_model
+from axiom_bench.models.spec import model_config
+from tests.models.test_conf import compose_model
+
+transformers = pytest.importorskip("transformers")
+
+NAMES = ["cat", "dog", "fox", "owl"]
+VIT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "image_size": 32,
+    "patch_size": 8,
+}
+STAGES = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
+RESNET = {
+    "embedding_size": 8,
+    "hidden_sizes": [8, 16],
+    "depths": [1, 1],
+    "layer_type": "basic",
+}
+SWIN = {
+    "embed_dim": 8,
+    "depths": [1, 1],
+    "num_heads": [2, 2],
+    "window_size": 2,
+    "image_size": 32,
+    "patch_size": 4,
+}
+DINOV2 = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "mlp_ratio": 2,
+    "image_size": 56,
+    "patch_size": 14,
+}
+LEVIT = {
+    "image_size": 64,
+    "hidden_sizes": [16, 16, 16],
+    "num_attention_heads": [2, 2, 2],
+    "depths": [1, 1, 1],
+    "key_dim": [8, 8, 8],
+}
+EFFICIENTNET = {
+    "width_coefficient": 0.1,
+    "depth_coefficient": 0.1,
+    "hidden_dim": 128,
+    "image_size": 64,
+}
+SHORT = {"size": {"shortest_edge": 64}}
+SQUARE = {"size": {"height": 32, "width": 32}}
+CROPPED = {"size": {"shortest_edge": 72}, "crop_size": {"height": 64, "width": 64}}
+# the architecture: its configuration, its processor and the processor's settings, the default layer
+CLASSIFIERS = {
+    "ResNet": (RESNET, "ConvNext", SHORT, "resnet.encoder.stages.1"),
+    "ConvNext": (STAGES, "ConvNext", SHORT, "convnext.encoder.stages.3"),
+    "ConvNextV2": (
+        STAGES,
+        "ConvNext",
+        {"size": {"shortest_edge": 384}},
+        "convnextv2.encoder.stages.3",
+    ),
+    "ViT": (VIT, "ViT", SQUARE, "vit.layers.1.layernorm_before"),
+    "DeiT": (
+        VIT,
+        "DeiT",
+        {"size": {"height": 40, "width": 40}, "crop_size": {"height": 32, "width": 32}},
+        "deit.layers.1.layernorm_before",
+    ),
+    "Beit": (VIT, "Beit", {**SQUARE, "do_center_crop": False}, "beit.layers.1"),
+    "Swin": (SWIN, "ViT", SQUARE, "swin.layernorm"),
+    "Dinov2": (
+        DINOV2,
+        "Bit",
+        {"size": {"shortest_edge": 64}, "crop_size": {"height": 56, "width": 56}},
+        "dinov2.layernorm",
+    ),
+    "MobileNetV2": ({"depth_multiplier": 0.1}, "MobileNetV2", CROPPED, "mobilenet_v2.conv_1x1"),
+    "RegNet": (
+        {**STAGES, "embedding_size": 8, "groups_width": 4},
+        "ConvNext",
+        SHORT,
+        "regnet.encoder.stages.3",
+    ),
+    "EfficientNet": (
+        EFFICIENTNET,
+        "EfficientNet",
+        {"size": {"height": 64, "width": 64}},
+        "efficientnet.encoder.top_activation",
+    ),
+    "Levit": (
+        LEVIT,
+        "Levit",
+        {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}},
+        "levit.encoder.stages.1.layers.1",
+    ),
+}
+DETECTOR = {
+    "encoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 16,
+    "decoder_layers": 1,
+    "decoder_attention_heads": 2,
+    "decoder_ffn_dim": 16,
+    "use_timm_backbone": False,
+    "d_model": 16,
+    "num_queries": 12,
+}
+
+
+def configuration(kind: str, settings, names=NAMES):
+    """Return a configuration of transformers with names of classes."""
+    labels = dict(enumerate(names))
+    ids = {name: index for index, name in labels.items()}
+    return getattr(transformers, f"{kind}Config")(**settings, id2label=labels, label2id=ids)
+
+
+def save(folder, config, architecture: str, processor=None) -> nn.Module:
+    """Save a network with random weights, and its processor, as a checkpoint."""
+    torch.manual_seed(0)
+    network = getattr(transformers, architecture)(config).eval()
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.2)
+    network.save_pretrained(folder)
+    if processor is not None:
+        processor.save_pretrained(folder)
+    return network
+
+
+def load(folder, **changes) -> LoadedModel:
+    return load_model({**model_config("huggingface"), "checkpoint": str(folder), **changes})
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize((240, 180), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS)
+def test_a_classifier_has_layer_classes_and_preprocessing(kind, tmp_path, picture):
+    settings, processor_kind, sizes, layer = CLASSIFIERS[kind]
+    architecture = f"{kind}ForImageClassification"
+    if kind == "DeiT":
+        architecture += "WithTeacher"
+    processor = getattr(transformers, f"{processor_kind}ImageProcessor")(**sizes)
+    network = save(tmp_path, configuration(kind, settings), architecture, processor)
+
+    loaded = load(tmp_path)
+
+    assert loaded.note == ""
+    assert loaded.name == tmp_path.name
+    assert loaded.classes == tuple(NAMES)
+    assert loaded.layer == layer
+    expected = processor(images=picture, return_tensors="pt")["pixel_values"]
+    pixels = loaded.preprocessing(picture)[None]
+    assert pixels.shape == expected.shape
+    # a crop may start at the next pixel
+    assert (pixels - expected).abs().mean() < 0.1 * expected.std()
+    with torch.no_grad():
+        logits = network(expected).logits
+    trace = ab.trace(loaded.module, loaded.layer, expected, [1], reshape=loaded.reshape)
+    torch.testing.assert_close(trace.logits, logits, rtol=1e-4, atol=1e-4)
+    assert trace.gradients.any()
+
+
+@pytest.mark.parametrize("kind", ["Detr", "ConditionalDetr"])
+def test_a_detector_finds_what_transformers_does(kind, tmp_path):
+    backbone = transformers.ResNetConfig(**RESNET, out_features=["stage2"])
+    has_softmax = kind == "Detr"  # with ids without a category: test_networks_of_objects.py
+    names = NAMES if has_softmax else ["N/A", "cat", "N/A", "dog", "fox", "owl"]
+    config = configuration(kind, {**DETECTOR, "backbone_config": backbone}, names)
+    processor = getattr(transformers, f"{kind}ImageProcessor")(
+        size={"shortest_edge": 64, "longest_edge": 96}
+    )
+    network = save(tmp_path, config, f"{kind}ForObjectDetection", processor)
+    images = torch.rand(1, 3, 64, 64)
+
+    loaded = load(tmp_path)
+
+    assert loaded.preprocessing.resize == (64, 64)
+    assert loaded.layer == "model.input_projection"
+    settings = {**model_config("huggingface"), "checkpoint": str(tmp_path)}
+    assert background_of(settings) == (-1 if has_softmax else None)
+    assert loaded.classes == (*NAMES, "no object")[: 4 + has_softmax]
+    with torch.no_grad():
+        output = network(pixel_values=images)
+    (expected,) = processor.post_process_object_detection(output, 0.0, target_sizes=[(64, 64)])
+    objects = loaded.module.found(images, 0.0)[0]
+    compared = 0
+    labels = expected["labels"].tolist()
+    for box, label, score in zip(expected["boxes"], labels, expected["scores"], strict=True):
+        for found in objects:
+            is_same_box = torch.allclose(found.box, box, rtol=0, atol=1e-2)
+            if is_same_box and loaded.classes[found.label] == names[label]:
+                assert found.probability == pytest.approx(float(score), rel=1e-4)
+                compared += 1
+    assert compared
+    assert_one_drop_by_hand(loaded, images)
+
+
+def assert_one_drop_by_hand(loaded: LoadedModel, images: Tensor) -> None:
+    """Compare the largest drop of the most probable object with a pass without its channel."""
+    found = loaded.module.found(images, 0.0)[0][0]
+    place = found.place[None]
+    trace = ab.trace(loaded.module, loaded.layer, (images, place), [found.label])
+    drops = trace.ablation_drops[0]
+    channel = int(drops.abs().argmax())
+    layer = loaded.module.get_submodule(f"module.module.{loaded.layer}")
+
+    def without_channel(_, __, output: Tensor) -> Tensor:
+        output = output.clone()
+        output[:, channel] = 0
+        return output
+
+    with torch.no_grad():
+        score = loaded.module(images, place)[0, found.label]
+        with layer.register_forward_hook(without_channel):
+            changed = loaded.module(images, place)[0, found.label]
+    torch.testing.assert_close(drops[channel], score - changed, rtol=1e-3, atol=1e-4)
+
+
+def test_a_segmenter_of_queries_has_the_maps_of_transformers(tmp_path):
+    stages = [f"stage{number}" for number in range(1, 5)]
+    backbone = transformers.SwinConfig(
+        embed_dim=8,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 2, 2],
+        window_size=2,
+        image_size=64,
+        out_features=stages,
+    )
+    sizes = dict.fromkeys(("feature_size", "mask_feature_size", "hidden_dim"), 32)
+    settings = {
+        **sizes,
+        "backbone_config": backbone,
+        "encoder_feedforward_dim": 16,
+        "dim_feedforward": 16,
+        "num_attention_heads": 2,
+        "encoder_layers": 1,
+        "decoder_layers": 2,
+        "num_queries": 8,
+    }
+    config = configuration("Mask2Former", settings)
+    processor = transformers.Mask2FormerImageProcessor(
+        size={"shortest_edge": 64, "longest_edge": 128}
+    )
+    network = save(tmp_path, config, "Mask2FormerForUniversalSegmentation", processor)
+    images = torch.rand(1, 3, 64, 64)
+
+    loaded = load(tmp_path)
+
+    with torch.no_grad():
+        output = network(pixel_values=images)
+        maps = loaded.module.module(images)
+    classes = output.class_queries_logits[0].softmax(1)[:, :4]
+    scores = torch.einsum("qc,qhw->chw", classes, output.masks_queries_logits[0].sigmoid())
+    torch.testing.assert_close(maps[0].exp(), scores, rtol=1e-4, atol=1e-5)
+    assert loaded.classes == tuple(NAMES)
+    assert loaded.preprocessing.resize == (64, 64)
+    assert loaded.layer == "model.transformer_module.input_projections.0"
+    assert_one_drop_by_hand(loaded, images)
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory):
+    """Return the folder of a checkpoint of a ResNet without a processor."""
+    folder = tmp_path_factory.mktemp("resnet")
+    save(folder, configuration("ResNet", RESNET), "ResNetForImageClassification")
+    return folder
+
+
+def test_without_a_processor_a_note_says_what_is_assumed(resnet):
+    loaded = load(resnet)
+    assert "has no preprocessor_config.json, so images are resized to 224 x 224" in loaded.note
+    assert loaded.preprocessing.size == (224, 224)
+
+
+def test_pixels_in_another_order_are_noted(tmp_path):
+    """MobileViT's processor swaps red and blue."""
+    config = configuration("ResNet", RESNET)
+    processor = transformers.MobileViTImageProcessor(**CROPPED)
+    save(tmp_path, config, "ResNetForImageClassification", processor)
+    assert (
+        "MobileViTImageProcessor gives other pixels than resize=72, crop=64" in load(tmp_path).note
+    )
+
+
+def test_random_weights_and_another_number_of_classes(resnet):
+    random = load(resnet, weights=None, kwargs={"num_labels": 7})
+    assert random.random_weights
+    assert random.number_of_classes == 7
+    with pytest.raises(ab.BenchError, match=r"leave out model\.kwargs\.num_lables"):
+        load(resnet, kwargs={"num_lables": 7})
+
+
+def test_labels_that_do_not_exclude_each_other(tmp_path):
+    config = configuration("ResNet", RESNET)
+    config.problem_type = "multi_label_classification"
+    save(tmp_path, config, "ResNetForImageClassification")
+    assert load(tmp_path).output.name == "multi_label"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ("ResNetModel", r"is a ResNetModel\. model=huggingface explains .*; it has no classes"),
+        ("BertForMaskedLM", r"set model=user model\.architecture=net\.py:build"),
+        ("OwlViTForObjectDetection", "is a OwlViTForObjectDetection"),
+        (None, "names no architecture"),
+    ],
+)
+def test_another_network_is_refused(architecture, message, resnet, tmp_path):
+    config = transformers.AutoConfig.from_pretrained(resnet)
+    config.architectures = architecture and [architecture]
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ab.BenchError, match=message):
+        load(tmp_path)
+
+
+def test_a_checkpoint_without_a_trained_classifier_is_refused(resnet, tmp_path):
+    network = transformers.ResNetModel.from_pretrained(resnet)
+    network.config.architectures = ["ResNetForImageClassification"]
+    network.save_pretrained(tmp_path)
+    config = transformers.AutoConfig.from_pretrained(resnet)
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ab.BenchError, match=r"has no weights for classifier\.1\.bias and 1 others"):
+        load(tmp_path)
+
+
+def test_a_name_that_is_not_in_the_cache_asks_the_hub_once(monkeypatch):
+    requests = []
+
+    def model_info(self, name, timeout):
+        requests.append(name)
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", model_info)
+    message = (
+        r"someone/no-such-network isn't in the cache .*\(no network\)\. .* `hf download "
+        r"someone/no-such-network --local-dir FOLDER`; then set model\.checkpoint=FOLDER"
+    )
+    with pytest.raises(ab.BenchError, match=message):
+        load("someone/no-such-network")
+    assert requests == ["someone/no-such-network"]
+
+
+def test_names_that_lead_elsewhere(tmp_path):
+    with pytest.raises(ab.BenchError, match=r"is a network of timm; set model=resnet50\.a1_in1k"):
+        load("timm/resnet50.a1_in1k")
+    with pytest.raises(
+        ab.BenchError, match=r"There is no folder \./nothing; set model\.checkpoint"
+    ):
+        load("./nothing")
+    with pytest.raises(ab.BenchError, match="can't be read as a checkpoint of transformers"):
+        load(tmp_path)
+    save(tmp_path, configuration("ResNet", RESNET), "ResNetForImageClassification")
+    captions = {"captions": ["a cat"]}
+    with pytest.raises(ab.BenchError, match=r"of its own; leave out model\.kwargs\.captions"):
+        load(tmp_path, kwargs=captions)
+
+
+def test_the_option_and_the_setting_take_a_checkpoint(capsys, tmp_path):
+    parsed = main.parser().parse_args(["explain", "a.png", "--model", "microsoft/resnet-50"])
+    assert model_overrides(parsed) == ["model=huggingface", "model.checkpoint=microsoft/resnet-50"]
+    settings = compose_model("huggingface", "model.checkpoint=microsoft/resnet-50")
+    assert settings.checkpoint == "microsoft/resnet-50"
+    assert main.main(["doctor", "model=microsoft/resnet-50"]) == 2
+    expected = "set model=huggingface model.checkpoint=microsoft/resnet-50."
+    assert expected in capsys.readouterr().err
