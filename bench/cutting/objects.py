@@ -36,6 +36,9 @@ FEW = 100  # so few scores of an image may all be between 0 and 1 by chance
 # if more than this share of boxes has a negative side, they are centres and sides instead of
 # corners
 TURNED = 0.25
+# the columns of a place of a box, after its position
+BOX = slice(1, 5)
+REGION = slice(5, 9)
 # if boxes of one class have a higher IoU, the one with the lower probability is suppressed
 OVERLAP = 0.5
 
@@ -174,12 +177,12 @@ class BoxScores(ObjectScores):
     They are those before suppression.
 
     Boxes are x0 y0 x1 y1 in pixels of the image. A place, (B, 5), is the position among N, and the
-    box there.
+    box there. A third value of the network, (B, N, E), is appended to places.
     """
 
     def forward(self, images: Tensor, place: Tensor) -> Tensor:
         """Compute logits (B, C) at the position."""
-        _, logits = self.returned(images)
+        logits = self.returned(images)[1]
         return select_positions(logits, place[:, 0].long())
 
     def following(self, images: Tensor, place: Tensor) -> Tensor:
@@ -190,28 +193,29 @@ class BoxScores(ObjectScores):
         A box may move to another position (D-RISE, Petsiuk et al. 2021, arXiv:2006.03204, section
         3.2).
         """
-        boxes, logits = self.returned(images)
+        boxes, logits = self.returned(images)[:2]
         # all changed versions of an image share its place
-        place_boxes = place[:, 1:].expand(len(boxes), -1)
+        place_boxes = place[:, BOX].expand(len(boxes), -1)
         return select_positions(logits, _nearest(boxes, place_boxes))
 
     @torch.no_grad()
     def nearest(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
         """Return the position and the box with the highest IoU with each of these boxes."""
-        found, _ = self._checked(images)
+        found, _, fixed = self._checked(images)
         positions = _nearest(found, boxes.to(found))
-        return torch.cat([positions[:, None], found[torch.arange(len(found)), positions]], 1)
+        rows = torch.arange(len(found))
+        return torch.cat([positions[:, None], found[rows, positions], fixed[rows, positions]], 1)
 
     def overlap(self, place: Tensor, other: Tensor) -> bool:
         """Return True if the boxes of two places have an IoU above .5."""
-        return bool(intersection_over_union(place[None, 1:], other[None, 1:]) > OVERLAP)
+        return bool(intersection_over_union(place[None, BOX], other[None, BOX]) > OVERLAP)
 
     @torch.no_grad()
     def ends(self, image: Tensor) -> Tensor:
         """Return the first and the last position, with their boxes."""
-        (boxes,), _ = self._checked(image)
+        (boxes,), _, (fixed,) = self._checked(image)
         ends = [0, len(boxes) - 1]
-        return torch.cat([torch.tensor(ends).to(boxes)[:, None], boxes[ends]], 1)
+        return torch.cat([torch.tensor(ends).to(boxes)[:, None], boxes[ends], fixed[ends]], 1)
 
     @torch.no_grad()
     def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
@@ -219,16 +223,19 @@ class BoxScores(ObjectScores):
 
         A more probable box of the same class with an IoU above .5 suppresses an object.
         """
-        boxes, logits = self._checked(images)
+        boxes, logits, fixed = self._checked(images)
         probabilities = self.probabilities(logits.double().cpu(), 2)
         if self.background is not None:
             probabilities[:, :, self.background] = 0
-        rows = zip(boxes.double().cpu(), probabilities, strict=True)
+        rows = zip(boxes.double().cpu(), probabilities, fixed.cpu(), strict=True)
         return [list(islice(_unsuppressed(*row, least), MOST)) for row in rows]
 
     @full_precision()
-    def _checked(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the network's boxes and logits, or raise BenchError if they can't be these."""
+    def _checked(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the network's boxes and logits, or raise BenchError if they can't be these.
+
+        The third value, (B, N, E), is what else a place needs; E is 0 for most networks.
+        """
         returned = self._evaluated(images)
         network = type(self.module).__name__
         axes = (
@@ -236,7 +243,7 @@ class BoxScores(ObjectScores):
             if isinstance(returned, tuple | list)
             else []
         )
-        pair = axes == [3, 3] and all(isinstance(part, Tensor) for part in returned)
+        pair = axes in ([3, 3], [3, 3, 3]) and all(isinstance(part, Tensor) for part in returned)
         if not pair or returned[0].shape[:2] != returned[1].shape[:2] or returned[0].shape[2] != 4:
             # torchvision's detectors return a list of dicts, after suppression
             suppressed = isinstance(returned, list) and isinstance(
@@ -252,7 +259,8 @@ class BoxScores(ObjectScores):
                 "before suppression; give read=, a function from what it returns to these "
                 f"two.{' (B, C, N) becomes (B, N, C) by .mT.' * pair}{others * suppressed}"
             )
-        boxes, logits = returned
+        boxes, logits, *others = returned
+        fixed = others[0] if others else boxes[..., :0]
         if self.exclusive and self.background is None:
             raise BenchError(
                 f"One class of {network} is no object; set background=0, or -1 for the last."
@@ -268,7 +276,21 @@ class BoxScores(ObjectScores):
                 f"{network} gives boxes with x1 < x0 or y1 < y0; give them as x0 y0 x1 y1 of "
                 "read=: of centres and sides, centre - side / 2 and centre + side / 2."
             )
-        return boxes, logits
+        return boxes, logits, fixed
+
+
+class ProposalScores(BoxScores):
+    """A network of two stages, such as Faster R-CNN, with the region fixed that made a box.
+
+    It returns boxes (B, N, 4), logits (B, N, C) and the regions (B, N, 4) that it proposes for
+    images, and the logits (B, C) of regions (B, 4) for images and regions. A place is (B, 9): that
+    of `BoxScores`, and the region.
+    """
+
+    def forward(self, images: Tensor, place: Tensor) -> Tensor:
+        """Compute logits (B, C) of the place's region."""
+        logits: Tensor = self.module(images, place[:, REGION])
+        return logits
 
 
 class RegionScores(ObjectScores):
@@ -370,8 +392,10 @@ def _nearest(boxes: Tensor, to: Tensor) -> Tensor:
     return torch.stack([intersection_over_union(*pair)[0].argmax() for pair in pairs])
 
 
-def _unsuppressed(boxes: Tensor, probabilities: Tensor, least: float) -> Iterator[Found]:
-    """Yield the detections of one image: boxes (N, 4), probabilities (N, C)."""
+def _unsuppressed(
+    boxes: Tensor, probabilities: Tensor, fixed: Tensor, least: float
+) -> Iterator[Found]:
+    """Yield the detections of one image: boxes (N, 4), probabilities (N, C), fixed (N, E)."""
     positions, labels = (probabilities >= least).nonzero(as_tuple=True)
     values = probabilities[positions, labels]
     kept: list[tuple[int, Tensor]] = []
@@ -383,9 +407,11 @@ def _unsuppressed(boxes: Tensor, probabilities: Tensor, least: float) -> Iterato
         if same and bool((intersection_over_union(box[None], torch.stack(same)) > OVERLAP).any()):
             continue
         kept.append((label, box))
-        position_and_box = torch.cat([box.new_tensor([position]), box]).float()
         yield Found(
-            label=label, probability=float(values[place]), box=box.float(), place=position_and_box
+            label=label,
+            probability=float(values[place]),
+            box=box.float(),
+            place=torch.cat([box.new_tensor([position]), box, fixed[position]]).float(),
         )
 
 
@@ -479,7 +505,7 @@ def scored_boxes(trace: Trace) -> Tensor:
     Raises BenchError as `object_network` does.
     """
     object_network(trace)
-    return trace.other_inputs[0][:, 1:]
+    return trace.other_inputs[0][:, BOX]
 
 
 def scored_regions(trace: Trace) -> Tensor | None:

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from axiom_bench.cutting.images import OtherInputs, SeveralInputs, separate_inputs
 from axiom_bench.cutting.model_copy import shared_copy
-from axiom_bench.cutting.objects import BoxScores, ObjectScores, RegionScores
+from axiom_bench.cutting.objects import BoxScores, ObjectScores, ProposalScores, RegionScores
 from axiom_bench.cutting.output import LOGITS, Output
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.models import layers
@@ -49,6 +49,8 @@ def wrap_object_network(
         BenchError: if the network returns something else.
     """
     kind, exclusive = KINDS[str(spec.output)]
+    if getattr(module, "has_two_stages", False):
+        kind = ProposalScores
     expected = (
         "give module:function or path/to/file.py:function, from what the network returns to "
         f"{spec.output}"
@@ -56,7 +58,7 @@ def wrap_object_network(
     read = None if spec.read is None else import_function(spec.read, "model.read", expected)
     network = kind(module, read, exclusive, spec.background).eval()
     # A region's score is a sum of logits, whose softmax is no probability.
-    output = replace(LOGITS, softmax=exclusive and kind is BoxScores)
+    output = replace(LOGITS, softmax=exclusive and issubclass(kind, BoxScores))
     return network, output, Objects.of(network, image, spec.min_probability)
 
 

@@ -5,20 +5,24 @@ normalised images.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from http.client import HTTPException
+from math import log2
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.functional import avg_pool2d, grid_sample
 
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 from axiom_bench.models.spec import AS_BUILT
 
 BACKGROUND = 0  # the output that stands for no object
+FEW_REGIONS = 100  # so many regions are pooled at a time
 UNUSED = "N/A"  # the name of COCO's ids without a category
 
 
@@ -33,22 +37,12 @@ class Detector(nn.Module):
         network: torchvision's FCOS, RetinaNet or SSD, whose layers keep their names.
         size: The size of the images in pixels, a side or (H, W).
         names: The names of the network's outputs, or None if they are unknown.
-
-    Raises:
-        BenchError: if the detector has two stages, such as Faster R-CNN.
     """
 
     def __init__(
         self, network: Any, size: int | Sequence[int], names: Sequence[str] | None = None
     ) -> None:
         super().__init__()
-        if not hasattr(network, "head"):
-            raise BenchError(
-                f"{type(network).__name__} proposes other regions for each image, so it has "
-                "no fixed scores; explain what it detects, "
-                "output=ab.outputs.detection(boxes, labels), or take a "
-                "detector of one stage, such as FCOS."
-            )
         self.backbone = network.backbone
         self.head = network.head
         self.coder = network.box_coder
@@ -64,24 +58,11 @@ class Detector(nn.Module):
         images = torchvision.models.detection.image_list.ImageList(
             torch.empty(1, 3, *self.size), [self.size]
         )
-        known = names if names is not None and len(names) == count else None
-        used = []
-        others = []
-        for index in range(count):
-            is_unused = known is not None and known[index] == UNUSED
-            if index == BACKGROUND or is_unused:
-                others.append(index)
-            else:
-                used.append(index)
+        used, others = _used_outputs(names, count)
         self.register_buffer("anchors", network.anchor_generator(images, maps)[0], persistent=False)
         self.register_buffer("used", torch.tensor(used), persistent=False)
         self.register_buffer("others", torch.tensor(others), persistent=False)
-        if known:
-            labels = [known[index] for index in used]
-            if self.exclusive:
-                labels.insert(0, "background")
-            # transformers keeps the names of classes under this name, too.
-            self.config = SimpleNamespace(id2label=dict(enumerate(labels)))
+        self.config = _named_outputs(names, count, used, self.exclusive)
 
     def forward(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return boxes, x0 y0 x1 y1 in pixels inside the image, and logits.
@@ -110,9 +91,218 @@ class Detector(nn.Module):
         return torchvision.ops.clip_boxes_to_image(boxes, self.size), logits
 
 
+class TwoStageDetector(nn.Module):
+    """torchvision's Faster, Mask or Keypoint R-CNN before suppression, as `ProposalScores` takes
+    it.
+
+    Logit 0 stands for the background and for outputs without a category. A region's box is that of
+    its most probable class.
+
+    Args:
+        network: torchvision's network, whose layers keep their names.
+        size: The size of the images in pixels, a side or (H, W).
+        names: The names of the network's outputs, or None if they are unknown.
+    """
+
+    has_two_stages = True
+
+    def __init__(
+        self, network: Any, size: int | Sequence[int], names: Sequence[str] | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone = network.backbone
+        self.rpn = network.rpn
+        self.box_head = network.roi_heads.box_head
+        self.box_predictor = network.roi_heads.box_predictor
+        self.coder = network.roi_heads.box_coder
+        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        pool = network.roi_heads.box_roi_pool
+        self.pooled_maps = list(pool.featmap_names)
+        self.side, self.samples = pool.output_size[0], pool.sampling_ratio
+        self.canonical = (pool.canonical_scale, pool.canonical_level)
+        # A pass on the meta device tells the shapes of the features.
+        backbone = copy.deepcopy(network.backbone).to("meta", torch.float32).eval()
+        features = backbone(torch.empty(1, 3, *self.size, device="meta"))
+        self.strides = []
+        for name in self.pooled_maps:
+            height, width = features[name].shape[2:]
+            self.strides.append(2 ** round(-log2(height / self.size[0])))
+            limits = torch.tensor([float(max(width - 1, 1)), float(max(height - 1, 1))])
+            self.register_buffer(f"limits_{name}", limits, False)
+        images = torchvision.models.detection.image_list.ImageList(
+            torch.empty(1, 3, *self.size), [self.size]
+        )
+        maps = [torch.empty(1, 1, *feature.shape[2:]) for feature in features.values()]
+        self.register_buffer("anchors", self.rpn.anchor_generator(images, maps)[0], False)
+        steps = torch.arange(self.side * self.samples) + 0.5
+        self.register_buffer("steps", steps / len(steps), False)
+        count = self.box_predictor.cls_score.out_features
+        used, others = _used_outputs(names, count)
+        self.register_buffer("used", torch.tensor(used), False)
+        self.register_buffer("others", torch.tensor(others), False)
+        self.config = _named_outputs(names, count, used, exclusive=True)
+
+    def forward(
+        self, images: Tensor, regions: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        """Return the logits (B, C) of regions (B, 4), or what the network proposes for images.
+
+        These are boxes (B, N, 4), logits (B, N, C) and regions (B, N, 4).
+
+        Raises:
+            BenchError: if the images have another size.
+        """
+        features = self.backbone(images)
+        if regions is not None:
+            return self._joined(self.box_predictor(self._vectors(features, regions[:, None]))[0])
+        if images.shape[2:] != self.size:
+            raise BenchError(
+                f"This detector is built for images of {self.size}, not {tuple(images.shape[2:])} "
+                "pixels."
+            )
+        found = []
+        for row, proposals in enumerate(self._proposals(features)):
+            # Few regions at a time, since each has a map of all channels.
+            own = {name: feature[row : row + 1] for name, feature in features.items()}
+            parts = [self._boxes(own, part) for part in proposals.split(FEW_REGIONS)]
+            found.append([torch.cat(values) for values in zip(*parts, strict=True)])
+        most = max(len(boxes) for boxes, _, _ in found)
+        # Suppression removes the repeated regions of images with fewer ones.
+        rows = [[_repeated(value, most) for value in values] for values in found]
+        boxes, logits, regions = (torch.stack(values) for values in zip(*rows, strict=True))
+        return boxes, logits, regions
+
+    def _boxes(
+        self, features: Mapping[str, Tensor], regions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the boxes, the logits and the regions themselves of regions (n, 4) of an image."""
+        scores, codes = self.box_predictor(self._vectors(features, regions[None]))
+        best = scores[:, 1:].argmax(1) + 1
+        boxes = self.coder.decode(codes, [regions])[torch.arange(len(regions)), best]
+        boxes = torchvision.ops.clip_boxes_to_image(boxes, self.size)
+        return boxes, self._joined(scores), regions
+
+    def _joined(self, scores: Tensor) -> Tensor:
+        """Join the logits of the background and of outputs without a category."""
+        others = scores.index_select(1, self.get_buffer("others")).logsumexp(1, keepdim=True)
+        return torch.cat([others, scores.index_select(1, self.get_buffer("used"))], 1)
+
+    def _vectors(self, features: Mapping[str, Tensor], regions: Tensor) -> Tensor:
+        """Return the vectors (B n, d) of the box head for n regions (B, n, 4) of each image.
+
+        They are pooled as by torchvision's RoIAlign. All levels are sampled, and the one that fits
+        the region's size counts, so that torch.fx can follow.
+        """
+        sides = regions[..., 2:] - regions[..., :2]
+        scale, level = self.canonical
+        levels = (level + torch.log2(sides.prod(2).sqrt() / scale) + 1e-6).floor()
+        levels = levels.clamp(log2(self.strides[0]), log2(self.strides[-1]))
+        steps = self.get_buffer("steps")
+        pooled = []
+        for name, stride in zip(self.pooled_maps, self.strides, strict=True):
+            lengths = (sides / stride).clamp(min=1)
+            # (B, n, samples of a side, x y), in positions of the level's map
+            points = regions[:, :, None, :2] / stride + lengths[:, :, None] * steps[:, None]
+            limits = self.get_buffer(f"limits_{name}")
+            x, y = (2 * points / limits - 1).unbind(3)
+            grid = torch.stack(torch.broadcast_tensors(x[:, :, None], y[..., None]), 4)
+            sampled = grid_sample(
+                features[name], grid.flatten(1, 2), "bilinear", "border", align_corners=True
+            )
+            cells = avg_pool2d(sampled, self.samples).unflatten(2, (-1, self.side))
+            is_level = (levels == log2(stride)).to(cells)
+            pooled.append(cells * is_level[:, None, :, None, None])
+        joined = sum(pooled[1:], pooled[0])
+        vectors: Tensor = self.box_head(joined.transpose(1, 2).flatten(0, 1))
+        return vectors
+
+    def _proposals(self, features: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return the regions (n, 4) that the network proposes in each image, as torchvision does.
+
+        torchvision's own function needs compiled operators, which some installations lack.
+        """
+        rpn = self.rpn
+        objectness, codes = rpn.head([*features.values()])
+        counts = [scores[0].numel() for scores in objectness]
+        anchors = self.get_buffer("anchors")
+        rows = []
+        for row in range(len(objectness[0])):
+            kept = []
+            kept_scores = []
+            start = 0
+            for scores, code, count in zip(objectness, codes, counts, strict=True):
+                flat = scores[row].permute(1, 2, 0).flatten()
+                own = code[row].unflatten(0, (len(scores[row]), 4)).permute(2, 3, 0, 1)
+                best = flat.topk(min(rpn.pre_nms_top_n(), count)).indices
+                boxes = rpn.box_coder.decode(
+                    own.reshape(-1, 4)[best], [anchors[start : start + count][best]]
+                )[:, 0]
+                boxes = torchvision.ops.clip_boxes_to_image(boxes, self.size)
+                is_large = ((boxes[:, 2:] - boxes[:, :2]) >= rpn.min_size).all(1)
+                boxes, flat = boxes[is_large], flat[best][is_large]
+                chosen = _suppressed(boxes, rpn.nms_thresh)
+                kept.append(boxes[chosen])
+                kept_scores.append(flat[chosen])
+                start += count
+            order = torch.cat(kept_scores).argsort(descending=True, stable=True)
+            regions = torch.cat(kept)[order[: rpn.post_nms_top_n()]].detach()
+            if not len(regions):  # the whole image, such as in a network with random weights
+                height, width = self.size
+                regions = regions.new_tensor([[0, 0, width, height]])
+            rows.append(regions)
+        return rows
+
+
+def _suppressed(boxes: Tensor, most: float) -> Tensor:
+    """Return the positions of boxes, sorted by falling score, whose IoU with no earlier kept one
+    exceeds `most`.
+    """
+    is_near = (torchvision.ops.box_iou(boxes, boxes) > most).cpu().numpy()
+    is_suppressed = np.zeros(len(boxes), bool)
+    kept = []
+    for position in range(len(boxes)):
+        if not is_suppressed[position]:
+            kept.append(position)
+            is_suppressed |= is_near[position]
+    return torch.tensor(kept, dtype=torch.long, device=boxes.device)
+
+
+def _repeated(values: Tensor, count: int) -> Tensor:
+    """Return `count` rows, of which the last one is repeated."""
+    return torch.cat([values, values[-1:].expand(count - len(values), -1)])
+
+
+def _used_outputs(names: Sequence[str] | None, count: int) -> tuple[list[int], list[int]]:
+    """Return the outputs that are classes, and the others: the background, and COCO's ids without a
+    category.
+    """
+    known = names if names is not None and len(names) == count else None
+    used = []
+    others = []
+    for index in range(count):
+        is_unused = known is not None and known[index] == UNUSED
+        if index == BACKGROUND or is_unused:
+            others.append(index)
+        else:
+            used.append(index)
+    return used, others
+
+
+def _named_outputs(
+    names: Sequence[str] | None, count: int, used: Sequence[int], exclusive: bool
+) -> SimpleNamespace:
+    """Return the names of the outputs as transformers keeps them, in `config.id2label`."""
+    if names is None or len(names) != count:
+        return SimpleNamespace(id2label=None)
+    labels = [names[index] for index in used]
+    if exclusive:
+        labels.insert(0, "background")
+    return SimpleNamespace(id2label=dict(enumerate(labels)))
+
+
 def detector(
     name: str, size: int | Sequence[int], weights: str | None = AS_BUILT, **kwargs: object
-) -> Detector:
+) -> Detector | TwoStageDetector:
     """Load torchvision's detector of this name.
 
     Args:
@@ -126,7 +316,8 @@ def detector(
         BenchError: if the weights can't be downloaded.
     """
     network, names = _torchvision_network(name, weights, **kwargs)
-    return Detector(network, size, names)
+    has_two_stages = hasattr(network, "roi_heads")
+    return (TwoStageDetector if has_two_stages else Detector)(network, size, names)
 
 
 def segmenter(name: str, weights: str | None = AS_BUILT, **kwargs: object) -> nn.Module:
@@ -164,6 +355,9 @@ def _torchvision_network(name: str, weights: str | None, **kwargs: object) -> tu
         ) from error
 
 
+fasterrcnn_resnet50_fpn = partial(detector, "fasterrcnn_resnet50_fpn")
+maskrcnn_resnet50_fpn = partial(detector, "maskrcnn_resnet50_fpn")
+keypointrcnn_resnet50_fpn = partial(detector, "keypointrcnn_resnet50_fpn")
 fcos_resnet50_fpn = partial(detector, "fcos_resnet50_fpn")
 retinanet_resnet50_fpn = partial(detector, "retinanet_resnet50_fpn")
 retinanet_resnet50_fpn_v2 = partial(detector, "retinanet_resnet50_fpn_v2")

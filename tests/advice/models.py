@@ -360,10 +360,10 @@ def crop_without_resizing(user: User) -> None:
     assert Preprocessing(resize, 9000, **small).resize == resize
 
 
-@follows("A CLIP needs captions, which are its classes")
+@follows("{name} needs captions, which are its classes")
 def clip_without_captions(user: User) -> None:
-    from axiom_bench.models.of_transformers import clip
+    from axiom_bench.models.checkpoints import CAPTIONED, _captions_error
 
-    message = user.error(lambda: clip("nowhere", []))
+    message = str(_captions_error("nowhere", CAPTIONED))
     with composed(["model=clip", advice_in(message, r"set \"(.*?)\"")]) as composition:
         assert composition.plain_job()["model"]["kwargs"]["captions"] == ["a cat", "a dog"]
