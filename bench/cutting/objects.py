@@ -251,8 +251,8 @@ class BoxScores(ObjectScores):
             )
             others = (
                 " torchvision's FCOS, RetinaNet and SSD become one by Detector(network, size) of "
-                "axiom_bench.models.of_torchvision; of Faster R-CNN, explain what is detected: "
-                "output=ab.outputs.detection(boxes, labels)."
+                "axiom_bench.models.of_torchvision; Faster R-CNN by TwoStageDetector there and "
+                "ProposalScores."
             )
             raise BenchError(
                 f"{network} gives {described(returned)}, not boxes (B, N, 4) and logits (B, N, C) "

@@ -37,12 +37,21 @@ class Detector(nn.Module):
         network: torchvision's FCOS, RetinaNet or SSD, whose layers keep their names.
         size: The size of the images in pixels, a side or (H, W).
         names: The names of the network's outputs, or None if they are unknown.
+
+    Raises:
+        BenchError: if the detector has two stages, such as Faster R-CNN.
     """
 
     def __init__(
         self, network: Any, size: int | Sequence[int], names: Sequence[str] | None = None
     ) -> None:
         super().__init__()
+        if hasattr(network, "roi_heads"):
+            raise BenchError(
+                f"{type(network).__name__} proposes other regions for each image; make it "
+                "ProposalScores(TwoStageDetector(network, size), exclusive=True, background=0) of "
+                "axiom_bench.cutting.objects and axiom_bench.models.of_torchvision."
+            )
         self.backbone = network.backbone
         self.head = network.head
         self.coder = network.box_coder

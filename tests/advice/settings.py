@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from axiom_bench.models.spec import ModelSpec
 from axiom_bench.run.composing.composition import composed
 from tests.advice.user import RUN, SCENES, SHORT, User, advice_in, first_run, follows, network
 
@@ -120,6 +121,23 @@ def model_that_is_a_file(user: User) -> None:
     message = user.refusal(["doctor", "model=nets.py:Small", "data.size=2"])
     settings = advice_in(message, r"set (.*?)\.$").split()
     user.types(["doctor", *network("Small")[2:], *settings, "data.size=2", "target=predicted"])
+
+
+@follows("is a checkpoint of transformers; set model=huggingface model.checkpoint=")
+def model_that_is_a_checkpoint(user: User) -> None:
+    message = user.refusal(["doctor", "model=microsoft/resnet-50", "data.size=2"])
+    settings = advice_in(message, r"set (.*?)\.$").split()
+    with composed(settings) as composition:
+        assert composition.plain_job()["model"]["checkpoint"] == "microsoft/resnet-50"
+
+
+@follows("There is no folder {}; set model.checkpoint to one that")
+def checkpoint_that_is_no_folder(user: User) -> None:
+    settings = ["model=huggingface", "model.checkpoint=./no/such"]
+    message = user.refusal(["doctor", *settings, "data.size=2"])
+    assert "or to a name on the Hugging Face Hub" in message
+    for name in ("microsoft/resnet-50", "."):
+        ModelSpec.of({"source": "huggingface", "checkpoint": name}).check_checkpoint()
 
 
 @follows("is a folder; set data=folder data.root=")

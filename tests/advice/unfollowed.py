@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 INSTALLS = "tests install nothing"
+TRANSFORMERS = "transformers takes too long; tests/models/test_checkpoints.py loads checkpoints"
 SUITE = "a suite takes minutes"
 UNFOLLOWED = {  # the reason for words that only one refusal has in "FILE: TEXT"
     "NIfTI files need nibabel: pip install": INSTALLS,
@@ -28,8 +29,16 @@ UNFOLLOWED = {  # the reason for words that only one refusal has in "FILE: TEXT"
     "The file of pictures has {} MB": "it needs workers of Dask, which take a minute to start",
     "The labels of {} aren't classes of {}, so no question": "experiment=voc needs photographs",
     "No image can be pasted": "it needs photographs with masks",
-    "explain what it detects, output=ab.outputs.detection": "a two-stage detector takes too long",
-    "{checkpoint} can't be read, here or from the Hugging Face Hub": "transformers takes too long",
+    "proposes other regions for each image; make it": "a two-stage detector takes too long",
+    "model=huggingface explains image classifiers": TRANSFORMERS,
+    "model=huggingface needs a checkpoint": TRANSFORMERS,
+    "{name} has classes of its own; leave out": TRANSFORMERS,
+    "{name} is a network of timm; set": TRANSFORMERS,
+    "The configuration of {name} has no": TRANSFORMERS,
+    "isn't in the cache of Hugging Face": TRANSFORMERS,
+    "can't be read as a checkpoint of transformers": TRANSFORMERS,
+    "so it isn't known which is no object": TRANSFORMERS,
+    "has no weights called {name}; set model.weights=as_built for those of": TRANSFORMERS,
     "The game would have {size} MB": "it needs a game of many large pictures",
     "Shapley values of {} parts need {} sets": "tests/methods/test_spoiled.py runs the other",
     "Shapley values need the other grounds without any object": "the same as for too many parts",

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
+from axiom_bench.cutting.objects import ProposalScores
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.models import of_torchvision
 from axiom_bench.models.load import load_model
@@ -129,9 +130,11 @@ def test_another_size_of_image_is_told():
 
 def test_a_detector_that_only_gives_what_it_detects_is_told_what_to_do():
     network = build("fasterrcnn_mobilenet_v3_large_320_fpn", weights_backbone=None)
-    message = r"FasterRCNN proposes other regions .* output=ab\.outputs\.detection"
+    message = r"FasterRCNN proposes other regions .*; make it ProposalScores\(TwoStageDetector\("
     with pytest.raises(ab.BenchError, match=message):
         of_torchvision.Detector(network, 320)
+    scores = ProposalScores(of_torchvision.TwoStageDetector(network, 320), None, True, 0)
+    assert scores.ends(torch.rand(1, 3, 320, 320)).shape == (2, 9)
     suppressed = ab.BoxScores(nn.Identity(), lambda images: [{"boxes": images, "scores": images}])
     message = r"before suppression; .* RetinaNet and SSD become one by Detector\("
     with pytest.raises(ab.BenchError, match=message):
