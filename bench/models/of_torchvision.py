@@ -127,7 +127,8 @@ class TwoStageDetector(nn.Module):
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         pool = network.roi_heads.box_roi_pool
         self.pooled_maps = list(pool.featmap_names)
-        self.side, self.samples = pool.output_size[0], pool.sampling_ratio
+        self.side = pool.output_size[0]
+        self.samples = pool.sampling_ratio
         self.canonical = (pool.canonical_scale, pool.canonical_level)
         # A pass on the meta device tells the shapes of the features.
         backbone = copy.deepcopy(network.backbone).to("meta", torch.float32).eval()

@@ -440,6 +440,38 @@ def test_clip_by_name_scores_captions(checkpoint):
         load_model({**model_config("clip"), "kwargs": {"checkpoint": str(folder), "captions": []}})
 
 
+def test_a_siglip_scores_captions_that_do_not_exclude_each_other(checkpoint, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    _, _, tokenizer = checkpoint
+    tokenizer.model_max_length = 16
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    vision = {**sizes, "image_size": 32, "patch_size": 8}
+    text = {**sizes, "vocab_size": len(tokenizer), "max_position_embeddings": 16}
+    config = transformers.SiglipConfig(text_config=text, vision_config=vision)
+    network = transformers.SiglipModel(config).eval()
+    nn.init.constant_(network.logit_bias, -2)
+    folder = tmp_path / "siglip"
+    for saved in (tokenizer, network):
+        saved.save_pretrained(folder)
+    captions = ["a cat", "two dogs", "no one"]
+    batch = images(32, 2).float()
+
+    settings = {"checkpoint": str(folder), "resize": [32, 32], "kwargs": {"captions": captions}}
+    loaded = load_model({**model_config("huggingface"), **settings})
+
+    assert loaded.classes == tuple(captions)
+    assert loaded.output.name == "multi_label"
+    words = tokenizer(captions, padding="max_length", return_tensors="pt")
+    with torch.no_grad():
+        expected = network(**words, pixel_values=batch).logits_per_image
+        torch.testing.assert_close(loaded.module(batch), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_dinov2_by_name(tmp_path):
     transformers = pytest.importorskip("transformers")
     sizes = {
