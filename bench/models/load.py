@@ -125,6 +125,8 @@ def load_model(cfg: Mapping[str, object], shape: tuple[int, ...] | None = None) 
     source = find_source(spec)
     spec = _completed(spec, source)
     module, source, loaded, lines = _load_weights(spec, source)
+    if spec.checkpoint is not None and source.note:
+        lines = [*lines, source.note]
     name = spec.name
     if spec.draw is not None:
         module = FixedDraws(module, spec.draw)

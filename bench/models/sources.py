@@ -224,6 +224,10 @@ def _timm(spec: ModelSpec) -> Source:
             raise _no_download(architecture, "timm's hub", error) from error
         return Weights(state, f"timm {architecture}", weights.state_sha256(state))
 
+    name, _, tag = spec.architecture.partition(".")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(name)]
+    if tag and tag not in tags:
+        raise unknown_name(f"tag of weights of {name}", tag, tags)
     config = timm.get_pretrained_cfg(spec.architecture)
     height, width = config.input_size[1:]
     sides = (floor(height / config.crop_pct), floor(width / config.crop_pct))

@@ -93,3 +93,14 @@ def test_a_name_is_searched_in_all_kinds():
 def test_all_other_names_are_listed():
     lines = listing("other-names")
     assert len(lines) == sum(len(other_names(kind)) for kind in KINDS)
+
+
+def test_a_part_of_a_models_name_finds_networks_of_timm_and_target_layers():
+    pytest.importorskip("timm", reason="the extra `timm` is not installed")
+    lines = [line.split() for line in listing("models", part="vgg16")]
+    layer_by_name = {words[0]: words[-1] for words in lines}
+    assert layer_by_name["vgg16"] == "features.30."
+    assert layer_by_name["ssd300_vgg16"] == "backbone.features.22."
+    many = listing("models", part="resnet")
+    assert any(line.split() == ["skresnet18", "timm."] for line in many)
+    assert many[-1].strip().startswith("Type more of a name")

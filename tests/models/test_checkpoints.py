@@ -288,6 +288,7 @@ def resnet(tmp_path_factory):
 def test_without_a_processor_a_note_says_what_is_assumed(resnet):
     loaded = load(resnet)
     assert "has no preprocessor_config.json, so images are resized to 224 x 224" in loaded.note
+    assert any(loaded.note in line for line in loaded.lines)
     assert loaded.preprocessing.size == (224, 224)
 
 
