@@ -52,7 +52,7 @@ PLANTED = [
     *(f"planted_{rule}_{kind}" for rule in ("additive", "and") for kind in shapes.KINDS),
 ]
 LAYERS |= dict.fromkeys(PLANTED, "features")
-OF_LIBRARIES = {  # tested in test_checkpoints.py, test_networks_of_libraries.py and _objects.py
+OF_LIBRARIES = {  # tested in test_checkpoints, test_two_stages and test_networks_of_*
     "huggingface",
     "clip",
     "dinov2",
@@ -61,6 +61,9 @@ OF_LIBRARIES = {  # tested in test_checkpoints.py, test_networks_of_libraries.py
     "deeplabv3_resnet50",
     "lraspp_mobilenet_v3_large",
     "fcos_resnet50_fpn",
+    "fasterrcnn_resnet50_fpn",
+    "maskrcnn_resnet50_fpn",
+    "keypointrcnn_resnet50_fpn",
     "retinanet_resnet50_fpn",
     "retinanet_resnet50_fpn_v2",
     "ssd300_vgg16",
