@@ -126,13 +126,13 @@ class TwoStageDetector(nn.Module):
         self.coder = network.roi_heads.box_coder
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         pool = network.roi_heads.box_roi_pool
-        self.pooled_maps = list(pool.featmap_names)
         self.side = pool.output_size[0]
         self.samples = pool.sampling_ratio
         self.canonical = (pool.canonical_scale, pool.canonical_level)
         # A pass on the meta device tells the shapes of the features.
         backbone = copy.deepcopy(network.backbone).to("meta", torch.float32).eval()
         features = backbone(torch.empty(1, 3, *self.size, device="meta"))
+        self.pooled_maps = [name for name in pool.featmap_names if name in features]
         self.strides = []
         for name in self.pooled_maps:
             height, width = features[name].shape[2:]
