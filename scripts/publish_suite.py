@@ -33,7 +33,10 @@ from axiom_bench.run.job import Job
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"
 # Methods of over 64 passes per image on the networks of every suite.
-COSTLY = ("is_cam", "opti_cam", "rise", "ss_cam")
+COSTLY = (
+    "expected_gradients", "integrated_gradients_pixels", "is_cam", "occlusion", "opti_cam", "rise",
+    "ss_cam",
+)  # fmt: skip
 # Methods that run a pass for each channel, which is costly on networks of over 64 channels.
 COSTLY_IF_WIDE = ("gscore_cam", "score_cam")
 WIDE_SUITES = ("photographs-1", "photographs-2")
