@@ -90,7 +90,7 @@ def eigen_cam(trace: Trace) -> Tensor:
 
     The map sum_k v_k F_k is the paper's projection of F on its first principal component. As in
     the paper F isn't centred (pytorch-grad-cam centres it). The sign, undefined in an SVD, is the
-    one with sum_k v_k > 0; behind a ReLU all v_k >= 0.
+    one with sum_k v_k > 0; after a ReLU all v_k >= 0.
 
     Args:
         trace: The traced batch, with activations F (B, K, H, W).
@@ -127,7 +127,7 @@ def seg_eigen_cam(trace: Trace) -> Tensor:
     Chung and Ying, Seg-Eigen-CAM, Applied Sciences 15(13), 2025, doi:10.3390/app15137562,
     equation 10. The paper explains segmentations; here a class's score is explained. As in
     `eigen_cam`, |g| F isn't centred and sum_k v_k > 0, while pytorch-grad-cam centres. The paper
-    flips maps whose minimum is further from 0 than their maximum; behind a ReLU no value is
+    flips maps whose minimum is further from 0 than their maximum; after a ReLU no value is
     negative here.
 
     Args:

@@ -94,7 +94,7 @@ class BiasedLayers(Interceptor):
     """Append reduce(b dS/dz) to `terms` for every layer with bias b and output z.
 
     While active, hooks on the layers' outputs compute the terms in the backward pass. `batches`
-    holds the batch sizes of the layers that ran.
+    contains the batch sizes of the layers that ran.
     """
 
     def __init__(self, reduce: Reduction) -> None:

@@ -80,7 +80,7 @@ def _block_names(model: nn.Module) -> list[str]:
 
 
 def _cut_at(trace: Trace, block: str) -> SplitModel:
-    """Return the trace's model cut behind a block, and split."""
+    """Return the trace's model, cut after a block and split."""
     cut_model = trace.cut_model.at(block)
     with bound(cut_model.model, tuple(values[:1] for values in trace.other_inputs)):
         cut_model.split(trace.images)

@@ -1,6 +1,6 @@
 """A method's map, set to 0 where the score doesn't depend on the layer.
 
-What CAMs of detectors show at such positions belongs to other objects.
+At such positions, CAMs of detectors show other objects.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def restricted(trace: Trace, wrapped: Method = grad_cam) -> Tensor | Map:
         wrapped: The method to restrict.
 
     Returns:
-        Weights, (B, K, H, W), or a map, (B, h, w), as of the wrapped method.
+        Weights, (B, K, H, W), or a map, (B, h, w), like the wrapped method.
     """
     is_read = (trace.gradients != 0).any(1, keepdim=True).to(trace.activations)
     answer = run_wrapped(wrapped, trace)

@@ -22,8 +22,8 @@ from axiom_bench.methods.shared.attention import (
 def rollout(trace: Trace, heads: str = "mean", query: str = "class") -> Map:
     """Product over blocks of (A_l + I) / 2, from the class token to the patches -> (B, H, W).
 
-    A_l are the attention probabilities of block l, averaged over heads, and the identity stands
-    for the residual connection. The last block's matrix comes first. Each row of a factor is
+    A_l are the attention probabilities of block l, averaged over heads, and the identity is
+    the residual connection. The last block's matrix comes first. Each row of a factor is
     divided by its sum, which is 1 for the mean over heads. The map doesn't depend on the class.
     Costs one forward pass.
 

@@ -26,7 +26,7 @@ def shuffled_channels(trace: Trace, wrapped: Method = xgrad_cam, seed: int = 0) 
         seed: The seed of the orders.
 
     Returns:
-        The weights, (B, K, 1, 1) or (B, K, H, W), as of the wrapped method.
+        The weights, (B, K, 1, 1) or (B, K, H, W), like the wrapped method.
 
     Raises:
         BenchError: If the wrapped method returns a Map, which weights no channels.

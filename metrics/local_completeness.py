@@ -36,7 +36,7 @@ def local_completeness(
     """Average (map's sum in a region - the score that only this region brings)^2.
 
     The value is the squared completeness gap, averaged over random regions. A region brings f(image
-    with everything else filled) - f(filled image). A region is a union of cells of a grid that is
+    with all other pixels filled) - f(filled image). A region is a union of cells of a grid that is
     shifted at random. The regions are the same for all methods. The map is the signed raw map
     resized to the image.
 

@@ -12,7 +12,7 @@ from axiom_bench.metrics.shared.parts import mark_indices, parts_of, positive_ma
 def mark_mass(explanation: Explanation) -> Tensor:
     """Compute sum of h on a spurious mark / sum of h.
 
-    Neither high nor low is better: `mark_effect` tells whether the score depends on the mark. The
+    Neither high nor low is better: `mark_effect` shows whether the score depends on the mark. The
     heatmap's ReLU cuts off negative evidence.
 
     Args:

@@ -34,7 +34,7 @@ def max_box_acc(
         connectivity: 8 or 4; see `shared.protocol.box_curves`.
 
     Returns:
-        box_acc_own_threshold, (B,); and the curve max_box_acc_iou, (B, T). The curve holds the best
+        box_acc_own_threshold, (B,); and the curve max_box_acc_iou, (B, T). The curve has the best
         IoU with any of the class's boxes at each of `thresholds(protocol)`.
 
     Raises:

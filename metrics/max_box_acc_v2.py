@@ -39,7 +39,7 @@ def max_box_acc_v2(
 
     Returns:
         box_acc_v2_own_threshold, (B,), and the same of each of `ious`. The curve
-        max_box_acc_v2_iou, (B, T), holds the best IoU of any region's box at each threshold.
+        max_box_acc_v2_iou, (B, T), has the best IoU of any region's box at each threshold.
 
     Raises:
         BenchError: If `values` doesn't accept the `ious`, or the protocol or connectivity is

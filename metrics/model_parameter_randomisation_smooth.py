@@ -36,7 +36,7 @@ def model_parameter_randomisation_smooth(
 
     Args:
         explanation: The explanation, with its raw map (B, h, w) and its trace.
-        samples: The number of maps of which the mean is taken.
+        samples: The number of maps that are averaged.
         noise: The standard deviation of the normal noise, relative to the image's range.
         similarity: The kind of similarity of the mean maps; see `shared.similarity`.
         seed: The noise is drawn from the seed and the image, and the parameters from the seed.

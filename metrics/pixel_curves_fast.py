@@ -33,7 +33,7 @@ def insertion_auc_fast(
 
     Args:
         explanation: The explanation, with its heatmap (B, H', W') and its trace.
-        passes: The number of inner points, each of which costs a pass.
+        passes: The number of inner points. Each costs a pass.
         steps: The number of steps of the full curve.
         perturbation: The fill and the output; see `insertion_auc`.
         first: "highest" or "lowest", the pixels that appear first.
@@ -59,7 +59,7 @@ def deletion_auc_fast(
 
     Args:
         explanation: The explanation, with its heatmap (B, H', W') and its trace.
-        passes: The number of inner points, each of which costs a pass.
+        passes: The number of inner points. Each costs a pass.
         steps: The number of steps of the full curve.
         perturbation: The fill and the output; see `deletion_auc`.
         first: "highest" or "lowest", the pixels that are removed first.

@@ -30,7 +30,7 @@ def pxap(explanation: Explanation, protocol: Protocol = "wsol") -> dict[str, Ten
             heatmap's maximum, and last all pixels.
 
     Returns:
-        pixel_ap_own_image, (B,); and the curves pxap_above and pxap_hit, (B, T), which hold the
+        pixel_ap_own_image, (B,); and the curves pxap_above and pxap_hit, (B, T), which have the
         counts.
 
     Raises:

@@ -76,11 +76,11 @@ def configuration(options: Namespace, names: Sequence[str] | None) -> dict[str, 
 
     Args:
         options: The options of the command line.
-        names: The names of the methods; `None` if no method is named, or all.
+        names: The names of the methods; `None` if no method is chosen, or all.
 
     Raises:
-        BenchError: If the configuration can't be composed, or if no model is named. Also if images,
-            weights or code don't exist.
+        BenchError: If the configuration can't be composed, or if no model is chosen. Also if
+            images, weights or code don't exist.
     """
     check_images(options.images)
     overrides = list(options.overrides)

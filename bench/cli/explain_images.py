@@ -253,7 +253,7 @@ def explain(
 
     Args:
         options: The options of the command line.
-        names: The names of the methods; `None` if none is named.
+        names: The names of the methods; `None` if none is chosen.
         config: The configuration.
         paths: The image files.
 

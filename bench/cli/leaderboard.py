@@ -206,7 +206,7 @@ def _galleries(
                 galleries[name] = future.result()
         except BrokenProcessPool as error:
             raise BenchError(
-                "A process that computed maps ended early, probably for lack of memory. Close "
+                "A process that computed maps ended early, probably because memory ran out. Close "
                 "other programs and run the command again."
             ) from error
         finally:

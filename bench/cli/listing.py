@@ -1,4 +1,4 @@
-"""`axiom-bench list`: one line for each method, metric, model and whatever else can be chosen.
+"""`axiom-bench list`: one line for each method, metric, model and everything that can be chosen.
 Imports no method or metric, and torch only for the target layers of a few models.
 """
 

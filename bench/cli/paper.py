@@ -46,8 +46,7 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
         real_root = Path(configuration(arguments, config_folder)["real_root"]).expanduser()
         if (real_root / "weights").is_dir():  # few people have that folder
             print(
-                "None of the paper's networks could run; the networks of real_root stand in for "
-                "them.",
+                "None of the paper's networks could run; the networks of real_root replace them.",
                 flush=True,
             )
             arguments = [*arguments, f"model={','.join(study().instead)}", IN_PLACE]

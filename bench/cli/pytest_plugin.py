@@ -192,8 +192,8 @@ def _entry(kind: str, plugin: object) -> Mapping[str, object]:
         return plugin
     if callable(plugin):
         raise BenchError(
-            f"A {kind} is named, so that its values can be kept: 'my_pkg.my_cam', not the "
-            "function itself."
+            f"Give a {kind} by its path, such as 'my_pkg.my_cam', not as a function, so that its "
+            "values can be kept."
         )
     raise BenchError(
         f"A {kind} can't be {type_name(plugin)}; give 'my_pkg.my_cam' or {{'_target_': "

@@ -494,7 +494,7 @@ def _details(
         "places",
         "above all controls",
         "values on networks, images",
-        "not told from, on every network",
+        "doesn't differ from, on any network",
     )
     notes = []
     if any(standing and not standing.answers.has_place for standing in places.values()):

@@ -26,7 +26,7 @@ OPTIONS = {
 }
 SETTINGS = {  # the keys are beginnings of settings
     "metrics.max_forwards_per_image": "After its first batch a run prints how long it will take. "
-    "Leave out what is costly, as in ~metric.NAME.",
+    "Leave out a costly one with ~metric.NAME.",
     "model.layer={": "Give one network its layers as model.layer=A,B. For layers by network, write "
     "them in an experiment of your own, below `model: layer:`, and run it by --config-dir FOLDER "
     "experiment=NAME.",

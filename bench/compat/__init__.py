@@ -46,7 +46,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Raise ImportError for a name that this module doesn't have, with what stands for it here."""
+    """Raise ImportError for a name that this module doesn't have, with the name to use here."""
     if name.startswith("_"):
         raise AttributeError(name)
     raise ImportError(

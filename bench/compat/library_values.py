@@ -83,6 +83,6 @@ def check_no_in_place_operation(trace: Trace) -> None:
     if any(output._version != version for output, version in outputs):
         raise BenchError(
             f"An operation in place follows the layer {trace.layer!r}, and pytorch-grad-cam reads "
-            "the layer after it; choose a layer behind that operation, or leave out "
+            "the layer after it; choose a layer after that operation, or leave out "
             'reading="grad-cam".'
         )

@@ -46,8 +46,8 @@ class CutModel(SplitModel):
             these are the logits before its end. The first trace recognises such an end, with a
             RecognisedOutput warning. "logits", "probabilities" or "log_probabilities" say what the
             model returns.
-        ablation_channels: A budget for inner layers: only so many channels of each image, and a
-            sample of the others, are ablated; see `Trace.drops`. None: all.
+        ablation_channels: A budget for inner layers: only this number of channels of each image,
+            and a sample of the others, are ablated; see `Trace.drops`. None: all.
 
     Raises:
         BenchError: If the layer (the message has the nearest names), precision, reshape, output or

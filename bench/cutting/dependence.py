@@ -97,7 +97,7 @@ def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
         for place, part in network.model.named_modules()
         if _takes_batch(part)
     ]
-    cause = "as by statistics, attention or recurrence over images"
+    cause = "such as by statistics, attention or recurrence over images"
     if norms:
         cause = f"{norms[0]} takes the batch's statistics"
     return (
@@ -171,14 +171,14 @@ def _changes(network: ScoredNetwork, image: Tensor) -> OtherScores:
     if is_drawn:
         by = f"by {drawing.place or 'random numbers'}"
         mend = (
-            "switch that off in eval mode, as F.dropout(x, p, self.training) does, or, where it "
-            "is meant to draw, explain fixed draws of it: axiom_bench.FixedDraws(network, seed), "
+            "switch that off in eval mode, as F.dropout(x, p, self.training) does. If it is "
+            "meant to draw, explain fixed draws of it: axiom_bench.FixedDraws(network, seed), "
             "or model.draw=0,1,2 for three of them"
         )
     else:
         by = "by what it keeps from call to call"
         mend = (
-            "reset that in forward, or, where only the first call differs, call the network once "
+            "reset that in forward, or, if only the first call differs, call the network once "
             "before"
         )
     error = OtherScores(

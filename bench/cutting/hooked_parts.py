@@ -43,7 +43,7 @@ class HookedParts:
         self.views = point.views
         if isinstance(point.module, torch.jit.ScriptModule):
             raise BenchError(
-                f"The layer {point.layer!r} is TorchScript, where nothing can be cut; choose "
+                f"The layer {point.layer!r} is TorchScript, which can't be cut; choose "
                 "another layer, or give the nn.Module that it was made from."
             )
 

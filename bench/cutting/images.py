@@ -249,7 +249,7 @@ def _takes_dict(
         takes_each = _binds(forward, *inputs)
         passed = f"{len(inputs)} inputs"
     if not takes_each:
-        remedy = "images[0], the images alone" if len(parameters) == 1 else "one input for each"
+        remedy = "only the images, images[0]" if len(parameters) == 1 else "one input for each"
         raise BenchError(
             f"{type(model).__name__}.forward takes {' and '.join(parameters)}, not {passed}; give "
             f"{remedy}."
@@ -268,7 +268,7 @@ def _only_batch(
         example = next(iter(batches or entries))
         raise BenchError(
             f"{type(model).__name__}.forward takes {' and '.join(parameters)}, and {which} has the "
-            "axes of its convolutions' images; say which one is explained, as by "
+            "axes of its convolutions' images; say which one is explained, such as "
             f"explained={example!r}."
         )
     return batches[0]
@@ -469,7 +469,7 @@ def _conversion_hint(images: Any) -> str:
         names = [
             name for name, value in images.items() if isinstance(value, Tensor) and value.ndim == 4
         ]
-        return f"; give its images alone, images[{names[0]!r}]" if names else ""
+        return f"; give only its images, images[{names[0]!r}]" if names else ""
     if not isinstance(images, list | tuple) or not images:
         return ""
     if not isinstance(images[0], Tensor):
@@ -484,7 +484,7 @@ def _conversion_hint(images: Any) -> str:
     return (
         "; stack images of one size, torch.stack(images)"
         if are_images
-        else "; give its images alone, images[0]"
+        else "; give only its images, images[0]"
     )
 
 

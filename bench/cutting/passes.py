@@ -232,7 +232,7 @@ class Limits:
         """
         if rows > 1:
             self.rows = rows // 2
-            return f"out of memory with {rows} rows in a batch: going on with {self.rows}"
+            return f"out of memory with {rows} rows in a batch: continuing with {self.rows}"
         if self.memory > LEAST_MEMORY:
             self.memory = max(LEAST_MEMORY, self.memory // 4)
             return (
@@ -298,7 +298,7 @@ def halve_until_it_fits(
         sentence = limits.halve(rows)
         if sentence is None:
             raise BenchError(
-                f"One image alone doesn't fit into the memory ({reason}); free some memory, "
+                f"A single image doesn't fit into the memory ({reason}); free some memory, "
                 "choose a machine with more, a smaller model.resize, or fewer methods and "
                 "metrics. What was computed is kept."
             )

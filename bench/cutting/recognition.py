@@ -33,7 +33,7 @@ SCORES = {
 
 
 class RecognisedOutput(UserWarning):
-    """The warning that a network returns something else than logits."""
+    """The warning that a network doesn't return logits."""
 
 
 def note(output: Output, setting: str) -> str:

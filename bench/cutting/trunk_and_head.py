@@ -191,7 +191,7 @@ class Step(Enum):
     SHAPES = "torch.fx follows the model at this input size"
     MODULES = "torch.fx follows the model except"
     HEAD = (
-        "torch.fx can't follow the model, and each ablation runs the layers behind the target layer"
+        "torch.fx can't follow the model, and each ablation runs the layers after the target layer"
     )
     MODEL = "torch.fx can't follow the model, and each ablation runs all of it"
 
@@ -414,7 +414,7 @@ class _Proof:
             )
         if len(activations) > 1:
             raise BenchError(
-                f"The layer {layer!r} gives maps of {len(activations)} images for one, as of its "
+                f"The layer {layer!r} gives maps of {len(activations)} images for one, such as its "
                 "crops, frames or copies; choose a layer where they are one again, or explain a "
                 "network of one of them."
             )
@@ -446,7 +446,7 @@ class _Proof:
         whole_passes, (_, sides) = self._whole_model_parts()
         expected = whole_passes.head(both, joined([sides, sides]))
         if not equal_up_to_rounding(scores, expected):
-            raise CannotSplit("the layers behind the target layer depend on more than its output")
+            raise CannotSplit("the layers after the target layer depend on more than its output")
 
 
 def _weighted_gradient(parts: Parts, activations: object, sides: Sides) -> Tensor | None:

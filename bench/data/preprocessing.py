@@ -112,7 +112,7 @@ class Preprocessing:
             )
 
     def _check_for_arrays(self, channels: int) -> None:
-        """Raise BenchError for settings that arrays with so many channels can't have."""
+        """Raise BenchError for settings that arrays with this number of channels can't have."""
         for setting, value in (("resize", self.resize), ("crop", self.crop)):
             if value is not None:
                 raise BenchError(

@@ -83,8 +83,8 @@ class Plugin(Generic[Spec]):
 
     @property
     def is_foreign(self) -> bool:
-        """True if the plug-in, or the method that it wraps, isn't the suite's own. The suite's
-        tests prove its own.
+        """True if the plug-in, or the method that it wraps, isn't this project's own. Its own
+        are proved by tests.
         """
         return not self.target.startswith(f"{PACKAGE}.") or (
             self.inner is not None and self.inner.is_foreign
@@ -567,7 +567,7 @@ def _declared_dimensions(function: Callable[..., object]) -> tuple[int, ...]:
 
 
 def imported(kind: str, name: str, target: str) -> Callable[..., Any]:
-    """Return the function at a dotted path, or raise a BenchError that tells the kind and name of
+    """Return the function at a dotted path, or raise a BenchError with the kind and name of
     the entry.
     """
     module_name, _, attribute = target.rpartition(".")

@@ -89,7 +89,7 @@ def proved(
     targets = trace.targets[:1].clone()
 
     def own_values() -> Iterator[object]:
-        """Yield the values of the suite's own plug-ins for the first image, computed from the
+        """Yield the values of this project's own plug-ins for the first image, computed from the
         image.
         """
         fresh_trace = compute_trace(

@@ -1,6 +1,6 @@
 """Finds users' own plug-ins that change tensors or state that others read.
 
-A user's own plug-in runs after the suite's own, so its changes reach none of their values of the
+A user's own plug-in runs after this project's own, so its changes reach none of their values of the
 same batch. For some batches, and for one image at the end of a shard, the suite's own values are
 computed again after it. They must be the same, bit by bit; otherwise an error names the plug-in.
 """
@@ -24,7 +24,7 @@ from axiom_bench.explanation.explanation import Explanation
 
 WATCHED_RATE = 16  # at most one batch in 16 is watched
 WATCHED_BATCHES = 5  # of many batches, about 5 are watched
-WITNESS = "the suite's own values before foreign code ran"  # the key of a cut model's witness
+WITNESS = "this project's own values before foreign code ran"  # the key of a cut model's witness
 
 
 class Interference(BenchError):
@@ -81,7 +81,7 @@ def public_tensors(shared: Trace | Explanation) -> list[Tensor]:
 
 
 def foreign(plugins: Iterable[AnyPlugin]) -> list[AnyPlugin]:
-    """Return the plug-ins that aren't the suite's own."""
+    """Return the plug-ins that aren't this project's own."""
     return [plugin for plugin in plugins if plugin.is_foreign]
 
 

@@ -207,7 +207,7 @@ def _configuration(run: RunFolder) -> dict[str, str]:
 def _history_line(reason: str, baseline: Path) -> str:
     """Return a line with the date, the commit of the baseline's folder, and the reason.
 
-    The lines tell a reviewer why the expected values changed, and when.
+    The lines show a reviewer why the expected values changed, and when.
     """
     words = "".join(letter if letter.isprintable() else " " for letter in reason).split()
     commit = ""

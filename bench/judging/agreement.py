@@ -176,7 +176,7 @@ def signs(
 
     Args:
         centres: (..., columns).
-        pairs: Two lists of columns, the first and the second of each pair. None stands for all
+        pairs: Two lists of columns, the first and the second of each pair. None means all
             pairs.
         rounding: The relative difference up to which two values are equal.
 
@@ -207,7 +207,7 @@ class SplitHalf(NamedTuple):
 def split_half_agreement(values: ImageValues) -> SplitHalf:
     """Compare the halves of the images on which all of the methods have values.
 
-    tau is NaN for fewer than two images, and if the methods can't be told apart in a half.
+    tau is NaN for fewer than two images, and if the methods don't differ in a half.
     """
     complete = values.values[np.isfinite(values.values).all(axis=1)]
     half = len(complete) // 2

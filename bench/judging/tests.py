@@ -120,7 +120,7 @@ TESTS = {
     IMAGES_NEEDED: MetricTest(
         "Images needed",
         "Images needed: half of the pairs of methods would differ significantly, with a "
-        "probability of 80 %, with so many images or fewer.",
+        "probability of 80 %, with this number of images or fewer.",
         is_measure=True,
     ),
     PLACE: MetricTest(

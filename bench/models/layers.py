@@ -616,7 +616,7 @@ def _check_copies(calls: Sequence[Call]) -> None:
         else "a network of one"
     )
     raise BenchError(
-        f"The network's layers give maps of {maps[-1].shape[0]} images for one, as of its crops, "
+        f"The network's layers give maps of {maps[-1].shape[0]} images for one, such as its crops, "
         f"frames or copies, and have no default layer; explain {part}."
     )
 

@@ -99,7 +99,7 @@ def find_output(name: str | None) -> Output:
     Args:
         name: A name of `OUTPUTS`, or a user's own function, `module:function` or
             `path/to/file.py:function`. A class is called without arguments, so that it may build a
-            module. None stands for an output that is recognised later.
+            module. None means an output that is recognised later.
 
     Raises:
         BenchError: if the output is unknown.

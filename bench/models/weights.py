@@ -47,7 +47,7 @@ KINDS = (
     (rb"$", "it is empty", "copy or download it again"),
     (
         rb"\s*<(!doctype|html|\?xml)",
-        "it is a web page, as a failed download leaves it",
+        "it is a web page, which a failed download leaves",
         "download the file itself",
     ),
     (
@@ -57,7 +57,7 @@ KINDS = (
     ),
     (
         rb"\s*\{",
-        "it is JSON, as the index of weights in several files",
+        "it is JSON, such as the index of weights in several files",
         f"load the network in Python and {SAVE}",
     ),
     (rb"\x89HDF", "it is HDF5, as Keras writes it", OF_PYTORCH),

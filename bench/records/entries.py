@@ -404,7 +404,7 @@ class Manifest(RunEntry, Facts):
     published: list[str] | None = None
     """The methods that a suite publishes, if the run also has values of other methods."""
     command: object = None
-    """The id of the command, which tells its values of users' plug-ins from those of others."""
+    """The id of the command, which separates its values of users' plug-ins from those of others."""
     state: str = ""
     """A key of `running.SENTENCES` if the command hasn't ended."""
     progress: Progress = Field(default_factory=Progress)

@@ -157,7 +157,7 @@ def progress_sentences(manifest: Manifest) -> list[str]:
         lines.append(f"{job}: {done:,} of {count:,} images so far.")
     waiting = jobs - len(images)
     if waiting:
-        lines.append(f"{waiting} of {jobs} jobs {'has' if waiting == 1 else 'have'} not begun.")
+        lines.append(f"{waiting} of {jobs} jobs {'has' if waiting == 1 else 'have'} not started.")
     return lines
 
 

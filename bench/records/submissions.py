@@ -83,7 +83,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def _no_plain_file(path: Path) -> BenchError:
     """Return the error for a link or a pipe."""
-    return BenchError(f"{path} is no plain file; a submission holds nothing else.")
+    return BenchError(f"{path} isn't a plain file; a submission contains only plain files.")
 
 
 def check_free(folder: Path, method: str) -> None:

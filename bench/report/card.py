@@ -204,7 +204,7 @@ def count_in_words(images: float) -> str:
 
 def trust_by_metric(run: RunFolder, card: pd.DataFrame) -> dict[str, str]:
     """Return {metric: how far its order of the methods can be trusted} of the rows of one setting.
-    A text is empty if no test tells.
+    A text is empty if no test answers it.
     """
     by_metric = card.groupby("metric", sort=False)
     return {str(metric): "; ".join(_words(run, rows)) for metric, rows in by_metric}
@@ -246,7 +246,7 @@ def _words(run: RunFolder, card: pd.DataFrame) -> Iterator[str]:
 # The tests that count for leading, as a reader of a report asks for them.
 SCORECARD = "On the scorecard of metrics"
 QUESTIONS = {
-    TRUTH_AHEAD: "Does the right explanation have the best value, where it is known?",
+    TRUTH_AHEAD: "Does the right explanation have the best value, if it is known?",
     TRUTH_FIRST: "Is no method significantly better than the right explanation?",
     DEGREES: "Do explanations get worse values, the more they are spoiled?",
     CONTROLS: "Do methods have better values than maps that explain nothing?",

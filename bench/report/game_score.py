@@ -194,7 +194,7 @@ FORMATS = (".csv", ".md")
 NOTES = {
     "accuracy": (
         'Accuracy: the share of answers that name the class whose map is shown; "can\'t tell" '
-        "counts as not naming it. Who always guesses between the two classes is right in 50 %, "
+        "counts as not naming it. A player who guesses between the two classes is right in 50 %, "
         "and less often with every \"can't tell\". Interval: of 95 %, Wilson's for as many "
         "independent answers as have the variance of the two-way cluster bootstrap of players and "
         "images, with Student's t."
@@ -232,7 +232,7 @@ def report_score(paths: Sequence[Path], output: Path | None = None, seed: int = 
     """
     if output is not None and output.suffix not in FORMATS:
         raise BenchError(
-            f"--output {output} ends with none of {', '.join(FORMATS)}, which tell its format."
+            f"--output {output} must end with one of {', '.join(FORMATS)}, which choose its format."
         )
     files.check_output(output)
     if seed < 0:

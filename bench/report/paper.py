@@ -327,5 +327,5 @@ def cost_table(run: RunFolder, against: str) -> Table | None:
         "Milliseconds an image of one trace and the method; in brackets, how many times those of "
         f"{against_title} at the same network. Measured on {device}."
     )
-    title = f"Run time beside {against_title}"
+    title = f"Run time compared with {against_title}"
     return Table("cost", title, ("Method", *columns), (Group("", tuple(rows)),), (note,))

@@ -300,7 +300,7 @@ def check(
             see `evaluate`.
         layer: The dotted name of the target layer; None: the last spatial layer.
         images: Photographs, a tensor or several inputs, as `explain` takes them. A few of each
-            class tell most.
+            class are best.
         targets: (B,), the labels, each an index or a name of the network's classes; None if they
             aren't known.
         reshape: "tokens" for a transformer; see `CutModel`.

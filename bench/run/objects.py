@@ -207,7 +207,7 @@ def _matches(objects: Sequence[Found], annotation: Annotation) -> list[tuple[int
 
 
 def _place(row: Row) -> Tensor:
-    """Return the tensor that tells the network which object the row is about."""
+    """Return the tensor that says which object the row is about."""
     return torch.frombuffer(bytearray(row["place"]), dtype=torch.float32).view(row["shape"])
 
 

@@ -78,7 +78,7 @@ def prepared(
         is_pixels = images.is_floating_point() and images.numel() and images.amax() > MIN_BYTE_VALUE
         if is_pixels and not is_known and images.amin() > -MAX_NORMALISED:
             warnings.warn(
-                f"The images have values up to {images.amax():.0f}, as pixels of 0 to 255 do: "
+                f"The images have values up to {images.amax():.0f}, like pixels of 0 to 255: "
                 "normalise them as in training, or give bytes (a path, a PIL image, uint8), which "
                 "are preprocessed here.",
                 PixelsGiven,
@@ -174,7 +174,7 @@ def photograph(image: object) -> Image.Image:
             )
         if not are_shares:
             warnings.warn(
-                "The image holds floats up to 255, which are taken for pixels of 0 to 255.",
+                "The image holds floats up to 255, which are read as pixels of 0 to 255.",
                 stacklevel=6,
             )
             image = image / 255

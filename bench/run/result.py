@@ -47,7 +47,7 @@ class Failure(Exception):
 
     @staticmethod
     def of(error: BaseException) -> Failure:
-        """Return the failure that tells the user about an error."""
+        """Return the failure that reports an error to the user."""
         if isinstance(error, Failure):
             return error
         is_tainted = getattr(error, "is_tainted", False)

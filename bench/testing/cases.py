@@ -107,7 +107,7 @@ class TinyNetwork(nn.Module):
 
 
 class TellingNetwork(TinyNetwork):
-    """A network that tells its true contributions; see TracedNetwork.true_contributions."""
+    """A network that reports its true contributions; see TracedNetwork.true_contributions."""
 
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
         """Compute the channels' Shapley values, shared among their positions by |F|: F's shape.
@@ -148,7 +148,7 @@ class Case:
     dtype: torch.dtype = torch.float64
     """The type of network and images."""
     tells: bool = False
-    """Whether the network tells its true contributions."""
+    """True if the network reports its true contributions."""
 
     def model(self) -> TinyNetwork:
         """Build the network, with the same weights at each call."""

@@ -30,7 +30,7 @@ def captum(trace: Trace, extractor: str, options: Mapping[str, object] | None = 
         The map, (B, h, w).
 
     Raises:
-        BenchError: If the library fails on the network, or if the layer holds tokens.
+        BenchError: If the library fails on the network, or if the layer has tokens.
     """
     with sandbox(trace, f"captum's {extractor}") as box:
         if box.reshape is not None:

@@ -44,7 +44,7 @@ class Sandbox:
         network: The copy of the network.
         layer: The target layer in the copy.
         images: The images, (B, 3, H', W').
-        reshape: Makes maps (B, K, H, W) of the layer's output if that holds tokens, otherwise None.
+        reshape: Makes maps (B, K, H, W) of the layer's output if that has tokens, otherwise None.
     """
 
     model: nn.Module
@@ -65,7 +65,7 @@ class Sandbox:
             names: Dotted names of modules.
 
         Raises:
-            BenchError: If the network lacks a name.
+            BenchError: If the network doesn't have a name.
         """
         modules = dict(self.network.named_modules())
         if unknown := [repr(name) for name in names if name not in modules]:
@@ -138,7 +138,7 @@ def _seeded_numpy(seed: int) -> Iterator[None]:
 
 
 def _reshape(trace: Trace) -> Callable[[Tensor], Tensor] | None:
-    """Return a function that makes maps of the layer's output, or None if it holds maps."""
+    """Return a function that makes maps of the layer's output, or None if it has maps."""
     parts = trace.cut_model.trunk_and_head.parts
     if not isinstance(parts, ReshapedParts):
         return None

@@ -285,7 +285,7 @@ def query_rows(trace: Trace, num_tokens: int, query: str) -> Tensor:
 
     Args:
         trace: The trace whose layer has maps of H x W positions.
-        num_tokens: The number N of tokens, of which the last H W are the patches.
+        num_tokens: The number N of tokens. The last H W are the patches.
         query: One of QUERIES. "class": the first token, if the network has other tokens than
             patches. "mean": the mean of all patches, also taken if there are only patches.
 

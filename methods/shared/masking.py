@@ -1,9 +1,9 @@
 """Masks, masked forward passes and weights from scores, for methods that mask the image.
 
-The rows of a pass are masked copies of one image, as many at once as memory and a CPU's cache
-hold. So an image's values don't depend on the rest of its batch, in float32 not even by a bit.
-The trace keeps the scores of channels (`trace.once`): Score-CAM and the last step of IS-CAM share
-their masked images.
+The rows of a pass are masked copies of one image, as many at once as fit into memory and a
+CPU's cache. So an image's values don't depend on the rest of its batch, in float32 not even by a
+bit. The trace keeps the scores of channels (`trace.once`): Score-CAM and the last step of IS-CAM
+share their masked images.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ def class_scores(trace: Trace, logits: Tensor, target: int) -> Tensor:
 
     Args:
         trace: The trace whose output is explained. If this is another output than the logits,
-            such as a margin, its value for the class stands for "logit".
+            such as a margin, "logit" is its value for the class.
         logits: The network's logits, (n, C).
         target: The index of the class.
 

@@ -38,7 +38,7 @@ def functions_of_all_dimensions(*names: str) -> list[str]:
     """Return the names of torch's functions for signals, images and volumes.
 
     Args:
-        *names: Names without their dimension: "conv" stands for conv1d, conv2d and conv3d.
+        *names: Names without their dimension: "conv" means conv1d, conv2d and conv3d.
 
     Returns:
         The full names, grouped by the given names.

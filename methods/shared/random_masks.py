@@ -14,7 +14,7 @@ from axiom_bench.errors import InvalidParameter
 
 @dataclass(frozen=True, eq=False)
 class RandomMasks:
-    """The masks of one image, of which `random_masks[i:j]` makes some.
+    """The masks of one image. `random_masks[i:j]` makes some of them.
 
     All of them together may not fit into memory.
 

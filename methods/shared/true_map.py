@@ -16,7 +16,7 @@ from axiom_bench.errors import BenchError, InvalidParameter
 def true_map(trace: Trace) -> Tensor:
     """Return what each position truly contributes to the score, signed.
 
-    If the network tells its true contributions, the map is their sum over channels. Otherwise,
+    If the network reports its true contributions, the map is their sum over channels. Otherwise,
     if the images have interventions, each part's Shapley value is spread evenly over its region,
     so that the map sums to the Shapley values.
 

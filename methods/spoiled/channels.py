@@ -22,7 +22,7 @@ def channels(trace: Trace, degree: float, seed: int = 0) -> Tensor:
     The live channels pass their totals on in one circle, seeded by the original image and `seed`.
 
     Args:
-        trace: The traced batch of a network that tells its contributions, with activations F
+        trace: The traced batch of a network that reports its contributions, with activations F
             (B, K, H, W).
         degree: The degree of spoiling, from 0 to 1.
         seed: The seed of the circle.
@@ -31,7 +31,7 @@ def channels(trace: Trace, degree: float, seed: int = 0) -> Tensor:
         The weights, (B, K, H, W).
 
     Raises:
-        BenchError: If the network doesn't tell its contributions, or if the degree is outside
+        BenchError: If the network doesn't report its contributions, or if the degree is outside
             [0, 1].
     """
     check_degree(degree)

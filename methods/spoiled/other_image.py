@@ -14,7 +14,7 @@ from axiom_bench.methods.xgrad_cam import xgrad_cam
 def other_image(trace: Trace, degree: float) -> Map:
     """(1 - degree) T + degree O, T the true map, O another image's with T's norm -> (B, h, w).
 
-    O is the other image's true map if the network tells its contributions, and otherwise
+    O is the other image's true map if the network reports its contributions, and otherwise
     XGrad-CAM's heatmap of it, each for the class that the network predicts there. (The true map of
     a scene would need the other scene's parts.) Costs one forward pass and one trace.
 

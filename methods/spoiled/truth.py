@@ -13,7 +13,7 @@ from axiom_bench.methods.shared.true_map import true_map
 def truth(trace: Trace) -> Tensor | Map:
     """w_k = C_k / F_k, C the true contributions, or the true map -> (B, K, H, W) or (B, H', W').
 
-    The weights are for networks that tell their true contributions. Contributions are 0 where
+    The weights are for networks that report their true contributions. Contributions are 0 where
     F = 0, since what isn't there adds nothing, and so are the weights. The map is for other
     networks. It has each part's Shapley value, from interventions, spread evenly over the part's
     area.

@@ -17,8 +17,8 @@ from axiom_bench.methods.spoiled.truth import truth
 def truth_grid(trace: Trace) -> Tensor | Map:
     """Mean of the true map over each of the layer's cells -> (B, H, W).
 
-    The contributions of a network that tells them are at the layer's resolution already, and are
-    returned as by `truth`.
+    The contributions of a network that reports them are at the layer's resolution already, and are
+    returned as `truth` returns them.
 
     Args:
         trace: The traced batch of a network or images whose truth is known.

@@ -103,7 +103,7 @@ def partly_filled(
 
 
 def filled_image(explanation: Explanation, perturbation: Perturbation) -> PerturbedImages:
-    """Ask for the confidence in an image of nothing but the fill.
+    """Ask for the confidence in an image that is only the fill.
 
     The fill depends only on the image, so that it is classified once for all methods.
 

@@ -36,7 +36,7 @@ class Subsets:
     kind: str
     """A name that distinguishes these subsets from others."""
     draws: Sequence[Subset]
-    """Functions of a generator and (H', W'), each of which draws a subset, bool (H', W'). They are
+    """Functions of a generator and (H', W'), each drawing a subset, bool (H', W'). They are
     called in this order with each image's own generator."""
     perturbation: Perturbation
     """The replacement of a subset's pixels, and the output."""

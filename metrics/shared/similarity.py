@@ -109,7 +109,7 @@ def has_constant_values(maps: Tensor) -> Tensor:
 def mask_undefined(values: Tensor, raw_map: Tensor, answers: Tensor) -> Tensor:
     """Replace values by NaN if the map is constant, and by infinity if an answer isn't finite.
 
-    Infinity stands for the model's answers because NaN means a constant map.
+    Infinity marks the model's answers, because NaN means a constant map.
 
     Args:
         values: The values, (B, ...).

@@ -24,7 +24,7 @@ def true_contributions(explanation: Explanation) -> Tensor:
         explanation: The explanation, with its trace.
 
     Returns:
-        T, (B, K, H, W) in float64. It is NaN if the model doesn't tell its contributions; these
+        T, (B, K, H, W) in float64. It is NaN if the model doesn't report its contributions; these
         rows have a status.
 
     Raises:

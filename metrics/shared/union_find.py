@@ -398,7 +398,7 @@ def contour_ious(levels: np.ndarray, true_boxes: np.ndarray) -> tuple[np.ndarray
     """Return the IoU of contours' boxes with the true boxes at 255 thresholds.
 
     This is how compute_bboxes_from_scoremaps of wsolevaluation makes boxes. A contour's box ends
-    one pixel behind its last pixel, but inside the image. If no pixel is above, the box is the
+    one pixel after its last pixel, but inside the image. If no pixel is above, the box is the
     first pixel of the image.
 
     Args:

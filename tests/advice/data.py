@@ -173,7 +173,7 @@ def list_of_other_images(user: User) -> None:
     with_labels(user, words, user.refusal(words))
 
 
-@follows("has numbers from 1, as the devkit")
+@follows("has numbers from 1, like the devkit")
 def list_of_the_devkits_numbers(user: User) -> None:
     words = flat(user, "1\n2\n", "x.JPEG", "y.JPEG")
     message = user.refusal(words)

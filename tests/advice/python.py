@@ -116,7 +116,7 @@ def images_that_are_no_tensor(user: User) -> None:
         (str(user.folder / "a.png"), r"give (torchvision.*?\[None\])"),
         (images().numpy(), r"convert it with (torch\S+?)\.?$"),
         (tensors, r"images of one size, (torch\S+?)\.?$"),
-        ({"pixels": images()}, r"give its images alone, (images\S+?)\.?$"),
+        ({"pixels": images()}, r"give only its images, (images\S+?)\.?$"),
     ):
         message = user.error(ab.trace, Small(), LAYER, given, [0])
         followed = value_of(advice_in(message, pattern), images=given)
@@ -172,14 +172,14 @@ def network_of_a_list_of_images(user: User) -> None:
     )
 
 
-@follows("say which one is explained, as by explained=")
+@follows("say which one is explained, such as explained=")
 def two_batches_of_images(user: User) -> None:
     class Pair(Small):
         def forward(self, left, right):
             return super().forward(left) - super().forward(right)
 
     message = user.error(lambda: ab.trace(Pair(), LAYER, (images(), images()), [0, 0]))
-    explained = value_of(advice_in(message, r"as by explained=(\w+)"))
+    explained = value_of(advice_in(message, r"such as explained=(\w+)"))
     ab.trace(Pair(), LAYER, (images(), images()), [0, 0], explained=explained)
 
 

@@ -19,7 +19,7 @@ def methods_without_brackets(user: User) -> None:
     user.types(command)
 
 
-@follows("takes one value, not several as in {line}")
+@follows("takes one value, not several ({line})")
 def several_seeds(user: User) -> None:
     message = user.refusal([*SCENES, "data.seed=1,2"])
     for seed in (1, 2):

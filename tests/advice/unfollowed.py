@@ -22,7 +22,7 @@ UNFOLLOWED = {  # the reason for words that only one refusal has in "FILE: TEXT"
     "The network is on several devices ({places})": "it needs two devices",
     "executor=processes has one process for each GPU": "each process imports torch for 10 s",
     "Dask's workers may start no process": "it needs a cluster with an environment variable",
-    "One image alone doesn't fit into the memory": "it needs a machine without free memory",
+    "A single image doesn't fit into the memory": "it needs a machine without free memory",
     "; the others would take about": "it needs a full disk",
     "The process that read {} ended by {}": "it needs a decoder that ends its process",
     "names data by URL, which would be fetched": "it needs a server",

@@ -365,6 +365,6 @@ def test_a_submission_that_is_a_link_is_not_read(tmp_path):
     (tmp_path / "private.json").write_text(json.dumps({SECRET: 1}))
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs/submission.json").symlink_to(tmp_path / "private.json")
-    with pytest.raises(BenchError, match="is no plain file") as refusal:
+    with pytest.raises(BenchError, match="isn't a plain file") as refusal:
         submissions.read(tmp_path / "theirs")
     assert SECRET not in str(refusal.value)

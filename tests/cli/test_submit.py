@@ -238,7 +238,8 @@ def test_values_that_differ_between_processes_are_refused(author, capsys):
     code, text = verify(author(MODULE.replace("VARIES", "True")), capsys, "--trust")
     assert code == 1
     sentence = (
-        "my_half isn't of the image alone: in another order, batch or process it has other values."
+        "my_half depends on more than its image: in another order, batch or process it has other "
+        "values."
     )
     assert sentence in text
 
@@ -343,7 +344,7 @@ def test_a_method_that_looks_at_other_requests_is_refused(author, tiny_suite, ca
     tiny_suite(shared=["data.size=12", "data.target=label"], parts={"first": part})
     code, text = verify(author(module), capsys, "--trust")
     assert code == 1, text
-    assert "half isn't of the image alone" in text
+    assert "half depends on more than its image" in text
 
 
 # The image's map is Grad-CAM's if LIST contains its score, and the negative otherwise.

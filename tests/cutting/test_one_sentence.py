@@ -157,13 +157,13 @@ SITUATIONS = {
     "list of Pillow": Situation(r"torch.stack of tensors, and for each image give", images=[PHOTO]),
     "list": Situation(r"torch.stack\(images\)", images=list(IMAGES)),
     "batch with labels": Situation(
-        r"give its images alone, images\[0\]", images=[IMAGES, torch.tensor([1, 2])]
+        r"give only its images, images\[0\]", images=[IMAGES, torch.tensor([1, 2])]
     ),
     "dict": Situation(r"images\['pixel_values'\]", images={"pixel_values": IMAGES}),
     "a volume": Situation(r"C, D, H, W\), .*; give images\[None\]", volume_network, "0"),
     "list wanted": Situation(r"self.net\(list\(images\)\)", list_wanted),
     "copies in the batch": Situation(
-        r"'c' gives maps of 2 images for one, as of its crops", mirrored
+        r"'c' gives maps of 2 images for one, such as its crops", mirrored
     ),
     "a network of channels last": Situation(
         r"takes images \(16, 16, 3\), their channels last; .*self.net\(images.movedim\(1, -1\)",

@@ -140,8 +140,8 @@ def test_each_halving_is_noted_and_stays_for_the_batches_after_it():
     notes = Notes()
     list(halve_until_it_fits(range(8), 8, limits, machine, notes))
     assert [sentence.partition(" (")[0] for sentence in notes.sentences(MachineNote)] == [
-        "out of memory with 8 rows in a batch: going on with 4",
-        "out of memory with 4 rows in a batch: going on with 2",
+        "out of memory with 8 rows in a batch: continuing with 4",
+        "out of memory with 4 rows in a batch: continuing with 2",
     ]
     machine.tried.clear()
     list(halve_until_it_fits(range(8), 8, limits, machine))
@@ -159,7 +159,7 @@ def test_inside_one_row_its_extra_passes_get_less_memory_until_it_is_an_error():
     assert list(halve_until_it_fits(range(2), 4, limits, compute)) == [2**24, 2**24]
     assert limits.rows == 1
     with pytest.raises(
-        BenchError, match=r"One image alone doesn't fit into the memory .*Tried to allocate 20"
+        BenchError, match=r"A single image doesn't fit into the memory .*Tried to allocate 20"
     ):
         list(halve_until_it_fits(range(4), 4, limits, Machine(0)))
     assert limits.memory == LEAST_MEMORY
@@ -210,7 +210,7 @@ def test_a_process_under_a_real_limit():
     command = [sys.executable, "-c", SCRIPT.format(free=48)]
     process = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert process.returncode == 0, process.stderr
-    assert "out of memory with 16 rows in a batch: going on with 8" in process.stderr
+    assert "out of memory with 16 rows in a batch: continuing with 8" in process.stderr
     count, difference = process.stdout.split()
     assert int(count) == 32
     assert float(difference) < 1e-6

@@ -64,7 +64,7 @@ def test_complete_shards_count_and_others_are_waited_for(begun, write_file):
     assert running.progress_sentences(manifest) == [
         "This run hasn't ended: values are of the images that are done.",
         "net at last on scenes: 4 of 10 images so far.",
-        "2 of 3 jobs have not begun.",
+        "2 of 3 jobs have not started.",
     ]
 
 
@@ -111,6 +111,6 @@ def test_failures_of_a_stopped_command_are_told(tmp_path):
     running.announce(tmp_path, JOB, job(failures=[{"job": JOB, "message": "no memory"}]))
     assert list(status(tmp_path))[1:] == [
         "net at last on scenes: 10 of 10 images so far.",
-        "2 of 3 jobs have not begun.",
+        "2 of 3 jobs have not started.",
         f"failed: {JOB}: no memory",
     ]

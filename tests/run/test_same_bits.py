@@ -316,7 +316,7 @@ def test_batches_are_halved(run, rows, expected, monkeypatch, capsys):
 
     monkeypatch.setattr(CutModel, "trace", trace_two_at_most)
     (outcome,) = run()
-    sentence = "out of memory with 4 rows in a batch: going on with 2"
+    sentence = "out of memory with 4 rows in a batch: continuing with 2"
     assert capsys.readouterr().out.count(sentence) == 1
     # A note that was printed when it arose isn't printed again at the end.
     assert not any(line.startswith(sentence) for line in (*outcome.lines, *outcome.notes))
@@ -360,7 +360,7 @@ def test_an_image_that_doesnt_fit_stops_the_run_with_a_sentence(run, rows, monke
         return trace(*args, **more)
 
     monkeypatch.setattr(CutModel, "trace", fail_after_first_shard)
-    assert "One image alone doesn't fit into the memory" in failure(run())
+    assert "A single image doesn't fit into the memory" in failure(run())
     monkeypatch.undo()
     (outcome,) = run()
     assert outcome.computed.shards < len(outcome.shards)

@@ -312,8 +312,8 @@ def _compare_part(
     summary = f"{len(now):,} values were computed again, twice"
     if varying := list(different_values(now, reordered, up_to_rounding=True)):
         reason = (
-            f"{name} isn't of the image alone: in another order, batch or process it has other "
-            "values."
+            f"{name} depends on more than its image: in another order, batch or process it has "
+            "other values."
         )
         return summary, [reason, *(f"between the two, {line}" for line in varying[:3])]
     now["value"] = publishing.rounded(now["value"].to_numpy(float)).astype(float)

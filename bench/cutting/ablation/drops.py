@@ -1,10 +1,10 @@
 """Compute all K drops of a batch: S - S_k, the loss of score when channel k of the activations is
 set to zero.
 
-Operations that keep channels apart come first, for all ablations together. What follows takes a
-closed form, a chain of linear layers, or one row per ablation. A head that can't be read as a graph
-runs once per channel, which is exact for any head. If the cut has a budget, as for inner layers,
-only some channels are ablated, and the others get the first-order term.
+Operations that keep channels apart come first, for all ablations together. The layers after
+them take a closed form, a chain of linear layers, or one row per ablation. A head that can't be
+read as a graph runs once per channel, which is exact for any head. If the cut has a budget, such as
+for inner layers, only some channels are ablated, and the others get the first-order term.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def funnybirds(root: File | Path, split: Name = "test", name: Name = "funnybirds
 
     Classes are "0", "1", ..., since networks are trained on their numbers. Interventions are the
     parts that the part map shows, each with the image without it. The body and the background,
-    which every version shows, are a ground that counts for nothing. There are no boxes and masks:
+    which every version shows, are a ground that isn't counted. There are no boxes and masks:
     the part map doesn't show the body.
 
     Args:

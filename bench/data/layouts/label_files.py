@@ -193,7 +193,7 @@ def classes_of_labels(
         if (highest := max(map(int, different))) >= len(ids):
             base = ""
             if min(map(int, different)):
-                base = ", and its numbers count from 1, as the devkit's own do"
+                base = ", and its numbers count from 1, like the devkit's own"
             raise BenchError(
                 f"{source} names class {highest}, but there are {len(ids)} classes, from 0 "
                 f"on{base}; replace the numbers by synset ids or names."
@@ -279,7 +279,7 @@ def _in_order(name: str, labels: Sequence[str], images: Sequence[str]) -> dict[s
         )
     if labels[0].isdecimal() and "0" not in labels:
         raise BenchError(
-            f"{name} has numbers from 1, as the devkit, whose numbers aren't class indices; "
+            f"{name} has numbers from 1, like the devkit, whose numbers aren't class indices; "
             f"{LINES}."
         )
     # ImageNet's validation list has the label of image n in line n, also for a part of the images.

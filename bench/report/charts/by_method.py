@@ -435,7 +435,7 @@ def draw_networks(run: RunFolder) -> Iterator[Figure | LeftOut]:
         # boxes of rounding would seem to rank networks
         largest = max(float(np.abs(group.values).max()) for group in groups.values())
         if largest < FLOAT32_ROUNDING:
-            yield LeftOut(title, "All values are 0 but for rounding.", file_name)
+            yield LeftOut(title, "All values are 0 up to rounding.", file_name)
             continue
         counts = ", ".join(f"{label} {counts_of_boxes([group])}" for label, group in groups.items())
         caption = (
@@ -516,7 +516,7 @@ def _figure(
                 boxes_by_panel[panel].append(box)
     sentences = [caption, axis.note]
     if at_zero:
-        sentences.append(f"Not drawn, at 0 but for rounding: {', '.join(at_zero)}.")
+        sentences.append(f"Not drawn, at 0 up to rounding: {', '.join(at_zero)}.")
     if max(map(len, all_values)) > MAX_OUTSIDE:
         sentences.append(
             f"Dots: values beyond the whiskers, of each box the {MAX_OUTSIDE} farthest from its "

@@ -168,7 +168,8 @@ MAX_CLASSES = 20  # a matrix shows at most this many classes: those that are exp
 SIDE = 2.1  # inches: the maximum width of a panel
 FILLED = 0.15  # inches: the minimum width of a cell with a number in it
 NEEDS = (
-    "it takes images of several classes, as those of data=scenes or data=voc, and target=each_label"
+    "it takes images of several classes, such as those of data=scenes or data=voc, and "
+    "target=each_label"
 )
 LINE = 0.085  # inches: the height of a class's name
 DARK = 0.5  # the share of a row above which the number is white

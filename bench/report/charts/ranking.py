@@ -167,7 +167,7 @@ def _figure_of_setting(
     sentences = [
         f"{run.label(setting)}: {EACH_ROW}; those that print alike have one colour, and a dash is "
         f"no value to compare. {subject} what tables lead with: the value of the whole data set, "
-        "the median of a ratio or square, else the mean.",
+        "the median of a ratio or square, otherwise the mean.",
     ]
     if notes:
         sentences.append(

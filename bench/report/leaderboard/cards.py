@@ -32,7 +32,7 @@ COLUMNS = (
     "Metric",
     *HEADER[1:],
     "Values\nlowest to highest",
-    "Can't be told from\non every network",
+    "Doesn't differ from,\non any network",
 )
 MOST_METRICS = 12  # a table with more metrics is folded
 MOST_TABLES = 8  # further tables of a page are folded

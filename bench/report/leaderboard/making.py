@@ -67,8 +67,8 @@ def made_parts(
             return list(processes.map(_made_part, tasks))
         except BrokenProcessPool as error:
             raise BenchError(
-                "A process that compared methods ended early, probably for lack of memory. Close "
-                "other programs and run the command again."
+                "A process that compared methods ended early, probably because memory ran out. "
+                "Close other programs and run the command again."
             ) from error
 
 

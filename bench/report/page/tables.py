@@ -202,7 +202,7 @@ def tables_block(
         tables: The tables.
         terms: The addresses that words of the tables link to.
         off: Titles of columns that are hidden until a reader asks.
-        reasons: {title of a column: why cells have no value}, where it is known.
+        reasons: {title of a column: why cells have no value}, if it is known.
     """
     empty = [title for title in columns_without_value(tables) if title not in off]
     hidden = {*off, *empty}

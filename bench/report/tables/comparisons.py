@@ -34,11 +34,12 @@ PLACES = "Places"
 PAIRS = "All pairs of methods"
 PAIRS_NOTES = (
     "Better, same, worse: on how many images the first method is; an image with several rows "
-    "counts once, by its mean difference; equal but for rounding is the same. Images' p, Holm: of "
-    "the sign test of these numbers; they may say the opposite of the difference, where a few "
+    "counts once, by its mean difference; equal up to rounding is the same. Images' p, Holm: of "
+    "the sign test of these numbers; they may say the opposite of the difference, if a few "
     "images or one with many rows decide it.",
-    "Shown from: the smallest difference that so many images would have shown with a probability "
-    "of 80 %, by the interval's width (docs/statistics.md). Methods that coincide are one.",
+    "Shown from: the smallest difference that this number of images would have shown with a "
+    "probability of 80 %, by the interval's width (docs/statistics.md). Methods that "
+    "coincide are one.",
 )
 
 
@@ -87,7 +88,7 @@ def pair_tables(run: RunFolder) -> Iterator[Table]:
     )
     about_difference = (
         "Images: those that all compared methods have. Difference: of the two methods' means, or "
-        "medians where the metric leads with it, the first minus the second. p, Holm: of this "
+        "medians if the metric leads with them, the first minus the second. p, Holm: of this "
         "difference, from the same bootstrap over images as its interval, adjusted for all pairs "
         f"of its metric here; bold below {run.level:g}."
     )
@@ -133,7 +134,7 @@ def _groups_by_setting(
 
 def _places(run: RunFolder, comparison: Comparison, metric: Value) -> Iterator[tuple[Cell, ...]]:
     """Yield a row for each group of methods that coincide: its value, its range of places, and the
-    groups that it can't be told from.
+    groups from which it doesn't differ significantly.
     """
     for group in comparison.ranked:
         place = comparison.place(group[0])
@@ -220,9 +221,9 @@ def paired_tables(run: RunFolder) -> Iterator[Table]:
     title = run.metadata.method_title(control)
     header = ("Against", "Images", f"{title} better", "Same", "Worse", "Difference", "p", "p, Holm")
     notes = (
-        "Images: those where both have a value; an image with several rows counts once, by its "
+        "Images: those on which both have a value; an image with several rows counts once, by its "
         f"mean difference. Better, same, worse: the images on which {title} is. Difference: of "
-        f"{title}'s mean, or median where the metric leads with it, minus the other's.",
+        f"{title}'s mean, or median if the metric leads with it, minus the other's.",
         "p: of this difference, by a bootstrap over images; two-sided; none for fewer than "
         f"{FEWEST_IMAGES} images. p, Holm: adjusted for the rows of its metric in this table; "
         f"bold below {run.level:g}. It says that a difference isn't chance, not that it is large.",

@@ -267,9 +267,9 @@ def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
 TRAININGS = "Over trainings"
 TRAININGS_NOTE = (
     "Networks of one architecture, trained from different seeds. Of each network: the median of "
-    "ratios and squares, else the mean. All trainings: the mean over the networks, with an "
+    "ratios and squares, otherwise the mean. All trainings: the mean over the networks, with an "
     "interval for other trainings on other images (docs/statistics.md). These networks: the same "
-    "mean, with an interval for other images alone. Without one: the least and the greatest mean "
+    "mean, with an interval for other images only. Without one: the least and the greatest mean "
     "when one network is left out."
 )
 
@@ -316,11 +316,11 @@ METRICS = "All metrics"
 COMMON = "In common"
 METRICS_NOTE = (
     "Images, rows (an image and an explained class): those with a value. Methods are compared by "
-    "the median of ratios and squares, whose tails are heavy, and else by the mean. Standard "
+    "the median of ratios and squares, whose tails are heavy, and otherwise by the mean. Standard "
     "error: of the mean, by image."
 )
 COMMON_NOTE = (
-    f"{COMMON}: the same statistic over the images that all compared methods have, where these are "
+    f"{COMMON}: the same statistic over the images that all compared methods have, if these are "
     "fewer."
 )
 
@@ -400,7 +400,7 @@ def _metric_rows(
 
 CORRECTNESS = "By correctness of the prediction"
 CORRECTNESS_NOTE = (
-    "The median of ratios and squares, the mean of all else. Nothing is bold: methods are "
+    "The median of ratios and squares, the mean of all others. Nothing is bold: methods are "
     f"compared over all rows, in the other tables. {PARTIAL} fewer rows than another method has."
 )
 

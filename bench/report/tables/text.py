@@ -50,10 +50,10 @@ def bold_note(level: float) -> str:
     """Return the note on the rule of bold numbers."""
     return (
         "Bold: from the best value down to the first that a method is significantly better than, "
-        "which isn't bold; nothing where no method is better than another, or than a control, "
+        "which isn't bold; nothing if no method is better than another, or than a control, "
         "which explains nothing. Tests are of the difference of the two printed values and its "
         f"bootstrap over images, at {percent(level)} after Holm over all pairs. Methods are "
-        "compared image by image, so that a small difference that nearly all images share is told, "
+        "compared image by image, so that a small difference that nearly all images share counts, "
         "and a larger one that varies may not be."
     )
 
@@ -406,7 +406,7 @@ def accuracy_text(run: RunFolder) -> str:
     if len(accuracies) > MOST_NETWORKS:
         shares = sorted(accuracy.correct / accuracy.images for accuracy in accuracies.values())
         ends = f"{share(shares[0], 1)} to {share(shares[-1], 1)}"
-        return f"{ends} of the images are named as labelled"
+        return f"{ends} of the images are classified as labelled"
     texts = [f"{run.network(*place)} {accuracy}" for place, accuracy in accuracies.items()]
     return ", ".join(texts) or "not known"
 

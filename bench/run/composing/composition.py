@@ -532,7 +532,7 @@ def _axis_overrides(folders: Sequence[str], override: Override) -> list[str]:
         raise BenchError(f"There is no setting {key!r}; {advice}.")
     if key not in AXES:
         raise BenchError(
-            f"{key} takes one value, not several as in {line}; only {', '.join(AXES)} take "
+            f"{key} takes one value, not several ({line}); only {', '.join(AXES)} take "
             "several. Start a run for each value, with run=NAME; a text with a comma needs "
             f"quotes: \"{key}='a,b'\"."
         )

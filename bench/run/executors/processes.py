@@ -84,8 +84,8 @@ class Processes:
                         raise
                     pool = _started(variable)
             raise BenchError(
-                f"A task's process was killed {ATTEMPTS} times, as for lack of memory; start "
-                "fewer processes."
+                f"A task's process was killed {ATTEMPTS} times, perhaps because memory ran out; "
+                "start fewer processes."
             )
         finally:
             self.free.put((variable, pool))

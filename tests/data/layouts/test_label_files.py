@@ -78,7 +78,7 @@ def test_lists_are_read_by_their_columns(root, name):
             lines("{},{}", ["tench", "gold fish", "tiger shark", "tench"]),
             "'gold fish'; did you mean 'goldfish'",
         ),
-        ("3\n1\n4\n2\n", "numbers from 1, as the devkit"),
+        ("3\n1\n4\n2\n", "numbers from 1, like the devkit"),
         (
             "other.JPEG,1\nmore.JPEG,2\n",
             "lists no image of the folder, but 'more.JPEG,2'; set data.labels",

@@ -72,7 +72,7 @@ def test_a_box_at_0_is_left_out_of_a_logarithmic_axis_where_it_is_at_0_alone(mak
 
     (figure,) = drawn_figures(by_method.draw, run)
 
-    assert "Not drawn, at 0 but for rounding: method_0 on one." in figure.caption
+    assert "Not drawn, at 0 up to rounding: method_0 on one." in figure.caption
     boxes_by_panel = [len(axes.collections[0].get_paths()) for axes in figure.plot().axes]
     assert boxes_by_panel == [11, 12]
 
