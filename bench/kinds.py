@@ -113,7 +113,7 @@ def check_group(setting: str, value: object) -> Mapping[str, object]:
     """Return the value, or raise BenchError if it isn't a group of settings."""
     if not isinstance(value, Mapping):
         raise BenchError(
-            f"{setting} is a group of settings. Set one of them, {setting}.NAME=..., not "
+            f"{setting} is a group of settings: one is set by {setting}.NAME=..., not by "
             f"{shorten_for_error(value)}."
         )
     for key in value:

@@ -81,7 +81,7 @@ def test_every_form_of_a_photograph_has_the_same_map_without_a_warning(network, 
         maps = ab.explain(network, images=pixels.astype(np.float32), methods=["GradCAM"])
     assert torch.equal(maps["GradCAM"], expected)
     assert [warning.filename for warning in warned] == [__file__]  # the warning names this line
-    with pytest.warns(UserWarning, match="values up to 2.., like pixels of 0 to 255"):
+    with pytest.warns(UserWarning, match="values up to 2.., as pixels of 0 to 255 do"):
         explain(network, pixels_by_channel.float())
 
     maps_in_half_precision = explain(network.half(), photo)["GradCAM"]
