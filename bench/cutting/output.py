@@ -266,7 +266,7 @@ def reading(function: str, network: str) -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise BenchError(f"The {function} fails on what {network} returns ({reason}).") from error
+        raise BenchError(f"The {function} fails on the output of {network} ({reason}).") from error
 
 
 def described(value: object) -> str:

@@ -396,7 +396,7 @@ def chosen(kind: str, entries: Mapping[str, object]) -> tuple[AnyPlugin, ...]:
     """
     if not entries:
         raise BenchError(
-            f"No {kind} is chosen; name some, for example {kind}=[{plugins.names(kind)[0]}]."
+            f"No {kind} is chosen; choose some, for example {kind}=[{plugins.names(kind)[0]}]."
         )
     for entry in entries.values():
         if not isinstance(entry, Mapping):

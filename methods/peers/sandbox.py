@@ -81,8 +81,8 @@ def sandbox(trace: Trace, library: str, seed: int = 0) -> Iterator[Sandbox]:
 
     Hooks, modes, gradients and replaced modules end with the copy. It shares only the weights'
     memory, which no CAM writes to. Pooling is torch's own, parameters require gradients, and passes
-    are counted. The global random states of torch and NumPy are seeded, and restored. Output and
-    warnings are suppressed.
+    are counted. The global random states of torch and NumPy are seeded, and restored at the end.
+    Output and warnings are suppressed.
 
     Args:
         trace: The traced batch.

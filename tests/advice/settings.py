@@ -308,7 +308,7 @@ def target_of_objects(user: User) -> None:
         user.types(["doctor", "model=scenes_vgg", "data.size=2", f"target={target}"])
 
 
-@follows("No {kind} is chosen; name some, for example")
+@follows("No {kind} is chosen; choose some, for example")
 def run_without_a_method(user: User) -> None:
     settings = ("run=first", *SCENES, "metric=[box_iou]")
     message = user.refusal([*settings, "method=[]"])

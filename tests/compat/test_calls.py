@@ -319,7 +319,7 @@ def call(*, images: Any = None, layers: Any = None, targets: Any = None, **optio
         ({"targets": [0, 1, 2]}, r"The target 0 isn't a function; give ClassifierOutputTarget"),
         ({"targets": [ClassifierOutputTarget(9)] * 3}, r"Invalid target 9; .* classes are 0 to 2"),
         ({"targets": [RawScoresOutputTarget()] * 3}, r"gives the shape \(3,\) for an image"),
-        ({"targets": [lambda output: output.x] * 3}, r"output function target fails on what"),
+        ({"targets": [lambda output: output.x] * 3}, r"output function target fails on the output"),
         ({"images": CASE.images()[0]}, r"Invalid images: .* give images\[None\]"),
     ],
     ids=[

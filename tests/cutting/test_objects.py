@@ -297,7 +297,7 @@ def test_a_network_without_maps_of_classes_is_refused(returned, settings, senten
 
 def test_an_error_in_read_is_one_sentence():
     network = ab.BoxScores(nn.Identity(), lambda _: {}["boxes"])
-    sentence = r"^The function read fails on what Identity returns \(KeyError: 'boxes'"
+    sentence = r"^The function read fails on the output of Identity \(KeyError: 'boxes'"
     with pytest.raises(ab.BenchError, match=sentence):
         network.found(images_of(1), 0.5)
 

@@ -329,7 +329,7 @@ def test_a_network_without_logits_is_refused(wrap: Any, sentence: str) -> None:
         (lambda o: o["out"][0, :, 0, 0], r"for one image it returns shape \(5,\)"),
         (lambda o: [1.0], r"for one image it returns a list"),
         (lambda o: means(o["out"]).argmax(1), r"floating-point scores, not torch\.int64"),
-        (lambda o: o["masks"], r"fails on what Dense returns \(KeyError: 'masks'\)"),
+        (lambda o: o["masks"], r"fails on the output of Dense \(KeyError: 'masks'\)"),
         (
             lambda o: sums(o["out"].detach()),
             r"of the output function output have no gradient; compute",

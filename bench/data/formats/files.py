@@ -292,7 +292,7 @@ def files_named(paths: Paths, suffix: str) -> dict[str, Path]:
     """Return {name: file}, ascending.
 
     The file of a URL is a copy on this machine. In a folder, the name is the path below it;
-    otherwise it is the file's own name. Both are without the suffix.
+    otherwise it is the file's own name. The suffix is left out.
 
     Args:
         paths: Files, folders, patterns or URLs.

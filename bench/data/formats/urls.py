@@ -187,7 +187,7 @@ def _announce(url: str, folder: Path, sizes: Sequence[int]) -> None:
     if sum(sizes) > free:
         raise BenchError(
             f"{url} takes {files}, and {size_text(free)} are free in {folder}; free some space, "
-            f"or name another folder by {CACHE}."
+            f"or choose another folder with {CACHE}."
         )
     print(f"axiom-bench: fetching {url}: {files}, to {folder}", file=sys.stderr, flush=True)
 

@@ -171,8 +171,8 @@ def _figure_of_setting(
     ]
     if notes:
         sentences.append(
-            "If a method lacks rows, the label counts the rows that all compared methods have, and "
-            "the values are of these rows. The overview has each method's own rows."
+            "If a method has fewer rows, the label is the number of rows that all compared methods "
+            "have, and values are over these rows. The overview uses all rows of each method."
         )
     caption = " ".join([*sentences, CHANCE])
     texts = [
