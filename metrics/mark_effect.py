@@ -16,8 +16,9 @@ def mark_effect(explanation: Explanation) -> dict[str, Tensor]:
     """Compute S - S of the image drawn again without its mark.
 
     mark_effect is in the units of the score, summed over several marks. It is positive if the mark
-    speaks for the explained class. mark_effect_share is the marks' share of the positive effects of
-    marks and objects, each removed by itself. Both are properties of the network, not of a method.
+    raises the score of the explained class. mark_effect_share is the marks' share of the
+    positive effects of marks and objects, each removed by itself. Both are properties of the
+    network, not of a method.
 
     Args:
         explanation: The explanation, with a trace with interventions.

@@ -101,8 +101,8 @@ def monotonicity(
 ) -> MetricGenerator[Tensor]:
     """Return 1 if the class's probability never falls as pixels appear, lowest first, otherwise 0.
 
-    The mean is the rate. A fall by less than 1e-6 of the highest value doesn't count. The image of
-    nothing but the fill, before the first step, isn't read. The metric costs `steps` passes
+    The mean is the rate. A fall by less than 1e-6 of the highest value doesn't count. The image
+    that is only the fill, before the first step, isn't read. The metric costs `steps` passes
     for each method.
 
     Args:

@@ -246,7 +246,7 @@ def test_a_parameter_that_no_setting_can_hold_and_what_names_no_method():
         with pytest.raises(BenchError, match=r"can't be given to a run"):
             overrides_of({"mine": {"_target_": "my_pkg.my_cam", "params": params}})
 
-    with pytest.raises(BenchError, match="A method is named"):
+    with pytest.raises(BenchError, match="Give a method by its path"):
         overrides_of(lambda trace: trace)
     with pytest.raises(BenchError, match="Two methods are called 'cam'"):
         overrides_of(["a.cam", "b.cam"])

@@ -243,4 +243,4 @@ def test_a_number_on_fewer_rows_than_the_table_s_says_so(make_records, make_run)
     assert "box_iou" in has_other_numbers
     assert has_other_numbers <= labelled
     assert "sensitivity_error" not in labelled  # no method lacks a row
-    assert "The overview has each method's own rows." in figure.caption
+    assert "The overview uses all rows of each method." in figure.caption

@@ -413,7 +413,7 @@ def test_files_of_a_score(folder, tmp_path):
     assert default_pairs != (tmp_path / "1_pairs.csv").read_bytes()
     report_score([folder], tmp_path / "score.md")
     assert f"\\{EVIL}" in (tmp_path / "score.md").read_text()  # markup in a title stays text
-    with pytest.raises(BenchError, match=r"--output score\.xlsx ends with none of \.csv, \.md"):
+    with pytest.raises(BenchError, match=r"--output score\.xlsx must end with one of \.csv, \.md"):
         report_score([tmp_path / "gone"], Path("score.xlsx"))  # before anything is read
 
 
