@@ -50,8 +50,7 @@ MEAN_NOTE = (
     "images; networks of one recipe are a family."
 )
 CIRCULAR_NOTE = (
-    "Circular: the truth is computed from what the metric is computed from, so the row counts for "
-    "nothing."
+    "Circular: truth and metric are computed from the same data, so the row isn't counted."
 )
 
 
