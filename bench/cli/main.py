@@ -16,7 +16,13 @@ import gc
 import os
 import re
 import sys
-from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import (
+    Action,
+    ArgumentParser,
+    ArgumentTypeError,
+    Namespace,
+    RawDescriptionHelpFormatter,
+)
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from importlib import import_module
@@ -50,7 +56,13 @@ KINDS = (
 )
 SHELLS = ("bash", "zsh", "fish")
 TOP_OPTIONS = ("-h", "--help", "--version", "--completion")
-RESUMABLE_COMMANDS = ("run", "paper", "rank", "submit")  # commands that keep finished shards
+RESUMABLE_COMMANDS = (
+    "run",
+    "paper",
+    "rank",
+    "submit",
+    "choose",
+)  # commands that keep finished shards
 # arguments that are files or folders, among which settings may stand
 FILES = ("images", "run_folders")
 TRUST = "run the code and read the files that the run's configuration names: it is yours"
@@ -270,6 +282,9 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     doctor = add("doctor", about, _doctor)
     _add_configuration(doctor)
     _add_model(doctor)
+
+    about = "which method and layer to use for a model, measured on your images"
+    _add_choose(add("choose", about, command_calling("cli.choose.run")))
 
     about = "what can be chosen, one line each"
     command = command_calling("cli.listing.listing", "kind", "config_dir", "part")
@@ -506,6 +521,34 @@ def _add_explain(explain: ArgumentParser) -> None:
         "where that exists",
     )
     explain.add_argument("--overwrite", action="store_true", help="replace what --output names")
+
+
+def _add_choose(choose: ArgumentParser) -> None:
+    choose.add_argument(
+        "images", nargs="*", metavar="FOLDER", help="a folder of photographs; also KEY=VALUE"
+    )
+    _add_config_dir(choose)
+    _add_model(choose)
+    choose.add_argument(
+        "--methods", metavar="A,B", help="the methods that race; default: quick ones and controls"
+    )
+    choose.add_argument(
+        "--layers",
+        metavar="A,B",
+        help="the layers that race; default: the last layers of three resolutions",
+    )
+    choose.add_argument(
+        "--budget", type=_seconds, metavar="TIME", help="such as 10m; no further look begins then"
+    )
+    choose.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+
+def _seconds(text: str) -> float:
+    """Return the seconds of a time such as 90s, 10m or 1h."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if match is None:
+        raise ArgumentTypeError(f"{text!r} is no time; write 90s, 10m or 1h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def _add_model(command: ArgumentParser) -> None:

@@ -188,6 +188,8 @@ class MethodEntry(PluginEntry):
     exempt: Free = {}
     """{check: the reason why the method can't pass it by its nature}."""
     style: object = None
+    passes: object = None
+    """The passes per image; a text for a multiple of the layer's channels."""
 
 
 class MetricEntry(PluginEntry):

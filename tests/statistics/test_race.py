@@ -1,0 +1,134 @@
+"""A race drops the best candidate in at most 5 %, and counts none above an equal control."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from axiom_bench.statistics.race import (
+    Race,
+    looks,
+    p_above,
+    p_of_best,
+    sign_patterns,
+)
+
+RACES = 2_000
+LEVEL = 0.05
+# three standard errors of a proportion of 5 % in 2,000 races
+ALLOWED = LEVEL + 3 * (LEVEL * (1 - LEVEL) / RACES) ** 0.5
+
+
+def _p_by_hand(values, column):
+    """Return the p value of `p_of_best` from loops over all signs."""
+    images, candidates = values.shape
+    others = [other for other in range(candidates) if other != column]
+
+    def largest(signs):
+        statistics = []
+        for other in others:
+            differences = values[:, other] - values[:, column]
+            statistics.append(sum(signs * differences) / np.sqrt(sum(differences**2)))
+        return max(statistics)
+
+    observed = largest(np.ones(images))
+    patterns = itertools.product([-1, 1], repeat=images)
+    return np.mean([largest(np.array(signs)) >= observed - 1e-9 for signs in patterns])
+
+
+def test_p_values_are_those_of_all_signs():
+    values = np.random.default_rng(0).normal(size=(7, 3)) + [0, 0.5, 1]
+    signs = sign_patterns(7)
+    assert len(signs) == 2**7
+    for column in range(3):
+        assert p_of_best(values, column, signs)[1] == _p_by_hand(values, column)
+
+
+def test_pairs_of_candidates_and_controls_are_one_family():
+    values = np.random.default_rng(1).normal(size=(8, 2)) + [2, 0]
+    controls = np.zeros((8, 1))
+    signs = sign_patterns(8)
+    p_values = p_above(values, controls, signs)
+    flipped = signs @ (values / np.sqrt((values**2).sum(0)))
+    largest = flipped.max(axis=1)
+    assert p_values[0, 0] == np.mean(largest >= flipped[0, 0] - 1e-9)
+    assert p_values[1, 0] == np.mean(largest >= flipped[0, 1] - 1e-9)
+    assert p_values[0, 0] < 0.02 < 0.05 < p_values[1, 0]
+
+
+def test_equal_candidates_are_never_dropped():
+    values = np.repeat(np.random.default_rng(2).normal(size=(10, 1)), 3, axis=1)
+    for column in range(3):
+        assert p_of_best(values, column, sign_patterns(10))[1] == 1
+    assert p_of_best(values[:, :1], 0, sign_patterns(10)) == (0, 1.0)
+
+
+@pytest.mark.parametrize("images", [1, 8, 12, 31, 32, 100, 500])
+def test_looks_end_with_all_images(images):
+    sizes = looks(images)
+    assert sizes[-1] == images
+    assert all(first < second for first, second in itertools.pairwise(sizes))
+    assert sizes[0] == images or sizes[0] >= 16
+
+
+def _normal(generator, shape):
+    return generator.normal(size=shape)
+
+
+def _common(generator, shape):
+    return 0.3 * generator.normal(size=shape) + generator.normal(size=(shape[0], 1))
+
+
+def _skewed(generator, shape):
+    return generator.exponential(size=shape) - 1
+
+
+def _unequal(generator, shape):
+    return generator.normal(size=shape) * np.linspace(0.1, 3, shape[1])
+
+
+def _heavy(generator, shape):
+    return generator.standard_t(2, size=shape)
+
+
+def _bounded(generator, shape):
+    return generator.beta(0.5, 0.5, size=shape)
+
+
+def _raced(values, candidates):
+    """Return a race by (images, candidates and controls) in all looks, with all names."""
+    names = [f"method {number}" for number in range(candidates)]
+    controls = [f"control {number}" for number in range(values.shape[1] - candidates)]
+    sizes = looks(len(values))
+    race = Race(tuple(names), tuple(controls), LEVEL, len(sizes))
+    for size in sizes:
+        columns = zip([*names, *controls], values[:size].T, strict=True)
+        race = race.look(dict(columns))
+    return race
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("images", [12, 40])
+@pytest.mark.parametrize("draw", [_normal, _common, _skewed, _unequal, _heavy, _bounded])
+def test_equal_candidates_are_dropped_in_at_most_five_percent(draw, images):
+    generator = np.random.default_rng(images)
+    wrong = 0
+    for _ in range(RACES):
+        race = _raced(draw(generator, (images, 6)), candidates=5)
+        # each of equal candidates is a best one, so the first one stands for it
+        wrong += "method 0" in race.dropped or "method 0" in race.above_all_controls
+    assert wrong / RACES <= ALLOWED
+
+
+@pytest.mark.slow
+def test_a_clear_winner_is_found_and_never_dropped():
+    generator = np.random.default_rng(3)
+    found = wrong = 0
+    for _ in range(RACES):
+        values = generator.normal(size=(40, 6))
+        values[:, 0] += 1.5
+        race = _raced(values, candidates=5)
+        found += race.contenders == ("method 0",) and race.above_all_controls == ("method 0",)
+        wrong += "method 0" in race.dropped
+    assert found / RACES > 0.95
+    assert wrong / RACES <= ALLOWED
