@@ -1,70 +1,59 @@
 """`axiom-bench choose`: which method and which layer to use for a model, measured on the user's
 images.
 
-The steps: load the model and the images, examine them, choose the layers, race the methods in
-looks at more and more images, and write an ordinary report. What is measured is a run, so a
-stopped command continues.
+The steps: load the model and the images, examine them, choose the layers, measure the methods on
+more and more images until the race is decided, and write an ordinary report. What is measured is a
+run, so a stopped command continues.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from axiom_bench.cli.model_options import model_overrides
 from axiom_bench.cli.terminal import say
 from axiom_bench.errors import BenchError
+from axiom_bench.records import files
 from axiom_bench.run.composing.composition import LAYER, composed
 from axiom_bench.run.progress import progress
-from axiom_bench.statistics import choice as choices
-from axiom_bench.statistics.choice import Contest, candidate_of
+from axiom_bench.statistics.choice import Choice, Contest, decided, raced
 from axiom_bench.statistics.labels import plural
-from axiom_bench.statistics.race import LEAST_IMAGES, Race, looks
+from axiom_bench.statistics.race import Race, looks
 
-PAGE = "report: "  # the beginning of the line with the page's path
+if TYPE_CHECKING:
+    from axiom_bench.cutting.trace import Trace
+
+FILE = "choice.json"  # in the run folder
+PAGE = "report.html"
+ALL_LAYERS = "all"
 EARLIER_LAYERS = 2  # finer resolutions that race in addition to the default layer
-LEVEL = 0.05  # the largest probability of a wrong answer, over all deciding metrics
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which method to show at which layer, and how sure that is. It prints itself.
-
-    Attributes:
-        layer: The layer; None if no method can be chosen.
-        methods: The method to show, and the methods that draw the same map there.
-        metric: The metric that decides.
-        images: The number of images that the decision is measured on.
-        is_best: True if every other method and layer is significantly worse.
-        sentences: The answer in whole sentences.
-        report: The page with all values; None if there is none.
-    """
-
-    layer: str | None
-    methods: tuple[str, ...]
-    metric: str
-    images: int
-    is_best: bool
-    sentences: tuple[str, ...]
-    report: str | None
-
-    def __str__(self) -> str:
-        page = [f"{PAGE}{self.report}"] if self.report else []
-        return "\n".join([*self.sentences, *page])
+MOST_LAYERS = 100
+MOST_IMAGES = 200  # images that race unless data.size says otherwise
+SIZE = "data.size="
+ROOT = "data.root="
+MODEL = ("model=", "model.")
 
 
 @dataclass(frozen=True)
 class Start:
     """The model and the images, as they are before anything is measured."""
 
-    model: str
     layers: tuple[str, ...]
+    """The layers that race."""
     images: int
+    """The number of images that race."""
+    reasons: dict[str, str]
+    """{layer: the reason why methods draw the same map there}."""
+    image_id: str
+    """The id of the first image; in a folder, its path below the folder."""
 
 
 def run(options: Namespace) -> int:
@@ -79,9 +68,13 @@ def run(options: Namespace) -> int:
     Raises:
         BenchError: As `choose` does.
     """
-    overrides = [*options.overrides, *model_overrides(options)]
+    model = model_overrides(options)
+    overrides = [*options.overrides, *model]
     if len(options.images) > 1:
-        raise BenchError("Give one folder of photographs, or settings of data, such as data=voc.")
+        raise BenchError(
+            "choose takes one folder; put the photographs into one, or choose data by settings, "
+            "such as data=voc."
+        )
     for folder in options.images:
         overrides += ["data=folder", f"data.root={folder}", f"data.name={_data_name(folder)}"]
     if options.methods:
@@ -111,8 +104,8 @@ def choose(
     Args:
         overrides: The words KEY=VALUE, which choose the model and the data.
         config_folder: A user's own folder of YAML files, used in addition to conf/.
-        layers: The layers that race. None: the model's default layer, and the last layer of each
-            of the two next finer resolutions.
+        layers: The layers that race; ["all"] for the last layer of each resolution. None: the
+            model's default layer, and the last layers of the two next finer resolutions.
         budget: The seconds after which no further look begins.
 
     Raises:
@@ -120,7 +113,7 @@ def choose(
     """
     start_time = time.monotonic()
     words = ["experiment=choose", *overrides]
-    with progress("Loading the model and the images"):
+    with progress("Examining the model and the images"):
         start = _start(words, config_folder, layers)
     words.append(f"{LAYER}={','.join(start.layers)}")
     # imported here, because they import torch
@@ -129,117 +122,104 @@ def choose(
     from axiom_bench.report.shown import read_run
     from axiom_bench.run import manifest
 
-    sizes = looks(start.images)
     races: dict[str, Race] = {}
-    for size in sizes:
-        look_words = [*words, *_still_racing(races)]
-        if size < start.images:
-            look_words.append(f"data.size={size}")
+    sizes = looks(start.images)
+    for number, size in enumerate(sizes):
+        look_start = time.monotonic()
+        look_words = [*words, f"{SIZE}{size}"]
         settings, results = run_jobs(look_words, config_folder)
         kept = manifest.keep(settings, results, look_words)
-        if kept is None:
+        if kept is None or not any(result.failure is None for result in results):
             raise BenchError(" ".join(failure_lines(results)))
         measured = read_run(kept.folder, manifest=kept.content)
-        contest = Contest.of_run(measured, settings.report["headline"])
+        headline = settings.report["headline"]
+        records = measured.records.rows(headline)
+        contest = Contest.of(records, measured.metadata, headline)
         races = raced(contest, races, len(sizes))
-        is_late = budget is not None and time.monotonic() - start_time > budget
-        if is_late or all(len(race.contenders) == 1 for race in races.values()):
+        if all(race.is_decided for race in races.values()) or number == len(sizes) - 1:
             break
-    _, lines = finish(settings, results, look_words)
-    page = next(line for line in lines if line.startswith(PAGE)).removeprefix(PAGE)
-    return decided(contest, races, page)
+        now = time.monotonic()
+        # the next look has twice as many images
+        if budget is not None and now - start_time + 2 * (now - look_start) > budget:
+            say([f"The budget ends the race after {size} of {plural(start.images, 'image')}."])
+            break
+    choice = decided(contest, races, start.reasons)
+    choice = replace(choice, use=_use(choice, start, words), report=str(kept.folder / PAGE))
+    files.write_json(kept.folder / FILE, asdict(choice), indent=1)
+    finish(settings, results, look_words)
+    return choice
 
 
 def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[str] | None) -> Start:
     """Load and examine the model and the images, and choose the layers.
 
     Raises:
-        BenchError: If the examination stops, with its reasons.
+        BenchError: If the examination stops, with its reasons, or if the values of the model mean
+            nothing.
     """
-    from axiom_bench.cutting.finer_layers import finer_layers
+    from axiom_bench.cli.doctor import with_objects
+    from axiom_bench.cutting.behind_layer import what_follows
+    from axiom_bench.data.base import BadImage
     from axiom_bench.evaluation.batch import traced
+    from axiom_bench.examination.examine import AT_CHANCE
     from axiom_bench.run import examining, images, spine, worker
 
     with composed(words, config_folder) as composition:
+        if len(composition.jobs) > 1:
+            raise BenchError("choose takes one model and one data set; give layers by --layers.")
         spine.checked(composition.plain())
         job = worker.loaded(composition.job_settings(0))
-        stops = [answer for answer in examining.examination(job) if answer.level == "stop"]
-        if stops:
-            raise BenchError(" ".join(answer.sentence for answer in stops))
-        if layers is None:
-            batch = images.first_row(job)
-            if batch is None:
-                raise BenchError("No image can be read.")
-            finer = finer_layers(traced(job.cut_model, batch), EARLIER_LAYERS)
-            layers = [job.model.layer, *finer]
-    return Start(job.model.name, tuple(layers), len(job.indices))
-
-
-def _still_racing(races: Mapping[str, Race]) -> list[str]:
-    """Return the setting that leaves out methods which no race needs any more; none at first."""
-    if not races:
-        return []
-    names: dict[str, None] = {}
-    for race in races.values():
-        for name in (*race.contenders, *race.controls):
-            names[candidate_of(name).method] = None
-    return [f"method=[{','.join(names)}]"]
-
-
-def raced(contest: Contest, races: Mapping[str, Race], num_looks: int) -> dict[str, Race]:
-    """Return the races by all metrics after a look at the contest.
-
-    Args:
-        contest: All images so far.
-        races: The races until now; empty before the first look.
-        num_looks: The number of looks that share the level.
-    """
-    fields = choices.fields(contest)
-    after = {}
-    for name, field in fields.items():
-        race = races.get(name) or choices.race(field, LEVEL / len(fields), num_looks)
-        after[name] = race.look(choices.gains(field)) if field.images >= LEAST_IMAGES else race
-    return after
-
-
-def decided(contest: Contest, races: Mapping[str, Race], page: str | None) -> Choice:
-    """Return the answer: by the first metric that has values, and what the others say.
-
-    Args:
-        contest: All images.
-        races: The races after their last look.
-        page: The address of the report; None without a report.
-
-    Raises:
-        BenchError: If no metric has values.
-    """
-    fields = choices.fields(contest)
-    first = next(iter(fields), None)
-    if first is None:
-        where = f"; see {page}" if page else ""
-        raise BenchError(f"No metric has values of two methods{where}.")
-    field = fields[first]
-    if field.images < LEAST_IMAGES:
-        sentence = (
-            f"{plural(field.images, 'image')} are too few to rank methods: at least {LEAST_IMAGES} "
-            "are needed."
+        if job.model.random_weights:
+            raise BenchError(
+                f"{job.model.name} has random weights, so no method explains anything; give its "
+                "checkpoint by --weights FILE."
+            )
+        examined_job = with_objects(job)
+        for answer in examining.examination(examined_job):
+            if answer.level == "stop" or AT_CHANCE in answer.sentence:
+                raise BenchError(f"{answer.sentence}.")
+        batch = images.first_row(examined_job)
+        if batch is None:
+            raise BenchError("No image can be read; see axiom-bench doctor.")
+        trace = traced(job.cut_model, batch)
+        size = len(job.indices)
+        if not any(word.startswith(SIZE) for word in words):
+            size = min(size, MOST_IMAGES)
+        return Start(
+            layers=_layers(trace, layers),
+            images=size,
+            reasons={trace.layer: what_follows(trace)},
+            image_id=job.data.ids[job.indices[0]],
         )
-        lines = [sentence, *choices.same_maps(contest, field)]
-        return Choice(None, (), first, field.images, False, tuple(lines), page)
-    verdicts = {
-        name: choices.verdict(contest, field, races[name]) for name, field in fields.items()
-    }
-    verdict = verdicts[first]
-    chosen = verdict.chosen
-    if chosen is None:
-        lines = choices.sentences(contest, verdict)
-        return Choice(None, (), first, field.images, False, tuple(lines), page)
-    methods = tuple(name.method for name in field.group(chosen) if name.layer == chosen.layer)
-    reason = "" if verdict.is_best else ", the cheapest of those that can't be distinguished"
-    lines = [f"Show {contest.titles[methods[0]]} at {chosen.layer}{reason}."]
-    lines += choices.sentences(contest, verdict)
-    lines += choices.disagreements(contest, verdicts, first)
-    lines.append(
-        f'Use it:  ab.explain(model, "{chosen.layer}", "photo.jpg", methods=["{methods[0]}"])'
-    )
-    return Choice(chosen.layer, methods, first, field.images, verdict.is_best, tuple(lines), page)
+
+
+def _layers(trace: Trace, layers: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the layers that race, see `choose`."""
+    from axiom_bench.cutting.finer_layers import finer_layers
+
+    if layers is None:
+        return (trace.layer, *finer_layers(trace, EARLIER_LAYERS))
+    if list(layers) == [ALL_LAYERS]:
+        return (trace.layer, *finer_layers(trace, MOST_LAYERS))
+    return tuple(layers)
+
+
+def _use(choice: Choice, start: Start, words: Sequence[str]) -> str:
+    """Return the command that draws the chosen map of the first photograph, or for other data the
+    call in Python; "" without a choice.
+    """
+    if choice.layer is None:
+        return ""
+    method = choice.methods[0]
+    root = next((word.removeprefix(ROOT) for word in words if word.startswith(ROOT)), None)
+    if root is None:
+        return python_call(choice)
+    model = [word for word in words if word.startswith(MODEL) and not word.startswith(f"{LAYER}=")]
+    photograph = str(Path(root) / start.image_id)
+    command = ["axiom-bench", "explain", photograph, *model, f"{LAYER}={choice.layer}"]
+    return shlex.join([*command, "--methods", method])
+
+
+def python_call(choice: Choice) -> str:
+    """Return the call of `axiom_bench.explain` that draws the chosen map."""
+    return f'ab.explain(model, "{choice.layer}", images, methods=["{choice.methods[0]}"])'

@@ -43,7 +43,7 @@ def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple
             name = str(network_name(composition.plain_job(number)["model"]))
             with progress(f"{name}: examining the model and data"):
                 try:
-                    job = _with_objects(worker.loaded(composition.job_settings(number)))
+                    job = with_objects(worker.loaded(composition.job_settings(number)))
                     examination = examining.examination(job)
                     job_lines = (*warning_lines(job.notes), *note_lines(job.notes))
                     sentences = [*job.data_notes, *job_lines]
@@ -68,8 +68,12 @@ def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple
     return code, lines
 
 
-def _with_objects(job: Job) -> Job:
-    """Return the job. If its network finds objects, the job is on those in a few of its images."""
+def with_objects(job: Job) -> Job:
+    """Return the job. If its network finds objects, the job is on those in a few of its images.
+
+    Args:
+        job: A job that is loaded.
+    """
     if job.target not in OBJECT_RULES:
         return job
     from axiom_bench.run.objects import use_found_objects  # here: most networks find none

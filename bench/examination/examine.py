@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from axiom_bench.cutting.behind_layer import LINEAR, POOLING, what_follows
 from axiom_bench.cutting.dependence import OtherScores
 from axiom_bench.cutting.images import Normalisation, bound, pixels_note
 from axiom_bench.cutting.model_copy import parts_with_hooks
@@ -34,6 +35,14 @@ from axiom_bench.notes import BatchMates
 DETERMINISTIC = "deterministic"  # the question whether the scores of an image are always the same
 BATCH = "batch"  # the question whose note makes images run one at a time
 LABELS = "labels"  # the question of `examined_labels`
+AT_CHANCE = "no more than chance"  # of a network that predicts labels so
+SAME_MAPS = "same maps"  # the question which methods draw the same map
+# The methods that draw the same map because of what follows the layer. In a linear layer behind the
+# pooling, the gradient of a channel is its weight, and its drop is the gradient times the channel.
+SAME_BEHIND = {
+    POOLING: "Grad-CAM, XGrad-CAM and HiResCAM",
+    LINEAR: "Grad-CAM, XGrad-CAM, HiResCAM, CAM and Ablation-CAM (axiomatic)",
+}
 MIN_BYTE_VALUE = 20.0  # images in 0 to 1, and normalised ones, have smaller values
 # Photographs that are normalised by the mean and deviation of any data set have smaller values.
 MAX_NORMALISED = 5.0
@@ -114,6 +123,7 @@ def examine(
         _finite(trace),
         _layer(trace),
         _drops(trace),
+        _same_maps(trace),
     ]
     if not has_labels:
         return (*answers, examined_input(trace))
@@ -176,6 +186,15 @@ def _drops(trace: Trace) -> Answer:
     return Answer(
         "drops", "ok", f"{trace.capture}: the drops of an image cost {cost} forward passes"
     )
+
+
+def _same_maps(trace: Trace) -> Answer:
+    """Answer which methods draw the same map at the layer, whatever the images are."""
+    follows = what_follows(trace)
+    if not follows:
+        sentence = f"no two methods must draw the same map at {trace.layer}"
+        return Answer(SAME_MAPS, "ok", sentence)
+    return Answer(SAME_MAPS, "ok", f"{SAME_BEHIND[follows]} draw the same map: {follows}")
 
 
 def examined_input(trace: Trace) -> Answer:
@@ -390,7 +409,7 @@ def examined_labels(
     is_above_chance = low > 1 / count or (right / number > 1 / count and high > 0.5)
     if is_above_chance or len({*truth}) < 2:
         return Answer(LABELS, "ok", sentence)
-    advice = f"no more than chance, so check weights, mean and std, or {IN_ORDER}"
+    advice = f"{AT_CHANCE}, so check weights, mean and std, or {IN_ORDER}"
     return Answer(LABELS, "note", f"{sentence}: {advice}")
 
 

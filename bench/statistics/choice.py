@@ -1,23 +1,23 @@
-"""What a race of methods and layers says: which to show, which are worse, and which can't be told
-apart.
+"""The answer of `axiom-bench choose`, from records alone: which method to show at which layer, which
+ones are worse, and which can't be distinguished.
 
-A candidate is a method at a layer. Candidates whose values are the same on every image draw the
-same map, and race as one.
+A candidate is a method at a layer. Candidates with the same values on every image draw the same
+map, and race as one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from axiom_bench.columns import OK
+from axiom_bench.errors import BenchError
 from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.statistics.bootstrap import Floats
-from axiom_bench.statistics.labels import Value, number, p_value, plural
+from axiom_bench.statistics.labels import Metadata, Value, number, p_value, plural
 from axiom_bench.statistics.paired_tests import (
     coinciding,
     detectable_difference,
@@ -25,98 +25,147 @@ from axiom_bench.statistics.paired_tests import (
     means_by_image,
     rounding_of,
 )
-from axiom_bench.statistics.race import Race
+from axiom_bench.statistics.race import LEAST_IMAGES, Candidate, Defeat, Race
 from axiom_bench.statistics.ranking import in_sentence, joined
-from axiom_bench.statistics.run_folder import RunFolder
 
+LEVEL = 0.05  # the largest probability of a wrong answer, over all metrics that decide
 SMALLEST_DIFFERENCE = 0.05  # that matters, for the number of images that would show it
-MOST_NAMES = 4  # candidates that a sentence lists
+MOST_NAMES = 3  # candidates that a sentence lists
+MOST_IMAGES = 10_000  # a larger number of images is "over 10,000"
 COSTLY = 1_000_000  # passes of a method that runs one per channel, or whose number is unknown
 LEAST_SHARE = 0.5  # of images on which a candidate must have a value
+CHOSEN = "chosen"
+IN_THE_RACE = "not distinguishable"
+WORSE = "worse"
+CONTROL = "control"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A method at a layer after the race of the deciding metric."""
+
+    layer: str
+    method: str
+    title: str
+    """The title of the method."""
+    mean: float
+    """The mean of the metric over the images."""
+    error: float
+    """The standard error of this mean."""
+    status: str
+    """"chosen", "not distinguishable", "worse" or "control"."""
+    images: int
+    """The number of images after which the method was dropped; otherwise of all images."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which method to show at which layer, and how sure that is. It prints itself."""
+
+    layer: str | None
+    """The layer; None if no method can be chosen."""
+    methods: tuple[str, ...]
+    """The method to show, and the methods that draw the same map there. Empty if none can be
+    chosen.
+    """
+    metric: str
+    """The metric that decides."""
+    images: int
+    """The number of images that the choice is measured on."""
+    is_best: bool
+    """True if every other method and layer is significantly worse."""
+    sentences: tuple[str, ...]
+    """The answer in whole sentences."""
+    use: str
+    """The call that draws the map; empty if no method can be chosen."""
+    report: str | None
+    """The page with all values; None if there is none."""
+    standings: tuple[Standing, ...]
+    """All methods and layers by the deciding metric, the best value first."""
+
+    def __str__(self) -> str:
+        lines = [self.sentences[0], *(f"  {sentence}" for sentence in self.sentences[1:])]
+        if self.use:
+            lines.append(f"Use it:  {self.use}")
+        if self.report:
+            lines.append(f"report: {self.report}")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class Contest:
-    """The values that race, and what is known about their methods and metrics.
-
-    Attributes:
-        records: Rows with the columns of records, of one model on one data set.
-        values: {name: metadata} of the metrics that decide, in this order.
-        titles: {method: title}.
-        controls: The methods that explain nothing by design.
-        passes: {method: the passes of the model per image}, COSTLY if they aren't a number.
-    """
+    """The values that race, and what is known about their methods and metrics."""
 
     records: pd.DataFrame
+    """Rows with the columns of records, of one model on one data set."""
     values: Mapping[str, Value]
+    """{name: metadata} of the metrics that decide. The first one with values chooses."""
     titles: Mapping[str, str]
+    """{method: title}."""
     controls: frozenset[str]
+    """The methods that explain nothing by design."""
     passes: Mapping[str, int]
+    """{method: the passes of the model per image}, COSTLY if they aren't a number."""
 
     @classmethod
-    def of_run(cls, run: RunFolder, metrics: Sequence[str]) -> Contest:
-        """Return the contest of a run by these metrics."""
-        names = [name for name in metrics if name in run.metrics]
+    def of(cls, records: pd.DataFrame, metadata: Metadata, metrics: Sequence[str]) -> Contest:
+        """Return the contest of a run's records by these metrics.
+
+        Args:
+            records: Rows of at least these metrics.
+            metadata: The metadata of the run's methods and metrics.
+            metrics: Names of values. Those that the run doesn't have are left out.
+        """
+        methods = metadata.manifest.methods
         passes = {}
-        for name in run.methods:
-            count = run.metadata.method(name).passes
-            passes[name] = count if isinstance(count, int) else COSTLY
+        for name, entry in methods.items():
+            passes[name] = entry.passes if isinstance(entry.passes, int) else COSTLY
+        names = [name for name in metrics if name in metadata.manifest.metrics]
         return cls(
-            run.records.rows(names),
-            {name: run.metadata.value(name) for name in names},
-            {name: run.metadata.method_title(name) for name in run.methods},
-            run.metadata.controls,
-            passes,
+            records=records,
+            values={name: metadata.value(name) for name in names},
+            titles={name: metadata.method_title(name) for name in methods},
+            controls=metadata.controls,
+            passes=passes,
         )
-
-
-class Candidate(NamedTuple):
-    """A method at a layer."""
-
-    layer: str
-    method: str
 
 
 @dataclass(frozen=True)
 class Field:
-    """The values of one metric that race, of the images so far.
-
-    Attributes:
-        value: The metric.
-        groups: Candidates with the same values on all images, the first of which stands for all.
-        controls: The controls, each once, at one layer if its values don't depend on the layer.
-        gains: {candidate: (images,) its values, higher is better}.
-    """
+    """The values of one metric that race, on the images so far."""
 
     value: Value
+    """The metric."""
     groups: tuple[tuple[Candidate, ...], ...]
+    """Candidates with the same values on all images. The first of a group races for all."""
     controls: tuple[Candidate, ...]
+    """The controls. Those with the same values on all images are one."""
     gains: Mapping[Candidate, Floats]
+    """{candidate or control: (images,) its values, higher is better}."""
 
     @property
     def images(self) -> int:
-        """The number of images."""
-        return len(next(iter(self.gains.values()), ()))
+        """The number of images on which all have values."""
+        return len(next(iter(self.gains.values())))
 
-    def group(self, candidate: Candidate) -> tuple[Candidate, ...]:
-        """Return the candidates that draw the same map as one."""
+    def same(self, candidate: Candidate) -> tuple[Candidate, ...]:
+        """Return the candidates with the same values as one."""
         return next(group for group in self.groups if candidate in group)
 
 
 def fields(contest: Contest) -> dict[str, Field]:
     """Return {metric: its field} of those metrics in which candidates have values."""
-    found = {}
+    all_fields = {}
     for name in contest.values:
         field = _field(contest, name)
         if field is not None:
-            found[name] = field
-    return found
+            all_fields[name] = field
+    return all_fields
 
 
 def _field(contest: Contest, metric: str) -> Field | None:
-    """Return the field of a metric: candidates and controls on the images on which all have values.
-
-    It is None without candidates.
+    """Return the field of a metric, on the images on which all have values; None without
+    candidates.
     """
     value = contest.values[metric]
     records = contest.records
@@ -130,11 +179,11 @@ def _field(contest: Contest, metric: str) -> Field | None:
         return None
     names = [Candidate(*map(str, column)) for column in table.columns]
     values = table.to_numpy(dtype=np.float64)
-    places = [str(place) for place in range(len(names))]
+    columns = [str(column) for column in range(len(names))]
     groups = []
     controls = []
-    for same in coinciding(values, places, rounding_of(values, value)):
-        members = tuple(names[int(place)] for place in same)
+    for same in coinciding(values, columns, rounding_of(values, value)):
+        members = tuple(names[int(column)] for column in same)
         control = next((name for name in members if name.method in contest.controls), None)
         if control is None:
             groups.append(members)
@@ -148,182 +197,284 @@ def _field(contest: Contest, metric: str) -> Field | None:
     return Field(value, tuple(groups), tuple(controls), gains)
 
 
-def race(field: Field, level: float, num_looks: int) -> Race:
-    """Return the race of a field before its first look."""
-    return Race(
-        tuple(name_of(group[0]) for group in field.groups),
-        tuple(map(name_of, field.controls)),
-        level,
-        num_looks,
-    )
+def raced(contest: Contest, races: Mapping[str, Race], num_looks: int) -> dict[str, Race]:
+    """Return {metric: its race} after a look at the contest.
 
-
-def gains(field: Field) -> dict[str, Floats]:
-    """Return {name in the race: its values, higher is better}."""
-    return {name_of(candidate): values for candidate, values in field.gains.items()}
+    Args:
+        contest: All images so far.
+        races: The races until now; empty before the first look.
+        num_looks: The number of looks that share the level.
+    """
+    all_fields = fields(contest)
+    after = {}
+    for name, field in all_fields.items():
+        candidates = tuple(group[0] for group in field.groups)
+        level = LEVEL / len(all_fields)
+        race = races.get(name) or Race(candidates, field.controls, level, num_looks)
+        after[name] = race.look(field.gains) if field.images >= LEAST_IMAGES else race
+    return after
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The end of a race by one metric.
-
-    Attributes:
-        field: The values of all images so far.
-        race: The race, as far as it has been run.
-        chosen: The candidate to show; None if no contender is better than every control.
-        is_best: True if the race has dropped all others. Otherwise `chosen` is the cheapest of
-            those that can't be told apart.
-    """
+    """The end of a race by one metric."""
 
     field: Field
+    """The values of all images."""
     race: Race
+    """The race after its last look."""
     chosen: Candidate | None
-    is_best: bool
-
-
-def verdict(contest: Contest, field: Field, race: Race) -> Verdict:
-    """Return the end of a race. Of several contenders, the cheapest is chosen: that of the fewest
-    passes, and of those the one with the best mean.
-
-    Args:
-        contest: The contest, with the passes of methods.
-        field: The values of all images so far.
-        race: The race, whose names are those of `name_of`.
+    """The candidate to show: the cheapest contender that is better than every control. Of several,
+    the one with the best mean. None if there is none.
     """
-    by_name = {name_of(group[0]): group[0] for group in field.groups}
-    choices = [by_name[name] for name in race.above_all_controls if name in by_name]
-    if not choices:
-        return Verdict(field, race, None, False)
+
+    @property
+    def title(self) -> str:
+        """The metric's title, as it is written inside a sentence."""
+        return in_sentence(self.field.value.title)
+
+    @property
+    def unclear(self) -> tuple[Candidate, ...]:
+        """The other contenders, the best mean first."""
+        others = [name for name in self.race.contenders if name != self.chosen]
+        return tuple(sorted(others, key=lambda name: -self.field.gains[name].mean()))
+
+
+def _verdict(contest: Contest, field: Field, race: Race) -> Verdict:
+    """Return the end of a race."""
 
     def cost(candidate: Candidate) -> tuple[int, float]:
-        passes = min(contest.passes[member.method] for member in field.group(candidate))
+        passes = min(contest.passes[same.method] for same in field.same(candidate))
         return passes, -float(field.gains[candidate].mean())
 
-    chosen = min(choices, key=cost)
-    return Verdict(field, race, chosen, len(race.contenders) == 1)
+    return Verdict(field, race, min(race.above_all_controls, key=cost, default=None))
 
 
-def name_of(candidate: Candidate) -> str:
-    """Return the name of a candidate in a race."""
-    return f"{candidate.method} at {candidate.layer}"
-
-
-def candidate_of(name: str) -> Candidate:
-    """Return the candidate that has a name in a race."""
-    method, _, layer = name.partition(" at ")
-    return Candidate(layer, method)
-
-
-def sentences(contest: Contest, verdict: Verdict) -> list[str]:
-    """Return what a race by one metric says, in whole sentences, without the choice itself."""
-    field = verdict.field
-    title = in_sentence(field.value.title)
-    images = plural(field.images, "image")
-    if verdict.chosen is None:
-        return [_no_choice(contest, field, verdict.race, title, images)]
-    chosen = verdict.chosen
-    lines = []
-    same = [_title(contest, name) for name in field.group(chosen) if name.layer == chosen.layer]
-    if len(same) > 1:
-        lines.append(f"{joined(same)} draw the same map at {chosen.layer}.")
-    defeats = sorted(verdict.race.dropped.items(), key=lambda item: item[1].difference)
-    worse = []
-    for name, defeat in defeats[:MOST_NAMES]:
-        amount = number(defeat.difference, field.value.rounding)
-        worse.append(
-            f"{_label(contest, candidate_of(name), chosen)} ({amount}, {p_value(defeat.p)})"
-        )
-    if len(defeats) > MOST_NAMES:
-        worse.append(f"{len(defeats) - MOST_NAMES} more")
-    if worse:
-        verb = "is" if len(defeats) == 1 else "are"
-        lines.append(f"{joined(worse)} {verb} worse by {title}.")
-    unclear = [
-        group[0]
-        for group in field.groups
-        if group[0] != chosen and name_of(group[0]) in verdict.race.contenders
-    ]
-    if unclear:
-        names = [_label(contest, name, chosen) for name in unclear[:MOST_NAMES]]
-        if len(unclear) > MOST_NAMES:
-            names.append(f"{len(unclear) - MOST_NAMES} more")
-        needed = images_needed([field.gains[chosen] - field.gains[name] for name in unclear])
-        lines.append(
-            f"{joined(names, 'or')} can't be distinguished from it on {images}; about {needed:,} "
-            f"images would show a difference of {SMALLEST_DIFFERENCE}."
-        )
-    return lines
-
-
-def same_maps(contest: Contest, field: Field) -> list[str]:
-    """Return a sentence for each layer and group of methods that draw the same map there."""
-    lines = []
-    for group in field.groups:
-        for layer in dict.fromkeys(name.layer for name in group):
-            same = [_title(contest, name) for name in group if name.layer == layer]
-            if len(same) > 1:
-                lines.append(f"{joined(same)} draw the same map at {layer}.")
-    return lines
-
-
-def disagreements(contest: Contest, verdicts: Mapping[str, Verdict], deciding: str) -> list[str]:
-    """Return a sentence for each other metric in which the chosen candidate is dropped, or which
-    no method can win.
-    """
-    chosen = verdicts[deciding].chosen
-    assert chosen is not None
-    lines = []
-    for metric, other in verdicts.items():
-        title = in_sentence(other.field.value.title)
-        if metric == deciding:
-            continue
-        if other.chosen is None:
-            lines.append(sentences(contest, other)[0])
-        elif chosen not in other.field.group(other.chosen):
-            defeat = other.race.dropped.get(name_of(other.field.group(chosen)[0]))
-            if defeat is not None:
-                lines.append(
-                    f"By {title}, {_label(contest, other.chosen, chosen)} is better than "
-                    f"{_title(contest, chosen)} ({p_value(defeat.p)})."
-                )
-    return lines
-
-
-def images_needed(differences: Sequence[Floats]) -> int:
-    """Return how many images would show the smallest difference that matters, for all pairs.
+def decided(
+    contest: Contest, races: Mapping[str, Race], reasons: Mapping[str, str] | None = None
+) -> Choice:
+    """Return the answer by the first metric that has values, and what the other metrics say.
 
     Args:
-        differences: The differences of each pair, (images,).
+        contest: All images.
+        races: The races after their last look.
+        reasons: {layer: the reason why methods draw the same map there, such as "only global
+            average pooling and one linear layer follow"}.
+
+    Raises:
+        BenchError: If no metric has values.
     """
-    images = len(differences[0])
-    errors = np.array([float(np.std(pair, ddof=1)) / images**0.5 for pair in differences])
-    detectable = detectable_difference(errors, len(differences), images)
-    wanted = np.full(len(differences), SMALLEST_DIFFERENCE)
-    needed = images_to_separate(wanted, detectable, images)
-    return int(np.ceil(needed.max()))
-
-
-def _no_choice(contest: Contest, field: Field, race: Race, title: str, images: str) -> str:
-    """Return why nothing can be chosen: the controls that the best contender doesn't beat."""
-    candidates = [group[0] for group in field.groups if name_of(group[0]) in race.contenders]
-    best = max(candidates, key=lambda name: float(field.gains[name].mean()))
-    beaten = race.above.get(name_of(best), frozenset())
-    unbeaten = [name for name in field.controls if name_of(name) not in beaten]
-    names = dict.fromkeys(_label(contest, name, best) for name in unbeaten)
-    verb = "explains" if len(names) == 1 else "explain"
-    needed = images_needed([field.gains[best] - field.gains[name] for name in unbeaten])
-    return (
-        f"By {title} on {images}, none of these shows more than {joined([*names], 'or')}, which "
-        f"{verb} nothing: {_title(contest, best)} at {best.layer} has the best value. About "
-        f"{needed:,} images would show a difference of {SMALLEST_DIFFERENCE}."
+    all_fields = fields(contest)
+    if not all_fields:
+        names = joined([value.title for value in contest.values.values()], "or")
+        raise BenchError(f"No method has values of {names}; choose others by report.headline.")
+    verdicts = {name: _verdict(contest, field, races[name]) for name, field in all_fields.items()}
+    metric, verdict = next(iter(verdicts.items()))
+    chosen = verdict.chosen
+    same_maps = _same_maps(contest, verdict.field, reasons or {})
+    methods: tuple[str, ...] = ()
+    if verdict.field.images < LEAST_IMAGES:
+        too_few = (
+            f"{plural(verdict.field.images, 'image')} with values are too few to rank methods: give "
+            f"at least {LEAST_IMAGES}."
+        )
+        sentences = [too_few, *same_maps.values()]
+    elif chosen is None:
+        sentences = [*_unbeaten(contest, verdict), *same_maps.values()]
+    else:
+        methods = tuple(
+            same.method for same in verdict.field.same(chosen) if same.layer == chosen.layer
+        )
+        sentences = [f"Show {contest.titles[methods[0]]} at {chosen.layer}."]
+        if chosen.layer in same_maps:
+            sentences.append(same_maps[chosen.layer])
+        sentences += _comparisons(contest, verdict)
+        sentences += _disagreements(contest, verdicts, metric)
+    sentences += _without_values(contest, verdict.field)
+    return Choice(
+        layer=chosen.layer if chosen else None,
+        methods=methods,
+        metric=metric,
+        images=verdict.field.images,
+        is_best=chosen is not None and not verdict.unclear,
+        sentences=tuple(sentences),
+        use="",
+        report=None,
+        standings=_standings(contest, verdict),
     )
 
 
-def _title(contest: Contest, candidate: Candidate) -> str:
-    return contest.titles[candidate.method]
+def _same_maps(contest: Contest, field: Field, reasons: Mapping[str, str]) -> dict[str, str]:
+    """Return {layer: a sentence on the methods that draw the same map there}."""
+    sentence_by_layer = {}
+    for group in field.groups:
+        for layer in dict.fromkeys(name.layer for name in group):
+            titles = [contest.titles[name.method] for name in group if name.layer == layer]
+            if len(titles) > 1:
+                reason = f": {reasons[layer]}" if reasons.get(layer) else ""
+                sentence = f"{joined(titles)} draw the same map at {layer}{reason}."
+                sentence_by_layer[layer] = sentence
+    return sentence_by_layer
+
+
+def _comparisons(contest: Contest, verdict: Verdict) -> list[str]:
+    """Return the sentences on the candidates that are worse, and on those that can't be
+    distinguished.
+    """
+    field = verdict.field
+    chosen = verdict.chosen
+    assert chosen is not None
+    sentences = []
+    defeats = sorted(verdict.race.dropped.items(), key=lambda item: item[1].difference)
+    worse = [
+        f"{_label(contest, name, chosen)} ({_amount(contest, field, defeat, chosen)})"
+        for name, defeat in defeats[:MOST_NAMES]
+    ]
+    if worse:
+        verb = "is" if len(defeats) == 1 else "are"
+        names = _listed(worse, len(defeats))
+        sentences.append(f"{names} {verb} worse by {verdict.title}.")
+    if verdict.unclear:
+        labels = [_label(contest, name, chosen) for name in verdict.unclear[:MOST_NAMES]]
+        names = _listed(labels, len(verdict.unclear))
+        pairs = [field.gains[chosen] - field.gains[name] for name in verdict.unclear]
+        needed = images_needed(pairs, [SMALLEST_DIFFERENCE] * len(pairs))
+        sentences.append(
+            f"{names} can't be distinguished from it on {plural(field.images, 'image')}; {needed} "
+            f"would show a difference of {SMALLEST_DIFFERENCE}."
+        )
+    return sentences
+
+
+def _unbeaten(contest: Contest, verdict: Verdict) -> list[str]:
+    """Return why nothing can be chosen: the controls that the best contender doesn't beat."""
+    field = verdict.field
+    best = max(verdict.race.contenders, key=lambda name: float(field.gains[name].mean()))
+    beaten = verdict.race.above.get(best, frozenset())
+    unbeaten = [name for name in field.controls if name not in beaten]
+    titles = [*dict.fromkeys(_label(contest, name, best) for name in unbeaten)]
+    verb = "explains" if len(titles) == 1 else "explain"
+    names = _listed(titles[:MOST_NAMES], len(titles), "or")
+    closest = min(unbeaten, key=lambda name: float((field.gains[best] - field.gains[name]).mean()))
+    pair = field.gains[best] - field.gains[closest]
+    difference = float(pair.mean())
+    sentences = [
+        f"By {verdict.title} on {plural(field.images, 'image')}, none of these methods is "
+        f"significantly better than {names}, which {verb} nothing."
+    ]
+    place = f"{contest.titles[best.method]} at {best.layer}"
+    if difference > 0:
+        amount = number(difference, field.value.rounding)
+        sentences.append(
+            f"{place} has the best value, {amount} better than {_label(contest, closest, best)}; "
+            f"{images_needed([pair], [difference])} would show such a difference."
+        )
+    else:
+        sentences.append(f"{place} has the best value of them, and it is no better either.")
+    return sentences
+
+
+def _disagreements(contest: Contest, verdicts: Mapping[str, Verdict], deciding: str) -> list[str]:
+    """Return a sentence for each other metric in which the chosen candidate is worse than another,
+    or which no method can win.
+    """
+    chosen = verdicts[deciding].chosen
+    assert chosen is not None
+    sentences = []
+    for metric, other in verdicts.items():
+        if metric == deciding or other.field.images < LEAST_IMAGES:
+            continue
+        racing = next((group[0] for group in other.field.groups if chosen in group), None)
+        defeat = other.race.dropped.get(racing) if racing is not None else None
+        if other.chosen is None:
+            sentences.append(_unbeaten(contest, other)[0])
+        elif defeat is not None:
+            sentences.append(
+                f"By {other.title}, {_label(contest, defeat.better, chosen)} is better than it "
+                f"({p_value(defeat.p)})."
+            )
+    return sentences
+
+
+def _without_values(contest: Contest, field: Field) -> list[str]:
+    """Return a sentence on the methods without values at any layer, except controls."""
+    methods = {name.method for name in field.gains}
+    missing = [
+        title
+        for name, title in contest.titles.items()
+        if name not in methods and name not in contest.controls
+    ]
+    if not missing:
+        return []
+    verb = "has" if len(missing) == 1 else "have"
+    names = _listed(missing[:MOST_NAMES], len(missing))
+    return [f"{names} {verb} no values of {in_sentence(field.value.title)} here."]
+
+
+def images_needed(pairs: Sequence[Floats], differences: Sequence[float]) -> str:
+    """Return the number of images that would show these differences with a probability of 80 %, in
+    words.
+
+    Args:
+        pairs: The differences of each pair of candidates on the images so far, (images,).
+        differences: The true mean difference that is supposed for each pair.
+    """
+    images = len(pairs[0])
+    errors = np.array([float(np.std(pair, ddof=1)) / images**0.5 for pair in pairs])
+    detectable = detectable_difference(errors, len(pairs), images)
+    needed = float(images_to_separate(np.asarray(differences), detectable, images).max())
+    if needed > MOST_IMAGES:
+        return f"over {MOST_IMAGES:,} images"
+    return f"about {float(f'{needed:.2g}'):,.0f} images"
+
+
+def _standings(contest: Contest, verdict: Verdict) -> tuple[Standing, ...]:
+    """Return all candidates and controls, the best value first."""
+    field = verdict.field
+    sign = 1.0 if field.value.better == "higher" else -1.0
+    statuses = {}
+    for group in field.groups:
+        status = IN_THE_RACE
+        if group[0] == verdict.chosen:
+            status = CHOSEN
+        elif group[0] in verdict.race.dropped:
+            status = WORSE
+        statuses.update(dict.fromkeys(group, status))
+    standings = []
+    for name, gains in sorted(field.gains.items(), key=lambda item: -item[1].mean()):
+        defeat = None
+        if name in statuses:
+            defeat = verdict.race.dropped.get(field.same(name)[0])
+        spread = float(gains.std(ddof=1)) if len(gains) > 1 else 0.0
+        standings.append(
+            Standing(
+                layer=name.layer,
+                method=name.method,
+                title=contest.titles[name.method],
+                mean=sign * float(gains.mean()),
+                error=spread / len(gains) ** 0.5,
+                status=statuses.get(name, CONTROL),
+                images=defeat.images if defeat else field.images,
+            )
+        )
+    return tuple(standings)
+
+
+def _amount(contest: Contest, field: Field, defeat: Defeat, chosen: Candidate) -> str:
+    """Return by how much a candidate is worse, and how sure that is."""
+    amount = number(defeat.difference, field.value.rounding)
+    than = "" if defeat.better == chosen else f" than {_label(contest, defeat.better, chosen)}"
+    images = "" if defeat.images == field.images else f", {plural(defeat.images, 'image')}"
+    return f"by {amount}{than}, {p_value(defeat.p)}{images}"
 
 
 def _label(contest: Contest, candidate: Candidate, chosen: Candidate) -> str:
     """Return a candidate's title, with the layer if it isn't that of the chosen one."""
-    title = _title(contest, candidate)
+    title = contest.titles[candidate.method]
     return title if candidate.layer == chosen.layer else f"{title} at {candidate.layer}"
+
+
+def _listed(names: Sequence[str], total: int, last: str = "and") -> str:
+    """Return the names, and the number of those that aren't among them."""
+    others = [f"{total - len(names)} more"] if total > len(names) else []
+    return joined([*names, *others], last)

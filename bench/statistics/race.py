@@ -6,20 +6,22 @@ them (Bonferroni). A look asks two questions of the images so far, with half of 
 - Can a candidate still be the best? It is dropped if some other candidate is better. The test of
   a candidate has one hypothesis, that no candidate is better, so only one of these tests, that of
   the best candidate, can drop it wrongly (Hsu's comparisons with the best, Ann. Statist. 1984).
-- Is a candidate better than a control? All pairs of candidates and controls are one family.
+- Is a candidate better than every control? For each control, the candidates are one family. A
+  candidate that wrongly counts as better than all controls also counts so for the best control. So
+  only the family of the best control can be wrong, and several controls need no correction.
 
 All tests flip the signs of an image's differences, of all pairs together, and compare the largest
-statistic (Westfall and Young 1993). They need no normal distribution, and no correction for the
-number of candidates: candidates that agree cost nothing.
+statistic (Westfall and Young 1993). They assume that differences are symmetric about their mean, but
+no normal distribution. Candidates that agree cost nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from axiom_bench.statistics.bootstrap import Floats
 
@@ -30,8 +32,15 @@ DRAWN_SIGNS = 4_095  # random signs for more images
 QUESTIONS = 2  # of a look, which share its level
 
 
+class Candidate(NamedTuple):
+    """A method at a layer."""
+
+    layer: str
+    method: str
+
+
 def looks(images: int) -> tuple[int, ...]:
-    """Return the numbers of images of a race's looks: half, a quarter, ... and all of them.
+    """Return the numbers of images of a race's looks: all of them, half of them, a quarter, ...
 
     Args:
         images: The number of images at hand.
@@ -56,7 +65,7 @@ class Defeat:
         images: The number of images.
     """
 
-    better: str
+    better: Candidate
     difference: float
     p: float
     images: int
@@ -67,8 +76,8 @@ class Race:
     """A race by one metric, as far as it has been run.
 
     Attributes:
-        candidates: The names of the candidates, which are no controls.
-        controls: The names of the controls.
+        candidates: The candidates, which are no controls.
+        controls: The controls.
         level: The largest probability that the best candidate is dropped, or that a candidate
             counts as better than an equally good control.
         num_looks: The number of looks that share the level.
@@ -76,32 +85,37 @@ class Race:
         above: {candidate: the controls that it is better than}.
     """
 
-    candidates: tuple[str, ...]
-    controls: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+    controls: tuple[Candidate, ...]
     level: float
     num_looks: int
-    dropped: dict[str, Defeat] = field(default_factory=dict)
-    above: dict[str, frozenset[str]] = field(default_factory=dict)
+    dropped: Mapping[Candidate, Defeat] = field(default_factory=dict)
+    above: Mapping[Candidate, frozenset[Candidate]] = field(default_factory=dict)
 
     @property
-    def contenders(self) -> tuple[str, ...]:
+    def contenders(self) -> tuple[Candidate, ...]:
         """The candidates that may be the best."""
         return tuple(name for name in self.candidates if name not in self.dropped)
 
     @property
-    def above_all_controls(self) -> tuple[str, ...]:
+    def above_all_controls(self) -> tuple[Candidate, ...]:
         """The contenders that are better than every control."""
         controls = frozenset(self.controls)
         return tuple(
             name for name in self.contenders if controls <= self.above.get(name, frozenset())
         )
 
-    def look(self, gains: dict[str, Floats], seed: int = 0) -> Race:
+    @property
+    def is_decided(self) -> bool:
+        """True if one contender is left, and it is better than every control."""
+        return len(self.contenders) == 1 == len(self.above_all_controls)
+
+    def look(self, gains: Mapping[Candidate, Floats], seed: int = 0) -> Race:
         """Return the race after a look.
 
         Args:
-            gains: {name: the values of the same images, (images,)} of contenders and controls. A
-                higher value is better, and NaN is no value.
+            gains: {candidate or control: the values of the same images, (images,)}. A higher value
+                is better.
             seed: The seed of the random signs.
         """
         level = self.level / (QUESTIONS * self.num_looks)
@@ -112,7 +126,7 @@ class Race:
         for column, name in enumerate(names):
             better, p = p_of_best(values, column, signs)
             if p <= level:
-                difference = float(np.nanmean(values[:, better] - values[:, column]))
+                difference = float(np.mean(values[:, better] - values[:, column]))
                 dropped[name] = Defeat(names[better], difference, p, len(values))
         above = dict(self.above)
         controls = [name for name in self.controls if name in gains]
@@ -159,7 +173,7 @@ def p_of_best(values: Floats, column: int, signs: Floats) -> tuple[int, float]:
     better = int(statistics[0].argmax())
     if not np.isfinite(largest[0]):
         return column, 1.0
-    return better, _share_as_large(largest, largest[:1])[0]
+    return better, float(_share_as_large(largest, largest[:1])[0])
 
 
 def p_above(values: Floats, controls: Floats, signs: Floats) -> Floats:
@@ -171,13 +185,13 @@ def p_above(values: Floats, controls: Floats, signs: Floats) -> Floats:
         signs: See `sign_patterns`.
 
     Returns:
-        (candidates, controls), adjusted for all pairs by the largest statistic.
+        (candidates, controls), adjusted for the candidates by the largest statistic.
     """
-    differences = values[:, :, None] - controls[:, None, :]
-    shape = differences.shape[1:]
-    statistics = _statistics(differences.reshape(len(values), -1), signs)
-    largest = statistics.max(axis=1)
-    return np.array(_share_as_large(largest, statistics[0])).reshape(shape)
+    p_values = []
+    for control in controls.T:
+        statistics = _statistics(values - control[:, None], signs)
+        p_values.append(_share_as_large(statistics.max(axis=1), statistics[0]))
+    return np.stack(p_values, axis=1)
 
 
 def _statistics(differences: Floats, signs: Floats) -> Floats:
@@ -186,13 +200,11 @@ def _statistics(differences: Floats, signs: Floats) -> Floats:
     The denominator is the same for all signs, so pairs on different scales count alike. It is 0
     for equal candidates, whose statistic is 0.
     """
-    known = np.nan_to_num(differences, nan=0.0)
-    scale = np.sqrt(np.square(known).sum(axis=0))
-    return np.asarray(signs @ (known / np.where(scale > 0, scale, 1.0)))
+    scale = np.sqrt(np.square(differences).sum(axis=0))
+    return np.asarray(signs @ (differences / np.where(scale > 0, scale, 1.0)))
 
 
-def _share_as_large(largest: Floats, observed: Floats | Sequence[float]) -> list[float]:
+def _share_as_large(largest: Floats, observed: Floats) -> Floats:
     """Return the share of patterns whose largest statistic is at least each observed one."""
-    # sums of the same numbers in another order differ by rounding
-    limits: NDArray[np.float64] = np.asarray(observed)[:, None] - 1e-9
-    return [float(share) for share in (largest[None] >= limits).mean(axis=1)]
+    limits = observed - 1e-9  # sums of the same numbers in another order differ by rounding
+    return np.asarray((largest[:, None] >= limits).mean(axis=0))
