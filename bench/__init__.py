@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from axiom_bench import methods, metrics
+    from axiom_bench.cli.choose_in_python import choose
     from axiom_bench.cli.rank import rank, results
     from axiom_bench.cutting import output_presets as outputs
     from axiom_bench.cutting.cut_model import CutModel, cut, trace
@@ -31,6 +32,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _MODULES = {  # the names that each module defines
+    "cli.choose_in_python": ("choose",),
     "cli.rank": ("rank", "results"),
     "cutting.dependence": ("FixedDraws",),
     "cutting.interventions": ("Part",),
@@ -45,9 +47,9 @@ _MODULES = {  # the names that each module defines
 }
 __all__ = [
     "Annotation", "Batch", "BenchError", "BoxScores", "CutModel", "Explanation", "FixedDraws",
-    "Map", "Part", "RegionScores", "Trace", "check", "cut", "evaluate", "explain", "heatmap",
-    "load_model", "methods", "metrics", "outputs", "overlay", "rank", "read_run", "results",
-    "trace",
+    "Map", "Part", "RegionScores", "Trace", "check", "choose", "cut", "evaluate", "explain",
+    "heatmap", "load_model", "methods", "metrics", "outputs", "overlay", "rank", "read_run",
+    "results", "trace",
 ]  # fmt: skip
 
 

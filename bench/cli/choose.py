@@ -22,6 +22,7 @@ from axiom_bench.cli.model_options import model_overrides
 from axiom_bench.cli.terminal import say
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
+from axiom_bench.report.choice import FILE
 from axiom_bench.run.composing.composition import LAYER, composed
 from axiom_bench.run.progress import progress
 from axiom_bench.statistics.choice import Choice, Contest, decided, raced
@@ -31,7 +32,6 @@ from axiom_bench.statistics.race import Race, looks
 if TYPE_CHECKING:
     from axiom_bench.cutting.trace import Trace
 
-FILE = "choice.json"  # in the run folder
 PAGE = "report.html"
 ALL_LAYERS = "all"
 EARLIER_LAYERS = 2  # finer resolutions that race in addition to the default layer
@@ -123,6 +123,7 @@ def choose(
     from axiom_bench.run import manifest
 
     races: dict[str, Race] = {}
+    folder = Path()
     sizes = looks(start.images)
     for number, size in enumerate(sizes):
         look_start = time.monotonic()
@@ -131,6 +132,7 @@ def choose(
         kept = manifest.keep(settings, results, look_words)
         if kept is None or not any(result.failure is None for result in results):
             raise BenchError(" ".join(failure_lines(results)))
+        folder = kept.folder
         measured = read_run(kept.folder, manifest=kept.content)
         headline = settings.report["headline"]
         records = measured.records.rows(headline)
@@ -144,8 +146,8 @@ def choose(
             say([f"The budget ends the race after {size} of {plural(start.images, 'image')}."])
             break
     choice = decided(contest, races, start.reasons)
-    choice = replace(choice, use=_use(choice, start, words), report=str(kept.folder / PAGE))
-    files.write_json(kept.folder / FILE, asdict(choice), indent=1)
+    choice = replace(choice, use=_use(choice, start, words), report=str(folder / PAGE))
+    files.write_json(folder / FILE, asdict(choice), indent=1)
     finish(settings, results, look_words)
     return choice
 
@@ -159,7 +161,6 @@ def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[st
     """
     from axiom_bench.cli.doctor import with_objects
     from axiom_bench.cutting.behind_layer import what_follows
-    from axiom_bench.data.base import BadImage
     from axiom_bench.evaluation.batch import traced
     from axiom_bench.examination.examine import AT_CHANCE
     from axiom_bench.run import examining, images, spine, worker
@@ -186,15 +187,20 @@ def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[st
         if not any(word.startswith(SIZE) for word in words):
             size = min(size, MOST_IMAGES)
         return Start(
-            layers=_layers(trace, layers),
+            layers=layers_of(trace, layers),
             images=size,
             reasons={trace.layer: what_follows(trace)},
             image_id=job.data.ids[job.indices[0]],
         )
 
 
-def _layers(trace: Trace, layers: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the layers that race, see `choose`."""
+def layers_of(trace: Trace, layers: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the layers that race.
+
+    Args:
+        trace: A trace at the default layer.
+        layers: See `choose`.
+    """
     from axiom_bench.cutting.finer_layers import finer_layers
 
     if layers is None:

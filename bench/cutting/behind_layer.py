@@ -1,4 +1,4 @@
-"""Find out whether global average pooling follows the target layer, which makes methods coincide."""
+"""Find out what follows the target layer, since some methods draw the same map behind pooling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from axiom_bench.errors import BenchError
 
 POOLING = "global average pooling follows"
 LINEAR = "only global average pooling and one linear layer follow"
-ROUNDING = 1e-5  # the largest relative difference between gradients that are equal except for it
+TOLERANCE = 1e-5  # relative; equal gradients differ by less, because of rounding
 
 
 def what_follows(trace: Trace) -> str:
@@ -25,7 +25,7 @@ def what_follows(trace: Trace) -> str:
     gradients = trace.gradients
     means = gradients.mean(axes(gradients), keepdim=True)
     largest = gradients.abs().max()
-    is_constant = bool((gradients - means).abs().max() <= ROUNDING * largest)
+    is_constant = bool((gradients - means).abs().max() <= TOLERANCE * largest)
     has_several_positions = gradients[0, 0].numel() > 1
     if not has_several_positions or not is_constant or not torch.is_nonzero(largest):
         return ""

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from axiom_bench.records import files
 from axiom_bench.report import gallery, scorecard, summary
 from axiom_bench.report.card import trust_by_metric
-from axiom_bench.report.charts import by_method, lines, matrices, pictures, points, ranking
+from axiom_bench.report.charts import by_method, lines, matrices, pictures, points, race, ranking
 from axiom_bench.report.charts.drawing import DPI, Chart, Figure, LeftOut, written
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page import tables as page_tables
@@ -210,6 +210,8 @@ def charts_section(figures: Iterable[SavedFigure | LeftOut]) -> Section | None:
 
 
 FIGURES = (
+    # Which method and layer does `axiom-bench choose` choose?
+    race.draw,
     # Where in the network do the axioms hold? Only a run with several layers asks this.
     lines.draw_by_depth,
     # Which method is best, by which metric, and at which cost?

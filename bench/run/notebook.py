@@ -248,9 +248,9 @@ def explain(
         # the result has the name as the user wrote it, such as "GradCAM"
         method_plugins.append(replace(method, name=entry) if isinstance(entry, str) else method)
     arguments = CutArguments(layer, reshape, output, explained)
-    cut_model, loaded, batch, pictures = _cut_and_batch(model, images, arguments, preprocessing)
-    target_indices = _indices(targets, loaded, len(batch))
-    trace = cut_model.trace(batch.images, target_indices, other_inputs=batch.other_inputs)
+    cut_model, loaded, batch, pictures = cut_and_batch(model, images, arguments, preprocessing)
+    indices = target_indices(targets, loaded, len(batch))
+    trace = cut_model.trace(batch.images, indices, other_inputs=batch.other_inputs)
     has_names = loaded is not None and len(loaded.classes or ()) == trace.logits.shape[1]
     explained_maps = explained_trace(
         trace,
@@ -318,8 +318,8 @@ def check(
         raise BenchError("Give images by name: ab.check(model, images='photo.jpg').")
     with warnings.catch_warnings(action="ignore", category=PixelsGiven):  # an answer reports it
         arguments = CutArguments(layer, reshape, output, explained)
-        cut_model, loaded, batch, _ = _cut_and_batch(model, images, arguments, preprocessing)
-        labels = _indices(targets, loaded, len(batch))
+        cut_model, loaded, batch, _ = cut_and_batch(model, images, arguments, preprocessing)
+        labels = target_indices(targets, loaded, len(batch))
         traced = partial(cut_model.trace, batch.images, labels, other_inputs=batch.other_inputs)
         return examine(traced, targets is not None)
 
@@ -366,7 +366,7 @@ def _network(model: nn.Module | CutModel | str) -> tuple[nn.Module, LoadedModel 
     return network, loaded if isinstance(loaded, LoadedModel) else None
 
 
-def _cut_and_batch(
+def cut_and_batch(
     model: nn.Module | CutModel | str,
     images: Any,  # of any type, since a user may pass anything
     arguments: CutArguments,
@@ -375,6 +375,12 @@ def _cut_and_batch(
     """Return the cut network, what is known about it, and the images as it takes them.
 
     The last value is the images' pictures, if they are known.
+
+    Args:
+        model: See `explain`.
+        images: See `explain`.
+        arguments: How the network is cut.
+        preprocessing: See `explain`.
     """
     network, loaded = _network(model)
     forms: list[SeveralInputs] = []
@@ -393,10 +399,16 @@ def _cut_and_batch(
     return cut_model, loaded, batch, pictures
 
 
-def _indices(targets: object, loaded: LoadedModel | None, count: int) -> Any:
+def target_indices(targets: object, loaded: LoadedModel | None, count: int) -> Any:
     """Return the targets with names of classes replaced by their indices.
 
-    Raise BenchError if a name is unknown.
+    Args:
+        targets: See `explain`.
+        loaded: What is known about the network.
+        count: The number of images.
+
+    Raises:
+        BenchError: If a name is unknown.
     """
     listed = [targets] * count if isinstance(targets, int | str) else targets
     if not isinstance(listed, list | tuple):

@@ -1,5 +1,6 @@
-"""The answer of `axiom-bench choose`, from records alone: which method to show at which layer, which
-ones are worse, and which can't be distinguished.
+"""The answer of `axiom-bench choose`, from records alone.
+
+It says which method to show at which layer, which ones are worse, and which can't be distinguished.
 
 A candidate is a method at a layer. Candidates with the same values on every image draw the same
 map, and race as one.
@@ -275,8 +276,8 @@ def decided(
     methods: tuple[str, ...] = ()
     if verdict.field.images < LEAST_IMAGES:
         too_few = (
-            f"{plural(verdict.field.images, 'image')} with values are too few to rank methods: give "
-            f"at least {LEAST_IMAGES}."
+            f"{plural(verdict.field.images, 'image')} with values are too few to rank methods: "
+            f"give at least {LEAST_IMAGES}."
         )
         sentences = [too_few, *same_maps.values()]
     elif chosen is None:
@@ -339,9 +340,13 @@ def _comparisons(contest: Contest, verdict: Verdict) -> list[str]:
         names = _listed(labels, len(verdict.unclear))
         pairs = [field.gains[chosen] - field.gains[name] for name in verdict.unclear]
         needed = images_needed(pairs, [SMALLEST_DIFFERENCE] * len(pairs))
+        images = plural(field.images, "image")
+        shows = f"; {in_words(needed)} would show"
+        if needed <= field.images:
+            shows = ", which would show"
         sentences.append(
-            f"{names} can't be distinguished from it on {plural(field.images, 'image')}; {needed} "
-            f"would show a difference of {SMALLEST_DIFFERENCE}."
+            f"{names} can't be distinguished from it on {images}{shows} a difference of "
+            f"{SMALLEST_DIFFERENCE}."
         )
     return sentences
 
@@ -352,7 +357,7 @@ def _unbeaten(contest: Contest, verdict: Verdict) -> list[str]:
     best = max(verdict.race.contenders, key=lambda name: float(field.gains[name].mean()))
     beaten = verdict.race.above.get(best, frozenset())
     unbeaten = [name for name in field.controls if name not in beaten]
-    titles = [*dict.fromkeys(_label(contest, name, best) for name in unbeaten)]
+    titles = [*dict.fromkeys(contest.titles[name.method] for name in unbeaten)]
     verb = "explains" if len(titles) == 1 else "explain"
     names = _listed(titles[:MOST_NAMES], len(titles), "or")
     closest = min(unbeaten, key=lambda name: float((field.gains[best] - field.gains[name]).mean()))
@@ -367,7 +372,7 @@ def _unbeaten(contest: Contest, verdict: Verdict) -> list[str]:
         amount = number(difference, field.value.rounding)
         sentences.append(
             f"{place} has the best value, {amount} better than {_label(contest, closest, best)}; "
-            f"{images_needed([pair], [difference])} would show such a difference."
+            f"{in_words(images_needed([pair], [difference]))} would show such a difference."
         )
     else:
         sentences.append(f"{place} has the best value of them, and it is no better either.")
@@ -411,9 +416,8 @@ def _without_values(contest: Contest, field: Field) -> list[str]:
     return [f"{names} {verb} no values of {in_sentence(field.value.title)} here."]
 
 
-def images_needed(pairs: Sequence[Floats], differences: Sequence[float]) -> str:
-    """Return the number of images that would show these differences with a probability of 80 %, in
-    words.
+def images_needed(pairs: Sequence[Floats], differences: Sequence[float]) -> float:
+    """Return the number of images that would show these differences with a probability of 80 %.
 
     Args:
         pairs: The differences of each pair of candidates on the images so far, (images,).
@@ -422,10 +426,18 @@ def images_needed(pairs: Sequence[Floats], differences: Sequence[float]) -> str:
     images = len(pairs[0])
     errors = np.array([float(np.std(pair, ddof=1)) / images**0.5 for pair in pairs])
     detectable = detectable_difference(errors, len(pairs), images)
-    needed = float(images_to_separate(np.asarray(differences), detectable, images).max())
-    if needed > MOST_IMAGES:
+    return float(images_to_separate(np.asarray(differences), detectable, images).max())
+
+
+def in_words(images: float) -> str:
+    """Return an estimated number of images in two digits, such as "about 46 images".
+
+    Args:
+        images: The number.
+    """
+    if images > MOST_IMAGES:
         return f"over {MOST_IMAGES:,} images"
-    return f"about {float(f'{needed:.2g}'):,.0f} images"
+    return f"about {float(f'{images:.2g}'):,.0f} images"
 
 
 def _standings(contest: Contest, verdict: Verdict) -> tuple[Standing, ...]:
@@ -442,6 +454,8 @@ def _standings(contest: Contest, verdict: Verdict) -> tuple[Standing, ...]:
         statuses.update(dict.fromkeys(group, status))
     standings = []
     for name, gains in sorted(field.gains.items(), key=lambda item: -item[1].mean()):
+        if name.method in contest.controls and name not in field.controls:
+            continue  # it has the same values as another control
         defeat = None
         if name in statuses:
             defeat = verdict.race.dropped.get(field.same(name)[0])
@@ -463,9 +477,12 @@ def _standings(contest: Contest, verdict: Verdict) -> tuple[Standing, ...]:
 def _amount(contest: Contest, field: Field, defeat: Defeat, chosen: Candidate) -> str:
     """Return by how much a candidate is worse, and how sure that is."""
     amount = number(defeat.difference, field.value.rounding)
-    than = "" if defeat.better == chosen else f" than {_label(contest, defeat.better, chosen)}"
+    if defeat.better == chosen:
+        amount = f"by {amount}"
+    else:
+        amount = f"{amount} worse than {_label(contest, defeat.better, chosen)}"
     images = "" if defeat.images == field.images else f", {plural(defeat.images, 'image')}"
-    return f"by {amount}{than}, {p_value(defeat.p)}{images}"
+    return f"{amount}, {p_value(defeat.p)}{images}"
 
 
 def _label(contest: Contest, candidate: Candidate, chosen: Candidate) -> str:

@@ -11,8 +11,8 @@ them (Bonferroni). A look asks two questions of the images so far, with half of 
   only the family of the best control can be wrong, and several controls need no correction.
 
 All tests flip the signs of an image's differences, of all pairs together, and compare the largest
-statistic (Westfall and Young 1993). They assume that differences are symmetric about their mean, but
-no normal distribution. Candidates that agree cost nothing.
+statistic (Westfall and Young 1993). They assume that differences are symmetric about their mean,
+but no normal distribution. Candidates that agree cost nothing.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from axiom_bench.records import running
 from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.records.entries import Manifest, ProtocolEntry
 from axiom_bench.report.card import ticks
+from axiom_bench.report.choice import choice_of
 from axiom_bench.report.page.html import Header, Section, Trust, render_part
 from axiom_bench.report.tables.headline import all_notes, run_conclusion
 from axiom_bench.report.tables.text import accuracy_text
@@ -76,6 +77,11 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
         if lines := sentences(run, answer, with_choice=answer != conclusion.answer):
             sentences_by_label[run.label(answer.setting)] = lines
     deciding = conclusion.answer
+    choice = choice_of(run)
+    if choice is not None:
+        title = choice.sentences[0]
+        more = [*choice.sentences[1:], *([f"Use it: {choice.use}"] if choice.use else [])]
+        sentences_by_label = {"Choice": more}
     trust_by_metric = (trust or {}).get(deciding.setting, {}) if deciding else {}
     inaccurate = [f"{sentence}." for sentence in below_published(run)]
     advice = []
@@ -88,7 +94,7 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
         facts={name: text for name, text in facts.items() if text},
         notices=(*running.progress_sentences(manifest), *inaccurate, *advice),
         answers=sentences_by_label,
-        more_answers=max(len(conclusion.answers) - MOST_ANSWERS, 0),
+        more_answers=0 if choice else max(len(conclusion.answers) - MOST_ANSWERS, 0),
         trust=_trust(run, deciding.metric, trust_by_metric) if deciding else None,
     )
 

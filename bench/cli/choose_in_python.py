@@ -1,0 +1,125 @@
+"""`axiom_bench.choose`: the race of `axiom-bench choose` for a network and images in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from axiom_bench.cli.choose import layers_of, python_call
+from axiom_bench.cutting.behind_layer import what_follows
+from axiom_bench.cutting.output import AnyOutput
+from axiom_bench.cutting.passes import full_precision
+from axiom_bench.cutting.tokens import AnyReshape
+from axiom_bench.cutting.trace import Inputs
+from axiom_bench.data.batch import Batch
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.environment import conf_folder, read_yaml
+from axiom_bench.errors import BenchError
+from axiom_bench.examination.examine import examine
+from axiom_bench.records.entries import Manifest, MetricEntry
+from axiom_bench.run.manifest import method_entry, value_entries
+from axiom_bench.run.network_cut import CutArguments
+from axiom_bench.run.notebook import (
+    chosen,
+    cut_and_batch,
+    evaluate,
+    load_model,
+    target_indices,
+)
+from axiom_bench.run.photographs import Photograph
+from axiom_bench.statistics.choice import Choice, Contest, decided, raced
+from axiom_bench.statistics.labels import Metadata
+from axiom_bench.statistics.race import Race, looks
+
+ROWS = 32  # images of a batch
+
+
+@full_precision()
+def choose(
+    model: nn.Module | str,
+    images: Inputs | Photograph | Sequence[Photograph],
+    targets: Tensor | int | str | Sequence[int | str] | None = None,
+    layers: Sequence[str] | None = None,
+    methods: Sequence[str | Callable[..., object]] | None = None,
+    reshape: AnyReshape | None = None,
+    output: AnyOutput | None = None,
+    preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None = None,
+) -> Choice:
+    """Choose a method and a layer for a network by a race on images, as `axiom-bench choose` does.
+
+    The race is by single deletion. It is wrong with a probability of at most 5 %.
+
+    Args:
+        model: Any nn.Module, which isn't changed, or a name that `load_model` takes.
+        images: Photographs or a tensor, as `explain` takes them, at least eight.
+        targets: (B,), the classes to explain, each an index or a name; None: the predicted ones.
+        layers: Dotted names of the layers that race. None: the default layer, and the last layers
+            of the two next finer resolutions. ["all"]: the last layers of all resolutions.
+        methods: Names or callables that race, with the controls to beat among them. None: methods
+            without passes of their own, and three controls.
+        reshape: "tokens" for a transformer; see `CutModel`.
+        output: The output that is explained; see `CutModel`.
+        preprocessing: The preprocessing of photographs; see `explain`.
+
+    Returns:
+        The answer, which prints itself.
+
+    Raises:
+        BenchError: If a name or layer is unknown, if the examination of the network stops, or if no
+            method has values.
+    """
+    network = load_model(model) if isinstance(model, str) else model
+    arguments = CutArguments(None, reshape, output, None)
+    cut_model, loaded, batch, _ = cut_and_batch(network, images, arguments, preprocessing)
+    if batch.other_inputs:
+        raise BenchError("choose takes networks of one input; use evaluate for several inputs.")
+    if loaded is not None and loaded.random_weights:
+        raise BenchError(f"{loaded.name} has random weights, so no method explains anything.")
+    labels = target_indices(targets, loaded, len(batch))
+    traced = partial(cut_model.trace, batch.images[:ROWS])
+    for answer in examine(traced, has_labels=False):
+        if answer.level == "stop":
+            raise BenchError(f"{answer.sentence}.")
+    trace = traced()
+
+    settings = read_yaml(conf_folder() / "experiment/choose.yaml")
+    metrics = settings["report"]["headline"]
+    names = methods
+    if names is None:
+        names = next(
+            default["override /method"]
+            for default in settings["defaults"]
+            if "override /method" in default
+        )
+    values: dict[str, MetricEntry] = {}
+    for metric in chosen("metric", metrics):
+        values.update(value_entries(metric))
+    entries = {method.name: method_entry(method) for method in chosen("method", names)}
+    metadata = Metadata(Manifest(methods=entries, metrics=values))
+
+    order = np.random.default_rng(0).permutation(len(batch)).tolist()
+    sizes = looks(len(batch))
+    races: dict[str, Race] = {}
+    parts: list[pd.DataFrame] = []
+    for first, size in pairwise((0, *sizes)):
+        batches = []
+        for start in range(first, size, ROWS):
+            rows = order[start : min(start + ROWS, size)]
+            part_labels = None if labels is None else torch.as_tensor(labels)[rows]
+            batches.append(Batch(batch.images[rows], tuple(map(str, rows)), part_labels))
+        for layer in layers_of(trace, layers):
+            parts.append(evaluate(network, layer, batches, names, metrics, reshape, output))
+        contest = Contest.of(pd.concat(parts, ignore_index=True), metadata, metrics)
+        races = raced(contest, races, len(sizes))
+        if all(race.is_decided for race in races.values()):
+            break
+    choice = decided(contest, races, {trace.layer: what_follows(trace)})
+    return replace(choice, use=python_call(choice) if choice.layer else "")
