@@ -241,8 +241,14 @@ class Verdict:
         return tuple(sorted(others, key=lambda name: -self.field.gains[name].mean()))
 
 
-def _verdict(contest: Contest, field: Field, race: Race) -> Verdict:
-    """Return the end of a race."""
+def verdict_of(contest: Contest, field: Field, race: Race) -> Verdict:
+    """Return the end of a race.
+
+    Args:
+        contest: The contest, with the passes of its methods.
+        field: The values of all images.
+        race: The race after its last look.
+    """
 
     def cost(candidate: Candidate) -> tuple[int, float]:
         passes = min(contest.passes[same.method] for same in field.same(candidate))
@@ -269,7 +275,7 @@ def decided(
     if not all_fields:
         names = joined([value.title for value in contest.values.values()], "or")
         raise BenchError(f"No method has values of {names}; choose others by report.headline.")
-    verdicts = {name: _verdict(contest, field, races[name]) for name, field in all_fields.items()}
+    verdicts = {name: verdict_of(contest, field, races[name]) for name, field in all_fields.items()}
     metric, verdict = next(iter(verdicts.items()))
     chosen = verdict.chosen
     same_maps = _same_maps(contest, verdict.field, reasons or {})
@@ -339,7 +345,7 @@ def _comparisons(contest: Contest, verdict: Verdict) -> list[str]:
         labels = [_label(contest, name, chosen) for name in verdict.unclear[:MOST_NAMES]]
         names = _listed(labels, len(verdict.unclear))
         pairs = [field.gains[chosen] - field.gains[name] for name in verdict.unclear]
-        needed = images_needed(pairs, [SMALLEST_DIFFERENCE] * len(pairs))
+        needed = images_needed(verdict.race, pairs, [SMALLEST_DIFFERENCE] * len(pairs))
         images = plural(field.images, "image")
         shows = f"; {in_words(needed)} would show"
         if needed <= field.images:
@@ -372,7 +378,7 @@ def _unbeaten(contest: Contest, verdict: Verdict) -> list[str]:
         amount = number(difference, field.value.rounding)
         sentences.append(
             f"{place} has the best value, {amount} better than {_label(contest, closest, best)}; "
-            f"{in_words(images_needed([pair], [difference]))} would show such a difference."
+            f"{in_words(images_needed(verdict.race, [pair], [difference]))} would show such a difference."
         )
     else:
         sentences.append(f"{place} has the best value of them, and it is no better either.")
@@ -416,16 +422,20 @@ def _without_values(contest: Contest, field: Field) -> list[str]:
     return [f"{names} {verb} no values of {in_sentence(field.value.title)} here."]
 
 
-def images_needed(pairs: Sequence[Floats], differences: Sequence[float]) -> float:
+def images_needed(race: Race, pairs: Sequence[Floats], differences: Sequence[float]) -> float:
     """Return the number of images that would show these differences with a probability of 80 %.
 
+    It is an upper estimate: the race's own tests correct less for candidates that agree.
+
     Args:
+        race: The race, which tests at its level of a look, over all its candidates.
         pairs: The differences of each pair of candidates on the images so far, (images,).
         differences: The true mean difference that is supposed for each pair.
     """
     images = len(pairs[0])
     errors = np.array([float(np.std(pair, ddof=1)) / images**0.5 for pair in pairs])
-    detectable = detectable_difference(errors, len(pairs), images)
+    level = 2 * race.level_of_look  # tests are one-sided
+    detectable = detectable_difference(errors, len(race.candidates), images, level)
     return float(images_to_separate(np.asarray(differences), detectable, images).max())
 
 

@@ -106,6 +106,11 @@ class Race:
         )
 
     @property
+    def level_of_look(self) -> float:
+        """The level of each question of a look."""
+        return self.level / (QUESTIONS * self.num_looks)
+
+    @property
     def is_decided(self) -> bool:
         """True if one contender is left, and it is better than every control."""
         return len(self.contenders) == 1 == len(self.above_all_controls)
@@ -118,14 +123,13 @@ class Race:
                 is better.
             seed: The seed of the random signs.
         """
-        level = self.level / (QUESTIONS * self.num_looks)
         names = [name for name in self.contenders if name in gains]
         values = np.stack([gains[name] for name in names], axis=1)
         signs = sign_patterns(len(values), seed)
         dropped = dict(self.dropped)
         for column, name in enumerate(names):
             better, p = p_of_best(values, column, signs)
-            if p <= level:
+            if p <= self.level_of_look:
                 difference = float(np.mean(values[:, better] - values[:, column]))
                 dropped[name] = Defeat(names[better], difference, p, len(values))
         above = dict(self.above)
@@ -134,7 +138,11 @@ class Race:
             control_values = np.stack([gains[name] for name in controls], axis=1)
             p_values = p_above(values, control_values, signs)
             for name, row in zip(names, p_values, strict=True):
-                beaten = {control for control, p in zip(controls, row, strict=True) if p <= level}
+                beaten = {
+                    control
+                    for control, p in zip(controls, row, strict=True)
+                    if p <= self.level_of_look
+                }
                 above[name] = above.get(name, frozenset()) | beaten
         return replace(self, dropped=dropped, above=above)
 

@@ -15,6 +15,7 @@ from axiom_bench.statistics.choice import (
     raced,
 )
 from axiom_bench.statistics.labels import Value
+from axiom_bench.statistics.race import Candidate, Race
 
 IMAGES = 16
 NOISE = np.random.default_rng(0).normal(0, 0.05, IMAGES)
@@ -185,8 +186,11 @@ def test_a_choice_prints_itself():
 
 def test_more_noise_needs_more_images():
     differences = np.random.default_rng(3).normal(0, 0.1, 40)
-    few = images_needed([differences], [0.05])
-    many = images_needed([3 * differences], [0.05])
+    race = Race((Candidate("last", "grad"),), (), 0.05, 1)
+    few = images_needed(race, [differences], [0.05])
+    many = images_needed(race, [3 * differences], [0.05])
+    of_two = Race((Candidate("last", "grad"), Candidate("last", "cam")), (), 0.05, 1)
+    assert images_needed(of_two, [differences], [0.05]) > few
     # the standard error falls with the root of the number of images
     assert many == pytest.approx(9 * few)
     assert in_words(few) == "about 46 images"
