@@ -464,7 +464,7 @@ class Job:
 
 API = (
     Job("Explain images", ("load_model", "explain", "overlay", "heatmap", "check")),
-    Job("Measure and rank methods", ("evaluate", "rank", "results", "read_run")),
+    Job("Measure and rank methods", ("choose", "evaluate", "rank", "results", "read_run")),
     Job(
         "Write and compare reports",
         tuple(f"report.{name}" for name in report.__all__),

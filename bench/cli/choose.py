@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,7 +82,9 @@ def run(options: Namespace) -> int:
     if options.methods:
         overrides.append(f"method=[{options.methods}]")
     layers = options.layers.split(",") if options.layers else None
-    choice = choose(overrides, options.config_dir, layers, options.budget)
+    # only the answer goes to stdout, if a program reads it
+    with redirect_stdout(sys.stderr) if options.json else nullcontext():
+        choice = choose(overrides, options.config_dir, layers, options.budget)
     if options.json:
         say([json.dumps(asdict(choice), indent=2)])
     else:

@@ -376,9 +376,10 @@ def _unbeaten(contest: Contest, verdict: Verdict) -> list[str]:
     place = f"{contest.titles[best.method]} at {best.layer}"
     if difference > 0:
         amount = number(difference, field.value.rounding)
+        needed = in_words(images_needed(verdict.race, [pair], [difference]))
         sentences.append(
             f"{place} has the best value, {amount} better than {_label(contest, closest, best)}; "
-            f"{in_words(images_needed(verdict.race, [pair], [difference]))} would show such a difference."
+            f"{needed} would show such a difference."
         )
     else:
         sentences.append(f"{place} has the best value of them, and it is no better either.")

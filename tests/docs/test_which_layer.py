@@ -27,7 +27,7 @@ def test_maps_have_the_size_on_the_page(layer):
 @pytest.mark.slow
 def test_doctor_prints_the_lines_on_the_page(capsys):
     lines_on_page = re.findall(r"^(scenes_resnet at .*)$", PAGE, re.MULTILINE)
-    assert len(lines_on_page) == 2
+    assert len(lines_on_page) == 3
     assert main(["doctor", "model=scenes_resnet"]) == 0
     printed_lines = capsys.readouterr().out.splitlines()
     assert set(lines_on_page) <= set(printed_lines)

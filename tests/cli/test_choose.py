@@ -1,0 +1,140 @@
+"""`axiom-bench choose` and `axiom_bench.choose`: the run, the page, resuming, and mistakes."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import axiom_bench as ab
+from axiom_bench.cli.choose import choose
+from axiom_bench.cli.main import main
+from axiom_bench.errors import BenchError
+from axiom_bench.examination.examine import AT_CHANCE
+from axiom_bench.run import images, worker
+from axiom_bench.run.composing.composition import composed
+
+METHODS = ["grad_cam", "xgrad_cam", "layer_cam", "uniform"]
+QUICK = ["pictures.rows=1", "pictures.gallery=1", "data.workers=0"]
+SCENES = ["model=scenes_resnet", "data=scenes", *QUICK]
+OF_TWELVE = [*SCENES, "data.size=12", f"method=[{','.join(METHODS)}]"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("choose")
+
+
+@pytest.fixture(scope="module")
+def choice(folder):
+    """The choice on twelve scenes, whose run is below `folder`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return choose(OF_TWELVE, layers=["layer4"])
+
+
+def records(folder):
+    return sorted(folder.glob("results/choose/*/records/*"))
+
+
+def test_the_answer_is_printed_kept_and_at_the_top_of_the_page(choice, folder):
+    assert (choice.layer, choice.metric, choice.images) == ("layer4", "single_deletion", 12)
+    assert choice.sentences[1] == (
+        "Grad-CAM and XGrad-CAM draw the same map at layer4: only global average pooling and one "
+        "linear layer follow."
+    )
+    assert choice.use == 'ab.explain(model, "layer4", images, methods=["grad_cam"])'
+    page = folder / choice.report
+    kept = json.loads((page.parent / "choice.json").read_text())
+    printed = json.loads(json.dumps(asdict(choice)))
+    assert {name: kept[name] for name in printed} == printed
+    html = page.read_text(encoding="utf-8")
+    assert f"<h1>{choice.sentences[0]}" in html
+    assert "The race" in html
+    assert (page.parent / "figures/race.png").is_file()
+
+
+def test_the_same_command_continues_and_prints_json(choice, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    before = records(folder)
+    assert before
+    options = ["--methods", ",".join(METHODS), "--layers", "layer4", "--json"]
+    assert main(["choose", *SCENES, "data.size=12", *options]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(asdict(choice)))
+    assert records(folder) == before
+
+
+def test_a_budget_ends_the_race_after_a_look(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    words = [*SCENES, "data.size=32", "method=[grad_cam,grad_cam_pp,uniform]", "run=budget"]
+    short = choose(words, layers=["layer4"], budget=0.0)
+    assert short.images == 16
+    assert "The budget ends the race after 16 of 32 images." in capsys.readouterr().out
+
+
+def scenes(count):
+    """Return the first scenes and their labels."""
+    with composed([*SCENES, f"data.size={count}", "data.target=label"]) as composition:
+        job = worker.loaded(composition.job_settings(0))
+        batch = images.first_batch(job, job.indices, count, ())
+    return batch.images, batch.targets
+
+
+def test_python_chooses_too():
+    pixels, labels = scenes(12)
+    model = ab.load_model("scenes_resnet")
+    choice = ab.choose(model, pixels, labels, layers=["layer4"], methods=METHODS)
+    assert choice.methods == ("grad_cam", "xgrad_cam")
+    assert str(choice).splitlines()[-1] == f"Use it:  {choice.use}"
+    maps = eval(choice.use, {"ab": ab, "model": model, "images": pixels[:1]})
+    assert maps["grad_cam"].shape == (1, *pixels.shape[2:])
+    few = ab.choose(model, pixels[:5], layers=["layer4"], methods=METHODS)
+    assert few.sentences[0].startswith("5 images with values are too few")
+
+
+def test_default_layers_and_methods():
+    pixels, _ = scenes(8)
+    choice = ab.choose("scenes_resnet", pixels)
+    layers = {standing.layer for standing in choice.standings}
+    assert layers == {"layer4", "layer2", "layer1"}
+    assert {standing.status for standing in choice.standings} >= {"control"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere", "--model", "scenes_resnet"], "nowhere"),
+        (["one", "two", "--model", "scenes_resnet"], "choose takes one folder"),
+        (["one", "--model", "scenes_resnet", "--methods", "grad_cma"], "grad_cam"),
+        (["one", "--model", "scenes_resnet", "--layers", "layer9"], "layer9"),
+        (["one", "--model", "resnet18", "--weights", "null"], "random weights"),
+        (["model=scenes_resnet,scenes_vgg", "data=scenes"], "one model and one data set"),
+        (["one", "--budget", "soon"], "write 90s, 10m or 1h"),
+    ],
+)
+def test_mistakes(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        Path(name).mkdir()
+        Image.new("RGB", (96, 96), "grey").save(f"{name}/grey.png")
+    try:
+        code = main(["choose", *words])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_labels_at_chance_stop_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [*SCENES, "data.size=12", "data.seed=1", "model.std=[0.01,0.01,0.01]"]
+    with pytest.raises(BenchError, match=f"{AT_CHANCE}|images fit"):
+        choose(words)
+
+
+def test_random_weights_stop_python():
+    model = ab.load_model("scenes_resnet", weights=None)
+    with pytest.raises(BenchError, match="random weights"):
+        ab.choose(model, torch.zeros(8, 3, 96, 96))
