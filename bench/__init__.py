@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from axiom_bench import methods, metrics
-    from axiom_bench.cli.choose_in_python import choose
+    from axiom_bench.cli.racing.in_python import choose
     from axiom_bench.cli.rank import rank, results
     from axiom_bench.cutting import output_presets as outputs
     from axiom_bench.cutting.cut_model import CutModel, cut, trace
@@ -32,7 +32,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _MODULES = {  # the names that each module defines
-    "cli.choose_in_python": ("choose",),
+    "cli.racing.in_python": ("choose",),
     "cli.rank": ("rank", "results"),
     "cutting.dependence": ("FixedDraws",),
     "cutting.interventions": ("Part",),

@@ -284,7 +284,7 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     _add_model(doctor)
 
     about = "which method and layer to use for a model, measured on your images"
-    _add_choose(add("choose", about, command_calling("cli.choose.run")))
+    _add_choose(add("choose", about, command_calling("cli.racing.command.run")))
 
     about = "what can be chosen, one line each"
     command = command_calling("cli.listing.listing", "kind", "config_dir", "part")

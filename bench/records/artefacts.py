@@ -55,7 +55,7 @@ TABLE = (
     Artefact("examination", ("json",), "axiom_bench.run.worker", "run"),
     Artefact("image_hashes.json", (), "axiom_bench.run.job", "run"),
     Artefact("running", ("json",), "axiom_bench.records.running", "records.running"),
-    Artefact("choice.json", (), "axiom_bench.cli.choose", "report"),
+    Artefact("choice.json", (), "axiom_bench.cli.racing.command", "report"),
     Artefact("manifest.json", (), "axiom_bench.records.artefacts", "records.artefacts"),
     Artefact("report.json", (), "axiom_bench.report.summary", "report"),
     Artefact("report.html", (), "report", "", "output"),

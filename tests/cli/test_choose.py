@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import axiom_bench as ab
-from axiom_bench.cli.choose import choose
+from axiom_bench.cli.racing.command import choose
 from axiom_bench.cli.main import main
 from axiom_bench.errors import BenchError
 from axiom_bench.examination.examine import AT_CHANCE

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from axiom_bench.cli.choose import layers_of, python_call
+from axiom_bench.cli.racing.command import layers_of, python_call
 from axiom_bench.cutting.behind_layer import what_follows
 from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.passes import full_precision
