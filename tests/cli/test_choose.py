@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 import axiom_bench as ab
-from axiom_bench.cli.racing.command import choose
 from axiom_bench.cli.main import main
+from axiom_bench.cli.racing.command import Start, _use, choose
 from axiom_bench.errors import BenchError
-from axiom_bench.examination.examine import AT_CHANCE
-from axiom_bench.run import images, worker
+from axiom_bench.examination.examine import AT_CHANCE, Answer
+from axiom_bench.run import examining, images, worker
 from axiom_bench.run.composing.composition import composed
 
 METHODS = ["grad_cam", "xgrad_cam", "layer_cam", "uniform"]
@@ -129,9 +129,20 @@ def test_mistakes(words, message, tmp_path, monkeypatch, capsys):
 
 def test_labels_at_chance_stop_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = [*SCENES, "data.size=12", "data.seed=1", "model.std=[0.01,0.01,0.01]"]
-    with pytest.raises(BenchError, match=f"{AT_CHANCE}|images fit"):
-        choose(words)
+    answer = Answer("labels", "note", f"0 of 12 images are predicted as labelled: {AT_CHANCE}")
+    monkeypatch.setattr(examining, "examination", lambda job: (answer,))
+    with pytest.raises(BenchError, match=AT_CHANCE):
+        choose(OF_TWELVE)
+    assert not Path("results").exists()
+
+
+def test_the_command_for_photographs_draws_the_map(choice):
+    start = Start(("layer4",), 12, {}, "cats/a cat.jpg")
+    words = ["model=resnet18", "model.layer=layer3", "data=folder", "data.root=my photos"]
+    assert _use(choice, start, words) == (
+        "axiom-bench explain 'my photos/cats/a cat.jpg' model=resnet18 model.layer=layer4 "
+        "--methods grad_cam"
+    )
 
 
 def test_random_weights_stop_python():

@@ -39,7 +39,7 @@ def _p_by_hand(values, column):
 
 
 def test_p_values_are_those_of_all_signs():
-    values = np.random.default_rng(0).normal(size=(7, 3)) + [0, 0.5, 1]
+    values = np.random.default_rng(0).normal(size=(7, 3)) + np.array([0, 0.5, 1])
     signs = sign_patterns(7)
     assert len(signs) == 2**7
     for column in range(3):
@@ -47,7 +47,7 @@ def test_p_values_are_those_of_all_signs():
 
 
 def test_the_candidates_are_one_family_for_each_control():
-    values = np.random.default_rng(1).normal(size=(8, 2)) + [2, 0]
+    values = np.random.default_rng(1).normal(size=(8, 2)) + np.array([2, 0])
     controls = np.zeros((8, 1))
     signs = sign_patterns(8)
     p_values = p_above(values, controls, signs)

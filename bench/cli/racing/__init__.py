@@ -1,1 +1,1 @@
-"""`axiom-bench choose` and `axiom_bench.choose`: a race of methods and layers on a user's images."""
+"""A race of methods and layers on a user's images: `axiom-bench choose`, `axiom_bench.choose`."""

@@ -81,7 +81,8 @@ def run(options: Namespace) -> int:
         overrides += ["data=folder", f"data.root={folder}", f"data.name={_data_name(folder)}"]
     if options.methods:
         overrides.append(f"method=[{options.methods}]")
-    layers = options.layers.split(",") if options.layers else None
+    named_layers = options.layers or options.layer
+    layers = named_layers.split(",") if named_layers else None
     # only the answer goes to stdout, if a program reads it
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
         choice = choose(overrides, options.config_dir, layers, options.budget)
@@ -119,6 +120,7 @@ def choose(
     words = ["experiment=choose", *overrides]
     with progress("Examining the model and the images"):
         start = _start(words, config_folder, layers)
+    words = [word for word in words if not word.startswith(f"{LAYER}=")]
     words.append(f"{LAYER}={','.join(start.layers)}")
     # imported here, because they import torch
     from axiom_bench.cli.benchmark import run_jobs
