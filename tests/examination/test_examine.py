@@ -62,12 +62,13 @@ def test_each_answer_is_one_line() -> None:
         "finite: ok",
         "layer: ok",
         "drops: ok",
+        "same maps: ok",
         "input: ok",
     ]
     assert "8 maps of 7 x 7" in lines[4]
     drops = r"drops: ok, torch.fx follows the model: .* cost less than 0\.1 forward passes"
     assert re.fullmatch(drops, lines[5])
-    assert "3 x 32 x 32 reach 0 with values from -2.05 to 2.5" in lines[6]
+    assert "3 x 32 x 32 reach 0 with values from -2.05 to 2.5" in lines[7]
 
 
 @pytest.mark.parametrize(
