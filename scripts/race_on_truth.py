@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from axiom_bench.statistics.choice import LEVEL, Contest, Field, fields, verdict_of
 from axiom_bench.statistics.labels import rows_at
@@ -102,10 +103,10 @@ def main() -> None:
     print(f"{len(networks)} networks, {options.races} races for each number of images")
     for images in options.images:
         generator = np.random.default_rng(images)
-        outcomes = [
-            outcome(networks[number % len(networks)], images, generator)
-            for number in range(options.races)
-        ]
+        outcomes = []
+        with threadpool_limits(1, "blas"):  # small products are slower in several threads
+            for number in range(options.races):
+                outcomes.append(outcome(networks[number % len(networks)], images, generator))
         counts = Counter(end.result for end in outcomes)
         used = float(np.median([end.images for end in outcomes]))
         shares = ", ".join(f"{name} {count / options.races:.1%}" for name, count in counts.items())
