@@ -137,7 +137,7 @@ def test_labels_at_chance_stop_it(tmp_path, monkeypatch):
 
 
 def test_the_command_for_photographs_draws_the_map(choice):
-    start = Start(("layer4",), 12, {}, "cats/a cat.jpg")
+    start = Start(("layer4",), 12, {}, False, "cats/a cat.jpg")
     words = ["model=resnet18", "model.layer=layer3", "data=folder", "data.root=my photos"]
     assert _use(choice, start, words) == (
         "axiom-bench explain 'my photos/cats/a cat.jpg' model=resnet18 model.layer=layer4 "

@@ -42,6 +42,8 @@ MOST_IMAGES = 200  # images that race unless data.size says otherwise
 SIZE = "data.size="
 ROOT = "data.root="
 MODEL = ("model=", "model.")
+RESHAPE = "model.reshape="
+TOKENS = f"{RESHAPE}tokens"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Start:
     """The number of images that race."""
     reasons: dict[str, str]
     """{layer: the reason why methods draw the same map there}."""
+    has_tokens: bool
+    """True if the model's layers give tokens."""
     image_id: str
     """The id of the first image; in a folder, its path below the folder."""
 
@@ -122,6 +126,8 @@ def choose(
         start = _start(words, config_folder, layers)
     words = [word for word in words if not word.startswith(f"{LAYER}=")]
     words.append(f"{LAYER}={','.join(start.layers)}")
+    if start.has_tokens and not any(word.startswith(RESHAPE) for word in words):
+        words.append(TOKENS)  # it is recognised by itself only at the default layer
     # imported here, because they import torch
     from axiom_bench.cli.benchmark import run_jobs
     from axiom_bench.cli.finish import failure_lines, finish
@@ -196,6 +202,7 @@ def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[st
             layers=layers_of(trace, layers),
             images=size,
             reasons={trace.layer: what_follows(trace)},
+            has_tokens=trace.cut_model.reshape is not None,
             image_id=job.data.ids[job.indices[0]],
         )
 
@@ -225,13 +232,19 @@ def _use(choice: Choice, start: Start, words: Sequence[str]) -> str:
     method = choice.methods[0]
     root = next((word.removeprefix(ROOT) for word in words if word.startswith(ROOT)), None)
     if root is None:
-        return python_call(choice)
+        return python_call(choice, start.has_tokens)
     model = [word for word in words if word.startswith(MODEL) and not word.startswith(f"{LAYER}=")]
     photograph = str(Path(root) / start.image_id)
     command = ["axiom-bench", "explain", photograph, *model, f"{LAYER}={choice.layer}"]
     return shlex.join([*command, "--methods", method])
 
 
-def python_call(choice: Choice) -> str:
-    """Return the call of `axiom_bench.explain` that draws the chosen map."""
-    return f'ab.explain(model, "{choice.layer}", images, methods=["{choice.methods[0]}"])'
+def python_call(choice: Choice, has_tokens: bool) -> str:
+    """Return the call of `axiom_bench.explain` that draws the chosen map.
+
+    Args:
+        choice: The choice, which has a layer.
+        has_tokens: True if the layer gives tokens.
+    """
+    reshape = ', reshape="tokens"' if has_tokens else ""
+    return f'ab.explain(model, "{choice.layer}", images, methods=["{choice.methods[0]}"]{reshape})'

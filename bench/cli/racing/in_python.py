@@ -89,6 +89,9 @@ def choose(
         if answer.level == "stop":
             raise BenchError(f"{answer.sentence}.")
     trace = traced()
+    has_tokens = cut_model.reshape is not None
+    if has_tokens and reshape is None:
+        reshape = "tokens"  # it is recognised by itself only at the default layer
 
     settings = read_yaml(conf_folder() / "experiment/choose.yaml")
     metrics = settings["report"]["headline"]
@@ -122,4 +125,4 @@ def choose(
         if all(race.is_decided for race in races.values()):
             break
     choice = decided(contest, races, {trace.layer: what_follows(trace)})
-    return replace(choice, use=python_call(choice) if choice.layer else "")
+    return replace(choice, use=python_call(choice, has_tokens) if choice.layer else "")
