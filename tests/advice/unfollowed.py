@@ -28,6 +28,8 @@ UNFOLLOWED = {  # the reason for words that only one refusal has in "FILE: TEXT"
     "names data by URL, which would be fetched": "it needs a server",
     "The file of pictures has {} MB": "it needs workers of Dask, which take a minute to start",
     "The labels of {} aren't classes of {}, so no question": "experiment=voc needs photographs",
+    "bench/cli/racing/command.py: {} has random weights": "tests/cli/test_choose.py has the race",
+    "No method has values of {names}; choose others": "each network of these tests has values",
     "No image can be pasted": "it needs photographs with masks",
     "proposes other regions for each image; make it": "a two-stage detector takes too long",
     "model=huggingface explains image classifiers": TRANSFORMERS,

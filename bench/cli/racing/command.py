@@ -78,8 +78,7 @@ def run(options: Namespace) -> int:
     overrides = [*options.overrides, *model]
     if len(options.images) > 1:
         raise BenchError(
-            "choose takes one folder; put the photographs into one, or choose data by settings, "
-            "such as data=voc."
+            f"choose takes one folder, not {len(options.images)}; put the photographs into one."
         )
     for folder in options.images:
         overrides += ["data=folder", f"data.root={folder}", f"data.name={_data_name(folder)}"]
@@ -178,8 +177,11 @@ def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[st
     from axiom_bench.run import examining, images, spine, worker
 
     with composed(words, config_folder) as composition:
-        if len(composition.jobs) > 1:
-            raise BenchError("choose takes one model and one data set; give layers by --layers.")
+        count = len(composition.jobs)
+        if count > 1:
+            raise BenchError(
+                f"choose takes one model and one data set, not {count}; run it once for each."
+            )
         spine.checked(composition.plain())
         job = worker.loaded(composition.job_settings(0))
         if job.model.random_weights:
