@@ -113,7 +113,7 @@ def test_an_object_and_a_library_s_function_are_checked_too_and_params_are_a_gro
         configured({"steps": "abc"}, "an_object")
     # nothing to check against
     assert configured({"steps": "abc"}, "unresolved").params == {"steps": "abc"}
-    with pytest.raises(BenchError, match=r"metric\.mine\.params is a group.*not 3"):
+    with pytest.raises(BenchError, match=r"metric\.mine\.params is a group.*not by 3"):
         configured(3)
 
 

@@ -304,7 +304,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "of a batch": (
         lambda: ab.trace(of_row(0)[0], LAYER, (IMAGE, WORD)),
-        r"takes image, not 2 .* give images\[0\]",
+        r"takes image, not 2 .* give only the images, images\[0\]",
     ),
     "a batch": (
         lambda: ab.trace(of_row(0)[0], LAYER, {"x": IMAGE, "y": WORD}),

@@ -12,6 +12,7 @@ from torch import nn
 
 import axiom_bench as ab
 from axiom_bench import methods
+from axiom_bench.cutting.finer_layers import finer_layers
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.methods.ablation_cam import ablation_cam
@@ -22,7 +23,7 @@ from axiom_bench.methods.grad_cam_pp import grad_cam_pp
 from axiom_bench.methods.guided import guided, guided_gradient
 from axiom_bench.methods.hires_cam import hires_cam
 from axiom_bench.methods.other_image import other_image
-from axiom_bench.methods.refine_cam import finer_layers, refine_cam
+from axiom_bench.methods.refine_cam import MAX_FINER_LAYERS, refine_cam
 from axiom_bench.methods.saliency import saliency
 from axiom_bench.methods.shared.wrapping import wrapped_heatmap, wrapped_raw_map
 from axiom_bench.methods.smoothed import smoothed
@@ -239,7 +240,8 @@ def three_resolutions() -> ab.Trace:
 def test_last_module_of_each_finer_resolution():
     trace = three_resolutions()
     for layer, finer in (("0.8", ("0.7", "0.4", "0.1")), ("0.5", ("0.4", "0.1")), ("0.1", ())):
-        assert finer_layers(trace.at(layer)) == finer
+        assert finer_layers(trace.at(layer), MAX_FINER_LAYERS) == finer
+    assert finer_layers(trace.at("0.8"), 1) == ("0.7",)
     methods.get("refine_cam")(trace)
     assert not any(module._forward_hooks for module in trace.cut_model.model.modules())
 
@@ -247,7 +249,7 @@ def test_last_module_of_each_finer_resolution():
 def test_stages_of_a_resnet_are_the_authors_layers():
     model = seeded(torchvision.models.resnet18)
     trace = ab.trace(model, "layer4", normal(1, 3, 64, 64))
-    assert finer_layers(trace) == ("layer3", "layer2", "layer1")
+    assert finer_layers(trace, MAX_FINER_LAYERS) == ("layer3", "layer2", "layer1")
 
 
 @pytest.mark.parametrize("wrapped", [grad_cam_pp, grad_cam])
