@@ -20,15 +20,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from axiom_bench.cutting.behind_layer import LINEAR, POOLING, what_follows
 from axiom_bench.cutting.dependence import OtherScores
 from axiom_bench.cutting.images import Normalisation, bound, pixels_note
 from axiom_bench.cutting.model_copy import parts_with_hooks
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.output import LOGITS
 from axiom_bench.cutting.recognition import RecognisedOutput, note
 from axiom_bench.cutting.silent import single_position_note, zero_gradients_note
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
+from axiom_bench.errors import BenchError
 from axiom_bench.models.sources import IMAGENET_MEAN, IMAGENET_STD
 from axiom_bench.notes import BatchMates
 
@@ -37,6 +38,9 @@ BATCH = "batch"  # the question whose note makes images run one at a time
 LABELS = "labels"  # the question of `examined_labels`
 AT_CHANCE = "no more than chance"  # of a network that predicts labels so
 SAME_MAPS = "same maps"  # the question which methods draw the same map
+POOLING = "global average pooling follows"
+LINEAR = "only global average pooling and one linear layer follow"
+SAME_GRADIENTS = 1e-5  # relative; equal gradients differ by less, because of rounding
 # The methods that draw the same map because of what follows the layer. In a linear layer behind the
 # pooling, the gradient of a channel is its weight, and its drop is the gradient times the channel.
 SAME_BEHIND = {
@@ -186,6 +190,29 @@ def _drops(trace: Trace) -> Answer:
     return Answer(
         "drops", "ok", f"{trace.capture}: the drops of an image cost {cost} forward passes"
     )
+
+
+def what_follows(trace: Trace) -> str:
+    """Return POOLING or LINEAR if this follows the layer, otherwise "".
+
+    If pooling follows, the gradients of a channel are the same at each position, so that all
+    methods that weigh gradients by activations draw the same map.
+
+    Args:
+        trace: The traced batch.
+    """
+    gradients = trace.gradients
+    means = gradients.mean(axes(gradients), keepdim=True)
+    largest = gradients.abs().max()
+    is_constant = bool((gradients - means).abs().max() <= SAME_GRADIENTS * largest)
+    has_several_positions = gradients[0, 0].numel() > 1
+    if not has_several_positions or not is_constant or not torch.is_nonzero(largest):
+        return ""
+    try:
+        trace.linear_head()
+    except BenchError:
+        return POOLING
+    return LINEAR
 
 
 def _same_maps(trace: Trace) -> Answer:

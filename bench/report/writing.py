@@ -210,8 +210,6 @@ def charts_section(figures: Iterable[SavedFigure | LeftOut]) -> Section | None:
 
 
 FIGURES = (
-    # Which method and layer does `axiom-bench choose` choose?
-    race.draw,
     # Where in the network do the axioms hold? Only a run with several layers asks this.
     lines.draw_by_depth,
     # Which method is best, by which metric, and at which cost?
@@ -276,6 +274,8 @@ def save_figure(
 
 def all_figures(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """Yield the figures in the order of the report. A figure is made only when it is asked for."""
+    if run.choice is not None:
+        yield race.draw(run, run.choice)
     for draw in FIGURES:
         yield from draw(run)
 

@@ -19,6 +19,7 @@ from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
 from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.statistics.bootstrap import Floats
+from axiom_bench.statistics.chosen import CHOSEN, CONTROL, IN_THE_RACE, WORSE, Choice, Standing
 from axiom_bench.statistics.labels import Metadata, Value, number, p_value, plural
 from axiom_bench.statistics.paired_tests import (
     coinciding,
@@ -36,62 +37,6 @@ MOST_NAMES = 3  # candidates that a sentence lists
 MOST_IMAGES = 10_000  # a larger number of images is "over 10,000"
 COSTLY = 1_000_000  # passes of a method that runs one per channel, or whose number is unknown
 LEAST_SHARE = 0.5  # of images on which a candidate must have a value
-CHOSEN = "chosen"
-IN_THE_RACE = "not distinguishable"
-WORSE = "worse"
-CONTROL = "control"
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A method at a layer after the race of the deciding metric."""
-
-    layer: str
-    method: str
-    title: str
-    """The title of the method."""
-    mean: float
-    """The mean of the metric over the images."""
-    error: float
-    """The standard error of this mean."""
-    status: str
-    """"chosen", "not distinguishable", "worse" or "control"."""
-    images: int
-    """The number of images after which the method was dropped; otherwise of all images."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which method to show at which layer, and how sure that is. It prints itself."""
-
-    layer: str | None
-    """The layer; None if no method can be chosen."""
-    methods: tuple[str, ...]
-    """The method to show, and the methods that draw the same map there. Empty if none can be
-    chosen.
-    """
-    metric: str
-    """The metric that decides."""
-    images: int
-    """The number of images that the choice is measured on."""
-    is_best: bool
-    """True if every other method and layer is significantly worse."""
-    sentences: tuple[str, ...]
-    """The answer in whole sentences."""
-    use: str
-    """The call that draws the map; empty if no method can be chosen."""
-    report: str | None
-    """The page with all values; None if there is none."""
-    standings: tuple[Standing, ...]
-    """All methods and layers by the deciding metric, the best value first."""
-
-    def __str__(self) -> str:
-        lines = [self.sentences[0], *(f"  {sentence}" for sentence in self.sentences[1:])]
-        if self.use:
-            lines.append(f"Use it:  {self.use}")
-        if self.report:
-            lines.append(f"report: {self.report}")
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from axiom_bench.columns import LAYER, NOT_FINITE, OK, WHOLE_SET
 from axiom_bench.environment import num_cores
-from axiom_bench.records import reading
+from axiom_bench.records import files, reading
 from axiom_bench.records.by_metric import (
     NAMES,
     PLACE,
@@ -35,6 +35,7 @@ from axiom_bench.records.by_metric import (
 from axiom_bench.records.entries import ConfigEntry, ImagesEntry, Manifest, MethodEntry
 from axiom_bench.statistics import summary as summaries
 from axiom_bench.statistics.bootstrap import FEWEST_NETWORKS, LEVEL, OverNetworks, over_networks
+from axiom_bench.statistics.chosen import CHOICE_FILE, Choice, choice_of
 from axiom_bench.statistics.comparison import Comparisons
 from axiom_bench.statistics.labels import Metadata, Setting, Value, rows_at
 from axiom_bench.statistics.summary import (
@@ -159,6 +160,15 @@ class RunFolder:
     def metadata(self) -> Metadata:
         """The manifest's facts about metrics, methods and models."""
         return Metadata(self.manifest)
+
+    @cached_property
+    def choice(self) -> Choice | None:
+        """The answer of `axiom-bench choose` that this run was measured for.
+
+        None if there is none, or none that can be read.
+        """
+        content = files.read_json_or_none(self.path / CHOICE_FILE)
+        return None if content is None else choice_of(content)
 
     @property
     def config(self) -> ConfigEntry:

@@ -24,10 +24,10 @@ from axiom_bench.cli.model_options import model_overrides
 from axiom_bench.cli.terminal import say
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
-from axiom_bench.report.choice import FILE
 from axiom_bench.run.composing.composition import LAYER, composed
 from axiom_bench.run.progress import progress
-from axiom_bench.statistics.choice import Choice, Contest, decided, raced
+from axiom_bench.statistics.choice import Contest, decided, raced
+from axiom_bench.statistics.chosen import CHOICE_FILE, Choice
 from axiom_bench.statistics.labels import plural
 from axiom_bench.statistics.race import Race, looks
 
@@ -158,7 +158,7 @@ def choose(
             break
     choice = decided(contest, races, start.reasons)
     choice = replace(choice, use=_use(choice, start, words), report=str(folder / PAGE))
-    files.write_json(folder / FILE, asdict(choice), indent=1)
+    files.write_json(folder / CHOICE_FILE, asdict(choice), indent=1)
     finish(settings, results, look_words)
     return choice
 
@@ -171,9 +171,8 @@ def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[st
             nothing.
     """
     from axiom_bench.cli.doctor import with_objects
-    from axiom_bench.cutting.behind_layer import what_follows
     from axiom_bench.evaluation.batch import traced
-    from axiom_bench.examination.examine import AT_CHANCE
+    from axiom_bench.examination.examine import AT_CHANCE, what_follows
     from axiom_bench.run import examining, images, spine, worker
 
     with composed(words, config_folder) as composition:

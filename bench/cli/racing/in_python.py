@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from axiom_bench.cli.racing.command import layers_of, python_call
-from axiom_bench.cutting.behind_layer import what_follows
 from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.passes import full_precision
 from axiom_bench.cutting.tokens import AnyReshape
@@ -23,7 +22,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError
-from axiom_bench.examination.examine import examine
+from axiom_bench.examination.examine import examine, what_follows
 from axiom_bench.records.entries import Manifest, MetricEntry
 from axiom_bench.run.manifest import method_entry, value_entries
 from axiom_bench.run.network_cut import CutArguments
@@ -35,7 +34,8 @@ from axiom_bench.run.notebook import (
     target_indices,
 )
 from axiom_bench.run.photographs import Photograph
-from axiom_bench.statistics.choice import Choice, Contest, decided, raced
+from axiom_bench.statistics.choice import Contest, decided, raced
+from axiom_bench.statistics.chosen import Choice
 from axiom_bench.statistics.labels import Metadata
 from axiom_bench.statistics.race import Race, looks
 

@@ -4,7 +4,7 @@ decides, and who dropped out after how many images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import pandas as pd
@@ -12,9 +12,8 @@ from matplotlib.figure import Figure as Canvas
 
 from axiom_bench.report.charts.drawing import MUTED, Chart, Figure, canvas
 from axiom_bench.report.charts.styles import COLOURS, GREY, axis_title
-from axiom_bench.report.choice import choice_of
 from axiom_bench.report.options import PAGE
-from axiom_bench.statistics.choice import CHOSEN, CONTROL, IN_THE_RACE, WORSE, Standing
+from axiom_bench.statistics.chosen import CHOSEN, CONTROL, IN_THE_RACE, WORSE, Choice, Standing
 from axiom_bench.statistics.run_folder import RunFolder
 
 RACE = Chart("race", "The race", "")
@@ -29,18 +28,15 @@ LOOKS = {  # {status: colour and marker}
 }
 
 
-def draw(run: RunFolder) -> Iterator[Figure]:
-    """Yield the figure of the race if the run is one of `axiom-bench choose`."""
-    choice = choice_of(run)
-    if choice is None:
-        return
+def draw(run: RunFolder, choice: Choice) -> Figure:
+    """Return the figure of the race that this run was measured for."""
     value = run.metadata.value(choice.metric)
     caption = (
         f"The mean of each method at each layer with its 95 % interval, on {choice.images:,} "
         "images. Triangles are methods that can't be the best; the number is that of the images "
         "after which a method dropped out. Diamonds are controls, which explain nothing."
     )
-    yield Figure(
+    return Figure(
         name="race",
         title=RACE.title,
         caption=caption,

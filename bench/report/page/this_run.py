@@ -18,7 +18,6 @@ from axiom_bench.records import running
 from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.records.entries import Manifest, ProtocolEntry
 from axiom_bench.report.card import ticks
-from axiom_bench.report.choice import choice_of
 from axiom_bench.report.page.html import Header, Section, Trust, render_part
 from axiom_bench.report.tables.headline import all_notes, run_conclusion
 from axiom_bench.report.tables.text import accuracy_text
@@ -77,7 +76,7 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
         if lines := sentences(run, answer, with_choice=answer != conclusion.answer):
             sentences_by_label[run.label(answer.setting)] = lines
     deciding = conclusion.answer
-    choice = choice_of(run)
+    choice = run.choice
     if choice is not None:
         title = choice.sentences[0]
         more = [*choice.sentences[1:], *([f"Use it: {choice.use}"] if choice.use else [])]

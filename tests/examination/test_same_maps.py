@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.behind_layer import LINEAR, POOLING, what_follows
-from axiom_bench.examination.examine import SAME_BEHIND
+from axiom_bench.examination.examine import LINEAR, POOLING, SAME_BEHIND, what_follows
 
 FEATURES = [nn.Conv2d(3, 6, 3), nn.ReLU()]
 POOLED = [*FEATURES, nn.AdaptiveAvgPool2d(1), nn.Flatten()]
