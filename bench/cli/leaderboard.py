@@ -56,7 +56,7 @@ def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
     parts: dict[str, dict[str, Path]] = {}
     for suite in sorted(path.name for path in reference.iterdir() if path.is_dir()):
         parts[suite] = published_folders(suite)
-    parts = dict(sorted(parts.items(), key=lambda item: not _has_photographs(item[1])))
+    parts = dict(sorted(parts.items(), key=lambda item: -_share_of_photographs(item[1])))
     methods = _same_methods(path for folders in parts.values() for path in folders.values())
     submissions_by_suite: dict[str, list[tuple[Path, Submission]]] = {}
     for folder in submitted:
@@ -121,11 +121,13 @@ def _with_submissions(
     return combined
 
 
-def _has_photographs(folders: Mapping[str, Path]) -> bool:
-    """Return whether the images of a suite are read from files. Such suites come first, because
-    visitors know less of drawn images.
+def _share_of_photographs(folders: Mapping[str, Path]) -> float:
+    """Return the share of a suite's parts whose images are read from files.
+
+    Suites of photographs come first, because visitors know less of drawn images.
     """
-    return any(_has_owners(reading.read_manifest(folder)) for folder in folders.values())
+    are_photographs = [_has_owners(reading.read_manifest(folder)) for folder in folders.values()]
+    return sum(are_photographs) / max(len(are_photographs), 1)
 
 
 def _has_owners(manifest: Manifest) -> bool:

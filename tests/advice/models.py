@@ -364,6 +364,9 @@ def crop_without_resizing(user: User) -> None:
 def clip_without_captions(user: User) -> None:
     from axiom_bench.models.checkpoints import CAPTIONED, _captions_error
 
-    message = str(_captions_error("nowhere", CAPTIONED))
+    def load() -> None:
+        raise _captions_error("nowhere", CAPTIONED)
+
+    message = user.error(load)
     with composed(["model=clip", advice_in(message, r"set \"(.*?)\"")]) as composition:
         assert composition.plain_job()["model"]["kwargs"]["captions"] == ["a cat", "a dog"]

@@ -137,7 +137,8 @@ def checkpoint_that_is_no_folder(user: User) -> None:
     message = user.refusal(["doctor", *settings, "data.size=2"])
     assert "or to a name on the Hugging Face Hub" in message
     for name in ("microsoft/resnet-50", "."):
-        ModelSpec.of({"source": "huggingface", "checkpoint": name}).check_checkpoint()
+        settings_of_name = {"name": "mine", "source": "huggingface", "checkpoint": name}
+        ModelSpec.of(settings_of_name).check_checkpoint()
 
 
 @follows("is a folder; set data=folder data.root=")

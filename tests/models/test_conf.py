@@ -134,6 +134,7 @@ def test_python_resolves_every_name_as_the_command_line_does(monkeypatch):
         "user": {"architecture": "net.py:build", "weights": "own.pth"},
         "timm": {"architecture": "resnet26d"},
         "clip": {"kwargs": clip_kwargs},
+        "huggingface": {"checkpoint": "microsoft/resnet-50"},
     }
 
     for name in [*FILES, "densenet121"]:

@@ -136,9 +136,9 @@ def test_parts_in_several_processes_are_those_of_one(usual_run, tmp_path, monkey
 
 
 def test_suites_of_photographs_come_before_drawn_ones():
-    suites = ["scenes-1", "photographs-1", "dense-1", "photographs-2", "shapes-1"]
-    has_photographs = [command._has_photographs(published_folders(suite)) for suite in suites]
-    assert has_photographs == [False, True, False, True, False]
+    suites = ["scenes-1", "photographs-1", "baselines-1", "photographs-2", "shapes-1"]
+    shares = [command._share_of_photographs(published_folders(suite)) for suite in suites]
+    assert shares == [0, 1, pytest.approx(1 / 3), 1, 0]
 
 
 def broken_links(folder):
