@@ -34,6 +34,8 @@ from axiom_bench.errors import BenchError, type_name, unknown_name
 
 GREY, RGB = 1, 3  # channels
 WHITE = 255.0
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of pixels in [0, 1]
+IMAGENET_STD = (0.229, 0.224, 0.225)
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")  # as torchvision names them
 # The largest crop, as a multiple of the side after the resize. With a larger one more than half of
 # what the network sees would be border.

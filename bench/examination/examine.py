@@ -29,8 +29,8 @@ from axiom_bench.cutting.recognition import RecognisedOutput, note
 from axiom_bench.cutting.silent import single_position_note, zero_gradients_note
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
+from axiom_bench.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from axiom_bench.errors import BenchError
-from axiom_bench.models.sources import IMAGENET_MEAN, IMAGENET_STD
 from axiom_bench.notes import BatchMates
 
 DETERMINISTIC = "deterministic"  # the question whether the scores of an image are always the same

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import home_expanded
 from axiom_bench.models.of_transformers import (
@@ -29,8 +29,6 @@ from axiom_bench.models.of_transformers import (
 
 CAPTIONS = "captions"  # the key of model.kwargs that names the classes of a CLIP
 HUB_TIMEOUT = 10  # seconds
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 DEFAULT_SIDE = 224
 SIDE = 320  # pixels of the pictures that show what a processor does
 DIGITS = 6  # of means and standard deviations

@@ -22,7 +22,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.models.spec import AS_BUILT
 
 BACKGROUND = 0  # the output that stands for no object
-FEW_REGIONS = 100  # so many regions are pooled at a time
+FEW_REGIONS = 100  # the most regions that are pooled at a time
 UNUSED = "N/A"  # the name of COCO's ids without a category
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from axiom_bench.cutting.numerics import XY
-from axiom_bench.data.preprocessing import RGB, Preprocessing
+from axiom_bench.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, RGB, Preprocessing
 from axiom_bench.embedded import networks, patches, planted, scenes
 from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.models import weights
@@ -30,8 +30,6 @@ from axiom_bench.models.weights import Weights
 
 FRAMES = 16  # the length of a video if no data give another one
 BYTES = 255  # the largest value of a video's pixels
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,10 @@ from axiom_bench.data.formats.decoding import (
     is_nearly_black,
     open_as_viewed,
 )
-from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from axiom_bench.errors import BenchError, type_name
 from axiom_bench.examination.examine import MAX_NORMALISED, MIN_BYTE_VALUE
 from axiom_bench.explanation.overlay import Pixels, as_picture
-from axiom_bench.models.sources import IMAGENET_MEAN, IMAGENET_STD
 
 Photograph = str | PathLike[str] | Image.Image | np.ndarray
 # for a network whose preprocessing is unknown

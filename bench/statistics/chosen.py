@@ -33,7 +33,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which method to show at which layer, and how sure that is. It prints itself."""
+    """The answer to which method to show at which layer, and how sure that is. It prints itself."""
 
     layer: str | None
     """The layer; None if no method can be chosen."""

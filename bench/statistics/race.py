@@ -56,7 +56,7 @@ def looks(images: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Defeat:
-    """How a candidate was dropped.
+    """The end of a candidate that was dropped.
 
     Attributes:
         better: The candidate that is most clearly better.

@@ -1,4 +1,4 @@
-"""What follows the layer decides which methods draw the same map."""
+"""The methods that draw the same map because of the layers after the target layer."""
 
 import pytest
 import torch

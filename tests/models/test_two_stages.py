@@ -142,8 +142,8 @@ def test_another_size_is_refused_and_an_image_without_regions_has_one(network, i
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["fasterrcnn", "maskrcnn", "keypointrcnn"])
 def test_networks_of_torchvision_by_name(name):
-    settings = ("model.weights=null", "model.resize=[64,64]")
-    loaded = load_model(compose_model(f"{name}_resnet50_fpn", *settings))
+    model = compose_model(f"{name}_resnet50_fpn", "model.weights=null", "model.resize=[64,64]")
+    loaded = load_model(model)
     assert isinstance(loaded.module, ProposalScores)
     assert loaded.layer == "backbone.body.layer4"
     is_of_persons = name == "keypointrcnn"

@@ -1,4 +1,4 @@
-"""What a race says, from values that are written out."""
+"""The answer of a race, from values that are written out."""
 
 import numpy as np
 import pandas as pd

@@ -27,8 +27,7 @@ def test_pixels_whose_centre_is_inside(polygon):
     pixels = polygon_pixels(polygon, (8, 6))
     for row in range(6):
         for column in range(8):
-            centre = (column + 0.5, row + 0.5)
-            assert pixels[row, column] == is_inside(*centre, polygon)
+            assert pixels[row, column] == is_inside(column + 0.5, row + 0.5, polygon)
 
 
 def test_a_rectangle_has_the_pixels_of_its_box():
