@@ -61,6 +61,14 @@ MAY_IMPORT = {  # a room, or the one module of a room
         "records",
     },
     "compat": {*BOTTOM, "cutting", "explanation", "evaluation", "methods.full_grad"},
+    "auditing": {
+        *BOTTOM,
+        "cutting",
+        "explanation",
+        "evaluation",
+        "embedded",
+        "methods.peers.sandbox",
+    },
     "gate": {*BOTTOM, "records", "statistics", "explanation.overlay"},
 }
 FREE = {"cli", "testing", "__main__", ""}  # above all others; "" is axiom_bench/__init__ itself
