@@ -14,7 +14,7 @@ import shlex
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from axiom_bench.cli.terminal import say
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.run.composing.composition import LAYER, composed
+from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.progress import progress
 from axiom_bench.statistics.choice import Contest, decided, raced
 from axiom_bench.statistics.chosen import CHOICE_FILE, Choice
@@ -33,6 +34,7 @@ from axiom_bench.statistics.race import Race, looks
 
 if TYPE_CHECKING:
     from axiom_bench.cutting.trace import Trace
+    from axiom_bench.run.result import JobResult
 
 PAGE = "report.html"
 ALL_LAYERS = "all"
@@ -60,6 +62,22 @@ class Start:
     """True if the model's layers give tokens."""
     image_id: str
     """The id of the first image; in a folder, its path below the folder."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """The run after the race has looked at some of the images."""
+
+    contest: Contest
+    """The values of the images so far."""
+    settings: Settings
+    """The settings of the command that measured them."""
+    results: Sequence[JobResult]
+    """The results of its jobs."""
+    words: list[str]
+    """Its words KEY=VALUE."""
+    folder: Path
+    """The run folder."""
 
 
 def run(options: Namespace) -> int:
@@ -127,40 +145,63 @@ def choose(
     words.append(f"{LAYER}={','.join(start.layers)}")
     if start.has_tokens and not any(word.startswith(RESHAPE) for word in words):
         words.append(TOKENS)  # it is recognised by itself only at the default layer
-    # imported here, because they import torch
+    sizes = looks(start.images)
+    deadline = None if budget is None else start_time + budget
+    races: dict[str, Race] = {}
+    for look in _looks(words, config_folder, sizes, deadline):
+        races = raced(look.contest, races, len(sizes))
+        if all(race.is_decided for race in races.values()):
+            break
+    choice = decided(look.contest, races, start.reasons)
+    choice = replace(choice, use=_use(choice, start, words), report=str(look.folder / PAGE))
+    files.write_json(look.folder / CHOICE_FILE, asdict(choice), indent=1)
+
+    from axiom_bench.cli.finish import finish  # it imports torch
+
+    finish(look.settings, look.results, look.words)
+    return choice
+
+
+def _looks(
+    words: Sequence[str],
+    config_folder: Path | None,
+    sizes: Sequence[int],
+    deadline: float | None,
+) -> Iterator[Look]:
+    """Measure growing numbers of images, which continue the same run.
+
+    Args:
+        words: The words of the command line, without the number of images.
+        config_folder: See `choose`.
+        sizes: The number of images of each look, ascending.
+        deadline: The value of `time.monotonic` at which the last look should have ended.
+
+    Raises:
+        BenchError: If all jobs fail.
+    """
     from axiom_bench.cli.benchmark import run_jobs
-    from axiom_bench.cli.finish import failure_lines, finish
+    from axiom_bench.cli.finish import failure_lines
     from axiom_bench.report.shown import read_run
     from axiom_bench.run import manifest
 
-    races: dict[str, Race] = {}
-    folder = Path()
-    sizes = looks(start.images)
-    for number, size in enumerate(sizes):
-        look_start = time.monotonic()
+    for size in sizes:
+        start_time = time.monotonic()
         look_words = [*words, f"{SIZE}{size}"]
         settings, results = run_jobs(look_words, config_folder)
         kept = manifest.keep(settings, results, look_words)
         if kept is None or not any(result.failure is None for result in results):
             raise BenchError(" ".join(failure_lines(results)))
-        folder = kept.folder
         measured = read_run(kept.folder, manifest=kept.content)
         headline = settings.report["headline"]
-        records = measured.records.rows(headline)
-        contest = Contest.of(records, measured.metadata, headline)
-        races = raced(contest, races, len(sizes))
-        if all(race.is_decided for race in races.values()) or number == len(sizes) - 1:
-            break
+        contest = Contest.of(measured.records.rows(headline), measured.metadata, headline)
+        yield Look(contest, settings, results, look_words, kept.folder)
         now = time.monotonic()
         # the next look has twice as many images
-        if budget is not None and now - start_time + 2 * (now - look_start) > budget:
-            say([f"The budget ends the race after {size} of {plural(start.images, 'image')}."])
-            break
-    choice = decided(contest, races, start.reasons)
-    choice = replace(choice, use=_use(choice, start, words), report=str(folder / PAGE))
-    files.write_json(folder / CHOICE_FILE, asdict(choice), indent=1)
-    finish(settings, results, look_words)
-    return choice
+        is_too_late = deadline is not None and now + 2 * (now - start_time) > deadline
+        if is_too_late and size < sizes[-1]:
+            total = plural(sizes[-1], "image")
+            say([f"The budget ends the race after {size} of {total}."])
+            return
 
 
 def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[str] | None) -> Start:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -39,6 +39,7 @@ from axiom_bench.statistics.chosen import Choice
 from axiom_bench.statistics.labels import Metadata
 from axiom_bench.statistics.race import Race, looks
 
+Method = str | Callable[..., object]
 ROWS = 32  # images of a batch
 
 
@@ -48,7 +49,7 @@ def choose(
     images: Inputs | Photograph | Sequence[Photograph],
     targets: Tensor | int | str | Sequence[int | str] | None = None,
     layers: Sequence[str] | None = None,
-    methods: Sequence[str | Callable[..., object]] | None = None,
+    methods: Sequence[Method] | None = None,
     reshape: AnyReshape | None = None,
     output: AnyOutput | None = None,
     preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None = None,
@@ -93,31 +94,14 @@ def choose(
     if has_tokens and reshape is None:
         reshape = "tokens"  # it is recognised by itself only at the default layer
 
-    settings = read_yaml(conf_folder() / "experiment/choose.yaml")
-    metrics = settings["report"]["headline"]
-    names = methods
-    if names is None:
-        names = next(
-            default["override /method"]
-            for default in settings["defaults"]
-            if "override /method" in default
-        )
-    values: dict[str, MetricEntry] = {}
-    for metric in chosen("metric", metrics):
-        values.update(value_entries(metric))
-    entries = {method.name: method_entry(method) for method in chosen("method", names)}
-    metadata = Metadata(Manifest(methods=entries, metrics=values))
-
-    order = np.random.default_rng(0).permutation(len(batch)).tolist()
+    names, metrics = _defaults()
+    if methods is not None:
+        names = methods
     sizes = looks(len(batch))
     races: dict[str, Race] = {}
+    metadata = _metadata(names, metrics)
     parts: list[pd.DataFrame] = []
-    for first, size in pairwise((0, *sizes)):
-        batches = []
-        for start in range(first, size, ROWS):
-            rows = order[start : min(start + ROWS, size)]
-            part_labels = None if labels is None else torch.as_tensor(labels)[rows]
-            batches.append(Batch(batch.images[rows], tuple(map(str, rows)), part_labels))
+    for batches in _batches(batch, labels, sizes):
         for layer in layers_of(trace, layers):
             parts.append(evaluate(network, layer, batches, names, metrics, reshape, output))
         contest = Contest.of(pd.concat(parts, ignore_index=True), metadata, metrics)
@@ -126,3 +110,42 @@ def choose(
             break
     choice = decided(contest, races, {trace.layer: what_follows(trace)})
     return replace(choice, use=python_call(choice, has_tokens) if choice.layer else "")
+
+
+def _defaults() -> tuple[Sequence[Method], list[str]]:
+    """Return the methods that race unless the caller names others, and the metrics that decide."""
+    settings = read_yaml(conf_folder() / "experiment/choose.yaml")
+    groups: dict[str, list[str]] = {}
+    for default in settings["defaults"]:
+        groups.update(default)
+    return groups["override /method"], settings["report"]["headline"]
+
+
+def _metadata(methods: Sequence[Method], metrics: Sequence[str]) -> Metadata:
+    """Return the metadata of methods and metrics, as a run's manifest has them."""
+    values: dict[str, MetricEntry] = {}
+    for metric in chosen("metric", metrics):
+        values.update(value_entries(metric))
+    entries = {method.name: method_entry(method) for method in chosen("method", methods)}
+    return Metadata(Manifest(methods=entries, metrics=values))
+
+
+def _batches(
+    batch: Batch, labels: Sequence[int] | None, sizes: Sequence[int]
+) -> Iterator[list[Batch]]:
+    """Yield the images that each look adds, in an order that is drawn once.
+
+    Args:
+        batch: All images.
+        labels: The classes to explain; None for the predicted ones.
+        sizes: The number of images of each look, ascending.
+    """
+    order = np.random.default_rng(0).permutation(len(batch)).tolist()
+    for first, last in pairwise((0, *sizes)):
+        added = []
+        for start in range(first, last, ROWS):
+            rows = order[start : min(start + ROWS, last)]
+            ids = tuple(map(str, rows))
+            part_labels = None if labels is None else torch.as_tensor(labels)[rows]
+            added.append(Batch(batch.images[rows], ids, part_labels))
+        yield added
