@@ -101,7 +101,7 @@ def copy_part(older: str, suite: str, part: str) -> None:
     ]
     shutil.copytree(source / "records", target / "records", dirs_exist_ok=True)
     changed = {"run": f"{suite}-{part}", "config": config, "jobs": jobs}
-    artefacts.write(target, manifest.model_copy(update=changed))
+    artefacts.write(target, manifest.model_copy(update=changed), indent=None)
 
 
 def renamed(config: ConfigEntry, suite: str, part: str) -> ConfigEntry:

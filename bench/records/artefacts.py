@@ -173,11 +173,11 @@ def installing(version: object, commit: object) -> str:
     return f"git checkout {revision} && pip install . in a clone of the repository"
 
 
-def write(folder: Path, manifest: Manifest) -> None:
+def write(folder: Path, manifest: Manifest, indent: int | None = 1) -> None:
     """Write the manifest, completely or not at all, with the hashes of the files that it lists.
 
-    Hashes that the manifest has already stay, so that later damage is found. Raise BenchError if it
-    can't be written.
+    Hashes that the manifest has already stay, so that later damage is found. `indent` is that of
+    the JSON text; `None` is the shortest text. Raise BenchError if it can't be written.
     """
     hashes: dict[str, str] = {}
     for name in dict.fromkeys(_listed_names(manifest)):
@@ -185,7 +185,7 @@ def write(folder: Path, manifest: Manifest) -> None:
             known_hash = manifest.sha256.get(name)
             hashes[name] = known_hash or files.sha256(files.read(folder / name))
     written = manifest.model_copy(update={"format": FORMAT, HASHES: hashes})
-    files.write_json(folder / NAME, written.model_dump(), indent=1)
+    files.write_json(folder / NAME, written.model_dump(), indent)
 
 
 def check_format(folder: Path) -> None:

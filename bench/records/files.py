@@ -128,11 +128,12 @@ def to_json(name: str, content: Mapping[str, object], indent: int | None = None)
     """Return the bytes that `write_json` writes to a file of this name.
 
     The last entry is the SHA-256 of the name and all of the bytes, computed while its digits are
-    zeros.
+    zeros. Without `indent`, the text has no space except after a colon.
     """
+    separators = None if indent else (",", ": ")
     entries = {key: value for key, value in content.items() if key != CHECKSUM}
     entries[CHECKSUM] = ZEROS
-    text = (json.dumps(entries, indent=indent, default=str) + "\n").encode()
+    text = (json.dumps(entries, indent=indent, separators=separators, default=str) + "\n").encode()
     digest = hashlib.sha256(name.encode(errors="replace") + text).hexdigest()
     return digest.encode().join(text.rsplit(ZEROS.encode(), 1))
 

@@ -84,7 +84,7 @@ def publish(folder: Path, target: Path, metrics: Collection[str], note: str = ""
     }
     entries["jobs"] = jobs
     entries["overrides"] = []
-    artefacts.write(target, Manifest.model_validate(entries))
+    artefacts.write(target, Manifest.model_validate(entries), indent=None)
     # last, so that all files of the old manifest exist until the new one is written
     record_files.remove(target, old - set(records))
 
@@ -118,7 +118,7 @@ def add(folder: Path, target: Path, method: str) -> None:
     methods = dict(sorted((published.methods | {method: manifest.methods[method]}).items()))
     added = published.added | {method: added_by(manifest)}
     changed = {"methods": methods, "jobs": jobs, "records": records, "added": added}
-    artefacts.write(target, published.model_copy(update=changed))
+    artefacts.write(target, published.model_copy(update=changed), indent=None)
     # last, so that all files of the old manifest exist until the new one is written
     record_files.remove(target, {*published.records} - {*records})
 

@@ -51,6 +51,7 @@ def test_a_second_time_writes_the_same_bytes_and_other_metrics_replace_the_files
 ):
     publish(usual_run, tmp_path, {"box_iou", "conservation_error"})
     first = files(tmp_path)
+    assert (tmp_path / "manifest.json").read_text().count("\n") == 1  # the shortest JSON
     publish(usual_run, tmp_path, {"box_iou", "conservation_error"})
     assert files(tmp_path) == first
     publish(usual_run, tmp_path, {"box_iou"})
