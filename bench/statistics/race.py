@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ FIRST_LOOK = 16  # images of the first look, if there are at least twice as many
 MOST_EXACT = 12  # images up to which all signs are tried
 DRAWN_SIGNS = 4_095  # random signs for more images
 QUESTIONS = 2  # of a look, which share its level
+KEPT_PATTERNS = 8  # tables of signs that stay in memory, about 1 MB each for 40 images
 
 
 class Candidate(NamedTuple):
@@ -147,10 +149,11 @@ class Race:
         return replace(self, dropped=dropped, above=above)
 
 
+@lru_cache(KEPT_PATTERNS)
 def sign_patterns(images: int, seed: int = 0) -> Floats:
     """Return signs of images, (patterns, images): all patterns, or random ones for many images.
 
-    The first pattern has no negative sign.
+    The first pattern has no negative sign. The array is shared by all callers and can't be written.
 
     Args:
         images: The number of images.
@@ -158,10 +161,13 @@ def sign_patterns(images: int, seed: int = 0) -> Floats:
     """
     if images <= MOST_EXACT:
         bits = np.arange(2**images)[:, None] >> np.arange(images)
-        return np.where(bits & 1, -1.0, 1.0)
-    generator = np.random.default_rng(seed)
-    drawn = generator.choice([-1.0, 1.0], size=(DRAWN_SIGNS, images))
-    return np.concatenate([np.ones((1, images)), drawn])
+        patterns = np.where(bits & 1, -1.0, 1.0)
+    else:
+        generator = np.random.default_rng(seed)
+        drawn = generator.choice([-1.0, 1.0], size=(DRAWN_SIGNS, images))
+        patterns = np.concatenate([np.ones((1, images)), drawn])
+    patterns.flags.writeable = False
+    return patterns
 
 
 def p_of_best(values: Floats, column: int, signs: Floats) -> tuple[int, float]:
@@ -176,9 +182,9 @@ def p_of_best(values: Floats, column: int, signs: Floats) -> tuple[int, float]:
         The candidate that is most clearly better, and the p value, 1 without another candidate.
     """
     statistics = _statistics(values - values[:, [column]], signs)
-    statistics[:, column] = -np.inf
-    largest = statistics.max(axis=1)
-    better = int(statistics[0].argmax())
+    statistics[column] = -np.inf
+    largest = statistics.max(axis=0)
+    better = int(statistics[:, 0].argmax())
     if not np.isfinite(largest[0]):
         return column, 1.0
     return better, float(_share_as_large(largest, largest[:1])[0])
@@ -198,21 +204,21 @@ def p_above(values: Floats, controls: Floats, signs: Floats) -> Floats:
     p_values = []
     for control in controls.T:
         statistics = _statistics(values - control[:, None], signs)
-        p_values.append(_share_as_large(statistics.max(axis=1), statistics[0]))
+        p_values.append(_share_as_large(statistics.max(axis=0), statistics[:, 0]))
     return np.stack(p_values, axis=1)
 
 
 def _statistics(differences: Floats, signs: Floats) -> Floats:
-    """Return sum(s d) / sqrt(sum(d^2)) of each sign pattern and pair, (patterns, pairs).
+    """Return sum(s d) / sqrt(sum(d^2)) of each pair and sign pattern, (pairs, patterns).
 
     The denominator is the same for all signs, so pairs on different scales count alike. It is 0
     for equal candidates, whose statistic is 0.
     """
     scale = np.sqrt(np.square(differences).sum(axis=0))
-    return np.asarray(signs @ (differences / np.where(scale > 0, scale, 1.0)))
+    return np.asarray((differences / np.where(scale > 0, scale, 1.0)).T @ signs.T)
 
 
 def _share_as_large(largest: Floats, observed: Floats) -> Floats:
     """Return the share of patterns whose largest statistic is at least each observed one."""
     limits = observed - 1e-9  # sums of the same numbers in another order differ by rounding
-    return np.asarray((largest[:, None] >= limits).mean(axis=0))
+    return np.asarray((largest >= limits[:, None]).mean(axis=1))
