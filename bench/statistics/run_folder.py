@@ -176,14 +176,29 @@ class RunFolder:
         return self.manifest.config
 
     @cached_property
-    def summary(self) -> pd.DataFrame:
-        """One row per setting, method and metric: see `summarise`, `with_common_values`,
-        `with_stored_values` and `with_intervals`.
+    def summary_without_intervals(self) -> pd.DataFrame:
+        """One row per setting, method and metric: see `summarise`, `with_common_values` and
+        `with_stored_values`.
+
+        Pages that show no interval of a summary use it, because the bootstrap takes most of the
+        time of `summary`.
         """
         summary = summarise(self.records, image_value_of=self.image_value_of)
         summary = with_common_values(summary, self.records, self.layouts)
-        summary = summaries.with_stored_values(summary, self.whole_set)
-        summary = with_intervals(summary, self.records, self.layouts, self.metadata, self.level)
+        return summaries.with_stored_values(summary, self.whole_set)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """The rows of `summary_without_intervals` with intervals, see `with_intervals`, and with a
+        column that says whether a method wins by construction.
+        """
+        summary = with_intervals(
+            self.summary_without_intervals,
+            self.records,
+            self.layouts,
+            self.metadata,
+            self.level,
+        )
         constructed = {metric: self.metadata.by_construction(metric) for metric in self.metrics}
         pairs = zip(summary["method"], summary["metric"], strict=True)
         return summary.assign(

@@ -335,7 +335,7 @@ def intervals(run: RunFolder, setting: Setting, value: Value, most: int | None =
         rows.append(row)
     images = plural(comparison.images, "image")
     label = f"{value.title}, {value.lead} with {confidence(run.level)} interval, n = {images}"
-    summary = rows_at(leading_rows(run.summary), setting)
+    summary = rows_at(leading_rows(run.summary_without_intervals), setting)
     if rows_in_common := common_rows(summary[summary["metric"] == value.name]):
         label = f"{label}, {rows_in_common}"
     return interval_chart(label, rows, value)
