@@ -31,9 +31,9 @@ MAX_CHARACTERS = 2000  # of a refusal; a longer one is no sentence
 Attempt = Callable[[st.DrawFn, Path], None]
 # With the numbers of cases, which together take a minute of one core.
 KINDS: dict[str, tuple[Attempt, int]] = {
-    "data": (data.attempt, 700),
-    "run_folders": (run_folders.attempt, 600),
-    "settings": (settings.attempt, 1000),
+    "data": (data.attempt, 500),
+    "run_folders": (run_folders.attempt, 250),
+    "settings": (settings.attempt, 250),
     "weights": (weights.attempt, 300),
 }
 

@@ -55,7 +55,7 @@ def p_in_digits(difference, low, high, images, differing, level):
 @pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_no_published_significance_is_rounding(part, monkeypatch):
-    """Compare p and Holm's p with those from 60 digits.
+    """Compare p and Holm's p with those from 60 digits, of each metric on one of the networks.
 
     The tolerance is 1e-6 because the tables show two digits. p is below 0.05 exactly if the
     interval leaves 0 out, unless few images differ or rounding moved an end away from 0.
@@ -70,8 +70,9 @@ def test_no_published_significance_is_rounding(part, monkeypatch):
     run = RunFolder.read(PARTS[part])
     # A network no better than chance would rank no method.
     assert not any(accuracy.is_chance for accuracy in run.accuracies.values())
-    for setting in run.settings:
-        for metric in run.metrics:
+    count = len(run.settings)
+    for number, setting in enumerate(run.settings):
+        for metric in list(run.metrics)[number::count]:
             computed.clear()
             comparison = run.comparisons.of(setting, metric)
             if not computed:
