@@ -196,7 +196,8 @@ def names(kind: str) -> list[str]:
     """
     if kind == SPOILED:
         return sorted(_spoiled_entries(conf_folder()))
-    return [name for name in entry_names(kind) if name not in choice_names()]
+    choices = choice_names()
+    return [name for name in entry_names(kind) if name not in choices]
 
 
 def by_degree(name: str, config: Mapping[str, Any]) -> dict[str, Entry]:

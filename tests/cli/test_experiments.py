@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from markupsafe import escape
+from omegaconf import OmegaConf
 from PIL import Image
 
 from axiom_bench.cli import paper as paper_command
@@ -20,6 +21,7 @@ from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
 from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.embedded import marked
+from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.report.paper import paper as study
 from axiom_bench.run.spine import configuration
 
@@ -81,7 +83,9 @@ BOX = (
     "<annotation><object><name>n00000007</name><bndbox><xmin>30</xmin><ymin>20</ymin>"
     "<xmax>200</xmax><ymax>180</ymax></bndbox></object></annotation>"
 )
-ROOT = Path(configuration(["experiment=real"])["real_root"])
+# Composing the experiment would give the same folder, but takes a second at every collection.
+SETTINGS = OmegaConf.create({"real_root": read_yaml(conf_folder() / "config.yaml")["real_root"]})
+ROOT = Path(SETTINGS["real_root"])
 REAL = ("data.workers=0", f"real_root={ROOT.resolve()}")
 real = pytest.mark.real
 undrawn = pytest.mark.usefixtures("undrawn")

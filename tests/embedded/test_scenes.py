@@ -4,6 +4,7 @@ It is deterministic, its splits share no picture, and its boxes and masks are ex
 drawn again, nothing else changes.
 """
 
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -16,11 +17,9 @@ from axiom_bench.embedded import scenes
 DISJOINT = ("fit", "validation", "evaluation")
 
 
+@cache
 def draw_60(kind):
     return [scenes.draw("evaluation", 3, number, kind) for number in range(60)]
-
-
-DRAWN, MANY, REPEATED = map(draw_60, scenes.KINDS.values())
 
 
 def test_the_digits_are_scikit_learn_s():
@@ -37,12 +36,12 @@ def ground_images(seed):
 def test_a_scene_and_its_other_grounds_depend_only_on_split_seed_and_number():
     # Draw the same scenes in the opposite order.
     redrawn = [scenes.draw("evaluation", 3, number) for number in reversed(range(60))]
-    for first, second in zip(DRAWN, reversed(redrawn), strict=True):
+    for first, second in zip(draw_60(scenes.FEW), reversed(redrawn), strict=True):
         assert np.array_equal(first.image, second.image)
         assert np.array_equal(first.mask, second.mask)
         assert first.objects == second.objects
-    assert not np.array_equal(scenes.draw("evaluation", 4, 0).image, DRAWN[0].image)
-    assert not np.array_equal(DRAWN[0].image, DRAWN[1].image)
+    assert not np.array_equal(scenes.draw("evaluation", 4, 0).image, draw_60(scenes.FEW)[0].image)
+    assert not np.array_equal(draw_60(scenes.FEW)[0].image, draw_60(scenes.FEW)[1].image)
 
     assert np.array_equal(ground_images(seed=3), ground_images(seed=3))
     assert not np.array_equal(ground_images(seed=3)[0], ground_images(seed=4)[0])
@@ -87,9 +86,12 @@ def test_every_class_and_every_kind_of_texture_is_in_each_split(split):
 
 
 @pytest.mark.parametrize(
-    ("drawn", "counts"), [(DRAWN, {1, 2, 3}), (MANY, {4, 5, 6})], ids=["few", "many"]
+    ("kind", "counts"),
+    [(scenes.FEW, {1, 2, 3}), (scenes.MANY, {4, 5, 6})],
+    ids=["few", "many"],
 )
-def test_objects_are_of_different_classes_largest_first_with_tight_boxes(drawn, counts):
+def test_objects_are_of_different_classes_largest_first_with_tight_boxes(kind, counts):
+    drawn = draw_60(kind)
     assert {len(scene.objects) for scene in drawn} == counts
     for scene in drawn:
         classes = [digit for digit, _ in scene.objects]
@@ -106,8 +108,8 @@ def test_objects_are_of_different_classes_largest_first_with_tight_boxes(drawn, 
 
 def test_where_classes_repeat_an_object_is_its_class_within_its_box():
     """No other object is in the box, and no pixel of the object is outside."""
-    assert {len(scene.objects) for scene in REPEATED} == {3, 4, 5}
-    for scene in REPEATED:
+    assert {len(scene.objects) for scene in draw_60(scenes.REPEATED)} == {3, 4, 5}
+    for scene in draw_60(scenes.REPEATED):
         covered = np.zeros_like(scene.mask)
         for label, (x0, y0, x1, y1) in scene.objects:
             inside = scene.mask[y0:y1, x0:x1]
@@ -118,23 +120,26 @@ def test_where_classes_repeat_an_object_is_its_class_within_its_box():
         assert (scene.mask[covered == 0] == -1).all()
         assert scene.label == scene.objects[0][0]
 
-    class_counts = [len({label for label, _ in scene.objects}) for scene in REPEATED]
+    class_counts = [
+        len({label for label, _ in scene.objects}) for scene in draw_60(scenes.REPEATED)
+    ]
     assert set(class_counts) == {1, 2, 3}
     has_repeated_class = [
-        count < len(scene.objects) for count, scene in zip(class_counts, REPEATED, strict=True)
+        count < len(scene.objects)
+        for count, scene in zip(class_counts, draw_60(scenes.REPEATED), strict=True)
     ]
     assert sum(has_repeated_class) > 0.9 * len(has_repeated_class)
 
     redrawn = scenes.draw("evaluation", 3, 59, scenes.REPEATED)
     of_other_seed = scenes.draw("evaluation", 4, 59, scenes.REPEATED)
-    assert np.array_equal(redrawn.image, REPEATED[59].image)
-    assert not np.array_equal(of_other_seed.image, REPEATED[59].image)
+    assert np.array_equal(redrawn.image, draw_60(scenes.REPEATED)[59].image)
+    assert not np.array_equal(of_other_seed.image, draw_60(scenes.REPEATED)[59].image)
 
 
 def test_each_object_of_a_class_is_a_part_with_a_version_without_only_it():
     dataset = load_dataset({"kind": "scenes", "objects": "repeated", "size": 20, "seed": 3})
     for index in range(20):
-        scene = REPEATED[index]
+        scene = draw_60(scenes.REPEATED)[index]
         (*objects, _) = dataset.interventions(index)
         assert [part.label for part in objects] == [label for label, _ in scene.objects]
         assert len({part.name for part in objects}) == len(objects)
@@ -146,7 +151,9 @@ def test_each_object_of_a_class_is_a_part_with_a_version_without_only_it():
 
 
 def test_many_objects_are_of_varied_size():
-    sizes = [(scene.mask == digit).sum() for scene in MANY for digit, _ in scene.objects]
+    sizes = [
+        (scene.mask == digit).sum() for scene in draw_60(scenes.MANY) for digit, _ in scene.objects
+    ]
     assert np.percentile(sizes, 90) > 2.5 * np.percentile(sizes, 10)
 
 
@@ -154,7 +161,7 @@ def test_objects_stand_out_from_their_ground():
     """The least contrast of ink to the mean ground is 0.35. Colour, texture and light reduce it,
     but the objects remain visible.
     """
-    for scene in DRAWN:
+    for scene in draw_60(scenes.FEW):
         brightness = scene.image.mean(2) / 255
         ground = brightness[scene.mask < 0].mean()
         for digit, _ in scene.objects:
@@ -173,9 +180,12 @@ def test_data_set_of_scenes():
     dataset = load_dataset({"kind": "scenes", "size": 5, "seed": 3})
     sample = dataset.read(2)
     assert dataset.ids[2] == sample.image_id == "evaluation-3-000002"
-    assert np.array_equal(np.asarray(sample.image), DRAWN[2].image)
-    assert (sample.label, sample.objects) == (DRAWN[2].label, DRAWN[2].objects)
-    assert dataset.labels(2) == tuple(sorted(digit for digit, _ in DRAWN[2].objects))
+    assert np.array_equal(np.asarray(sample.image), draw_60(scenes.FEW)[2].image)
+    assert (sample.label, sample.objects) == (
+        draw_60(scenes.FEW)[2].label,
+        draw_60(scenes.FEW)[2].objects,
+    )
+    assert dataset.labels(2) == tuple(sorted(digit for digit, _ in draw_60(scenes.FEW)[2].objects))
     assert len({dataset.fingerprint(index) for index in range(5)}) == 5
 
 
