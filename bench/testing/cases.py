@@ -149,14 +149,25 @@ class Case:
     """The type of network and images."""
     tells: bool = False
     """True if the network reports its true contributions."""
+    change: Callable[[TinyNetwork], None] | None = None
+    """A function that changes the new network's weights in place, or None. All plug-ins share the
+    cut of the changed network, because a cut takes longer than most checks."""
 
-    def model(self) -> TinyNetwork:
-        """Build the network, with the same weights at each call."""
+    def build(self) -> TinyNetwork:
+        """Build the network before its change, with the same weights at each call."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             build = TellingNetwork if self.tells else TinyNetwork
             network = build(self.head, self.channels, self.size)
         return network.to(self.dtype).eval()
+
+    def model(self) -> TinyNetwork:
+        """Build the network and apply `change`, with the same weights at each call."""
+        network = self.build()
+        if self.change is not None:
+            with torch.no_grad():
+                self.change(network)
+        return network
 
     def other_images(self) -> Tensor:
         """Return another image for each of `images`, (rows, 3, *size), the same at each call."""
@@ -189,6 +200,10 @@ class Case:
                 device.put(*model.parameters(), *model.buffers(), images, other_images, targets)
             cut_model = cut(model, self.layer)
         return replace(cut_model.trace(images, targets), other_images=other_images)
+
+
+def same_weights(model: TinyNetwork) -> None:
+    """Change nothing: a case with this change has a second network of the same weights."""
 
 
 CASES = {"pooled": Case("pooled"), "dense": Case(), "signed": Case(layer="features.2")}

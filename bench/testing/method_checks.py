@@ -26,10 +26,12 @@ from axiom_bench.testing.cases import (
     OTHER_CASES,
     TRACE_TENSORS,
     Case,
+    TinyNetwork,
     assert_model_unchanged,
     assert_unchanged,
     cache_latest,
     run_checks,
+    same_weights,
     yaml_place,
 )
 from axiom_bench.testing.other_device import OtherDevice
@@ -119,7 +121,7 @@ def deterministic(method: Method, case: Case) -> None:
         )
         torch.manual_seed(1)
         assert torch.equal(_values(method(trace)), first), "a second call gave another result"
-        new_trace = case.trace(case.model())
+        new_trace = replace(case, change=same_weights).trace()
         assert torch.equal(_values(method(new_trace)), first), "a new trace gave another result"
 
 
@@ -158,25 +160,56 @@ def follows_the_image(method: Method, case: Case) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-3 * expected.abs().max().item())
 
 
+def _channel_order(channels: int) -> Tensor:
+    """Return the channels of a layer in the order of `_reorder_channels`."""
+    return torch.arange(channels).roll(1)
+
+
+def _reorder_channels(model: TinyNetwork) -> None:
+    """Give the network's channels another order, which changes no score."""
+    order = _channel_order(len(model.filters[1]))
+    for parameter in model.filters:
+        parameter.copy_(parameter[order])
+    model.readout.copy_(model.readout[:, order])
+
+
+def _silence_channel(model: TinyNetwork) -> None:
+    """Make the first channel zero everywhere."""
+    for parameter in model.filters:
+        parameter[0] = 0
+
+
+def _silence_channel_with_other_weights(model: TinyNetwork) -> None:
+    """Make the first channel zero everywhere, and change the head's weights for it."""
+    _silence_channel(model)
+    model.readout[:, 0] *= -3.0
+
+
+def _zero_layer(model: TinyNetwork) -> None:
+    """Make the layer zero everywhere."""
+    for parameter in model.filters:
+        parameter.zero_()
+
+
+def _lower_scores(model: TinyNetwork) -> None:
+    """Make all scores negative."""
+    nn.init.constant_(model.head[-1].bias, -100)  # type: ignore[arg-type]
+
+
 def channel_equivariant(method: Method, case: Case) -> None:
     """Check that a network with its channels in another order gets the same map.
 
     The weights must be the same, in that order.
     """
-    order = torch.arange(case.channels).roll(1)
-    model = case.model()
-    with torch.no_grad():
-        for parameter in model.filters:
-            parameter.copy_(parameter[order])
-        model.readout.copy_(model.readout[:, order])
     trace = case.trace()
     answer = _answer(method, case)
-    reordered_trace = case.trace(model)
+    reordered_trace = replace(case, change=_reorder_channels).trace()
     reordered_answer = method(reordered_trace)
     _assert_equal(_raw_map(reordered_answer, reordered_trace), _raw_map(answer, trace))
     if not isinstance(answer, Map):
         # Weights of any shape, spread over the layer's positions.
         ones = torch.ones_like(trace.activations)
+        order = _channel_order(case.channels)
         _assert_equal(weighted(_values(reordered_answer), ones), weighted(answer, ones)[:, order])
 
 
@@ -186,13 +219,8 @@ def dead_channel_is_silent(method: Method, case: Case) -> None:
     The map must stay finite.
     """
     maps = []
-    for factor in (1.0, -3.0):
-        model = case.model()
-        with torch.no_grad():
-            for parameter in model.filters:
-                parameter[0] = 0
-            model.readout[:, 0] *= factor
-        trace = case.trace(model)
+    for change in (_silence_channel, _silence_channel_with_other_weights):
+        trace = replace(case, change=change).trace()
         maps.append(_raw_map(method(trace), trace))
     _assert_finite(maps[0], "of the map with a dead channel")
     _assert_equal(maps[1], maps[0])
@@ -203,10 +231,7 @@ def takes_zero_activations(method: Method, case: Case) -> None:
 
     A Map must only be finite.
     """
-    model = case.model()
-    for parameter in model.filters:
-        nn.init.zeros_(parameter)
-    trace = case.trace(model)
+    trace = replace(case, change=_zero_layer).trace()
     answer = method(trace)
     _assert_finite(_values(answer), "of the result")
     if not isinstance(answer, Map):
@@ -216,9 +241,7 @@ def takes_zero_activations(method: Method, case: Case) -> None:
 
 def takes_negative_scores(method: Method, case: Case) -> None:
     """Check that scores far below zero give finite values of the same shape."""
-    model = case.model()
-    nn.init.constant_(model.head[-1].bias, -100)  # type: ignore[arg-type]
-    trace = case.trace(model)
+    trace = replace(case, change=_lower_scores).trace()
     assert (trace.scores < 0).all()
     answer = method(trace)
     _assert_shape(answer, trace)
@@ -243,8 +266,11 @@ def takes_one_pixel(method: Method, case: Case) -> None:
 def works_without_autograd(method: Method, case: Case) -> None:
     """Check that a caller in torch.no_grad or torch.inference_mode gets the same result."""
     expected = _values(_answer(method, case))
-    for mode in (torch.no_grad, torch.inference_mode):
-        trace = case.trace(case.model())  # a new one, on which nothing is computed yet
+    # Nothing is computed yet on this network, nor on a replaced trace. Inference mode is first,
+    # since its tensors are the ones that a later pass may not be able to use.
+    new_trace = case.trace(case.model())
+    for mode in (torch.inference_mode, torch.no_grad):
+        trace = replace(new_trace)
         with mode():
             actual = _values(method(trace))
         _assert_equal(actual, expected)

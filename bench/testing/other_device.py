@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,9 @@ MAY_MIX = (
     "aten::index_put",
     "aten::index_put_",
 )
+
+
+CONTAINERS = (list, tuple, dict)  # of arguments; isinstance is faster with a tuple of types
 
 
 class MixedDevices(AssertionError):
@@ -199,7 +202,7 @@ class _Operations(TorchDispatchMode):
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
         kwargs = kwargs or {}
-        tensors = list(_tensors((args, kwargs)))
+        tensors = _tensors((args, kwargs))
         are_other = [self._device.holds(tensor) for tensor in tensors]
         name = func._schema.name
         if name in MAY_MIX:
@@ -221,7 +224,7 @@ class _Operations(TorchDispatchMode):
             self._device.wait(name)
         result = func(*args, **kwargs)
         if is_result_other:
-            self._device.put(*_tensors(result))
+            self._device.put(*_tensors((result,)))
         return result
 
     def _waits_for_index(self, name: str, tensors: Sequence[Tensor]) -> bool:
@@ -232,13 +235,16 @@ class _Operations(TorchDispatchMode):
         return any(index.dtype == torch.bool or not self._device.holds(index) for index in indices)
 
 
-def _tensors(tree: object) -> Iterator[Tensor]:
-    """Yield the tensors in nested arguments.
+def _tensors(tree: Sequence[object] | Mapping[object, object]) -> list[Tensor]:
+    """Return the tensors in nested arguments.
 
-    This runs in every call of torch, of which torch's own `tree_leaves` would take a large part.
+    This runs in every call of torch, of which torch's own `tree_leaves` or a generator would take a
+    large part.
     """
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, list | tuple | dict):
-        for entry in tree.values() if isinstance(tree, dict) else tree:
-            yield from _tensors(entry)
+    tensors = []
+    for entry in tree.values() if isinstance(tree, dict) else tree:
+        if isinstance(entry, Tensor):
+            tensors.append(entry)
+        elif isinstance(entry, CONTAINERS):
+            tensors.extend(_tensors(entry))
+    return tensors

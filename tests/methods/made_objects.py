@@ -55,7 +55,7 @@ class ObjectCase(Case):
     boxes: bool = True
     """True for a network of boxes, False for a network of masks."""
 
-    def model(self) -> ObjectScores:
+    def build(self) -> ObjectScores:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             network = Dense(self).to(self.dtype).eval()

@@ -6,6 +6,7 @@ import copy
 import itertools
 import math
 from dataclasses import dataclass, replace
+from functools import cache
 
 import pytest
 import torch
@@ -363,7 +364,7 @@ class Transformer(TinyNetwork):
 
 @dataclass(frozen=True)
 class AttentionCase(Case):
-    def model(self) -> Transformer:
+    def build(self) -> Transformer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             return Transformer(self).to(self.dtype).eval()
@@ -372,11 +373,20 @@ class AttentionCase(Case):
         images = self.images()
         others = self.other_images()
         targets = torch.arange(self.rows) % CLASSES
-        model = model or self.model()
-        if device is not None:
-            device.put(*model.parameters(), *model.buffers(), images, others, targets)
-        trace = ab.cut(model, self.layer, reshape="tokens").trace(images, targets)
-        return replace(trace, other_images=others)
+        if model is None and device is None:
+            cut = cached_cut_of_tokens(self)
+        else:
+            model = model or self.model()
+            if device is not None:
+                device.put(*model.parameters(), *model.buffers(), images, others, targets)
+            cut = ab.cut(model, self.layer, reshape="tokens")
+        return replace(cut.trace(images, targets), other_images=others)
+
+
+@cache
+def cached_cut_of_tokens(case: AttentionCase) -> ab.CutModel:
+    """Return the cut of the case's network, which all methods and checks share."""
+    return ab.cut(case.model(), case.layer, reshape="tokens")
 
 
 @pytest.mark.slow
