@@ -4,6 +4,7 @@ formulas by hand in float64.
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -44,11 +45,12 @@ def test_every_method_explains_one_object(name, case):
     followed.
     """
     method = with_fewer(name)
+    case = replace(case, rows=2)  # two rows suffice to confuse their objects
     try:
-        method(case.trace())
+        method_checks.finite(method, case)
     except BenchError:  # a probability, or rules for the head, which the method needs
         return
-    checks = [method_checks.finite, method_checks.batch_invariant, method_checks.order_invariant]
+    checks = [method_checks.batch_invariant, method_checks.order_invariant]
     run_checks(method, checks, {"the network of objects": case}, {})
 
 

@@ -39,7 +39,7 @@ LIGHT = {
     "fill": "zero",
 }
 NEAR = {"rtol": 1e-9, "atol": 1e-10, "equal_nan": True}
-DRAWN = settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+DRAWN = settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 OF_MAPS = [name for name in metrics.names() if metrics.get(name).spec.of == "method"]
 
 

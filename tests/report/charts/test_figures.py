@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from itertools import chain, pairwise
 from pathlib import Path
@@ -560,7 +561,20 @@ def test_a_panel_without_values_has_no_boxes():
     assert not axes.lines
 
 
-def test_a_list_of_fonts_without_matplotlibs_own_is_completed(tmp_path, caplog):
+class KeepMessages(logging.Handler):
+    """A handler that keeps messages. pytest's own capture of logs is switched off, since it adds
+    handlers to fifty loggers for each test.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def test_a_list_of_fonts_without_matplotlibs_own_is_completed(tmp_path):
     """Check a logarithmic axis, whose powers are written in one of matplotlib's fonts."""
     fontManager.ttflist[:] = [
         entry for entry in fontManager.ttflist if MATPLOTLIB_FONTS not in Path(entry.fname).parents
@@ -574,8 +588,14 @@ def test_a_list_of_fonts_without_matplotlibs_own_is_completed(tmp_path, caplog):
         figure.axes[0].set_yscale("log")
         return figure
 
-    Figure("name", "title", "", plot).save(tmp_path)
-    assert [record.getMessage() for record in caplog.records] == []
+    handler = KeepMessages()
+    logger = logging.getLogger("matplotlib")
+    logger.addHandler(handler)
+    try:
+        Figure("name", "title", "", plot).save(tmp_path)
+    finally:
+        logger.removeHandler(handler)
+    assert handler.messages == []
 
 
 def test_signs_that_the_figures_fonts_lack(tmp_path):
