@@ -3,6 +3,7 @@ part of the layer.
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -75,16 +76,26 @@ class ObjectCase(Case):
         return torch.cat([first[:, None], boxes[torch.arange(self.rows), first]], 1)
 
     def trace(self, model=None, device=None) -> Trace:
+        if model is None and device is None:
+            return replace(cached_trace(self))  # on which nothing is computed yet
+        return self.new_trace(None, model or self.model(), device)
+
+    def new_trace(self, cut_model, model, device=None) -> Trace:
+        """Trace the images with a cut of the model, or with a new cut if it is None."""
         images = self.images()
         others = self.other_images()
         targets = torch.arange(self.rows) % CLASSES
-        cut_model = None if model is not None or device is not None else cached_cut(self)
-        model = model or self.model()
         places = self.places(model)
         if device is not None:
             device.put(*model.parameters(), *model.buffers(), images, others, targets, places)
         traced = (cut_model or cut(model, self.layer)).trace((images, places), targets)
         return replace(traced, other_images=others)
+
+
+@cache
+def cached_trace(case: ObjectCase) -> Trace:
+    """Return the case's trace, which all methods share."""
+    return case.new_trace(cached_cut(case), case.model())
 
 
 BOXES = ObjectCase()
