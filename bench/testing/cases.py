@@ -183,23 +183,23 @@ class Case:
         """Trace the images, with other images; row i explains class i modulo 3.
 
         Args:
-            model: The model, or None for the case's own, cut once for all of its traces.
+            model: The model, or None for the case's own, which is traced once. Each result is then
+                a copy of this trace, on which nothing is computed yet.
             device: The device that holds images and model, or None for the CPU.
 
         Returns:
             The trace.
         """
+        if model is None and device is None:
+            return _cached_trace(self)
+        model = model or self.model()
         images = self.images()
         other_images = self.other_images()
         targets = torch.arange(self.rows) % CLASSES
-        if model is None and device is None:
-            cut_model = cached_cut(self)
-        else:
-            model = model or self.model()
-            if device is not None:
-                device.put(*model.parameters(), *model.buffers(), images, other_images, targets)
-            cut_model = cut(model, self.layer)
-        return replace(cut_model.trace(images, targets), other_images=other_images)
+        if device is not None:
+            device.put(*model.parameters(), *model.buffers(), images, other_images, targets)
+        trace = cut(model, self.layer).trace(images, targets)
+        return replace(trace, other_images=other_images)
 
 
 def same_weights(model: TinyNetwork) -> None:
@@ -301,6 +301,31 @@ def _cut_with_state(case: NetworkCase) -> tuple[CutModel, dict[str, object]]:
     cut_model = cut(case.model(), case.layer)
     # The state of the cut's copy, whose parameters need no gradient.
     return cut_model, model_state(cut_model.model)
+
+
+def _cached_trace(case: Case) -> Trace:
+    """Return a copy of the case's trace, on which nothing is computed yet.
+
+    The images are traced again if a plug-in has overwritten a tensor of the trace.
+    """
+    cut_model = cached_cut(case)
+    trace, values = _trace_with_values(case, cut_model)
+    if not all(torch.equal(getattr(trace, name), value) for name, value in values.items()):
+        _trace_with_values.cache_clear()
+        trace, _ = _trace_with_values(case, cut_model)
+    return replace(trace)
+
+
+@cache
+def _trace_with_values(case: Case, cut_model: CutModel) -> tuple[Trace, dict[str, Tensor]]:
+    """Trace the case's images, and return copies of the trace's tensors, too."""
+    targets = torch.arange(case.rows) % CLASSES
+    trace = replace(cut_model.trace(case.images(), targets), other_images=case.other_images())
+    values = {}
+    for name in TRACE_TENSORS:
+        if name != "ablation_drops":  # they are computed on the copies
+            values[name] = getattr(trace, name).clone()
+    return trace, values
 
 
 SomeCase = TypeVar("SomeCase")
