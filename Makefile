@@ -42,10 +42,14 @@ FORKING := tests/faults
 # The tests of numbers also run under two other kernels of BLAS and torch that most processors have. Tests whose result
 # no kernel changes are left out: error messages, names, files, the rows of a pass, and statistics, which multiply
 # matrices only in the bootstrap. The common suites of methods and metrics compare float64 within 1e-11. The tests next
-# to them that a row's place in the batch changes nothing compare values bit by bit.
-SUITES := methods/test_common_suite.py::test_method[ metrics/test_common_suite.py::test_metric[
-NO_NUMBERS := cutting/test_mistakes.py cutting/test_passes.py cutting/test_wrappers.py methods/test_from_maps.py \
-	methods/test_refusals.py metrics/test_undefined.py
+# to them that a row's place in the batch changes nothing compare values bit by bit. The other files that run the suites'
+# checks, or compare float64 within 1e-9, are left out as well.
+SUITES := methods/test_common_suite.py::test_method[ metrics/test_common_suite.py::test_metric[ \
+	metrics/test_common_suite.py::test_what_the_yaml methods/test_peers.py::test_common_checks[ \
+	methods/test_objects.py::test_every_method_explains_one_object[
+NO_NUMBERS := cutting/test_dependence.py cutting/test_mistakes.py cutting/test_passes.py \
+	cutting/test_several_inputs.py cutting/test_wrappers.py methods/test_from_maps.py methods/test_refusals.py \
+	metrics/test_properties.py metrics/test_undefined.py
 NUMBERS := tests/cutting tests/methods tests/metrics tests/statistics/test_bootstrap.py \
 	$(NO_NUMBERS:%=--ignore tests/%) $(SUITES:%=--deselect 'tests/%')
 test-all: lint peers

@@ -20,7 +20,6 @@ from axiom_bench.embedded import scenes
 
 NAME = "写真"  # a word of Japanese, which none of the encodings has
 ESCAPED = NAME.encode("ascii", "backslashreplace").decode()
-ENCODINGS = ("cp1252", "ascii", "latin-1:strict")
 RUN = f"results/quick/{NAME}"
 BENCHMARK = (
     f"run={NAME}",
@@ -78,10 +77,10 @@ def run_python(arguments: list[str], encoding: str, folder: Path) -> tuple[int, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoding", ENCODINGS)
-def test_no_command_fails_by_the_encoding_of_its_output(encoding, tmp_path):
+def test_no_command_fails_by_the_encoding_of_its_output(tmp_path):
+    """Check ASCII, which lacks the most characters."""
     Image.fromarray(scenes.draw("evaluation", 0, 0).image).save(tmp_path / f"{NAME}.png")
-    _, text = run_python(["-c", SCRIPT, *COMMANDS], encoding, tmp_path)
+    _, text = run_python(["-c", SCRIPT, *COMMANDS], "ascii", tmp_path)
     assert "Traceback" not in text
     assert text.splitlines()[-1] == str([*COMMANDS.values()])
     assert text.count(ESCAPED) > 8
@@ -90,16 +89,23 @@ def test_no_command_fails_by_the_encoding_of_its_output(encoding, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_module_is_as_the_command(tmp_path):
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1:strict"])
+def test_the_module_is_as_the_command(encoding, tmp_path):
     command = ["-m", "axiom_bench", "doctor", "data=folder", f"data.root={NAME}"]
-    code, text = run_python(command, "cp1252", tmp_path)
+    code, text = run_python(command, encoding, tmp_path)
     assert code == 2
     assert ESCAPED in text
     assert "Traceback" not in text
 
 
 def test_characters_that_the_stream_lacks_are_escaped(monkeypatch):
-    for encoding, arrow in (("ascii", r"\u2191"), ("utf-8", "\u2191")):
+    arrows = {
+        "ascii": r"\u2191",
+        "cp1252": r"\u2191",
+        "latin-1": r"\u2191",
+        "utf-8": "\u2191",
+    }
+    for encoding, arrow in arrows.items():
         stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
         monkeypatch.setattr(sys, "stdout", stream)
         monkeypatch.setattr(sys, "stderr", None)  # a program without a console has no stderr
