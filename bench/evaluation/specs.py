@@ -30,6 +30,14 @@ Degree = Annotated[
     float | None,
     described_values("0, for not spoiled, or more", lambda value: value is None or value >= 0),
 ]
+CamForm = Literal[
+    "model_layer_images_targets",
+    "model_images",
+    "pytorch_grad_cam",
+    "torchcam",
+    "captum",
+    "class",
+]
 Better = Literal["lower", "higher", "none"]
 ValueKind = Literal["proportion", "bounded", "ratio", "squared", "count", "unbounded"]
 Read = Literal[
@@ -106,6 +114,11 @@ class MethodSpec:
     """A remark for readers of the tables."""
     library: Name | None = None
     """The distribution whose code the method runs."""
+
+    # The form of a user's own CAM that doesn't take a trace
+    form: CamForm | None = None
+    """The form in which a CAM is called that isn't a function of a trace (docs/your-cam.md). None:
+    the names of its parameters decide."""
 
     # Properties that the formula has by its nature
     exempt: Texts = field(default_factory=dict)

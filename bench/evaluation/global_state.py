@@ -1,0 +1,98 @@
+"""The global state of torch, NumPy and Python that foreign code may change: reading and restoring.
+
+Random states, torch's default dtype and grad mode outlive a call. Code that is only tried, or
+audited, must not change the results of the code that runs after it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class GlobalSetting:
+    """A setting of the process."""
+
+    title: str
+    """The setting's name in a sentence."""
+    read: Callable[[], object]
+    """Return the value, which later changes leave as it is."""
+    write: Callable[[Any], object]
+    """Set a value that `read` returned."""
+
+
+def _write_determinism(is_deterministic: bool) -> None:
+    if is_deterministic != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(is_deterministic)
+
+
+def _write_benchmark(is_enabled: bool) -> None:
+    torch.backends.cudnn.benchmark = is_enabled
+
+
+GLOBAL_SETTINGS: Mapping[str, GlobalSetting] = {
+    "torch_random_state": GlobalSetting(
+        "torch's random state", torch.get_rng_state, torch.set_rng_state
+    ),
+    "numpy_random_state": GlobalSetting(
+        "NumPy's random state", np.random.get_state, np.random.set_state
+    ),
+    "python_random_state": GlobalSetting("Python's random state", random.getstate, random.setstate),
+    "default_dtype": GlobalSetting(
+        "torch's default dtype", torch.get_default_dtype, torch.set_default_dtype
+    ),
+    "grad_mode": GlobalSetting("torch's grad mode", torch.is_grad_enabled, torch.set_grad_enabled),
+    "deterministic_algorithms": GlobalSetting(
+        "torch's deterministic mode",
+        torch.are_deterministic_algorithms_enabled,
+        _write_determinism,
+    ),
+    "cudnn_benchmark": GlobalSetting(
+        "cuDNN's benchmark mode", lambda: torch.backends.cudnn.benchmark, _write_benchmark
+    ),
+}
+
+
+def read_global_state() -> dict[str, object]:
+    """Return the value of every setting by its key."""
+    return {key: setting.read() for key, setting in GLOBAL_SETTINGS.items()}
+
+
+def changed_settings(before: Mapping[str, object]) -> list[str]:
+    """Return the keys of the settings that no longer have these values."""
+    return [
+        key
+        for key, setting in GLOBAL_SETTINGS.items()
+        if not _is_equal(setting.read(), before[key])
+    ]
+
+
+@contextmanager
+def restored_global_state() -> Iterator[None]:
+    """Restore every setting at the end, including the random states of GPUs."""
+    before = read_global_state()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        for key, setting in GLOBAL_SETTINGS.items():
+            setting.write(before[key])
+
+
+def _is_equal(value: Any, other: Any) -> bool:
+    if isinstance(value, Tensor):
+        return torch.equal(value, other)
+    if isinstance(value, np.ndarray):
+        return np.array_equal(value, other)
+    if isinstance(value, tuple):
+        return len(value) == len(other) and all(map(_is_equal, value, other))
+    return bool(value == other)
