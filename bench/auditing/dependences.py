@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,9 +21,11 @@ from torch import Tensor, nn
 
 from axiom_bench.auditing.case import CamFunction, Case, Finding
 from axiom_bench.evaluation.cam_forms import one_line, quiet, result_or_error
+from axiom_bench.evaluation.cam_method import hook_counts
 from axiom_bench.evaluation.global_state import restored_global_state
 
 TOLERANCE = 1e-3  # of the largest value; float32 sums in another order stay below it
+MOST_CLASSES = 4  # other classes that are explained, in addition to the case's
 HALF_TOLERANCE = 0.1  # bfloat16 has 8 bits, and a map's sum over channels cancels some of them
 
 
@@ -79,27 +81,31 @@ class Probe:
         model = self.model() if model is None else model
         images = self.case.images if images is None else images
         targets = self.case.targets if targets is None else targets
+        images = images.clone()
+        targets = targets.clone()
         module = model.get_submodule(layer or self.case.layer)
         torch.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)
         with context or nullcontext():
-            maps = self.cam(model, module, images.clone(), targets.clone())
+            maps = self.cam(model, module, images, targets)
         return maps.detach().cpu().double()
 
     def changed(
         self, situation: str, maps_of: Callable[[], Tensor], tolerance: float = TOLERANCE
     ) -> str | None:
-        """Return the sentence about an error or a change of the maps in a situation."""
+        """Return the sentence about an error or a change of the maps in a situation, which begins
+        the sentence; None if the maps stay the same.
+        """
         maps = result_or_error(maps_of)
         if isinstance(maps, BaseException):
-            return f"The call raises {one_line(maps)} {situation}."
+            return f"{situation}, the call raises {one_line(maps)}."
         if maps.shape != self.maps.shape:
-            return f"The maps have shape {tuple(maps.shape)} {situation}."
+            return f"{situation}, the maps have another shape, {tuple(maps.shape)}."
         change = difference(maps, self.maps)
         if change <= tolerance:
             return None
-        return f"The maps change by up to {100 * change:.3g} % of their maximum {situation}."
+        return f"{situation}, the maps change by up to {100 * change:.3g} % of their maximum."
 
 
 def find_dependences(cam: CamFunction, case: Case) -> list[Finding]:
@@ -139,7 +145,7 @@ def _batch_mates(probe: Probe) -> str | None:
         rows = zip(probe.case.images.split(1), probe.case.targets.split(1), strict=True)
         return torch.cat([probe.maps_of(images=image, targets=target) for image, target in rows])
 
-    return probe.changed("if each image is explained alone", each_alone)
+    return probe.changed("If each image is explained alone", each_alone)
 
 
 def _order(probe: Probe) -> str | None:
@@ -147,23 +153,29 @@ def _order(probe: Probe) -> str | None:
         images = probe.case.images.flip(0)
         return probe.maps_of(images=images, targets=probe.case.targets.flip(0)).flip(0)
 
-    return probe.changed("if the images are in another order", reversed_images)
+    return probe.changed("If the images are in another order", reversed_images)
+
+
+def _maps_of_other_classes(probe: Probe) -> list[Tensor]:
+    """Return the maps of up to MOST_CLASSES other classes of each image."""
+    with torch.no_grad():
+        num_classes = probe.model()(probe.case.images).shape[1]
+    shifts = range(1, min(num_classes, MOST_CLASSES + 1))
+    return [probe.maps_of(targets=(probe.case.targets + shift) % num_classes) for shift in shifts]
 
 
 def _class(probe: Probe) -> str | None:
-    with torch.no_grad():
-        num_classes = probe.model()(probe.case.images).shape[1]
-    others = (probe.case.targets + 1) % num_classes
-    return _ignored(probe, "class", [lambda: probe.maps_of(targets=others)])
+    return _ignored(probe, "class", lambda: _maps_of_other_classes(probe))
 
 
 def _weights(probe: Probe) -> str | None:
-    return _ignored(probe, "weights", [lambda: probe.maps_of(model=_with_random_weights(probe))])
+    return _ignored(
+        probe, "weights", lambda: [probe.maps_of(model=_with_random_weights(probe.model()))]
+    )
 
 
-def _with_random_weights(probe: Probe) -> nn.Module:
-    """Return the network with normal weights of the same size. The seed is fixed."""
-    model = probe.model()
+def _with_random_weights(model: nn.Module) -> nn.Module:
+    """Replace weights by normal draws of the same size, from a seed, and return the model."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -173,33 +185,44 @@ def _with_random_weights(probe: Probe) -> nn.Module:
 
 
 def _image(probe: Probe) -> str | None:
-    generator = torch.Generator().manual_seed(1)
-    noise = torch.randn(probe.case.images.shape, generator=generator, dtype=torch.float64)
-    images = noise.to(probe.case.images)
-    return _ignored(probe, "image", [lambda: probe.maps_of(images=images)])
+    def of_noise() -> list[Tensor]:
+        generator = torch.Generator().manual_seed(1)
+        noise = torch.randn(probe.case.images.shape, generator=generator, dtype=torch.float64)
+        return [probe.maps_of(images=noise.to(probe.case.images))]
+
+    return _ignored(probe, "image", of_noise)
 
 
-def _ignored(probe: Probe, what: str, variants: Sequence[Callable[[], Tensor]]) -> str | None:
-    """Return the sentence about maps that are the same with another class, weights or image."""
-    for maps_of in variants:
-        maps = result_or_error(maps_of)
-        if isinstance(maps, BaseException):
-            return f"The call raises {one_line(maps)} with another {what}."
+def _ignored(probe: Probe, subject: str, variants: Callable[[], list[Tensor]]) -> str | None:
+    """Return the sentence about maps that stay the same with another class, weights or image.
+
+    Maps that are all zero prove nothing.
+    """
+    all_maps = result_or_error(variants)
+    if isinstance(all_maps, BaseException):
+        return f"With another {subject}, the call raises {one_line(all_maps)}."
+    if not probe.maps.any() or not all_maps:
+        return None
+    for maps in all_maps:
         if maps.shape != probe.maps.shape or difference(maps, probe.maps) > TOLERANCE:
             return None
-    return f"The maps are the same with another {what}."
+    return f"The maps ignore the {subject}: with another {subject}, they are the same."
 
 
 def _constant(probe: Probe) -> str | None:
-    flat = probe.maps.flatten(1)
-    spread = flat.amax(1) - flat.amin(1)
-    if flat.shape[1] == 1 or bool((spread > TOLERANCE * flat.abs().amax(1)).any()):
+    other_maps = result_or_error(lambda: _maps_of_other_classes(probe))
+    if isinstance(other_maps, BaseException) or probe.maps[0].numel() == 1:
         return None
+    for maps in (probe.maps, *other_maps):
+        flat = maps.flatten(1)
+        spread = flat.amax(1) - flat.amin(1)
+        if bool((spread > TOLERANCE * flat.abs().amax(1)).any()):
+            return None
     return "Every map is constant: all of its positions have the same value."
 
 
 def _draws(probe: Probe) -> str | None:
-    return probe.changed("if the call is repeated", lambda: probe.maps_of(seed=1))
+    return probe.changed("If the call is repeated with another seed", lambda: probe.maps_of(seed=1))
 
 
 def _train_mode(probe: Probe) -> str | None:
@@ -209,16 +232,16 @@ def _train_mode(probe: Probe) -> str | None:
         model = nn.Sequential(nn.Dropout(0.5), probe.model()).train()
         return probe.maps_of(model=model, layer=f"1.{probe.case.layer}")
 
-    return probe.changed("if the model is in train mode and has dropout", in_train_mode)
+    return probe.changed("If the model is in train mode and has dropout", in_train_mode)
 
 
 def _no_grad(probe: Probe) -> str | None:
-    return probe.changed("inside torch.no_grad()", lambda: probe.maps_of(context=torch.no_grad()))
+    return probe.changed("Inside torch.no_grad()", lambda: probe.maps_of(context=torch.no_grad()))
 
 
 def _inference_mode(probe: Probe) -> str | None:
     return probe.changed(
-        "inside torch.inference_mode()", lambda: probe.maps_of(context=torch.inference_mode())
+        "Inside torch.inference_mode()", lambda: probe.maps_of(context=torch.inference_mode())
     )
 
 
@@ -227,7 +250,7 @@ def _half_precision(probe: Probe) -> str | None:
         images = probe.case.images.bfloat16()
         return probe.maps_of(model=probe.model().bfloat16(), images=images)
 
-    return probe.changed("in bfloat16", in_half_precision, HALF_TOLERANCE)
+    return probe.changed("In bfloat16", in_half_precision, HALF_TOLERANCE)
 
 
 def _non_square(probe: Probe) -> str | None:
@@ -261,19 +284,23 @@ def _channels_last(probe: Probe) -> str | None:
         images = probe.case.images.to(memory_format=torch.channels_last)
         return probe.maps_of(model=model, images=images)
 
-    return probe.changed("in the memory format channels_last", in_channels_last)
+    return probe.changed("In the memory format channels_last", in_channels_last)
 
 
 def _other_hooks(probe: Probe) -> str | None:
     """Compare on a network with a forward hook and a backward hook of others on the layer."""
     model = probe.model()
-    module = model.get_submodule(probe.case.layer)
-    module.register_forward_hook(lambda *_: None)
-    module.register_full_backward_pre_hook(lambda *_: None)
-    sentence = probe.changed("if the layer has other hooks", lambda: probe.maps_of(model=model))
-    num_hooks = len(module._forward_hooks) + len(module._backward_pre_hooks)
-    if sentence is None and num_hooks < 2:
-        return f"The call removes {2 - num_hooks} of two hooks of others from the layer."
+    layer = model.get_submodule(probe.case.layer)
+    backward_hook = layer.register_full_backward_hook(lambda *_: None)
+    score = result_or_error(lambda: model(probe.case.images).sum())
+    if isinstance(score, BaseException):  # an in-place operation follows the layer
+        backward_hook.remove()
+    layer.register_forward_hook(lambda *_: None)
+    num_hooks = hook_counts(model)[probe.case.layer]
+    sentence = probe.changed("If the layer has other hooks", lambda: probe.maps_of(model=model))
+    num_removed = num_hooks - hook_counts(model)[probe.case.layer]
+    if sentence is None and num_removed > 0:
+        return f"The call removes {num_removed} of {num_hooks} hooks that others set on the layer."
     return sentence
 
 
@@ -285,7 +312,7 @@ def _device(probe: Probe) -> str | None:
         case = probe.case
         return probe.maps_of(probe.model().cuda(), None, case.images.cuda(), case.targets.cuda())
 
-    return probe.changed("on the GPU", on_gpu)
+    return probe.changed("On the GPU", on_gpu)
 
 
 CALL = "cam(model, layer, images, targets)"

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.modules.module as torch_module
 from torch import Tensor, nn
 
 from axiom_bench.auditing.case import CamFunction, Case, Finding
 from axiom_bench.errors import first_names
 from axiom_bench.evaluation.cam_forms import one_line, result_or_error
+from axiom_bench.evaluation.cam_method import hook_counts, num_global_hooks
 from axiom_bench.evaluation.global_state import (
     GLOBAL_SETTINGS,
     changed_settings,
@@ -71,10 +71,11 @@ def subject_of(case: Case) -> Subject:
     So a call that freezes, unfreezes, clears or accumulates changes something.
     """
     model = copy.deepcopy(case.model)
-    for parameter in model.parameters():
+    parameters = list(model.parameters())
+    for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
-        last = parameter
-    last.requires_grad_(False)
+    if parameters:
+        parameters[-1].requires_grad_(False)
     layer = model.get_submodule(case.layer)
     return Subject(model, layer, case.images.clone(), case.targets.clone())
 
@@ -137,17 +138,8 @@ def _is_same(value: object, other: object) -> bool:
 
 
 def _hooks(subject: Subject) -> State:
-    """Return the number of hooks of each module, and of all modules together under "torch"."""
-    counts = {}
-    for name, module in subject.model.named_modules():
-        counts[name] = _number_of_hooks(vars(module))
-    counts["torch"] = _number_of_hooks(vars(torch_module))
-    return counts
-
-
-def _number_of_hooks(attributes: Mapping[str, object]) -> int:
-    tables = [value for name, value in attributes.items() if name.endswith("_hooks")]
-    return sum(len(table) for table in tables if isinstance(table, Mapping))
+    """Return the number of hooks of each module, and of all modules together."""
+    return {**hook_counts(subject.model), "all modules of torch": num_global_hooks()}
 
 
 def _requires_grad(subject: Subject) -> State:

@@ -16,6 +16,7 @@ import pytest
 from filelock import FileLock
 
 from axiom_bench.errors import BenchError, type_name
+from axiom_bench.evaluation.plugins import name_of_path
 
 if TYPE_CHECKING:
     from axiom_bench.gate import GateResult
@@ -175,7 +176,7 @@ def _entries(kind: str, plugins: Named) -> dict[str, Mapping[str, object] | None
     entries: dict[str, Mapping[str, object] | None] = {}
     for plugin in plugins if isinstance(plugins, list | tuple) else [plugins]:
         entry = _entry(kind, plugin)
-        name = str(entry["_target_"]).rpartition(".")[2]
+        name = name_of_path(str(entry["_target_"]))
         if name in entries:
             raise BenchError(
                 f"Two {kind}s are called {name!r}; give them names, as {{'mine': 'my_pkg.my_cam'}}."

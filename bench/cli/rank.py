@@ -300,7 +300,7 @@ def _cut(table: Table, max_rows: int) -> list[str]:
 
 
 def _name(method: str) -> str:
-    return method if "." in method else plugins.matching("method", method)
+    return method if plugins.is_code_path(method) else plugins.matching("method", method)
 
 
 def _ranking(
@@ -396,7 +396,7 @@ def method_overrides(method: str, name: str, *others: str) -> list[str]:
     """Return the overrides that choose a method, called `name` in its run, and methods of this
     package next to it.
     """
-    if "." not in method:
+    if not plugins.is_code_path(method):
         names = dict.fromkeys((*others, method))
         return [f"method=[{','.join(names)}]"]
     return [f"method=[{','.join(others)}]", f"+method.{name}._target_={method}"]

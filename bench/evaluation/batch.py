@@ -22,6 +22,7 @@ from axiom_bench.cutting.silent import single_position_note, zero_gradients_note
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError, InvalidParameter
+from axiom_bench.evaluation.cam_map import CamMap
 from axiom_bench.evaluation.measurement import Measured, Measurement
 from axiom_bench.evaluation.plugins import Method
 from axiom_bench.explanation.explanation import Explanation, Map, is_map, weighted
@@ -107,6 +108,9 @@ def method_answer(method: Method, trace: Trace, notes: Notes = WARNINGS) -> Tens
     except BenchError as error:  # another error is a defect of the method, and isn't caught
         notes.add(MethodLeftOut(f"The method {method.name!r} is left out: {error}"))
         return None
+    note = answer.note(method.name) if isinstance(answer, CamMap) else None
+    if note is not None:
+        notes.add(note)
     if isinstance(answer, Map):
         if is_map(answer.raw, trace.dimensions) and len(answer.raw) == len(trace):
             return replace(answer, raw=answer.raw.detach())

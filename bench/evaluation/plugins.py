@@ -3,7 +3,8 @@ turns into a `Plugin`, a function with its parameters bound and its metadata.
 
 A YAML file holds `_target_` (the dotted path to a function) and `params` (the function's keyword
 arguments). Every other key is metadata, which specs.py defines. You can also add an entry of your
-own on the command line: `+method.mine._target_=my_module.my_cam`.
+own on the command line: `+method.mine._target_=my_module.my_cam`. A method's function takes a
+trace, or it is a CAM implementation of any form that cam_forms.py knows.
 
 `names` lists the entries and `load` returns one by its name. `from_config` builds a plug-in from a
 mapping. `plugin_for` also accepts the dotted path of a function, or a callable.
@@ -93,7 +94,10 @@ class Plugin(Generic[Spec]):
     @property
     def function(self) -> Callable[..., object]:
         """The function without its bound arguments."""
-        return self.call.func if isinstance(self.call, partial) else self.call
+        function = self.call.func if isinstance(self.call, partial) else self.call
+        # the call of a CAM implementation names it
+        wrapped: Callable[..., object] = getattr(function, "implementation", function)
+        return wrapped
 
     def __call__(self, argument: Any) -> Any:
         """Return a method's weights or Map of a trace, or a metric's values of an explanation.
@@ -361,6 +365,15 @@ def from_config(kind: str, name: str, config: object) -> AnyPlugin:
     assert isinstance(target, str)
     params = kinds.check_group(f"{kind}.{name}.params", {} if params is None else params)
     function = imported(kind, name, target)
+    target = _dotted(target, function)
+    if kind == "method" and not target.startswith(f"{PACKAGE}."):
+        from axiom_bench.evaluation import cam_method  # here, because it imports torch
+
+        if "form" in metadata or cam_method.is_cam(function):
+            # a map has no contributions, so the axioms don't apply
+            spec = method_spec(f"method.{name}", {"on_score_scale": False, **metadata})
+            call = cam_method.cam_method(function, name, params, spec.form)
+            return Plugin(name, target, call, spec, dict(params))
     wrapped_methods = _wrapped_methods(function, params)
     arguments = {**params, **wrapped_methods}
     _check_arguments(kind, name, function, arguments, is_configured=True)
@@ -402,8 +415,13 @@ def _check_arguments(
                 f"The {kind} {name!r} can't take its params: {error}; {hint}."
             ) from error
         argument = "explanation, which has .heatmap, .images and .trace"
+        form = ""
         if kind == "method":
             argument = "trace, which has .images, .activations and .gradients"
+            form = (
+                f"; for a CAM that takes a model, name its form: +method.{name}.form="
+                "model_layer_images_targets"
+            )
         definition = f"{getattr(function, '__name__', name)}({', '.join(signature.parameters)})"
         missing = re.search(r"missing a required .*argument: '(\w+)'", str(error))
         setting = ""
@@ -411,7 +429,7 @@ def _check_arguments(
             setting = f", or set +{kind}.{name}.params.{missing[1]}=VALUE"
         raise BenchError(
             f"The {kind} {name!r} is defined as {definition}, and a {kind} takes one argument, "
-            f"the {argument}; give other parameters a default value{setting}."
+            f"the {argument}; give other parameters a default value{setting}{form}."
         ) from error
 
 
@@ -546,13 +564,21 @@ def plugin_for(kind: str, entry: str | Callable[..., object]) -> AnyPlugin:
     if isinstance(entry, Plugin):
         return entry
     if isinstance(entry, str):
-        is_path = "." in entry
-        return from_config(kind, entry, {"_target_": entry}) if is_path else load(kind, entry)
+        if not is_code_path(entry):
+            return load(kind, entry)
+        name = entry.rpartition(":")[2]
+        return from_config(kind, name, {"_target_": entry})
     if not callable(entry):
         raise BenchError(f"A {kind} is a name or a callable, not {entry!r}.")
     name = getattr(entry, "__name__", type(entry).__name__)
-    _check_arguments(kind, name, entry, {})
     target = f"{getattr(entry, '__module__', '')}.{name}"
+    if kind == "method" and not target.startswith(f"{PACKAGE}."):
+        from axiom_bench.evaluation import cam_method  # here, because it imports torch
+
+        if cam_method.is_cam(entry):
+            call = cam_method.cam_method(entry, name, {}, None)
+            return Plugin(name, target, call, MethodSpec(on_score_scale=False), bare=True)
+    _check_arguments(kind, name, entry, {})
     is_own = target.startswith(f"{PACKAGE}.") and name in names(kind)  # such as a wrapper's default
     dimensions: Any = load(kind, name).spec.dimensions if is_own else _declared_dimensions(entry)
     spec_class = MethodSpec if kind == "method" else MetricSpec
@@ -567,10 +593,40 @@ def _declared_dimensions(function: Callable[..., object]) -> tuple[int, ...]:
     return tuple(getattr(function, "dimensions", ()))
 
 
-def imported(kind: str, name: str, target: str) -> Callable[..., Any]:
-    """Return the function at a dotted path, or raise a BenchError with the kind and name of
-    the entry.
+def is_code_path(text: str) -> bool:
+    """Return True for the path of a function, such as my_module.my_cam, and False for a name.
+
+    >>> [is_code_path(text) for text in ("my_module.cam", "my_module:cam", "cam.py:cam", "cam")]
+    [True, True, True, False]
     """
+    return "." in text or ":" in text
+
+
+def name_of_path(path: str) -> str:
+    """Return the last name of a function's path.
+
+    >>> [name_of_path(path) for path in ("my_module.cam", "my_module:cam", "cam.py:cam", "cam")]
+    ['cam', 'cam', 'cam', 'cam']
+    """
+    return re.split("[.:]", path)[-1]
+
+
+def _dotted(target: str, function: Callable[..., Any]) -> str:
+    """Return the dotted path of a function that was imported from MODULE:NAME or FILE.py:NAME."""
+    path, colon, attribute = target.rpartition(":")
+    if not colon:
+        return target
+    module = getattr(function, "__module__", path) if path.endswith(".py") else path
+    return f"{module}.{attribute}"
+
+
+def imported(kind: str, name: str, target: str) -> Callable[..., Any]:
+    """Return the function at a path, or raise a BenchError with the kind and name of the entry."""
+    if ":" in target:
+        from axiom_bench.models.user_code import import_function  # here, because it imports torch
+
+        expected = "give module.function, MODULE:NAME or FILE.py:NAME"
+        return import_function(target, f"{kind}.{name}._target_", expected)
     module_name, _, attribute = target.rpartition(".")
     try:
         function: Callable[..., Any] = getattr(importlib.import_module(module_name), attribute)

@@ -165,8 +165,8 @@ def of_two(trace, explanation):
     """Take the trace and the explanation, as if both were passed."""
 
 
-def of_model(model, images):
-    """Take the model and the images, as functions of another library do."""
+def of_arrays(first, second):
+    """Take two arguments whose names say nothing."""
 
 
 def of_none():
@@ -178,7 +178,7 @@ def of_none():
     [
         ("metric", of_two, r"of_two\(trace, explanation\)"),
         ("metric", of_none, r"of_none\(\)"),
-        ("method", of_model, r"of_model\(model, images\)"),
+        ("method", of_arrays, r"of_arrays\(first, second\)"),
         ("method", of_none, r"of_none\(\)"),
         ("method", lambda trace, *, power: trace, "power"),
     ],
