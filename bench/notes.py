@@ -26,6 +26,10 @@ class MethodNotTimed(Note):
     """A method doesn't apply to the model and has no run time."""
 
 
+class HooksLeft(Note):
+    """A user's CAM leaves hooks on the model. The run's copy of the model ends with the call."""
+
+
 class ZeroMaps(Note):
     """The maps at the layer are zero, or have one position."""
 

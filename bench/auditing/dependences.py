@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from axiom_bench.auditing.case import CamFunction, Case, Finding
 from axiom_bench.evaluation.cam_forms import one_line, quiet, result_or_error
-from axiom_bench.evaluation.cam_method import hook_counts
-from axiom_bench.evaluation.global_state import restored_global_state
+from axiom_bench.evaluation.global_state import hook_counts, restored_global_state
 
 TOLERANCE = 1e-3  # of the largest value; float32 sums in another order stay below it
 MOST_CLASSES = 4  # other classes that are explained, in addition to the case's

@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from axiom_bench.auditing.case import CamFunction, Case, Finding
 from axiom_bench.errors import first_names
 from axiom_bench.evaluation.cam_forms import one_line, result_or_error
-from axiom_bench.evaluation.cam_method import hook_counts, num_global_hooks
 from axiom_bench.evaluation.global_state import (
     GLOBAL_SETTINGS,
     changed_settings,
+    global_hooks,
+    hook_counts,
     read_global_state,
     restored_global_state,
 )
@@ -60,7 +61,9 @@ class Effect:
     read: Callable[[Subject], State]
     """Return a copy of the state: a value for each name."""
     sentence: str
-    """The sentence about a change, with {count} and {names}."""
+    """The sentence about a change, with {count}, such as "2 modules", and {names}."""
+    noun: str
+    """What the state's names are the names of."""
     code: str
     """Lines that reproduce the change."""
 
@@ -116,12 +119,17 @@ def _changed_states(cam: CamFunction, case: Case) -> list[Finding]:
         names = _changed_names(before[effect.key], effect.read(subject))
         if names:
             shown = first_names([name or "the model" for name in names], MOST_NAMES)
-            sentence = effect.sentence.format(count=len(names), names=shown)
+            count = _counted(len(names), effect.noun)
+            sentence = effect.sentence.format(count=count, names=shown)
             findings.append(Finding(effect.key, sentence, effect.code))
     for key in changed_keys:
         sentence = f"The call changes {GLOBAL_SETTINGS[key].title}."
         findings.append(Finding(key, sentence, SETTING_CODE[key]))
     return findings + _text_findings(text)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _changed_names(before: State, after: State) -> list[str]:
@@ -139,7 +147,7 @@ def _is_same(value: object, other: object) -> bool:
 
 def _hooks(subject: Subject) -> State:
     """Return the number of hooks of each module, and of all modules together."""
-    return {**hook_counts(subject.model), "all modules of torch": num_global_hooks()}
+    return {**hook_counts(subject.model), "all modules of torch": sum(map(len, global_hooks()))}
 
 
 def _requires_grad(subject: Subject) -> State:
@@ -213,22 +221,26 @@ EFFECTS = (
     Effect(
         "hooks_left",
         _hooks,
-        "The call leaves hooks on {count} modules ({names}).",
+        "The call leaves hooks on {count} ({names}).",
+        "module",
         _code(
-            "[len(table) for module in model.modules() for name, table in vars(module).items() "
-            'if name.endswith("_hooks")]'
+            "[len(table) for module in [*model.modules(), torch.nn.modules.module] "
+            'for name, table in vars(module).items() if name.endswith("_hooks")]',
+            "import torch",
         ),
     ),
     Effect(
         "mode",
         _training,
-        "The call changes the mode of {count} modules ({names}) from eval to train.",
+        "The call changes the mode of {count} ({names}) from eval to train.",
+        "module",
         MODE_CODE,
     ),
     Effect(
         "requires_grad",
         _requires_grad,
-        "The call changes requires_grad of {count} parameters ({names}).",
+        "The call changes requires_grad of {count} ({names}).",
+        "parameter",
         _code(
             "[parameter.requires_grad for parameter in model.parameters()]",
             "list(model.parameters())[-1].requires_grad_(False)",
@@ -237,7 +249,8 @@ EFFECTS = (
     Effect(
         "gradients",
         _gradients,
-        "The call changes .grad of {count} parameters ({names}).",
+        "The call changes .grad of {count} ({names}).",
+        "parameter",
         "import torch\n"
         "for parameter in model.parameters():\n"
         "    parameter.grad = torch.ones_like(parameter)\n"
@@ -248,31 +261,36 @@ EFFECTS = (
     Effect(
         "parameters",
         _parameters,
-        "The call changes the values of {count} parameters ({names}).",
+        "The call changes the values of {count} ({names}).",
+        "parameter",
         _tensor_code("tensor", "model.parameters()"),
     ),
     Effect(
         "buffers",
         _buffers,
-        "The call changes {count} buffers ({names}).",
+        "The call changes {count} ({names}).",
+        "buffer",
         _tensor_code("tensor", "model.buffers()"),
     ),
     Effect(
         "modules",
         _modules,
-        "The call adds, removes or replaces {count} modules ({names}).",
+        "The call adds, removes or replaces {count} ({names}).",
+        "module",
         _code("[(id(module), type(module)) for module in model.modules()]"),
     ),
     Effect(
         "attributes",
         _attributes,
-        "The call adds or removes attributes of {count} modules ({names}).",
+        "The call adds or removes attributes of {count} ({names}).",
+        "module",
         _code("[set(vars(module)) for module in model.modules()]"),
     ),
     Effect(
         "inputs",
         _inputs,
         "The call changes the caller's {names}.",
+        "tensor",
         "import torch\n"
         "before = images.clone(), targets.clone()\n"
         f"{CALL}\n"
@@ -345,7 +363,8 @@ def _eval_mode(cam: CamFunction, subject: Subject) -> Finding | None:
     names = _changed_names(before, _training(subject))
     if not names:
         return None
-    sentence = f"The call leaves {len(names)} modules in eval mode that were in train mode."
+    count = _counted(len(names), "module")
+    sentence = f"The call leaves {count} in eval mode, and the model was in train mode."
     return Finding("eval_mode", sentence, f"model.train()\n{MODE_CODE}")
 
 
@@ -361,7 +380,6 @@ def _graph_of_maps(cam: CamFunction, subject: Subject) -> Finding | None:
 @contextmanager
 def _only_new_objects() -> Iterator[None]:
     """Hide all objects from the garbage collector that exist already, so that it is quick."""
-    gc.collect()
     gc.freeze()
     try:
         yield
@@ -382,7 +400,8 @@ def _kept_graph(cam: CamFunction, subject: Subject) -> Finding | None:
         kept = [tensor for tensor in _new_tensors() if tensor.grad_fn is not None]
     if not kept:
         return None
-    sentence = f"After the call, {len(kept)} tensors with their autograd graph stay in memory."
+    count = _counted(len(kept), "tensor")
+    sentence = f"After the call, an autograd graph stays in memory, with {count}."
     return Finding("kept_graph", sentence, KEPT_GRAPH_CODE)
 
 

@@ -431,8 +431,8 @@ def is_cam(implementation: Implementation) -> bool:
     if not any(ROLES.get(name) == "model" for name in names):
         return False
     required = [parameter for parameter in parameters if parameter.default is parameter.empty]
-    if len(required) <= 1 and ROLES.get(names[0]) is None:
-        return False  # one argument of another name is a trace
+    if len(required) <= 1 and ROLES.get(names[0]) != "model":
+        return False  # the one argument is a trace, whatever its name
     return _recognised(implementation, _name(implementation), None) is not None
 
 

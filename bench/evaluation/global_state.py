@@ -7,14 +7,15 @@ audited, must not change the results of the code that runs after it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.modules.module as torch_module
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,17 @@ def changed_settings(before: Mapping[str, object]) -> list[str]:
 
 @contextmanager
 def restored_global_state() -> Iterator[None]:
-    """Restore every setting at the end, including the random states of GPUs."""
+    """Restore every setting at the end, including the random states of GPUs. Remove new hooks of
+    all modules of torch.
+    """
     before = read_global_state()
+    hooks = global_hooks()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     try:
         with torch.random.fork_rng(devices):
             yield
     finally:
+        remove_global_hooks_since(hooks)
         for key, setting in GLOBAL_SETTINGS.items():
             setting.write(before[key])
 
@@ -96,3 +101,31 @@ def _is_equal(value: Any, other: Any) -> bool:
     if isinstance(value, tuple):
         return len(value) == len(other) and all(map(_is_equal, value, other))
     return bool(value == other)
+
+
+def hook_counts(model: nn.Module) -> dict[str, int]:
+    """Return the number of hooks of each module, by the module's name."""
+    counts = {}
+    for name, module in model.named_modules():
+        counts[name] = sum(map(len, _hook_tables(vars(module))))
+    return counts
+
+
+def global_hooks() -> list[set[int]]:
+    """Return the keys of torch's hooks of all modules, for each kind of hook."""
+    return [set(table) for table in _hook_tables(vars(torch_module))]
+
+
+def remove_global_hooks_since(hooks: list[set[int]]) -> int:
+    """Remove torch's hooks of all modules that aren't among these, and return their number."""
+    count = 0
+    for table, known in zip(_hook_tables(vars(torch_module)), hooks, strict=True):
+        for key in set(table) - known:
+            del table[key]
+            count += 1
+    return count
+
+
+def _hook_tables(attributes: Mapping[str, object]) -> list[MutableMapping[int, object]]:
+    tables = [value for name, value in attributes.items() if name.endswith("_hooks")]
+    return [table for table in tables if isinstance(table, MutableMapping)]

@@ -566,7 +566,9 @@ def plugin_for(kind: str, entry: str | Callable[..., object]) -> AnyPlugin:
     if isinstance(entry, str):
         if not is_code_path(entry):
             return load(kind, entry)
-        name = entry.rpartition(":")[2]
+        path, colon, attribute = entry.rpartition(":")
+        module = Path(path).stem if path.endswith(".py") else path
+        name = f"{module}.{attribute}" if colon else entry
         return from_config(kind, name, {"_target_": entry})
     if not callable(entry):
         raise BenchError(f"A {kind} is a name or a callable, not {entry!r}.")

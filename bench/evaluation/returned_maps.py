@@ -95,7 +95,7 @@ def _check_colour(maps: Tensor, images: Tensor, name: str) -> None:
 
 def _without_further_axes(maps: Tensor, num_images: int) -> Tensor | None:
     """Return maps (B, h, w) without an axis of channels; None for another shape."""
-    if maps.ndim == 2 and num_images == 1:
+    if maps.ndim == 2 and num_images == 1 and len(maps) > 1:  # (1, C) are scores
         maps = maps[None]
     elif maps.ndim == 3 and num_images == 1 and len(maps) != 1:
         maps = maps[None, ..., 0] if maps.shape[-1] == 1 else maps[None].sum(1)

@@ -17,6 +17,7 @@ from axiom_bench.data.base import BEYOND, NO_AREA, OTHER_CLASS, OUTSIDE, SHARES
 from axiom_bench.data.formats.decoding import DARK, NEARLY_BLACK
 from axiom_bench.notes import (
     DamagedFile,
+    HooksLeft,
     ImageNotRead,
     ImageProblem,
     MachineNote,
@@ -78,11 +79,11 @@ def warning_lines(notes: Notes) -> tuple[str, ...]:
 
 
 def note_lines(notes: Notes) -> tuple[str, ...]:
-    """Return the other lines about a job: methods and metrics that are left out, and the machine. A
-    run prints the first of them, and its report has all.
+    """Return the other lines about a job: methods and metrics that are left out, hooks that methods
+    leave, and the machine. A run prints the first of them, and its report has all.
     """
     left_out = notes.sentences(MethodLeftOut, MetricsLeftOut)
-    return (*left_out, *notes.sentences(MachineNote))
+    return (*left_out, *notes.sentences(HooksLeft, MachineNote))
 
 
 def orientation_lines(turned: Mapping[str, bool]) -> list[str]:
