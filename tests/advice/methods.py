@@ -8,6 +8,7 @@ import torch
 
 import axiom_bench as ab
 from axiom_bench import methods
+from axiom_bench.evaluation.cam_forms import as_cam_function
 from axiom_bench.methods.fused import fused
 from axiom_bench.methods.peers.sandbox import sandbox
 from axiom_bench.methods.score_cam import score_cam
@@ -171,6 +172,20 @@ def peer_with_an_unknown_layer(user: User) -> None:
         message = user.error(lambda: copy.with_layers(["nothing"]))
         assert advice_in(message, r"set params\.(layers) to names of modules")
         assert len(copy.with_layers(["features.0"])) == 2
+
+
+def misleading_cam(x, layer, images, y):
+    """Take the model as `x`, which is the images' name elsewhere."""
+    return images.sum(1) * x(images).gather(1, y[:, None])[..., None]
+
+
+@follows("Write a function cam(model, layer, images, targets) that returns a map")
+def cam_with_misleading_names(user: User) -> None:
+    message = user.error(lambda: as_cam_function(misleading_cam))
+    form = advice_in(message, r"as in form: (\w+)")
+    model = Small()
+    cam = as_cam_function(misleading_cam, form=form)
+    assert cam(model, model.features, torch.rand(2, 3, 16, 16), torch.tensor([0, 1])).ndim == 3
 
 
 @follows("Invalid {name}={length}; give a share of the image's side")

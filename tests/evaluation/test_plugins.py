@@ -165,10 +165,6 @@ def of_two(trace, explanation):
     """Take the trace and the explanation, as if both were passed."""
 
 
-def of_arrays(first, second):
-    """Take two arguments whose names say nothing."""
-
-
 def of_none():
     """Take nothing."""
 
@@ -178,7 +174,7 @@ def of_none():
     [
         ("metric", of_two, r"of_two\(trace, explanation\)"),
         ("metric", of_none, r"of_none\(\)"),
-        ("method", of_arrays, r"of_arrays\(first, second\)"),
+        ("method", of_two, r"of_two\(trace, explanation\)"),
         ("method", of_none, r"of_none\(\)"),
         ("method", lambda trace, *, power: trace, "power"),
     ],
