@@ -1,0 +1,445 @@
+"""The readings of a formula: the switches that implementations of the same paper set differently.
+
+A `Reading` has a field for each step from the network to the map. Its value is the name of a
+switch in the step's table, and the empty name is the usual way. A method's function is never
+changed: it gets a changed trace, and its map passes through changed steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from axiom_bench.auditing.case import Case
+from axiom_bench.cutting.cut_model import cut
+from axiom_bench.cutting.numerics import axes
+from axiom_bench.cutting.split_model import CachesResults
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.explanation.explanation import Map, weighted
+
+Change = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A choice for each step; an empty name is the usual one, and all others are changes."""
+
+    target: str = ""
+    """The explained class, a key of TARGETS."""
+    score: str = ""
+    """The explained score, a key of SCORES."""
+    gradients: str = ""
+    """A change of the gradients, a key of GRADIENTS."""
+    activations: str = ""
+    """A change of the activations, a key of ACTIVATIONS."""
+    weights: str = ""
+    """A change of the method's weights, a key of WEIGHTS."""
+    channels: str = ""
+    """The way in which the channels become one map, a key of CHANNELS."""
+    bias: str = ""
+    """A constant that is added to the map, a key of BIASES."""
+    sides: str = ""
+    """The order of the map's axes, a key of SIDES."""
+    rectified: str = ""
+    """The treatment of negative values, a key of RECTIFIED."""
+    interpolation: str = ""
+    """The interpolation to the image's size, a key of INTERPOLATIONS."""
+    place: str = ""
+    """When the map is normalised, a key of PLACES."""
+    normalisation: str = ""
+    """The normalisation, a key of NORMALISATIONS or of SCALES."""
+    epsilon: float = 0.0
+    """What is added to the denominator of the normalisation."""
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """The names of all switches that aren't the usual ones."""
+        names = [str(getattr(self, field.name)) for field in fields(self)[:-1]]
+        if self.epsilon:
+            names.append(f"epsilon {self.epsilon:.0e} in the normalisation")
+        return tuple(name for name in names if name)
+
+    @property
+    def trace_part(self) -> Reading:
+        """The switches that act before the method's function, the others as usual."""
+        return Reading(self.target, self.score, self.gradients, self.activations)
+
+
+USUAL = Reading()
+
+
+def _same(values: Tensor) -> Tensor:
+    return values
+
+
+def _batch_mean(values: Tensor) -> Tensor:
+    return values.mean(0, keepdim=True).expand_as(values)
+
+
+# --- before the method's function ---
+
+TARGETS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "": lambda logits, targets: targets,
+    "the predicted class": lambda logits, targets: logits.argmax(1),
+    "the first image's class": lambda logits, targets: targets[:1].expand_as(targets),
+}
+
+# From logits (B, C) to the scores of all classes (B, C).
+SCORES: Mapping[str, Change] = {
+    "": _same,
+    "softmax score": lambda logits: logits.softmax(1),
+    "log-softmax score": lambda logits: logits.log_softmax(1),
+    "cross-entropy loss": lambda logits: -logits.log_softmax(1),
+    "negative logit": torch.neg,
+    "sigmoid score": torch.sigmoid,
+    "sum of all logits": lambda logits: logits.sum(1, keepdim=True).expand_as(logits),
+}
+
+
+def _largest(gradients: Tensor) -> Tensor:
+    return gradients.amax(axes(gradients), keepdim=True).expand_as(gradients)
+
+
+GRADIENTS: Mapping[str, Change] = {
+    "": _same,
+    "ReLU of the gradients": torch.relu,
+    "absolute gradients": torch.abs,
+    "gradients averaged over the batch": _batch_mean,
+    "score averaged over the batch": lambda gradients: gradients / len(gradients),
+    "sum instead of mean of the gradients": lambda gradients: gradients * gradients[0, 0].numel(),
+    "largest gradient of each channel": _largest,
+    "gradients of norm 1": lambda gradients: functional.normalize(
+        gradients.flatten(1), dim=1
+    ).view_as(gradients),
+}
+
+# Small numbers that implementations add to the sum of a channel.
+EPSILONS = (1e-12, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5)
+INPUT = "the layer's input"
+
+
+def _sum_epsilon(epsilon: float) -> str:
+    return f"epsilon {epsilon:.0e} in the sum of a channel"
+
+
+SUM_EPSILONS = {_sum_epsilon(epsilon): epsilon for epsilon in EPSILONS}
+ACTIVATIONS: Mapping[str, Change] = {
+    "": _same,
+    "ReLU of the activations": torch.relu,
+    "absolute activations": torch.abs,
+    "activations averaged over the batch": _batch_mean,
+    INPUT: _same,
+    **dict.fromkeys(SUM_EPSILONS, _same),
+}
+
+
+# --- from the method's answer to the raw map ---
+
+WEIGHTS: Mapping[str, Change] = {
+    "": _same,
+    "ReLU of the weights": torch.relu,
+    "absolute weights": torch.abs,
+    "weights averaged over the batch": _batch_mean,
+}
+CHANNELS: Mapping[str, Change] = {
+    "": lambda contributions: contributions.sum(1),
+    "ReLU before the sum over channels": lambda contributions: contributions.relu().sum(1),
+    "absolute values before the sum over channels": lambda contributions: contributions.abs().sum(
+        1
+    ),
+    "largest instead of sum over channels": lambda contributions: contributions.amax(1),
+}
+BIASES = ("", "bias of the head added")
+
+
+# --- from the raw map to the map ---
+
+SIDES: Mapping[str, Change] = {"": _same, "transposed axes": lambda maps: maps.mT}
+# Functions before and after the resizing.
+RECTIFIED: Mapping[str, tuple[Change, Change]] = {
+    "": (torch.relu, _same),
+    "no ReLU": (_same, _same),
+    "absolute value": (torch.abs, _same),
+    "ReLU after resizing": (_same, torch.relu),
+    "absolute value after resizing": (_same, torch.abs),
+}
+
+
+def _interpolated(mode: str, aligned: bool | None) -> Callable[[Tensor, Sequence[int]], Tensor]:
+    """Return a function that resizes maps (B, h, w) to a size."""
+
+    def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
+        larger: Tensor = functional.interpolate(
+            maps[:, None], tuple(size), mode=mode, align_corners=aligned
+        )
+        return larger[:, 0]
+
+    return resize
+
+
+INTERPOLATIONS: Mapping[str, Callable[[Tensor, Sequence[int]], Tensor]] = {
+    "": _interpolated("bilinear", False),
+    "nearest interpolation": _interpolated("nearest", None),
+    "nearest-exact interpolation": _interpolated("nearest-exact", None),
+    "align_corners=True": _interpolated("bilinear", True),
+    "bicubic interpolation": _interpolated("bicubic", False),
+    "bicubic interpolation with align_corners=True": _interpolated("bicubic", True),
+}
+# Whether a map is normalised before and after the resizing.
+PLACES = {
+    "": (False, True),
+    "normalised before resizing": (True, False),
+    "normalised before and after resizing": (True, True),
+}
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """The two numbers of a normalisation: (map - offset) / divisor, each (B, 1, 1)."""
+
+    offset: Change
+    divisor: Change
+
+
+def _over_image(reduce: Callable[..., Tensor]) -> Change:
+    return lambda maps: reduce(maps, (1, 2), keepdim=True)
+
+
+def _zero(maps: Tensor) -> Tensor:
+    return maps.new_zeros(len(maps), 1, 1)
+
+
+def _batch_min(maps: Tensor) -> Tensor:
+    return maps.amin().expand(len(maps), 1, 1)
+
+
+def _batch_max(maps: Tensor) -> Tensor:
+    return maps.amax().expand(len(maps), 1, 1)
+
+
+NORMALISATIONS: Mapping[str, Normalisation] = {
+    "": Normalisation(_zero, _over_image(torch.amax)),
+    "min-max": Normalisation(_over_image(torch.amin), _over_image(torch.amax)),
+    "divided by the largest absolute value": Normalisation(
+        _zero, lambda maps: maps.abs().amax((1, 2), keepdim=True)
+    ),
+    "divided by the sum": Normalisation(_zero, _over_image(torch.sum)),
+    "divided by the Euclidean norm": Normalisation(
+        _zero, lambda maps: maps.square().sum((1, 2), keepdim=True).sqrt()
+    ),
+    "divided by the batch's maximum": Normalisation(_zero, _batch_max),
+    "min-max over the batch": Normalisation(_batch_min, _batch_max),
+    "standardised": Normalisation(
+        _over_image(torch.mean), lambda maps: maps.std((1, 2), keepdim=True)
+    ),
+}
+NOT_NORMALISED = "not normalised"
+# The factors of maps that aren't normalised, of the images, channels and positions of the layer.
+SCALES: Mapping[str, Callable[[int, int, int], float]] = {
+    NOT_NORMALISED: lambda images, channels, positions: 1.0,
+    "not normalised, sum instead of mean over positions": lambda images, channels, positions: (
+        positions
+    ),
+    "not normalised, mean instead of sum over positions": lambda images, channels, positions: (
+        1 / positions
+    ),
+    "not normalised, mean over channels": lambda images, channels, positions: 1 / channels,
+    "not normalised, score averaged over the batch": lambda images, channels, positions: 1 / images,
+}
+
+
+class Traces(CachesResults):
+    """The changed traces of one case, each computed once."""
+
+    def __init__(self, case: Case) -> None:
+        self._results = {}
+        self.case = case
+        self.usual = cut(case.model, case.layer, output="logits").trace(case.images, case.targets)
+        self.bias = _last_bias(case.model)
+        self._by_reading: dict[Reading, Trace | None] = {USUAL: self.usual}
+
+    def trace(self, reading: Reading) -> Trace | None:
+        """Return the trace of a reading, or None if the network has no such trace.
+
+        It has the model's own score functions, so that methods with further passes use them, too.
+        """
+        if reading not in self._by_reading:
+            self._by_reading[reading] = self._changed(reading)
+        return self._by_reading[reading]
+
+    def _changed(self, reading: Reading) -> Trace | None:
+        changed: Trace | None
+        if reading.gradients or reading.activations not in ("", INPUT):
+            changed = self.trace(replace(reading, gradients="", activations=self._layer(reading)))
+            if changed is None:
+                return None
+            gradients = GRADIENTS[reading.gradients](changed.gradients)
+            activations = ACTIVATIONS[reading.activations](changed.activations)
+            return replace(changed, gradients=gradients, activations=activations)
+        if reading.activations == INPUT:
+            layer = input_layer(self.case)
+            if layer is None:
+                return None
+            changed = self._traced(reading.score, layer)
+        else:
+            changed = self._traced(reading.score, self.case.layer)
+        targets = TARGETS[reading.target](self.usual.logits, self.usual.targets)
+        return changed if torch.equal(targets, changed.targets) else changed.again(targets=targets)
+
+    @staticmethod
+    def _layer(reading: Reading) -> str:
+        return INPUT if reading.activations == INPUT else ""
+
+    def _traced(self, score: str, layer: str) -> Trace:
+        """Trace the images at a layer with another score."""
+        output = SCORES[score] if score else "logits"
+        return cut(self.case.model, layer, output=output).trace(self.case.images, self.case.targets)
+
+    def cheap_trace(self, reading: Reading) -> Trace | None:
+        """Return the trace of a reading for methods that read only its tensors.
+
+        It costs no cut of the network, since only gradients and scores differ.
+        """
+        if not reading.score and not reading.target:
+            return self.trace(reading)
+        key = replace(reading, gradients="", activations=self._layer(reading))
+        usual = self.trace(Reading(activations=key.activations))
+        if usual is None:
+            return None
+        targets = TARGETS[reading.target](self.usual.logits, self.usual.targets)
+        score = partial(_class_scores, SCORES[reading.score], targets)
+        changed = replace(
+            usual,
+            targets=targets,
+            gradients=usual.gradient_of(score),
+            scores=score(usual.logits),
+        )
+        return replace(
+            changed,
+            gradients=GRADIENTS[reading.gradients](changed.gradients),
+            activations=ACTIVATIONS[reading.activations](changed.activations),
+        )
+
+
+def _class_scores(change: Change, targets: Tensor, logits: Tensor) -> Tensor:
+    return change(logits).gather(1, targets[:, None])[:, 0]
+
+
+def padded(trace: Trace, reading: Reading) -> Trace:
+    """Return the trace whose sums over positions have the epsilon of a reading.
+
+    A row of positions is added that has the epsilon at one position, and no gradient.
+    """
+    epsilon = SUM_EPSILONS.get(reading.activations)
+    if epsilon is None:
+        return trace
+    activations = functional.pad(trace.activations, (0, 0, 0, 1))
+    activations[:, :, -1, 0] = epsilon
+    return replace(
+        trace,
+        activations=activations,
+        gradients=functional.pad(trace.gradients, (0, 0, 0, 1)),
+    )
+
+
+def raw_map(trace: Trace, answer: Tensor | Map, reading: Reading, bias: Tensor) -> Tensor | None:
+    """Return the raw map (B, h, w) of a method's answer, or None if the reading can't apply.
+
+    Args:
+        trace: The trace that the reading changes.
+        answer: The method's weights or its Map for this trace.
+        reading: The reading.
+        bias: The bias of each class, (C,).
+    """
+    if isinstance(answer, Map):
+        if reading.weights or reading.channels:
+            return None
+        raw = answer.raw
+    else:
+        weights = WEIGHTS[reading.weights](answer)
+        raw = CHANNELS[reading.channels](weighted(weights, trace.activations))
+    if reading.bias:
+        raw = raw + bias[trace.targets][:, None, None]
+    return raw
+
+
+def shaped(raw: Tensor, size: Sequence[int], reading: Reading) -> Tensor:
+    """Return raw maps (B, h, w) rectified, at another size, and not normalised."""
+    before, after = RECTIFIED[reading.rectified]
+    return after(_resized(before(SIDES[reading.sides](raw)), size, reading))
+
+
+def _resized(maps: Tensor, size: Sequence[int], reading: Reading) -> Tensor:
+    if tuple(maps.shape[1:]) == tuple(size):
+        return maps
+    return INTERPOLATIONS[reading.interpolation](maps, size)
+
+
+def finished(raw: Tensor, size: Sequence[int], reading: Reading, channels: int) -> Tensor:
+    """Return the maps (B, H', W') of a reading.
+
+    Args:
+        raw: The raw maps, (B, h, w).
+        size: The size of the maps.
+        reading: The reading.
+        channels: The number of channels of the layer.
+    """
+    if reading.normalisation in SCALES:
+        factor = SCALES[reading.normalisation](len(raw), channels, raw[0].numel())
+        return factor * shaped(raw, size, reading)
+    before, after = RECTIFIED[reading.rectified]
+    is_first, is_last = PLACES[reading.place]
+    maps = before(SIDES[reading.sides](raw))
+    if is_first:
+        maps = normalised(maps, reading)
+    maps = after(_resized(maps, size, reading))
+    return normalised(maps, reading) if is_last else maps
+
+
+def normalised(maps: Tensor, reading: Reading) -> Tensor:
+    """Return normalised maps (B, h, w); a map whose divisor is 0 stays as it is."""
+    normalisation = NORMALISATIONS[reading.normalisation]
+    maps = maps - normalisation.offset(maps)
+    divisor = _divisor(maps, normalisation)
+    return maps / torch.where(divisor == 0, 1, divisor + reading.epsilon)
+
+
+def _divisor(shifted: Tensor, normalisation: Normalisation) -> Tensor:
+    return normalisation.divisor(shifted)
+
+
+def _last_bias(model: nn.Module) -> Tensor | None:
+    """Return the bias (C,) of the last linear layer, or None if it has none."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return layers[-1].bias.detach() if layers and layers[-1].bias is not None else None
+
+
+def input_layer(case: Case) -> str | None:
+    """Return the name of the module whose output is the target layer's input, or None."""
+    outputs: dict[str, object] = {}
+    inputs: list[object] = []
+    handles = []
+    for name, module in case.model.named_modules():
+        if name == case.layer:
+            handles.append(
+                module.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+            )
+        elif name:
+
+            def keep(_: nn.Module, __: object, output: object, name: str = name) -> None:
+                outputs[name] = output
+
+            handles.append(module.register_forward_hook(keep))
+    try:
+        with torch.no_grad():
+            case.model(case.images[:1])
+    finally:
+        for handle in handles:
+            handle.remove()
+    names = [name for name, output in outputs.items() if inputs and output is inputs[0]]
+    return names[0] if names else None

@@ -1,0 +1,272 @@
+"""CAM implementations that are made by changing the usual ones, as plain torch code with hooks.
+
+`SINGLE` has one change of the usual heatmap each, and `COMBINED` several. The expected changes are
+the names of switches in `auditing.readings`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as functional
+
+from axiom_bench.auditing.case import CamFunction
+
+
+@dataclass(frozen=True)
+class MadeCam:
+    """An implementation, the key of the method that it computes, and its changes."""
+
+    function: CamFunction
+    formula: str
+    changes: tuple[str, ...]
+
+
+def hooked(model, layer, images, score):
+    """Return the layer's output and the gradient of a score of the logits (B, C)."""
+    kept = []
+    handle = layer.register_forward_hook(lambda module, args, output: kept.append(output))
+    logits = model(images)
+    handle.remove()
+    (gradients,) = torch.autograd.grad(score(logits), kept[0])
+    return kept[0].detach(), gradients
+
+
+def of_class(change=lambda logits: logits, reduce=torch.sum):
+    """Return the score that sums a function of the logits over the images' classes."""
+    return lambda targets: lambda logits: reduce(change(logits).gather(1, targets[:, None]))
+
+
+LOGIT = of_class()
+BILINEAR: Mapping[str, object] = {"mode": "bilinear", "align_corners": False}
+
+
+def grad_weights(activations, gradients):
+    return gradients.mean((2, 3), keepdim=True)
+
+
+def xgrad_weights(activations, gradients, epsilon=0.0):
+    sums = activations.sum((2, 3), keepdim=True)
+    magnitude = activations.abs().sum((2, 3), keepdim=True)
+    totals = (gradients * activations).sum((2, 3), keepdim=True)
+    if epsilon:
+        return totals / (sums + epsilon)
+    cancels = sums.abs() <= 1e-6 * magnitude
+    return torch.where(cancels, 0, totals / torch.where(cancels, 1, sums))
+
+
+def grad_cam_pp_weights(activations, gradients):
+    sums = activations.sum((2, 3), keepdim=True)
+    denominator = 2 * gradients**2 + sums * gradients**3
+    is_zero = denominator.abs() < 1e-300
+    alpha = torch.where(is_zero, 0, gradients**2 / torch.where(is_zero, 1, denominator))
+    return (alpha * gradients.relu()).sum((2, 3), keepdim=True)
+
+
+def hires_weights(activations, gradients):
+    return gradients
+
+
+def layer_weights(activations, gradients):
+    return gradients.relu()
+
+
+def resize(maps, size, options=BILINEAR):
+    return functional.interpolate(maps[:, None], tuple(size), **options)[:, 0]
+
+
+def by_maximum(maps, epsilon=0.0):
+    return maps / (maps.amax((1, 2), keepdim=True) + epsilon).clamp(min=1e-30)
+
+
+def by_min_max(maps, epsilon=0.0):
+    return by_maximum(maps - maps.amin((1, 2), keepdim=True), epsilon)
+
+
+def by_batch(maps):
+    return maps / maps.max()
+
+
+def cam(
+    weights=grad_weights,
+    score=LOGIT,
+    gradients_change=lambda gradients: gradients,
+    activations_change=lambda activations: activations,
+    weights_change=lambda weights: weights,
+    combine=lambda contributions: contributions.sum(1),
+    finish: Callable = lambda raw, size: by_maximum(resize(raw.relu(), size)),
+    choose=lambda model, images, targets: targets,
+    find_layer=lambda model, layer: layer,
+    add=lambda raw, model, targets: raw,
+) -> CamFunction:
+    """Return a CAM whose steps are the usual ones unless they are given."""
+
+    def function(model, layer, images, targets):
+        targets = choose(model, images, targets)
+        layer = find_layer(model, layer)
+        activations, gradients = hooked(model, layer, images, score(targets))
+        activations = activations_change(activations)
+        gradients = gradients_change(gradients)
+        channel_weights = weights_change(weights(activations, gradients))
+        raw = combine(channel_weights * activations)
+        return finish(add(raw, model, targets), images.shape[2:])
+
+    return function
+
+
+def predicted(model, images, targets):
+    return model(images).argmax(1)
+
+
+def stem(model, layer):
+    return model.stem
+
+
+def batch_mean(values):
+    return values.mean(0, keepdim=True)
+
+
+def add_bias(raw, model, targets):
+    return raw + model.head[-1].bias.detach()[targets][:, None, None]
+
+
+def finish_with(normalise=by_maximum, rectify=torch.relu, options=BILINEAR):
+    return lambda raw, size: normalise(resize(rectify(raw), size, options))
+
+
+def softmax(logits):
+    return logits.softmax(1)
+
+
+def log_softmax(logits):
+    return logits.log_softmax(1)
+
+
+def loss(targets):
+    return lambda logits: functional.cross_entropy(logits, targets)
+
+
+SINGLE = {
+    "softmax": MadeCam(cam(score=of_class(softmax)), "grad_cam", ("softmax score",)),
+    "log_softmax": MadeCam(cam(score=of_class(log_softmax)), "grad_cam", ("log-softmax score",)),
+    "loss": MadeCam(cam(score=loss), "grad_cam", ("cross-entropy loss",)),
+    # of a formula without a factor per image, which a normalised Grad-CAM has
+    "sigmoid": MadeCam(
+        cam(grad_cam_pp_weights, score=of_class(torch.sigmoid)), "grad_cam_pp", ("sigmoid score",)
+    ),
+    "relu_gradients": MadeCam(
+        cam(gradients_change=torch.relu), "grad_cam", ("ReLU of the gradients",)
+    ),
+    "absolute_gradients": MadeCam(
+        cam(gradients_change=torch.abs), "grad_cam", ("absolute gradients",)
+    ),
+    "batch_gradients": MadeCam(
+        cam(gradients_change=batch_mean), "grad_cam", ("weights averaged over the batch",)
+    ),
+    "batch_score": MadeCam(
+        cam(grad_cam_pp_weights, score=of_class(reduce=torch.mean)),
+        "grad_cam_pp",
+        ("score averaged over the batch",),
+    ),
+    "relu_activations": MadeCam(
+        cam(activations_change=torch.relu), "grad_cam", ("ReLU of the activations",)
+    ),
+    "layer_input": MadeCam(cam(find_layer=stem), "grad_cam", ("the layer's input",)),
+    "relu_weights": MadeCam(cam(weights_change=torch.relu), "grad_cam", ("ReLU of the weights",)),
+    "relu_channels": MadeCam(
+        cam(combine=lambda contributions: contributions.relu().sum(1)),
+        "grad_cam",
+        ("ReLU before the sum over channels",),
+    ),
+    "absolute": MadeCam(
+        cam(finish=finish_with(rectify=torch.abs)), "grad_cam", ("absolute value",)
+    ),
+    "epsilon": MadeCam(
+        cam(lambda F, g: xgrad_weights(F, g, 1e-7)),
+        "xgrad_cam",
+        ("epsilon 1e-07 in the sum of a channel",),
+    ),
+    "bias": MadeCam(cam(add=add_bias), "grad_cam", ("bias of the head added",)),
+    "min_max": MadeCam(
+        cam(hires_weights, finish=finish_with(by_min_max)), "hires_cam", ("min-max",)
+    ),
+    "batch_maximum": MadeCam(
+        cam(finish=finish_with(by_batch)), "grad_cam", ("divided by the batch's maximum",)
+    ),
+    "nearest": MadeCam(
+        cam(xgrad_weights, finish=finish_with(options={"mode": "nearest"})),
+        "xgrad_cam",
+        ("nearest interpolation",),
+    ),
+    "aligned": MadeCam(
+        cam(finish=finish_with(options={"mode": "bilinear", "align_corners": True})),
+        "grad_cam",
+        ("align_corners=True",),
+    ),
+    "predicted": MadeCam(cam(choose=predicted), "grad_cam", ("the predicted class",)),
+}
+
+COMBINED = {
+    "softmax_min_max": MadeCam(
+        cam(score=of_class(softmax), finish=finish_with(lambda maps: by_min_max(maps, 1e-8))),
+        "grad_cam",
+        ("softmax score", "min-max", "epsilon 1e-08 in the normalisation"),
+    ),
+    "raw": MadeCam(
+        cam(hires_weights, finish=lambda raw, size: raw),
+        "hires_cam",
+        ("no ReLU", "not normalised"),
+    ),
+    "early_min_max": MadeCam(
+        cam(layer_weights, finish=lambda raw, size: resize(by_min_max(raw.relu()), size)),
+        "layer_cam",
+        ("normalised before resizing", "min-max"),
+    ),
+    "summed_raw": MadeCam(
+        cam(
+            lambda F, g: g.sum((2, 3), keepdim=True),
+            finish=lambda raw, size: resize(raw.relu(), size),
+        ),
+        "grad_cam",
+        ("not normalised, sum instead of mean over positions",),
+    ),
+    "bicubic_late_relu": MadeCam(
+        cam(
+            xgrad_weights,
+            finish=lambda raw, size: by_maximum(
+                resize(raw, size, {"mode": "bicubic", "align_corners": False}).relu()
+            ),
+        ),
+        "xgrad_cam",
+        ("ReLU after resizing", "bicubic interpolation"),
+    ),
+    "relu_gradients_softmax": MadeCam(
+        cam(score=of_class(softmax), gradients_change=torch.relu),
+        "grad_cam",
+        ("softmax score", "ReLU of the gradients"),
+    ),
+    "predicted_nearest": MadeCam(
+        cam(
+            layer_weights,
+            choose=predicted,
+            finish=finish_with(options={"mode": "nearest"}),
+        ),
+        "layer_cam",
+        ("the predicted class", "nearest interpolation"),
+    ),
+    "transposed_min_max": MadeCam(
+        cam(finish=lambda raw, size: by_min_max(resize(raw.relu().mT, size))),
+        "grad_cam",
+        ("transposed axes", "min-max"),
+    ),
+    "log_softmax_pp": MadeCam(
+        cam(grad_cam_pp_weights, score=of_class(log_softmax), finish=finish_with(by_min_max)),
+        "grad_cam_pp",
+        ("log-softmax score", "min-max"),
+    ),
+    "absolute_batch": MadeCam(
+        cam(xgrad_weights, finish=finish_with(by_batch, rectify=torch.abs)),
+        "xgrad_cam",
+        ("absolute value", "divided by the batch's maximum"),
+    ),
+}

@@ -1,0 +1,193 @@
+"""The formulas that an audit finds, of changed implementations, methods and three libraries."""
+
+import pytest
+import torch
+
+from axiom_bench.auditing.cases import DESIGNS, cases
+from axiom_bench.auditing.formulas import FormulaAnswer, find_formula
+from axiom_bench.cutting.cut_model import cut
+from axiom_bench.evaluation import plugins
+from axiom_bench.explanation.explanation import Explanation
+from tests.auditing.made_cams import COMBINED, SINGLE, cam, grad_weights
+
+ALL_MADE = {**SINGLE, **COMBINED}
+QUICK = ("batch_score", "bias", "epsilon", "log_softmax_pp", "nearest", "raw", "softmax_min_max")
+MIN_NAMED = 28  # of the thirty implementations
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """The networks, built once, so that all audits share their traces."""
+    return cases()
+
+
+def is_named(answer: FormulaAnswer, formula: str, changes: tuple[str, ...]) -> bool:
+    """Return True if the verdict has this formula and these changes, and nothing but synonyms."""
+    title = plugins.load("method", formula).spec.title
+    text = f"{title} ({', '.join(changes)})"
+    return answer.formula == formula and text in answer.verdict
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_changes_are_named(networks, name):
+    made = ALL_MADE[name]
+    answer = find_formula(made.function, networks)
+    assert (answer.status, answer.formula, answer.changes) == ("known", made.formula, made.changes)
+    assert set(answer.differences) == {design.name for design in DESIGNS}
+
+
+@pytest.mark.slow
+def test_at_least_28_of_30_implementations_are_named_and_none_wrongly(networks):
+    assert len(ALL_MADE) == 30
+    unnamed = []
+    for name, made in ALL_MADE.items():
+        answer = find_formula(made.function, networks)
+        if not is_named(answer, made.formula, made.changes):
+            assert answer.formula is None, f"{name}: {answer.verdict}"
+            unnamed.append(name)
+    assert len(ALL_MADE) - len(unnamed) >= MIN_NAMED, unnamed
+
+
+def test_another_formula_than_the_expected_one_is_reported(networks):
+    answer = find_formula(cam(), networks, expected="Opti-CAM")
+    assert answer.status == "other_than_named"
+    assert answer.verdict == "computes Grad-CAM; its name says Opti-CAM"
+    assert find_formula(cam(), networks, expected="grad_cam").status == "known"
+
+
+def test_synonyms_are_listed_together(networks):
+    answer = find_formula(SINGLE["softmax"].function, networks)
+    assert "Grad-CAM (softmax score) or Grad-CAM (log-softmax score)" in answer.verdict
+
+
+def test_an_implementation_that_fails_everywhere_has_no_formula(networks):
+    def broken(model, layer, images, targets):
+        raise RuntimeError("no such layer")
+
+    answer = find_formula(broken, networks)
+    assert answer.status == "unknown"
+    assert answer.verdict.endswith("RuntimeError: no such layer")
+
+
+@pytest.mark.slow
+def test_an_unknown_formula_has_its_nearest_one(networks):
+    def unknown(activations, gradients):
+        return grad_weights(activations, gradients) + 0.2 * gradients.square()
+
+    answer = find_formula(cam(unknown), networks)
+    assert (answer.status, answer.formula) == ("unknown", None)
+    assert answer.nearest is not None
+    assert answer.verdict.startswith("no known formula: nearest is ")
+
+
+def of_method(name):
+    """Return a method as an implementation, which makes its own cut and heatmap."""
+    method = plugins.load("method", name)
+
+    def function(model, layer, images, targets):
+        layer_name = next(name for name, module in model.named_modules() if module is layer)
+        trace = cut(model, layer_name, output="logits").trace(images, targets)
+        return Explanation.of(trace, method(trace)).required_heatmap
+
+    return function
+
+
+def of_one_trace():
+    """Return the methods that need no pass in addition to their trace, without controls."""
+    names = []
+    for name in plugins.names_of_all("method"):
+        spec = plugins.load("method", name).spec
+        if spec.passes == 0 and not spec.control:
+            names.append(name)
+    return names
+
+
+QUICK_METHODS = ("grad_cam", "layer_cam", "xgrad_cam")
+METHOD_NAMES = [
+    name if name in QUICK_METHODS else pytest.param(name, marks=pytest.mark.slow)
+    for name in of_one_trace()
+]
+
+
+@pytest.mark.parametrize("name", METHOD_NAMES)
+def test_no_false_alarm_on_a_method(networks, name):
+    answer = find_formula(of_method(name), networks, expected=name)
+    assert (answer.status, answer.formula, answer.changes) == ("known", name, ())
+
+
+# The comparisons of docs/studies/audit.md that agree with this project's formulas.
+AGREEING = {
+    "pytorch_grad_cam": {
+        "GradCAM": "grad_cam",
+        "GradCAMElementWise": "grad_cam_elementwise",
+        "HiResCAM": "hires_cam",
+        "LayerCAM": "layer_cam",
+        "XGradCAM": "xgrad_cam",
+    },
+    "torchcam": {
+        "CAM": "cam",
+        "GradCAM": "grad_cam",
+        "LayerCAM": "layer_cam",
+        "XGradCAM": "xgrad_cam",
+    },
+    "captum": {"LayerGradCam": "grad_cam"},
+}
+
+
+def of_pytorch_grad_cam(name):
+    import axiom_bench.data.torchvision_import  # noqa: F401 - the library imports torchvision
+
+    library = pytest.importorskip("pytorch_grad_cam", reason="make peers")
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    def function(model, layer, images, targets):
+        with getattr(library, name)(model=model, target_layers=[layer]) as extractor:
+            chosen = [ClassifierOutputTarget(target) for target in targets.tolist()]
+            return torch.from_numpy(extractor(input_tensor=images, targets=chosen))
+
+    return function
+
+
+def of_torchcam(name):
+    import axiom_bench.data.torchvision_import  # noqa: F401 - the library imports torchvision
+
+    pytest.importorskip("torchcam", reason="make peers")
+    from torchcam import methods
+
+    def function(model, layer, images, targets):
+        layers = {"target_layer": layer}
+        if name == "CAM":
+            layers["fc_layer"] = "head.2"
+        with getattr(methods, name)(model, **layers) as extractor:
+            scores = model(images)
+            return extractor(targets.tolist(), scores)[0]
+
+    return function
+
+
+def of_captum(name):
+    pytest.importorskip("captum", reason="make peers")
+    from captum import attr
+
+    def function(model, layer, images, targets):
+        return getattr(attr, name)(model, layer).attribute(images, target=targets)
+
+    return function
+
+
+MAKE = {
+    "pytorch_grad_cam": of_pytorch_grad_cam,
+    "torchcam": of_torchcam,
+    "captum": of_captum,
+}
+READINGS = [
+    pytest.param(library, name, key, marks=[] if name == "GradCAM" else pytest.mark.slow)
+    for library, keys in AGREEING.items()
+    for name, key in keys.items()
+]
+
+
+@pytest.mark.parametrize(("library", "name", "key"), READINGS)
+def test_no_false_alarm_on_a_library(networks, library, name, key):
+    answer = find_formula(MAKE[library](name), networks, expected=key)
+    assert (answer.status, answer.formula) == ("known", key), answer.verdict
