@@ -38,6 +38,7 @@ from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
 from axiom_bench.judging.card import PRIMARY, verdicts
 from axiom_bench.judging.tests import GAMING, SANITY, TESTS
+from axiom_bench.models.spec import other_models
 from axiom_bench.report import write
 from axiom_bench.report.card import line_cells
 from axiom_bench.report.paper import Exhibit, paper
@@ -432,6 +433,8 @@ def other_names_text() -> str:
         title = f"{kind}s".capitalize()
         parts += [f"## {title} under another name", markdown(included)]
         parts += [f"## {title} that are not included", markdown(left_out)]
+    models: list[Row] = [("name", "what to do"), *other_models().items()]
+    parts += ["## Models of other projects", markdown(models)]
     return "\n\n".join(parts)
 
 

@@ -22,7 +22,12 @@ from axiom_bench.environment import (
 )
 from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.evaluation.other_names import other_names
-from axiom_bench.models.spec import classifiers, timm_networks
+from axiom_bench.models.spec import (
+    classifiers,
+    other_model,
+    other_models,
+    timm_networks,
+)
 from axiom_bench.run.progress import progress
 
 ALL_OTHER_NAMES = "other-names"
@@ -73,6 +78,8 @@ def listing(
         lines += _table(entries)
     other_entries = {}
     if part or kind == ALL_OTHER_NAMES:
+        if kind in (None, ALL_OTHER_NAMES, "models"):
+            other_entries.update(_other_models(part))
         for other_kind in OTHER_NAMES:
             if kind in (None, ALL_OTHER_NAMES, f"{other_kind}s"):
                 other_entries.update(_other_names(other_kind, part))
@@ -136,6 +143,20 @@ def _other_names(kind: str, part: str | None) -> dict[str, str]:
         for other in other_names(kind)
         if part is None or letters(part) in letters(other.name)
     }
+
+
+def _other_models(part: str | None) -> dict[str, str]:
+    """Return the names of models of other projects with a text in them, or the text itself if one
+    of these names stands for it, each with a sentence.
+    """
+    names = {
+        name: sentence
+        for name, sentence in other_models().items()
+        if part is None or letters(part) in letters(name)
+    }
+    if not names and part is not None and (sentence := other_model(part)):
+        names[part] = sentence
+    return names
 
 
 def _table(entries: Mapping[str, str]) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from argparse import Namespace
 
+from axiom_bench.models.spec import WEIGHTS_SUFFIXES
+
 CODE = re.compile(r".+\.py:.+|[\w.]+:\w+")  # FILE:FUNCTION, or MODULE:FUNCTION
 
 
@@ -20,7 +22,7 @@ def model_overrides(options: Namespace) -> list[str]:
     if options.model is not None:
         if CODE.fullmatch(options.model):
             overrides += ["model=user", f"model.architecture={options.model}"]
-        elif "/" in options.model:
+        elif "/" in options.model and not options.model.endswith(WEIGHTS_SUFFIXES):
             overrides += ["model=huggingface", f"model.checkpoint={options.model}"]
         else:
             overrides.append(f"model={options.model}")

@@ -39,7 +39,8 @@ TURNED = 0.25
 # the columns of a place of a box, after its position
 BOX = slice(1, 5)
 REGION = slice(5, 9)
-# if boxes of one class have a higher IoU, the one with the lower probability is suppressed
+# If boxes of one class have a higher IoU, the one with the lower probability is suppressed, unless
+# the network has another limit.
 OVERLAP = 0.5
 
 
@@ -221,14 +222,20 @@ class BoxScores(ObjectScores):
     def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
         """Find an object for each position and class.
 
-        A more probable box of the same class with an IoU above .5 suppresses an object.
+        A more probable box of the same class with an IoU above .5 suppresses an object. A module
+        may have another limit, `most_overlap`, or `has_one_class`: then each position has only its
+        most probable class.
         """
         boxes, logits, fixed = self._checked(images)
         probabilities = self.probabilities(logits.double().cpu(), 2)
+        if getattr(self.module, "has_one_class", False):
+            best = probabilities.amax(2, keepdim=True)
+            probabilities = torch.where(probabilities == best, probabilities, 0)
         if self.background is not None:
             probabilities[:, :, self.background] = 0
         rows = zip(boxes.double().cpu(), probabilities, fixed.cpu(), strict=True)
-        return [list(islice(_unsuppressed(*row, least), MOST)) for row in rows]
+        most_overlap = getattr(self.module, "most_overlap", OVERLAP)
+        return [list(islice(_unsuppressed(*row, least, most_overlap), MOST)) for row in rows]
 
     @full_precision()
     def _checked(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -393,7 +400,7 @@ def _nearest(boxes: Tensor, to: Tensor) -> Tensor:
 
 
 def _unsuppressed(
-    boxes: Tensor, probabilities: Tensor, fixed: Tensor, least: float
+    boxes: Tensor, probabilities: Tensor, fixed: Tensor, least: float, most_overlap: float
 ) -> Iterator[Found]:
     """Yield the detections of one image: boxes (N, 4), probabilities (N, C), fixed (N, E)."""
     positions, labels = (probabilities >= least).nonzero(as_tuple=True)
@@ -404,8 +411,10 @@ def _unsuppressed(
         label = int(labels[place])
         box = boxes[position]
         same = [other for other_label, other in kept if other_label == label]
-        if same and bool((intersection_over_union(box[None], torch.stack(same)) > OVERLAP).any()):
-            continue
+        if same:
+            overlaps = intersection_over_union(box[None], torch.stack(same))
+            if bool((overlaps > most_overlap).any()):
+                continue
         kept.append((label, box))
         yield Found(
             label=label,

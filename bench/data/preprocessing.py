@@ -34,6 +34,7 @@ from axiom_bench.errors import BenchError, type_name, unknown_name
 
 GREY, RGB = 1, 3  # channels
 WHITE = 255.0
+LETTERBOX_GREY = 114  # around a letterboxed picture, as YOLO networks are trained
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of pixels in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")  # as torchvision names them
@@ -68,6 +69,9 @@ class Preprocessing:
             decoded at a half, a quarter or an eighth of its size. This is faster and gives slightly
             different pixels.
         shape: (C, *space) of samples that are arrays; None for pictures.
+        letterbox: If True and `resize` is a number, the longer side gets this length, and grey
+            pixels fill a square around the picture. Pixels are interpolated without smoothing, as
+            OpenCV does for YOLO networks.
 
     Raises:
         BenchError: For another interpolation or number of means and standard deviations, or a
@@ -82,6 +86,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
     scaled_decoding: bool = False
     shape: tuple[int, ...] | None = None
+    letterbox: bool = False
 
     def __post_init__(self) -> None:
         if self.shape is not None:
@@ -135,9 +140,16 @@ class Preprocessing:
         """(H', W') of the images that the network takes; None if it is that of the stored image."""
         if self.shape is not None:
             return self.shape[1:]
-        if self.crop is not None:
-            return self.crop, self.crop
+        if self._square is not None:
+            return self._square, self._square
         return self.resize if isinstance(self.resize, tuple) else None
+
+    @property
+    def _square(self) -> int | None:
+        """The side of the square in the centre that the network takes; None for all pixels."""
+        if self.letterbox and self.crop is None and isinstance(self.resize, int):
+            return self.resize
+        return self.crop
 
     @property
     def channels(self) -> int:
@@ -300,18 +312,28 @@ class Preprocessing:
             image = image.convert("L")
         if self.resize is not None:
             image = self.resize_to(image, (height, width))
-        return self._cropped(image)
+        return self._cropped(image, LETTERBOX_GREY if self.letterbox else 0)
 
     def resize_to(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
         """Return the image resized to exactly (height, width)."""
-        return image.resize(size[::-1], Image.Resampling[self.interpolation.upper()])
+        resampling = Image.Resampling[self.interpolation.upper()]
+        if not self.letterbox:
+            return image.resize(size[::-1], resampling)
+        # A transform samples single points, and a resize smooths before it makes a picture smaller.
+        scales = (image.width / size[1], 0, 0, 0, image.height / size[0], 0)
+        return image.transform(size[::-1], Image.Transform.AFFINE, scales, resampling)
 
-    def _cropped(self, image: Image.Image) -> Image.Image:
-        """Return the centre; pixels are 0 where the crop is larger than the image."""
-        if self.crop is None:
+    def _cropped(self, image: Image.Image, border: int = 0) -> Image.Image:
+        """Return the centre; pixels are `border` where the crop is larger than the image."""
+        if self._square is None:
             return image
-        left, top = (crop_start(side, self.crop) for side in image.size)
-        return image.crop((left, top, left + self.crop, top + self.crop))
+        left, top = (crop_start(side, self._square) for side in image.size)
+        if not border:
+            return image.crop((left, top, left + self._square, top + self._square))
+        colour = (border,) * len(image.getbands())
+        square = Image.new(image.mode, (self._square, self._square), colour)
+        square.paste(image, (-left, -top))
+        return square
 
     def denormalise(self, images: Tensor) -> NDArray[np.uint8]:
         """Return images (B, 3, H', W') or (B, 1, H', W') of the network as pictures for people.
@@ -331,6 +353,9 @@ class Preprocessing:
         if not isinstance(self.resize, int):
             return self.resize
         short, long = sorted((height, width))
+        if self.letterbox:
+            scale = self.resize / long
+            return max(round(height * scale), 1), max(round(width * scale), 1)
         longer = int(self.resize * long / short)
         return (self.resize, longer) if height <= width else (longer, self.resize)
 
@@ -363,8 +388,8 @@ class Preprocessing:
         """
         stored_height, stored_width = stored
         height, width = resized
-        seen_height = self.crop or height
-        seen_width = self.crop or width
+        seen_height = self._square or height
+        seen_width = self._square or width
         top = crop_start(height, seen_height)
         left = crop_start(width, seen_width)
         labels: list[int] = []

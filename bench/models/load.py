@@ -125,7 +125,8 @@ def load_model(cfg: Mapping[str, object], shape: tuple[int, ...] | None = None) 
     source = find_source(spec)
     spec = _completed(spec, source)
     module, source, loaded, lines = _load_weights(spec, source)
-    if spec.checkpoint is not None and source.note:
+    has_checkpoint = spec.checkpoint is not None or source.weights_file is not None
+    if has_checkpoint and source.note:
         lines = [*lines, source.note]
     name = spec.name
     if spec.draw is not None:
@@ -400,6 +401,9 @@ def _load_weights(spec: ModelSpec, source: Source) -> tuple[nn.Module, Source, W
     sentences on how they were loaded.
     """
     module = _build(spec, source)
+    if source.weights_file is not None:
+        sha256 = weights.file_sha256(source.weights_file)
+        return module, source, Weights(None, source.weights_file.name, sha256), []
     is_as_built = spec.source in ("user", "huggingface") and spec.weights == AS_BUILT
     if spec.weights is None or is_as_built:
         built, lines = _built_weights(spec, source, module)

@@ -1,5 +1,5 @@
 """Find the network that a spec names: embedded, torchvision's, timm's, a checkpoint of transformers
-or a user's own, before it gets its weights.
+a YOLO of ultralytics or a user's own, before it gets its weights.
 
 Each source says how to build the network, and what its published weights expect. `load` does the
 rest in the same way for all of them.
@@ -23,6 +23,7 @@ from axiom_bench.cutting.numerics import XY
 from axiom_bench.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, RGB, Preprocessing
 from axiom_bench.embedded import networks, patches, planted, scenes
 from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.kinds import home_expanded
 from axiom_bench.models import weights
 from axiom_bench.models.spec import AS_BUILT, ModelSpec
 from axiom_bench.models.user_code import import_function
@@ -47,6 +48,7 @@ class Source:
     accuracy: float = 0.0  # the published accuracy of the weights; 0 if unknown
     output: str | None = None  # model.output, if the source knows it
     background: int | None = None  # model.background, if the source knows it
+    weights_file: Path | None = None  # the file whose weights `build` loads itself
 
 
 def find_source(spec: ModelSpec) -> Source:
@@ -60,6 +62,7 @@ def find_source(spec: ModelSpec) -> Source:
         "torchvision": _torchvision,
         "timm": _timm,
         "huggingface": _huggingface,
+        "ultralytics": _ultralytics,
         "user": _user,
     }
     if spec.source not in sources:
@@ -279,6 +282,35 @@ def _huggingface(spec: ModelSpec) -> Source:
         note=note,
         output=checkpoint.output,
         background=checkpoint.background,
+    )
+
+
+def _ultralytics(spec: ModelSpec) -> Source:
+    """Return the network of a checkpoint of ultralytics."""
+    # ultralytics takes seconds, so only its networks import it.
+    from axiom_bench.models.of_ultralytics import YoloCheckpoint
+
+    file = None if spec.weights is None else home_expanded(spec.weights)
+    if file is None or file.suffix != ".pt" or not file.is_file():
+        name = "yolo11n.pt" if file is None else file.name
+        raise BenchError(
+            f"model=yolo needs a .pt file of ultralytics, and {spec.weights} is none; set "
+            'model.weights=FILE. Where there is a network, type `python -c "from ultralytics '
+            f"import YOLO; YOLO('{name}')\"` to download one of its own."
+        )
+
+    def published(name: str) -> Weights:
+        raise AssertionError(f"{name} is a file")
+
+    checkpoint = YoloCheckpoint.of(file)
+    return Source(
+        partial(checkpoint.build, **spec.kwargs),
+        checkpoint.preprocessing,
+        published,
+        checkpoint.classes,
+        note=checkpoint.note if spec.layer == "default" else "",
+        output=checkpoint.output,
+        weights_file=file,
     )
 
 

@@ -7,6 +7,7 @@ import importlib.util
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path, PurePath
 from typing import Annotated, Any
@@ -71,7 +72,7 @@ class ModelSpec:
     """
 
     name: Name
-    source: Name  # embedded | torchvision | timm | huggingface | user
+    source: Name  # embedded | torchvision | timm | huggingface | ultralytics | user
     # The network's name in its source. For `user`: module:function or path.py:function.
     architecture: File
     # For `huggingface`: a name on the Hugging Face Hub, or a folder that save_pretrained wrote.
@@ -251,8 +252,8 @@ def in_python(message: str) -> str:
 
     message = _BOTH.sub(r"\1\2", message).replace(" or null", " or None")
     message = re.sub(
-        r"set model=(\w+) model\.architecture=(\S*\w)",
-        r"call ab.load_model('\1', architecture='\2')",
+        r"set model=(\w+) model\.(architecture|weights)=(\S*\w)",
+        r"call ab.load_model('\1', \2='\3')",
         message,
     )
     return _SETTING.sub(argument, message)
@@ -340,12 +341,34 @@ def unknown_model(name: str, names: Iterable[str]) -> BenchError:
         name: The unknown name.
         names: The names of all models except timm's.
     """
+    if name.endswith(WEIGHTS_SUFFIXES):
+        return BenchError(
+            f"{name} is a file of weights; set model=NAME model.weights={name}. If it is a YOLO of "
+            "ultralytics that you trust, NAME is yolo; loading it runs code that the file names."
+        )
+    if sentence := other_model(name):
+        return BenchError(f"There is no model {name!r}. {sentence}")
     error = unknown_name("model", name, names, timm_networks())
     if timm_networks():
         return error
     return BenchError(
         f"{error} A network of timm needs timm: pip install '.[timm]' in axiom-bench's checkout."
     )
+
+
+@cache
+def other_models() -> Mapping[str, str]:
+    """Return a sentence for each name of a model of another project; * stands for any text."""
+    sentences: Mapping[str, str] = read_yaml(conf_folder() / "other_names.yaml")["model"]
+    return sentences
+
+
+def other_model(name: str) -> str:
+    """Return the sentence on a model of another project, or "" if its name isn't known."""
+    for pattern, sentence in other_models().items():
+        if fnmatchcase(name.lower(), pattern):
+            return sentence
+    return ""
 
 
 @cache

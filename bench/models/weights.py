@@ -156,6 +156,12 @@ def read_weights(path: Path) -> Weights:
             f"The weights {path} are a part of several files; load the network in Python and "
             f"{SAVE}."
         )
+    if _is_of_ultralytics(path):
+        raise BenchError(
+            f"The weights {path} are a YOLO of ultralytics, a pickled network; set model=yolo "
+            f"model.weights={path} if you trust the file, because loading it runs code that it "
+            "names."
+        )
     if isinstance(state, StandIn):
         raise BenchError(
             f"The weights {path} are a whole pickled object, whose code isn't run; load it in "
@@ -187,6 +193,14 @@ def _load_checkpoint(path: Path) -> object:
     with torch.serialization.safe_globals(stand_ins):
         content: object = torch.load(path, map_location="cpu", weights_only=True)
     return content
+
+
+def _is_of_ultralytics(path: Path) -> bool:
+    """Return whether a readable checkpoint holds a network of ultralytics."""
+    if path.suffix == ".safetensors" or not is_zipfile(path):
+        return False
+    class_paths = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    return any(class_path.startswith("ultralytics.") for class_path in class_paths)
 
 
 def _why(path: Path, error: Exception) -> tuple[str, str]:

@@ -116,7 +116,14 @@ def common_key(
         classes: The classes of the data set.
         sources: The modules of the job's data sets.
     """
-    pixel_fields = ("resize", "crop", "interpolation", "scaled_decoding", "channels")
+    pixel_fields = (
+        "resize",
+        "crop",
+        "interpolation",
+        "scaled_decoding",
+        "channels",
+        "letterbox",
+    )
     facts = [getattr(preprocessing, name) for name in pixel_fields]
     return key(preprocessing=facts, classes=list(classes), code=_code(sources))
 

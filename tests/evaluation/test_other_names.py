@@ -1,5 +1,7 @@
 """Names of other libraries lead to an entry or to a reason, in messages and in lists."""
 
+import re
+
 import pytest
 
 from axiom_bench import methods
@@ -8,6 +10,7 @@ from axiom_bench.environment import letters
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.other_names import other_names, unknown_plugin
+from axiom_bench.models.spec import model_names, other_model, other_models, unknown_model
 
 KINDS = ("method", "metric")
 
@@ -92,7 +95,31 @@ def test_a_name_is_searched_in_all_kinds():
 
 def test_all_other_names_are_listed():
     lines = listing("other-names")
-    assert len(lines) == sum(len(other_names(kind)) for kind in KINDS)
+    names = sum(len(other_names(kind)) for kind in KINDS)
+    assert len(lines) == names + len(other_models())
+
+
+@pytest.mark.parametrize(
+    "name", ["sam", "sam2", "SAM_vit_b", "yolov8n", "yolo11x-seg", "FastSAM-s"]
+)
+def test_a_model_of_another_project_has_one_sentence(name):
+    message = str(unknown_model(name, model_names()))
+    assert message.removeprefix(f"There is no model {name!r}. ") in other_models().values()
+
+
+def test_a_model_of_another_project_is_listed():
+    (line,) = listing("models", part="fastsam-s")
+    assert line == f"  fastsam-s  {other_model('fastsam')}"
+
+
+def test_sentences_on_models_are_whole_and_name_models_that_exist():
+    for name, sentence in other_models().items():
+        assert sentence[0].isupper(), name
+        assert sentence.endswith("."), name
+        for model in re.findall(r"model=(\w+)", sentence):
+            assert model in model_names(), name
+    assert "yolo" in other_model("yolov5su")
+    assert not other_model("samvit_base_patch16")
 
 
 def test_a_part_of_a_models_name_finds_networks_of_timm_and_target_layers():

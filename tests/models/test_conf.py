@@ -58,6 +58,7 @@ OF_LIBRARIES = {  # tested in test_checkpoints, test_two_stages and test_network
     "dinov2",
     "detr",
     "segformer",
+    "yolo",  # in test_yolo
     "deeplabv3_resnet50",
     "lraspp_mobilenet_v3_large",
     "fcos_resnet50_fpn",
