@@ -179,5 +179,45 @@ def masks(root):
         Image.fromarray(mask_of(name)).save(root / f"masks/{name}.png")
 
 
+def run_lengths(mask):
+    """Return COCO's run lengths of a mask, column by column, beginning with pixels outside."""
+    flat = mask.T.reshape(-1)
+    starts = np.flatnonzero(np.diff(flat, prepend=0))
+    return np.diff([0, *starts, len(flat)]).tolist()
+
+
+def coco(root, file="_annotations.coco.json", folder=""):
+    """Write COCO's JSON for the images, as Roboflow exports it."""
+    images(root / folder)
+    entries = []
+    annotations = []
+    for number, (name, objects) in enumerate(BOXES.items()):
+        size = {"width": WIDTH, "height": HEIGHT}
+        entries.append({"id": number, "file_name": f"{name}.jpg", **size})
+        for label, (x0, y0, x1, y1) in objects:
+            mask = np.zeros((HEIGHT, WIDTH), dtype=np.int64)
+            mask[y0:y1, x0:x1] = 1
+            annotations.append(
+                {
+                    "id": len(annotations),
+                    "image_id": number,
+                    "category_id": CLASSES.index(label) + 1,
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "segmentation": {"size": [HEIGHT, WIDTH], "counts": run_lengths(mask)},
+                    "iscrowd": 0,
+                }
+            )
+    # Roboflow's first category stands for the project and has no objects.
+    categories = [{"id": 0, "name": "animals"}]
+    categories += [{"id": number, "name": name} for number, name in enumerate(CLASSES, 1)]
+    content = {"info": {}, "images": entries, "categories": categories, "annotations": annotations}
+    write(root / file, json.dumps(content))
+
+
+def coco_of_a_split(root):
+    """Write COCO's JSON in a folder of annotations, and its images in that of the split."""
+    coco(root, "annotations/instances_val.json", "val")
+
+
 WITH_BOXES = (yolo, roboflow, darknet, labelimg, annotations_folder, labelme_rectangles, cvat)
-WITH_POLYGONS = (yolo_polygons, labelme, cvat_polygons)
+WITH_POLYGONS = (yolo_polygons, labelme, cvat_polygons, coco, coco_of_a_split)

@@ -78,7 +78,7 @@ def coco(
     folder = existing_folder(top / split, LAYOUT)
     pycocotools()
     path = top / (annotations or f"annotations/instances_{split}.json")
-    images, objects, categories = _read(path)
+    images, objects, categories = read_instances(path)
     names = tuple(categories.values())
     class_index = {category: index for index, category in enumerate(categories)}
     notes: tuple[str, ...] = ()
@@ -198,10 +198,13 @@ def _note(
     )
 
 
-def _read(path: Path) -> tuple[list[Entry], dict[Id, list[Entry]], dict[Id, str]]:
+def read_instances(path: Path) -> tuple[list[Entry], dict[Id, list[Entry]], dict[Id, str]]:
     """Return images, {image id: annotations} and {category id: name} of an annotation JSON.
 
     The categories are in ascending order of their ids.
+
+    Raises:
+        BenchError: If there is no such file, or it has another form.
     """
     if not os.path.isfile(path):
         raise BenchError(

@@ -42,9 +42,12 @@ from axiom_bench.data.layouts.classes import (
     class_indices,
     names_of_data,
 )
+from axiom_bench.data.layouts.coco import coco
+from axiom_bench.data.layouts.coco_folder import CocoFile, find_coco
 from axiom_bench.data.layouts.label_search import (
     ANNOTATIONS,
     AUTO,
+    COCO,
     CVAT,
     MASKS,
     NONE,
@@ -59,6 +62,7 @@ from axiom_bench.data.layouts.label_search import (
 from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
 from axiom_bench.errors import BenchError, unknown_name
 
+NUMBERED = (YOLO, MASKS)  # tools whose files have numbers of classes
 BORDER = 255  # in a mask: neither object nor background, unless there is only one class
 ORIENTATION = "EXIF orientations are applied, as labelling tools do"
 
@@ -162,27 +166,50 @@ def folder_content(
     found = find_labels(root, photographs, annotations)
     if found is None and annotations in (AUTO, MASKS) and masks:
         found = FoundLabels(MASKS, masks, classes=find_classes(root, masks.values(), MASKS))
-    if found is None:
-        if annotations != AUTO:
-            raise BenchError(
-                f"No image in {as_text(root)} has labels of data.annotations={annotations}; set "
-                "data.annotations=auto to look for others."
-            )
-        return FolderContent(images)
+    if found is not None:
+        return _labelled_content(root, photographs, masks, found, classes, network, name)
+    if annotations in (AUTO, COCO) and (file := find_coco(root)):
+        return _coco_content(file, images, classes, network, name)
+    if annotations != AUTO:
+        raise BenchError(
+            f"No image in {as_text(root)} has labels of data.annotations={annotations}; set "
+            "data.annotations=auto to look for others."
+        )
+    return FolderContent(images)
 
+
+def _coco_content(
+    file: CocoFile,
+    images: Sequence[str],
+    classes: Classes | None,
+    network: Callable[[], NetworkClasses] | None,
+    name: str,
+) -> FolderContent:
+    """Return the images of COCO's annotation file, if its categories are classes."""
+    match = _match(file.categories, classes, network)
+    recognised = f"boxes from {as_text(file.path)} in COCO's form"
+    if match.problem:
+        unused = f"{recognised}; not used, so metrics that need them have no value: {match.problem}"
+        return FolderContent(images, None, (unused,), match.problem)
+    table = coco(file.root, file.split, str(file.path), [*match.listed.values()], name)
+    table.notes = (recognised, *_class_notes(file.categories, match, is_sorted=False))
+    return FolderContent(images, table)
+
+
+def _labelled_content(
+    root: Path,
+    photographs: Sequence[str],
+    masks: Mapping[str, Path],
+    found: FoundLabels,
+    classes: Classes | None,
+    network: Callable[[], NetworkClasses] | None,
+    name: str,
+) -> FolderContent:
+    """Return photographs with the labels that were found next to them."""
     drawings = {image: found.drawing(image) for image in found.files}
     used = {shape.name for drawing in drawings.values() for shape in drawing.shapes}
-    is_numbered = found.tool in (YOLO, MASKS)
-    class_file = found.classes
-    if class_file is not None and not is_numbered and not used & {*class_file.names}:
-        class_file = None  # it is a list of other classes
-    names = tuple(sorted(used))
-    if class_file is not None:
-        names = class_file.names
-    elif is_numbered:
-        names = () if classes is None else names_of_data(classes)
-    keys = map(str, range(len(names))) if is_numbered else names
-    name_by_key = dict(zip(keys, names, strict=True))
+    class_file = _used_class_file(found, used)
+    names, name_by_key = _names_of_labels(found, used, class_file, classes)
     recognised = _recognised(root, found, masks, class_file)
     match = _match(names, classes, network)
     if match.problem:
@@ -190,7 +217,7 @@ def folder_content(
         return FolderContent(photographs, None, (unused,), match.problem)
     if found.tool == YOLO:
         _check_first_number(root, used, names)
-    is_sorted = class_file is None and not is_numbered
+    is_sorted = class_file is None and found.tool not in NUMBERED
     notes = [
         recognised,
         *_counts(root, found, drawings, photographs, name_by_key, class_file),
@@ -219,6 +246,32 @@ def folder_content(
         orientation=ORIENTATION,
     )
     return FolderContent(photographs, table)
+
+
+def _used_class_file(found: FoundLabels, used: set[str]) -> ClassFile | None:
+    """Return the file that lists the classes, unless it is a list of other classes."""
+    class_file = found.classes
+    if class_file is None or found.tool in NUMBERED or used & {*class_file.names}:
+        return class_file
+    return None
+
+
+def _names_of_labels(
+    found: FoundLabels,
+    used: set[str],
+    class_file: ClassFile | None,
+    classes: Classes | None,
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the names of the labels' classes, and {class as the labels have it: its name}."""
+    is_numbered = found.tool in NUMBERED
+    if class_file is not None:
+        names = class_file.names
+    elif is_numbered:
+        names = () if classes is None else tuple(names_of_data(classes))
+    else:
+        names = tuple(sorted(used))
+    keys = map(str, range(len(names))) if is_numbered else names
+    return names, dict(zip(keys, names, strict=True))
 
 
 def _match(

@@ -31,6 +31,7 @@ NONE = "none"
 YOLO = "yolo"
 CVAT = "cvat"
 MASKS = "masks"
+COCO = "coco"
 IMAGE_FOLDERS = {"images", "image", "imgs", "img", "JPEGImages"}
 LABEL_FOLDERS = ("labels", "Annotations", "annotations", "ann", "json", "xml", "labelme")
 MASK_FOLDERS = ("masks", "mask", "SegmentationClass", "SegmentationClassPNG", "annotations")
@@ -62,7 +63,7 @@ TOOLS = {
     "xml": Tool("XML files in VOC's form", ".xml", read_labelimg),
     "labelme": Tool("LabelMe's JSON files", ".json", read_labelme),
 }
-ANNOTATIONS = (AUTO, NONE, *TOOLS, CVAT, MASKS)
+ANNOTATIONS = (AUTO, NONE, *TOOLS, CVAT, MASKS, COCO)
 
 
 @dataclass(frozen=True)

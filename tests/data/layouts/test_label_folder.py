@@ -75,6 +75,34 @@ def test_the_folder_of_images_itself_is_the_root(tmp_path, below):
     assert [data.labels(index) for index in range(3)] == [(0, 2), (1,), ()]
 
 
+def test_categories_of_coco_are_found_among_the_networks_classes(tmp_path):
+    label_trees.coco(tmp_path)
+    data = load(tmp_path, NetworkClasses(["dog", "bird", "cat", "person"], 4))
+    assert [data.labels(index) for index in range(3)] == [(0, 3), (2,), ()]
+    assert "1 of the 4 classes of the labels, such as 'animals', are no class" in data.notes[1]
+    data = load(tmp_path, NetworkClasses(["x", "y"], 2))
+    assert data.unlabelled.startswith("'animals' isn't one of the network's 2 classes; set")
+    assert load(tmp_path, NETWORK, annotations="none").unlabelled
+    with pytest.raises(BenchError, match=r"has labels of data\.annotations=cvat"):
+        load(tmp_path, annotations="cvat")
+
+
+def test_annotations_of_coco_next_to_the_folder_of_images(tmp_path):
+    label_trees.coco_of_a_split(tmp_path)
+    data = load(tmp_path / "val", NETWORK, annotations="coco")
+    assert [data.labels(index) for index in range(3)] == [(0, 2), (1,), ()]
+    file = tmp_path / "annotations/instances_val.json"
+    write(tmp_path / "annotations/instances_train.json", file.read_text())
+    with pytest.raises(BenchError, match=r"set data=coco data\.root=.* data\.split=train"):
+        load(tmp_path, NETWORK)
+
+
+def test_a_json_of_another_form_is_no_annotation_file(tmp_path):
+    images(tmp_path)
+    write(tmp_path / "photographs.json", '{"images": ["a.jpg"]}')
+    assert load(tmp_path).unlabelled
+
+
 def test_classes_are_found_among_the_networks(tmp_path):
     yolo(tmp_path)
     data = load(tmp_path, NetworkClasses(["dog", "bird", "cat, tabby", "person"], 4))
@@ -154,7 +182,7 @@ def test_two_tools_are_refused_and_a_setting_chooses(tmp_path):
         load(tmp_path, annotations="cvat")
     with pytest.raises(BenchError, match="did you mean 'yolo'"):
         load(tmp_path, annotations="yola")
-    assert {"auto", "none", "yolo", "xml", "labelme", "cvat", "masks"} == {*ANNOTATIONS}
+    assert {"auto", "none", "yolo", "xml", "labelme", "cvat", "masks", "coco"} == {*ANNOTATIONS}
 
 
 def test_a_file_that_changes_decides_the_fingerprint(tmp_path):
