@@ -22,6 +22,7 @@ from axiom_bench.kinds import home_expanded
 from axiom_bench.models.of_transformers import (
     SIGMOID_CAPTIONS,
     Captioned,
+    PatchTokens,
     QueryBoxes,
     QueryMaps,
     is_exclusive,
@@ -110,6 +111,15 @@ class Checkpoint:
     def background(self) -> int | None:
         """The output that is no class: the last one of a detector with a softmax."""
         return -1 if self.output == "exclusive_boxes" else None
+
+    @property
+    def reshape(self) -> PatchTokens | None:
+        """The way from a layer's tokens to maps, if other tokens follow those of the patches."""
+        if self.config.model_type != "yolos":
+            return None
+        side = self.config.patch_size
+        patch = (side, side) if isinstance(side, int) else (side[0], side[1])
+        return PatchTokens(patch, self.config.num_detection_tokens)
 
     def build(self, has_weights: bool) -> nn.Module:
         """Return the network, with the checkpoint's weights or with random ones.
@@ -317,12 +327,45 @@ def _from_pretrained(kind: str, name: str, **kwargs: object) -> Any:
         _hub().model_info(name, timeout=HUB_TIMEOUT)
         return load(name)
     except Exception as error:  # the HTTP library of the Hub's client differs by its version
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BenchError(
-            f"{name} isn't in the cache of Hugging Face and can't be downloaded ({reason}). Where "
-            f"there is a network, type `hf download {name} --local-dir FOLDER`; then set "
-            "model.checkpoint=FOLDER."
-        ) from error
+        raise _hub_error(name, error) from error
+
+
+def _hub_error(name: str, error: BaseException) -> BenchError:
+    """Return the error for a checkpoint that the Hub doesn't give, with the step for its reason."""
+    from huggingface_hub import errors
+
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    cause: BaseException | None = error
+    while cause is not None:  # transformers raises errors of its own from those of the Hub's client
+        if isinstance(cause, errors.GatedRepoError):
+            return BenchError(
+                f"{name} is gated: its owners decide who may download it. Ask for access at "
+                f"https://huggingface.co/{name}, and type `hf auth login`."
+            )
+        if isinstance(cause, errors.RepositoryNotFoundError):
+            return BenchError(
+                f"The Hugging Face Hub has no model {name}, or it is private; correct "
+                "model.checkpoint, or type `hf auth login` if you may see it."
+            )
+        is_local = isinstance(
+            cause, errors.LocalEntryNotFoundError
+        )  # the cache lacks it, no network
+        if isinstance(cause, errors.EntryNotFoundError) and not is_local:
+            return BenchError(
+                f"{name} lacks a file of a checkpoint of transformers ({reason}); set "
+                "model.checkpoint to one with config.json and weights."
+            )
+        if isinstance(cause, errors.OfflineModeIsEnabled):
+            return BenchError(
+                f"{name} isn't in the cache of Hugging Face, and HF_HUB_OFFLINE forbids a "
+                "download; type `unset HF_HUB_OFFLINE`, or set model.checkpoint=FOLDER."
+            )
+        cause = cause.__cause__ or cause.__context__
+    return BenchError(
+        f"{name} isn't in the cache of Hugging Face and can't be downloaded ({reason}). Where "
+        f"there is a network, type `hf download {name} --local-dir FOLDER`; then set "
+        "model.checkpoint=FOLDER."
+    )
 
 
 def _hub() -> Any:

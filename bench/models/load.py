@@ -150,6 +150,8 @@ def load_model(cfg: Mapping[str, object], shape: tuple[int, ...] | None = None) 
             raise
         raise BenchError(f"{error} {inputs.description}") from error
     reshape = _reshape(spec)
+    if reshape == "tokens" and source.reshape is not None:
+        reshape = source.reshape
     is_recognised = output.returns is None
     if is_recognised:
         output = recognition.recognised(output, network, noise)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,6 +54,35 @@ class Captioned(nn.Module):
         embeddings = self.visual_projection(self.vision_model(pixel_values=images).pooler_output)
         similarities = normalize(embeddings, dim=1) @ self.get_buffer("texts").T
         return similarities + self.get_buffer("bias")
+
+
+@dataclass(frozen=True)
+class PatchTokens:
+    """The patches among the tokens of a YOLOS: after the class token, before those of detections.
+
+    See `Reshape` of cutting.tokens.
+    """
+
+    patch: tuple[int, int]  # pixels, (height, width)
+    detections: int  # the last tokens
+
+    def to_maps(self, output: Tensor, image_size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Return maps (B, K, H, W) of the patches, and the other tokens (B, n, K)."""
+        height, width = (
+            side // pixels for side, pixels in zip(image_size, self.patch, strict=True)
+        )
+        patches_end = output.shape[1] - self.detections
+        start = patches_end - height * width
+        patches = output[:, start:patches_end]
+        maps = patches.transpose(1, 2).unflatten(2, (height, width)).contiguous()
+        return maps, torch.cat([output[:, :start], output[:, patches_end:]], 1)
+
+    def from_maps(self, maps: Tensor, rest: Tensor | None) -> Tensor:
+        """Return the layer's output again."""
+        assert rest is not None
+        patches = maps.flatten(2).transpose(1, 2)
+        start = rest.shape[1] - self.detections
+        return torch.cat([rest[:, :start], patches, rest[:, start:]], 1)
 
 
 class QueryBoxes(nn.Module):

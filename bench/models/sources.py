@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.tokens import Reshape
 from axiom_bench.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, RGB, Preprocessing
 from axiom_bench.embedded import networks, patches, planted, scenes
 from axiom_bench.errors import BenchError, unknown_name
@@ -48,6 +49,7 @@ class Source:
     accuracy: float = 0.0  # the published accuracy of the weights; 0 if unknown
     output: str | None = None  # model.output, if the source knows it
     background: int | None = None  # model.background, if the source knows it
+    reshape: Reshape | None = None  # the meaning of model.reshape=tokens, if it isn't the usual one
     weights_file: Path | None = None  # the file whose weights `build` loads itself
 
 
@@ -282,6 +284,7 @@ def _huggingface(spec: ModelSpec) -> Source:
         note=note,
         output=checkpoint.output,
         background=checkpoint.background,
+        reshape=checkpoint.reshape,
     )
 
 

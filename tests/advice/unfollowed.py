@@ -4,6 +4,8 @@ from __future__ import annotations
 
 INSTALLS = "tests install nothing"
 TRANSFORMERS = "transformers takes too long; tests/models/test_checkpoints.py loads checkpoints"
+HUB = "it needs the Hugging Face Hub; tests/models/test_checkpoints.py has the messages"
+ULTRALYTICS = "it needs ultralytics; tests/models/test_yolo.py loads its networks where it is"
 SUITE = "a suite takes minutes"
 UNFOLLOWED = {  # the reason for words that only one refusal has in "FILE: TEXT"
     "NIfTI files need nibabel: pip install": INSTALLS,
@@ -37,7 +39,18 @@ UNFOLLOWED = {  # the reason for words that only one refusal has in "FILE: TEXT"
     "{name} has classes of its own; leave out": TRANSFORMERS,
     "{name} is a network of timm; set": TRANSFORMERS,
     "The configuration of {name} has no": TRANSFORMERS,
-    "isn't in the cache of Hugging Face": TRANSFORMERS,
+    "isn't in the cache of Hugging Face and can't be downloaded": TRANSFORMERS,
+    "and HF_HUB_OFFLINE forbids a download": HUB,
+    "lacks a file of a checkpoint of transformers": HUB,
+    "{} has {} annotation files, such as {}": "tests/data/layouts/test_coco.py reads such folders",
+    "{name} is a file of weights; set model=NAME": ULTRALYTICS,
+    "model=yolo needs ultralytics, whose licence": INSTALLS,
+    "model=yolo needs a .pt file of ultralytics": ULTRALYTICS,
+    "ultralytics can't load {file}": ULTRALYTICS,
+    "ends in a head {head}": ULTRALYTICS,
+    "head has no boxes with nms={nms}": ULTRALYTICS,
+    "A YOLO takes images whose sides are multiples": ULTRALYTICS,
+    "are a YOLO of ultralytics, a pickled network": ULTRALYTICS,
     "can't be read as a checkpoint of transformers": TRANSFORMERS,
     "so it isn't known which is no object": TRANSFORMERS,
     "has no weights called {name}; set model.weights=as_built for those of": TRANSFORMERS,

@@ -1,5 +1,8 @@
 """Checkpoints of transformers, saved to disk from tiny configurations with random weights."""
 
+import re
+
+import huggingface_hub.errors
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ import axiom_bench as ab
 import axiom_bench.data.torchvision_import
 from axiom_bench.cli import main
 from axiom_bench.cli.model_options import model_overrides
+from axiom_bench.models.checkpoints import _hub_error
 from axiom_bench.models.load import LoadedModel, background_of, load_model
 from axiom_bench.models.spec import model_config
 from tests.models.test_conf import compose_model
@@ -359,6 +363,52 @@ def test_a_name_that_is_not_in_the_cache_asks_the_hub_once(monkeypatch):
     with pytest.raises(ab.BenchError, match=message):
         load("someone/no-such-network")
     assert requests == ["someone/no-such-network"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("GatedRepoError", r"is gated: .*huggingface\.co/a/b, and type `hf auth login`"),
+        ("RepositoryNotFoundError", r"has no model a/b, or it is private; correct model\.check"),
+        ("RemoteEntryNotFoundError", r"a/b lacks a file of a checkpoint of transformers"),
+        ("LocalEntryNotFoundError", r"a/b isn't in the cache .* can't be downloaded"),
+        ("OfflineModeIsEnabled", r"a/b isn't in the cache .*`unset HF_HUB_OFFLINE`"),
+    ],
+)
+def test_each_reason_of_a_failed_download_has_its_own_step(kind, message):
+    kinds = vars(huggingface_hub.errors)
+    hub_error = kinds[kind].__new__(kinds[kind])
+    error = OSError("Can't load the configuration\nof a/b")
+    error.__cause__ = hub_error
+    assert re.search(message, str(_hub_error("a/b", error)))
+
+
+def test_the_tokens_of_patches_of_a_yolos_are_a_layer(tmp_path):
+    config = transformers.YolosConfig(
+        **{**VIT, "image_size": [32, 48]}, num_detection_tokens=5, id2label=dict(enumerate(NAMES))
+    )
+    torch.manual_seed(0)
+    transformers.YolosForObjectDetection(config).save_pretrained(tmp_path)
+    layer = "vit.encoder.layer.0"
+    loaded = load(tmp_path, reshape="tokens", layer=layer, resize=[32, 48])
+    detector = loaded.module.double()
+    images = torch.rand(2, 3, 32, 48, dtype=torch.float64)
+    trace = ab.cut(detector, f"module.{layer}", reshape=loaded.reshape).trace(
+        (images, detector.ends(images[:1])), torch.tensor([0, 2])
+    )
+    assert trace.activations.shape == (2, 16, 4, 6)
+    with torch.no_grad():
+        embedded = detector.module.module.vit.embeddings(images)
+        tokens = detector.module.module.vit.encoder.layer[0](embedded)
+    tokens = tokens[0] if isinstance(tokens, tuple) else tokens
+    maps = tokens[:, 1:-5].mT.unflatten(2, (4, 6))
+    torch.testing.assert_close(trace.activations, maps, rtol=1e-12, atol=1e-12)
+    assert trace.gradients.abs().sum() > 0
+    scores = trace.head(trace.activations)[torch.arange(2), trace.targets]
+    torch.testing.assert_close(scores, trace.scores, rtol=1e-10, atol=1e-12)
+    # from maps to tokens is the inverse
+    restored = loaded.reshape.from_maps(*loaded.reshape.to_maps(tokens, (32, 48)))
+    assert torch.equal(restored, tokens)
 
 
 def test_names_that_lead_elsewhere(tmp_path):
