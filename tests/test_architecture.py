@@ -221,6 +221,7 @@ def test_a_kind_of_data_set_touches_its_module_and_the_registry():
         "voc": {"models.outputs"},
         "imagenet": {"data.layouts.imagenet_s"},
         "folder": {"data.layouts.arrays"},
+        "coco": {"data.layouts.coco_folder", "data.layouts.label_folder"},  # in a folder
         "embedded": {"data.qr_codes"},
     }
 
