@@ -35,6 +35,7 @@ from axiom_bench.auditing.readings import (
     SCORES,
     SIDES,
     SUM_EPSILONS,
+    SUMMED,
     TARGETS,
     USUAL,
     WEIGHTS,
@@ -444,8 +445,8 @@ class _Search:
             if difference <= result.tolerance:
                 yield normalised
             elif difference < NEAR and normalised.reading.normalisation in NORMALISATIONS:
-                for epsilon in EPSILONS:
-                    reading = replace(normalised.reading, epsilon=epsilon)
+                for epsilon, summed in product(EPSILONS, ("", SUMMED)):
+                    reading = replace(normalised.reading, epsilon=epsilon, summed=summed)
                     exact = normalised.with_reading(reading)
                     exact_difference = self._difference(exact, result)
                     if exact_difference is not None and exact_difference <= result.tolerance:

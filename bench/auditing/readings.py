@@ -49,6 +49,9 @@ class Reading:
     """The treatment of negative values, a key of RECTIFIED."""
     interpolation: str = ""
     """The interpolation to the image's size, a key of INTERPOLATIONS."""
+    summed: str = ""
+    """SUMMED for a map that is the number of positions times as large, which only an epsilon in its
+    normalisation shows."""
     place: str = ""
     """When the map is normalised, a key of PLACES."""
     normalisation: str = ""
@@ -111,7 +114,6 @@ GRADIENTS: Mapping[str, Change] = {
     "absolute gradients": torch.abs,
     "gradients averaged over the batch": _batch_mean,
     "score averaged over the batch": lambda gradients: gradients / len(gradients),
-    "sum instead of mean of the gradients": lambda gradients: gradients * gradients[0, 0].numel(),
     "largest gradient of each channel": _largest,
     "gradients of norm 1": lambda gradients: functional.normalize(
         gradients.flatten(1), dim=1
@@ -238,13 +240,12 @@ NORMALISATIONS: Mapping[str, Normalisation] = {
         _over_image(torch.mean), lambda maps: maps.std((1, 2), keepdim=True)
     ),
 }
+SUMMED = "sum instead of mean over positions"
 NOT_NORMALISED = "not normalised"
 # The factors of maps that aren't normalised, of the images, channels and positions of the layer.
 SCALES: Mapping[str, Callable[[int, int, int], float]] = {
     NOT_NORMALISED: lambda images, channels, positions: 1.0,
-    "not normalised, sum instead of mean over positions": lambda images, channels, positions: (
-        positions
-    ),
+    f"{NOT_NORMALISED}, {SUMMED}": lambda images, channels, positions: positions,
     "not normalised, mean instead of sum over positions": lambda images, channels, positions: (
         1 / positions
     ),
@@ -394,6 +395,8 @@ def finished(raw: Tensor, size: Sequence[int], reading: Reading, channels: int) 
         return factor * shaped(raw, size, reading)
     before, after = RECTIFIED[reading.rectified]
     is_first, is_last = PLACES[reading.place]
+    if reading.summed:
+        raw = raw * raw[0].numel()
     maps = before(SIDES[reading.sides](raw))
     if is_first:
         maps = normalised(maps, reading)
