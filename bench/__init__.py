@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from axiom_bench import methods, metrics
+    from axiom_bench.auditing.audit import Audit, audit
     from axiom_bench.cli.racing.in_python import choose
     from axiom_bench.cli.rank import rank, results
     from axiom_bench.cutting import output_presets as outputs
@@ -32,6 +33,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _MODULES = {  # the names that each module defines
+    "auditing.audit": ("Audit", "audit"),
     "cli.racing.in_python": ("choose",),
     "cli.rank": ("rank", "results"),
     "cutting.dependence": ("FixedDraws",),
@@ -46,10 +48,10 @@ _MODULES = {  # the names that each module defines
     "run.notebook": ("check", "evaluate", "explain", "load_model", "overlay"),
 }
 __all__ = [
-    "Annotation", "Batch", "BenchError", "BoxScores", "CutModel", "Explanation", "FixedDraws",
-    "Map", "Part", "RegionScores", "Trace", "check", "choose", "cut", "evaluate", "explain",
-    "heatmap", "load_model", "methods", "metrics", "outputs", "overlay", "rank", "read_run",
-    "results", "trace",
+    "Annotation", "Audit", "Batch", "BenchError", "BoxScores", "CutModel", "Explanation",
+    "FixedDraws", "Map", "Part", "RegionScores", "Trace", "audit", "check", "choose", "cut",
+    "evaluate", "explain", "heatmap", "load_model", "methods", "metrics", "outputs", "overlay",
+    "rank", "read_run", "results", "trace",
 ]  # fmt: skip
 
 

@@ -476,6 +476,7 @@ API = (
     Job(
         "Find methods and metrics", ("methods.get", "methods.names", "metrics.get", "metrics.names")
     ),
+    Job("Audit a CAM implementation", ("audit", "Audit")),
     Job("Trace a network", ("trace", "cut", "Trace", "CutModel", "FixedDraws")),
     Job("Write a method or a metric", ("Explanation", "Map")),
     Job(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, lru_cache
 from itertools import combinations, product
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -42,11 +42,10 @@ from axiom_bench.auditing.readings import (
     Reading,
     Traces,
     finished,
-    padded,
     raw_map,
     shaped,
+    without_network,
 )
-from axiom_bench.cutting.split_model import TracedNetwork
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Method
@@ -61,6 +60,7 @@ ReportProgress = Callable[[str], None]
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-5}
 HALF_TOLERANCE = 1e-2
 NUM_CHANNELS = 6  # of the cases' layers, which decide the passes of some methods
+ROUNDED = 2  # a rounded map's largest value is rounded, too
 MAX_PASSES = 64  # methods with more passes of a network per image aren't compared
 # Before an epsilon of the denominator is known, its map differs by less than this.
 NEAR = 0.05
@@ -109,6 +109,8 @@ class FormulaAnswer:
     """The switches of the nearest method."""
     failures: Mapping[str, str] = field(default_factory=dict)
     """The cases on which the implementation gives no map, with the reason."""
+    reading: Reading = USUAL
+    """The switches of the formula, or of the nearest one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +133,7 @@ class _Candidate:
     @property
     def text(self) -> str:
         """The method's title with its changes in parentheses."""
-        changes = ", ".join(self.reading.changes)
-        return f"{self.title} ({changes})" if changes else self.title
+        return formula_text(self.title, self.reading.changes)
 
     @property
     def title(self) -> str:
@@ -142,6 +143,11 @@ class _Candidate:
     def with_reading(self, reading: Reading) -> _Candidate:
         """Return the method with another reading."""
         return replace(self, reading=reading)
+
+
+def formula_text(title: str, changes: Sequence[str]) -> str:
+    """Return a method's title with its changes in parentheses."""
+    return f"{title} ({', '.join(changes)})" if changes else title
 
 
 @dataclass(frozen=True)
@@ -181,6 +187,7 @@ def find_formula(
     cases: Sequence[Case],
     expected: str | None = None,
     report_progress: ReportProgress | None = None,
+    rounding: float = 0.0,
 ) -> FormulaAnswer:
     """Find which method's formula an implementation computes, and with which switches.
 
@@ -189,6 +196,8 @@ def find_formula(
         cases: The networks, of `auditing.cases.cases` or the user's own.
         expected: The name or title of the method that it should compute, or None.
         report_progress: Called with one line for each step of the search.
+        rounding: The largest rounding error of the maps, as a share of the largest value; of maps
+            that were drawn as pictures.
 
     Returns:
         The answer. If nothing is equal, it contains the nearest formula.
@@ -203,7 +212,7 @@ def find_formula(
     for number, case in enumerate(cases, start=1):
         report(f"Running your function on network {number} of {len(cases)}: {case.name}")
         try:
-            observed.append(_observe(cam, case))
+            observed.append(_observe(cam, case, rounding))
         except Exception as error:  # noqa: BLE001 - a user's code may raise anything
             failures[case.name] = f"{type(error).__name__}: {error}".splitlines()[0]
     if not observed:
@@ -221,7 +230,7 @@ def find_formula(
     return _known_answer(equal, expected_method, failures)
 
 
-def _observe(cam: CamFunction, case: Case) -> _Observed:
+def _observe(cam: CamFunction, case: Case, rounding: float = 0.0) -> _Observed:
     """Run the implementation on a copy of a case's network.
 
     Raises:
@@ -241,6 +250,7 @@ def _observe(cam: CamFunction, case: Case) -> _Observed:
         )
     kinds = {maps.dtype, case.images.dtype}
     tolerance = max(TOLERANCES.get(kind, HALF_TOLERANCE) for kind in kinds)
+    tolerance = max(tolerance, ROUNDED * rounding)
     if not maps.flatten(1).isfinite().all(1).any():
         raise ValueError("none of its maps is finite")
     return _Observed(case, maps.double(), tolerance)
@@ -290,6 +300,7 @@ def _known_answer(
         equal=tuple(others),
         differences=best.differences,
         failures=failures,
+        reading=candidate.reading,
     )
 
 
@@ -317,7 +328,36 @@ def _unknown_answer(
         nearest=nearest.candidate.name,
         nearest_changes=nearest.candidate.reading.changes,
         failures=failures,
+        reading=nearest.candidate.reading,
     )
+
+
+def observed_maps(cam: CamFunction, case: Case) -> Tensor:
+    """Return an implementation's maps (B, h, w) for a case. Raise what the implementation raises,
+    or ValueError if it returns no map for each image.
+    """
+    return _observe(cam, case).maps
+
+
+def formula_maps(answer: FormulaAnswer, case: Case, size: Sequence[int]) -> Tensor | None:
+    """Return the maps (B, H', W') of an answer's formula, or of the nearest one.
+
+    Args:
+        answer: The answer.
+        case: The case, which need not be one of those that were searched.
+        size: The size of the maps.
+
+    Returns:
+        The maps, or None if there is no formula, or it can't explain the network.
+    """
+    name = answer.formula or answer.nearest
+    if name is None:
+        return None
+    references = references_of(case)
+    raw = references.raw_map(_Candidate(plugins.load("method", name), name, answer.reading))
+    if raw is None:
+        return None
+    return finished(raw, size, answer.reading, references.num_channels).detach()
 
 
 def _names(names: Sequence[str]) -> str:
@@ -405,7 +445,7 @@ class _Search:
                 maps = shaped(stack.flatten(0, 1), result.maps.shape[1:], shape)
                 distances = affine_distances(maps.unflatten(0, stack.shape[:2]), result)
                 nearest = int(distances.argmin())
-                is_equal = distances < 20 * result.tolerance
+                is_equal = distances < screening(result.tolerance)
                 for index in {nearest, *is_equal.nonzero()[:, 0].tolist()}:
                     reading = replace(
                         candidates[index].reading,
@@ -531,7 +571,7 @@ class _References:
 
     def raw_maps(self, method: Method, reading: Reading) -> dict[_Candidate, Tensor]:
         """Return a method's raw maps for all changes that follow its answer."""
-        answer = self._answer(method, reading)
+        answer = self._computed(method, reading)
         if answer is None:
             return {}
         bias = torch.zeros(0) if self.traces.bias is None else self.traces.bias
@@ -560,15 +600,16 @@ class _References:
                 if reading.gradients and not reads_gradients(method, self.traces):
                     return None
                 if reads_only_tensors(method, self.traces):
-                    trace = self.traces.cheap_trace(reading)
-                    if trace is None:
+                    traces = self.traces.tensors(reading)
+                    if traces is None:
                         return None
-                    answer = method(without_network(padded(trace, reading)))
+                    trace, tensors = traces
+                    answer = method(tensors)
                     if reading.activations in SUM_EPSILONS and answer[0, 0].numel() > 1:
                         return None
                     return trace, answer
-                trace = self.traces.trace(reading)
-                return None if trace is None else (trace, method(trace))
+                changed = self.traces.trace(reading)
+                return None if changed is None else (changed, method(changed))
         except Exception:  # noqa: BLE001 - a method may raise anything on a network that it can't explain
             return None
 
@@ -611,11 +652,6 @@ def _values(answer: Tensor | Map) -> Tensor:
     return answer.raw if isinstance(answer, Map) else answer
 
 
-def without_network(trace: Trace) -> Trace:
-    """Return a trace that has only its tensors, so that nothing can run the network."""
-    return replace(trace, network=cast(TracedNetwork, None))
-
-
 @cache
 def following_readings(reading: Reading, has_bias: bool) -> list[Reading]:
     """Return the readings that add changes of weights, channels and bias to those of a trace."""
@@ -628,6 +664,15 @@ def following_readings(reading: Reading, has_bias: bool) -> list[Reading]:
 
 
 @cache
+def screening(tolerance: float) -> float:
+    """Return the distance up to factor and offset that survives for a tolerance.
+
+    A flat map's deviation from its mean is smaller than its values. Rounded maps would let too many
+    candidates survive.
+    """
+    return min(20 * tolerance, max(3 * tolerance, 1e-3))
+
+
 def audited_methods() -> tuple[Method, ...]:
     """Return the methods that explain any convolutional network in at most MAX_PASSES passes."""
     methods: list[Method] = []
@@ -770,6 +815,3 @@ def largest_difference(maps: Tensor, observed: Tensor) -> float:
         if scale:
             largest = max(largest, float((row - seen).abs().amax()) / scale)
     return largest
-
-
-__all__ = ["FormulaAnswer", "ReportProgress", "find_formula"]

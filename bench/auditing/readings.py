@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as functional
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from axiom_bench.auditing.case import Case
 from axiom_bench.cutting.cut_model import cut
 from axiom_bench.cutting.numerics import axes
-from axiom_bench.cutting.split_model import CachesResults
+from axiom_bench.cutting.split_model import CachesResults, TracedNetwork
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Map, weighted
 
@@ -263,6 +264,7 @@ class Traces(CachesResults):
         self.usual = cut(case.model, case.layer, output="logits").trace(case.images, case.targets)
         self.bias = _last_bias(case.model)
         self._by_reading: dict[Reading, Trace | None] = {USUAL: self.usual}
+        self._latest_tensors: tuple[Reading, tuple[Trace, Trace] | None] | None = None
 
     def trace(self, reading: Reading) -> Trace | None:
         """Return the trace of a reading, or None if the network has no such trace.
@@ -301,30 +303,47 @@ class Traces(CachesResults):
         output = SCORES[score] if score else "logits"
         return cut(self.case.model, layer, output=output).trace(self.case.images, self.case.targets)
 
-    def cheap_trace(self, reading: Reading) -> Trace | None:
-        """Return the trace of a reading for methods that read only its tensors.
+    def tensors(self, reading: Reading) -> tuple[Trace, Trace] | None:
+        """Return the trace of a reading, and its tensors alone as a method gets them; None if the
+        network has no such trace.
 
-        It costs no cut of the network, since only gradients and scores differ.
+        It costs no cut of the network, since only gradients and scores differ. The result of the
+        latest reading is kept, so that methods share what they compute on it.
         """
-        if not reading.score and not reading.target:
-            return self.trace(reading)
-        key = replace(reading, gradients="", activations=self._layer(reading))
-        usual = self.trace(Reading(activations=key.activations))
+        if self._latest_tensors is None or self._latest_tensors[0] != reading:
+            self._latest_tensors = reading, self._tensors(reading)
+        return self._latest_tensors[1]
+
+    def _tensors(self, reading: Reading) -> tuple[Trace, Trace] | None:
+        scored = replace(reading, gradients="", activations=self._layer(reading))
+        trace = self.once(("scored", scored), lambda: self._scored(scored))
+        if trace is None:
+            return None
+        changed = replace(
+            trace,
+            gradients=GRADIENTS[reading.gradients](trace.gradients),
+            activations=ACTIVATIONS[reading.activations](trace.activations),
+        )
+        return changed, without_network(padded(changed, reading))
+
+    def _scored(self, reading: Reading) -> Trace | None:
+        """Return the trace of another score or class, which keeps the usual network."""
+        usual = self.trace(Reading(activations=reading.activations))
         if usual is None:
             return None
         targets = TARGETS[reading.target](self.usual.logits, self.usual.targets)
         score = partial(_class_scores, SCORES[reading.score], targets)
-        changed = replace(
+        return replace(
             usual,
             targets=targets,
             gradients=usual.gradient_of(score),
             scores=score(usual.logits),
         )
-        return replace(
-            changed,
-            gradients=GRADIENTS[reading.gradients](changed.gradients),
-            activations=ACTIVATIONS[reading.activations](changed.activations),
-        )
+
+
+def without_network(trace: Trace) -> Trace:
+    """Return a trace that has only its tensors, so that nothing can run the network."""
+    return replace(trace, network=cast(TracedNetwork, None))
 
 
 def _class_scores(change: Change, targets: Tensor, logits: Tensor) -> Tensor:

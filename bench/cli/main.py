@@ -286,6 +286,9 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     about = "which method and layer to use for a model, measured on your images"
     _add_choose(add("choose", about, command_calling("cli.racing.command.run")))
 
+    about = "which formula a CAM implementation computes: exit 0 as expected, 1 not, 2 can't tell"
+    _add_audit(add("audit", about, command_calling("cli.auditing.run")))
+
     about = "what can be chosen, one line each"
     command = command_calling("cli.listing.listing", "kind", "config_dir", "part")
     listing = add("list", about, command)
@@ -541,6 +544,47 @@ def _add_choose(choose: ArgumentParser) -> None:
         "--budget", type=_seconds, metavar="TIME", help="such as 10m; no further look begins then"
     )
     choose.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+
+def _add_audit(audit: ArgumentParser) -> None:
+    audit.add_argument(
+        "function",
+        nargs="?",
+        metavar="MODULE:NAME",
+        help="a function or class, FILE.py:NAME, a method's name, or a folder of maps",
+    )
+    expected = "exit 1 if it isn't this method; 'grad_cam: min-max' also expects the reading"
+    audit.add_argument("--expect", metavar="NAME", help=expected)
+    audit.add_argument(
+        "--with",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an argument of the function or class, such as use_relu=False; may be repeated",
+    )
+    audit.add_argument("--form", metavar="NAME", help="how it is called, if that isn't recognised")
+    outputs = audit.add_argument_group("files")
+    page = "the audit as a page, such as audit.html"
+    outputs.add_argument("--output", type=local_path, metavar="FILE", help=page)
+    outputs.add_argument("--markdown", type=local_path, metavar="FILE", help="for a pull request")
+    outputs.add_argument("--json", type=local_path, metavar="FILE", help="for programs")
+    outputs.add_argument("--badge", type=local_path, metavar="FILE", help="an SVG badge")
+    kits = audit.add_argument_group("maps of tools that Python can't call")
+    kits.add_argument(
+        "--export",
+        type=local_path,
+        metavar="FOLDER",
+        help="write networks, images and classes for tools in any language",
+    )
+    kits.add_argument(
+        "--targets",
+        type=local_path,
+        metavar="FILE",
+        help="maps of your own --model: a CSV file with lines IMAGE,CLASS",
+    )
+    _add_model(audit)
+    _add_config_dir(audit)
 
 
 def _seconds(text: str) -> float:

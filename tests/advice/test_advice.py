@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.advice import commands, compat, data, methods, models, objects, python, settings  # noqa: F401 - they register situations
+from tests.advice import audit, commands, compat, data, methods, models, objects, python, settings  # noqa: F401 - they register situations
 from tests.advice.refusals import advising, refusal_with
 from tests.advice.unfollowed import UNFOLLOWED
 from tests.advice.user import FOLLOWED, SITUATIONS, User

@@ -57,5 +57,9 @@ UNFOLLOWED = {  # the reason for words that only one refusal has in "FILE: TEXT"
     "The game would have {size} MB": "it needs a game of many large pictures",
     "Shapley values of {} parts need {} sets": "tests/methods/test_spoiled.py runs the other",
     "Shapley values need the other grounds without any object": "the same as for too many parts",
+    "can't be read: it holds Python objects, which are never loaded; save the map by": (
+        "tests/auditing/test_drawn_maps.py saves numbers"
+    ),
+    "is no KEY=VALUE; write --with": "tests/cli/test_audit.py has a function with settings",
     "or of other modules ({}: {error})": "as the same message without an error, which is followed",
 }

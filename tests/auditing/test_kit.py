@@ -1,0 +1,189 @@
+"""The kit: what it holds, and the reading of the maps that a tool made."""
+
+import json
+import re
+import runpy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import colormaps
+from PIL import Image
+
+from axiom_bench.auditing import kit
+from axiom_bench.auditing.audit import audit_maps, method_maps
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+
+CASES = 2  # of the kit's networks that the tests of reading use
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kit") / "kit"
+    kit.export_kit(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return kit.kit_cases()[:CASES]
+
+
+@pytest.fixture(scope="module")
+def maps(cases):
+    """Our Grad-CAM of each of the cases' images, by the name of its file."""
+    method = plugins.load("method", "grad_cam")
+    by_name = {}
+    for case in cases:
+        heatmaps = method_maps(method, case.model, case.layer_module, case.images, case.targets)
+        by_name.update(zip(kit.map_names(case), heatmaps.detach().numpy(), strict=True))
+    return by_name
+
+
+def write_maps(folder, maps):
+    for name, values in maps.items():
+        np.save(folder / f"{name}.npy", values)
+
+
+def read(folder, cases):
+    names = [kit.map_names(case) for case in cases]
+    pictures = {}
+    for case, case_names in zip(cases, names, strict=True):
+        pictures.update(zip(case_names, kit.pictures_of(case.images), strict=True))
+    return kit.stored_maps(folder, cases, names, pictures)
+
+
+def test_the_python_file_of_the_kit_builds_the_networks_of_the_audit(folder):
+    load = runpy.run_path(str(folder / "network.py"))["load"]
+    listed = json.loads((folder / "cases.json").read_text())["cases"]
+    all_cases = kit.kit_cases()
+    assert len(listed) == len(all_cases)
+    for entry, case in zip(listed, all_cases, strict=True):
+        images = []
+        for name in entry["maps"]:
+            image = np.load(folder / "images" / f"{name}.npy")
+            picture = np.asarray(Image.open(folder / "images" / f"{name}.png"))
+            np.testing.assert_array_equal(picture.transpose(2, 0, 1) / 32 - 4, image)
+            images.append(torch.from_numpy(image))
+        assert torch.equal(load(entry["name"])(torch.stack(images)), case.model(case.images))
+        assert entry["classes"] == case.targets.tolist()
+    source = (folder / "network.py").read_text()
+    imported = {
+        line.split()[1] for line in source.splitlines() if line.startswith(("import", "from"))
+    }
+    assert imported <= {
+        "__future__",
+        "dataclasses",
+        "math",
+        "pathlib",
+        "torch",
+        "safetensors.torch",
+    }
+
+
+def test_the_readme_is_short_and_names_what_exists(folder):
+    text = (folder / "README.md").read_text()
+    assert len(text.split()) <= 150
+    for name in ("cases.json", "network.py", "models", "images", "maps"):
+        assert name in text
+        assert (folder / name).exists()
+
+
+def test_a_folder_with_files_is_not_overwritten(folder):
+    with pytest.raises(BenchError, match="isn't an empty folder; give --export another one"):
+        kit.export_kit(folder)
+
+
+def test_maps_of_numbers_are_audited(cases, maps, tmp_path):
+    write_maps(tmp_path, {name: values.astype(np.float32) for name, values in maps.items()})
+    audit = audit_maps(read(tmp_path, cases), "maps", expect="grad_cam")
+    assert audit.sentence.startswith("maps computes Grad-CAM")
+    assert (audit.exit_code, audit.notes, audit.is_approximate) == (0, (), False)
+
+
+@pytest.mark.parametrize("colours", ["viridis", "opencv"])
+def test_drawn_maps_are_audited_approximately(colours, cases, maps, tmp_path):
+    for name, values in maps.items():
+        if colours == "opencv":
+            table = kit_jet()
+            pixels = table[(255 * values).astype(np.uint8)]
+        else:
+            pixels = colormaps[colours](values, bytes=True)[..., :3]
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    audit = audit_maps(read(tmp_path, cases), "maps", expect="grad_cam")
+    assert audit.answer.formula == "grad_cam"
+    assert audit.exit_code == 0
+    assert any("The answer is approximate" in note for note in audit.notes)
+    assert audit.badge_text.startswith("Grad-CAM, approximate")
+
+
+def kit_jet():
+    from axiom_bench.auditing.drawn_maps import OPENCV_JET, colour_table
+
+    return colour_table(OPENCV_JET).astype(np.uint8)
+
+
+def damage(folder, cases, maps, change):
+    write_maps(folder, maps)
+    change(folder / f"{kit.map_names(cases[0])[0]}.npy")
+    return read(folder, cases)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.unlink(), r"^Maps are missing in .*: \S+-0.npy\.$"),
+        (lambda path: np.save(path, np.zeros((3, 5))), "has 3 x 5 numbers; the layer has 6 x 9"),
+        (lambda path: np.save(path, np.full((6, 9), np.nan)), "has 54 NaN or infinite values"),
+        (lambda path: np.save(path, np.zeros((6, 9))), "have different sizes; save all in one"),
+        (lambda path: path.write_bytes(b"x"), "can't be read"),
+        (
+            lambda path: Image.new("L", (17, 12)).save(path.with_suffix(".png")),
+            "are of one map; keep one of them",
+        ),
+    ],
+)
+def test_damage_is_one_message_and_the_rest_is_audited(change, message, cases, maps, tmp_path):
+    stored = damage(tmp_path, cases, maps, change)
+    assert stored.cases == cases[1:]
+    (problem,) = stored.problems
+    assert re.search(message, problem)
+
+
+def test_an_empty_folder_of_maps_is_refused(cases, tmp_path):
+    with pytest.raises(BenchError, match=r"^Maps are missing in .* and 3 more"):
+        read(tmp_path, cases)
+
+
+def test_files_of_other_names_are_listed(cases, maps, tmp_path):
+    write_maps(tmp_path, {**maps, "mine": np.zeros((2, 2))})
+    (problem,) = read(tmp_path, cases).problems
+    assert problem == "Files with other names than the kit's aren't read: mine."
+
+
+def test_a_kit_of_another_version_is_refused(folder, tmp_path):
+    content = json.loads((folder / "cases.json").read_text())
+    (tmp_path / "cases.json").write_text(json.dumps({**content, "networks": "other"}))
+    (tmp_path / "maps").mkdir()
+    with pytest.raises(BenchError, match="another version of axiom-bench; write a new kit"):
+        kit.read_kit_maps(tmp_path)
+    (tmp_path / "cases.json").write_text("{")
+    with pytest.raises(BenchError, match=r"can't be used: .*; write a new kit"):
+        kit.read_kit_maps(tmp_path / "maps")
+
+
+def test_the_answer_of_one_model_lists_what_it_cannot_tell(cases, maps, tmp_path):
+    """At a linear head, many formulas draw one map."""
+    case = next(case for case in kit.kit_cases() if case.name == "a linear head")
+    method = plugins.load("method", "grad_cam")
+    heatmaps = method_maps(method, case.model, case.layer_module, case.images, case.targets)
+    write_maps(tmp_path, dict(zip(["a", "b", "c"], heatmaps.detach().numpy(), strict=True)))
+    own = replace(case, name="your model")
+    stored = kit.stored_maps(tmp_path, [own], [["a", "b", "c"]], {})
+    audit = audit_maps(stored, "maps", expect="hires_cam", is_one_model=True)
+    assert audit.answer.equal
+    assert audit.exit_code == 2
+    assert "Only one model was searched" in audit.notes[0]
+    assert "can't tell whether it is hires_cam" in audit.expectation_sentence
