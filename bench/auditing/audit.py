@@ -29,7 +29,7 @@ from axiom_bench.auditing.pictures import panels_of, scene_case
 from axiom_bench.auditing.result import AuditResult, Expectation
 from axiom_bench.cutting.cut_model import cut
 from axiom_bench.environment import add_current_folder
-from axiom_bench.errors import BenchError, first_names
+from axiom_bench.errors import BenchError, first_names, unknown_name
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.cam_forms import EXPECTED, TRACE_NAMES, as_cam_function
 from axiom_bench.evaluation.plugins import Method
@@ -230,6 +230,9 @@ def cam_function(
         if form is not None:
             raise BenchError("--form is for your own functions; leave it out for a method's name.")
         name = plugins.matching("method", function)
+        if name not in plugins.names("method"):
+            unknown = unknown_name("method", function, plugins.names("method"))
+            raise BenchError(f"{unknown} For your own code, {EXPECTED}.")
         return partial(method_maps, plugins.with_params("method", name, options))
     implementation = function
     if isinstance(implementation, str):

@@ -556,8 +556,12 @@ def _first_working(cam: Cam, arguments: Arguments, place: str = "") -> Attempt:
     place: the network that is called, for the message.
     """
     errors: dict[str, None] = {}
+    first_refusal: BenchError | None = None
     for presentation in _presentations(cam):
         maps = result_or_error(partial(cam.maps, arguments, presentation))
+        if isinstance(maps, BenchError):  # it ran, and returned no maps
+            first_refusal = first_refusal or maps
+            continue
         if isinstance(maps, BaseException):
             errors[one_line(maps)] = None
             continue
@@ -565,6 +569,8 @@ def _first_working(cam: Cam, arguments: Arguments, place: str = "") -> Attempt:
         if presentation.rows == "batch" and cam.name_of("targets") not in PLURAL_TARGETS:
             return _checked_by_single_images(cam, arguments, attempt)
         return attempt
+    if first_refusal is not None:
+        raise first_refusal
     example = FORMS[cam.form].example
     raise _refusal(
         f"{cam.name!r}, defined as {_definition(cam.implementation)}, was called{place} as "
