@@ -23,6 +23,7 @@ from axiom_bench.auditing.formulas import (
     FormulaAnswer,
     audited_methods,
     find_formula,
+    num_channels,
 )
 from axiom_bench.auditing.kit import StoredMaps, read_kit_maps
 from axiom_bench.auditing.pictures import panels_of, scene_case
@@ -289,7 +290,7 @@ def failure_notes(answer: FormulaAnswer) -> list[str]:
 def tried_sentences(all_cases: Sequence[Case]) -> tuple[str, ...]:
     """Return sentences about the networks and the formulas that were compared."""
     names = ", ".join(case.name for case in all_cases)
-    count = len(audited_methods())
+    count = len(audited_methods(max(map(num_channels, all_cases))))
     return (
         f"{count} formulas, each with the readings of the score, gradients, ReLU, resizing and "
         "normalisation that public code has.",

@@ -59,7 +59,6 @@ ReportProgress = Callable[[str], None]
 # hundred float64 products are exact to 1e-13, and a min-max of a flat map loses four digits.
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-5}
 HALF_TOLERANCE = 1e-2
-NUM_CHANNELS = 6  # of the cases' layers, which decide the passes of some methods
 ROUNDED = 2  # a rounded map's largest value is rounded, too
 MAX_PASSES = 64  # methods with more passes of a network per image aren't compared
 # Before an epsilon of the denominator is known, its map differs by less than this.
@@ -383,7 +382,7 @@ class _Search:
 
     def run(self) -> list[_Match]:
         """Return all candidates that equal the maps of their first case, on all cases."""
-        methods = audited_methods()
+        methods = audited_methods(max(num_channels(result.case) for result in self.observed))
         first = self.networks[self.observed[0].case].traces
         by_tensors = [method for method in methods if reads_only_tensors(method, first)]
         by_network = [method for method in methods if method not in by_tensors]
@@ -673,13 +672,22 @@ def screening(tolerance: float) -> float:
     return min(20 * tolerance, max(3 * tolerance, 1e-3))
 
 
-def audited_methods() -> tuple[Method, ...]:
-    """Return the methods that explain any convolutional network in at most MAX_PASSES passes."""
+def num_channels(case: Case) -> int:
+    """Return the number of channels of a case's target layer."""
+    return references_of(case).num_channels
+
+
+def audited_methods(channels: int) -> tuple[Method, ...]:
+    """Return the methods that explain any convolutional network in at most MAX_PASSES passes.
+
+    Args:
+        channels: The number of channels of the layer, which some methods run a pass for.
+    """
     methods: list[Method] = []
     for name in plugins.names_of_all("method"):
         method = plugins.load("method", name)
         spec = method.spec
-        passes = 0 if spec.passes is None else pass_count(spec.passes, NUM_CHANNELS)
+        passes = 0 if spec.passes is None else pass_count(spec.passes, channels)
         if spec.control or spec.requires or passes > MAX_PASSES:
             continue
         methods.append(method)
