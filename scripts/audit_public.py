@@ -95,7 +95,7 @@ def installed(package: Package, folder: Path) -> str:
         inside = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
         parent = sysconfig.get_paths()["purelib"]
         line = f"import site; site.addsitedir({parent!r})\n"
-        (inside / "site-packages" / "parent.pth").write_text(line)
+        (inside / "site-packages" / "parent.pth").write_text(line, encoding="utf-8")
     pip = [sys.executable, "-m", "pip", "--python", str(python)]
     ask = f"from importlib.metadata import version; print(version({package.name!r}))"
     try:
@@ -127,7 +127,7 @@ def audited(target: str, folder: Path, output: Path) -> dict[str, Any]:
         except subprocess.CalledProcessError as error:
             lines = error.stderr.strip().splitlines() or ["no message"]
             raise RuntimeError(lines[-1]) from error
-    answer: dict[str, Any] = json.loads(output.read_text())
+    answer: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
     return answer
 
 

@@ -57,6 +57,9 @@ NEEDS_DROPS = "nonzero_drops"  # the need of every metric that reads ablation dr
 # message suggests it.
 NOT_PARAMS = ("trace", "explanation", "model", "layer", "images", "targets")
 PACKAGE = __name__.partition(".")[0]
+# These modules import torch, and are no part of the code that decides the values of other methods.
+CAM_METHOD = f"{PACKAGE}.evaluation.cam_method"
+USER_CODE = f"{PACKAGE}.models.user_code"
 ENGINE = str(Path(__file__).parent)  # frames in this folder are skipped when an error is located
 
 
@@ -367,7 +370,7 @@ def from_config(kind: str, name: str, config: object) -> AnyPlugin:
     function = imported(kind, name, target)
     target = _dotted(target, function)
     if kind == "method" and not target.startswith(f"{PACKAGE}."):
-        from axiom_bench.evaluation import cam_method  # here, because it imports torch
+        cam_method = importlib.import_module(CAM_METHOD)
 
         if "form" in metadata or cam_method.is_cam(function):
             # a map has no contributions, so the axioms don't apply
@@ -575,7 +578,7 @@ def plugin_for(kind: str, entry: str | Callable[..., object]) -> AnyPlugin:
     name = getattr(entry, "__name__", type(entry).__name__)
     target = f"{getattr(entry, '__module__', '')}.{name}"
     if kind == "method" and not target.startswith(f"{PACKAGE}."):
-        from axiom_bench.evaluation import cam_method  # here, because it imports torch
+        cam_method = importlib.import_module(CAM_METHOD)
 
         if cam_method.is_cam(entry):
             call = cam_method.cam_method(entry, name, {}, None)
@@ -625,10 +628,13 @@ def _dotted(target: str, function: Callable[..., Any]) -> str:
 def imported(kind: str, name: str, target: str) -> Callable[..., Any]:
     """Return the function at a path, or raise a BenchError with the kind and name of the entry."""
     if ":" in target:
-        from axiom_bench.models.user_code import import_function  # here, because it imports torch
+        user_code = importlib.import_module(USER_CODE)
 
         expected = "give module.function, MODULE:NAME or FILE.py:NAME"
-        return import_function(target, f"{kind}.{name}._target_", expected)
+        named: Callable[..., Any] = user_code.import_function(
+            target, f"{kind}.{name}._target_", expected
+        )
+        return named
     module_name, _, attribute = target.rpartition(".")
     try:
         function: Callable[..., Any] = getattr(importlib.import_module(module_name), attribute)

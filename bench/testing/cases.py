@@ -306,26 +306,51 @@ def _cut_with_state(case: NetworkCase) -> tuple[CutModel, dict[str, object]]:
 def _cached_trace(case: Case) -> Trace:
     """Return a copy of the case's trace, on which nothing is computed yet.
 
-    The images are traced again if a plug-in has overwritten a tensor of the trace.
+    The images are traced again if a plug-in has overwritten a tensor of the trace or of the
+    network, even with equal values, because the trace's graph no longer has a gradient then.
     """
     cut_model = cached_cut(case)
-    trace, values = _trace_with_values(case, cut_model)
-    if not all(torch.equal(getattr(trace, name), value) for name, value in values.items()):
-        _trace_with_values.cache_clear()
-        trace, _ = _trace_with_values(case, cut_model)
-    return replace(trace)
+    kept = _kept_trace(case, cut_model)
+    if not kept.is_unchanged():
+        _kept_trace.cache_clear()
+        kept = _kept_trace(case, cut_model)
+    return replace(kept.trace)
+
+
+@dataclass(frozen=True, eq=False)
+class KeptTrace:
+    """A trace for several plug-ins, with what they mustn't change."""
+
+    trace: Trace
+    """The trace, on which nothing is computed."""
+    values: Mapping[str, Tensor]
+    """Copies of its tensors."""
+    versions: tuple[int, ...]
+    """How often each parameter of the network was written to."""
+
+    def is_unchanged(self) -> bool:
+        """Return True if no tensor of the trace and no parameter was written to."""
+        if _versions(self.trace.cut_model.model) != self.versions:
+            return False
+        return all(
+            torch.equal(getattr(self.trace, name), self.values[name]) for name in self.values
+        )
+
+
+def _versions(model: nn.Module) -> tuple[int, ...]:
+    return tuple(parameter._version for parameter in model.parameters())
 
 
 @cache
-def _trace_with_values(case: Case, cut_model: CutModel) -> tuple[Trace, dict[str, Tensor]]:
-    """Trace the case's images, and return copies of the trace's tensors, too."""
+def _kept_trace(case: Case, cut_model: CutModel) -> KeptTrace:
+    """Trace the case's images."""
     targets = torch.arange(case.rows) % CLASSES
     trace = replace(cut_model.trace(case.images(), targets), other_images=case.other_images())
     values = {}
     for name in TRACE_TENSORS:
         if name != "ablation_drops":  # they are computed on the copies
             values[name] = getattr(trace, name).clone()
-    return trace, values
+    return KeptTrace(trace, values, _versions(cut_model.model))
 
 
 SomeCase = TypeVar("SomeCase")

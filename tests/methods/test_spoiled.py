@@ -66,7 +66,7 @@ class TellingNetwork(TinyNetwork):
 class TellingCase(Case):
     """A case whose network tells its contributions, and whose images have no interventions."""
 
-    def model(self) -> TellingNetwork:
+    def build(self) -> TellingNetwork:
         return seeded(lambda: TellingNetwork("pooled", self.channels, self.size), 1).to(self.dtype)
 
 
