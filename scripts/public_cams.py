@@ -17,49 +17,87 @@ def layer_name(model: nn.Module, layer: nn.Module) -> str:
     return str(names[0])
 
 
-def one_by_one(cam: Any, images: Tensor, targets: Tensor) -> Tensor:
-    """Return the maps of `cam(image, class)` for each image."""
+def torchray(model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Call Grad-CAM of TorchRay."""
+    library = import_module("torchray.attribution.grad_cam")
+    maps: Tensor = library.grad_cam(model, images, targets, saliency_layer=layer_name(model, layer))
+    return maps
+
+
+def medcam(
+    model: nn.Module,
+    layer: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    backend: str = "gcam",
+) -> Tensor:
+    """Call a backend of M3d-CAM, which replaces the output of the model with the map."""
+    library = import_module("medcam.medcam")
     maps = []
     for image, target in zip(images, targets.tolist(), strict=True):
-        maps.append(torch.as_tensor(cam(image[None], target)).squeeze())
+        injected = library.inject(
+            model,
+            backend=backend,
+            layer=layer_name(model, layer),
+            label=target,
+            replace=True,
+        )
+        maps.append(injected(image[None])[0, 0])
     return torch.stack(maps)
 
 
-def pytorch_gradcam(
-    model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor, name: str = "GradCAM"
+def monai(
+    model: nn.Module,
+    layer: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    name: str = "GradCAM",
 ) -> Tensor:
-    """Call GradCAM of pytorch-gradcam."""
-    cam = getattr(import_module("gradcam"), name)(model, layer)
-    return one_by_one(lambda image, target: cam(image, target)[0], images, targets)
-
-
-def pytorch_gradcam_pp(
-    model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor
-) -> Tensor:
-    """Call GradCAMpp of pytorch-gradcam."""
-    return pytorch_gradcam(model, layer, images, targets, "GradCAMpp")
-
-
-def monai_grad_cam(
-    model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor, name: str = "GradCAM"
-) -> Tensor:
-    """Call GradCAM of MONAI, whose default post-processing is reversed min-max."""
-    library = import_module("monai.visualize.class_activation_maps")
-    cam = getattr(library, name)(model, target_layers=layer_name(model, layer))
-    return one_by_one(lambda image, target: cam(image, class_idx=target), images, targets)
-
-
-def monai_grad_cam_pp(
-    model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor
-) -> Tensor:
-    """Call GradCAMpp of MONAI."""
-    return monai_grad_cam(model, layer, images, targets, "GradCAMpp")
-
-
-def torchray(model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """Call Grad-CAM of TorchRay."""
-    grad_cam = import_module("torchray.attribution.grad_cam").grad_cam
-    name = layer_name(model, layer)
-    return one_by_one(
-        lambda image, target: grad_cam(model, image, target, saliency_layer=name), images, targets
+    """Call a class of MONAI without its default post-processing, which reverses the map."""
+    library = import_module("monai.visualize")
+    cam = getattr(library, name)(
+        model, target_layers=layer_name(model, layer), postprocessing=unchanged
     )
+    maps = []
+    for image, target in zip(images, targets.tolist(), strict=True):
+        maps.append(cam(image[None], class_idx=target)[0, 0])
+    return torch.stack(maps)
+
+
+def unchanged(maps: Tensor) -> Tensor:
+    """Return the maps."""
+    return maps
+
+
+def omnixai(
+    model: nn.Module,
+    layer: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    name: str = "GradCAM",
+) -> Tensor:
+    """Call a class of OmniXAI, whose preprocessing returns the images unchanged."""
+    library = import_module("omnixai.explainers.vision.specific.gradcam")
+    image_class = import_module("omnixai.data.image").Image
+    explainer = getattr(library, name)(
+        model=model, target_layer=layer, preprocess_function=lambda _: images
+    )
+    pictures = image_class(images.detach().numpy(), batched=True, channel_last=False)
+    explanations = explainer.explain(pictures, y=targets.tolist()).get_explanations()
+    return torch.stack([torch.as_tensor(entry["scores"]) for entry in explanations]).squeeze(-1)
+
+
+def openvino_recipro_cam(
+    model: nn.Module,
+    layer: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    embed_scaling: bool = True,
+) -> Tensor:
+    """Call Recipro-CAM of OpenVINO XAI for PyTorch, which computes the maps of all classes."""
+    library = import_module("openvino_xai.methods.white_box.torch")
+    explainer = library.TorchReciproCAM(
+        model, target_layer=layer_name(model, layer), embed_scaling=embed_scaling
+    )
+    maps: Any = explainer.generate_saliency_map(images.detach().numpy())
+    return torch.as_tensor(maps)[torch.arange(len(targets)), targets]

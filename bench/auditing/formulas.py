@@ -313,13 +313,17 @@ def _unknown_answer(
     differing = {
         name: value for name, value in nearest.differences.items() if value > tolerances[name]
     }
-    worst = max(differing, key=lambda name: differing[name])
     verdict = f"no known formula: nearest is {nearest.candidate.text}"
-    if nearest.num_equal:
+    if not differing:
+        count = len(nearest.differences)
+        verdict += f", equal on the {count} networks that both explain, which are too few to tell"
+    elif nearest.num_equal:
         verdict += f", equal on {nearest.num_equal} of {len(nearest.differences)} networks and"
     else:
         verdict += ","
-    verdict += f" differing by {differing[worst]:.2g} on networks with {worst}"
+    if differing:
+        worst = max(differing, key=lambda name: differing[name])
+        verdict += f" differing by {differing[worst]:.2g} on networks with {worst}"
     return FormulaAnswer(
         verdict=verdict,
         status="unknown",

@@ -80,6 +80,22 @@ def test_an_unknown_formula_has_its_nearest_one(networks):
     assert answer.verdict.startswith("no known formula: nearest is ")
 
 
+@pytest.mark.slow
+def test_a_formula_that_is_compared_on_too_few_networks_is_only_the_nearest(networks):
+    """CAM explains the first of these networks only, and equals the maps there."""
+    few = [case for case in networks if case.name in ("a linear head", "a ReLU head")]
+    usual = cam()
+
+    def function(model, layer, images, targets):
+        maps = usual(model, layer, images, targets)
+        has_relu_head = len(model.head) == 4
+        return maps.sin().cumsum(1) if has_relu_head else maps
+
+    answer = find_formula(function, few)
+    assert (answer.status, answer.formula) == ("unknown", None)
+    assert "equal on" in answer.verdict
+
+
 def of_method(name):
     """Return a method as an implementation, which makes its own cut and heatmap."""
     method = plugins.load("method", name)
