@@ -2,9 +2,8 @@
 
 The implementation runs once on every case. Its maps are compared with those of all methods of
 conf/method under the switches of `readings`. The search is cheap because one network decides most:
-on the first case that a method can explain, a candidate survives only if its map equals the
-observed one up to a factor and an offset per image. Only the survivors are compared exactly, and on
-all cases.
+a candidate survives the first case that its method can explain only if its map equals the observed
+one up to a factor and an offset. Only the survivors are compared exactly, and on all cases.
 """
 
 from __future__ import annotations

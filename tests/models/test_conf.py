@@ -136,6 +136,7 @@ def test_python_resolves_every_name_as_the_command_line_does(monkeypatch):
         "timm": {"architecture": "resnet26d"},
         "clip": {"kwargs": clip_kwargs},
         "huggingface": {"checkpoint": "microsoft/resnet-50"},
+        "yolo": {"weights": "yolo11n.pt"},
     }
 
     for name in [*FILES, "densenet121"]:
