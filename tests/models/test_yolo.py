@@ -42,7 +42,10 @@ class Layers(nn.Module):
             setattr(head, f"{prefix}cv3", nn.ModuleList(nn.Conv2d(8, 5, 1) for _ in range(2)))
         head.stride = torch.tensor([8.0, 16.0])
         head.reg_max = 4
-        head.i, head.f, head.type, head.np = 2, [0, 1], "Detect", 0
+        head.i = 2
+        head.f = [0, 1]
+        head.type = "Detect"
+        head.np = 0
         body = nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.ReLU())
         self.model = nn.Sequential(body, nn.Conv2d(8, 8, 2, 2), head)
 
