@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from itertools import combinations, product
 from typing import Literal
@@ -614,10 +614,6 @@ class _References:
                 return None if changed is None else (changed, method(changed))
         except Exception:  # noqa: BLE001 - a method may raise anything on a network that it can't explain
             return None
-
-
-def _changed_fields(reading: Reading) -> list[str]:
-    return [item.name for item in fields(reading) if getattr(reading, item.name)]
 
 
 @lru_cache(maxsize=64)
