@@ -14,10 +14,10 @@ from axiom_bench.statistics.race import (
     sign_patterns,
 )
 
-RACES = 1_000
+RACES = 2_000
 FIRST = Candidate("layer", "method 0")
 LEVEL = 0.05
-# three standard errors of a proportion of 5 % in 1,000 races
+# three standard errors of a proportion of 5 % in 2,000 races
 ALLOWED = LEVEL + 3 * (LEVEL * (1 - LEVEL) / RACES) ** 0.5
 
 
