@@ -131,6 +131,15 @@ def model_that_is_a_checkpoint(user: User) -> None:
         assert composition.plain_job()["model"]["checkpoint"] == "microsoft/resnet-50"
 
 
+@follows("names a network of timm; set model=")
+def model_of_timm_by_its_name_on_the_hub(user: User) -> None:
+    for name in ("timm/resnet18.a1_in1k", "hf-hub:timm/resnet18.a1_in1k"):
+        message = user.refusal(["doctor", f"model={name}", "data.size=2"])
+        assert advice_in(message, r"set (.*?)\.$") == "model=resnet18.a1_in1k"
+    with composed(["model=resnet18.a1_in1k"]) as composition:
+        assert composition.plain_job()["model"]["source"] == "timm"
+
+
 @follows("There is no folder {}; set model.checkpoint to one that")
 def checkpoint_that_is_no_folder(user: User) -> None:
     settings = ["model=huggingface", "model.checkpoint=./no/such"]

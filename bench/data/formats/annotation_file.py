@@ -119,6 +119,11 @@ def read_mask(
             values = numbers(picture).astype(np.int64)
     except BadImage as bad:
         return None, (str(bad),)
+    if values.ndim > 2:
+        return None, (
+            f"the mask {name} has colours; save it as a grey or palette PNG whose values are the "
+            "numbers of classes",
+        )
     is_ignored = values == ignored
     is_known = (values >= 0) & (values < len(classes))
     if values.shape != size[::-1] or not (is_ignored | is_known).all():

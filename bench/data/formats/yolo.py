@@ -33,6 +33,8 @@ def read_yolo(content: bytes, has_keypoints: bool = False) -> Drawing:
         return Drawing(problems=(Problem("aren't text in UTF-8"),), fits=False)
     for number, line in enumerate(lines, 1):
         cells = line.split()
+        if len(cells) == 1:
+            cells = line.split(",")
         if not cells:
             continue
         place = f"line {number}"

@@ -299,7 +299,9 @@ def _by_folders(
         index = network.indices(used_folders, only_numbers=folders == "index")
     unknown_folder = next((folder for folder in used_folders if folder not in index), None)
     have_subfolders = all(path.count("/") > 1 for path in ids)
-    are_splits = {*map(str.lower, used_folders)} <= SPLITS and have_subfolders
+    are_splits = {*map(str.lower, used_folders)} <= SPLITS and (
+        have_subfolders or unknown_folder is not None
+    )
     if flat is None and unknown_folder is None and not are_splits:
         notes = []
         by_text = [folder for folder in numbers if fits and int(folder) != index[folder]]
@@ -329,7 +331,8 @@ def _by_folders(
         hint = f": its {network.count} have no names, and there are {len(subfolders)} folders"
     if are_splits:
         last_split = as_text(root / used_folders[-1])
-        unlabelled = f"{', '.join(used_folders)} are splits: set data.root={last_split}"
+        verb = "are splits" if len(used_folders) > 1 else "is a split"
+        unlabelled = f"{', '.join(used_folders)} {verb}: set data.root={last_split}"
     elif flat:
         unlabelled = f"{flat} lies in no folder"
     else:

@@ -50,6 +50,7 @@ from axiom_bench.data.layouts.label_search import (
     COCO,
     CVAT,
     MASKS,
+    NO_CLASSES,
     NONE,
     TOOLS,
     YOLO,
@@ -64,6 +65,10 @@ from axiom_bench.errors import BenchError, unknown_name
 
 NUMBERED = (YOLO, MASKS)  # tools whose files have numbers of classes
 BORDER = 255  # in a mask: neither object nor background, unless there is only one class
+NO_OBJECTS = (
+    "none of these files has an object; some tools write empty files instead of polygons or "
+    "rotated boxes"
+)
 ORIENTATION = "EXIF orientations are applied, as labelling tools do"
 
 
@@ -168,7 +173,7 @@ def folder_content(
         found = FoundLabels(MASKS, masks, classes=find_classes(root, masks.values(), MASKS))
     if found is not None:
         return _labelled_content(root, photographs, masks, found, classes, network, name)
-    if annotations in (AUTO, COCO) and (file := find_coco(root)):
+    if annotations in (AUTO, COCO) and (file := find_coco(root, images)):
         return _coco_content(file, images, classes, network, name)
     if annotations != AUTO:
         raise BenchError(
@@ -191,7 +196,7 @@ def _coco_content(
     if match.problem:
         unused = f"{recognised}; not used, so metrics that need them have no value: {match.problem}"
         return FolderContent(images, None, (unused,), match.problem)
-    table = coco(file.root, file.split, str(file.path), [*match.listed.values()], name)
+    table = coco(file.folder, ".", str(file.path), [*match.listed.values()], name)
     table.notes = (recognised, *_class_notes(file.categories, match, is_sorted=False))
     return FolderContent(images, table)
 
@@ -208,13 +213,17 @@ def _labelled_content(
     """Return photographs with the labels that were found next to them."""
     drawings = {image: found.drawing(image) for image in found.files}
     used = {shape.name for drawing in drawings.values() for shape in drawing.shapes}
+    has_objects = found.tool == MASKS or bool(used)
+    used -= NO_CLASSES.keys()
     class_file = _used_class_file(found, used)
     names, name_by_key = _names_of_labels(found, used, class_file, classes)
     recognised = _recognised(root, found, masks, class_file)
     match = _match(names, classes, network)
-    if match.problem:
-        unused = f"{recognised}; not used, so metrics that need them have no value: {match.problem}"
-        return FolderContent(photographs, None, (unused,), match.problem)
+    has_problems = any(drawing.problems for drawing in drawings.values())
+    problem = match.problem if has_objects or has_problems else NO_OBJECTS
+    if problem:
+        unused = f"{recognised}; not used, so metrics that need them have no value: {problem}"
+        return FolderContent(photographs, None, (unused,), problem)
     if found.tool == YOLO:
         _check_first_number(root, used, names)
     is_sorted = class_file is None and found.tool not in NUMBERED
@@ -357,7 +366,8 @@ def _counts(
         for problem in drawing.problems:
             places[problem.kind].setdefault(file, problem.place)
         for number, shape in enumerate(drawing.shapes, 1):
-            if shape.name not in name_by_key and class_file is not None:
+            is_class = shape.name in name_by_key or shape.name in NO_CLASSES
+            if not is_class and class_file is not None:
                 kind = f"name a class that {as_text(class_file.path.name)} doesn't have"
                 places[kind].setdefault(file, shape.place or f"object {number}")
     unit = f"images in {cvat.NAME}" if found.tool == CVAT else "label files"
@@ -431,7 +441,11 @@ def _note(source: Source, image: str, size: Size) -> Note:
         )
     objects: list[tuple[int, Box]] = []
     regions: list[tuple[int, Region]] = []
+    has_all_regions = not drawing.problems
     for shape in shapes:
+        if shape.name in NO_CLASSES and shape.polygon:
+            regions.append((NO_CLASSES[shape.name], polygon_pixels(shape.polygon, size)))
+            continue
         label = source.class_index.get(shape.name)
         if label is None:
             continue
@@ -443,9 +457,11 @@ def _note(source: Source, image: str, size: Size) -> Note:
             objects.append((label, box))
             if shape.polygon:
                 regions.append((label, polygon_pixels(shape.polygon, size)))
+            else:
+                has_all_regions = False
     mask = None
     # A mask in which an object is missing would say that its pixels are background.
-    if regions and len(regions) == len(objects) and not drawing.problems:
+    if regions and has_all_regions:
         mask = mask_of_regions(regions, size)
     if image in source.masks:
         mask, mask_problems = source.mask(image, size)

@@ -16,6 +16,7 @@ from posixpath import basename, dirname, splitext
 
 import yaml
 
+from axiom_bench.data.base import BACKGROUND, NO_VERDICT
 from axiom_bench.data.formats import cvat
 from axiom_bench.data.formats.files import as_name, as_text, content_of, folder_entries, nfc
 from axiom_bench.data.formats.labelimg import read_labelimg
@@ -36,8 +37,9 @@ IMAGE_FOLDERS = {"images", "image", "imgs", "img", "JPEGImages"}
 LABEL_FOLDERS = ("labels", "Annotations", "annotations", "ann", "json", "xml", "labelme")
 MASK_FOLDERS = ("masks", "mask", "SegmentationClass", "SegmentationClassPNG", "annotations")
 MASK_ENDS = ("", "_mask")  # of a mask's name, after the image's
-CLASS_LISTS = ("classes.txt", "obj.names", "class_names.txt", "labels.txt")
-NO_CLASSES = ("__ignore__", "_background_")  # in LabelMe's lists
+CLASS_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "class_names.txt", "labels.txt")
+# In LabelMe's files: the label of pixels in a mask that belong to no class.
+NO_CLASSES = {"__ignore__": NO_VERDICT, "_background_": BACKGROUND}
 YAML = (".yaml", ".yml")
 MAX_BYTES = 2**28  # of one image's label file: LabelMe's may contain the image
 TRIED = 20  # files that are read to recognise a tool
@@ -216,8 +218,10 @@ def _find_files(root: Path, images: Sequence[str], key: str) -> FoundLabels | No
         listings = _label_folders(root, parent, LABEL_FOLDERS)
         folders |= listings
         for image in group:
-            if path := _first_file(listings, f"{_stem(image)}{tool.ending}"):
-                files[image] = path
+            name = nfc(basename(as_name(image)))
+            for stem in (splitext(name)[0], name):
+                if path := _first_file(listings, f"{stem}{tool.ending}"):
+                    files.setdefault(image, path)
     used = {*files.values()}
     others: list[Path] = []
     for folder, names in folders.items():
@@ -226,7 +230,11 @@ def _find_files(root: Path, images: Sequence[str], key: str) -> FoundLabels | No
             if is_label and folder / name not in used:
                 others.append(folder / name)
     first_files = [*files.values(), *others][:TRIED]
-    if not any(tool.read(content_of_labels(path)).fits for path in first_files):
+    contents = [content_of_labels(path) for path in first_files]
+    classes = find_classes(root, files.values(), key)
+    # YOLO's files of images without objects are empty, as many other files are.
+    are_empty = key == YOLO and classes is not None and not any(contents)
+    if not are_empty and not any(tool.read(content).fits for content in contents):
         return None
     images_by_name = index_images_by_name([image for image in images if image not in files])
     unused: list[str] = []
@@ -241,7 +249,7 @@ def _find_files(root: Path, images: Sequence[str], key: str) -> FoundLabels | No
             files[named] = path
     if not files:
         return None
-    return FoundLabels(key, files, unused, classes=find_classes(root, files.values(), key))
+    return FoundLabels(key, files, unused, classes=classes)
 
 
 def _find_cvat(root: Path, images: Sequence[str]) -> FoundLabels | None:

@@ -17,7 +17,12 @@ from axiom_bench.data.formats.files import as_name, as_text, files_below
 from axiom_bench.errors import BenchError
 
 # Endings of files next to images that are none.
-LISTS = (".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".names")
+# fmt: off
+LISTS = (
+    ".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".names", ".labels", ".data",
+    ".cache",
+)
+# fmt: on
 
 
 def image_files(folder: Path, endings: Collection[str] | None = None) -> tuple[list[str], str]:

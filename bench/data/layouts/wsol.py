@@ -106,10 +106,12 @@ def _read(folder: Path) -> Lists:
             if len(cells) == BOX_CELLS - 1:
                 x0, y0, x1, y1 = map(int, cells)
                 boxes[image].append((x0, y0, x1 + 1, y1 + 1))
+            elif cells and len(cells) < MASK_CELLS:
+                masks[image].append(cells[0])
+                ignored[image] += filter(None, cells[1:])
             else:
-                mask, region = cells
-                masks[image].append(mask)
-                ignored[image] += [region] if region else []
+                line = ",".join([image, *cells])
+                raise ValueError(f"{line!r} has {len(cells) + 1} cells")
     except ValueError as error:
         raise BenchError(
             f"A list in {as_text(folder)} can't be read: {error}; get it from wsolevaluation."

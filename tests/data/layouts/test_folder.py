@@ -83,6 +83,8 @@ def test_folders_that_are_classes_are_labels(tmp_path, files, network, expected,
             UNNAMED,
             "test, train, val are splits: set data.root={}/val",
         ),
+        (("val/a/1.jpg",), UNNAMED, "val is a split: set data.root={}/val"),
+        (("train/1.jpg", "val/2.jpg"), PETS, "train, val are splits: set data.root={}/val"),
         # There are as many folders as classes by chance.
         (
             ("a/1.jpg", "b/2.jpg", "c/3.jpg", "d/4.jpg"),
@@ -116,7 +118,7 @@ def test_synset_ids_of_imagenette_are_classes_by_index_by_name_and_in_order(tmp_
     assert data.class_names == ("tench", "church")
 
     (note,) = load(tmp_path, IMAGENET).notes
-    assert f"val are splits: set data.root={tmp_path}/val" in note
+    assert f"val is a split: set data.root={tmp_path}/val" in note
 
 
 def test_numbers_taken_for_classes_are_told(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from axiom_bench.cli.explain import image_paths
-from axiom_bench.data.base import BACKGROUND
+from axiom_bench.data.base import BACKGROUND, NO_VERDICT
 from axiom_bench.data.layouts.classes import NetworkClasses
 from axiom_bench.data.layouts.label_search import ANNOTATIONS
 from axiom_bench.data.registry import load_dataset
@@ -97,6 +97,34 @@ def test_annotations_of_coco_next_to_the_folder_of_images(tmp_path):
         load(tmp_path, NETWORK)
 
 
+@pytest.mark.parametrize(
+    ("file", "folder", "prefix", "root"),
+    [
+        ("annotations/instances_default.json", "images", "", "."),  # CVAT
+        ("annotations/instances_default.json", "images", "", "images"),
+        ("labels.json", "data", "", "."),  # FiftyOne
+        ("result.json", "images", "images\\", "."),  # Label Studio on Windows
+        ("result.json", "images", "images/", "images"),
+    ],
+)
+def test_images_of_coco_exports_are_found_by_their_names(tmp_path, file, folder, prefix, root):
+    label_trees.coco(tmp_path, file, folder)
+    path = tmp_path / file
+    content = json.loads(path.read_text())
+    for entry in content["images"]:
+        entry["file_name"] = prefix + entry["file_name"]
+    path.write_text(json.dumps(content))
+    data = load(tmp_path / root, NETWORK)
+    assert [data.labels(index) for index in range(3)] == [(0, 2), (1,), ()]
+    assert len(data.read(0).objects) == 2
+
+
+def test_annotations_of_coco_for_other_images_are_not_used(tmp_path):
+    label_trees.coco_of_a_split(tmp_path)
+    save(tmp_path / "test/x.jpg")
+    assert load(tmp_path / "test", NETWORK).unlabelled == "x.jpg lies in no folder"
+
+
 def test_a_json_of_another_form_is_no_annotation_file(tmp_path):
     images(tmp_path)
     write(tmp_path / "photographs.json", '{"images": ["a.jpg"]}')
@@ -133,6 +161,41 @@ def test_other_files_of_text_are_no_labels(tmp_path):
     write(tmp_path / "c.xml", "<x:xmpmeta xmlns:x='adobe:ns:meta/'/>")
     data = load(tmp_path)
     assert data.unlabelled == "a.jpg lies in no folder"
+    assert len(data.notes) == 1
+
+
+def test_label_files_without_any_object_are_reported(tmp_path):
+    yolo(tmp_path)
+    for name in "abc":
+        write(tmp_path / f"labels/{name}.txt", "")
+    reason = (
+        "none of these files has an object; some tools write empty files instead of polygons or "
+        "rotated boxes"
+    )
+    assert load(tmp_path, NETWORK).unlabelled == reason
+
+
+def test_label_files_may_have_the_whole_name_of_the_image(tmp_path):
+    label_trees.labelimg(tmp_path)
+    for name in "ab":
+        (tmp_path / f"{name}.xml").rename(tmp_path / f"{name}.jpg.xml")
+    data = load(tmp_path, NETWORK)
+    assert [data.labels(index) for index in range(3)] == [(0, 2), (1,), ()]
+
+
+def test_commas_may_separate_the_numbers_of_yolo(tmp_path):
+    yolo(tmp_path)
+    file = tmp_path / "labels/a.txt"
+    file.write_text(file.read_text().replace(" ", ","))
+    assert load(tmp_path, NETWORK).labels(0) == (0, 2)
+
+
+def test_the_list_of_classes_of_roboflows_darknet_format(tmp_path):
+    label_trees.darknet(tmp_path)
+    (tmp_path / "classes.txt").rename(tmp_path / "_darknet.labels")
+    write(tmp_path / "labels.cache", "")
+    data = load(tmp_path, NETWORK)
+    assert data.labels(0) == (0, 2)
     assert len(data.notes) == 1
 
 
@@ -290,6 +353,28 @@ def test_shapes_of_labelme(tmp_path):
     assert "a.json, shape 2" in data.notes[1]
 
 
+def test_background_of_labelme_makes_holes_and_what_to_ignore_has_no_verdict(tmp_path):
+    save(tmp_path / "a.png")
+    outlines = {
+        "cat": [(0, 0), (20, 0), (20, 20), (0, 20)],
+        "_background_": [(5, 5), (10, 5), (10, 10), (5, 10)],
+        "__ignore__": [(15, 15), (30, 15), (30, 25), (15, 25)],
+    }
+    shapes = [
+        label_trees.labelme_shape(name, points, "polygon") for name, points in outlines.items()
+    ]
+    write(tmp_path / "a.json", json.dumps({"shapes": shapes}))
+    expected = np.full((30, 40), BACKGROUND)
+    expected[15:25, 15:30] = NO_VERDICT
+    expected[:20, :20] = 0
+    expected[5:10, 5:10] = BACKGROUND
+    data = load(tmp_path, NetworkClasses(None, 1))
+    sample = data.read(0)
+    assert sample.objects == ((0, (0, 0, 20, 20)),)
+    assert np.array_equal(sample.mask, expected)
+    assert len(data.notes) == 1
+
+
 def test_shapes_of_cvat(tmp_path):
     save(tmp_path / "a.png")
     place = 'xtl="10" ytl="10" xbr="20" ybr="14"'
@@ -323,6 +408,17 @@ def test_masks_of_one_class_may_be_0_and_255(tmp_path):
     sample = load(tmp_path, classes=["cat", "dog"]).read(0)
     assert sample.objects == ()
     assert sample.problems == ("the mask a_mask.png has only 0 and 255, and no class's number",)
+
+
+def test_masks_of_colours_are_reported(tmp_path):
+    label_trees.masks(tmp_path)
+    path = tmp_path / "masks/a.png"
+    Image.open(path).convert("RGB").save(path)
+    (problem,) = load(tmp_path, NETWORK).read(0).problems
+    assert problem == (
+        "the mask a.png has colours; save it as a grey or palette PNG whose values are the "
+        "numbers of classes"
+    )
 
 
 def test_explain_leaves_out_masks(tmp_path):

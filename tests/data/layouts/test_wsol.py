@@ -75,6 +75,16 @@ def open_images(tmp_path):
     return tmp_path
 
 
+def test_a_mask_may_have_no_region_to_ignore(open_images):
+    path = open_images / "metadata/OpenImages/test/localization.txt"
+    path.write_text("test/01226z/a.jpg,test/01226z/a_m1.png\n")
+    mask = load("wsol", open_images, collection="OpenImages").read(0).mask
+    assert np.unique(mask).tolist() == [BACKGROUND, 0]
+    path.write_text("test/01226z/a.jpg,1,2,3\n")
+    with pytest.raises(BenchError, match=r"'test/01226z/a\.jpg,1,2,3' has 4 cells"):
+        load("wsol", open_images, collection="OpenImages")
+
+
 def test_masks_are_united_and_ignored_outside(open_images):
     """Its `get_mask` is the union, plus 255 in the region to ignore outside the union."""
     data = load("wsol", open_images, collection="OpenImages")
