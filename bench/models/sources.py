@@ -296,10 +296,11 @@ def _ultralytics(spec: ModelSpec) -> Source:
     file = None if spec.weights is None else home_expanded(spec.weights)
     if file is None or file.suffix != ".pt" or not file.is_file():
         name = "yolo11n.pt" if file is None else file.name
+        problem = "" if file is None else f", and {spec.weights} is none"
         raise BenchError(
-            f"model=yolo needs a .pt file of ultralytics, and {spec.weights} is none; set "
-            'model.weights=FILE. Where there is a network, type `python -c "from ultralytics '
-            f"import YOLO; YOLO('{name}')\"` to download one of its own."
+            f"model=yolo needs a .pt file of ultralytics{problem}; set model.weights=FILE. Where "
+            'there is a network, type `python -c "from ultralytics import YOLO; '
+            f"YOLO('{name}')\"` to download one of its own."
         )
 
     def published(name: str) -> Weights:

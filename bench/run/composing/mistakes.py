@@ -84,6 +84,11 @@ def explain_hydra_error(
 
 def _unknown_entry(group: str, name: str, choices: Callable[[str], Iterable[str]]) -> BenchError:
     """Return the sentence for the name of an entry that its configuration group hasn't."""
+    if group == "model" and (match := re.fullmatch(r"hf[-_]hub:(.+)", name)):
+        return _unknown_entry(group, match[1], choices)
+    if group == "model" and name.startswith("timm/"):
+        short_name = name.removeprefix("timm/")
+        return BenchError(f"model={name} names a network of timm; set model={short_name}.")
     if group == "model" and re.search(r"\.py\b|:", name):
         return BenchError(
             f"model={name} is code of your own; set model=user model.architecture={name}."
