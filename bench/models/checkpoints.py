@@ -28,6 +28,8 @@ from axiom_bench.models.of_transformers import (
     is_exclusive,
 )
 
+TIMM = "timm_wrapper"  # the type of timm's networks in transformers
+BACKGROUND = "background"
 CAPTIONS = "captions"  # the key of model.kwargs that names the classes of a CLIP
 HUB_TIMEOUT = 10  # seconds
 DEFAULT_SIDE = 224
@@ -87,6 +89,11 @@ class Checkpoint:
                 f"The configuration of {name} has no {next(iter(unknown))!r}; leave out "
                 f"model.kwargs.{next(iter(unknown))}."
             )
+        if config.model_type == TIMM:
+            raise BenchError(
+                f"{name} has a network of timm; set model={config.architecture} "
+                "model.weights=FILE, its model.safetensors."
+            )
         architecture = next(iter(config.architectures or ()), "")
         task = _task(name, architecture)
         captions = kwargs.get(CAPTIONS, ())
@@ -101,6 +108,8 @@ class Checkpoint:
         """The value of model.output for this network; None if its logits are to be recognised."""
         if self.task is DETECTOR:
             return "exclusive_boxes" if is_exclusive(self.config) else "boxes"
+        if self.task is SEGMENTER and self.config.num_labels == 1:  # trained with a sigmoid
+            return "regions"
         if self.task in (SEGMENTER, QUERY_SEGMENTER):
             return "exclusive_regions"
         is_of_labels = self.config.problem_type == "multi_label_classification"
@@ -109,8 +118,15 @@ class Checkpoint:
 
     @property
     def background(self) -> int | None:
-        """The output that is no class: the last one of a detector with a softmax."""
-        return -1 if self.output == "exclusive_boxes" else None
+        """The output that is no class: the last one of a detector with a softmax, or the one that
+        a segmenter calls background.
+        """
+        if self.output == "exclusive_boxes":
+            return -1
+        names = [str(name).lower() for name in self.config.id2label.values()]
+        if self.output == "exclusive_regions" and BACKGROUND in names:
+            return names.index(BACKGROUND)
+        return None
 
     @property
     def reshape(self) -> PatchTokens | None:
@@ -129,8 +145,19 @@ class Checkpoint:
         """
         if has_weights:
             network, loading = _from_pretrained(
-                self.architecture, self.name, config=self.config, output_loading_info=True
+                self.architecture,
+                self.name,
+                config=self.config,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
             )
+            if loading["mismatched_keys"]:
+                tensor = sorted(loading["mismatched_keys"])[0][0]
+                raise BenchError(
+                    f"{self.name} has {tensor} of another shape than its configuration with "
+                    "model.kwargs; leave out model.kwargs, or set model.weights=null for random "
+                    "weights."
+                )
             missing = sorted(loading["missing_keys"])
             if missing:
                 raise BenchError(

@@ -315,6 +315,10 @@ def _class_names(
     """
     configured = () if isinstance(spec.classes, int | None) else network_class_names(spec.classes)
     count = _configured_classes(spec)
+    if spec.background is not None and configured and len(configured) == number - 1:
+        position = range(number)[spec.background]
+        configured = (*configured[:position], "background", *configured[position:])
+        count = number
     if count not in (None, number):
         advice = f". {TWO_CLASSES}"
         if number > 1:

@@ -121,9 +121,8 @@ class TwoStageDetector(nn.Module):
         super().__init__()
         self.backbone = network.backbone
         self.rpn = network.rpn
-        self.box_head = network.roi_heads.box_head
-        self.box_predictor = network.roi_heads.box_predictor
-        self.coder = network.roi_heads.box_coder
+        # All of it, also the heads of masks and keypoints, so that a file of the network fits.
+        self.roi_heads = network.roi_heads
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         pool = network.roi_heads.box_roi_pool
         self.side = pool.output_size[0]
@@ -146,7 +145,7 @@ class TwoStageDetector(nn.Module):
         self.register_buffer("anchors", self.rpn.anchor_generator(images, maps)[0], False)
         steps = torch.arange(self.side * self.samples) + 0.5
         self.register_buffer("steps", steps / len(steps), False)
-        count = self.box_predictor.cls_score.out_features
+        count = self.roi_heads.box_predictor.cls_score.out_features
         used, others = _used_outputs(names, count)
         self.register_buffer("used", torch.tensor(used), False)
         self.register_buffer("others", torch.tensor(others), False)
@@ -164,7 +163,8 @@ class TwoStageDetector(nn.Module):
         """
         features = self.backbone(images)
         if regions is not None:
-            return self._joined(self.box_predictor(self._vectors(features, regions[:, None]))[0])
+            vectors = self._vectors(features, regions[:, None])
+            return self._joined(self.roi_heads.box_predictor(vectors)[0])
         if images.shape[2:] != self.size:
             raise BenchError(
                 f"This detector is built for images of {self.size}, not {tuple(images.shape[2:])} "
@@ -186,9 +186,9 @@ class TwoStageDetector(nn.Module):
         self, features: Mapping[str, Tensor], regions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the boxes, the logits and the regions themselves of regions (n, 4) of an image."""
-        scores, codes = self.box_predictor(self._vectors(features, regions[None]))
+        scores, codes = self.roi_heads.box_predictor(self._vectors(features, regions[None]))
         best = scores[:, 1:].argmax(1) + 1
-        boxes = self.coder.decode(codes, [regions])[torch.arange(len(regions)), best]
+        boxes = self.roi_heads.box_coder.decode(codes, [regions])[torch.arange(len(regions)), best]
         boxes = torchvision.ops.clip_boxes_to_image(boxes, self.size)
         return boxes, self._joined(scores), regions
 
@@ -223,7 +223,7 @@ class TwoStageDetector(nn.Module):
             is_level = (levels == log2(stride)).to(cells)
             pooled.append(cells * is_level[:, None, :, None, None])
         joined = sum(pooled[1:], pooled[0])
-        vectors: Tensor = self.box_head(joined.transpose(1, 2).flatten(0, 1))
+        vectors: Tensor = self.roi_heads.box_head(joined.transpose(1, 2).flatten(0, 1))
         return vectors
 
     def _proposals(self, features: Mapping[str, Tensor]) -> list[Tensor]:

@@ -37,7 +37,15 @@ class Captioned(nn.Module):
         super().__init__()
         # SigLIP was trained on captions of one length, and has a bias instead of projections.
         padding = "max_length" if network.config.model_type in SIGMOID_CAPTIONS else True
-        tokens = tokenizer(captions, padding=padding, truncation=True, return_tensors="pt")
+        most = network.config.text_config.max_position_embeddings
+        tokens = tokenizer(
+            captions, padding=padding, truncation=True, max_length=most, return_tensors="pt"
+        )
+        if len(tokens["input_ids"].unique(dim=0)) < len(captions):
+            raise BenchError(
+                f"Two captions have the same first {most} tokens, and the network reads no more; "
+                "set model.kwargs.captions to captions that differ earlier."
+            )
         with torch.no_grad():
             pooled = network.eval().text_model(**tokens).pooler_output
             projected = getattr(network, "text_projection", nn.Identity())(pooled)

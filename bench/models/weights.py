@@ -394,10 +394,13 @@ def load_into(
         differences = "; ".join(
             f"{problem}: {first_names(names, 3)}" for problem, names in problems.items() if names
         )
-        raise BenchError(
-            f"The weights {file} don't fit {architecture} ({differences}); give the file of this "
-            "architecture."
-        )
+        advice = "give the file of this architecture"
+        if not place.missing and not place.unexpected:
+            advice += (
+                ", or if only its number of classes differs, build that many, such as by "
+                "model.kwargs.num_classes"
+            )
+        raise BenchError(f"The weights {file} don't fit {architecture} ({differences}); {advice}.")
     for name, tensor in place.tensors.items():
         _check_values(tensor, expected[name].dtype, name, file)
     state = OrderedDict(place.tensors)

@@ -1,5 +1,6 @@
 """Checkpoints of transformers, saved to disk from tiny configurations with random weights."""
 
+import json
 import re
 
 import huggingface_hub.errors
@@ -13,7 +14,7 @@ import axiom_bench as ab
 import axiom_bench.data.torchvision_import
 from axiom_bench.cli import main
 from axiom_bench.cli.model_options import model_overrides
-from axiom_bench.models.checkpoints import _hub_error
+from axiom_bench.models.checkpoints import Checkpoint, _hub_error
 from axiom_bench.models.load import LoadedModel, background_of, load_model
 from axiom_bench.models.spec import model_config
 from tests.models.test_conf import compose_model
@@ -314,6 +315,30 @@ def test_random_weights_and_another_number_of_classes(resnet):
         load(resnet, kwargs={"num_lables": 7})
 
 
+def test_weights_of_another_number_of_classes_are_refused(resnet):
+    with pytest.raises(
+        ab.BenchError, match=r"has classifier\.1\.bias of another shape .* leave out"
+    ):
+        load(resnet, kwargs={"num_labels": 7})
+
+
+@pytest.mark.parametrize(
+    ("names", "output", "background"),
+    [
+        (["polyp"], "regions", None),  # trained with a sigmoid
+        (["Background", "polyp"], "exclusive_regions", 0),
+        (["wall", "polyp"], "exclusive_regions", None),
+    ],
+)
+def test_a_segmenter_of_one_class_and_one_with_a_background(tmp_path, names, output, background):
+    sizes = {"hidden_sizes": [8, 8, 16, 16], "depths": [1] * 4, "num_attention_heads": [1] * 4}
+    config = configuration("Segformer", {**sizes, "decoder_hidden_size": 8}, names)
+    save(tmp_path, config, "SegformerForSemanticSegmentation")
+    checkpoint = Checkpoint.of(str(tmp_path), {})
+    assert (checkpoint.output, checkpoint.background) == (output, background)
+    assert load(tmp_path, resize=[64, 64]).classes == tuple(names)
+
+
 def test_labels_that_do_not_exclude_each_other(tmp_path):
     config = configuration("ResNet", RESNET)
     config.problem_type = "multi_label_classification"
@@ -409,6 +434,14 @@ def test_the_tokens_of_patches_of_a_yolos_are_a_layer(tmp_path):
     # from maps to tokens is the inverse
     restored = loaded.reshape.from_maps(*loaded.reshape.to_maps(tokens, (32, 48)))
     assert torch.equal(restored, tokens)
+
+
+def test_a_folder_of_timm_leads_to_its_architecture(tmp_path):
+    config = {"architecture": "resnet18", "num_classes": 3, "num_features": 512}
+    config["pretrained_cfg"] = {"tag": "a1_in1k"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ab.BenchError, match=r"timm; set model=resnet18 model\.weights=FILE"):
+        load(tmp_path)
 
 
 def test_names_that_lead_elsewhere(tmp_path):

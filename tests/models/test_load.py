@@ -476,6 +476,9 @@ def test_names_of_a_user_s_classes(tmp_path, names, file, expected):
     names_file.write_text("one\ntwo\n")
     with pytest.raises(BenchError, match=r"model\.classes names 2 classes, and n has 3 logits"):
         load_model(config | {"classes": str(names_file)})
+    config |= {"classes": str(names_file)}
+    assert load_model(config | {"background": 0}).classes == ("background", "one", "two")
+    assert load_model(config | {"background": -1}).classes == ("one", "two", "background")
 
 
 NAMED = {  # the suffix of a file and its content

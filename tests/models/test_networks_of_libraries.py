@@ -443,7 +443,6 @@ def test_clip_by_name_scores_captions(checkpoint):
 def test_a_siglip_scores_captions_that_do_not_exclude_each_other(checkpoint, tmp_path):
     transformers = pytest.importorskip("transformers")
     _, _, tokenizer = checkpoint
-    tokenizer.model_max_length = 16
     sizes = {
         "hidden_size": 16,
         "intermediate_size": 32,
@@ -466,10 +465,15 @@ def test_a_siglip_scores_captions_that_do_not_exclude_each_other(checkpoint, tmp
 
     assert loaded.classes == tuple(captions)
     assert loaded.output.name == "multi_label"
-    words = tokenizer(captions, padding="max_length", return_tensors="pt")
+    # The tokenizer of SigLIP 2 doesn't know the length of the captions in training.
+    words = tokenizer(captions, padding="max_length", max_length=16, return_tensors="pt")
     with torch.no_grad():
         expected = network(**words, pixel_values=batch).logits_per_image
         torch.testing.assert_close(loaded.module(batch), expected, rtol=1e-5, atol=1e-5)
+
+    settings["kwargs"] = {"captions": ["a cat on a red sofa today", "a cat on a red sofa tomorrow"]}
+    with pytest.raises(ab.BenchError, match="Two captions have the same first 16 tokens"):
+        load_model({**model_config("huggingface"), **settings})
 
 
 def test_dinov2_by_name(tmp_path):

@@ -12,6 +12,7 @@ from axiom_bench.cutting.objects import ProposalScores
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.models.load import load_model
 from axiom_bench.models.of_torchvision import TwoStageDetector
+from axiom_bench.models.weights import Weights, load_into
 from tests.models.test_conf import compose_model
 from tests.models.test_networks_of_libraries import suppress_by_loop
 
@@ -72,6 +73,13 @@ def network() -> nn.Module:
 def images() -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.rand(2, 3, SIDE, SIDE, generator=generator, dtype=torch.float64)
+
+
+def test_a_file_of_torchvisions_own_network_fits(network):
+    state = {name: tensor + 1 for name, tensor in network.state_dict().items()}
+    ours = TwoStageDetector(network, SIDE, NAMES)
+    assert load_into(ours, Weights(state, "mine.pth", ""), "fasterrcnn") == []
+    assert all(torch.equal(tensor, state[name]) for name, tensor in ours.state_dict().items())
 
 
 def test_boxes_and_logits_are_those_of_torchvision(network, images, operators):
