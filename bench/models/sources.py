@@ -295,7 +295,7 @@ def _ultralytics(spec: ModelSpec) -> Source:
 
     file = None if spec.weights is None else home_expanded(spec.weights)
     if file is None or file.suffix != ".pt" or not file.is_file():
-        name = "yolo11n.pt" if file is None else file.name
+        name = file.name if file is not None and file.suffix == ".pt" else "yolo11n.pt"
         problem = "" if file is None else f", and {spec.weights} is none"
         raise BenchError(
             f"model=yolo needs a .pt file of ultralytics{problem}; set model.weights=FILE. Where "
