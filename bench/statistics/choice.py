@@ -9,7 +9,7 @@ map, and race as one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -53,27 +53,51 @@ class Contest:
     """The methods that explain nothing by design."""
     passes: Mapping[str, int]
     """{method: the passes of the model per image}, COSTLY if they aren't a number."""
+    default_layer: str | None = None
+    """The only layer at which metrics of contributions compare methods; None for all layers."""
+    earlier_fields: Mapping[str, Field] = field(default_factory=dict)
+    """{metric: the field of the look before}. It has candidates that are no longer measured."""
 
     @classmethod
-    def of(cls, records: pd.DataFrame, metadata: Metadata, metrics: Sequence[str]) -> Contest:
+    def of(
+        cls,
+        records: pd.DataFrame,
+        metadata: Metadata,
+        metrics: Sequence[str],
+        default_layer: str | None = None,
+        earlier: Contest | None = None,
+    ) -> Contest:
         """Return the contest of a run's records by these metrics.
 
         Args:
             records: Rows of at least these metrics.
             metadata: The metadata of the run's methods and metrics.
             metrics: Names of values. Those that the run doesn't have are left out.
+            default_layer: See the field.
+            earlier: The contest of the look before.
         """
         methods = metadata.manifest.methods
         passes = {}
         for name, entry in methods.items():
             passes[name] = entry.passes if isinstance(entry.passes, int) else COSTLY
         names = [name for name in metrics if name in metadata.manifest.metrics]
-        return cls(
+        contest = cls(
             records=records,
             values={name: metadata.value(name) for name in names},
             titles={name: metadata.method_title(name) for name in methods},
             controls=metadata.controls,
             passes=passes,
+            default_layer=default_layer,
+        )
+        if earlier is None:
+            return contest
+        return replace(
+            contest,
+            values={**earlier.values, **contest.values},
+            titles={**earlier.titles, **contest.titles},
+            controls=earlier.controls | contest.controls,
+            passes={**earlier.passes, **contest.passes},
+            earlier_fields=fields(earlier),
         )
 
 
@@ -89,6 +113,8 @@ class Field:
     """The controls. Those with the same values on all images are one."""
     gains: Mapping[Candidate, Floats]
     """{candidate or control: (images,) its values, higher is better}."""
+    earlier_gains: Mapping[Candidate, Floats] = field(default_factory=dict)
+    """The same of those that are no longer measured, on the images of their last look."""
 
     @property
     def images(self) -> int:
@@ -104,10 +130,27 @@ def fields(contest: Contest) -> dict[str, Field]:
     """Return {metric: its field} of those metrics in which candidates have values."""
     all_fields = {}
     for name in contest.values:
-        field = _field(contest, name)
-        if field is not None:
-            all_fields[name] = field
+        measured = _field(contest, name)
+        earlier = contest.earlier_fields.get(name)
+        if measured is not None:
+            all_fields[name] = measured if earlier is None else _joined(measured, earlier)
+        elif earlier is not None:
+            all_fields[name] = earlier
     return all_fields
+
+
+def _joined(measured: Field, earlier: Field) -> Field:
+    """Return a field with the candidates and controls that only the look before has measured."""
+    all_earlier = {**earlier.earlier_gains, **earlier.gains}
+    gains = {name: values for name, values in all_earlier.items() if name not in measured.gains}
+    groups = [group for group in earlier.groups if gains.keys() >= set(group)]
+    controls = [name for name in earlier.controls if name in gains]
+    return replace(
+        measured,
+        groups=(*measured.groups, *groups),
+        controls=(*measured.controls, *controls),
+        earlier_gains=gains,
+    )
 
 
 def _field(contest: Contest, metric: str) -> Field | None:
@@ -117,6 +160,8 @@ def _field(contest: Contest, metric: str) -> Field | None:
     value = contest.values[metric]
     records = contest.records
     rows = records[(records["metric"] == metric) & (records["status"] == OK)]
+    if value.reads_contributions and contest.default_layer is not None:
+        rows = rows[rows["layer"] == contest.default_layer]
     table = rows.astype({"layer": str, "method": str, "image_id": str}).pivot_table(
         "value", ["image_id", "target_class"], ["layer", "method"], sort=False
     )
@@ -144,8 +189,23 @@ def _field(contest: Contest, metric: str) -> Field | None:
     return Field(value, tuple(groups), tuple(controls), gains)
 
 
+def levels_of(metrics: Sequence[str]) -> dict[str, float]:
+    """Return {metric: its part of LEVEL}. The first one, which decides, has half of it.
+
+    Args:
+        metrics: The metrics that race, in their order.
+    """
+    if len(metrics) == 1:
+        return {metrics[0]: LEVEL}
+    first, *others = metrics
+    return {first: LEVEL / 2, **dict.fromkeys(others, LEVEL / 2 / len(others))}
+
+
 def raced(contest: Contest, races: Mapping[str, Race], num_looks: int) -> dict[str, Race]:
     """Return {metric: its race} after a look at the contest.
+
+    The metrics with values in the first look race. A metric without a value there gets no part of
+    the level later.
 
     Args:
         contest: All images so far.
@@ -153,16 +213,39 @@ def raced(contest: Contest, races: Mapping[str, Race], num_looks: int) -> dict[s
         num_looks: The number of looks that share the level.
     """
     all_fields = fields(contest)
+    levels = levels_of([*all_fields]) if all_fields else {}
     after = {}
-    for name, field in all_fields.items():
-        candidates = tuple(group[0] for group in field.groups)
-        level = LEVEL / len(all_fields)
-        race = races.get(name) or Race(candidates, field.controls, level, num_looks)
-        if field.images >= LEAST_IMAGES:
+    for name, metric_field in all_fields.items():
+        if races and name not in races:
+            continue
+        candidates = tuple(group[0] for group in metric_field.groups)
+        race = races.get(name) or Race(candidates, metric_field.controls, levels[name], num_looks)
+        if metric_field.images >= LEAST_IMAGES:
             with threadpool_limits(1, "blas"):  # small products are slower in several threads
-                race = race.look(field.gains)
+                race = race.look(metric_field.gains)
         after[name] = race
     return after
+
+
+def still_racing(contest: Contest, races: Mapping[str, Race]) -> frozenset[Candidate]:
+    """Return the candidates and controls that a further look must measure.
+
+    These are the contenders of each race, those that draw their maps, and the controls that some
+    contender hasn't beaten yet.
+
+    Args:
+        contest: The images so far.
+        races: The races after the look at them.
+    """
+    measured: set[Candidate] = set()
+    for name, metric_field in fields(contest).items():
+        race = races.get(name)
+        if race is None:
+            continue
+        for contender in race.contenders:
+            measured.update(*(group for group in metric_field.groups if contender in group))
+        measured.update(set(race.controls) - race.beaten_by_all_contenders)
+    return frozenset(measured)
 
 
 @dataclass(frozen=True)
@@ -186,7 +269,9 @@ class Verdict:
     @property
     def unclear(self) -> tuple[Candidate, ...]:
         """The other contenders, the best mean first."""
-        others = [name for name in self.race.contenders if name != self.chosen]
+        others = [
+            name for name in _measured_contenders(self.field, self.race) if name != self.chosen
+        ]
         return tuple(sorted(others, key=lambda name: -self.field.gains[name].mean()))
 
 
@@ -203,7 +288,13 @@ def verdict_of(contest: Contest, field: Field, race: Race) -> Verdict:
         passes = min(contest.passes[same.method] for same in field.same(candidate))
         return passes, -float(field.gains[candidate].mean())
 
-    return Verdict(field, race, min(race.above_all_controls, key=cost, default=None))
+    measured = [name for name in race.above_all_controls if name in field.gains]
+    return Verdict(field, race, min(measured, key=cost, default=None))
+
+
+def _measured_contenders(field: Field, race: Race) -> list[Candidate]:
+    """Return the contenders of a race that have values on most of the images."""
+    return [name for name in race.contenders if name in field.gains]
 
 
 def decided(
@@ -224,7 +315,11 @@ def decided(
     if not all_fields:
         names = joined([value.title for value in contest.values.values()], "or")
         raise BenchError(f"No method has values of {names}; choose others by report.headline.")
-    verdicts = {name: verdict_of(contest, field, races[name]) for name, field in all_fields.items()}
+    verdicts = {
+        name: verdict_of(contest, field, races[name])
+        for name, field in all_fields.items()
+        if name in races
+    }
     metric, verdict = next(iter(verdicts.items()))
     chosen = verdict.chosen
     same_maps = _same_maps(contest, verdict.field, reasons or {})
@@ -236,17 +331,22 @@ def decided(
         )
         sentences = [too_few, *same_maps.values()]
     elif chosen is None:
-        sentences = [*_unbeaten(contest, verdict), *same_maps.values()]
+        sentences = [
+            *_unbeaten(contest, verdict),
+            *_other_winners(contest, verdicts, metric),
+            *same_maps.values(),
+        ]
     else:
         methods = tuple(
             same.method for same in verdict.field.same(chosen) if same.layer == chosen.layer
         )
-        sentences = [f"Show {contest.titles[methods[0]]} at {chosen.layer}."]
+        sentences = [_advice(contest, verdicts, metric)]
         if chosen.layer in same_maps:
             sentences.append(same_maps[chosen.layer])
         sentences += _comparisons(contest, verdict)
         sentences += _disagreements(contest, verdicts, metric)
     sentences += _without_values(contest, verdict.field)
+    sentences += _left_out_images(contest, verdict.field)
     return Choice(
         layer=chosen.layer if chosen else None,
         methods=methods,
@@ -309,9 +409,12 @@ def _comparisons(contest: Contest, verdict: Verdict) -> list[str]:
 def _unbeaten(contest: Contest, verdict: Verdict) -> list[str]:
     """Return why nothing can be chosen: the controls that the best contender doesn't beat."""
     field = verdict.field
-    best = max(verdict.race.contenders, key=lambda name: float(field.gains[name].mean()))
+    contenders = _measured_contenders(field, verdict.race)
+    best = max(contenders, key=lambda name: float(field.gains[name].mean()))
     beaten = verdict.race.above.get(best, frozenset())
-    unbeaten = [name for name in field.controls if name not in beaten]
+    unbeaten = [
+        name for name in verdict.race.controls if name in field.gains and name not in beaten
+    ]
     titles = [*dict.fromkeys(contest.titles[name.method] for name in unbeaten)]
     verb = "explains" if len(titles) == 1 else "explain"
     names = _listed(titles[:MOST_NAMES], len(titles), "or")
@@ -335,6 +438,31 @@ def _unbeaten(contest: Contest, verdict: Verdict) -> list[str]:
     return sentences
 
 
+def _advice(contest: Contest, verdicts: Mapping[str, Verdict], deciding: str) -> str:
+    """Return the first sentence: the chosen candidate, and the winners by metrics in which it is
+    worse.
+    """
+    verdict = verdicts[deciding]
+    chosen = verdict.chosen
+    assert chosen is not None
+    shown = f"{contest.titles[verdict.field.same(chosen)[0].method]} at {chosen.layer}"
+    metrics_by_winner: dict[str, list[str]] = {}
+    for metric, other in verdicts.items():
+        if metric != deciding and other.chosen is not None and _defeat(other, chosen) is not None:
+            winner = _label(contest, other.chosen, chosen)
+            metrics_by_winner.setdefault(winner, []).append(other.title)
+    if not metrics_by_winner:
+        return f"Show {shown}."
+    parts = [f"by {joined(titles)}, {winner}" for winner, titles in metrics_by_winner.items()]
+    return f"By {verdict.title}, show {shown}; {'; '.join(parts)}."
+
+
+def _defeat(verdict: Verdict, candidate: Candidate) -> Defeat | None:
+    """Return the defeat of a candidate by another metric; None if it isn't worse there."""
+    groups = [group for group in verdict.field.groups if candidate in group]
+    return verdict.race.dropped.get(groups[0][0]) if groups else None
+
+
 def _disagreements(contest: Contest, verdicts: Mapping[str, Verdict], deciding: str) -> list[str]:
     """Return a sentence for each other metric in which the chosen candidate is worse than another,
     or which no method can win.
@@ -342,24 +470,40 @@ def _disagreements(contest: Contest, verdicts: Mapping[str, Verdict], deciding: 
     chosen = verdicts[deciding].chosen
     assert chosen is not None
     sentences = []
+    defeats_by_better: dict[str, list[tuple[str, float]]] = {}
     for metric, other in verdicts.items():
         if metric == deciding or other.field.images < LEAST_IMAGES:
             continue
-        racing = next((group[0] for group in other.field.groups if chosen in group), None)
-        defeat = other.race.dropped.get(racing) if racing is not None else None
+        defeat = _defeat(other, chosen)
         if other.chosen is None:
             sentences.append(_unbeaten(contest, other)[0])
         elif defeat is not None:
-            sentences.append(
-                f"By {other.title}, {_label(contest, defeat.better, chosen)} is better than it "
-                f"({p_value(defeat.p)})."
-            )
+            better = _label(contest, defeat.better, chosen)
+            defeats_by_better.setdefault(better, []).append((other.title, defeat.p))
+    for better, defeats in defeats_by_better.items():
+        titles = joined([title for title, _ in defeats])
+        largest = p_value(max(p for _, p in defeats))
+        sentences.append(f"By {titles}, {better} is better than it ({largest}).")
     return sentences
+
+
+def _other_winners(contest: Contest, verdicts: Mapping[str, Verdict], deciding: str) -> list[str]:
+    """Return a sentence for each candidate that is better than all others by other metrics."""
+    metrics_by_winner: dict[str, list[str]] = {}
+    for metric, other in verdicts.items():
+        is_won = other.race.is_decided and len(other.race.candidates) > 1
+        if metric != deciding and other.chosen is not None and is_won:
+            winner = f"{contest.titles[other.chosen.method]} at {other.chosen.layer}"
+            metrics_by_winner.setdefault(winner, []).append(other.title)
+    return [
+        f"By {joined(titles)}, {winner} is better than all others."
+        for winner, titles in metrics_by_winner.items()
+    ]
 
 
 def _without_values(contest: Contest, field: Field) -> list[str]:
     """Return a sentence on the methods without values at any layer, except controls."""
-    methods = {name.method for name in field.gains}
+    methods = {name.method for name in (*field.gains, *field.earlier_gains)}
     missing = [
         title
         for name, title in contest.titles.items()
@@ -370,6 +514,20 @@ def _without_values(contest: Contest, field: Field) -> list[str]:
     verb = "has" if len(missing) == 1 else "have"
     names = _listed(missing[:MOST_NAMES], len(missing))
     return [f"{names} {verb} no values of {in_sentence(field.value.title)} here."]
+
+
+def _left_out_images(contest: Contest, field: Field) -> list[str]:
+    """Return a sentence on the images on which a method of the last look has no value."""
+    rows = contest.records[contest.records["metric"] == field.value.name]
+    images = rows["image_id"].nunique()
+    missing = images - field.images
+    if missing <= 0:
+        return []
+    measured = {name.method for name in field.gains}
+    reasons = rows[(rows["status"] != OK) & rows["method"].isin(measured)]["status"]
+    verb = "is" if missing == 1 else "are"
+    names = joined(sorted(set(map(str, reasons))))
+    return [f"{missing} of {plural(images, 'image')} {verb} left out: {names}."]
 
 
 def images_needed(race: Race, pairs: Sequence[Floats], differences: Sequence[float]) -> float:
@@ -413,8 +571,9 @@ def _standings(contest: Contest, verdict: Verdict) -> tuple[Standing, ...]:
             status = WORSE
         statuses.update(dict.fromkeys(group, status))
     standings = []
-    for name, gains in sorted(field.gains.items(), key=lambda item: -item[1].mean()):
-        if name.method in contest.controls and name not in field.controls:
+    all_gains = {**field.gains, **field.earlier_gains}
+    for name, gains in sorted(all_gains.items(), key=lambda item: -item[1].mean()):
+        if name.method in contest.controls and name not in verdict.race.controls:
             continue  # it has the same values as another control
         defeat = None
         if name in statuses:
@@ -428,7 +587,7 @@ def _standings(contest: Contest, verdict: Verdict) -> tuple[Standing, ...]:
                 mean=sign * float(gains.mean()),
                 error=spread / len(gains) ** 0.5,
                 status=statuses.get(name, CONTROL),
-                images=defeat.images if defeat else field.images,
+                images=defeat.images if defeat else len(gains),
             )
         )
     return tuple(standings)

@@ -42,6 +42,8 @@ class Value:
     """The numbers that the value may be, such as "proportion" or "ratio"."""
     reached_by: str = ""
     """The controls that reach the best value, in words; empty if none does."""
+    reads_contributions: bool = False
+    """True if the value compares contributions of channels, which belong to one layer."""
 
     @property
     def lead(self) -> str:
@@ -108,6 +110,7 @@ class Metadata:
             note=_text(entry.note),
             kind=entry.kind or Value.kind,
             reached_by=_text(entry.reached_by),
+            reads_contributions="contributions" in entry.needs,
         )
 
     def method(self, name: str) -> MethodEntry:

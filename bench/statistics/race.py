@@ -108,6 +108,14 @@ class Race:
         )
 
     @property
+    def beaten_by_all_contenders(self) -> frozenset[Candidate]:
+        """The controls that every contender is better than, which no further look needs."""
+        beaten = frozenset(self.controls)
+        for name in self.contenders:
+            beaten &= self.above.get(name, frozenset())
+        return beaten
+
+    @property
     def level_of_look(self) -> float:
         """The level of each question of a look."""
         return self.level / (QUESTIONS * self.num_looks)

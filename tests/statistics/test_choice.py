@@ -1,5 +1,7 @@
 """The answer of a race, from values that are written out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,12 +9,15 @@ import pytest
 from axiom_bench.errors import BenchError
 from axiom_bench.statistics.choice import (
     COSTLY,
+    LEVEL,
     Contest,
     decided,
     fields,
     images_needed,
     in_words,
+    levels_of,
     raced,
+    still_racing,
 )
 from axiom_bench.statistics.labels import Value
 from axiom_bench.statistics.race import Candidate, Race
@@ -148,6 +153,9 @@ def test_another_metric_that_disagrees_is_reported():
     }
     choice = answer(CLEAR, pointing=pointing)
     assert choice.methods == ("grad", "cam")
+    assert choice.sentences[0] == (
+        "By single deletion, show Grad-CAM at last; by pointing game, LayerCAM."
+    )
     assert choice.sentences[-1] == "By pointing game, LayerCAM is better than it (p < 0.001)."
 
 
@@ -195,3 +203,115 @@ def test_more_noise_needs_more_images():
     assert many == pytest.approx(9 * few)
     assert in_words(few) == "about 46 images"
     assert in_words(20_000) == "over 10,000 images"
+
+
+def look(before, values, metrics=("deletion",), **options):
+    """Return the contest of a further look, after the contest `before`."""
+    made = contest(values, **options)
+    return replace(
+        made,
+        titles={**before.titles, **made.titles},
+        values={name: made.values[name] for name in metrics},
+        earlier_fields=fields(before),
+    )
+
+
+def test_what_cannot_win_and_beaten_controls_need_no_further_measurement():
+    """Grad-CAM and CAM draw the same map, and wait for a method that is as good."""
+    values = {**CLEAR, ("last", "score"): 0.8 + OTHER_NOISE, ("first", "layer"): 0.4 + NOISE}
+    first = contest(values)
+    races = raced(first, {}, 2)
+    racing = still_racing(first, races)
+    assert racing == {("last", "grad"), ("last", "cam"), ("last", "score")}
+    rest = {name: values[name] for name in values if name in racing}
+    second = look(first, rest)
+    races = raced(second, races, 2)
+    choice = decided(second, races)
+    standings = {(row.layer, row.method): row.status for row in choice.standings}
+    assert standings["first", "layer"] == standings["last", "layer"] == "worse"
+    assert standings["last", "uniform"] == "control"
+    assert choice.methods == ("grad", "cam")
+    assert "LayerCAM (0.400 worse than Score-CAM, p < 0.001)" in str(choice)
+    assert "no values" not in str(choice)
+
+
+def test_a_control_that_a_contender_has_not_beaten_is_measured_further():
+    values = {
+        ("last", "grad"): 0.8 + NOISE,
+        ("last", "score"): np.where(np.arange(IMAGES) % 2, 2.5, -0.9) + OTHER_NOISE,
+        ("last", "uniform"): 0.1 + NOISE[::-1],
+    }
+    made = contest(values)
+    racing = still_racing(made, raced(made, {}, 2))
+    assert racing == {("last", "grad"), ("last", "score"), ("last", "uniform")}
+
+
+def test_values_of_an_earlier_look_are_not_tested_again():
+    """The second look has as many images with values as the first, but they aren't the same."""
+    first = contest(CLEAR)
+    races = raced(first, {}, 2)
+    rest = {name: CLEAR[name] for name in CLEAR if name[1] in ("grad", "cam")}
+    second = look(first, rest)
+    field = fields(second)["deletion"]
+    assert set(field.gains) == set(rest)
+    assert set(field.earlier_gains) == set(CLEAR) - set(rest)
+    assert raced(second, races, 2)["deletion"].dropped == races["deletion"].dropped
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_the_metrics_share_the_level(count):
+    levels = levels_of([f"metric {number}" for number in range(count)])
+    assert sum(levels.values()) == pytest.approx(LEVEL)
+    assert levels["metric 0"] == (LEVEL if count == 1 else LEVEL / 2)
+
+
+def test_a_metric_that_has_values_only_later_does_not_race():
+    """Its part of the level was given to the others in the first look."""
+    first = contest(CLEAR)
+    races = raced(first, {}, 2)
+    pointing = {name: 1 - np.asarray(numbers) for name, numbers in CLEAR.items()}
+    second = look(first, CLEAR, metrics=("deletion", "pointing"), pointing=pointing)
+    later = raced(second, races, 2)
+    assert set(later) == {"deletion"}
+    assert "pointing" not in str(decided(second, later))
+
+
+def test_metrics_of_contributions_compare_methods_at_the_default_layer():
+    values = {**CLEAR, ("first", "layer"): 0.9 + NOISE}
+    made = contest(values)
+    value = replace(made.values["deletion"], reads_contributions=True)
+    made = replace(made, values={"deletion": value}, default_layer="last")
+    assert {name.layer for name in fields(made)["deletion"].gains} == {"last"}
+
+
+def test_metrics_that_prefer_the_same_method_share_a_sentence():
+    better = {
+        ("last", "grad"): 0.3 + NOISE,
+        ("last", "cam"): 0.3 + NOISE,
+        ("last", "layer"): 0.9 + OTHER_NOISE,
+    }
+    made = contest(CLEAR, pointing=better)
+    energy = Value("energy", "Energy", better="higher", kind="bounded")
+    records = pd.concat([made.records, pd.DataFrame(rows("energy", better, IMAGES))])
+    made = replace(made, records=records, values={**made.values, "energy": energy})
+    choice = decided(made, raced(made, {}, 1))
+    assert choice.sentences[0].endswith("; by pointing game and energy, LayerCAM.")
+    assert choice.sentences[-1].startswith("By pointing game and energy, LayerCAM is better")
+
+
+def test_without_a_choice_the_winner_by_another_metric_is_named():
+    values = {("last", "grad"): 0.5 + NOISE, ("last", "layer"): 0.5 + NOISE[::-1]}
+    values["last", "uniform"] = 0.5 + OTHER_NOISE
+    axiom = {("last", "grad"): 0.9 + NOISE, ("last", "layer"): 0.2 + NOISE}
+    choice = answer(values, pointing=axiom)
+    assert choice.methods == ()
+    assert "By pointing game, Grad-CAM at last is better than all others." in choice.sentences
+
+
+def test_images_that_cannot_be_read_are_counted():
+    made = contest(CLEAR)
+    is_bad = made.records["image_id"] == "image 3"
+    made.records.loc[is_bad, ["value", "status"]] = [np.nan, "bad_image"]
+    choice = decided(made, raced(made, {}, 1))
+    assert choice.images == IMAGES - 1
+    assert choice.sentences[-1] == "1 of 16 images is left out: bad_image."
