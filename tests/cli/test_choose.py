@@ -1,8 +1,10 @@
 """`axiom-bench choose` and `axiom_bench.choose`: the run, the page, resuming, and mistakes."""
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,8 +12,12 @@ from PIL import Image
 
 import axiom_bench as ab
 from axiom_bench.cli.main import main
-from axiom_bench.cli.racing.command import Start, _use, choose
+from axiom_bench.cli.racing import command
+from axiom_bench.cli.racing.command import Look, Start, _parts, _use, choose
+from axiom_bench.cli.racing.criteria import Criteria, criteria_of, has_regions
+from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.plugins import load
 from axiom_bench.examination.examine import AT_CHANCE, Answer
 from axiom_bench.run import examining, images, worker
 from axiom_bench.run.composing.composition import composed
@@ -20,6 +26,9 @@ METHODS = ["grad_cam", "xgrad_cam", "layer_cam", "uniform"]
 QUICK = ["pictures.rows=1", "pictures.gallery=1", "data.workers=0"]
 SCENES = ["model=scenes_resnet", "data=scenes", *QUICK]
 OF_TWELVE = [*SCENES, "data.size=12", f"method=[{','.join(METHODS)}]"]
+
+HEADLINE = ["single_deletion", "energy_pointing_game", "sensitivity_error", "conservation_error"]
+CRITERIA = Criteria(("single_deletion",), ("energy_pointing_game",), ("sensitivity_error",), "")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +92,7 @@ def scenes(count):
 
 
 def test_python_chooses_too():
-    pixels, labels = scenes(12)
+    pixels, labels = scenes(20)
     model = ab.load_model("scenes_resnet")
     choice = ab.choose(model, pixels, labels, layers=["layer4"], methods=METHODS)
     assert choice.methods == ("grad_cam", "xgrad_cam")
@@ -137,7 +146,7 @@ def test_labels_at_chance_stop_it(tmp_path, monkeypatch):
 
 
 def test_the_command_for_photographs_draws_the_map(choice):
-    start = Start(("layer4",), 12, {}, False, "cats/a cat.jpg")
+    start = Start(("layer4",), 12, {}, False, "cats/a cat.jpg", "layer4", CRITERIA)
     words = ["model=resnet18", "model.layer=layer3", "data=folder", "data.root=my photos"]
     assert _use(choice, start, words) == (
         "axiom-bench explain 'my photos/cats/a cat.jpg' model=resnet18 model.layer=layer4 "
@@ -149,3 +158,79 @@ def test_random_weights_stop_python():
     model = ab.load_model("scenes_resnet", weights=None)
     with pytest.raises(BenchError, match="random weights"):
         ab.choose(model, torch.zeros(8, 3, 96, 96))
+
+
+def criteria(with_regions, drops_cost=1.0, layers=("layer4", "layer2")):
+    trace = SimpleNamespace(layer="layer4", drops_cost=drops_cost)
+    metrics = [load("metric", name) for name in HEADLINE]
+    return criteria_of(metrics, HEADLINE, trace, layers, with_regions)
+
+
+def test_criteria_follow_from_the_data_and_are_printed():
+    boxes = criteria(with_regions=True)
+    assert boxes.names == ("single_deletion", "energy_pointing_game")
+    assert boxes.unmeasured == ("sensitivity_error",)
+    axioms = criteria(with_regions=False)
+    assert axioms.names == ("single_deletion", "sensitivity_error", "conservation_error")
+    assert axioms.unmeasured == ("energy_pointing_game",)
+    assert axioms.at("layer2", "layer4") == ["single_deletion", "conservation_error"]
+    assert axioms.sentence == (
+        "Single deletion decides; sensitivity error and conservation error are compared as well."
+    )
+
+
+def test_costly_drops_are_not_measured():
+    costly = criteria(with_regions=False, drops_cost=768.0)
+    assert costly.names == ("single_deletion", "conservation_error")
+    assert costly.sentence.endswith(
+        "Sensitivity error isn't measured: it would take about 768 forward passes for each image."
+    )
+    elsewhere = criteria(with_regions=False, layers=("layer2",))
+    assert elsewhere.names == ("single_deletion",)
+    assert elsewhere.sentence == "Single deletion decides."
+
+
+def test_images_without_annotated_objects_have_no_regions():
+    pixels = torch.zeros(1, 3, 4, 4)
+    assert not has_regions(Batch(pixels, ("a",)))
+    assert not has_regions(Batch(pixels, ("a",), annotations=(Annotation.none(),)))
+    box = Annotation(torch.tensor([1]), torch.tensor([[0.0, 0.0, 2.0, 2.0]]))
+    assert has_regions(Batch(pixels, ("a",), annotations=(box,)))
+
+
+def test_a_later_look_leaves_out_what_cannot_win(monkeypatch):
+    start = Start(("layer4", "layer2", "layer1"), 40, {}, False, "a", "layer4", CRITERIA)
+    metrics = ("~metric.energy_pointing_game",)
+    elsewhere = (*metrics, "~metric.sensitivity_error")
+    assert _parts(start, None) == {("layer4",): metrics, ("layer2", "layer1"): elsewhere}
+    racing = {("layer4", "grad_cam"), ("layer1", "grad_cam"), ("layer1", "uniform")}
+    monkeypatch.setattr(command, "still_racing", lambda contest, races: racing)
+    titles = SimpleNamespace(titles={"grad_cam": "Grad-CAM", "uniform": "Uniform"})
+    before = Look(titles, {}, None, [], [], Path())
+    assert _parts(start, before) == {
+        ("layer4",): (*metrics, "~method.uniform"),
+        ("layer1",): elsewhere,
+    }
+
+
+def test_python_stops_measuring_a_method_that_cannot_win():
+    """Two methods that nearly agree race to the end, so there is a second look."""
+    pixels, _ = scenes(32)
+    explained = Counter()
+
+    def bad_cam(trace):
+        explained["bad_cam"] += len(trace.images)
+        return -ab.methods.get("grad_cam")(trace)
+
+    def near_cam(trace):
+        explained["near_cam"] += len(trace.images)
+        weights = ab.methods.get("grad_cam")(trace)
+        noise = torch.randn(weights.shape[1:], generator=torch.Generator().manual_seed(0))
+        return weights * (1 + 0.1 * noise.to(weights))
+
+    methods = ["grad_cam", near_cam, bad_cam]
+    choice = ab.choose("scenes_resnet", pixels, layers=["layer4"], methods=methods)
+    images = {standing.method: standing.images for standing in choice.standings}
+    assert images == {"grad_cam": 32, "near_cam": 32, "bad_cam": 16}
+    # both looks have 16 new images, and each proves the callables that it measures
+    assert explained["near_cam"] == 2 * explained["bad_cam"]

@@ -14,7 +14,7 @@ import shlex
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,17 +27,19 @@ from axiom_bench.records import files
 from axiom_bench.run.composing.composition import LAYER, composed
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.progress import progress
-from axiom_bench.statistics.choice import Contest, decided, raced
+from axiom_bench.statistics.choice import Contest, decided, raced, still_racing
 from axiom_bench.statistics.chosen import CHOICE_FILE, Choice
 from axiom_bench.statistics.labels import plural
-from axiom_bench.statistics.race import Race, looks
+from axiom_bench.statistics.race import Candidate, Race, looks
 
 if TYPE_CHECKING:
+    from axiom_bench.cli.racing.criteria import Criteria
     from axiom_bench.cutting.trace import Trace
     from axiom_bench.run.result import JobResult
 
 PAGE = "report.html"
 ALL_LAYERS = "all"
+DEFAULT_LAYER = "default"
 EARLIER_LAYERS = 2  # finer resolutions that race in addition to the default layer
 MOST_LAYERS = 100
 MOST_IMAGES = 200  # images that race unless data.size says otherwise
@@ -45,6 +47,7 @@ SIZE = "data.size="
 ROOT = "data.root="
 MODEL = ("model=", "model.")
 RESHAPE = "model.reshape="
+HEADLINE = "report.headline="
 TOKENS = f"{RESHAPE}tokens"
 
 
@@ -62,6 +65,10 @@ class Start:
     """True if the model's layers give tokens."""
     image_id: str
     """The id of the first image; in a folder, its path below the folder."""
+    default_layer: str
+    """The model's default layer, at which metrics of contributions race."""
+    criteria: Criteria
+    """The metrics that race."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,8 @@ class Look:
 
     contest: Contest
     """The values of the images so far."""
+    races: Mapping[str, Race]
+    """{metric: its race}."""
     settings: Settings
     """The settings of the command that measured them."""
     results: Sequence[JobResult]
@@ -142,17 +151,26 @@ def choose(
     with progress("Examining the model and the images"):
         start = _start(words, config_folder, layers)
     words = [word for word in words if not word.startswith(f"{LAYER}=")]
-    words.append(f"{LAYER}={','.join(start.layers)}")
+    if not any(word.startswith(HEADLINE) for word in words):
+        words.append(f"{HEADLINE}[{','.join(start.criteria.names)}]")
     if start.has_tokens and not any(word.startswith(RESHAPE) for word in words):
         words.append(TOKENS)  # it is recognised by itself only at the default layer
     sizes = looks(start.images)
-    deadline = None if budget is None else start_time + budget
-    races: dict[str, Race] = {}
-    for look in _looks(words, config_folder, sizes, deadline):
-        races = raced(look.contest, races, len(sizes))
-        if all(race.is_decided for race in races.values()):
+    say([start.criteria.sentence])
+    look: Look | None = None
+    for size in sizes:
+        look_start = time.monotonic()
+        look = _look(words, config_folder, start, size, len(sizes), look)
+        if all(race.is_decided for race in look.races.values()):
             break
-    choice = decided(look.contest, races, start.reasons)
+        now = time.monotonic()
+        # the next look has twice as many images
+        is_too_late = budget is not None and now + 2 * (now - look_start) > start_time + budget
+        if is_too_late and size < sizes[-1]:
+            say([f"The budget ends the race after {size} of {plural(sizes[-1], 'image')}."])
+            break
+    assert look is not None  # there is at least one image
+    choice = decided(look.contest, look.races, start.reasons)
     choice = replace(choice, use=_use(choice, start, words), report=str(look.folder / PAGE))
     files.write_json(look.folder / CHOICE_FILE, asdict(choice), indent=1)
 
@@ -162,19 +180,23 @@ def choose(
     return choice
 
 
-def _looks(
+def _look(
     words: Sequence[str],
     config_folder: Path | None,
-    sizes: Sequence[int],
-    deadline: float | None,
-) -> Iterator[Look]:
-    """Measure growing numbers of images, which continue the same run.
+    start: Start,
+    size: int,
+    num_looks: int,
+    before: Look | None,
+) -> Look:
+    """Measure what is still in the race on a number of images, which continues the same run.
 
     Args:
-        words: The words of the command line, without the number of images.
+        words: The words of the command line, without layers and the number of images.
         config_folder: See `choose`.
-        sizes: The number of images of each look, ascending.
-        deadline: The value of `time.monotonic` at which the last look should have ended.
+        start: The model, the layers and the criteria.
+        size: The number of images.
+        num_looks: The number of looks of the race.
+        before: The look before.
 
     Raises:
         BenchError: If all jobs fail.
@@ -184,24 +206,52 @@ def _looks(
     from axiom_bench.report.shown import read_run
     from axiom_bench.run import manifest
 
-    for size in sizes:
-        start_time = time.monotonic()
-        look_words = [*words, f"{SIZE}{size}"]
-        settings, results = run_jobs(look_words, config_folder)
-        kept = manifest.keep(settings, results, look_words)
-        if kept is None or not any(result.failure is None for result in results):
-            raise BenchError(" ".join(failure_lines(results)))
-        measured = read_run(kept.folder, manifest=kept.content)
-        headline = settings.report["headline"]
-        contest = Contest.of(measured.records.rows(headline), measured.metadata, headline)
-        yield Look(contest, settings, results, look_words, kept.folder)
-        now = time.monotonic()
-        # the next look has twice as many images
-        is_too_late = deadline is not None and now + 2 * (now - start_time) > deadline
-        if is_too_late and size < sizes[-1]:
-            total = plural(sizes[-1], "image")
-            say([f"The budget ends the race after {size} of {total}."])
-            return
+    look_words = [*words, f"{SIZE}{size}"]
+    settings = None
+    results: list[JobResult] = []
+    for layers, left_out in _parts(start, before).items():
+        part_words = [*look_words, f"{LAYER}={','.join(layers)}", *left_out]
+        # a later look reuses the values of users' own methods
+        part_settings, part_results = run_jobs(part_words, config_folder, before is not None)
+        settings = settings or part_settings
+        results += part_results
+    assert settings is not None  # some layer is in the race
+    look_words.append(f"{LAYER}={','.join(start.layers)}")
+    kept = manifest.keep(settings, results, look_words)
+    if kept is None or not any(result.failure is None for result in results):
+        raise BenchError(" ".join(failure_lines(results)))
+    measured = read_run(kept.folder, manifest=kept.content)
+    headline = settings.report["headline"]
+    contest = Contest.of(
+        measured.records.rows(headline),
+        measured.metadata,
+        headline,
+        start.default_layer,
+        None if before is None else before.contest,
+    )
+    races = raced(contest, {} if before is None else before.races, num_looks)
+    return Look(contest, races, settings, results, look_words, kept.folder)
+
+
+def _parts(start: Start, before: Look | None) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Return {layers: words that leave out what isn't measured at them}, in the order of layers.
+
+    A method at a layer that can't win any more is left out, and so is a layer without methods.
+    """
+    layers_by_words: dict[tuple[str, ...], list[str]] = {}
+    racing = None if before is None else still_racing(before.contest, before.races)
+    for layer in start.layers:
+        left_out = [f"~metric.{name}" for name in start.criteria.unmeasured]
+        if layer != start.default_layer:
+            left_out += [f"~metric.{name}" for name in start.criteria.at_default_layer]
+        if before is not None and racing is not None:
+            methods = before.contest.titles
+            dropped = [name for name in methods if Candidate(layer, name) not in racing]
+            if len(dropped) == len(methods):
+                continue
+            left_out += [f"~method.{name}" for name in dropped]
+        layers_by_words.setdefault(tuple(left_out), []).append(layer)
+    return {tuple(layers): words for words, layers in layers_by_words.items()}
 
 
 def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[str] | None) -> Start:
@@ -212,6 +262,7 @@ def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[st
             nothing.
     """
     from axiom_bench.cli.doctor import with_objects
+    from axiom_bench.cli.racing.criteria import criteria_of, has_regions
     from axiom_bench.evaluation.batch import traced
     from axiom_bench.examination.examine import AT_CHANCE, what_follows
     from axiom_bench.run import examining, images, spine, worker
@@ -240,12 +291,17 @@ def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[st
         size = len(job.indices)
         if not any(word.startswith(SIZE) for word in words):
             size = min(size, MOST_IMAGES)
+        racing_layers = layers_of(trace, layers)
+        headline = job.settings.report["headline"]
+        criteria = criteria_of(job.metrics, headline, trace, racing_layers, has_regions(batch))
         return Start(
-            layers=layers_of(trace, layers),
+            layers=racing_layers,
             images=size,
             reasons={trace.layer: what_follows(trace)},
             has_tokens=trace.cut_model.reshape is not None,
             image_id=job.data.ids[job.indices[0]],
+            default_layer=trace.layer,
+            criteria=criteria,
         )
 
 
@@ -262,7 +318,7 @@ def layers_of(trace: Trace, layers: Sequence[str] | None) -> tuple[str, ...]:
         return (trace.layer, *finer_layers(trace, EARLIER_LAYERS))
     if list(layers) == [ALL_LAYERS]:
         return (trace.layer, *finer_layers(trace, MOST_LAYERS))
-    return tuple(layers)
+    return tuple(trace.layer if layer == DEFAULT_LAYER else layer for layer in layers)
 
 
 def _use(choice: Choice, start: Start, words: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from axiom_bench.cli.racing.command import layers_of, python_call
+from axiom_bench.cli.racing.criteria import criteria_of
 from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.passes import full_precision
 from axiom_bench.cutting.tokens import AnyReshape
@@ -22,6 +23,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.plugins import AnyPlugin
 from axiom_bench.examination.examine import examine, what_follows
 from axiom_bench.records.entries import Manifest, MetricEntry
 from axiom_bench.run.manifest import method_entry, value_entries
@@ -34,10 +36,10 @@ from axiom_bench.run.notebook import (
     target_indices,
 )
 from axiom_bench.run.photographs import Photograph
-from axiom_bench.statistics.choice import Contest, decided, raced
+from axiom_bench.statistics.choice import Contest, decided, raced, still_racing
 from axiom_bench.statistics.chosen import Choice
 from axiom_bench.statistics.labels import Metadata
-from axiom_bench.statistics.race import Race, looks
+from axiom_bench.statistics.race import Candidate, Race, looks
 
 Method = str | Callable[..., object]
 ROWS = 32  # images of a batch
@@ -94,20 +96,42 @@ def choose(
     if has_tokens and reshape is None:
         reshape = "tokens"  # it is recognised by itself only at the default layer
 
-    names, metrics = _defaults()
-    if methods is not None:
-        names = methods
+    default_methods, headline = _defaults()
+    plugins = chosen("method", default_methods if methods is None else methods)
+    racing_layers = layers_of(trace, layers)
+    criteria = criteria_of(chosen("metric", headline), headline, trace, racing_layers, False)
     sizes = looks(len(batch))
+    contest: Contest | None = None
     races: dict[str, Race] = {}
-    metadata = _metadata(names, metrics)
-    parts: list[pd.DataFrame] = []
+    metadata = _metadata(plugins, criteria.names)
+    records = {
+        Candidate(layer, plugin.name): pd.DataFrame()
+        for layer in racing_layers
+        for plugin in plugins
+    }
     for batches in _batches(batch, labels, sizes):
-        for layer in layers_of(trace, layers):
-            parts.append(evaluate(network, layer, batches, names, metrics, reshape, output))
-        contest = Contest.of(pd.concat(parts, ignore_index=True), metadata, metrics)
+        for layer in racing_layers:
+            racing = [plugin for plugin in plugins if Candidate(layer, plugin.name) in records]
+            metrics = criteria.at(layer, trace.layer)
+            if racing:
+                measured = evaluate(network, layer, batches, racing, metrics, reshape, output)
+                for name, rows in measured.groupby("method", observed=True):
+                    candidate = Candidate(layer, str(name))
+                    if candidate in records:  # the others are values of the layer
+                        records[candidate] = pd.concat([records[candidate], rows])
+        contest = Contest.of(
+            pd.concat(records.values(), ignore_index=True),
+            metadata,
+            criteria.names,
+            trace.layer,
+            contest,
+        )
         races = raced(contest, races, len(sizes))
         if all(race.is_decided for race in races.values()):
             break
+        still_measured = still_racing(contest, races)
+        records = {name: rows for name, rows in records.items() if name in still_measured}
+    assert contest is not None  # there is at least one image
     choice = decided(contest, races, {trace.layer: what_follows(trace)})
     return replace(choice, use=python_call(choice, has_tokens) if choice.layer else "")
 
@@ -121,12 +145,12 @@ def _defaults() -> tuple[Sequence[Method], list[str]]:
     return groups["override /method"], settings["report"]["headline"]
 
 
-def _metadata(methods: Sequence[Method], metrics: Sequence[str]) -> Metadata:
+def _metadata(methods: Sequence[AnyPlugin], metrics: Sequence[str]) -> Metadata:
     """Return the metadata of methods and metrics, as a run's manifest has them."""
     values: dict[str, MetricEntry] = {}
     for metric in chosen("metric", metrics):
         values.update(value_entries(metric))
-    entries = {method.name: method_entry(method) for method in chosen("method", methods)}
+    entries = {method.name: method_entry(method) for method in methods}
     return Metadata(Manifest(methods=entries, metrics=values))
 
 
