@@ -43,7 +43,8 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "data": {*BOTTOM, "cutting.output", "cutting.interventions", "embedded"},
     "models": {*BOTTOM, "cutting", "data", "embedded"},
     "examination": {*BOTTOM, "cutting", "data", "models"},
-    "methods": {*BOTTOM, "cutting", "explanation", "data.torchvision_import"},
+    "isolation": {*BOTTOM, "cutting"},
+    "methods": {*BOTTOM, "cutting", "explanation", "isolation", "data.torchvision_import"},
     "metrics": {*BOTTOM, "cutting", "explanation", "evaluation.queries", "data.batch"},
     "evaluation": {
         *BOTTOM,
@@ -52,7 +53,7 @@ MAY_IMPORT = {  # a room, or the one module of a room
         "data.base",
         "data.batch",
         "models.user_code",
-        "methods.peers.sandbox",
+        "isolation",
     },
     "records": BOTTOM,
     "statistics": {*BOTTOM, "records"},
@@ -82,7 +83,7 @@ MAY_IMPORT = {  # a room, or the one module of a room
         "gate.outputs",
         "report.page.html",
         "models.user_code",
-        "methods.peers.sandbox",
+        "isolation",
     },
     "gate": {*BOTTOM, "records", "statistics", "explanation.overlay"},
 }

@@ -9,19 +9,17 @@ dependence remains.
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from axiom_bench.auditing.case import CamFunction, Case, Finding
-from axiom_bench.evaluation.cam_forms import one_line, quiet, result_or_error
-from axiom_bench.evaluation.global_state import hook_counts, restored_global_state
+from axiom_bench.isolation.foreign_calls import one_line, quiet, result_or_error
+from axiom_bench.isolation.global_state import hook_counts, restored_global_state, seed_all
 
 TOLERANCE = 1e-3  # of the largest value; float32 sums in another order stay below it
 MOST_CLASSES = 4  # other classes that are explained, in addition to the case's
@@ -83,9 +81,7 @@ class Probe:
         images = images.clone()
         targets = targets.clone()
         module = model.get_submodule(layer or self.case.layer)
-        torch.manual_seed(seed)
-        np.random.seed(seed)
-        random.seed(seed)
+        seed_all(seed)
         with context or nullcontext():
             maps = self.cam(model, module, images, targets)
         return maps.detach().cpu().double()

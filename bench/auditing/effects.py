@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from axiom_bench.auditing.case import CamFunction, Case, Finding
 from axiom_bench.errors import first_names
-from axiom_bench.evaluation.cam_forms import one_line, result_or_error
-from axiom_bench.evaluation.global_state import (
+from axiom_bench.isolation.foreign_calls import one_line, result_or_error
+from axiom_bench.isolation.global_state import (
     GLOBAL_SETTINGS,
     changed_settings,
     global_hooks,

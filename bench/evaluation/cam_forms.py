@@ -9,11 +9,9 @@ in a batch or one at a time.
 from __future__ import annotations
 
 import inspect
-import io
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -23,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.errors import BenchError, unknown_name
-from axiom_bench.evaluation.global_state import restored_global_state
 from axiom_bench.evaluation.returned_maps import as_maps
 from axiom_bench.evaluation.specs import CamForm
+from axiom_bench.isolation.foreign_calls import one_line, quiet, result_or_error
+from axiom_bench.isolation.global_state import restored_global_state
 from axiom_bench.models.user_code import import_function
 
 Role = Literal["model", "layer", "images", "targets", "scores"]
@@ -440,14 +439,6 @@ def is_cam(implementation: Implementation) -> bool:
     return _recognised(implementation, _name(implementation), None) is not None
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Suppress output and warnings inside."""
-    text = io.StringIO()
-    with redirect_stdout(text), redirect_stderr(text), warnings.catch_warnings(action="ignore"):
-        yield
-
-
 def _name(implementation: Implementation) -> str:
     return str(getattr(implementation, "__name__", type(implementation).__name__))
 
@@ -667,17 +658,3 @@ def _refusal(problem: str) -> BenchError:
         "each image, or name its form, as in form: model_layer_images_targets "
         f"(--form model_layer_images_targets). The forms are {forms}."
     )
-
-
-def result_or_error(call: Callable[[], Result]) -> Result | BaseException:
-    """Return what a call of foreign code returns, or the exception that it raises."""
-    try:
-        return call()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code may raise anything
-        return error
-
-
-def one_line(error: BaseException) -> str:
-    """Return an error's type and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__

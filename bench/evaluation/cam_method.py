@@ -6,7 +6,6 @@ their number comes with the maps, so that a run can report it.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -14,13 +13,12 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation.cam_forms import Cam, Implementation, as_cam_function
 from axiom_bench.evaluation.cam_forms import is_cam as is_cam
 from axiom_bench.evaluation.cam_map import CamMap
-from axiom_bench.evaluation.global_state import (
+from axiom_bench.isolation.global_state import (
     global_hooks,
     hook_counts,
     remove_global_hooks_since,
-    restored_global_state,
 )
-from axiom_bench.methods.peers.sandbox import sandbox
+from axiom_bench.isolation.sandbox import sandbox
 
 
 class CamMethod:
@@ -41,8 +39,7 @@ class CamMethod:
         Raises:
             BenchError: If the implementation fails on the network.
         """
-        with restored_global_state(), sandbox(trace, self.name) as box:
-            random.seed(0)  # the sandbox seeds torch and NumPy
+        with sandbox(trace, self.name) as box:
             cam = self.cam
             if cam.takes("reshape_transform"):
                 cam = replace(cam, options={**(cam.options or {}), **box.options})

@@ -26,8 +26,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = __name__.partition(".")[0]
-ROOMS = frozenset(  # the folders of this package whose code may decide values
-    {"cutting", "data", "embedded", "evaluation", "explanation", "methods", "metrics", "models"}
+# The folders of this package whose code may decide values.
+ROOMS = frozenset(
+    {
+        "cutting",
+        "data",
+        "embedded",
+        "evaluation",
+        "explanation",
+        "isolation",
+        "methods",
+        "metrics",
+        "models",
+    }
 )
 BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")  # lists of statements in `ast` nodes
 TYPE_CHECKING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import InvalidParameter
 from axiom_bench.explanation.explanation import Map
-from axiom_bench.methods.peers.sandbox import missing, sandbox
+from axiom_bench.isolation.sandbox import sandbox
+from axiom_bench.methods.peers.installation import missing
 
 try:
     from captum import attr as library

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 import axiom_bench.data.torchvision_import  # noqa: F401 - the library imports torchvision, which a CPU-only torch needs
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Map
-from axiom_bench.methods.peers.sandbox import missing, sandbox
+from axiom_bench.isolation.sandbox import sandbox
+from axiom_bench.methods.peers.installation import missing
 
 try:
     import pytorch_grad_cam as library

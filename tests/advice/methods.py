@@ -9,8 +9,8 @@ import torch
 import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.evaluation.cam_forms import as_cam_function
+from axiom_bench.isolation.sandbox import sandbox
 from axiom_bench.methods.fused import fused
-from axiom_bench.methods.peers.sandbox import sandbox
 from axiom_bench.methods.score_cam import score_cam
 from axiom_bench.methods.shared.wrapping import run_wrapped
 from axiom_bench.methods.transformer_attribution import transformer_attribution

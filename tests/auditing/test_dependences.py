@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from axiom_bench.auditing.dependences import DEPENDENCES, find_dependences
-from axiom_bench.evaluation.global_state import restored_global_state
+from axiom_bench.isolation.global_state import restored_global_state
 from tests.auditing.implementations import activations_and_logits, grad_cam, seeded_case
 from tests.auditing.test_effects import run
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from axiom_bench.auditing.effects import EFFECTS, SETTING_CODE, find_effects
-from axiom_bench.evaluation.global_state import (
+from axiom_bench.isolation.global_state import (
     global_hooks,
     read_global_state,
     restored_global_state,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench.cutting.output import ScoredNetwork
-from axiom_bench.methods.peers.sandbox import sandbox
+from axiom_bench.isolation.sandbox import sandbox
 from axiom_bench.notes import BatchMates
 
 REGION = torch.zeros(6, 6, dtype=torch.float64)

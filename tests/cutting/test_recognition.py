@@ -14,7 +14,7 @@ from torch.nn.functional import log_softmax, logsigmoid, softmax
 
 import axiom_bench as ab
 from axiom_bench.cutting.recognition import RecognisedOutput
-from axiom_bench.methods.peers.sandbox import sandbox
+from axiom_bench.isolation.sandbox import sandbox
 
 IMAGES = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 BY_PROBABILITY = [

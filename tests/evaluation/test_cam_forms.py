@@ -9,7 +9,7 @@ from torch import nn
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.cam_forms import FORMS, TinyNetwork, as_cam_function, is_cam
-from axiom_bench.evaluation.global_state import read_global_state
+from axiom_bench.isolation.global_state import read_global_state
 
 IMAGES = torch.randn(3, 3, 10, 14, generator=torch.Generator().manual_seed(0))
 TARGETS = torch.tensor([0, 3, 1])

@@ -62,6 +62,13 @@ GLOBAL_SETTINGS: Mapping[str, GlobalSetting] = {
 }
 
 
+def seed_all(seed: int) -> None:
+    """Seed the random states of torch, NumPy and Python. NumPy's takes 32 bits of the seed."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
 def read_global_state() -> dict[str, object]:
     """Return the value of every setting by its key."""
     return {key: setting.read() for key, setting in GLOBAL_SETTINGS.items()}

@@ -1,14 +1,11 @@
-"""Run another library on a copy of the network, with its own random state and without output."""
+"""Run foreign code on a copy of the network, with its own random states and without output."""
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,19 +16,8 @@ from axiom_bench.cutting.passes import Passes
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.cutting.trunk_and_head import ReshapedParts
 from axiom_bench.errors import BenchError, is_out_of_memory
-
-
-def missing(distribution: str, error: ImportError) -> BenchError:
-    """Return the error for an environment without the library.
-
-    Args:
-        distribution: The name of the library's distribution.
-        error: The error of its import.
-    """
-    return BenchError(
-        f"{distribution} can't be imported ({error}): pip install '.[peers]' in axiom-bench's "
-        "checkout."
-    )
+from axiom_bench.isolation.foreign_calls import quiet
+from axiom_bench.isolation.global_state import restored_global_state, seed_all
 
 
 @dataclass(frozen=True)
@@ -39,7 +25,7 @@ class Sandbox:
     """A copy of the network, the target layer in it, and the images.
 
     Attributes:
-        model: The module that the library explains. It contains `network` if the trace explains
+        model: The module that the code explains. It contains `network` if the trace explains
             another output, and otherwise is `network`.
         network: The copy of the network.
         layer: The target layer in the copy.
@@ -76,34 +62,24 @@ class Sandbox:
 
 
 @contextmanager
-def sandbox(trace: Trace, library: str, seed: int = 0) -> Iterator[Sandbox]:
-    """Yield a copy of the network for one call of a library.
+def sandbox(trace: Trace, name: str, seed: int = 0) -> Iterator[Sandbox]:
+    """Yield a copy of the network for one call of foreign code.
 
     Hooks, modes, gradients and replaced modules end with the copy. It shares only the weights'
     memory, which no CAM writes to. Pooling is torch's own, parameters require gradients, and passes
-    are counted. The global random states of torch and NumPy are seeded, and restored at the end.
-    Output and warnings are suppressed.
+    are counted. All global random states are seeded, and restored at the end. Output and warnings
+    are suppressed.
 
     Args:
         trace: The traced batch.
-        library: The library's name, for messages.
+        name: The code's name, for messages.
         seed: The seed of the random states, of up to 64 bits.
 
     Raises:
-        BenchError: If the library fails. So its rows are `not_applicable`, and a run continues.
+        BenchError: If the code fails. So its rows are `not_applicable`, and a run continues.
     """
-    devices = [trace.images.device] if trace.images.is_cuda else []
-    quiet = io.StringIO()
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.random.fork_rng(devices),
-        _seeded_numpy(seed),
-        redirect_stdout(quiet),
-        redirect_stderr(quiet),
-        warnings.catch_warnings(action="ignore"),
-    ):
-        torch.manual_seed(seed)
+    with restored_global_state(), quiet(), torch.inference_mode(False), torch.enable_grad():
+        seed_all(seed)
         model = network = _copy(trace.cut_model.model)
         layer = network.get_submodule(trace.layer)
         trunk_and_head = trace.cut_model.trunk_and_head
@@ -118,23 +94,12 @@ def sandbox(trace: Trace, library: str, seed: int = 0) -> Iterator[Sandbox]:
         except BenchError:
             raise
         except Exception as error:
-            # Memory isn't the library's fault: the caller can try again with fewer rows.
+            # Memory isn't the code's fault: the caller can try again with fewer rows.
             if is_out_of_memory(error):
                 raise
             raise BenchError(
-                f"{library} fails on this network ({type(error).__name__}: {error})."
+                f"{name} fails on this network ({type(error).__name__}: {error})."
             ) from error
-
-
-@contextmanager
-def _seeded_numpy(seed: int) -> Iterator[None]:
-    """Seed NumPy's global random state inside, and restore it afterwards."""
-    state = np.random.get_state()
-    np.random.seed(seed % 2**32)  # takes 32 bits
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
 
 
 def _reshape(trace: Trace) -> Callable[[Tensor], Tensor] | None:
