@@ -32,7 +32,8 @@ from axiom_bench.cutting.cut_model import cut
 from axiom_bench.environment import add_current_folder
 from axiom_bench.errors import BenchError, first_names, unknown_name
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.cam_forms import EXPECTED, TRACE_NAMES, as_cam_function
+from axiom_bench.evaluation.cam_forms import TRACE_NAMES
+from axiom_bench.evaluation.cam_function import EXPECTED, as_cam_function
 from axiom_bench.evaluation.plugins import Method
 from axiom_bench.explanation.explanation import Map, heatmap, weighted
 from axiom_bench.models.user_code import import_function

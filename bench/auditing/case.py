@@ -1,35 +1,12 @@
-"""The common types of an audit: a CAM function, a case that it is called on, and a finding."""
+"""The common types of an audit: a case on which a CAM function is called, and a finding."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor, nn
 
-
-class CamFunction(Protocol):
-    """A CAM implementation, whatever form its author gave it."""
-
-    def __call__(
-        self,
-        model: nn.Module,
-        layer: nn.Module,
-        images: Tensor,
-        targets: Tensor,
-    ) -> Tensor:
-        """Compute a map for each image.
-
-        Args:
-            model: The network, whose output is the logits (B, C).
-            layer: The target layer, a module of the network.
-            images: The images, (B, 3, H', W').
-            targets: The explained classes, (B,).
-
-        Returns:
-            The maps, (B, h, w), of the layer's size or of the images' size.
-        """
-        ...
+from axiom_bench.evaluation.cam_call import CamFunction as CamFunction
 
 
 @dataclass(frozen=True, eq=False)

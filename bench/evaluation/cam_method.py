@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.evaluation.cam_forms import Cam, Implementation, as_cam_function
+from axiom_bench.evaluation.cam_call import Cam
+from axiom_bench.evaluation.cam_forms import Implementation
 from axiom_bench.evaluation.cam_forms import is_cam as is_cam
+from axiom_bench.evaluation.cam_function import as_cam_function
 from axiom_bench.evaluation.cam_map import CamMap
 from axiom_bench.isolation.global_state import (
     global_hooks,
@@ -42,7 +44,7 @@ class CamMethod:
         with sandbox(trace, self.name) as box:
             cam = self.cam
             if cam.takes("reshape_transform"):
-                cam = replace(cam, options={**(cam.options or {}), **box.options})
+                cam = replace(cam, options={**cam.options, **box.options})
             num_hooks = sum(hook_counts(box.model).values())
             hooks_before = global_hooks()
             maps = cam(box.model, box.layer, box.images, trace.targets.clone())

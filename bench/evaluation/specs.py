@@ -30,14 +30,7 @@ Degree = Annotated[
     float | None,
     described_values("0, for not spoiled, or more", lambda value: value is None or value >= 0),
 ]
-CamForm = Literal[
-    "model_layer_images_targets",
-    "model_images",
-    "pytorch_grad_cam",
-    "torchcam",
-    "captum",
-    "class",
-]
+CamForm = Literal["model_layer_images_targets", "model_images", "class"]
 Better = Literal["lower", "higher", "none"]
 ValueKind = Literal["proportion", "bounded", "ratio", "squared", "count", "unbounded"]
 Read = Literal[

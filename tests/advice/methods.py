@@ -8,7 +8,7 @@ import torch
 
 import axiom_bench as ab
 from axiom_bench import methods
-from axiom_bench.evaluation.cam_forms import as_cam_function
+from axiom_bench.evaluation.cam_function import as_cam_function
 from axiom_bench.isolation.sandbox import sandbox
 from axiom_bench.methods.fused import fused
 from axiom_bench.methods.score_cam import score_cam

@@ -88,7 +88,7 @@ def test_missing_maps_of_an_own_model_are_named(tmp_path, monkeypatch, capsys):
         (["maps", "--with", "a=1"], "--with and --form go with a function"),
         (["maps", "--targets", "a.csv"], "also give --model net.py:build"),
         (["grad_cam", "--with", "a"], "--with 'a' is no KEY=VALUE; write --with 'use_relu=False'"),
-        (["grad_cam", "--form", "captum"], "--form is for your own functions"),
+        (["grad_cam", "--form", "class"], "--form is for your own functions"),
         (["grad_cm"], "There is no method 'grad_cm'; did you mean"),
         (["grad_cam", "--expect", "gradcm"], "There is no method 'gradcm'"),
         (["nowhere.py:cam"], "nowhere.py"),

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.cam_forms import FORMS, TinyNetwork, as_cam_function, is_cam
+from axiom_bench.evaluation.cam_forms import FORMS, is_cam
+from axiom_bench.evaluation.cam_function import TinyNetwork, as_cam_function
 from axiom_bench.isolation.global_state import read_global_state
 
 IMAGES = torch.randn(3, 3, 10, 14, generator=torch.Generator().manual_seed(0))
@@ -103,7 +104,28 @@ def of_keywords(*, images, targets, model, layer, scale=1.0):
     return grad_cam(model, layer, images, targets) * scale
 
 
+def of_any_arguments(*args, **kwargs):
+    return grad_cam(*args, **kwargs)
+
+
+def of_any_keywords(**kwargs):
+    return grad_cam(**kwargs)
+
+
+class OfAnyArguments:
+    """A decorated class: it says nothing about its arguments."""
+
+    def __init__(self, *args, **kwargs):
+        self.arguments = args
+
+    def __call__(self, *args, **kwargs):
+        return grad_cam(*self.arguments, *args, **kwargs)
+
+
 ODD_FORMS = [
+    (of_any_arguments, "model_layer_images_targets"),
+    (of_any_keywords, "model_layer_images_targets"),
+    (OfAnyArguments, "class"),
     (by_name, "model_layer_images_targets"),
     (of_unnamed, "model_layer_images_targets"),
     (of_list, "model_layer_images_targets"),
@@ -119,7 +141,7 @@ ODD_FORMS = [
 @pytest.mark.parametrize(("implementation", "form"), ODD_FORMS)
 def test_odd_forms_give_the_maps(implementation, form, model):
     cam = as_cam_function(implementation)
-    assert cam.form == form
+    assert cam.form.name == form
     layer = model.activation
     expected = grad_cam(model, layer, IMAGES, TARGETS)
     actual = cam(model, layer, IMAGES, TARGETS).float()
@@ -134,12 +156,24 @@ def test_implementation_that_knows_its_layer(model):
 
     model.pool_of_this_network_only = model.activation
     cam_function = as_cam_function(cam)
-    assert cam_function.form == "model_images"
-    assert not cam_function.has("layer")
+    assert cam_function.form.name == "model_images"
+    assert not cam_function.form.parameter_of("layer")
     predicted = model(IMAGES).argmax(1)
     actual = cam_function(model, model.activation, IMAGES, TARGETS)
     torch.testing.assert_close(actual, grad_cam(model, model.activation, IMAGES, predicted))
     del model.pool_of_this_network_only
+
+
+def test_the_form_of_variadic_parameters_is_found_by_trying(model):
+    def cam(*args):
+        network, images = args
+        return grad_cam(network, network.activation, images, network(images).argmax(1))
+
+    cam_function = as_cam_function(cam)
+    assert cam_function.form.name == "model_images"
+    predicted = model(IMAGES).argmax(1)
+    actual = cam_function(model, model.activation, IMAGES, TARGETS)
+    torch.testing.assert_close(actual, grad_cam(model, model.activation, IMAGES, predicted))
 
 
 def library_class(library, name):
@@ -156,19 +190,19 @@ def normalised(maps):
 
 
 @pytest.mark.parametrize(
-    ("library", "name", "form"),
+    ("library", "name"),
     [
-        ("pytorch_grad_cam", "GradCAM", "pytorch_grad_cam"),
-        ("torchcam.methods", "GradCAM", "torchcam"),
-        ("captum.attr", "LayerGradCam", "captum"),
+        ("pytorch_grad_cam", "GradCAM"),
+        ("torchcam.methods", "GradCAM"),
+        ("captum.attr", "LayerGradCam"),
     ],
 )
-def test_classes_of_the_three_libraries(library, name, form, model):
+def test_classes_of_the_three_libraries(library, name, model):
     cam = as_cam_function(library_class(library, name))
-    assert cam.form == form
+    assert cam.form.name == "class"
     actual = cam(model, model.activation, IMAGES, TARGETS).detach()
     expected = grad_cam(model, model.activation, IMAGES, TARGETS)
-    if form == "captum":  # signed and unscaled
+    if library == "captum.attr":  # signed and unscaled
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-7)
         return
     # grad-cam and torchcam add 1e-7 and 1e-8 to divisors
@@ -176,7 +210,7 @@ def test_classes_of_the_three_libraries(library, name, form, model):
 
 
 def test_library_form_can_be_given(model):
-    cam = as_cam_function(library_class("captum.attr", "LayerGradCam"), form="captum")
+    cam = as_cam_function(library_class("captum.attr", "LayerGradCam"), form="class")
     assert cam(model, model.activation, IMAGES, TARGETS).shape == (3, 10, 14)
 
 
@@ -286,12 +320,21 @@ def of_path(path):
     return path
 
 
+def of_unusable_arguments(*args, **kwargs):
+    raise TypeError("give a file")
+
+
 @pytest.mark.parametrize(
     ("implementation", "message"),
     [
         (
             of_path,
             r"'of_path' is defined as of_path\(path\), which fits no form of a CAM\. Write a",
+        ),
+        (
+            of_unusable_arguments,
+            r"defined as of_unusable_arguments\(\*args, \*\*kwargs\), was called on a tiny network "
+            r"as cam\(model, layer, images, targets\) and raised TypeError: give a file\. Write a",
         ),
         (failing, r"called on a tiny network as cam\(model, .*raised KeyError: 'no such layer"),
         (
@@ -332,10 +375,10 @@ def test_the_advised_form_is_followed(model):
 
 
 def test_unknown_form_and_option():
-    with pytest.raises(BenchError, match="no form of a CAM 'captm'; did you mean 'captum'"):
-        as_cam_function(of_keywords, form="captm")
-    with pytest.raises(BenchError, match="doesn't fit the form captum"):
-        as_cam_function(of_keywords, form="captum")
+    with pytest.raises(BenchError, match="no form of a CAM 'clas'; did you mean 'class'"):
+        as_cam_function(of_keywords, form="clas")
+    with pytest.raises(BenchError, match="doesn't fit the form class"):
+        as_cam_function(of_keywords, form="class")
     with pytest.raises(BenchError, match="no option of of_keywords 'scal'; did you mean 'scale'"):
         as_cam_function(of_keywords, {"scal": 1})
 

@@ -104,8 +104,8 @@ def test_form_can_be_given(folder):
     method = plugins.from_config("method", "team", entry)
     assert method.as_dict()["form"] == "model_layer_images_targets"
     assert method(CASES["dense"].trace()).raw.shape == (3, 4, 6)
-    entry["form"] = "captm"
-    with pytest.raises(BenchError, match=r"method\.team\.form must be .*'captum'"):
+    entry["form"] = "clas"
+    with pytest.raises(BenchError, match=r"method\.team\.form must be .*'class'"):
         plugins.from_config("method", "team", entry)
 
 
