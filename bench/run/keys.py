@@ -320,8 +320,10 @@ def metric_key(metric: Metric, sources: Sources, command: str = "") -> str:
 def _call(plugin: AnyPlugin, sources: Sources, command: str, reuse: bool | None) -> list[object]:
     """Return a plug-in's function, its parameters and its code, and the command if the plug-in
     isn't reused.
+
+    The code that calls a user's CAM counts, too. It is that of the call's class.
     """
-    code = sources.code_of([plugin.target.rpartition(".")[0]])
+    code = sources.code_of([plugin.target.rpartition(".")[0], type(plugin.call).__module__])
     command_ids = command_key(plugin.target, reuse, sources, command)
     return [plugin.target, dict(plugin.params), code.sha256, code.versions, *command_ids]
 

@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
+from axiom_bench.evaluation import plugins
 from axiom_bench.records import sources
 from axiom_bench.records.sources import version_of
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.job import Job
-from axiom_bench.run.keys import Keys
+from axiom_bench.run.keys import Keys, method_key
 from axiom_bench.run.spine import configuration
 
 from .conftest import tiny_overrides, write_images
@@ -51,6 +52,17 @@ def age_library(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
         return "99" if name == library else version_of(name)
 
     monkeypatch.setattr(sources, "version_of", changed_version)
+
+
+def change_code_of(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend that a module has other code."""
+    parsed = sources._parsed
+
+    def change_code(path: Path, content: bytes, name: str) -> tuple[str, tuple[str, ...]]:
+        digest, imports = parsed(path, content, name)
+        return (digest + "!" if name == module else digest), imports
+
+    monkeypatch.setattr(sources, "_parsed", change_code)
 
 
 ALL = 3 * (2 * 2 + 1)  # 3 shards of 2 methods x 2 metrics and a metric of the layer
@@ -206,17 +218,44 @@ def test_another_version_of_a_library_computes_anew_what_runs_it(monkeypatch, li
 )
 def test_changed_code_computes_anew_what_runs_it(monkeypatch, module, expected):
     before = plain_keys((EVERY_METRIC,))
-    parsed = sources._parsed
-
-    def change_code(path: Path, state: tuple[int, int], name: str) -> tuple[str, tuple[str, ...]]:
-        digest, imports = parsed(path, state, name)
-        return (digest + "!" if name == module else digest), imports
-
-    monkeypatch.setattr(sources, "_parsed", change_code)
+    change_code_of(module, monkeypatch)
     changed = keys(plain_job((EVERY_METRIC,))) - before
     changed_methods = {method for _, method, _, _ in changed}
     changed_metrics = {metric for _, _, metric, _ in changed}
     assert (changed_methods if "methods" in module else changed_metrics) == expected
+
+
+USER_CAM = """
+def cam(model, layer, images, targets):
+    return images.mean(1)
+
+def of_trace(trace):
+    return trace.gradients
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "is_changed"),
+    [
+        ("cam", "axiom_bench.evaluation.cam_method", True),
+        ("cam", "axiom_bench.evaluation.returned_maps", True),
+        ("cam", "axiom_bench.isolation.sandbox", True),
+        ("cam", "axiom_bench.models.user_code", True),
+        ("cam", "axiom_bench.methods.grad_cam", False),
+        ("of_trace", "axiom_bench.evaluation.cam_method", False),
+    ],
+)
+def test_the_code_that_calls_a_users_cam_is_in_its_key(
+    monkeypatch, tmp_path, name, module, is_changed
+):
+    """Values with `reuse: true` must follow this code, as those of each method do."""
+    path = tmp_path / "team_key.py"
+    path.write_text(USER_CAM)
+    entry = {"_target_": f"{path}:{name}", "reuse": True}
+    method = plugins.from_config("method", "team", entry)
+    before = method_key(method, sources.Sources())
+    change_code_of(module, monkeypatch)
+    assert (method_key(method, sources.Sources()) != before) is is_changed
 
 
 NETWORK = """
