@@ -4,10 +4,12 @@ of the maps that a tool made of them.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -45,13 +47,14 @@ README = """\
 `cases.json` lists small networks with their images and classes. For each network:
 
 1. Build it. In PyTorch: `from network import load; model = load("NAME")`. For other languages,
-   `network.py` shows the layers, and `models/NAME.safetensors` has the weights.
+   `network.py` shows the layers, and `models/NAME.safetensors` has the weights. `NAME.onnx` is
+   the same in float32, with outputs `logits` and `target`.
 2. Explain image `images/NAME-I.npy`, (3, H, W), for class `classes[I]` at the layer `target`. The
    networks take these numbers as they are, unscaled. In the PNG of that name, a number is
    pixel / 32 - 4.
 3. Save the map as `maps/NAME-I.npy`, of the layer's or the image's size. Pictures (`.png`, `.tiff`)
    are read too, grey or drawn with a colour map of matplotlib or OpenCV; then the answer is
-   approximate.
+   approximate. If you computed in float32, save float32.
 
 Then `axiom-bench audit maps` says which formula the maps follow. Missing maps are listed, and the
 others are audited. """
@@ -156,7 +159,7 @@ def export_kit(folder: Path) -> list[str]:
         lines.append("ONNX is left out; pip install onnx onnxscript, then export again.")
     else:
         for case in all_cases:
-            _write_onnx(folder / "models" / f"{short_name(case)}.onnx", case)
+            write_onnx(folder / "models" / f"{short_name(case)}.onnx", case)
     lines.append(f"Save your maps in {folder / MAPS}, then: axiom-bench audit {folder / MAPS}")
     return lines
 
@@ -173,7 +176,7 @@ class _WithLayer(nn.Module):
 
     def __init__(self, case: Case) -> None:
         super().__init__()
-        self.model = case.model
+        self.model = copy.deepcopy(case.model)
         self.layer = case.layer
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,17 +188,21 @@ class _WithLayer(nn.Module):
         return logits, outputs[0]
 
 
-def _write_onnx(path: Path, case: Case) -> None:
-    """Write a network as ONNX, whose outputs are the logits and the target layer's maps."""
-    names = ["logits", case.layer]
-    torch.onnx.export(
-        _WithLayer(case).eval(),
-        (case.images[:1],),
-        str(path),
-        input_names=["images"],
-        output_names=names,
-        verbose=False,
-    )
+def write_onnx(path: Path, case: Case) -> None:
+    """Write a network as ONNX, whose outputs are the logits and the target layer's maps.
+
+    Its numbers are float32, because ONNX Runtime has no convolution of float64.
+    """
+    with warnings.catch_warnings(action="ignore"):  # the exporter's own deprecated calls
+        torch.onnx.export(
+            _WithLayer(case).float().eval(),
+            (case.images[:1].float(),),
+            str(path),
+            input_names=["images"],
+            output_names=["logits", case.layer],
+            verbose=False,
+            external_data=False,
+        )
 
 
 def network_file() -> str:

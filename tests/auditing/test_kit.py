@@ -83,6 +83,23 @@ def test_the_python_file_of_the_kit_builds_the_networks_of_the_audit(folder):
     }
 
 
+def test_onnx_files_give_the_logits_and_the_layers_maps(cases, tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="pip install onnx onnxscript onnxruntime")
+    case = cases[0]
+    assert case.images.dtype == torch.float64
+    kit.write_onnx(tmp_path / "network.onnx", case)
+    session = runtime.InferenceSession(tmp_path / "network.onnx")
+    assert [output.name for output in session.get_outputs()] == ["logits", case.layer]
+    logits, maps = session.run(None, {"images": case.images[:1].float().numpy()})
+    hooked = []
+    handle = case.layer_module.register_forward_hook(lambda module, given, out: hooked.append(out))
+    expected = case.model(case.images[:1])
+    handle.remove()
+    # float32 on another kernel
+    np.testing.assert_allclose(logits, expected.detach().numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(maps, hooked[0].detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
 def test_the_readme_is_short_and_names_what_exists(folder):
     text = (folder / "README.md").read_text()
     assert len(text.split()) <= 150
