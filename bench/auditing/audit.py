@@ -147,8 +147,10 @@ def audit_function(
         raise BenchError(f"{name} {answer.verdict}.")
     # Users' networks have float32.
     usual = next((case for case in working if case.images.dtype == torch.float32), working[0])
+    # Only a network with buffers, such as those of batch norm, can lose them.
+    with_buffers = next((case for case in working if list(case.model.buffers())), usual)
     report("Looking for changes of the model and the caller")
-    effects = find_effects(cam, usual)
+    effects = find_effects(cam, with_buffers)
     report("Looking for what the maps depend on")
     dependences = find_dependences(cam, usual)
     report("Drawing an image")

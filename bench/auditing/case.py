@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from axiom_bench.evaluation.cam_call import Arguments
 from axiom_bench.evaluation.cam_call import CamFunction as CamFunction
+
+CALL = "cam(model, layer, images, targets)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,12 @@ class Case:
         """The target layer in the network."""
         return self.model.get_submodule(self.layer)
 
+    def arguments(self) -> Arguments:
+        """Return a copy of the network and the tensors, which a CAM function may change."""
+        model = copy.deepcopy(self.model)
+        layer = model.get_submodule(self.layer)
+        return Arguments(model, layer, self.images.clone(), self.targets.clone())
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -46,3 +56,10 @@ class Finding:
     key: str
     sentence: str
     code: str
+
+
+def names_of_call(cam: CamFunction, case: Case) -> dict[str, object]:
+    """Return the names in `CALL`, and so in a finding's code, for a copy of a case."""
+    names: dict[str, object] = vars(case.arguments())
+    names.update(cam=cam)
+    return names

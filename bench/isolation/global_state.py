@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.modules.module as torch_module
-from torch import Tensor, nn
+from torch import nn
 
 
 @dataclass(frozen=True)
 class GlobalSetting:
     """A setting of the process."""
 
-    title: str
-    """The setting's name in a sentence."""
     read: Callable[[], object]
     """Return the value, which later changes leave as it is."""
     write: Callable[[Any], object]
@@ -40,25 +38,15 @@ def _write_benchmark(is_enabled: bool) -> None:
 
 
 GLOBAL_SETTINGS: Mapping[str, GlobalSetting] = {
-    "torch_random_state": GlobalSetting(
-        "torch's random state", torch.get_rng_state, torch.set_rng_state
-    ),
-    "numpy_random_state": GlobalSetting(
-        "NumPy's random state", np.random.get_state, np.random.set_state
-    ),
-    "python_random_state": GlobalSetting("Python's random state", random.getstate, random.setstate),
-    "default_dtype": GlobalSetting(
-        "torch's default dtype", torch.get_default_dtype, torch.set_default_dtype
-    ),
-    "grad_mode": GlobalSetting("torch's grad mode", torch.is_grad_enabled, torch.set_grad_enabled),
+    "torch_random_state": GlobalSetting(torch.get_rng_state, torch.set_rng_state),
+    "numpy_random_state": GlobalSetting(np.random.get_state, np.random.set_state),
+    "python_random_state": GlobalSetting(random.getstate, random.setstate),
+    "default_dtype": GlobalSetting(torch.get_default_dtype, torch.set_default_dtype),
+    "grad_mode": GlobalSetting(torch.is_grad_enabled, torch.set_grad_enabled),
     "deterministic_algorithms": GlobalSetting(
-        "torch's deterministic mode",
-        torch.are_deterministic_algorithms_enabled,
-        _write_determinism,
+        torch.are_deterministic_algorithms_enabled, _write_determinism
     ),
-    "cudnn_benchmark": GlobalSetting(
-        "cuDNN's benchmark mode", lambda: torch.backends.cudnn.benchmark, _write_benchmark
-    ),
+    "cudnn_benchmark": GlobalSetting(lambda: torch.backends.cudnn.benchmark, _write_benchmark),
 }
 
 
@@ -72,15 +60,6 @@ def seed_all(seed: int) -> None:
 def read_global_state() -> dict[str, object]:
     """Return the value of every setting by its key."""
     return {key: setting.read() for key, setting in GLOBAL_SETTINGS.items()}
-
-
-def changed_settings(before: Mapping[str, object]) -> list[str]:
-    """Return the keys of the settings that no longer have these values."""
-    return [
-        key
-        for key, setting in GLOBAL_SETTINGS.items()
-        if not _is_equal(setting.read(), before[key])
-    ]
 
 
 @contextmanager
@@ -98,16 +77,6 @@ def restored_global_state() -> Iterator[None]:
         remove_global_hooks_since(hooks)
         for key, setting in GLOBAL_SETTINGS.items():
             setting.write(before[key])
-
-
-def _is_equal(value: Any, other: Any) -> bool:
-    if isinstance(value, Tensor):
-        return torch.equal(value, other)
-    if isinstance(value, np.ndarray):
-        return np.array_equal(value, other)
-    if isinstance(value, tuple):
-        return len(value) == len(other) and all(map(_is_equal, value, other))
-    return bool(value == other)
 
 
 def hook_counts(model: nn.Module) -> dict[str, int]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import axiom_bench as ab
+from axiom_bench.auditing import audit as auditing
 from axiom_bench.auditing.audit import Audit, cam_function, name_of
 from axiom_bench.auditing.case import Finding
 from axiom_bench.auditing.cases import cases
@@ -183,6 +184,22 @@ def test_a_method_of_this_project_is_audited_by_name_or_by_its_trace_function():
 def test_options_are_in_the_name():
     assert name_of("team:cam", {"eps": 1}) == "team:cam with eps=1"
     assert name_of(audit_of, {}).endswith("test_audit:audit_of")
+
+
+def in_train_mode(model, layer, images, targets):
+    is_training = model.training
+    model.train()
+    model(images)
+    model.train(is_training)
+    return images.mean(1)
+
+
+def test_running_statistics_that_a_call_changes_are_found(monkeypatch):
+    """As MONAI issue 1728 reports. Only one of the audit's networks has running statistics."""
+    monkeypatch.setattr(auditing, "find_formula", lambda *_: EXACT)
+    effects = {finding.key: finding.sentence for finding in ab.audit(in_train_mode).effects}
+    assert effects.keys() == {"buffers"}
+    assert "3 buffers (after.0.running_mean, " in effects["buffers"]
 
 
 def gives_no_map(model, layer, images, targets):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from axiom_bench.auditing.effects import EFFECTS, SETTING_CODE, find_effects
+from axiom_bench.auditing.effects import EFFECTS, find_effects
 from axiom_bench.isolation.global_state import (
     global_hooks,
     read_global_state,
@@ -150,7 +150,7 @@ EXAMPLES = [
     (train, "mode", "9 modules"),
     (leave_eval, "eval_mode", "leaves 9 modules in eval mode"),
     (unfreeze, "requires_grad", "1 parameter (7.bias)"),
-    (accumulate, "gradients", "7 parameters (0.weight, 0.bias, 1.weight and 4 more)"),
+    (accumulate, "gradients", "8 parameters (0.weight, 0.bias, 1.weight and 5 more)"),
     (clear_gradients, "gradients", "8 parameters"),
     (change_parameter, "parameters", "1 parameter (0.weight)"),
     (change_buffer, "buffers", "1 buffer (1.running_mean)"),
@@ -164,13 +164,13 @@ EXAMPLES = [
     (require_gradients, "graph_of_maps", "require gradients"),
     (keep_graph, "kept_graph", "an autograd graph stays in memory"),
     (keep_tensors, "memory", "20 calls leave 20 more tensors"),
-    (draw_torch, "torch_random_state", "torch's random state"),
-    (draw_numpy, "numpy_random_state", "NumPy's random state"),
-    (draw_python, "python_random_state", "Python's random state"),
-    (set_dtype, "default_dtype", "torch's default dtype"),
-    (disable_gradients, "grad_mode", "torch's grad mode"),
-    (set_deterministic, "deterministic_algorithms", "torch's deterministic mode"),
-    (set_benchmark, "cudnn_benchmark", "cuDNN's benchmark mode"),
+    (draw_torch, "random_states", "torch's random state"),
+    (draw_numpy, "random_states", "NumPy's random state"),
+    (draw_python, "random_states", "Python's random state"),
+    (set_dtype, "settings", "torch's default dtype"),
+    (disable_gradients, "settings", "torch's grad mode"),
+    (set_deterministic, "settings", "torch's deterministic mode"),
+    (set_benchmark, "settings", "cuDNN's benchmark mode"),
 ]
 
 
@@ -214,7 +214,7 @@ def test_effect_is_found_and_its_code_reproduces_it(change, key, text):
 
 def test_every_effect_has_an_example():
     keys = {key for _, key, _ in EXAMPLES}
-    assert {effect.key for effect in EFFECTS} | set(SETTING_CODE) <= keys
+    assert {effect.key for effect in EFFECTS} <= keys
 
 
 def test_a_clean_implementation_has_no_effect():
