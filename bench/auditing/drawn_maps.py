@@ -6,7 +6,6 @@ approximate.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,11 +32,8 @@ STEPS = 256  # colours of a colour map
 ERROR = 2.5 / STEPS
 LEVELS_OFF = 2  # levels of 255 by which a drawn colour may differ from the colour map's
 OUTLIERS = 0.01  # share of pixels that may differ by more, such as a mark over the map
-OPACITIES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a map drawn over its image
-# How far the maps may lie apart that two ways to read one picture give.
-SAME_MAP = 0.05
 OPENCV_JET = "OpenCV's JET"
-# The colour maps that are tried on a picture that shows the image behind the map.
+# The colour maps that are tried first, since others may have the same colours.
 COMMON_COLOURS = (
     OPENCV_JET,
     "jet",
@@ -58,13 +54,11 @@ class MapFile:
         values: The map, (h, w).
         error: The largest rounding error of a value: 0 for files of numbers.
         colours: The colour map that was inverted, "" if the file has numbers or is grey.
-        opacity: The opacity of the map over its image, 1 if no image is behind it.
     """
 
     values: Numbers
     error: float = 0.0
     colours: str = ""
-    opacity: float = 1.0
 
     @property
     def is_drawn(self) -> bool:
@@ -76,19 +70,14 @@ class MapFile:
         """Words for how the map was read."""
         if not self.is_drawn:
             return "numbers"
-        if not self.colours:
-            return "a grey picture"
-        if self.opacity < 1:
-            return f"a picture in {self.colours} over the image at an opacity of {self.opacity}"
-        return f"a picture in {self.colours}"
+        return f"a picture in {self.colours}" if self.colours else "a grey picture"
 
 
-def read_map(path: Path, image: Pixels | None = None) -> MapFile:
+def read_map(path: Path) -> MapFile:
     """Read a map from a .npy, .png or .tiff file.
 
     Args:
         path: The file.
-        image: The image that was explained, (H, W, 3), to read a map that was drawn over it.
 
     Raises:
         BenchError: If the file can't be read, isn't one map, has NaN, or has unknown colours.
@@ -97,11 +86,11 @@ def read_map(path: Path, image: Pixels | None = None) -> MapFile:
         array = _read_npy(path)
         is_picture = array.dtype == np.uint8 and array.ndim == 3 and array.shape[-1] in (3, 4)
         if is_picture:
-            read = invert(array[..., :3].astype(np.uint8), path, image)
+            read = invert(array[..., :3].astype(np.uint8), path)
         else:
             read = MapFile(_as_map(array, path))
     else:
-        read = _read_picture(path, image)
+        read = _read_picture(path)
     missing = read.values.size - int(np.isfinite(read.values).sum())
     if missing:
         raise BenchError(
@@ -149,7 +138,7 @@ def _as_map(array: NDArray[np.generic], path: Path) -> Numbers:
     return np.array(array, dtype).reshape(shape)
 
 
-def _read_picture(path: Path, image: Pixels | None) -> MapFile:
+def _read_picture(path: Path) -> MapFile:
     """Return the map of a picture. A TIFF of floats holds numbers."""
     try:
         with open_image(path, as_text(path)) as picture:
@@ -163,7 +152,7 @@ def _read_picture(path: Path, image: Pixels | None) -> MapFile:
             pixels = np.asarray(as_rgb(picture))
     except BadImage as error:
         raise BenchError(f"The map {error}.") from error
-    return invert(pixels, path, image)
+    return invert(pixels, path)
 
 
 def _grey(picture: Image.Image, white: int, path: Path) -> MapFile:
@@ -175,38 +164,26 @@ def _grey(picture: Image.Image, white: int, path: Path) -> MapFile:
     return MapFile(levels / white, error=1 / white)
 
 
-def invert(pixels: Pixels, path: Path, image: Pixels | None = None) -> MapFile:
+def invert(pixels: Pixels, path: Path) -> MapFile:
     """Return the map that a picture draws.
 
     Args:
         pixels: The picture, (h, w, 3).
         path: Its file, for messages.
-        image: The image that may be behind the map, (H, W, 3).
 
     Raises:
-        BenchError: If no colour map has the picture's colours, or several do that differ.
+        BenchError: If no colour map has the picture's colours.
     """
     spread = int(np.ptp(pixels.astype(np.int16), axis=2).max())
     if spread == 0:
         return MapFile(pixels[..., 0] / 255, error=1 / 255)
     read = _nearest(pixels, colour_names())
-    if read is not None:
-        return read
-    overlays: list[MapFile] = []
-    if image is not None and image.shape == pixels.shape:
-        overlays = list(_overlays(pixels, image))
-    if not overlays:
+    if read is None:
         raise BenchError(
             f"{as_text(path)} has colours of no colour map of matplotlib, nor of OpenCV's JET; "
             "save the numbers by np.save, or the map without the image behind it."
         )
-    values = [overlay.values for overlay in overlays]
-    if any(np.abs(other - values[0]).max() > SAME_MAP for other in values[1:]):
-        raise BenchError(
-            f"{as_text(path)} shows the image behind the map, and the two can't be told apart; "
-            "save the map without the image, or the numbers by np.save."
-        )
-    return overlays[0]
+    return read
 
 
 def _nearest(pixels: Pixels, names: tuple[str, ...]) -> MapFile | None:
@@ -222,23 +199,7 @@ def _nearest(pixels: Pixels, names: tuple[str, ...]) -> MapFile | None:
     return best
 
 
-def _overlays(pixels: Pixels, image: Pixels) -> Iterator[MapFile]:
-    """Yield each map over the image, in colour or in grey, that gives the picture's colours."""
-    grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
-    for background in (image.astype(np.float64), grey):
-        for opacity in OPACITIES:
-            colours = (pixels - (1 - opacity) * background) / opacity
-            allowed = LEVELS_OFF / opacity
-            if colours.min() < -allowed or colours.max() > 255 + allowed:
-                continue
-            for name in COMMON_COLOURS:
-                values, distances = _positions(colours, name)
-                if np.quantile(distances, 1 - OUTLIERS, method="higher") <= allowed:
-                    error = ERROR / opacity
-                    yield MapFile(values, error=error, colours=name, opacity=opacity)
-
-
-def _positions(pixels: NDArray[np.uint8] | Numbers, name: str) -> tuple[Numbers, Numbers]:
+def _positions(pixels: Pixels, name: str) -> tuple[Numbers, Numbers]:
     """Return the position of each pixel's colour in a colour map, from 0 to 1, and the distance
     from that colour in levels, the largest of the three channels.
     """
@@ -276,7 +237,6 @@ def colour_names() -> tuple[str, ...]:
         is_grey = np.ptp(colour_table(name), axis=1).max() == 0
         if colormaps[name].N == STEPS and not name.endswith("_r") and not is_grey:
             names.append(name)
-    # The common ones come first, since others may have the same colours.
     return tuple(sorted(names, key=lambda name: (name not in COMMON_COLOURS, name)))
 
 

@@ -270,11 +270,7 @@ def read_kit_maps(folder: Path) -> StoredMaps:
         folder = folder / MAPS
     all_cases = kit_cases()
     _check_version(folder.parent / INDEX, all_cases)
-    named_pictures = {}
-    for case in all_cases:
-        for name, pixels in zip(map_names(case), pictures_of(case.images), strict=True):
-            named_pictures[name] = pixels
-    return stored_maps(folder, all_cases, [map_names(case) for case in all_cases], named_pictures)
+    return stored_maps(folder, all_cases, [map_names(case) for case in all_cases])
 
 
 def _check_version(index: Path, all_cases: Sequence[Case]) -> None:
@@ -300,7 +296,6 @@ def stored_maps(
     folder: Path,
     all_cases: Sequence[Case],
     names: Sequence[Sequence[str]],
-    pictures: dict[str, Pixels],
 ) -> StoredMaps:
     """Read the maps of cases.
 
@@ -308,7 +303,6 @@ def stored_maps(
         folder: The folder of the maps.
         all_cases: The cases.
         names: The names of each case's maps, without their endings.
-        pictures: {name: the explained image}, to read maps that were drawn over it.
 
     Raises:
         BenchError: If no case has all its maps.
@@ -330,7 +324,7 @@ def stored_maps(
         if absent:
             continue
         try:
-            read = [_only(by_name[name], pictures.get(name)) for name in case_names]
+            read = [_only(by_name[name]) for name in case_names]
             _check_sizes(read, case, case_names)
         except BenchError as damage:
             problems.append(f"{damage} The case {case.name!r} is left out.")
@@ -353,12 +347,12 @@ def stored_maps(
     return StoredMaps(complete, maps, sources, error, tuple(problems))
 
 
-def _only(paths: Sequence[Path], image: Pixels | None) -> MapFile:
+def _only(paths: Sequence[Path]) -> MapFile:
     """Read the one file of a map. Raise BenchError if there are several."""
     if len(paths) > 1:
         both = " and ".join(sorted(as_text(path.name) for path in paths))
         raise BenchError(f"{both} are of one map; keep one of them.")
-    return read_map(paths[0], image)
+    return read_map(paths[0])
 
 
 def _check_sizes(read: Sequence[MapFile], case: Case, names: Sequence[str]) -> None:

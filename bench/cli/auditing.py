@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from axiom_bench.auditing.audit import Audit
     from axiom_bench.auditing.case import Case
     from axiom_bench.auditing.kit import StoredMaps
-    from axiom_bench.explanation.overlay import Pixels
     from axiom_bench.models.load import LoadedModel
 
 MOST_OWN_IMAGES = 16  # every formula runs on all of them
@@ -140,12 +139,12 @@ def own_maps(folder: Path, options: Namespace) -> StoredMaps:
         overrides.append("model.weights=null")  # those that the function makes
     with composed(overrides, options.config_dir) as composition:
         model = load_model(composition.plain_job()["model"])
-    names, pictures, case = _own_case(options.targets, model)
-    return stored_maps(folder, [case], [names], pictures)
+    names, case = _own_case(options.targets, model)
+    return stored_maps(folder, [case], [names])
 
 
-def _own_case(path: Path, model: LoadedModel) -> tuple[list[str], dict[str, Pixels], Case]:
-    """Return the names of the maps, {name: image as a picture}, and the images as a case."""
+def _own_case(path: Path, model: LoadedModel) -> tuple[list[str], Case]:
+    """Return the names of the maps, and the images as a case."""
     import torch
 
     from axiom_bench.auditing.case import Case
@@ -160,22 +159,19 @@ def _own_case(path: Path, model: LoadedModel) -> tuple[list[str], dict[str, Pixe
             f"{as_text(path)} lists {len(rows)} images; list 1 to {MOST_OWN_IMAGES}, one per line."
         )
     names: list[str] = []
-    pictures: dict[str, Pixels] = {}
     images = []
     classes = []
     for row in rows:
         if len(row) != len(HEADER):
             raise BenchError(f"{as_text(path)} has the line {','.join(row)!r}; write IMAGE,CLASS.")
         image = path.parent / row[0]
-        if image.stem in pictures:
+        if image.stem in names:
             raise BenchError(
                 f"{as_text(path)} has two images called {image.stem}; list each image once."
             )
         picture, _ = open_upright(image)
-        pixels = model.preprocessing.from_photograph(picture, as_text(image))
         names.append(image.stem)
-        pictures[image.stem] = model.preprocessing.denormalise(pixels[None])[0]
-        images.append(pixels)
+        images.append(model.preprocessing.from_photograph(picture, as_text(image)))
         classes.append(model.class_index(row[1]))
     case = Case(OWN_CASE, model.module, model.layer, torch.stack(images), torch.tensor(classes))
-    return names, pictures, case
+    return names, case

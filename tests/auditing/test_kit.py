@@ -48,11 +48,7 @@ def write_maps(folder, maps):
 
 
 def read(folder, cases):
-    names = [kit.map_names(case) for case in cases]
-    pictures = {}
-    for case, case_names in zip(cases, names, strict=True):
-        pictures.update(zip(case_names, kit.pictures_of(case.images), strict=True))
-    return kit.stored_maps(folder, cases, names, pictures)
+    return kit.stored_maps(folder, cases, [kit.map_names(case) for case in cases])
 
 
 def test_the_python_file_of_the_kit_builds_the_networks_of_the_audit(folder):
@@ -198,7 +194,7 @@ def test_the_answer_of_one_model_lists_what_it_cannot_tell(cases, maps, tmp_path
     heatmaps = method_maps(method, case.model, case.layer_module, case.images, case.targets)
     write_maps(tmp_path, dict(zip(["a", "b", "c"], heatmaps.detach().numpy(), strict=True)))
     own = replace(case, name="your model")
-    stored = kit.stored_maps(tmp_path, [own], [["a", "b", "c"]], {})
+    stored = kit.stored_maps(tmp_path, [own], [["a", "b", "c"]])
     audit = audit_maps(stored, "maps", expect="hires_cam", is_one_model=True)
     assert audit.answer.equal
     assert audit.exit_code == 2
