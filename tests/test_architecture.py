@@ -72,6 +72,7 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "compat": {*BOTTOM, "cutting", "explanation", "evaluation", "methods.full_grad"},
     "auditing": {
         *BOTTOM,
+        "compat",
         "cutting",
         "explanation",
         "evaluation",

@@ -26,6 +26,7 @@ from axiom_bench.auditing.formulas import (
     num_channels,
 )
 from axiom_bench.auditing.kit import StoredMaps, read_kit_maps
+from axiom_bench.auditing.library_readings import with_library_readings
 from axiom_bench.auditing.pictures import panels_of, scene_case
 from axiom_bench.auditing.result import AuditResult, Expectation
 from axiom_bench.cutting.cut_model import cut
@@ -141,10 +142,16 @@ def audit_function(
     cam = cam_function(function, options, form)
     name = name_of(function, options)
     all_cases = cases()
-    answer = find_formula(cam, all_cases, None if expected is None else expected.formula, report)
+    expected_key = None if expected is None else expected.formula
+    answer = find_formula(cam, all_cases, expected_key, report)
     working = [case for case in all_cases if case.name not in answer.failures]
     if not working:
         raise BenchError(f"{name} {answer.verdict}.")
+    is_library_reading = False
+    if answer.formula is None:
+        report("Comparing with the formulas of pytorch-grad-cam")
+        answer = with_library_readings(answer, cam, working, expected_key)
+        is_library_reading = answer.formula is not None
     # Users' networks have float32.
     usual = next((case for case in working if case.images.dtype == torch.float32), working[0])
     # Only a network with buffers, such as those of batch norm, can lose them.
@@ -161,7 +168,8 @@ def audit_function(
         dependences=tuple(dependences),
         expected=expected,
         notes=tuple(failure_notes(answer)),
-        panels=panels_of(cam, answer, [scene_case(), *working]),
+        # pictures compare with the formula of the paper
+        panels=None if is_library_reading else panels_of(cam, answer, [scene_case(), *working]),
         tried=tried_sentences(all_cases),
         facts=facts_of(function),
     )

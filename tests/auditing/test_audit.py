@@ -13,6 +13,7 @@ from axiom_bench.auditing.audit import Audit, cam_function, name_of
 from axiom_bench.auditing.case import Finding
 from axiom_bench.auditing.cases import cases
 from axiom_bench.auditing.formulas import FormulaAnswer
+from axiom_bench.auditing.library_readings import with_library_readings
 from axiom_bench.auditing.page import magnitude
 from axiom_bench.auditing.pictures import Panels, panels_of, scene_case
 from axiom_bench.auditing.result import Expectation
@@ -184,6 +185,24 @@ def test_a_method_of_this_project_is_audited_by_name_or_by_its_trace_function():
 def test_options_are_in_the_name():
     assert name_of("team:cam", {"eps": 1}) == "team:cam with eps=1"
     assert name_of(audit_of, {}).endswith("test_audit:audit_of")
+
+
+@pytest.mark.parametrize(("expected", "status"), [(None, "known"), ("cam", "other_than_named")])
+def test_a_formula_as_pytorch_grad_cam_computes_it_is_known(expected, status):
+    """Eigen-CAM and FEM of that library differ from the papers by a sign and by rounding."""
+    import axiom_bench.data.torchvision_import  # noqa: F401 - the library needs it
+
+    library = pytest.importorskip("pytorch_grad_cam", reason="make peers")
+    for name, key in (("EigenCAM", "eigen_cam"), ("FEM", "fem")):
+        cam = cam_function(getattr(library, name), {}, None)
+        answer = with_library_readings(UNKNOWN, cam, cases()[:3], expected)
+        assert (answer.formula, answer.status) == (key, status)
+        assert answer.changes == ("as pytorch-grad-cam computes it",)
+
+
+def test_other_maps_stay_unknown():
+    cam = cam_function(lambda model, layer, images, targets: images.mean(1), {}, None)
+    assert with_library_readings(UNKNOWN, cam, cases()[:1], None) is UNKNOWN
 
 
 def in_train_mode(model, layer, images, targets):
