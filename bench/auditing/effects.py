@@ -175,10 +175,10 @@ def find_effects(cam: CamFunction, case: Case) -> list[Finding]:
     findings: list[Finding | None] = []
     with torch.inference_mode(False), torch.enable_grad():
         with restored_global_state():
-            said = result_or_error(lambda: _text_findings(cam, case))
-        if isinstance(said, BaseException):
-            return [Finding("raises", f"The call raises {one_line(said)}.", CALL)]
-        findings += said
+            first = result_or_error(lambda: _text_findings(cam, case))
+        if isinstance(first, BaseException):
+            return [Finding("raises", f"The call raises {one_line(first)}.", CALL)]
+        findings += first
         with quiet():
             for effect in EFFECTS:
                 with restored_global_state():

@@ -185,10 +185,11 @@ class Cam:
 
     def _owner(self, option: str) -> Signature | None:
         """Return the signature that has an option by name, otherwise one with `**kwargs`."""
-        for signature in self.form.signatures:
+        signatures = self.form.signatures
+        for signature in signatures:
             if option in signature.options:
                 return signature
-        return next((each for each in self.form.signatures if each.takes_any_option), None)
+        return next((entry for entry in signatures if entry.takes_any_option), None)
 
     def takes(self, option: str) -> bool:
         """Return True if the class or the call has a parameter of this name."""

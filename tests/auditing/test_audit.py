@@ -214,7 +214,7 @@ def in_train_mode(model, layer, images, targets):
 
 
 def test_running_statistics_that_a_call_changes_are_found(monkeypatch):
-    """As MONAI issue 1728 reports. Only one of the audit's networks has running statistics."""
+    """Only one of the audit's networks has running statistics (MONAI issue 1728)."""
     monkeypatch.setattr(auditing, "find_formula", lambda *_: EXACT)
     effects = {finding.key: finding.sentence for finding in ab.audit(in_train_mode).effects}
     assert effects.keys() == {"buffers"}
