@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from axiom_bench.data.batch import Annotation, Batch
     from axiom_bench.errors import BenchError
     from axiom_bench.explanation.explanation import Explanation, Map, heatmap
+    from axiom_bench.models.words import WordScores
     from axiom_bench.records.reading import read_run
     from axiom_bench.run.notebook import check, evaluate, explain, load_model, overlay
 
@@ -44,14 +45,15 @@ _MODULES = {  # the names that each module defines
     "data.batch": ("Annotation", "Batch"),
     "errors": ("BenchError",),
     "explanation.explanation": ("Explanation", "Map", "heatmap"),
+    "models.words": ("WordScores",),
     "records.reading": ("read_run",),
     "run.notebook": ("check", "evaluate", "explain", "load_model", "overlay"),
 }
 __all__ = [
     "Annotation", "Audit", "Batch", "BenchError", "BoxScores", "CutModel", "Explanation",
-    "FixedDraws", "Map", "Part", "RegionScores", "Trace", "audit", "check", "choose", "cut",
-    "evaluate", "explain", "heatmap", "load_model", "methods", "metrics", "outputs", "overlay",
-    "rank", "read_run", "results", "trace",
+    "FixedDraws", "Map", "Part", "RegionScores", "Trace", "WordScores", "audit", "check", "choose",
+    "cut", "evaluate", "explain", "heatmap", "load_model", "methods", "metrics", "outputs",
+    "overlay", "rank", "read_run", "results", "trace",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from axiom_bench.cli.model_options import model_overrides
+from axiom_bench.cli.model_options import model_overrides, quoted_value
 from axiom_bench.cli.terminal import complain, say
 from axiom_bench.data.formats.decoding import image_suffixes
 from axiom_bench.data.formats.files import as_name, as_text
@@ -85,6 +85,8 @@ def configuration(options: Namespace, names: Sequence[str] | None) -> dict[str, 
     check_images(options.images)
     overrides = list(options.overrides)
     overrides += model_overrides(options)
+    if options.prompt is not None:
+        overrides.append(f"model.kwargs.prompt={quoted_value(options.prompt)}")
     keys = {override.partition("=")[0] for override in overrides}
     if not keys & {"model", "experiment"}:
         raise BenchError(

@@ -142,9 +142,9 @@ def _records(setting: Setting, images: Sequence[ExplainedImage]) -> Records:
 
 
 def _image_id(image: ExplainedImage, row: int) -> str:
-    """Return the id of the image that a row explains, or of one object in it."""
+    """Return the id of the image that a row explains, or of one object or word of it."""
     name = as_text(image.path)
-    if image.maps.scores[row].box is None:
+    if image.maps.scores[row].box is None and not image.maps.text:
         return name
     return f"{name}{OBJECT}{row:03d}"
 

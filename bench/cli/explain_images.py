@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from axiom_bench.cutting.objects import Found, ObjectScores
+from axiom_bench.cutting.objects import Found, PlacedScores
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.formats.decoding import open_upright
 from axiom_bench.data.formats.files import as_text
@@ -28,7 +28,8 @@ from axiom_bench.examination.examine import examined_input
 from axiom_bench.explanation.heatmaps import ClassScore, Heatmaps
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.models.objects import Objects
-from axiom_bench.notes import MethodLeftOut, Notes
+from axiom_bench.models.words import WordScores, is_function_word
+from axiom_bench.notes import MethodLeftOut, Note, Notes
 from axiom_bench.records.entries import ConfigEntry, ImagesEntry, Manifest, MetricEntry, ModelEntry
 from axiom_bench.run.composing.device import Device
 from axiom_bench.run.composing.settings import Settings
@@ -94,7 +95,12 @@ class Explainer:
         self.input_note: str | None = None
 
     def explain(
-        self, path: Path, image: Image.Image, targets: Sequence[int], top: int
+        self,
+        path: Path,
+        image: Image.Image,
+        targets: Sequence[int],
+        top: int,
+        words: Sequence[str] | None = None,
     ) -> ExplainedImage:
         """Explain the target classes of an image, or its `top` most probable classes.
 
@@ -103,14 +109,19 @@ class Explainer:
             image: The image.
             targets: Indices of classes; empty explains the most probable ones.
             top: The number of classes.
+            words: Words of the text that the network says; None for all of them. Networks that say
+                no text have none.
 
         Raises:
-            BenchError: If the image can't be resized, and if no method applies.
+            BenchError: If the image can't be resized, if the text doesn't have a word, and if no
+                method applies.
         """
         image_pixels = self.model.preprocessing.from_photograph(image, as_text(path))
         pixels = image_pixels[None].to(self.device.device)
         inputs = self.model.inputs
         name = path.name
+        if isinstance(self.model.module, WordScores):
+            return self._explain_words(path, pixels, words)
         if isinstance(inputs, Objects):
             return self._explain_objects(path, pixels, targets, top, inputs.least)
         other_inputs = () if inputs is None else inputs.for_images([name], [name]).rows([name])
@@ -147,7 +158,7 @@ class Explainer:
     ) -> ExplainedImage:
         """Explain the `top` most probable objects of the target classes, or of all classes."""
         network = self.model.module
-        assert isinstance(network, ObjectScores)
+        assert isinstance(network, PlacedScores)
         show_step(Step("objects"))
         (objects,) = network.found(pixels, least)
         chosen = [found for found in objects if not targets or found.label in targets][:top]
@@ -157,6 +168,51 @@ class Explainer:
                 f"{self.model.name} finds no {' or '.join(names) or 'object'} in {as_text(path)} "
                 f"with a probability of at least {least}; lower model.min_probability."
             )
+        return self._explain_found(path, pixels, chosen, objects)
+
+    def _explain_words(
+        self, path: Path, pixels: Tensor, words: Sequence[str] | None
+    ) -> ExplainedImage:
+        """Explain the chosen words of the text about an image, or all, function words last."""
+        network = self.model.module
+        assert isinstance(network, WordScores)
+        show_step(Step("words"))
+        (said,) = network.found(pixels, 0.0)
+        text = network.text_of(said)
+        chosen = sorted(said, key=lambda found: is_function_word(str(found.name)))
+        if words is not None:
+            wanted = [word.lower() for word in words]
+            spoken = [str(found.name).lower() for found in said]
+            missing = [word for word in wanted if word not in spoken]
+            if missing:
+                raise BenchError(
+                    f"The text about {as_text(path)} is {text!r}, without {missing[0]!r}; choose "
+                    "one of its words, or give a text with yours: "
+                    f"\"model.kwargs.text='{missing[0]}'\"."
+                )
+            chosen = [found for found in chosen if str(found.name).lower() in wanted]
+        if not chosen:
+            raise BenchError(
+                f"{self.model.name} says nothing about {as_text(path)}; give a text: "
+                "\"model.kwargs.text='a cat on a mat'\"."
+            )
+        explained = self._explain_found(path, pixels, chosen, said)
+        explained.maps.text = text
+        explained.maps.notes.append(Note(f"{as_text(path)}: the text is {text!r}."))
+        for found in chosen:
+            if found.rank > 1:
+                sentence = (
+                    f"{as_text(path)}: the model wouldn't say {found.name!r} there: its "
+                    f"probability is {found.probability:.2g}, and {found.rank - 1:,} tokens are "
+                    "more probable."
+                )
+                explained.maps.notes.append(Note(sentence))
+        return explained
+
+    def _explain_found(
+        self, path: Path, pixels: Tensor, chosen: Sequence[Found], objects: Sequence[Found]
+    ) -> ExplainedImage:
+        """Explain the chosen objects or words, of all that the network finds in an image."""
         labels = torch.tensor([found.label for found in chosen], device=pixels.device)
         places = torch.stack([found.place for found in chosen])
         copies = pixels.expand(len(chosen), -1, -1, -1)
@@ -167,6 +223,8 @@ class Explainer:
 
     def _score_of(self, found: Found) -> ClassScore:
         """Return the class score of an object, with its box."""
+        if found.name is not None:  # a word has no box
+            return ClassScore(found.label, found.name, found.probability)
         name = class_name(self.model.classes, found.label)
         return ClassScore(found.label, name, found.probability, box=tuple(found.box.tolist()))
 
@@ -272,6 +330,7 @@ def explain(
     methods = configured_plugins("method", names or settings.method, settings.method)
     model = load_model(settings.model)
     targets = [] if options.targets is None else chosen_classes(model, options.targets)
+    words = chosen_words(model, options.words)
     explainer = Explainer(model, settings, methods)
     images: list[ExplainedImage] = []
     notes = dict.fromkeys(filter(None, [*model.lines, model.recognition_note]))
@@ -280,7 +339,7 @@ def explain(
         for path in paths:
             try:
                 image, is_turned = open_upright(path)
-                explained_image = explainer.explain(path, image, targets, options.top)
+                explained_image = explainer.explain(path, image, targets, options.top, words)
             except BenchError as error:
                 problems.append(str(error))
             else:
@@ -302,6 +361,25 @@ def explain(
         names_of_blank = first_names(blank, MOST_NAMED)
         notes[f"No picture is made of {names_of_blank}: all maps are zero everywhere."] = None
     return seen, explainer, [*notes, *zero_maps(seen)], problems
+
+
+def chosen_words(model: LoadedModel, words: str | None) -> list[str] | None:
+    """Return the chosen words; None for all words of the text.
+
+    Args:
+        model: The model.
+        words: Words separated by commas, "all" or None.
+
+    Raises:
+        BenchError: If words are chosen, and the model says no text.
+    """
+    if words is None:
+        return None
+    if not isinstance(model.module, WordScores):
+        raise BenchError(
+            f"{model.name} says no text, so it has no --words; choose classes by --targets."
+        )
+    return None if words == "all" else [word.strip() for word in words.split(",")]
 
 
 def zero_maps(images: Sequence[ExplainedImage]) -> Iterator[str]:

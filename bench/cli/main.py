@@ -513,6 +513,12 @@ def _add_explain(explain: ArgumentParser) -> None:
         "--top", type=int, default=1, metavar="K", help="explain the K most probable classes"
     )
     explain.add_argument(
+        "--prompt", metavar="TEXT", help="the question to a network that says a text, as LLaVA"
+    )
+    explain.add_argument(
+        "--words", metavar="A,B", help="words of its text; default: all, function words last"
+    )
+    explain.add_argument(
         "--colours", default="inferno", metavar="NAME", help="matplotlib's colour map, as jet"
     )
     explain.add_argument(

@@ -31,3 +31,9 @@ def model_overrides(options: Namespace) -> list[str]:
     if options.layer is not None:
         overrides.append(f"model.layer={options.layer}")
     return overrides
+
+
+def quoted_value(text: str) -> str:
+    """Return a text as the value of a setting on the command line, whatever signs it has."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

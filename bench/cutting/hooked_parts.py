@@ -93,12 +93,17 @@ class HookedParts:
             replacements = {
                 view.call: self.views.select_maps(activations, number) for number, view in places
             }
-        numbers = count()
+        # The replacement comes before the user's hooks, of which one may keep it for a later module
+        # (as those of transformers keep hidden states), and again after those that change it.
+        before, after = count(), count()
+
+        def replace_first(module: nn.Module, inputs: object, output: object) -> object:
+            return replacements.get(next(before), output)
 
         def replace(module: nn.Module, inputs: object, output: object) -> object:
-            return replacements.get(next(numbers), output)
+            return replacements.get(next(after), output)
 
-        with hooked(self.network.model, self.layer, replace):
+        with hooked(self.network.model, self.layer, replace, replace_first):
             logits: Tensor = self.network(image.clone(), others)
             return logits
 

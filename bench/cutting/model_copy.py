@@ -204,12 +204,21 @@ def recorded(model: nn.Module) -> Iterator[list[Call]]:
 
 
 @contextmanager
-def hooked(model: nn.Module, layer: str, hook: Callable[..., object]) -> Iterator[None]:
-    """Run a forward hook of the layer in this block. TorchScript takes no hooks."""
+def hooked(
+    model: nn.Module,
+    layer: str,
+    hook: Callable[..., object],
+    first: Callable[..., object] | None = None,
+) -> Iterator[None]:
+    """Run a forward hook of the layer in this block, after the user's hooks, and another one before
+    them. TorchScript takes no hooks.
+    """
     module = model.get_submodule(layer)
-    handles = (
-        [] if isinstance(module, torch.jit.ScriptModule) else [module.register_forward_hook(hook)]
-    )
+    handles = []
+    if not isinstance(module, torch.jit.ScriptModule):
+        handles.append(module.register_forward_hook(hook))
+        if first is not None:
+            handles.append(module.register_forward_hook(first, prepend=True))
     try:
         yield
     finally:

@@ -46,18 +46,43 @@ OVERLAP = 0.5
 
 @dataclass(frozen=True)
 class Found:
-    """An object that a network finds."""
+    """An object that a network finds, or a word that it says."""
 
     label: int  # the class
     probability: float  # of the class; for a region, the mean over it
     box: Tensor  # (4,), x0 y0 x1 y1 in pixels of the image
-    place: Tensor  # the network's input that selects this object; see `ObjectScores`
+    place: Tensor  # the network's input that selects this object; see `PlacedScores`
+    name: str | None = None  # the word; None: the name of the class
+    # The place of the word among all words of the vocabulary, 1 for the most probable one.
+    rank: int = 1
 
 
-class ObjectScores(nn.Module):
-    """A network whose scores belong to one object of each image.
+class PlacedScores(nn.Module):
+    """A network whose scores belong to one part of each image's result: an object, or a word.
 
     It maps images (B, C', H', W') and a place to logits (B, C).
+    """
+
+    of_objects = True
+
+    @abstractmethod
+    def forward(self, images: Tensor, place: Tensor) -> Tensor:
+        """Compute logits (B, C) of each class at the place."""
+
+    @abstractmethod
+    def ends(self, image: Tensor) -> Tensor:
+        """Return one or two places that every image of this size has, (1 or 2, ...).
+
+        Together they read all values that places share.
+        """
+
+    @abstractmethod
+    def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
+        """Find the objects or words of each image with at least this probability."""
+
+
+class ObjectScores(PlacedScores):
+    """A network whose scores belong to one object of each image.
 
     A module's `true_contributions` gets the place too.
 
@@ -68,8 +93,6 @@ class ObjectScores(nn.Module):
             sigmoid of each is.
         background: The class that is no object; -1: the last.
     """
-
-    of_objects = True
 
     def __init__(
         self,
@@ -89,24 +112,6 @@ class ObjectScores(nn.Module):
             layer = getattr(module, "truth_layer", None)
             if layer is not None:
                 self.truth_layer = f"module.{layer}"
-
-    @abstractmethod
-    def forward(self, images: Tensor, place: Tensor) -> Tensor:
-        """Compute logits (B, C) of each class at the place."""
-
-    @abstractmethod
-    def ends(self, image: Tensor) -> Tensor:
-        """Return one or two places that every image of this size has, (1 or 2, ...).
-
-        Together they read all values that places share.
-        """
-
-    @abstractmethod
-    def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
-        """Find the objects of each image with at least this probability.
-
-        Return at most MOST, the most probable first.
-        """
 
     @abstractmethod
     def nearest(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:

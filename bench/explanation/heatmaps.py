@@ -43,6 +43,7 @@ CLASS_INCHES = 0.17  # the height of a line with one of the top classes
 LOW = 0.5  # a picture of at most this height per width, such as a signal, is drawn twice as wide
 DPI = 150
 SIDE = 180  # pixels of the longer side of a notebook's picture
+TEXT_COLUMNS = 40  # the widest line of a text above the bars of its words
 BOX = "white"  # the edge of an object's box, on heat
 BAR = "#bcdff5"  # light, since the names are written on it
 FIGURE = (
@@ -103,6 +104,7 @@ class Heatmaps(dict[str, "Tensor"]):
         notes: The warnings: about methods that don't apply to the model, zero maps, scores that
             aren't finite, and errors that weren't computed.
         titles: Titles of methods and metrics by name. A name without a title is its own title.
+        text: The text whose words are explained, "" if classes or objects are.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Heatmaps(dict[str, "Tensor"]):
         errors: pd.DataFrame | None = None,
         notes: Sequence[Warning] = (),
         titles: Mapping[str, str | None] | None = None,
+        text: str = "",
     ) -> None:
         super().__init__(maps)
         self.images = images
@@ -132,6 +135,7 @@ class Heatmaps(dict[str, "Tensor"]):
         self.errors = pd.DataFrame(columns=list(ERROR_COLUMNS)) if errors is None else errors
         self.notes = list(notes)
         self.titles = dict(titles or {})
+        self.text = text
 
     def __repr__(self) -> str:
         classes = [score.name for score in self.scores]
@@ -272,7 +276,8 @@ class Heatmaps(dict[str, "Tensor"]):
         right.set(xlim=(0, 1), ylim=(len(top) - 0.4, -0.6), yticks=[])
         has_boxes = any(score.box is not None for score in top)
         title = "Objects" if has_boxes else "Top classes"
-        right.set_title(title, loc="left", fontsize=8, fontweight="normal")
+        title = textwrap.fill(self.text, TEXT_COLUMNS) or title
+        right.set_title(title, loc="left", fontsize=8, fontweight="normal", parse_math=False)
         right.grid(False)
         right.tick_params(labelsize=7)
         for edge in ("left", "right", "top"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -27,10 +27,13 @@ from axiom_bench.models.of_transformers import (
     QueryMaps,
     is_exclusive,
 )
+from axiom_bench.models.words import WordScores
 
 TIMM = "timm_wrapper"  # the type of timm's networks in transformers
 BACKGROUND = "background"
 CAPTIONS = "captions"  # the key of model.kwargs that names the classes of a CLIP
+# The keys of model.kwargs for a network that says a text, as `WordScores` takes them.
+TEXTS = ("prompt", "text", "length")
 HUB_TIMEOUT = 10  # seconds
 DEFAULT_SIDE = 224
 SIDE = 320  # pixels of the pictures that show what a processor does
@@ -38,7 +41,8 @@ DIGITS = 6  # of means and standard deviations
 RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL's numbers
 SUPPORTED = (
     "model=huggingface explains image classifiers, detectors such as DETR, segmenters such as "
-    "SegFormer and Mask2Former, and CLIP or SigLIP with captions"
+    "SegFormer and Mask2Former, CLIP or SigLIP with captions, and networks such as LLaVA with a "
+    "prompt"
 )
 
 
@@ -57,7 +61,8 @@ QUERY_SEGMENTER = Task(
     re.compile(r"\w+ForUniversalSegmentation|MaskFormerForInstanceSegmentation"), stretches=True
 )
 CAPTIONED = Task(re.compile(r"(CLIP|MetaClip2|Siglip)Model"))
-TASKS = (CLASSIFIER, DETECTOR, SEGMENTER, QUERY_SEGMENTER, CAPTIONED)
+SPEAKER = Task(re.compile(r"\w+ForConditionalGeneration|\w+ForImageTextToText"))
+TASKS = (CLASSIFIER, DETECTOR, SEGMENTER, QUERY_SEGMENTER, CAPTIONED, SPEAKER)
 OTHER_INPUTS = {"input_ids", "task_inputs"}  # of networks that need a text for each image
 
 
@@ -70,6 +75,7 @@ class Checkpoint:
     task: Task
     config: Any  # transformers' configuration of the network
     captions: tuple[str, ...] = ()  # the classes of a CLIP
+    texts: Mapping[str, Any] = field(default_factory=dict)  # the arguments of `WordScores`
 
     @staticmethod
     def of(name: str, kwargs: Mapping[str, object]) -> Checkpoint:
@@ -77,12 +83,16 @@ class Checkpoint:
 
         Args:
             name: A name on the Hub, whose cache is used if it has the files, or a folder.
-            kwargs: Changes of the configuration, such as num_labels; or the captions of a CLIP.
+            kwargs: Changes of the configuration, such as num_labels; or the captions of a CLIP; or
+                the prompt and the text of a network such as LLaVA.
 
         Raises:
             BenchError: if the files can't be loaded, or if the network isn't of one of TASKS.
         """
-        changes = {key: value for key, value in kwargs.items() if key != CAPTIONS}
+        texts = {key: kwargs[key] for key in TEXTS if kwargs.get(key) is not None}
+        changes = {
+            key: value for key, value in kwargs.items() if key != CAPTIONS and key not in TEXTS
+        }
         config, unknown = _from_pretrained("AutoConfig", name, return_unused_kwargs=True, **changes)
         if unknown:
             raise BenchError(
@@ -101,7 +111,9 @@ class Checkpoint:
         if not is_list or (task is CAPTIONED) != bool(captions):
             raise _captions_error(name, task)
         assert isinstance(captions, Sequence)
-        return Checkpoint(name, architecture, task, config, tuple(map(str, captions)))
+        if (task is SPEAKER) != ("prompt" in texts):
+            raise _prompt_error(name, task)
+        return Checkpoint(name, architecture, task, config, tuple(map(str, captions)), texts)
 
     @property
     def output(self) -> str | None:
@@ -112,6 +124,8 @@ class Checkpoint:
             return "regions"
         if self.task in (SEGMENTER, QUERY_SEGMENTER):
             return "exclusive_regions"
+        if self.task is SPEAKER:
+            return "words"
         is_of_labels = self.config.problem_type == "multi_label_classification"
         is_of_sigmoids = self.config.model_type in SIGMOID_CAPTIONS
         return "multi_label" if is_of_labels or is_of_sigmoids else None
@@ -173,6 +187,9 @@ class Checkpoint:
             return QueryBoxes(network)
         if self.task is QUERY_SEGMENTER:
             return QueryMaps(network)
+        if self.task is SPEAKER:
+            processor = _from_pretrained("AutoProcessor", self.name)
+            return WordScores(network, processor, **self.texts)
         module: nn.Module = network
         return module
 
@@ -214,7 +231,7 @@ def _task(name: str, architecture: str) -> Task:
         if network is None or not task.classes.fullmatch(architecture):
             continue
         takes_texts = OTHER_INPUTS & {*inspect.signature(network.forward).parameters}
-        if task is CAPTIONED or not takes_texts:
+        if task in (CAPTIONED, SPEAKER) or not takes_texts:
             return task
     if not architecture:
         advice = "its config.json names no architecture; save the network by save_pretrained."
@@ -226,6 +243,16 @@ def _task(name: str, architecture: str) -> Task:
             "model.architecture=net.py:build."
         )
     raise BenchError(f"{name} is a {architecture or 'network'}. {SUPPORTED}; {advice}")
+
+
+def _prompt_error(name: str, task: Task) -> BenchError:
+    """Return the error for a missing prompt, or for that of a network that says no text."""
+    if task is SPEAKER:
+        return BenchError(
+            f"{name} needs a prompt: set \"model.kwargs.prompt='What is on the table?'\" "
+            "(`axiom-bench explain --prompt TEXT`)."
+        )
+    return BenchError(f"{name} says no text about an image; leave out the prompt.")
 
 
 def _captions_error(name: str, task: Task) -> BenchError:

@@ -29,9 +29,10 @@ from axiom_bench.models import layers, weights
 from axiom_bench.models.other_inputs import InputsFile
 from axiom_bench.models.outputs import find_output
 from axiom_bench.models.sources import Source, find_source
-from axiom_bench.models.spec import AS_BUILT, OBJECT_OUTPUTS, ModelSpec, named_settings
+from axiom_bench.models.spec import AS_BUILT, PLACED_OUTPUTS, ModelSpec, named_settings
 from axiom_bench.models.user_code import call_without_arguments, import_function
 from axiom_bench.models.weights import Weights
+from axiom_bench.models.words import WordScores
 
 if TYPE_CHECKING:
     from axiom_bench.models.objects import Objects
@@ -138,6 +139,10 @@ def load_model(cfg: Mapping[str, object], shape: tuple[int, ...] | None = None) 
         1, preprocessing.channels, *sides, generator=torch.Generator().manual_seed(0)
     )
     module, output, inputs = _with_inputs(spec, module, noise)
+    if isinstance(module, WordScores) and spec.layer == "default":
+        spec = replace(spec, layer=module.default_layer)
+    if isinstance(module, WordScores) and module.prompt:
+        lines = [*lines, f"the prompt is {module.prompt!r}."]
 
     # One forward pass shows the layers and the scores.
     network = shared_copy(module)
@@ -161,13 +166,16 @@ def load_model(cfg: Mapping[str, object], shape: tuple[int, ...] | None = None) 
     is_default = spec.layer in ("default", "last_relu")
     if inputs is not None and not isinstance(inputs, InputsFile) and is_default:
         layer_calls = inputs.shared(module, sides, preprocessing.channels)
+    is_of_words = isinstance(module, WordScores) and not is_default
+    if is_of_words and reshape is None and layers.has_tokens(spec.layer, calls):
+        reshape = "tokens"
     layer = layers.choose_layer(module, spec.layer, layer_calls, reshape)
     if is_default:
         lines += layers.default_notes(layer, layer_calls, reshape)
         if reshape is None and layers.has_tokens(layer, layer_calls):
             reshape = "tokens"
     depth = layers.cut_index(layer, calls)
-    if spec.draw is not None or spec.output in OBJECT_OUTPUTS:
+    if spec.draw is not None or spec.output in PLACED_OUTPUTS:
         layer = re.sub(r"^(module\.)+", "", layer)  # the name inside the wrappers
 
     number_of_classes = calls[-1].shape[1]
@@ -285,7 +293,7 @@ def _with_inputs(
     """Return the network (wrapped if it finds objects), its output, and its inputs in addition to
     the images; `image` is (1, C, *space).
     """
-    if spec.output in OBJECT_OUTPUTS:
+    if spec.output in PLACED_OUTPUTS:
         from axiom_bench.models.objects import wrap_object_network  # few networks find objects
 
         return wrap_object_network(spec, module, image)
@@ -326,7 +334,8 @@ def _class_names(
         raise BenchError(
             f"model.classes names {count} classes, and {spec.name} has {number} logits{advice}."
         )
-    for names in (configured, source.classes or ()):
+    words = module.class_names if isinstance(module, WordScores) else ()
+    for names in (configured, source.classes or (), words):
         if len(names) == number:
             return names
     for part in module.modules():

@@ -15,12 +15,20 @@ from torch.nn.functional import interpolate
 
 from axiom_bench.cutting.images import OtherInputs, SeveralInputs, separate_inputs
 from axiom_bench.cutting.model_copy import shared_copy
-from axiom_bench.cutting.objects import BoxScores, ObjectScores, ProposalScores, RegionScores
+from axiom_bench.cutting.objects import (
+    BoxScores,
+    ObjectScores,
+    PlacedScores,
+    ProposalScores,
+    RegionScores,
+)
 from axiom_bench.cutting.output import LOGITS, Output
 from axiom_bench.data.batch import Annotation, Batch
+from axiom_bench.errors import BenchError
 from axiom_bench.models import layers
-from axiom_bench.models.spec import ModelSpec
+from axiom_bench.models.spec import WORD_OUTPUTS, ModelSpec
 from axiom_bench.models.user_code import import_function
+from axiom_bench.models.words import WordScores
 
 # By model.output: the class of the network, and whether the classes exclude each other.
 KINDS: Mapping[str, tuple[type[ObjectScores], bool]] = {
@@ -33,7 +41,7 @@ KINDS: Mapping[str, tuple[type[ObjectScores], bool]] = {
 
 def wrap_object_network(
     spec: ModelSpec, module: nn.Module, image: Tensor
-) -> tuple[ObjectScores, Output, Objects]:
+) -> tuple[PlacedScores, Output, Objects]:
     """Wrap a network that finds objects.
 
     Args:
@@ -48,6 +56,9 @@ def wrap_object_network(
     Raises:
         BenchError: if the network returns something else.
     """
+    if spec.output in WORD_OUTPUTS:
+        words = _word_network(spec, module)
+        return words, LOGITS, Objects.of(words, image, 0.0)
     kind, exclusive = KINDS[str(spec.output)]
     if getattr(module, "has_two_stages", False):
         kind = ProposalScores
@@ -60,6 +71,22 @@ def wrap_object_network(
     # A region's score is a sum of logits, whose softmax is no probability.
     output = replace(LOGITS, softmax=exclusive and issubclass(kind, BoxScores))
     return network, output, Objects.of(network, image, spec.min_probability)
+
+
+def _word_network(spec: ModelSpec, module: nn.Module) -> WordScores:
+    """Return the network of words with the score that model.output names.
+
+    Raises:
+        BenchError: if the network says no text.
+    """
+    if not isinstance(module, WordScores):
+        raise BenchError(
+            f"{spec.name} says no text about an image, which model.output={spec.output} is about. "
+            "Give a network of transformers by model=huggingface, or a function that returns an "
+            "ab.WordScores."
+        )
+    module.output = WORD_OUTPUTS[str(spec.output)]
+    return module
 
 
 @dataclass(frozen=True)
@@ -83,14 +110,14 @@ class Objects:
     """
 
     takes: SeveralInputs = field(compare=False, repr=False)  # how the network takes its inputs
-    ends: Tensor = field(compare=False, repr=False)  # as `ObjectScores` has them
+    ends: Tensor = field(compare=False, repr=False)  # as `PlacedScores` has them
     least: float  # the lowest probability of an object that is explained
     # The object of each row of a job, by the row's id.
     object_by_row: Mapping[str, RowObject] = field(default_factory=dict, compare=False, repr=False)
     name: str = "model.output"
 
     @staticmethod
-    def of(network: ObjectScores, image: Tensor, least: float) -> Objects:
+    def of(network: PlacedScores, image: Tensor, least: float) -> Objects:
         """Return the objects of a network, none of which is found yet.
 
         Args:

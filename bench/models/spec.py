@@ -36,6 +36,9 @@ HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # a name on the Hugging Face H
 MAX_SIDE = 10_000  # pixels; `data.preprocessing.MAX_PIXELS` is its square
 # The values of model.output for networks that find objects.
 OBJECT_OUTPUTS = ("boxes", "exclusive_boxes", "regions", "exclusive_regions")
+WORD_OUTPUTS = {"words": "logits", "word_probabilities": "log_probabilities"}
+"""The score of `WordScores` by model.output."""
+PLACED_OUTPUTS = (*OBJECT_OUTPUTS, *WORD_OUTPUTS)
 SEEDS = (-(2**63), 2**64 - 1)  # the lowest and the highest seed that torch.manual_seed accepts
 
 COLOUR = "three numbers, for red, green and blue, or one for a network of grey images"

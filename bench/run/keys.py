@@ -60,7 +60,8 @@ class Keys:
             self._function(model.build),
         ]
         if model.finds_objects:
-            network.append(self._function(vars(model.module)["read"]))
+            # a network of words has no function `read`
+            network.append(self._function(getattr(model.module, "read", None)))
         output: list[object] = [
             model.output.name,
             repr(model.output_module),

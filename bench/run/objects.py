@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.objects import Found, ObjectScores
+from axiom_bench.cutting.objects import Found, PlacedScores
 from axiom_bench.cutting.output_presets import intersection_over_union
 from axiom_bench.cutting.passes import halve_until_it_fits
 from axiom_bench.data.base import BACKGROUND, BadImage
@@ -26,6 +26,7 @@ from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.data.objects import ObjectImages
 from axiom_bench.errors import BenchError
 from axiom_bench.models.objects import Objects, RowObject
+from axiom_bench.models.words import WordScores
 from axiom_bench.records import files, store
 from axiom_bench.records.record_files import key
 from axiom_bench.run.images import rows
@@ -57,7 +58,7 @@ SCHEMA = pa.schema(
         ("annotation", pa.int64()),
         ("iou", pa.float64()),  # the IoU with that object, or 0
         ("shape", pa.list_(pa.int64())),  # the shape of "place"
-        ("place", pa.binary()),  # tells the network which object it is, see `ObjectScores`; float32
+        ("place", pa.binary()),  # tells the network which object it is, see `PlacedScores`; float32
     ]
 )
 
@@ -141,7 +142,7 @@ def _write(path: Path, job: Job, shard: Shard, least: float, target: str) -> Non
     found: list[Row] = []
     counts: dict[str, int] = {}
     network = job.model.module
-    assert isinstance(network, ObjectScores)
+    assert isinstance(network, PlacedScores)
 
     def find(part: Batch, rows: int) -> list[list[Found]]:
         return network.found(part.repeated(rows).images, least, target == MASKS)[: len(part)]
@@ -167,7 +168,7 @@ def _write(path: Path, job: Job, shard: Shard, least: float, target: str) -> Non
                     "number": match if target == MATCHED else detection,
                     "detection": detection,
                     "label": detected.label,
-                    "class": job.class_names[detected.label],
+                    "class": detected.name or job.class_names[detected.label],
                     "probability": detected.probability,
                     "x0": x0,
                     "y0": y0,
@@ -242,6 +243,8 @@ def _notes(job: Job, least: float, rows: Sequence[Row], counts: Mapping[str, int
     else:
         kind = "masks of classes" if job.target == MASKS else "objects"
         sentence = f"{len(rows)} {kind} are found, with {probability}"
+        if isinstance(job.model.module, WordScores):
+            sentence = f"{len(rows)} words are explained"
     empty_images = len(counts) - len({row["image_id"] for row in rows})
     if empty_images:
         sentence += f"; {empty_images} of {len(counts)} images have none, and no row"

@@ -1,0 +1,270 @@
+"""Explain the words that a vision-language network says about an image, one word at a time.
+
+A word's place is a second input of the network: the text up to the word's end. So scores are
+(B, V), one for each token of the vocabulary, as for any network with several inputs. The explained
+score is that of the word's last token, with the scores of its earlier tokens added.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from axiom_bench.cutting.model_copy import shared_copy
+from axiom_bench.cutting.objects import Found, PlacedScores, select_positions
+from axiom_bench.cutting.passes import full_precision
+from axiom_bench.errors import BenchError, type_name, unknown_name
+
+LENGTH = 32  # the most tokens of a text
+# A generated token's logit may be smaller than the largest one by this share of it. In bfloat16, a
+# pass over the whole text is rounded otherwise than a pass for each token.
+TIE = 0.02
+WORD = re.compile(r"\w+(?:[-'\u2019]\w+)*")
+# Words that need no image: English articles, prepositions, pronouns, conjunctions and auxiliaries.
+FUNCTION_WORDS = frozenset((
+    "a", "about", "an", "and", "are", "as", "at", "be", "been", "being", "but", "by", "can",
+    "could", "did", "do", "does", "down", "for", "from", "had", "has", "have", "he", "her", "here",
+    "his", "i", "if", "in", "into", "is", "it", "its", "may", "might", "near", "next", "no", "not",
+    "of", "off", "on", "or", "our", "out", "over", "she", "should", "so", "than", "that", "the",
+    "their", "them", "there", "these", "they", "this", "those", "to", "under", "up", "very", "was",
+    "we", "were", "what", "where", "which", "who", "will", "with", "would", "you", "your",
+))  # fmt: skip
+SCORES = ("logits", "log_probabilities")
+# the columns of a place before its tokens
+FIRST = 0
+COUNT = 1
+TOKENS = slice(2, None)
+
+
+class TextNetwork(Protocol):
+    """A network that says a text about an image. It is an nn.Module in eval mode."""
+
+    end: int
+    """The token that ends a text."""
+    default_layer: str
+    """The layer that is explained if none is chosen."""
+    vocabulary: tuple[str, ...]
+    """The text of each token."""
+
+    def __call__(self, images: Tensor, text: Tensor) -> Tensor:
+        """Compute the logits (B, L, V) of each position of texts (B, L), given the image, the
+        prompt and the tokens before the position.
+        """
+
+    def answer(self, images: Tensor, length: int) -> list[list[int]]:
+        """Return the tokens of the text that the network says about each image, at most `length`
+        of them, by greedy decoding.
+        """
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of a text."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a text."""
+
+    text: str
+    first: int  # the position of its first token
+    count: int  # the number of its tokens
+
+
+class WordScores(PlacedScores):
+    """A vision-language network whose scores belong to one word of a text about each image.
+
+    A place, (B, 2 + length), is the position of the word's first token, the number of its tokens,
+    and the tokens of the text up to the word's end. Later tokens are the one that ends a text.
+
+    Args:
+        module: A vision-language network of transformers with its processor, such as LLaVA. Or a
+            `TextNetwork` without a processor.
+        processor: The processor of transformers for this network.
+        prompt: The question or instruction. The processor's template is applied to it.
+        text: The text whose words are explained; None: what the network says.
+        output: "logits": a word's score is the sum of its tokens' logits. "log_probabilities": it
+            is the logarithm of the word's probability, given the text before it.
+        length: The most tokens of a text. Scores of any text cost passes of this length.
+
+    Raises:
+        BenchError: If the network or its processor isn't of a supported kind, or if the text has no
+            word or too many tokens.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        processor: object | None = None,
+        prompt: str = "",
+        text: str | None = None,
+        output: str = "logits",
+        length: int = LENGTH,
+    ) -> None:
+        super().__init__()
+        if output not in SCORES:
+            raise unknown_name("score of words", output, SCORES)
+        if processor is not None:
+            # transformers takes seconds, so only its networks import it
+            from axiom_bench.models.of_vision_language import VisionLanguage
+
+            module = VisionLanguage(module, processor, prompt)
+        self.module = module
+        self.prompt: str = getattr(module, "prompt", prompt)
+        self.output = output
+        self.length = length
+        self.text = None if text is None else self._checked_text(text)
+
+    def forward(self, images: Tensor, place: Tensor) -> Tensor:
+        """Compute scores (B, V) of the place's last token."""
+        text = place[:, TOKENS].long()
+        logits = self._logits(images, text)
+        if self.output == "log_probabilities":
+            logits = logits.log_softmax(2)
+        # a cut asks for made-up places
+        text = text.clamp(0, logits.shape[2] - 1)
+        own = logits.gather(2, text[:, :, None])[:, :, 0]
+        first = place[:, FIRST].long()
+        last = first + place[:, COUNT].long() - 1
+        positions = torch.arange(text.shape[1], device=text.device)
+        is_earlier = (positions >= first[:, None]) & (positions < last[:, None])
+        earlier = torch.where(is_earlier, own, 0).sum(1, keepdim=True)
+        return select_positions(logits, last) + earlier
+
+    @torch.no_grad()
+    def ends(self, image: Tensor) -> Tensor:
+        """Return the place of the first token of a text."""
+        place = torch.full((1, 2 + self.length), float(self._network.end), device=image.device)
+        place[0, FIRST] = 0
+        place[0, COUNT] = 1
+        return place
+
+    @torch.no_grad()
+    def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
+        """Return the words of each image's text in their order, with their probabilities.
+
+        Words below the probability `least` are left out.
+        """
+        network = shared_copy(self)
+        assert isinstance(network, WordScores)
+        return [network._words(image, least) for image in images.split(1)]
+
+    def text_of(self, found: Sequence[Found]) -> str:
+        """Return the text up to the last of the words, "" if there is none."""
+        if not found:
+            return ""
+        place = found[-1].place
+        end = int(place[FIRST] + place[COUNT])
+        tokens = place[TOKENS][:end].long().tolist()
+        return self._network.decode(tokens).strip()
+
+    @full_precision()
+    def _words(self, image: Tensor, least: float) -> list[Found]:
+        """Return the words of the text about one image, (1, C', H', W')."""
+        tensor = next(iter(self.parameters()), image)
+        image = image.to(tensor.device, tensor.dtype)
+        tokens = self.text or self._network.answer(image, self.length)[0]
+        padded = [*tokens, *[self._network.end] * (self.length - len(tokens))]
+        logits = self._logits(image, torch.tensor([padded], device=image.device))[0].double()
+        logits = logits[: len(tokens)].cpu()
+        own = logits[range(len(tokens)), tokens]
+        ranks = 1 + (logits > own[:, None]).sum(1)
+        log_probabilities = own - logits.logsumexp(1)
+        best = logits.amax(1)
+        if self.text is None and bool((best - own > TIE * best.abs().clamp(min=1)).any()):
+            raise BenchError(
+                f"{type_name(self.module)} generates other tokens than the most probable ones of a "
+                "pass over its text, so no score says why it generates them; give a text: "
+                "text='a cat on a mat' (model.kwargs.text)."
+            )
+        height, width = image.shape[2:]
+        box = torch.tensor([0, 0, width, height], dtype=torch.float32)
+        found: list[Found] = []
+        for word in words_of(tokens, self._network):
+            positions = slice(word.first, word.first + word.count)
+            probability = float(log_probabilities[positions].sum().exp())
+            if probability < least:
+                continue
+            rest = [self._network.end] * (self.length - positions.stop)
+            place = [word.first, word.count, *tokens[: positions.stop], *rest]
+            found.append(
+                Found(
+                    label=tokens[positions.stop - 1],
+                    probability=probability,
+                    box=box,
+                    place=torch.tensor(place, dtype=torch.float32),
+                    name=word.text,
+                    rank=int(ranks[positions].max()),
+                )
+            )
+        return found
+
+    def _logits(self, images: Tensor, text: Tensor) -> Tensor:
+        """Compute the network's logits (B, L, V)."""
+        return self._network(images, text)
+
+    @property
+    def default_layer(self) -> str:
+        """The layer that is explained if none is chosen.
+
+        It is the last block of the vision tower that the text is computed from.
+        """
+        layer: str = self._network.default_layer
+        return f"module.{layer}"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The text of each token of the vocabulary."""
+        return self._network.vocabulary
+
+    @property
+    def _network(self) -> TextNetwork:
+        """The network, whose methods `nn.Module` doesn't declare."""
+        return cast(TextNetwork, self.module)
+
+    def _checked_text(self, text: str) -> list[int]:
+        """Return the tokens of a given text. Raise BenchError if it has no word or too many."""
+        tokens = self._network.encode(text)
+        if len(tokens) > self.length:
+            raise BenchError(
+                f"The text has {len(tokens)} tokens; set length={len(tokens)}, or give a shorter "
+                "text."
+            )
+        if not words_of(tokens, self._network):
+            raise BenchError(f"The text {text!r} has no word; give the text that is explained.")
+        return tokens
+
+    def extra_repr(self) -> str:
+        """Return the settings for torch's description of the module."""
+        return f"text={self.text}, output={self.output}, length={self.length}"
+
+
+def is_function_word(word: str) -> bool:
+    """Return True for a word of English grammar, such as "the", which needs no image."""
+    return word.lower() in FUNCTION_WORDS
+
+
+def words_of(tokens: Sequence[int], network: TextNetwork) -> list[Word]:
+    """Return the words of a text, without punctuation. A token that two words share counts for
+    both.
+    """
+    text = network.decode(tokens)
+    lengths = [len(network.decode(tokens[:count])) for count in range(len(tokens) + 1)]
+    # Part of a character may be decoded to more characters than all of it.
+    ends = [min(length, len(text)) for length in accumulate(lengths, max)]
+    words: list[Word] = []
+    for match in WORD.finditer(text):
+        positions = [
+            position
+            for position in range(len(tokens))
+            if ends[position] < match.end() and ends[position + 1] > match.start()
+        ]
+        words.append(Word(match[0], positions[0], len(positions)))
+    return words

@@ -1,0 +1,237 @@
+"""Tests of `WordScores`: the score of a word is that of a plain pass of the network."""
+
+import pytest
+import torch
+from PIL import Image
+
+import axiom_bench as ab
+from axiom_bench.cli.main import main
+from axiom_bench.models import words
+from axiom_bench.models.load import load_model
+from axiom_bench.run.composing.composition import composed
+from tests.vision_language import BLOCK, SIDE, internvl, llava, paligemma
+
+PROMPT = "What is left of the mat?"
+TEXT = " a cat, left of the hot-dog"
+LAYER = f"module.module.{BLOCK}"
+DIGITS = {"rtol": 1e-9, "atol": 1e-11}  # of a few sums of float64
+
+
+@pytest.fixture(scope="module")
+def network():
+    """The network in float64, and its processor."""
+    module, processor = llava()
+    return module.double(), processor
+
+
+def noise(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(1, 3, SIDE, SIDE, generator=generator, dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def image():
+    return noise(1)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """The folder of a checkpoint, and a photograph."""
+    folder = tmp_path_factory.mktemp("vision_language")
+    for part in llava():
+        part.save_pretrained(folder / "llava")
+    pixels = torch.randint(0, 256, (90, 80, 3), generator=torch.Generator().manual_seed(2))
+    Image.fromarray(pixels.byte().numpy()).save(folder / "photo.png")
+    return folder
+
+
+def traced(scores, image, found):
+    """The trace of the words, a row for each."""
+    images = image.expand(len(found), -1, -1, -1)
+    places = torch.stack([word.place for word in found]).double()
+    labels = torch.tensor([word.label for word in found])
+    return ab.trace(scores, LAYER, (images, places), labels, reshape="tokens", output="logits")
+
+
+def plain_scores(network, image, prompt, text, word, output):
+    """A word's score of a pass over the prompt and the whole text, token by token."""
+    module, processor = network
+    tokens = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    picture = Image.new("RGB", (SIDE, SIDE))
+    prompt_ids = processor(images=picture, text=prompt, return_tensors="pt")["input_ids"]
+    ids = torch.cat([prompt_ids, torch.tensor([tokens])], 1)
+    with torch.no_grad():
+        logits = module(input_ids=ids, pixel_values=image).logits[0]
+    if output == "log_probabilities":
+        logits = logits.log_softmax(1)
+    start = prompt_ids.shape[1] + word.first - 1
+    positions = range(word.first, word.first + word.count)
+    return sum(
+        float(logits[start + step, tokens[position]]) for step, position in enumerate(positions)
+    )
+
+
+@pytest.mark.parametrize("output", words.SCORES)
+def test_the_score_of_a_word_is_the_sum_of_its_tokens_in_a_plain_pass(network, image, output):
+    scores = ab.WordScores(*network, PROMPT, TEXT, output).eval()
+    (found,) = scores.found(image, 0.0)
+    texts = words.words_of(scores.text, scores.module)
+    assert [word.text for word in texts] == ["a", "cat", "left", "of", "the", "hot-dog"]
+    assert max(word.count for word in texts) > 1
+    trace = traced(scores, image, found)
+    expected = [plain_scores(network, image, scores.prompt, TEXT, word, output) for word in texts]
+    torch.testing.assert_close(trace.scores, torch.tensor(expected, dtype=torch.float64), **DIGITS)
+    if output == "log_probabilities":
+        logarithms = torch.tensor([word.probability for word in found], dtype=torch.float64).log()
+        torch.testing.assert_close(trace.scores, logarithms, **DIGITS)
+
+
+def test_drops_are_those_of_a_block_without_a_channel(network, image):
+    """Check also that the states that transformers keeps by hooks are without it."""
+    scores = ab.WordScores(*network, PROMPT, TEXT).eval()
+    found = scores.found(image, 0.0)[0][-2:]
+    trace = traced(scores, image, found)
+    module, _ = network
+    block = module.get_submodule(BLOCK)
+    places = torch.stack([word.place for word in found]).double()
+    for channel in range(16):
+        keep = torch.ones(16, dtype=torch.float64)
+        keep[channel] = 0
+
+        def without(block, inputs, output, keep=keep):
+            return torch.cat([output[:, :1], output[:, 1:] * keep], 1)
+
+        handle = block.register_forward_hook(without, prepend=True)
+        try:
+            with torch.no_grad():
+                logits = scores(image.expand(2, -1, -1, -1), places)
+        finally:
+            handle.remove()
+        left = logits[[0, 1], [word.label for word in found]]
+        torch.testing.assert_close(trace.drops.values[:, channel], trace.scores - left, **DIGITS)
+
+
+def test_a_word_has_the_same_score_alone_and_with_others(network, image):
+    scores = ab.WordScores(*network, PROMPT, TEXT).eval()
+    (found,) = scores.found(image, 0.0)
+    together = traced(scores, image, found)
+    alone = [float(traced(scores, image, [word]).scores) for word in found]
+    assert together.scores.tolist() == alone
+
+
+def test_the_words_are_those_that_the_network_generates(network, image):
+    module, processor = network
+    scores = ab.WordScores(*network, PROMPT, length=8).eval()
+    inputs = processor(
+        images=Image.new("RGB", (SIDE, SIDE)), text=scores.prompt, return_tensors="pt"
+    )
+    inputs["pixel_values"] = image
+    start = inputs["input_ids"].shape[1]
+    generated = module.generate(**inputs, max_new_tokens=8, do_sample=False)[0, start:]
+    (found,) = scores.found(image, 0.0)
+    text = processor.tokenizer.decode(generated, skip_special_tokens=True)
+    assert [word.name for word in found] == words.WORD.findall(text)
+    assert all(word.rank == 1 for word in found)
+
+
+def described(scores):
+    """An image about which the network says some tokens."""
+    images = [noise(seed).float() for seed in range(20)]
+    return next(image for image in images if len(scores.found(image, 0.0)[0]) > 2)
+
+
+@pytest.mark.parametrize("make", [paligemma, internvl])
+def test_the_generated_tokens_are_the_most_probable_ones_of_one_pass(make):
+    scores = ab.WordScores(*make(), PROMPT, length=8).eval()
+    (found,) = scores.found(described(scores), 0.0)
+    assert all(word.rank == 1 for word in found)
+
+
+def test_a_network_that_generates_other_tokens_is_refused():
+    """As PaliGemma does if its text's tokens could see later ones."""
+    scores = ab.WordScores(*paligemma(), PROMPT, length=8).eval()
+    image = described(scores)
+    scores.module.module.config.model_type = "other"
+    with pytest.raises(ab.BenchError, match="generates other tokens than the most probable ones"):
+        scores.found(image, 0.0)
+
+
+class Letters:
+    """A text network whose tokens are pieces of a text."""
+
+    end = 0
+
+    def __init__(self, *pieces):
+        self.pieces = pieces
+
+    def decode(self, tokens):
+        return "".join(self.pieces[token] for token in tokens)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        ((" a", " tele", "vision", "."), [("a", 0, 1), ("television", 1, 2)]),
+        (("hot", "-", "dog", "'s"), [("hot-dog's", 0, 4)]),
+        (("ein ", "Ã", "¼ber"), [("ein", 0, 1), ("Ã¼ber", 1, 2)]),
+        (("red cat", "s"), [("red", 0, 1), ("cats", 0, 2)]),
+        ((" ...", "!"), []),
+    ],
+)
+def test_words_are_made_of_tokens(pieces, expected):
+    found = words.words_of(range(len(pieces)), Letters(*pieces))
+    assert [(word.text, word.first, word.count) for word in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"output": "logit"}, "did you mean 'logits'"),
+        ({"text": "..."}, "has no word"),
+        ({"text": TEXT * 9}, "set length="),
+    ],
+)
+def test_a_mistake_is_one_sentence(network, arguments, message):
+    with pytest.raises(ab.BenchError, match=message):
+        ab.WordScores(*network, PROMPT, **arguments)
+
+
+def explain(folder, *words):
+    """The exit code of explaining the photograph by the checkpoint."""
+    model = ["--model", str(folder / "llava"), "--output", str(folder / "maps.png")]
+    return main(["explain", str(folder / "photo.png"), *model, "--overwrite", *words])
+
+
+def test_words_are_explained_by_the_command(checkpoint, capsys):
+    chosen = ["--methods", "grad_cam,xgrad_cam", "--words", "hot-dog,Cat"]
+    text = f"model.kwargs.text='{TEXT}'"
+    assert explain(checkpoint, "--prompt", 'What\'s "this"?', text, *chosen) == 0
+    printed = capsys.readouterr().out
+    assert 'What\'s \\"this\\"? ASSISTANT:' in printed or 'What\\\'s "this"? ASSISTANT:' in printed
+    assert "the text is 'a cat, left of the hot-dog'" in printed
+    assert "the model wouldn't say 'cat' there" in printed
+    with Image.open(checkpoint / "maps.png") as picture:
+        assert picture.height > picture.width  # the heading and two words
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "needs a prompt: set"),
+        (("--prompt", "What?", f"model.kwargs.text='{TEXT}'", "--words", "dog"), "without 'dog'"),
+        (("--prompt", "What?", "model.kwargs.text='...'"), "has no word"),
+    ],
+)
+def test_a_mistake_at_the_command_is_one_sentence(checkpoint, capsys, words, message):
+    assert explain(checkpoint, *words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_network_without_a_text_has_no_words(checkpoint, capsys):
+    photo = str(checkpoint / "photo.png")
+    assert main(["explain", photo, "--model", "scenes_vgg", "--words", "cat"]) == 2
+    assert "scenes_vgg says no text, so it has no --words" in capsys.readouterr().err
+    with composed(["model=scenes_vgg", "model.output=words"]) as composition:
+        model = composition.plain_job()["model"]
+    with pytest.raises(ab.BenchError, match="scenes_vgg says no text about an image"):
+        load_model(model)
