@@ -4,8 +4,9 @@ docs/studies/audit-of-public-code.md.
     python scripts/audit_public.py FOLDER            # all packages
     python scripts/audit_public.py FOLDER monai      # only these; the others keep their lines
 
-FOLDER keeps the environments and the answers, so that a stopped command continues. An environment
-has one package, and this environment's packages behind it.
+FOLDER keeps the environments and the answers, so that a stopped command continues. Delete an
+answer's JSON to audit that implementation again. An environment has one package, and this
+environment's packages behind it.
 """
 
 from __future__ import annotations
@@ -16,19 +17,83 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from axiom_bench.auditing.cases import DESIGNS
+from axiom_bench.auditing.formulas import audited_methods
+from axiom_bench.auditing.result import title_of
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "studies" / "audit-of-public-code.md"
-START = "<!-- table: scripts/audit_public.py -->"
-END = "<!-- end of the table -->"
+SUMMARY = "<!-- summary: scripts/audit_public.py -->"
+END_OF_SUMMARY = "<!-- end of the summary -->"
+TABLE = "<!-- table: scripts/audit_public.py -->"
+END_OF_TABLE = "<!-- end of the table -->"
 INSTALL_SECONDS = 240
 AUDIT_SECONDS = 900
 TORCHVISION = "import axiom_bench.data.torchvision_import"
 NOT_IN_NAMES = r"[^\w.]+"
+ADAPTERS = "scripts/public_cams.py"
+SCIKIT_IMAGE = ("scikit-image", "lazy-loader", "imageio", "tifffile")
+
+# The words of findings in the table, by their keys. docs/audit.md explains each.
+EFFECT_WORDS: Mapping[str, str] = {
+    "raises": "error",
+    "hooks_left": "hooks",
+    "mode": "train mode",
+    "eval_mode": "eval mode",
+    "requires_grad": "requires_grad",
+    "gradients": ".grad",
+    "parameters": "parameters",
+    "buffers": "buffers",
+    "modules": "modules",
+    "attributes": "attributes",
+    "inputs": "inputs",
+    "torch_random_state": "random state",
+    "numpy_random_state": "random state",
+    "python_random_state": "random state",
+    "default_dtype": "global settings",
+    "grad_mode": "global settings",
+    "deterministic_algorithms": "global settings",
+    "cudnn_benchmark": "global settings",
+    "output": "printed text",
+    "warnings": "warnings",
+    "graph_of_maps": "graph of the maps",
+    "kept_graph": "graph of the model",
+    "memory": "growing memory",
+}
+DEPENDENCE_WORDS: Mapping[str, str] = {
+    "batch_mates": "batch",
+    "order": "batch",
+    "class": "ignores the class",
+    "weights": "ignores the weights",
+    "image": "ignores the image",
+    "constant_map": "constant map",
+    "draws": "random numbers",
+    "train_mode": "train mode",
+    "no_grad": "no_grad",
+    "inference_mode": "inference mode",
+    "half_precision": "bfloat16",
+    "non_square": "non-square images",
+    "channels_last": "channels_last",
+    "other_hooks": "other hooks",
+    "device": "GPU",
+}
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """A CAM implementation of a package."""
+
+    audit: str
+    """What to write after `axiom-bench audit`."""
+    title: str
+    """Its name in the package."""
+    method: str
+    """The method that its name says, a key of conf/method."""
 
 
 @dataclass(frozen=True)
@@ -43,87 +108,147 @@ class Package:
     """The name on PyPI."""
     module: str
     """The module that has the CAMs. If it can't be imported, the package is skipped."""
-    audits: tuple[str, ...] = ()
-    """What to write after `axiom-bench audit` for each implementation."""
+    implementations: tuple[Implementation, ...] = ()
+    """What is audited."""
     needs: tuple[str, ...] = ()
     """Further distributions that the module imports and this environment hasn't got."""
     without_cam: str = ""
     """Why the package has nothing to audit, if its module has no CAM for PyTorch."""
 
 
-def of_module(module: str, *names: str) -> tuple[str, ...]:
-    """Return the paths of a module's implementations."""
-    return tuple(f"{module}:{name}" for name in names)
+def in_module(module: str, methods: Mapping[str, str]) -> tuple[Implementation, ...]:
+    """Return a module's implementations, from their names and the methods that these say."""
+    return tuple(
+        Implementation(f"{module}:{name}", name, method) for name, method in methods.items()
+    )
 
 
-ADAPTERS = "scripts/public_cams.py"
-SCIKIT_IMAGE = ("scikit-image", "lazy-loader", "imageio", "tifffile")
+def by_adapter(adapter: str, option: str, methods: Mapping[str, str]) -> tuple[Implementation, ...]:
+    """Return the implementations that a function of public_cams.py calls.
+
+    Args:
+        adapter: The name of the function.
+        option: The option that chooses an implementation.
+        methods: {the option's value: the method that it says}.
+    """
+    return tuple(
+        Implementation(f"{ADAPTERS}:{adapter} --with {option}={name}", name, method)
+        for name, method in methods.items()
+    )
+
+
 PACKAGES = (
-    Package(
-        "grad-cam",
-        "pytorch_grad_cam",
-        of_module(
-            "pytorch_grad_cam", "GradCAM", "XGradCAM", "GradCAMPlusPlus", "HiResCAM", "LayerCAM"
-        ),
-        needs=("ttach",),
-    ),
-    Package(
-        "torchcam",
-        "torchcam.methods",
-        of_module("torchcam.methods", "GradCAM", "XGradCAM", "GradCAMpp", "LayerCAM"),
-    ),
-    Package("captum", "captum.attr", of_module("captum.attr", "LayerGradCam")),
-    Package(
-        "torchxai-explain",
-        "torchxai.methods",
-        of_module("torchxai.methods", "GradCAM", "GradCAMPlusPlus", "LayerCAM", "EigenCAM"),
-    ),
     Package(
         "bnnr",
         "bnnr.xai",
         (
-            "bnnr.xai:generate_saliency_maps --with method=gradcam",
-            "bnnr.xai:generate_saliency_maps --with method=opticam",
+            Implementation(
+                "bnnr.xai:generate_saliency_maps --with method=gradcam",
+                "gradcam",
+                "grad_cam",
+            ),
+            Implementation(
+                "bnnr.xai:generate_saliency_maps --with method=gradcam --with eigen_smooth=False",
+                "gradcam without eigen_smooth",
+                "grad_cam",
+            ),
+            Implementation(
+                "bnnr.xai:generate_saliency_maps --with method=opticam",
+                "opticam",
+                "opti_cam",
+            ),
         ),
     ),
-    Package("pytorch-gradcam", "gradcam", of_module("gradcam", "GradCAM", "GradCAMpp")),
     Package(
-        "pnpxai",
-        "pnpxai.explainers",
-        of_module("pnpxai.explainers", "GradCam"),
-        needs=(*SCIKIT_IMAGE, "zennit", "tabulate", "optuna", "colorlog", "shap", "slicer"),
+        "captum",
+        "captum.attr",
+        (
+            *in_module(
+                "captum.attr",
+                {
+                    "LayerGradCam": "grad_cam",
+                    "LayerGradientXActivation": "hires_cam",
+                    "GuidedGradCam": "guided_grad_cam",
+                },
+            ),
+            Implementation(
+                "captum.attr:GuidedGradCam --with interpolate_mode=bilinear",
+                "GuidedGradCam with bilinear",
+                "guided_grad_cam",
+            ),
+            Implementation(
+                f"{ADAPTERS}:captum_interpolated",
+                "LayerGradCam with interpolate",
+                "grad_cam",
+            ),
+        ),
+    ),
+    Package(
+        "flashtorch",
+        "flashtorch.saliency",
+        without_cam="it has no CAM; its saliency maps are gradients of the image",
+    ),
+    Package(
+        "grad-cam",
+        "pytorch_grad_cam",
+        (
+            Implementation(f"{ADAPTERS}:finer_cam", "FinerCAM", "finer_cam"),
+            *in_module(
+                "pytorch_grad_cam",
+                {
+                    "AblationCAM": "ablation_cam",
+                    "EigenCAM": "eigen_cam",
+                    "EigenGradCAM": "eigen_grad_cam",
+                    "FEM": "fem",
+                    "FullGrad": "full_grad",
+                    "GradCAM": "grad_cam",
+                    "GradCAMElementWise": "grad_cam_elementwise",
+                    "GradCAMPlusPlus": "grad_cam_pp",
+                    "HiResCAM": "hires_cam",
+                    "KPCA_CAM": "kpca_cam",
+                    "LayerCAM": "layer_cam",
+                    "ShapleyCAM": "shapley_cam",
+                    "XGradCAM": "xgrad_cam",
+                },
+            ),
+        ),
+        needs=("ttach",),
+    ),
+    Package(
+        "medcam",
+        "medcam.medcam",
+        by_adapter(
+            "medcam",
+            "backend",
+            {"gcam": "grad_cam", "gcampp": "grad_cam_pp", "ggcam": "guided_grad_cam"},
+        ),
+        needs=SCIKIT_IMAGE,
     ),
     Package(
         "monai",
         "monai.visualize",
         (
-            "monai.visualize:GradCAM",
-            f"{ADAPTERS}:monai --with name=GradCAM",
+            *in_module("monai.visualize", {"GradCAM": "grad_cam"}),
+            Implementation(
+                f"{ADAPTERS}:monai --with name=GradCAM",
+                "GradCAM without post-processing",
+                "grad_cam",
+            ),
+            Implementation(
+                f"{ADAPTERS}:monai --with name=GradCAMpp",
+                "GradCAMpp without post-processing",
+                "grad_cam_pp",
+            ),
+            Implementation(f"{ADAPTERS}:monai_cam", "CAM without post-processing", "cam"),
         ),
-    ),
-    Package("torchray", "torchray.attribution.grad_cam", of_module(ADAPTERS, "torchray")),
-    Package(
-        "medcam",
-        "medcam.medcam",
-        (f"{ADAPTERS}:medcam --with backend=gcam",),
-        needs=SCIKIT_IMAGE,
-    ),
-    Package(
-        "openvino-xai",
-        "openvino_xai.methods.white_box.torch",
-        (
-            f"{ADAPTERS}:openvino_recipro_cam",
-            f"{ADAPTERS}:openvino_recipro_cam --with embed_scaling=False",
-        ),
-        needs=("openvino==2024.4.0", "openvino-telemetry"),
     ),
     Package(
         "omnixai",
         "omnixai.explainers.vision.specific.gradcam",
-        (
-            f"{ADAPTERS}:omnixai --with name=GradCAM",
-            f"{ADAPTERS}:omnixai --with name=GradCAMPlus",
-            f"{ADAPTERS}:omnixai --with name=LayerCAM",
+        by_adapter(
+            "omnixai",
+            "name",
+            {"GradCAM": "grad_cam", "GradCAMPlus": "grad_cam_pp", "LayerCAM": "layer_cam"},
         ),
         needs=(
             *SCIKIT_IMAGE,
@@ -139,9 +264,73 @@ PACKAGES = (
         ),
     ),
     Package(
-        "flashtorch",
-        "flashtorch.saliency",
-        without_cam="it has no CAM; its saliency maps are gradients of the image",
+        "openvino-xai",
+        "openvino_xai.methods.white_box.torch",
+        (
+            Implementation(
+                f"{ADAPTERS}:openvino_recipro_cam",
+                "TorchReciproCAM",
+                "recipro_cam",
+            ),
+            Implementation(
+                f"{ADAPTERS}:openvino_recipro_cam --with embed_scaling=False",
+                "TorchReciproCAM without embed_scaling",
+                "recipro_cam",
+            ),
+        ),
+        needs=("openvino==2024.4.0", "openvino-telemetry"),
+    ),
+    Package(
+        "pnpxai",
+        "pnpxai.explainers",
+        in_module(
+            "pnpxai.explainers",
+            {"GradCam": "grad_cam", "GuidedGradCam": "guided_grad_cam"},
+        ),
+        needs=(*SCIKIT_IMAGE, "zennit", "tabulate", "optuna", "colorlog", "shap", "slicer"),
+    ),
+    Package(
+        "pytorch-gradcam",
+        "gradcam",
+        in_module("gradcam", {"GradCAM": "grad_cam", "GradCAMpp": "grad_cam_pp"}),
+    ),
+    Package(
+        "torchcam",
+        "torchcam.methods",
+        in_module(
+            "torchcam.methods",
+            {
+                "CAM": "cam",
+                "FinerCAM": "finer_cam",
+                "GradCAM": "grad_cam",
+                "GradCAMpp": "grad_cam_pp",
+                "ISCAM": "is_cam",
+                "LayerCAM": "layer_cam",
+                "ScoreCAM": "score_cam",
+                "SmoothGradCAMpp": "smooth_grad_cam_pp",
+                "SSCAM": "ss_cam",
+                "XGradCAM": "xgrad_cam",
+            },
+        ),
+    ),
+    Package(
+        "torchray",
+        "torchray.attribution.grad_cam",
+        (Implementation(f"{ADAPTERS}:torchray", "grad_cam", "grad_cam"),),
+    ),
+    Package(
+        "torchxai-explain",
+        "torchxai.methods",
+        by_adapter(
+            "torchxai",
+            "name",
+            {
+                "EigenCAM": "eigen_cam",
+                "GradCAM": "grad_cam",
+                "GradCAMPlusPlus": "grad_cam_pp",
+                "LayerCAM": "layer_cam",
+            },
+        ),
     ),
     Package(
         "xplique",
@@ -149,17 +338,6 @@ PACKAGES = (
         without_cam="its CAMs are for TensorFlow; its wrapper for PyTorch has none",
     ),
 )
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: an implementation with its answer, or why there is none."""
-
-    package: str
-    version: str
-    implementation: str
-    answer: str
-    findings: str = ""
 
 
 def python_of(environment: Path) -> Path:
@@ -234,6 +412,86 @@ def audited(audit: str, environment: Path, output: Path) -> dict[str, Any]:
     return answer
 
 
+SAME = "computes the formula of its name"
+READING = "computes a reading of it"
+OTHER = "computes another formula"
+UNKNOWN = "computes no formula that the audit knows"
+INCOMPARABLE = "can't be compared"
+NO_ANSWER = "gives no maps"
+KINDS = (SAME, READING, OTHER, UNKNOWN, INCOMPARABLE, NO_ANSWER)
+# Papers don't say how a map is scaled for display, so that these choices leave a formula the same.
+SCALINGS = (
+    "not normalised",
+    "min-max",
+    "normalised before resizing",
+    "normalised before and after resizing",
+)
+SCALING_EPSILON = re.compile(r"epsilon \S+ in the normalisation")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: an implementation with its answer, or a package that is skipped."""
+
+    package: str
+    version: str
+    title: str
+    """The implementation's name; empty if the package is skipped."""
+    audit: str
+    """What follows `axiom-bench audit` in the command."""
+    answer: str
+    """The verdict, or why there is none."""
+    kind: str = ""
+    """One of KINDS; empty if the package is skipped."""
+    effects: str = ""
+    """Words for what a call leaves behind."""
+    dependences: str = ""
+    """Words for what the maps depend on."""
+
+
+def kind_of(result: Mapping[str, Any], method: str) -> str:
+    """Return the kind of an answer, one of KINDS.
+
+    Args:
+        result: The audit's JSON.
+        method: The method that the implementation's name says.
+    """
+    changes = changes_of(result, method)
+    if changes is not None:
+        return SAME if all(map(is_scaling, changes)) else READING
+    draws = any(finding["key"] == "draws" for finding in result["dependences"])
+    if draws or method not in compared_methods():
+        return INCOMPARABLE
+    return UNKNOWN if result["formula"] is None else OTHER
+
+
+def changes_of(result: Mapping[str, Any], method: str) -> list[str] | None:
+    """Return the changes with which an implementation computes a method; None if it doesn't."""
+    if result["formula"] == method:
+        return list(result["changes"])
+    for text in result["equal"]:
+        title, _, changes = text.partition(" (")
+        if title == title_of(method):
+            return [change for change in changes.removesuffix(")").split(", ") if change]
+    return None
+
+
+def is_scaling(change: str) -> bool:
+    """Return True if a change concerns only the scale of the map."""
+    return change in SCALINGS or SCALING_EPSILON.fullmatch(change) is not None
+
+
+def compared_methods() -> list[str]:
+    """Return the keys of the methods that an audit compares maps with."""
+    channels = max(design.channels for design in DESIGNS)
+    return [method.name for method in audited_methods(channels)]
+
+
+def words_of(findings: Sequence[Mapping[str, str]], words: Mapping[str, str]) -> str:
+    """Return findings in words, each once."""
+    return ", ".join(dict.fromkeys(words[finding["key"]] for finding in findings))
+
+
 def rows_of(package: Package, folder: Path) -> list[Row]:
     """Return the lines of a package.
 
@@ -245,42 +503,96 @@ def rows_of(package: Package, folder: Path) -> list[Row]:
     try:
         version = install(package, environment)
     except RuntimeError as error:
-        return [Row(package.name, "", "", f"skipped: {error}")]
+        return [Row(package.name, "", "", "", f"skipped: {error}")]
     if package.without_cam:
-        return [Row(package.name, version, "", f"skipped: {package.without_cam}")]
+        return [Row(package.name, version, "", "", f"skipped: {package.without_cam}")]
     rows = []
-    for audit in package.audits:
-        output = folder / f"{package.name}-{re.sub(NOT_IN_NAMES, '-', audit)}.json"
-        rows.append(row_of(package.name, version, audit, environment, output))
-        print(f"  {audit}: {rows[-1].answer}", flush=True)
+    for implementation in package.implementations:
+        name = re.sub(NOT_IN_NAMES, "-", implementation.audit)
+        output = folder / f"{package.name}-{name}.json"
+        rows.append(row_of(package.name, version, implementation, environment, output))
+        print(f"  {implementation.audit}: {rows[-1].answer}", flush=True)
     return rows
 
 
-def row_of(package: str, version: str, audit: str, environment: Path, output: Path) -> Row:
+def row_of(
+    package: str,
+    version: str,
+    implementation: Implementation,
+    environment: Path,
+    output: Path,
+) -> Row:
     """Return the line of one implementation, which says so if the audit gives no answer."""
+    title = implementation.title
+    audit = implementation.audit
     try:
         result = audited(audit, environment, output)
     except RuntimeError as error:
-        return Row(package, version, audit, f"no answer: {error}")
-    answer = result["verdict"].removeprefix(f"{result['implementation']} ")
-    keys = [finding["key"] for part in ("effects", "dependences") for finding in result[part]]
-    return Row(package, version, audit, answer, ", ".join(keys))
+        return Row(package, version, title, audit, f"no answer: {error}", NO_ANSWER)
+    return Row(
+        package,
+        version,
+        title,
+        audit,
+        answer=result["verdict"].removeprefix(f"{result['implementation']} "),
+        kind=kind_of(result, implementation.method),
+        effects=words_of(result["effects"], EFFECT_WORDS),
+        dependences=words_of(result["dependences"], DEPENDENCE_WORDS),
+    )
 
 
-def table(rows: Sequence[Row]) -> str:
+def summary(rows: Iterable[Row]) -> str:
+    """Return a sentence with the number of implementations, and a table with those of each kind."""
+    audited_rows = [row for row in rows if row.kind]
+    num_packages = len({row.package for row in audited_rows})
+    num_named = sum(row.kind in (SAME, READING) for row in audited_rows)
+    lines = [
+        f"Of {len(audited_rows)} implementations in {num_packages} packages, **{num_named} compute "
+        "the formula that their name says**, some of them in a reading.",
+        "",
+        "| the implementation | number | implementations |",
+        "| :--- | ---: | :--- |",
+    ]
+    for kind in KINDS:
+        titles: dict[str, list[str]] = {}
+        for row in audited_rows:
+            if row.kind == kind:
+                titles.setdefault(row.package, []).append(row.title)
+        number = sum(map(len, titles.values()))
+        if number:
+            groups = [f"**{package}** {', '.join(names)}" for package, names in titles.items()]
+            lines.append(f"| {kind} | {number} | {'; '.join(groups)} |")
+    return "\n".join(lines)
+
+
+def table(rows: Iterable[Row]) -> str:
     """Return the rows as a table in Markdown."""
-    lines = ["| package | version | implementation | answer | findings |"]
-    lines.append("| :--- | :--- | :--- | :--- | :--- |")
+    heads = (
+        "package",
+        "implementation",
+        "answer",
+        "[leaves behind](../audit.md#what-a-call-leaves-behind)",
+        "[depends on](../audit.md#what-the-maps-depend-on)",
+    )
+    lines = [f"| {' | '.join(heads)} |", "| :--- | :--- | :--- | :--- | :--- |"]
     for row in rows:
-        implementation = f"`{row.implementation}`" if row.implementation else ""
+        package = f"{row.package} {row.version}".strip()
+        command = f"`{row.audit}`" if row.audit else ""
         answer = row.answer.replace("|", "\\|")
-        cells = (row.package, row.version, implementation, answer, row.findings)
+        cells = (package, command, answer, row.effects, row.dependences)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+def with_part(text: str, start: str, end: str, part: str) -> str:
+    """Return a page's text with a new part between two marks."""
+    before, _, rest = text.partition(start)
+    after = rest.partition(end)[2]
+    return f"{before}{start}\n\n{part}\n\n{end}{after}"
+
+
 def main() -> None:
-    """Audit packages, and write the lines of all packages audited so far into the page."""
+    """Audit packages, and write all packages audited so far into the page."""
     folder = Path(sys.argv[1]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     chosen = sys.argv[2:]
@@ -293,9 +605,9 @@ def main() -> None:
             file.write_text(json.dumps(lines, indent=1), encoding="utf-8")
         if file.exists():
             rows += [Row(**fields) for fields in json.loads(file.read_text(encoding="utf-8"))]
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
-    after = rest.partition(END)[2]
-    text = f"{before}{START}\n\n{table(rows)}\n\n{END}{after}"
+    text = PAGE.read_text(encoding="utf-8")
+    text = with_part(text, SUMMARY, END_OF_SUMMARY, summary(rows))
+    text = with_part(text, TABLE, END_OF_TABLE, table(rows))
     PAGE.write_text(text, encoding="utf-8")
 
 

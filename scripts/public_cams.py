@@ -4,8 +4,9 @@ layer, images and classes. Each calls its library as the library's documentation
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,41 @@ from torch import Tensor, nn
 def layer_name(model: nn.Module, layer: nn.Module) -> str:
     """Return the dotted name of a layer."""
     names = [name for name, module in model.named_modules() if module is layer]
-    return str(names[0])
+    return names[0]
+
+
+def maps_one_by_one(
+    explain: Callable[[Tensor, int], Tensor],
+    images: Tensor,
+    targets: Tensor,
+) -> Tensor:
+    """Return the maps (B, h, w) of a function that explains one image (1, 3, H', W') of a class."""
+    classes = targets.tolist()
+    maps = [explain(images[[row]], classes[row]).detach() for row in range(len(images))]
+    return torch.stack([image_maps.reshape(image_maps.shape[-2:]) for image_maps in maps])
+
+
+def as_float32(
+    model: nn.Module, layer: nn.Module, images: Tensor
+) -> tuple[nn.Module, nn.Module, Tensor]:
+    """Return a model of float64, its layer and images in float32, for libraries that convert
+    images to float32. Any other model is returned unchanged, so that changes of it are seen.
+    """
+    if images.dtype != torch.float64:
+        return model, layer, images
+    name = layer_name(model, layer)
+    model = copy.deepcopy(model).float()
+    return model, model.get_submodule(name), images.float()
+
+
+def captum_interpolated(
+    model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor
+) -> Tensor:
+    """Call Grad-CAM of Captum, and enlarge its map by Captum's function with its defaults."""
+    library = import_module("captum.attr")
+    maps = library.LayerGradCam(model, layer).attribute(images, target=targets)
+    enlarged: Tensor = library.LayerAttribution.interpolate(maps, images.shape[-2:])
+    return enlarged
 
 
 def torchray(model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
@@ -33,17 +68,14 @@ def medcam(
 ) -> Tensor:
     """Call a backend of M3d-CAM, which replaces the output of the model with the map."""
     library = import_module("medcam.medcam")
-    maps = []
-    for image, target in zip(images, targets.tolist(), strict=True):
-        injected = library.inject(
-            model,
-            backend=backend,
-            layer=layer_name(model, layer),
-            label=target,
-            replace=True,
-        )
-        maps.append(injected(image[None])[0, 0])
-    return torch.stack(maps)
+    name = layer_name(model, layer)
+
+    def explain(image: Tensor, target: int) -> Tensor:
+        injected = library.inject(model, backend=backend, layer=name, label=target, replace=True)
+        maps: Tensor = injected(image)
+        return maps
+
+    return maps_one_by_one(explain, images, targets)
 
 
 def monai(
@@ -56,17 +88,50 @@ def monai(
     """Call a class of MONAI without its default post-processing, which reverses the map."""
     library = import_module("monai.visualize")
     cam = getattr(library, name)(
-        model, target_layers=layer_name(model, layer), postprocessing=unchanged
+        model,
+        target_layers=layer_name(model, layer),
+        postprocessing=lambda maps: maps,
     )
-    maps = []
-    for image, target in zip(images, targets.tolist(), strict=True):
-        maps.append(cam(image[None], class_idx=target)[0, 0])
-    return torch.stack(maps)
+    return maps_one_by_one(
+        lambda image, target: cam(image, class_idx=target),
+        images,
+        targets,
+    )
 
 
-def unchanged(maps: Tensor) -> Tensor:
-    """Return the maps."""
-    return maps
+def monai_cam(model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Call CAM of MONAI, which needs the last linear layer, without its post-processing."""
+    library = import_module("monai.visualize")
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    cam = library.CAM(
+        model,
+        target_layers=layer_name(model, layer),
+        fc_layers=linear[-1],
+        postprocessing=lambda maps: maps,
+    )
+    return maps_one_by_one(
+        lambda image, target: cam(image, class_idx=[target]),
+        images,
+        targets,
+    )
+
+
+def torchxai(
+    model: nn.Module,
+    layer: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    name: str = "GradCAM",
+) -> Tensor:
+    """Call a class of torchxai-explain, which converts images to float32."""
+    library = import_module("torchxai.methods")
+    model, layer, images = as_float32(model, layer, images)
+    cam = getattr(library, name)(model, target_layer=layer)
+    return maps_one_by_one(
+        lambda image, target: torch.as_tensor(cam(image, target_class=target)),
+        images,
+        targets,
+    )
 
 
 def omnixai(
@@ -96,8 +161,9 @@ def openvino_recipro_cam(
 ) -> Tensor:
     """Call Recipro-CAM of OpenVINO XAI for PyTorch, which computes the maps of all classes."""
     library = import_module("openvino_xai.methods.white_box.torch")
+    model, layer, images = as_float32(model, layer, images)
     explainer = library.TorchReciproCAM(
         model, target_layer=layer_name(model, layer), embed_scaling=embed_scaling
     )
-    maps: Any = explainer.generate_saliency_map(images.detach().numpy())
-    return torch.as_tensor(maps)[torch.arange(len(targets)), targets]
+    all_maps = torch.as_tensor(explainer.generate_saliency_map(images.detach().numpy()))
+    return all_maps[torch.arange(len(targets)), targets]
