@@ -165,14 +165,11 @@ PACKAGES = (
         (
             *in_module(
                 "captum.attr",
-                {
-                    "LayerGradCam": "grad_cam",
-                    "LayerGradientXActivation": "hires_cam",
-                    "GuidedGradCam": "guided_grad_cam",
-                },
+                {"LayerGradCam": "grad_cam", "LayerGradientXActivation": "hires_cam"},
             ),
+            Implementation(f"{ADAPTERS}:captum_guided", "GuidedGradCam", "guided_grad_cam"),
             Implementation(
-                "captum.attr:GuidedGradCam --with interpolate_mode=bilinear",
+                f"{ADAPTERS}:captum_guided --with interpolate_mode=bilinear",
                 "GuidedGradCam with bilinear",
                 "guided_grad_cam",
             ),
@@ -283,9 +280,9 @@ PACKAGES = (
     Package(
         "pnpxai",
         "pnpxai.explainers",
-        in_module(
-            "pnpxai.explainers",
-            {"GradCam": "grad_cam", "GuidedGradCam": "guided_grad_cam"},
+        (
+            *in_module("pnpxai.explainers", {"GradCam": "grad_cam"}),
+            Implementation(f"{ADAPTERS}:pnpxai_guided", "GuidedGradCam", "guided_grad_cam"),
         ),
         needs=(*SCIKIT_IMAGE, "zennit", "tabulate", "optuna", "colorlog", "shap", "slicer"),
     ),
@@ -415,7 +412,7 @@ def audited(audit: str, environment: Path, output: Path) -> dict[str, Any]:
 SAME = "computes the formula of its name"
 READING = "computes a reading of it"
 OTHER = "computes another formula"
-UNKNOWN = "computes no formula that the audit knows"
+UNKNOWN = "computes [no formula that the audit knows](#answers-without-a-formula)"
 INCOMPARABLE = "can't be compared"
 NO_ANSWER = "gives no maps"
 KINDS = (SAME, READING, OTHER, UNKNOWN, INCOMPARABLE, NO_ANSWER)
@@ -465,6 +462,16 @@ def kind_of(result: Mapping[str, Any], method: str) -> str:
     return UNKNOWN if result["formula"] is None else OTHER
 
 
+def answer_of(result: Mapping[str, Any], method: str) -> str:
+    """Return the verdict without the implementation, and without the nearest formula if that is
+    another one than the name says. It is far away then, and explains nothing.
+    """
+    answer: str = result["verdict"].removeprefix(f"{result['implementation']} ")
+    known, nearest, title = answer.partition(": nearest is ")
+    is_named = re.match(rf"{re.escape(title_of(method))}(,| \()", title) is not None
+    return answer if is_named or not nearest else known
+
+
 def changes_of(result: Mapping[str, Any], method: str) -> list[str] | None:
     """Return the changes with which an implementation computes a method; None if it doesn't."""
     if result["formula"] == method:
@@ -507,7 +514,7 @@ def rows_of(package: Package, folder: Path) -> list[Row]:
     if package.without_cam:
         return [Row(package.name, version, "", "", f"skipped: {package.without_cam}")]
     rows = []
-    for implementation in package.implementations:
+    for implementation in sorted(package.implementations, key=lambda entry: entry.title.lower()):
         name = re.sub(NOT_IN_NAMES, "-", implementation.audit)
         output = folder / f"{package.name}-{name}.json"
         rows.append(row_of(package.name, version, implementation, environment, output))
@@ -534,7 +541,7 @@ def row_of(
         version,
         title,
         audit,
-        answer=result["verdict"].removeprefix(f"{result['implementation']} "),
+        answer=answer_of(result, implementation.method),
         kind=kind_of(result, implementation.method),
         effects=words_of(result["effects"], EFFECT_WORDS),
         dependences=words_of(result["dependences"], DEPENDENCE_WORDS),
@@ -545,10 +552,11 @@ def summary(rows: Iterable[Row]) -> str:
     """Return a sentence with the number of implementations, and a table with those of each kind."""
     audited_rows = [row for row in rows if row.kind]
     num_packages = len({row.package for row in audited_rows})
-    num_named = sum(row.kind in (SAME, READING) for row in audited_rows)
+    num_same = sum(row.kind == SAME for row in audited_rows)
+    num_readings = sum(row.kind == READING for row in audited_rows)
     lines = [
-        f"Of {len(audited_rows)} implementations in {num_packages} packages, **{num_named} compute "
-        "the formula that their name says**, some of them in a reading.",
+        f"Of {len(audited_rows)} implementations in {num_packages} packages, **{num_same} compute "
+        f"the formula of their name** and {num_readings} a reading of it.",
         "",
         "| the implementation | number | implementations |",
         "| :--- | ---: | :--- |",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 def layer_name(model: nn.Module, layer: nn.Module) -> str:
     """Return the dotted name of a layer."""
     names = [name for name, module in model.named_modules() if module is layer]
-    return names[0]
+    return str(names[0])
 
 
 def maps_one_by_one(
@@ -50,6 +50,39 @@ def captum_interpolated(
     maps = library.LayerGradCam(model, layer).attribute(images, target=targets)
     enlarged: Tensor = library.LayerAttribution.interpolate(maps, images.shape[-2:])
     return enlarged
+
+
+def captum_guided(
+    model: nn.Module,
+    layer: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    interpolate_mode: str = "nearest",
+) -> Tensor:
+    """Call Guided Grad-CAM of Captum, and sum its absolute values over the colours."""
+    explainer = import_module("captum.attr").GuidedGradCam(model, layer)
+    pictures: Tensor = explainer.attribute(
+        images, target=targets, interpolate_mode=interpolate_mode
+    )
+    return pictures.abs().sum(1)
+
+
+def pnpxai_guided(model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Call Guided Grad-CAM of PnPXAI, and sum its absolute values over the colours."""
+    explainer = import_module("pnpxai.explainers").GuidedGradCam(model, layer)
+    pictures: Tensor = explainer.attribute(images, targets)
+    return pictures.abs().sum(1)
+
+
+def finer_cam(model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Call Finer-CAM of pytorch-grad-cam without targets, with which it would be Grad-CAM."""
+    library = import_module("pytorch_grad_cam")
+    with library.FinerCAM(model, [layer]) as cam:
+        return maps_one_by_one(
+            lambda image, target: torch.as_tensor(cam(image, target_idx=target)),
+            images,
+            targets,
+        )
 
 
 def torchray(model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

@@ -45,11 +45,13 @@ def test_the_summary_counts_implementations_by_answer():
     rows.append(Row("other", "2.0", "CAM4", "", "", audit_public.READING))
     rows.append(Row("skipped", "", "", "", "skipped: no CAM"))
     first, *lines = audit_public.summary(rows).splitlines()
-    assert "5 implementations in 2 packages, **4 compute" in first
+    assert (
+        "5 implementations in 2 packages, **1 compute the formula of their name** and 3 a" in first
+    )
     assert lines[3:] == [
         "| computes the formula of its name | 1 | **library** CAM0 |",
         "| computes a reading of it | 3 | **library** CAM1, CAM2; **other** CAM4 |",
-        "| computes no formula that the audit knows | 1 | **library** CAM3 |",
+        f"| {audit_public.UNKNOWN} | 1 | **library** CAM3 |",
     ]
 
 
@@ -79,6 +81,21 @@ def test_the_summary_counts_implementations_by_answer():
 )
 def test_the_kind_of_an_answer_follows_from_the_formula_of_the_name(result, method, kind):
     assert audit_public.kind_of(result, method) == kind
+
+
+@pytest.mark.parametrize(
+    ("nearest", "answer"),
+    [
+        ("Grad-CAM (min-max), differing by 0.2", None),
+        ("Grad-CAM, equal on 4 of 11 networks", None),
+        ("Grad-CAM++, differing by 1", "no known formula"),
+        ("KPCA-CAM (min-max), differing by 1", "no known formula"),
+    ],
+)
+def test_the_nearest_formula_is_shown_only_if_it_is_that_of_the_name(nearest, answer):
+    verdict = f"no known formula: nearest is {nearest}"
+    result = {**UNKNOWN, "verdict": f"library:CAM {verdict}"}
+    assert audit_public.answer_of(result, "grad_cam") == (answer or verdict)
 
 
 def test_a_package_that_does_not_install_is_skipped_with_the_last_line_of_pip(
