@@ -18,17 +18,13 @@ from axiom_bench.auditing.case import CamFunction, Case
 from axiom_bench.auditing.cases import cases
 from axiom_bench.auditing.dependences import find_dependences
 from axiom_bench.auditing.effects import find_effects
-from axiom_bench.auditing.formulas import (
-    MAX_PASSES,
-    FormulaAnswer,
-    audited_methods,
-    find_formula,
-    num_channels,
-)
+from axiom_bench.auditing.formulas import find_formula
 from axiom_bench.auditing.kit import StoredMaps, read_kit_maps
 from axiom_bench.auditing.library_readings import with_library_readings
 from axiom_bench.auditing.pictures import panels_of, scene_case
+from axiom_bench.auditing.references import MAX_PASSES, audited_methods, num_channels
 from axiom_bench.auditing.result import AuditResult, Expectation
+from axiom_bench.auditing.verdict import FormulaAnswer
 from axiom_bench.cutting.cut_model import cut
 from axiom_bench.environment import add_current_folder
 from axiom_bench.errors import BenchError, first_names, unknown_name

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from axiom_bench.auditing.case import CamFunction, Case
-from axiom_bench.auditing.formulas import FormulaAnswer, formula_maps, observed_maps
+from axiom_bench.auditing.formulas import formula_maps, observed_maps
+from axiom_bench.auditing.verdict import FormulaAnswer
 from axiom_bench.embedded import networks, scenes
 from axiom_bench.explanation.overlay import Pixels
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from axiom_bench.auditing.case import Finding
-from axiom_bench.auditing.formulas import FormulaAnswer, formula_text
 from axiom_bench.auditing.pictures import Panels
+from axiom_bench.auditing.verdict import FormulaAnswer, formula_text
 from axiom_bench.evaluation import plugins
 
 AS_EXPECTED = 0

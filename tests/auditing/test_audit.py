@@ -12,11 +12,11 @@ from axiom_bench.auditing import audit as auditing
 from axiom_bench.auditing.audit import Audit, cam_function, name_of
 from axiom_bench.auditing.case import Finding
 from axiom_bench.auditing.cases import cases
-from axiom_bench.auditing.formulas import FormulaAnswer
 from axiom_bench.auditing.library_readings import with_library_readings
 from axiom_bench.auditing.page import magnitude
 from axiom_bench.auditing.pictures import Panels, panels_of, scene_case
 from axiom_bench.auditing.result import Expectation
+from axiom_bench.auditing.verdict import FormulaAnswer
 from axiom_bench.errors import BenchError
 
 EXACT = FormulaAnswer(

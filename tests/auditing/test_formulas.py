@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from axiom_bench.auditing.cases import DESIGNS, cases
-from axiom_bench.auditing.formulas import FormulaAnswer, find_formula
+from axiom_bench.auditing.formulas import find_formula
+from axiom_bench.auditing.verdict import FormulaAnswer
 from axiom_bench.cutting.cut_model import cut
 from axiom_bench.evaluation import plugins
 from axiom_bench.explanation.explanation import Explanation

@@ -1,0 +1,78 @@
+"""Run a CAM implementation on a case, and compare its maps with others."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from axiom_bench.auditing.case import CamFunction, Case
+
+# The largest differences that rounding explains, as shares of a map's largest value. Sums of some
+# hundred float64 products are exact to 1e-13, and a min-max of a flat map loses four digits.
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-5}
+HALF_TOLERANCE = 1e-2
+ROUNDED = 2  # a rounded map's largest value is rounded, too
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """The maps of an implementation for a case."""
+
+    case: Case
+    maps: Tensor
+    """The maps, (B, h, w) in float64."""
+    tolerance: float
+    """The largest difference that rounding explains, as a share of a map's largest value."""
+
+
+def observe(cam: CamFunction, case: Case, rounding: float = 0.0) -> Observation:
+    """Run an implementation on a copy of a case's network.
+
+    Args:
+        cam: The implementation.
+        case: The case.
+        rounding: The largest rounding error of the maps, as a share of the largest value.
+
+    Raises:
+        ValueError: If it returns no map for each image.
+        Exception: What the implementation raises.
+    """
+    model = copy.deepcopy(case.model)
+    layer = model.get_submodule(case.layer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        returned = cam(model, layer, case.images.clone(), case.targets.clone())
+    maps = torch.as_tensor(returned).detach().cpu()
+    if maps.ndim == 4 and maps.shape[1] == 1:
+        maps = maps[:, 0]
+    if maps.ndim != 3 or len(maps) != len(case.images):
+        raise ValueError(
+            f"it returned {tuple(maps.shape)} for {len(case.images)} images, not one map each"
+        )
+    if not maps.flatten(1).isfinite().all(1).any():
+        raise ValueError("none of its maps is finite")
+    kinds = {maps.dtype, case.images.dtype}
+    tolerance = max(TOLERANCES.get(kind, HALF_TOLERANCE) for kind in kinds)
+    return Observation(case, maps.double(), max(tolerance, ROUNDED * rounding))
+
+
+def largest_difference(maps: Tensor, observed: Tensor) -> float:
+    """Return the largest difference of maps (B, H, W), as a share of each map's largest value.
+
+    A map that isn't finite may be a constant one that was divided by 0.
+    """
+    largest = 0.0
+    overall = float(maps.abs().amax())
+    for row, seen in zip(maps, observed, strict=True):
+        if not seen.isfinite().all():
+            if row.amax() != row.amin():
+                return float("inf")
+            continue
+        scale = max(float(row.abs().amax()), float(seen.abs().amax()), 1e-6 * overall)
+        if scale:
+            largest = max(largest, float((row - seen).abs().amax()) / scale)
+    return largest
