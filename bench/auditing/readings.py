@@ -228,6 +228,8 @@ def _batch_max(maps: Tensor) -> Tensor:
 NORMALISATIONS: Mapping[str, Normalisation] = {
     "": Normalisation(_zero, _over_image(torch.amax)),
     "min-max": Normalisation(_over_image(torch.amin), _over_image(torch.amax)),
+    # 1 - x of a min-max, since the largest value becomes 0 and the divisor is negative
+    "min-max, reversed": Normalisation(_over_image(torch.amax), _over_image(torch.amin)),
     "divided by the largest absolute value": Normalisation(
         _zero, lambda maps: maps.abs().amax((1, 2), keepdim=True)
     ),
@@ -427,12 +429,8 @@ def normalised(maps: Tensor, reading: Reading) -> Tensor:
     """Return normalised maps (B, h, w); a map whose divisor is 0 stays as it is."""
     normalisation = NORMALISATIONS[reading.normalisation]
     maps = maps - normalisation.offset(maps)
-    divisor = _divisor(maps, normalisation)
+    divisor = normalisation.divisor(maps)
     return maps / torch.where(divisor == 0, 1, divisor + reading.epsilon)
-
-
-def _divisor(shifted: Tensor, normalisation: Normalisation) -> Tensor:
-    return normalisation.divisor(shifted)
 
 
 def _last_bias(model: nn.Module) -> Tensor | None:

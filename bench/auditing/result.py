@@ -24,7 +24,8 @@ class Expectation:
 
     Attributes:
         formula: The key of the method.
-        changes: The readings that it should have, None if any will do.
+        changes: The readings that it should have, None if any will do. A reading with a comma,
+            such as "min-max, reversed", is split.
     """
 
     formula: str
@@ -41,18 +42,23 @@ class Expectation:
         formula = plugins.load("method", name.strip()).name
         if not colon:
             return Expectation(formula)
-        return Expectation(formula, tuple(filter(None, map(str.strip, rest.split(",")))))
+        return Expectation(formula, _parts(rest))
 
     def is_met(self, formula: str | None, changes: Sequence[str]) -> bool:
         """Return whether a formula with its readings is the expected one."""
         if formula != self.formula:
             return False
-        return self.changes is None or set(self.changes) == set(changes)
+        return self.changes is None or set(self.changes) == set(_parts(", ".join(changes)))
 
     def __str__(self) -> str:
         if self.changes is None:
             return self.formula
         return f"{self.formula}: {', '.join(self.changes)}"
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    """Return the parts of a text that commas divide."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
 
 
 @dataclass(frozen=True, eq=False)

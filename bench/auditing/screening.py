@@ -113,6 +113,8 @@ def _is_interpolated(
 def affine_distances(maps: Tensor, observation: Observation) -> Tensor:
     """Return how far candidates are from the observed maps up to factor and offset.
 
+    The factor may be negative, since some implementations reverse their maps.
+
     Args:
         maps: The maps of N candidates, (N, B, H, W).
         observation: The observed maps.
@@ -126,7 +128,9 @@ def affine_distances(maps: Tensor, observation: Observation) -> Tensor:
     observed, observed_is_flat = _standardised(observation.maps[are_finite], tolerance)
     candidates, is_flat = _standardised(maps[:, are_finite], tolerance)
     largest = observed.abs().amax((-2, -1)).clamp(min=1e-30)
-    distances = (candidates - observed).abs().amax((-2, -1)) / largest
+    same_sign = (candidates - observed).abs().amax((-2, -1))
+    other_sign = (candidates + observed).abs().amax((-2, -1))
+    distances = torch.minimum(same_sign, other_sign) / largest
     distances = torch.where(is_flat & observed_is_flat, 0.0, distances)
     distances = torch.where(is_flat ^ observed_is_flat, 1.0, distances)
     return distances.amax(-1)

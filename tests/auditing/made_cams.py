@@ -83,6 +83,10 @@ def by_min_max(maps, epsilon=0.0):
     return by_maximum(maps - maps.amin((1, 2), keepdim=True), epsilon)
 
 
+def reversed_min_max(maps):
+    return 1 - by_min_max(maps)
+
+
 def by_batch(maps):
     return maps / maps.max()
 
@@ -268,5 +272,21 @@ COMBINED = {
         cam(xgrad_weights, finish=finish_with(by_batch, rectify=torch.abs)),
         "xgrad_cam",
         ("absolute value", "divided by the batch's maximum"),
+    ),
+}
+
+# Changes that were added after the thirty.
+FURTHER = {
+    "reversed": MadeCam(
+        cam(finish=finish_with(reversed_min_max)), "grad_cam", ("min-max, reversed",)
+    ),
+    "reversed_softmax": MadeCam(
+        cam(
+            hires_weights,
+            score=of_class(softmax),
+            finish=lambda raw, size: resize(reversed_min_max(raw.relu()), size),
+        ),
+        "hires_cam",
+        ("softmax score", "normalised before resizing", "min-max, reversed"),
     ),
 }

@@ -27,6 +27,7 @@ SOFTMAX = replace(
     verdict="computes Grad-CAM (softmax score, min-max) to 3e-07",
     changes=("softmax score", "min-max"),
 )
+REVERSED = replace(EXACT, changes=("min-max, reversed",))
 ALSO_CAM = replace(EXACT, equal=("CAM", "XGrad-CAM (min-max)"))
 UNKNOWN = FormulaAnswer(
     "no known formula: nearest is XGrad-CAM, differing by 0.18 on networks with a ReLU head",
@@ -57,6 +58,8 @@ def audit_of(answer, expect=None, **others):
         (SOFTMAX, "grad_cam: min-max, softmax score", False, 0),
         (SOFTMAX, "grad_cam: softmax score", False, 1),
         (SOFTMAX, "grad_cam:", False, 1),
+        (REVERSED, "grad_cam: min-max, reversed", False, 0),
+        (REVERSED, "grad_cam: min-max", False, 1),
         (ALSO_CAM, "grad_cam", False, 0),
         (ALSO_CAM, "cam", False, 1),
         (ALSO_CAM, "xgrad_cam: min-max", False, 0),

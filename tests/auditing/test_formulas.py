@@ -9,7 +9,7 @@ from axiom_bench.auditing.verdict import FormulaAnswer
 from axiom_bench.cutting.cut_model import cut
 from axiom_bench.evaluation import plugins
 from axiom_bench.explanation.explanation import Explanation
-from tests.auditing.made_cams import COMBINED, SINGLE, cam, grad_weights
+from tests.auditing.made_cams import COMBINED, FURTHER, SINGLE, cam, grad_weights
 
 ALL_MADE = {**SINGLE, **COMBINED}
 QUICK = ("batch_score", "bias", "epsilon", "log_softmax_pp", "nearest", "raw", "softmax_min_max")
@@ -35,6 +35,14 @@ def test_the_changes_are_named(networks, name):
     answer = find_formula(made.function, networks)
     assert (answer.status, answer.formula, answer.changes) == ("known", made.formula, made.changes)
     assert set(answer.differences) == {design.name for design in DESIGNS}
+
+
+@pytest.mark.parametrize("name", FURTHER)
+def test_further_changes_are_named(networks, name):
+    made = FURTHER[name]
+    answer = find_formula(made.function, networks)
+    assert answer.status == "known"
+    assert is_named(answer, made.formula, made.changes), answer.verdict
 
 
 @pytest.mark.slow
