@@ -19,6 +19,7 @@ from axiom_bench.auditing.case import CamFunction, Case
 from axiom_bench.auditing.observation import Observation, largest_difference, observe
 from axiom_bench.auditing.readings import (
     ACTIVATIONS,
+    ALPHAS,
     EPSILONS,
     GRADIENTS,
     NORMALISATIONS,
@@ -59,6 +60,7 @@ TRACE_STEPS: Steps = {
     "score": SCORES,
     "gradients": GRADIENTS,
     "activations": ACTIVATIONS,
+    "alpha": ALPHAS,
 }
 # The steps that a method with passes of its own follows.
 NETWORK_STEPS: Steps = {"target": TARGETS, "score": SCORES}
@@ -66,6 +68,7 @@ NETWORK_STEPS: Steps = {"target": TARGETS, "score": SCORES}
 PAIRS = (
     ("score", "gradients"),
     ("target", "score"),
+    ("score", "alpha"),
     ("score", "activations"),
     ("gradients", "activations"),
     ("target", "gradients"),
@@ -215,6 +218,8 @@ class _Search:
             waiting = list(search_round.methods)
             for seen in self.observations:
                 candidates = self._raw_maps(waiting, reading, seen)
+                if not candidates:
+                    continue
                 explained = {candidate.name for candidate in candidates}
                 waiting = [method for method in waiting if method.name not in explained]
                 for candidate in self._screened(candidates, seen):

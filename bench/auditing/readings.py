@@ -38,6 +38,8 @@ class Reading:
     """A change of the gradients, a key of GRADIENTS."""
     activations: str = ""
     """A change of the activations, a key of ACTIVATIONS."""
+    alpha: str = ""
+    """A change of the alpha by which a method weights positions, a key of ALPHAS."""
     weights: str = ""
     """A change of the method's weights, a key of WEIGHTS."""
     channels: str = ""
@@ -71,7 +73,7 @@ class Reading:
     @property
     def trace_part(self) -> Reading:
         """The switches that act before the method's function, the others as usual."""
-        return Reading(self.target, self.score, self.gradients, self.activations)
+        return Reading(self.target, self.score, self.gradients, self.activations, self.alpha)
 
 
 USUAL = Reading()
@@ -139,6 +141,49 @@ ACTIVATIONS: Mapping[str, Change] = {
     INPUT: _same,
     **dict.fromkeys(SUM_EPSILONS, _same),
 }
+
+
+# --- in the place of the method's function ---
+
+
+def alpha_weights(F: Tensor, g: Tensor, are_products: bool = False, epsilon: float = 0.0) -> Tensor:
+    """Return sum(alpha relu(g_k)), alpha = g_k^2 / (2 g_k^2 + g_k^3 sum(F_k) + epsilon).
+
+    Args:
+        F: The activations, (B, K, H, W).
+        g: The gradients, (B, K, H, W).
+        are_products: True if the denominator has sum(g_k^3 F_k) instead of g_k^3 sum(F_k).
+        epsilon: The number that is added to the denominator.
+
+    Returns:
+        The weights, (B, K, 1, 1). alpha is 0 for 0/0.
+    """
+    thirds = g**3
+    if are_products:
+        last = (thirds * F).sum(axes(F), keepdim=True)
+    else:
+        last = thirds * F.sum(axes(F), keepdim=True)
+    denominator = 2 * g**2 + last + epsilon
+    is_zero = (denominator == 0) | (g == 0)
+    alpha = torch.where(is_zero, 0, g**2 / torch.where(is_zero, 1, denominator))
+    return (alpha * g.relu()).sum(axes(F), keepdim=True)
+
+
+def _undivided(F: Tensor, g: Tensor) -> Tensor:
+    return (g**2 * g.relu()).sum(axes(g), keepdim=True)
+
+
+PRODUCTS = "products summed in alpha"
+# From activations and gradients to weights; the first is what the method itself computes.
+ALPHAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "": alpha_weights,
+    "alpha without its division": _undivided,
+    PRODUCTS: partial(alpha_weights, are_products=True),
+}
+for _epsilon in EPSILONS:
+    _name = f"epsilon {_epsilon:.0e} in alpha"
+    ALPHAS[_name] = partial(alpha_weights, epsilon=_epsilon)
+    ALPHAS[f"{PRODUCTS}, {_name}"] = partial(alpha_weights, are_products=True, epsilon=_epsilon)
 
 
 # --- from the method's answer to the raw map ---

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from axiom_bench.auditing.case import Case
 from axiom_bench.auditing.readings import (
+    ALPHAS,
     BIASES,
     CHANNELS,
     SUM_EPSILONS,
@@ -90,6 +91,8 @@ class References:
     def _answer(self, method: Method, reading: Reading) -> Answer | None:
         if reading == USUAL:
             return self.traces.usual, method(self.traces.usual)
+        if reading.alpha and not has_alpha(method, self.traces):
+            return None
         if reading.gradients and not reads_gradients(method, self.traces):
             return None
         if not reads_only_tensors(method, self.traces):
@@ -99,6 +102,8 @@ class References:
         if traces is None:
             return None
         trace, tensors = traces
+        if reading.alpha:
+            return trace, ALPHAS[reading.alpha](trace.activations, trace.gradients)
         answer = method(tensors)
         if reading.activations in SUM_EPSILONS and answer[0, 0].numel() > 1:
             return None
@@ -138,6 +143,23 @@ def reads_gradients(method: Method, traces: Traces) -> bool:
         return not torch.equal(_values(method(changed)), _values(method(usual)))
 
     return traces.once(("reads gradients", method.name), differs)
+
+
+def has_alpha(method: Method, traces: Traces) -> bool:
+    """Return True if a method's weights are those of `alpha_weights`, so that ALPHAS change it."""
+
+    def is_equal() -> bool:
+        if not reads_only_tensors(method, traces):
+            return False
+        usual = without_network(traces.usual)
+        expected = ALPHAS[""](usual.activations, usual.gradients)
+        answer = _values(method(usual))
+        if answer.shape != expected.shape:
+            return False
+        # both are right to some digits in float32
+        return bool((answer - expected).abs().amax() <= 1e-4 * expected.abs().amax())
+
+    return traces.once(("has alpha", method.name), is_equal)
 
 
 def _values(answer: Tensor | Map) -> Tensor:

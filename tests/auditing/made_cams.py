@@ -63,6 +63,24 @@ def grad_cam_pp_weights(activations, gradients):
     return (alpha * gradients.relu()).sum((2, 3), keepdim=True)
 
 
+def undivided_weights(activations, gradients):
+    return gradients.relu().pow(3).sum((2, 3), keepdim=True)
+
+
+def product_weights(activations, gradients, epsilon=1e-7):
+    """Return Grad-CAM++'s weights as many repositories compute them."""
+    products = (activations * gradients**3).sum((2, 3), keepdim=True)
+    alpha = gradients**2 / (2 * gradients**2 + products + epsilon)
+    return (alpha * gradients.relu()).sum((2, 3), keepdim=True)
+
+
+def padded_weights(activations, gradients, epsilon=1e-6):
+    """Return Grad-CAM++'s weights with an epsilon in alpha's denominator."""
+    sums = activations.sum((2, 3), keepdim=True)
+    alpha = gradients**2 / (2 * gradients**2 + sums * gradients**3 + epsilon)
+    return (alpha * gradients.relu()).sum((2, 3), keepdim=True)
+
+
 def hires_weights(activations, gradients):
     return gradients
 
@@ -288,5 +306,18 @@ FURTHER = {
         ),
         "hires_cam",
         ("softmax score", "normalised before resizing", "min-max, reversed"),
+    ),
+    "alpha_epsilon": MadeCam(
+        cam(padded_weights, finish=finish_with(by_min_max)),
+        "grad_cam_pp",
+        ("epsilon 1e-06 in alpha", "min-max"),
+    ),
+    "alpha_products": MadeCam(
+        cam(product_weights, score=of_class(softmax)),
+        "grad_cam_pp",
+        ("softmax score", "products summed in alpha, epsilon 1e-07 in alpha"),
+    ),
+    "alpha_undivided": MadeCam(
+        cam(undivided_weights), "grad_cam_pp", ("alpha without its division",)
     ),
 }

@@ -37,7 +37,16 @@ def test_the_changes_are_named(networks, name):
     assert set(answer.differences) == {design.name for design in DESIGNS}
 
 
-@pytest.mark.parametrize("name", FURTHER)
+QUICK_FURTHER = ("alpha_epsilon", "reversed")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK_FURTHER else pytest.param(name, marks=pytest.mark.slow)
+        for name in FURTHER
+    ],
+)
 def test_further_changes_are_named(networks, name):
     made = FURTHER[name]
     answer = find_formula(made.function, networks)
@@ -140,11 +149,12 @@ def test_no_false_alarm_on_a_method(networks, name):
     assert (answer.status, answer.formula, answer.changes) == ("known", name, ())
 
 
-# The comparisons of docs/studies/audit.md that agree with this project's formulas.
+# Public classes that compute a formula of this project, or a reading of it.
 AGREEING = {
     "pytorch_grad_cam": {
         "GradCAM": "grad_cam",
         "GradCAMElementWise": "grad_cam_elementwise",
+        "GradCAMPlusPlus": "grad_cam_pp",
         "HiResCAM": "hires_cam",
         "LayerCAM": "layer_cam",
         "XGradCAM": "xgrad_cam",
@@ -152,6 +162,7 @@ AGREEING = {
     "torchcam": {
         "CAM": "cam",
         "GradCAM": "grad_cam",
+        "GradCAMpp": "grad_cam_pp",
         "LayerCAM": "layer_cam",
         "XGradCAM": "xgrad_cam",
     },
