@@ -31,6 +31,7 @@ from axiom_bench.auditing.readings import (
     Reading,
 )
 from axiom_bench.auditing.references import (
+    MAX_PASSES,
     audited_methods,
     num_channels,
     reads_only_tensors,
@@ -54,6 +55,9 @@ Steps = Mapping[str, Iterable[str]]  # the names of each step's switches, by the
 # Before an epsilon of the denominator is known, its map differs by less than this.
 NEAR = 0.05
 MAX_SURVIVORS = 300  # of one round, those of the fewest changes
+# Of an image, times the passes of a method that is compared with a changed score: a few passes of a
+# photograph, and all passes of the audit's small images.
+MAX_PIXELS = 2**18
 NUM_NEAREST = 8  # formulas that are compared on all cases if none is equal
 TRACE_STEPS: Steps = {
     "target": TARGETS,
@@ -113,6 +117,12 @@ def find_formula(
         reason = next(iter(failures.values()), "no network was given")
         return FormulaAnswer(
             verdict=f"gives a map on none of the {len(cases)} networks: {reason}",
+            status="unknown",
+            failures=failures,
+        )
+    if all(seen.is_constant for seen in observations):
+        return FormulaAnswer(
+            verdict="gives only constant maps, which tell no formula; explain other images",
             status="unknown",
             failures=failures,
         )
@@ -193,7 +203,10 @@ class _Search:
 
     def _rounds(self) -> list[_Round]:
         """Return the rounds of the search, from the simplest readings on."""
-        methods = audited_methods(max(num_channels(seen.case) for seen in self.observations))
+        channels = max(num_channels(seen.case) for seen in self.observations)
+        pixels = max(seen.case.images[0, 0].numel() for seen in self.observations)
+        methods = audited_methods(channels)
+        fast_methods = audited_methods(channels, min(MAX_PASSES, MAX_PIXELS // pixels))
         traces = references_of(self.observations[0].case).traces
         by_tensors = [method for method in methods if reads_only_tensors(method, traces)]
         by_network = [method for method in methods if method not in by_tensors]
@@ -208,7 +221,8 @@ class _Search:
             steps = {first: TRACE_STEPS[first], second: TRACE_STEPS[second]}
             rounds.append(_Round(f"{title} with other {first} and {second}", by_tensors, steps, 2))
         title = f"{passes} and one change"
-        rounds.append(_Round(title, by_network, NETWORK_STEPS, 1, has_passes=True))
+        fast = [method for method in by_network if method in fast_methods]
+        rounds.append(_Round(title, fast, NETWORK_STEPS, 1, has_passes=True))
         return rounds
 
     def _compare(self, search_round: _Round) -> None:

@@ -28,6 +28,12 @@ class Observation:
     tolerance: float
     """The largest difference that rounding explains, as a share of a map's largest value."""
 
+    @property
+    def is_constant(self) -> bool:
+        """True if no map has two different finite values."""
+        values = self.maps[self.maps.flatten(1).isfinite().all(1)].flatten(1)
+        return torch.equal(values.amin(1), values.amax(1))
+
 
 def observe(cam: CamFunction, case: Case, rounding: float = 0.0) -> Observation:
     """Run an implementation on a copy of a case's network.

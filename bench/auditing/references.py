@@ -166,18 +166,19 @@ def _values(answer: Tensor | Map) -> Tensor:
     return answer.raw if isinstance(answer, Map) else answer
 
 
-def audited_methods(channels: int) -> tuple[Method, ...]:
-    """Return the methods that explain any convolutional network in at most MAX_PASSES passes.
+def audited_methods(channels: int, max_passes: int = MAX_PASSES) -> tuple[Method, ...]:
+    """Return the methods that explain any convolutional network in a number of passes.
 
     Args:
         channels: The number of channels of the layer, which some methods run a pass for.
+        max_passes: The largest number of passes for an image. An unknown number is MAX_PASSES.
     """
     methods: list[Method] = []
     for name in plugins.names_of_all("method"):
         method = plugins.load("method", name)
         spec = method.spec
-        passes = 0 if spec.passes is None else pass_count(spec.passes, channels)
-        if spec.control or spec.requires or passes > MAX_PASSES:
+        passes = MAX_PASSES if spec.passes is None else pass_count(spec.passes, channels)
+        if spec.control or spec.requires or passes > max_passes:
             continue
         methods.append(method)
     return tuple(methods)

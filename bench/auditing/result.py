@@ -114,6 +114,8 @@ class AuditResult:
             return True
         if expected.is_met(answer.formula, answer.changes):
             return None if self.is_one_model and answer.equal else True
+        if answer.formula is None and answer.nearest is None:
+            return None
         title = title_of(expected.formula)
         others = [text for text in answer.equal if text.partition(" (")[0] == title]
         if self.is_one_model:

@@ -35,6 +35,7 @@ UNKNOWN = FormulaAnswer(
     nearest="xgrad_cam",
     differences={"a ReLU head": 0.18},
 )
+CONSTANT = FormulaAnswer("gives only constant maps", "unknown")
 HOSTILE = "<script>alert(1)</script>|`x`[y](z)"
 FINDING = Finding("hooks_left", "The call leaves hooks on 2 modules.", "assert 1 < 2\nassert '&'")
 
@@ -67,6 +68,7 @@ def audit_of(answer, expect=None, **others):
         (ALSO_CAM, "cam", True, 2),
         (ALSO_CAM, "layer_cam", True, 1),
         (EXACT, "grad_cam", True, 0),
+        (CONSTANT, "grad_cam", True, 2),
     ],
 )
 def test_exit_codes(answer, expect, is_one_model, code):

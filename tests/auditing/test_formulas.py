@@ -2,17 +2,32 @@
 
 import pytest
 import torch
+from torch import nn
 
+from axiom_bench.auditing.case import Case
 from axiom_bench.auditing.cases import DESIGNS, cases
 from axiom_bench.auditing.formulas import find_formula
+from axiom_bench.auditing.observation import observe
+from axiom_bench.auditing.screening import compared_pixels
 from axiom_bench.auditing.verdict import FormulaAnswer
 from axiom_bench.cutting.cut_model import cut
 from axiom_bench.evaluation import plugins
 from axiom_bench.explanation.explanation import Explanation
-from tests.auditing.made_cams import COMBINED, FURTHER, SINGLE, cam, grad_weights
+from tests.auditing.made_cams import (
+    COMBINED,
+    FURTHER,
+    SINGLE,
+    by_maximum,
+    by_min_max,
+    cam,
+    finish_with,
+    grad_weights,
+    resize,
+)
 
 ALL_MADE = {**SINGLE, **COMBINED}
 QUICK = ("batch_score", "bias", "epsilon", "log_softmax_pp", "nearest", "raw", "softmax_min_max")
+ALIGNED = {"mode": "bilinear", "align_corners": True}
 MIN_NAMED = 28  # of the thirty implementations
 
 
@@ -112,6 +127,48 @@ def test_a_formula_that_is_compared_on_too_few_networks_is_only_the_nearest(netw
     answer = find_formula(function, few)
     assert (answer.status, answer.formula) == ("unknown", None)
     assert "equal on" in answer.verdict
+
+
+def photograph_case():
+    """Return a network with as many positions as VGG-16's last layer, and an image of its size."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(3, 4, 16, stride=16),
+            nn.Flatten(),
+            nn.Linear(784, 6),
+            nn.ReLU(),
+            nn.Linear(6, 5),
+        )
+        images = torch.randn(1, 3, 224, 224)
+    return Case("your model", model.eval(), "0", images, torch.tensor([1]))
+
+
+@pytest.mark.parametrize(
+    ("finish", "changes"),
+    [
+        (finish_with(by_min_max, rectify=lambda raw: raw), ("no ReLU", "min-max")),
+        (
+            lambda raw, size: by_maximum(resize(raw, size, ALIGNED).relu()),
+            ("ReLU after resizing", "align_corners=True"),
+        ),
+    ],
+)
+def test_maps_of_a_photograph_are_compared_at_some_pixels(finish, changes):
+    case = photograph_case()
+    observation = observe(cam(finish=finish), case)
+    assert len(compared_pixels(observation.maps)) < 2100
+    answer = find_formula(cam(finish=finish), [case])
+    assert (answer.formula, answer.changes) == ("grad_cam", changes)
+
+
+def test_constant_maps_tell_no_formula(networks):
+    def constant(model, layer, images, targets):
+        return torch.zeros(len(images), 4, 4)
+
+    answer = find_formula(constant, networks[:1])
+    assert answer.formula is None
+    assert answer.verdict.startswith("gives only constant maps")
 
 
 def of_method(name):
