@@ -284,14 +284,20 @@ def name_of(function: Callable[..., object] | str, options: Mapping[str, object]
 
 
 def failure_notes(answer: FormulaAnswer) -> list[str]:
-    """Return a sentence for each reason why networks have no map."""
+    """Return a sentence for each reason why networks have no map or were run in float32."""
+    notes = []
+    for reason, names in _names_by_reason(answer.failures).items():
+        notes.append(f"On networks with {', '.join(names)} it raises {reason}.")
+    for reason, names in _names_by_reason(answer.float64_errors).items():
+        notes.append(f"{len(names)} networks were run in float32: in float64 it raises {reason}.")
+    return notes
+
+
+def _names_by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
     names_by_reason: dict[str, list[str]] = {}
-    for case, reason in answer.failures.items():
-        names_by_reason.setdefault(reason, []).append(case)
-    return [
-        f"On networks with {', '.join(names)} it raises {reason}."
-        for reason, names in names_by_reason.items()
-    ]
+    for name, reason in reasons.items():
+        names_by_reason.setdefault(reason, []).append(name)
+    return names_by_reason
 
 
 def tried_sentences(all_cases: Sequence[Case]) -> tuple[str, ...]:

@@ -16,7 +16,13 @@ import torch
 from torch import Tensor
 
 from axiom_bench.auditing.case import CamFunction, Case
-from axiom_bench.auditing.observation import Observation, largest_difference, observe
+from axiom_bench.auditing.observation import (
+    ROUNDING_MARGIN,
+    Observation,
+    error_line,
+    largest_difference,
+    observe,
+)
 from axiom_bench.auditing.readings import (
     ACTIVATIONS,
     ALPHAS,
@@ -52,7 +58,8 @@ from axiom_bench.evaluation.plugins import Method
 ReportProgress = Callable[[str], None]
 Steps = Mapping[str, Iterable[str]]  # the names of each step's switches, by the field of Reading
 
-# Before an epsilon of the denominator is known, its map differs by less than this.
+# Before an epsilon of the denominator is known, its map differs by less than this. So does a map
+# of float32.
 NEAR = 0.05
 MAX_SURVIVORS = 300  # of one round, those of the fewest changes
 # Of an image, times the passes of a method that is compared with a changed score: a few passes of a
@@ -112,7 +119,7 @@ def find_formula(
         try:
             observations.append(observe(cam, case, rounding))
         except Exception as error:  # noqa: BLE001 - a user's code may raise anything
-            failures[case.name] = f"{type(error).__name__}: {error}".splitlines()[0]
+            failures[case.name] = error_line(error)
     if not observations:
         reason = next(iter(failures.values()), "no network was given")
         return FormulaAnswer(
@@ -130,9 +137,12 @@ def find_formula(
     matches = search.run()
     equal = [match for match in matches if match.is_equal]
     if equal:
-        return known_answer(equal, expected_method, failures)
-    tolerances = {seen.case.name: seen.tolerance for seen in observations}
-    return unknown_answer(search.nearest(matches), tolerances, failures)
+        answer = known_answer(equal, expected_method, failures)
+    else:
+        tolerances = {seen.case.name: seen.tolerance for seen in observations}
+        answer = unknown_answer(search.nearest(matches), tolerances, failures)
+    errors = {seen.case.name: seen.float64_error for seen in observations if seen.float64_error}
+    return replace(answer, float64_errors=errors)
 
 
 def observed_maps(cam: CamFunction, case: Case) -> Tensor:
@@ -305,7 +315,7 @@ class _Search:
             difference = _difference(normalised, seen)
             if difference is None:
                 return
-            if difference <= seen.tolerance:
+            if _is_equal(normalised, seen, difference):
                 yield normalised
             elif difference < NEAR and normalised.reading.normalisation in NORMALISATIONS:
                 exact = _with_epsilon(normalised, seen)
@@ -320,8 +330,10 @@ class _Search:
             difference = _difference(candidate, seen)
             if difference is None:
                 continue
+            if seen.float64_error and _rounding(candidate, seen) > NEAR:
+                continue  # float32 has no digit of this formula on this network
             differences[seen.case.name] = difference
-            num_equal += difference <= seen.tolerance
+            num_equal += _is_equal(candidate, seen, difference)
         num_unobserved = 0
         observed_cases = {seen.case for seen in self.observations}
         for case in self.cases:
@@ -370,6 +382,24 @@ def _difference(candidate: Candidate, seen: Observation) -> float | None:
     return None if maps is None else largest_difference(maps, seen.maps)
 
 
+def _is_equal(candidate: Candidate, seen: Observation, difference: float) -> bool:
+    """Return True if rounding explains a difference."""
+    if difference <= seen.tolerance:
+        return True
+    return difference < NEAR and difference <= ROUNDING_MARGIN * _rounding(candidate, seen)
+
+
+def _rounding(candidate: Candidate, seen: Observation) -> float:
+    """Return the difference of a candidate's maps in float32 and float64, or 0 in float64 only."""
+    if seen.twin is None:
+        return 0.0
+    references = references_of(seen.case)
+    size = seen.maps.shape[1:]
+    maps = references.maps(candidate.method, candidate.reading, size)
+    others = references_of(seen.twin).maps(candidate.method, candidate.reading, size)
+    return 0.0 if maps is None or others is None else largest_difference(maps, others)
+
+
 def normalisations(candidate: Candidate) -> Iterator[Candidate]:
     """Yield a candidate with each normalisation, without an epsilon."""
     for place, normalisation in product(PLACES, (*NORMALISATIONS, *SCALES)):
@@ -385,6 +415,6 @@ def _with_epsilon(candidate: Candidate, seen: Observation) -> Candidate | None:
         reading = replace(candidate.reading, epsilon=epsilon, summed=summed)
         exact = candidate.with_reading(reading)
         difference = _difference(exact, seen)
-        if difference is not None and difference <= seen.tolerance:
+        if difference is not None and _is_equal(exact, seen, difference):
             return exact
     return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from axiom_bench.auditing.case import CamFunction, Case
 # hundred float64 products are exact to 1e-13, and a min-max of a flat map loses four digits.
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-5}
 HALF_TOLERANCE = 1e-2
+# Sums of other orders have other rounding errors, which seldom differ by more than this factor.
+ROUNDING_MARGIN = 10
 ROUNDED = 2  # a rounded map's largest value is rounded, too
 
 
@@ -27,6 +30,18 @@ class Observation:
     """The maps, (B, h, w) in float64."""
     tolerance: float
     """The largest difference that rounding explains, as a share of a map's largest value."""
+    float64_error: str = ""
+    """The error of the implementation for the case's float64, if it was run in float32 instead."""
+
+    @cached_property
+    def twin(self) -> Case | None:
+        """The case in the other precision, or None if the implementation ran in float64.
+
+        It shows how many digits a formula loses in float32.
+        """
+        if self.case.images.dtype == torch.float32:
+            return _cast(self.case, torch.float64)
+        return _cast(self.case, torch.float32) if self.float64_error else None
 
     @property
     def is_constant(self) -> bool:
@@ -38,6 +53,8 @@ class Observation:
 def observe(cam: CamFunction, case: Case, rounding: float = 0.0) -> Observation:
     """Run an implementation on a copy of a case's network.
 
+    If it fails in float64, it runs in float32, which is all that some libraries know.
+
     Args:
         cam: The implementation.
         case: The case.
@@ -47,11 +64,19 @@ def observe(cam: CamFunction, case: Case, rounding: float = 0.0) -> Observation:
         ValueError: If it returns no map for each image.
         Exception: What the implementation raises.
     """
-    model = copy.deepcopy(case.model)
-    layer = model.get_submodule(case.layer)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        returned = cam(model, layer, case.images.clone(), case.targets.clone())
+    run_case = case
+    float64_error = ""
+    try:
+        returned = _call(cam, case)
+    except Exception as error:
+        if case.images.dtype != torch.float64:
+            raise
+        run_case = _cast(case, torch.float32)
+        try:
+            returned = _call(cam, run_case)
+        except Exception:  # noqa: BLE001 - a user's code may raise anything
+            raise error from None
+        float64_error = error_line(error)
     maps = torch.as_tensor(returned).detach().cpu()
     if maps.ndim == 4 and maps.shape[1] == 1:
         maps = maps[:, 0]
@@ -61,9 +86,30 @@ def observe(cam: CamFunction, case: Case, rounding: float = 0.0) -> Observation:
         )
     if not maps.flatten(1).isfinite().all(1).any():
         raise ValueError("none of its maps is finite")
-    kinds = {maps.dtype, case.images.dtype}
+    kinds = {maps.dtype, run_case.images.dtype}
     tolerance = max(TOLERANCES.get(kind, HALF_TOLERANCE) for kind in kinds)
-    return Observation(case, maps.double(), max(tolerance, ROUNDED * rounding))
+    tolerance = max(tolerance, ROUNDED * rounding)
+    return Observation(case, maps.double(), tolerance, float64_error)
+
+
+def _cast(case: Case, dtype: torch.dtype) -> Case:
+    """Return a case whose network and images have another type."""
+    model = copy.deepcopy(case.model).to(dtype)
+    return replace(case, model=model, images=case.images.to(dtype))
+
+
+def _call(cam: CamFunction, case: Case) -> object:
+    """Call an implementation with a copy of a case's network, without its warnings."""
+    model = copy.deepcopy(case.model)
+    layer = model.get_submodule(case.layer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return cam(model, layer, case.images.clone(), case.targets.clone())
+
+
+def error_line(error: Exception) -> str:
+    """Return the type and the first line of an error."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def largest_difference(maps: Tensor, observed: Tensor) -> float:

@@ -37,6 +37,8 @@ class FormulaAnswer:
     """The cases on which the implementation gives no map, with the reason."""
     reading: Reading = USUAL
     """The switches of the formula, or of the nearest one."""
+    float64_errors: Mapping[str, str] = field(default_factory=dict)
+    """The cases that were run in float32, with the error of the implementation in float64."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 
 import axiom_bench as ab
 from axiom_bench.auditing import audit as auditing
-from axiom_bench.auditing.audit import Audit, cam_function, name_of
+from axiom_bench.auditing.audit import Audit, cam_function, failure_notes, name_of
 from axiom_bench.auditing.case import Finding
 from axiom_bench.auditing.cases import cases
 from axiom_bench.auditing.library_readings import with_library_readings
@@ -185,6 +185,16 @@ def test_a_method_of_this_project_is_audited_by_name_or_by_its_trace_function():
     assert maps[0].shape == (3, *case.images.shape[2:])
     assert maps[0].equal(maps[1])
     assert panels_of(cam, EXACT, [scene_case()]).implementation.shape == (96, 96)
+
+
+def test_networks_that_were_run_in_float32_are_reported():
+    answer = replace(
+        EXACT, failures={"one": "E: a"}, float64_errors={"two": "E: b", "three": "E: b"}
+    )
+    assert failure_notes(answer) == [
+        "On networks with one it raises E: a.",
+        "2 networks were run in float32: in float64 it raises E: b.",
+    ]
 
 
 def test_options_are_in_the_name():

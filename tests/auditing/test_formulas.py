@@ -284,3 +284,24 @@ READINGS = [
 def test_no_false_alarm_on_a_library(networks, library, name, key):
     answer = find_formula(MAKE[library](name), networks, expected=key)
     assert (answer.status, answer.formula) == ("known", key), answer.verdict
+
+
+def only_float32(function):
+    """Return an implementation that refuses float64, as some libraries do."""
+
+    def refusing(model, layer, images, targets):
+        if images.dtype == torch.float64:
+            raise RuntimeError("expected Float but found Double")
+        return function(model, layer, images, targets)
+
+    return refusing
+
+
+@pytest.mark.parametrize("name", ["raw", pytest.param("log_softmax_pp", marks=pytest.mark.slow)])
+def test_an_implementation_for_float32_is_compared_on_all_networks(networks, name):
+    made = ALL_MADE[name]
+    answer = find_formula(only_float32(made.function), networks)
+    assert answer.status == "known"
+    assert is_named(answer, made.formula, made.changes), answer.verdict
+    assert not answer.failures
+    assert len(answer.float64_errors) == 9
