@@ -17,7 +17,7 @@ from torch import Tensor
 
 from axiom_bench.auditing.case import CamFunction, Case
 from axiom_bench.auditing.observation import (
-    ROUNDING_MARGIN,
+    FLOAT32_MARGIN,
     Observation,
     error_line,
     largest_difference,
@@ -386,7 +386,7 @@ def _is_equal(candidate: Candidate, seen: Observation, difference: float) -> boo
     """Return True if rounding explains a difference."""
     if difference <= seen.tolerance:
         return True
-    return difference < NEAR and difference <= ROUNDING_MARGIN * _rounding(candidate, seen)
+    return difference < NEAR and difference <= FLOAT32_MARGIN * _rounding(candidate, seen)
 
 
 def _rounding(candidate: Candidate, seen: Observation) -> float:

@@ -17,7 +17,7 @@ from axiom_bench.auditing.case import CamFunction, Case
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-5}
 HALF_TOLERANCE = 1e-2
 # Sums of other orders have other rounding errors, which seldom differ by more than this factor.
-ROUNDING_MARGIN = 10
+FLOAT32_MARGIN = 10
 ROUNDED = 2  # a rounded map's largest value is rounded, too
 
 
