@@ -289,7 +289,8 @@ def failure_notes(answer: FormulaAnswer) -> list[str]:
     for reason, names in _names_by_reason(answer.failures).items():
         notes.append(f"On networks with {', '.join(names)} it raises {reason}.")
     for reason, names in _names_by_reason(answer.float64_errors).items():
-        notes.append(f"{len(names)} networks were run in float32: in float64 it raises {reason}.")
+        networks = "1 network was" if len(names) == 1 else f"{len(names)} networks were"
+        notes.append(f"{networks} run in float32: in float64 it raises {reason}.")
     return notes
 
 

@@ -7,6 +7,7 @@ predicted class and the others by other classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 
 import torch
@@ -118,14 +119,15 @@ DESIGNS = (
 )
 
 
-def cases() -> list[Case]:
+@cache
+def cases() -> tuple[Case, ...]:
     """Build the networks of an audit with their images, the same at each call.
 
     Returns:
-        The cases. Every image has a map that isn't constant, and the logits of its classes differ
+        The cases, which nobody changes: audited code gets copies. Every image has a map that isn't constant, and the logits of its classes differ
         by so much that their softmax and their log-softmax have other gradients.
     """
-    return [build(design) for design in DESIGNS]
+    return tuple(build(design) for design in DESIGNS)
 
 
 def build(design: Design) -> Case:

@@ -14,8 +14,9 @@ from torch import Tensor
 from axiom_bench import compat
 from axiom_bench.auditing.case import CamFunction, Case
 from axiom_bench.auditing.dependences import difference
-from axiom_bench.auditing.formulas import FormulaAnswer, Status, formula_text, observed_maps
+from axiom_bench.auditing.formulas import observed_maps
 from axiom_bench.auditing.result import title_of
+from axiom_bench.auditing.verdict import FormulaAnswer, Status, formula_text
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.cam_function import as_cam_function
