@@ -124,8 +124,9 @@ def cases() -> tuple[Case, ...]:
     """Build the networks of an audit with their images, the same at each call.
 
     Returns:
-        The cases, which nobody changes: audited code gets copies. Every image has a map that isn't constant, and the logits of its classes differ
-        by so much that their softmax and their log-softmax have other gradients.
+        The cases, which nobody changes: audited code gets copies. Every image has a map that isn't
+        constant, and the logits of its classes differ by so much that their softmax and their
+        log-softmax have other gradients.
     """
     return tuple(build(design) for design in DESIGNS)
 
