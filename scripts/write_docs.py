@@ -481,7 +481,12 @@ API = (
     Job("Write a method or a metric", ("Explanation", "Map")),
     Job(
         "Explain detectors, segmenters and other outputs",
-        ("BoxScores", "RegionScores", *(f"outputs.{name}" for name in outputs.__all__)),
+        (
+            "BoxScores",
+            "RegionScores",
+            "WordScores",
+            *(f"outputs.{name}" for name in outputs.__all__),
+        ),
     ),
     Job(
         "Replace pytorch-grad-cam",

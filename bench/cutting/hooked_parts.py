@@ -7,7 +7,7 @@ replaced.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -93,19 +93,23 @@ class HookedParts:
             replacements = {
                 view.call: self.views.select_maps(activations, number) for number, view in places
             }
-        # The replacement comes before the user's hooks, of which one may keep it for a later module
-        # (as those of transformers keep hidden states), and again after those that change it.
-        before, after = count(), count()
-
-        def replace_first(module: nn.Module, inputs: object, output: object) -> object:
-            return replacements.get(next(before), output)
-
-        def replace(module: nn.Module, inputs: object, output: object) -> object:
-            return replacements.get(next(after), output)
-
-        with hooked(self.network.model, self.layer, replace, replace_first):
+        # The replacement comes before the user's hooks, of which one may keep it for a later
+        # module, as transformers keeps hidden states. It comes again after those that change it.
+        hook = _replacing_hook(replacements)
+        first_hook = _replacing_hook(replacements)
+        with hooked(self.network.model, self.layer, hook, first_hook):
             logits: Tensor = self.network(image.clone(), others)
             return logits
+
+
+def _replacing_hook(replacements: Mapping[int, Tensor]) -> Callable[..., object]:
+    """Return a forward hook that returns these outputs, by the number of the layer's call."""
+    numbers = count()
+
+    def replace(module: nn.Module, inputs: object, output: object) -> object:
+        return replacements.get(next(numbers), output)
+
+    return replace
 
 
 class OtherPath(CannotSplit, BenchError):

@@ -5,9 +5,15 @@ from __future__ import annotations
 INSTALLS = "tests install nothing"
 TRANSFORMERS = "transformers takes too long; tests/models/test_checkpoints.py loads checkpoints"
 HUB = "it needs the Hugging Face Hub; tests/models/test_checkpoints.py has the messages"
+WORDS = "it needs a network that says texts; tests/models/test_words.py has one and its messages"
 ULTRALYTICS = "it needs ultralytics; tests/models/test_yolo.py loads its networks where it is"
 SUITE = "a suite takes minutes"
 UNFOLLOWED = {  # the reason for words that only one refusal has in "FILE: TEXT"
+    "says no text, so it has no --words": WORDS,
+    "{name} needs a prompt": WORDS,
+    "says no text about an image, which model.output": WORDS,
+    "The vision tower of {} has no list of blocks": WORDS,
+    "The text has {} tokens": WORDS,
     "NIfTI files need nibabel: pip install": INSTALLS,
     "COCO's regions need pycocotools: pip install": INSTALLS,
     "Networks of transformers need it: pip install": INSTALLS,
