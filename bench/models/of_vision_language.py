@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from axiom_bench.data.preprocessing import RGB
 from axiom_bench.errors import BenchError, type_name
 
 PIXELS = "pixel_values"
@@ -173,24 +174,37 @@ def _inputs(network: Any, processor: Any, prompt: str) -> dict[str, Tensor]:
     """Return the tensors that the processor makes from a prompt and a picture.
 
     Raises:
-        BenchError: If the pixels aren't one image (1, 3, H', W'), or (1, 1, 3, H', W').
+        BenchError: If the processor fails, or if the pixels aren't one image (1, 3, H', W') or
+            (1, 1, 3, H', W').
     """
     picture = Image.new("RGB", (SIDE, SIDE), "gray")
     image_processor = getattr(processor, "image_processor", processor)
     whole = {name: False for name in TILES if hasattr(image_processor, name)}
-    made: Mapping[str, Any] = processor(images=picture, text=prompt, return_tensors="pt", **whole)
+    try:
+        made: Mapping[str, Any] = processor(
+            images=picture, text=prompt, return_tensors="pt", **whole
+        )
+    except Exception as error:  # processors differ in what they raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BenchError(
+            f"The processor of {type_name(network)} can't read the prompt {prompt!r} with an image "
+            f"({reason}); load the processor of this network's own checkpoint."
+        ) from error
     inputs = {}
     for name, value in made.items():
         if isinstance(value, Tensor) and name != "labels":
             inputs[name] = value
-    pixels = inputs.get(PIXELS)
-    is_one_image = pixels is not None and pixels.ndim in (4, 5) and pixels[..., 0, 0].numel() == 3
-    if not is_one_image:
-        shape = None if pixels is None else tuple(pixels.shape)
+    if PIXELS not in inputs:
         raise BenchError(
-            f"The processor of {type_name(network)} makes pixels {shape} of an image. Words are "
-            "explained for networks that take the whole image (1, 3, H, W), such as LLaVA, "
-            "PaliGemma, InternVL and SmolVLM; choose one of these."
+            f"The processor of {type_name(network)} makes no pixels of an image; give what "
+            "AutoProcessor loads from the network's checkpoint, not its tokenizer."
+        )
+    pixels = inputs[PIXELS]
+    if pixels.ndim not in (4, 5) or pixels[..., 0, 0].numel() != RGB:
+        raise BenchError(
+            f"The processor of {type_name(network)} makes pixels {tuple(pixels.shape)} of an "
+            "image. Words are explained for networks that take the whole image (1, 3, H, W), such "
+            "as LLaVA, PaliGemma, InternVL and SmolVLM; choose one of these."
         )
     return inputs
 

@@ -196,6 +196,27 @@ def test_a_mistake_is_one_sentence(network, arguments, message):
         ab.WordScores(*network, PROMPT, **arguments)
 
 
+def refuse(**inputs):
+    raise ValueError("no token of an image")
+
+
+def of_tiles(**inputs):
+    return {"pixel_values": torch.zeros(1, 5, 3, 8, 8)}
+
+
+@pytest.mark.parametrize(
+    ("processor", "message"),
+    [
+        (refuse, "image \\(no token of an image\\); load the processor of this network's own"),
+        (lambda **inputs: {}, "makes no pixels of an image; give what AutoProcessor loads"),
+        (of_tiles, "makes pixels \\(1, 5, 3, 8, 8\\) of an image. Words are explained for"),
+    ],
+)
+def test_another_processor_is_refused(network, processor, message):
+    with pytest.raises(ab.BenchError, match=message):
+        ab.WordScores(network[0], processor, PROMPT)
+
+
 def explain(folder, *words):
     """The exit code of explaining the photograph by the checkpoint."""
     model = ["--model", str(folder / "llava"), "--output", str(folder / "maps.png")]
