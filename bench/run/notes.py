@@ -31,7 +31,7 @@ from axiom_bench.run.images import SUFFIX
 
 CACHE = "data.cache"
 BAD_IMAGES = "images can't be read"
-PROBLEMS = "images have an annotation that is missing or can't be read"
+PROBLEMS = "images have no annotation that can be used"
 # {ending of the sentences about a problem of boxes or pictures: the line for all of them}
 ENDINGS = {
     NEARLY_BLACK: (

@@ -284,7 +284,7 @@ def test_each_sentence_once_and_problems_counted():
     assert warning_lines(notes + torch_notes) == (
         "The gradients are zero",
         "2 images can't be read, the first: c.jpg: no file",
-        "2 images have an annotation that is missing or can't be read, the first: a.jpg: no file",
+        "2 images have no annotation that can be used, the first: a.jpg: no file",
         "1 damaged file is replaced: 1 in records",
     )
     assert note_lines(notes + torch_notes) == (
