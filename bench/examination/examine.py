@@ -338,7 +338,10 @@ def _first_input(trace: Trace) -> tuple[str, Tensor]:
 
     def record_input(_: nn.Module, inputs: tuple[object, ...], name: str) -> None:
         values = values_by_layer.setdefault(name, [])
-        values.extend(value.flatten() for value in inputs[:1] if isinstance(value, Tensor))
+        for value in inputs[:1]:
+            # an embedding takes the numbers of tokens, which are no pixels
+            if isinstance(value, Tensor) and value.is_floating_point():
+                values.append(value.flatten())
 
     handles = []
     for name, part in parts_with_hooks(model):

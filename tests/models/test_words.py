@@ -6,6 +6,7 @@ from PIL import Image
 
 import axiom_bench as ab
 from axiom_bench.cli.main import main
+from axiom_bench.examination.examine import examined_input
 from axiom_bench.models import words
 from axiom_bench.models.load import load_model
 from axiom_bench.run.composing.composition import composed
@@ -109,6 +110,14 @@ def test_drops_are_those_of_a_block_without_a_channel(network, image):
             handle.remove()
         left = logits[[0, 1], [word.label for word in found]]
         torch.testing.assert_close(trace.drops.values[:, channel], trace.scores - left, **DIGITS)
+
+
+def test_the_numbers_of_tokens_are_not_taken_for_pixels(network, image):
+    scores = ab.WordScores(*network, PROMPT, TEXT).eval()
+    trace = traced(scores, image, scores.found(image, 0.0)[0][:1])
+    answer = examined_input(trace)
+    assert answer.level == "ok"
+    assert "vision_tower.embeddings.patch_embedding" in answer.sentence
 
 
 def test_a_word_has_the_same_score_alone_and_with_others(network, image):
