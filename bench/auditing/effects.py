@@ -145,7 +145,8 @@ EFFECTS = (
         "The call changes {names}.",
         "state",
         '{"torch\'s random state": torch.get_rng_state().tolist(), '
-        '"NumPy\'s random state": numpy.random.get_state()[1].tolist(), '
+        '"NumPy\'s random state": '
+        "(numpy.random.get_state()[1].tolist(), numpy.random.get_state()[2:]), "
         '"Python\'s random state": random.getstate()}',
         "import random, numpy, torch",
     ),

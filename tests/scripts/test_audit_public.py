@@ -18,7 +18,7 @@ RESULT = {
     "formula": "grad_cam",
     "changes": ["absolute gradients"],
     "equal": [],
-    "effects": [{"key": "gradients"}, {"key": "random_states"}, {"key": "numpy_random_state"}],
+    "effects": [{"key": "gradients"}, {"key": "random_states"}, {"key": "random_states"}],
     "dependences": [{"key": "no_grad"}],
 }
 UNKNOWN = {**RESULT, "formula": None, "changes": []}
