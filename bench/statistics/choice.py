@@ -410,6 +410,8 @@ def _unbeaten(contest: Contest, verdict: Verdict) -> list[str]:
     """Return why nothing can be chosen: the controls that the best contender doesn't beat."""
     field = verdict.field
     contenders = _measured_contenders(field, verdict.race)
+    if not contenders:
+        return [f"By {verdict.title}, what could win has values of too few images to be chosen."]
     best = max(contenders, key=lambda name: float(field.gains[name].mean()))
     beaten = verdict.race.above.get(best, frozenset())
     unbeaten = [

@@ -258,6 +258,18 @@ def test_values_of_an_earlier_look_are_not_tested_again():
     assert raced(second, races, 2)["deletion"].dropped == races["deletion"].dropped
 
 
+def test_a_contender_without_values_in_a_later_look_is_no_choice():
+    """CAM draws Grad-CAM's map, and races under its name."""
+    values = {name: CLEAR[name] for name in CLEAR if name[1] in ("grad", "cam")}
+    values["last", "uniform"] = CLEAR["last", "grad"] + OTHER_NOISE
+    first = contest(values)
+    races = raced(first, {}, 2)
+    second = look(first, {name: values[name] for name in values if name[1] != "grad"})
+    choice = decided(second, races)
+    assert choice.methods == ()
+    assert "what could win has values of too few images to be chosen" in str(choice)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_the_metrics_share_the_level(count):
     levels = levels_of([f"metric {number}" for number in range(count)])
