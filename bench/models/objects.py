@@ -100,6 +100,7 @@ class RowObject:
     explained: int | None  # the object's index in the annotation; None for all of its class
     # The annotation of the objects that the network itself found; None for the data's annotation.
     detected: Annotation | None = None
+    name: str | None = None  # the word that is explained; None for an object of a class
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,10 @@ class Objects:
         )
         places = torch.stack([row.place for row in rows])
         return replace(batch, annotations=annotations, other_inputs=(places,))
+
+    def row_name(self, row: str) -> str | None:
+        """Return the word that a row explains, or None for an object of a class."""
+        return self.object_by_row[row].name if row in self.object_by_row else None
 
     def sha256(self, image: str) -> str:
         """Return the SHA-256 of a row's object, or "" if the image's objects aren't found yet.

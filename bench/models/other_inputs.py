@@ -174,6 +174,9 @@ class InputsFile:
         indices = torch.tensor([self.places[image] for image in images])
         return tuple(value[indices] for value in self.values)
 
+    def row_name(self, row: str) -> None:
+        """Return None, since each row explains a class."""
+
     def sha256(self, image: str) -> str:
         """Return the SHA-256 of an image's row.
 

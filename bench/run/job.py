@@ -339,6 +339,12 @@ class Job:
         """
         return -(-self.rows(self.indices) // self.batch_rows)
 
+    def target_name(self, row: str, target: int) -> str:
+        """Return the name of the class, or the word, that a row explains."""
+        inputs = self.model.inputs
+        word = None if inputs is None else inputs.row_name(row)
+        return self.class_names[target] if word is None else word
+
     def with_inputs(self, batch: Batch) -> Batch:
         """Return the batch with the network's further inputs added, if it has any."""
         inputs = self.model.inputs

@@ -89,9 +89,12 @@ def use_found_objects(job: Job, folder: Path) -> Job:
     data = ObjectImages(job.data, objects, _notes(job, inputs.least, rows, counts))
     annotations = {} if job.target == MATCHED else _annotations(rows)
     object_by_row = {}
+    are_words = isinstance(job.model.module, WordScores)
     for row_id, row in zip(data.ids, rows, strict=True):
         number = None if job.target == MASKS else row["number"]
-        object_by_row[row_id] = RowObject(_place(row), number, annotations.get(row["image_id"]))
+        name = row["class"] if are_words else None
+        annotation = annotations.get(row["image_id"])
+        object_by_row[row_id] = RowObject(_place(row), number, annotation, name)
     model = replace(job.model, inputs=replace(inputs, object_by_row=object_by_row))
     # The fingerprint of the images, by which a suite identifies them on any machine.
     fingerprint = _plain(job).data_fingerprint

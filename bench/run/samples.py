@@ -216,7 +216,10 @@ def arrays(job: Job, metric: Metric, batch: Batch) -> dict[str, np.ndarray]:
     if job.settings.pictures.arrays:
         for name, explanation in explanations.items():
             raw_maps[f"{RAW}{name}"] = explanation.required_raw_map.float().cpu().numpy()
-    class_names = [job.class_names[target] for target in trace.targets.tolist()]
+    class_names = [
+        job.target_name(row, target)
+        for row, target in zip(batch.image_ids, trace.targets.tolist(), strict=True)
+    ]
     heatmap_bytes = [np.round(255 * _viewed(views, heatmap)) for heatmap in heatmaps]
     perturbed_pictures = [_pictures(job, views, images) for images in perturbed]
     return {
@@ -373,9 +376,14 @@ def _entries_of_batch(job: Job, batch: Batch, _: int) -> list[dict[str, object]]
             "maps": [_stored_map(heatmap) for heatmap in maps],
             "disagreement": disagreement(maps),
         }
-        for role, index in (("target", targets[row]), ("predicted", predicted[row])):
+        target_name = job.target_name(batch.image_ids[row], targets[row])
+        named_classes = (
+            ("target", targets[row], target_name),
+            ("predicted", predicted[row], job.class_names[predicted[row]]),
+        )
+        for role, index, name in named_classes:
             entry[f"{role}_class"] = index
-            entry[f"{role}_name"] = job.class_names[index]
+            entry[f"{role}_name"] = name
             entry[f"{role}_probability"] = (
                 None if probabilities is None else probabilities[row][index]
             )

@@ -5,10 +5,12 @@ import torch
 from PIL import Image
 
 import axiom_bench as ab
+from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
 from axiom_bench.examination.examine import examined_input
 from axiom_bench.models import words
 from axiom_bench.models.load import load_model
+from axiom_bench.records import reading, store
 from axiom_bench.run.composing.composition import composed
 from tests.vision_language import BLOCK, SIDE, internvl, llava, paligemma
 
@@ -265,3 +267,39 @@ def test_a_network_without_a_text_has_no_words(checkpoint, capsys):
         model = composition.plain_job()["model"]
     with pytest.raises(ab.BenchError, match="scenes_vgg says no text about an image"):
         load_model(model)
+
+
+@pytest.mark.slow
+def test_a_run_has_a_row_for_each_word_and_a_second_one_computes_nothing(checkpoint, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "photo.png").write_bytes((checkpoint / "photo.png").read_bytes())
+    settings = [
+        "model=huggingface",
+        f"model.checkpoint={checkpoint / 'llava'}",
+        "model.kwargs.prompt=What?",
+        f"model.kwargs.text='{TEXT}'",
+        "data=folder",
+        f"data.root={photos}",
+        "method=[grad_cam,xgrad_cam]",
+        "metric=[conservation_error]",
+        f"results={tmp_path}",
+        "runtime.repeats=0",
+        "pictures.rows=0",
+        "pictures.gallery=6",
+    ]
+    code, failures, folder = compute(settings)
+    assert (code, failures) == (0, [])
+    records = ab.read_run(folder)
+    assert records.groupby("method")["image_id"].nunique().to_dict() == {
+        "grad_cam": 6,
+        "xgrad_cam": 6,
+    }
+    assert (records["status"] == "ok").all()
+    gallery = store.read_gallery(folder, reading.read_manifest(folder))
+    names = {row["image_id"]: row["target_name"] for row in gallery}
+    assert [names[row] for row in sorted(names)] == ["a", "cat", "left", "of", "the", "hot-dog"]
+
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
+    compute(settings)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")} == before
