@@ -5,7 +5,6 @@ its dependencies, which come from this environment. The checkout can't be import
 """
 
 import os
-import re
 import subprocess
 import sys
 import tarfile
@@ -14,6 +13,8 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+
+from tests.cli.test_explain import error_lines
 
 ROOT = Path(__file__).parents[2]
 PACKAGE_FOLDERS = {  # a folder of the checkout, and its place in the package
@@ -63,7 +64,6 @@ import sys
 modules = {name: sys.modules.get(name) for name in ("bench", "methods", "metrics")}
 assert all(module is None or module.OWNER == "user" for module in modules.values()), modules
 """
-PROGRESS = re.compile(r".+(:|,| \.\.\.) [0-9.]+ (s|s/image|images/s)")
 Python = Callable[..., str]
 
 
@@ -78,8 +78,7 @@ def run_python(arguments: Sequence[str], folder: Path, environment: dict[str, st
         env=environment,
     )
     assert process.returncode == 0, process.stderr + process.stdout
-    errors = [line for line in process.stderr.splitlines() if not PROGRESS.fullmatch(line)]
-    assert not errors, process.stderr
+    assert not error_lines(process.stderr), process.stderr
     return process.stdout
 
 

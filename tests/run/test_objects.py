@@ -229,7 +229,7 @@ def test_a_picture_is_explained_by_its_most_probable_objects(tmp_path):
     _, data = scenes(1)
     data.read(0).image.save(tmp_path / "scene.png")
     config = configuration(["model=scenes_detector"])
-    options = Namespace(top=2, targets=None)
+    options = Namespace(top=2, targets=None, words=None)
     (image,), _, _, problems = explain(options, ["xgrad_cam"], config, [tmp_path / "scene.png"])
     assert not problems
     maps = image.maps
