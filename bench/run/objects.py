@@ -91,10 +91,12 @@ def use_found_objects(job: Job, folder: Path) -> Job:
     object_by_row = {}
     are_words = isinstance(job.model.module, WordScores)
     for row_id, row in zip(data.ids, rows, strict=True):
-        number = None if job.target == MASKS else row["number"]
-        name = row["class"] if are_words else None
-        annotation = annotations.get(row["image_id"])
-        object_by_row[row_id] = RowObject(_place(row), number, annotation, name)
+        if are_words:  # no box or mask says where a word's object is
+            row_object = RowObject(_place(row), None, Annotation.none(), row["class"])
+        else:
+            number = None if job.target == MASKS else row["number"]
+            row_object = RowObject(_place(row), number, annotations.get(row["image_id"]))
+        object_by_row[row_id] = row_object
     model = replace(job.model, inputs=replace(inputs, object_by_row=object_by_row))
     # The fingerprint of the images, by which a suite identifies them on any machine.
     fingerprint = _plain(job).data_fingerprint
