@@ -53,7 +53,7 @@ class Found:
     box: Tensor  # (4,), x0 y0 x1 y1 in pixels of the image
     place: Tensor  # the network's input that selects this object; see `PlacedScores`
     name: str | None = None  # the word; None: the name of the class
-    # The place of the word among all words of the vocabulary, 1 for the most probable one.
+    # Of a word: the largest rank of its tokens in the vocabulary; 1 if each is the most probable.
     rank: int = 1
 
 

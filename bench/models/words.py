@@ -125,7 +125,7 @@ class WordScores(PlacedScores):
     def forward(self, images: Tensor, place: Tensor) -> Tensor:
         """Compute scores (B, V) of the place's last token."""
         text = place[:, TOKENS].long()
-        logits = self._logits(images, text)
+        logits = self._network(images, text)
         if self.output == "log_probabilities":
             logits = logits.log_softmax(2)
         # a cut asks for made-up places
@@ -172,7 +172,7 @@ class WordScores(PlacedScores):
         image = image.to(tensor.device, tensor.dtype)
         tokens = self.text or self._network.answer(image, self.length)[0]
         padded = [*tokens, *[self._network.end] * (self.length - len(tokens))]
-        logits = self._logits(image, torch.tensor([padded], device=image.device))[0].double()
+        logits = self._network(image, torch.tensor([padded], device=image.device))[0].double()
         logits = logits[: len(tokens)].cpu()
         own = logits[range(len(tokens)), tokens]
         ranks = 1 + (logits > own[:, None]).sum(1)
@@ -205,10 +205,6 @@ class WordScores(PlacedScores):
                 )
             )
         return found
-
-    def _logits(self, images: Tensor, text: Tensor) -> Tensor:
-        """Compute the network's logits (B, L, V)."""
-        return self._network(images, text)
 
     @property
     def default_layer(self) -> str:

@@ -40,8 +40,7 @@ def test_only_a_model_of_float64_is_copied_to_float32(case):
 def test_finer_cam_explains_the_difference_from_other_classes(case):
     library = pytest.importorskip("pytorch_grad_cam", reason="make peers")
     targets = [library.utils.model_targets.ClassifierOutputTarget(int(c)) for c in case.targets]
-    arguments = (case.model, case.layer_module, case.images, case.targets)
-    maps = public_cams.finer_cam(*arguments)
+    maps = public_cams.finer_cam(case.model, case.layer_module, case.images, case.targets)
     assert maps.shape == (len(case.images), *case.images.shape[2:])
     with library.GradCAM(case.model, [case.layer_module]) as cam:
         grad_cam = torch.as_tensor(cam(case.images, targets=targets))
