@@ -16,7 +16,7 @@ from PIL import Image
 from axiom_bench.cutting.interventions import GROUND
 from axiom_bench.data.base import DataSet, Drawn, FileHashes, Sample, Seed, StoredPart, classes_of
 from axiom_bench.data.formats.decoding import open_rgb, sha256_of
-from axiom_bench.embedded import hard, marked, patches, scenes, shapes
+from axiom_bench.embedded import captions, hard, marked, patches, scenes, shapes
 from axiom_bench.embedded.planted import GRIDS
 from axiom_bench.errors import unknown_name
 from axiom_bench.kinds import Name, check_values, described_values
@@ -198,6 +198,18 @@ class SyntheticShapes(DrawnObjects):
         super().__init__(shapes.SYNTHETIC[sides], size, seed, split, name)
         if sides != "all":
             self.ids = tuple(f"{sides}-{image_id}" for image_id in self.ids)
+
+
+class Captions(DrawnObjects):
+    """Scenes that a sentence describes, see `embedded.captions`. Ids begin with "captions-"."""
+
+    def __init__(
+        self, size: Drawn, seed: Seed = 0, split: Name = "evaluation", name: Name = "captions"
+    ) -> None:
+        super().__init__(captions.CAPTIONED, size, seed, split, name)
+        self._draw = captions.draw
+        self._kind = ()
+        self.ids = tuple(f"captions-{image_id}" for image_id in self.ids)
 
 
 class MarkedScenes(Scenes):

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union
 
 from axiom_bench.data.base import DataSet, Seed, Selected, WithBackground, subset
 from axiom_bench.data.embedded import (
+    Captions,
     HardImages,
     MarkedScenes,
     Planted,
@@ -54,6 +55,7 @@ ARRAY_KINDS: Mapping[str, Callable[..., DataSet]] = {
 }
 KINDS: Mapping[str, Callable[..., DataSet]] = {
     **ARRAY_KINDS,
+    "captions": Captions,
     "scenes": Scenes,
     "planted": Planted,
     "scenes_marked": MarkedScenes,

@@ -8,6 +8,7 @@ seen in training is ever evaluated.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
@@ -103,21 +104,18 @@ class Kind:
         Returns:
             The pixels (h, w) and the class of each digit.
         """
-        _, pictures, classes = digits(split)
-        glyphs = []
         chosen = rng.permutation(10)[: rng.integers(self.least, self.most + 1)]
         if self.shared:
             chosen = rng.choice(chosen[: rng.integers(2, self.shared + 1)], len(chosen))
-        for digit in chosen:
-            picture = pictures[rng.choice(np.flatnonzero(classes == digit))]
-            height = int(rng.integers(self.heights[0], self.heights[1] + 1))
-            width = round(height * rng.uniform(0.85, 1.15))
-            enlarged = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
-            pixels = np.asarray(enlarged)
-            drawn = pixels > INK * pixels.max()
-            x0, y0, x1, y1 = tight_box(drawn)
-            glyphs.append((drawn[y0:y1, x0:x1], int(digit)))
-        return glyphs
+        return [(draw_glyph(rng, split, digit, self.heights), int(digit)) for digit in chosen]
+
+    def accepts(self, figures: Sequence[Figure]) -> bool:
+        """Return False for objects that are drawn again.
+
+        Args:
+            figures: The objects that found a place.
+        """
+        return len(figures) >= self.least
 
     def ink(
         self, rng: np.random.Generator, brightness: float, glyph: NDArray[np.bool_], label: int
@@ -345,7 +343,7 @@ def make_drawing(split: str, seed: int, number: int, kind: Kind = FEW) -> Drawin
     rng = kind.rng(split, seed, number)
     ground, brightness = kind.ground(rng, split)
     figures = _figures(rng, split, brightness, kind)
-    while len(figures) < kind.least:
+    while not kind.accepts(figures):
         figures = _figures(rng, split, brightness, kind)
     noise = rng.normal(0, 0.02, (*kind.space, 1))
     return Drawing(ground, brightness, figures, noise)
@@ -378,6 +376,32 @@ def other_grounds(split: str, seed: int, number: int, kind: Kind = FEW) -> tuple
             ground, _ = kind.ground(rng, split, drawing.brightness)
         drawings.append(replace(drawing, ground=ground))
     return tuple(drawings)
+
+
+def draw_glyph(
+    rng: np.random.Generator, split: str, digit: int, heights: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Draw a digit, enlarged and cut to its drawn pixels.
+
+    Args:
+        rng: The random numbers.
+        split: One of SPLITS.
+        digit: The class.
+        heights: The range of the height of its 8 x 8 cells in pixels.
+
+    Returns:
+        True at the digit's pixels, (h, w).
+    """
+    _, pictures, classes = digits(split)
+    picture = pictures[rng.choice(np.flatnonzero(classes == digit))]
+    height = int(rng.integers(heights[0], heights[1] + 1))
+    width = round(height * rng.uniform(0.85, 1.15))
+    enlarged = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
+    pixels = np.asarray(enlarged)
+    drawn = pixels > INK * pixels.max()
+    x0, y0, x1, y1 = tight_box(drawn)
+    cut: NDArray[np.bool_] = drawn[y0:y1, x0:x1]
+    return cut
 
 
 def texture_window(rng: np.random.Generator, split: str) -> NDArray[np.float32]:
