@@ -9,21 +9,24 @@ from __future__ import annotations
 import torch
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import InvalidParameter
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.attention import (
     HEADS,
     check_choices,
+    chosen_block,
     key_maps,
     query_rows,
     self_attentions,
+    word_attention,
 )
 
 
 def raw_attention(trace: Trace, block: int = -1, heads: str = "mean", query: str = "class") -> Map:
     """Mean over heads of A_l, class token to patches, A_l the last attention -> (B, H, W).
 
-    The map doesn't depend on the class. Costs one forward pass.
+    The map doesn't depend on the class. In a network that says words, A_l is the decoder's last
+    attention, from the token that predicts the word's last token to the image's tokens. Costs one
+    forward pass.
 
     Args:
         trace: The traced batch. Its layer's maps, (H, W), must be the patch tokens; only their
@@ -42,14 +45,11 @@ def raw_attention(trace: Trace, block: int = -1, heads: str = "mean", query: str
     """
     check_choices("raw attention", query, heads)
     with torch.inference_mode(False), torch.enable_grad():
+        of_word = word_attention(trace, block, heads)
+        if of_word is not None:
+            return Map(of_word)
         calls = self_attentions(trace)
-        count = len(calls)
-        if not -count <= block < count:
-            raise InvalidParameter(
-                f"Invalid block={block} of raw attention; give a number from {-count} to "
-                f"{count - 1}, since the network has {count} attentions."
-            )
-        probabilities = calls[block].probabilities.to(trace.dtype)
+        probabilities = chosen_block(calls, block).probabilities.to(trace.dtype)
         matrix = HEADS[heads](probabilities, 1)
         row = query_rows(trace, matrix.shape[2], query) @ matrix
         return Map(key_maps(trace, row[:, 0]))

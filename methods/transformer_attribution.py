@@ -206,9 +206,13 @@ class _RelevanceAttentions(Attentions):
         """Return the output of a linear layer inside an attention, by the z+ rule."""
         return z_plus(functional.linear, tokens, weight, bias)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Return softmax(scale Q K') V as two products, whose factors get half of the relevance."""
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float, mask: Tensor | None = None
+    ) -> Tensor:
+        """Return softmax(scale Q K' + mask) V, whose factors get half of the relevance each."""
         scores = scale * _halved(query) @ _halved(key).mT
+        if mask is not None:
+            scores = scores + mask
         probabilities = pass_relevance_unchanged(torch.softmax, scores, -1)
         output = _halved(probabilities) @ _halved(value)
         return output if output.requires_grad else output.requires_grad_()

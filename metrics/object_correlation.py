@@ -1,6 +1,6 @@
-"""The correlation of an image's maps of two objects of the same class.
+"""The correlation of an image's maps of two objects of the same class, or of two words.
 
-It measures whether a map belongs to its object or to the class.
+It measures whether a map belongs to its object or to the class, and to its word or to the text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.objects import trace_objects
+from axiom_bench.cutting.objects import trace_objects, trace_other_object
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.explanation import Explanation, required_field
@@ -24,7 +24,8 @@ def object_correlation(
 
     The other object is the one in the largest other box of the class; of equal boxes, the first
     counts. It is explained at the network's box with the highest IoU, or in the region where the
-    class is the most probable. The metric costs a pass and a trace, shared by all methods, and one
+    class is the most probable. Of a word, the other one is the first content word of another
+    spelling in the text. The metric costs a pass and a trace, shared by all methods, and one
     run of the method.
 
     Args:
@@ -40,6 +41,8 @@ def object_correlation(
 
     # A function, because the trace is made once for all methods that ask for its key.
     def other_trace() -> Trace:
+        if explanation.of_words:
+            return trace_other_object(trace)
         other_boxes = required_field(explanation.same_class, "same_class")
         return trace_objects(trace, torch.stack([_largest(boxes) for boxes in other_boxes]))
 

@@ -9,7 +9,7 @@ gradients and drops are those of the score at a fixed place, before suppression.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -60,10 +60,25 @@ class Found:
 class PlacedScores(nn.Module):
     """A network whose scores belong to one part of each image's result: an object, or a word.
 
-    It maps images (B, C', H', W') and a place to logits (B, C).
+    It maps images (B, C', H', W') and a place to logits (B, C). A module's `true_contributions`
+    gets the place too.
+
+    Args:
+        module: The network. Its layers are named with or without `module.` before them.
     """
 
     of_objects = True
+    of_words = False
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        truth = getattr(module, "true_contributions", None)
+        if callable(truth):
+            self.true_contributions = truth
+            layer = getattr(module, "truth_layer", None)
+            if layer is not None:
+                self.truth_layer = f"module.{layer}"
 
     @abstractmethod
     def forward(self, images: Tensor, place: Tensor) -> Tensor:
@@ -80,14 +95,31 @@ class PlacedScores(nn.Module):
     def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
         """Find the objects or words of each image with at least this probability."""
 
+    @abstractmethod
+    def other(self, objects: Sequence[Found], place: Tensor) -> Found | None:
+        """Return another object or word of an image than that of the place; None without one.
+
+        Args:
+            objects: All that `found` returns for the image.
+            place: The place of one of them.
+        """
+
+    def attention_positions(self, place: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return where a decoder's attention shows what the scores at places are computed from.
+
+        Returns:
+            The position of the token whose output the scores are computed from, (B,), and the
+            positions of the image's tokens, row by row, (M,). Both count all tokens of the decoder.
+            None without such a decoder.
+        """
+        return None
+
 
 class ObjectScores(PlacedScores):
     """A network whose scores belong to one object of each image.
 
-    A module's `true_contributions` gets the place too.
-
     Args:
-        module: The network. Its layers are named with or without `module.` before them.
+        module: The network, as `PlacedScores` takes it.
         read: A function from the network's return value to the value that the class needs.
         exclusive: True if a softmax over the logits is the probability of each class; otherwise a
             sigmoid of each is.
@@ -101,17 +133,10 @@ class ObjectScores(PlacedScores):
         exclusive: bool = False,
         background: int | None = None,
     ) -> None:
-        super().__init__()
-        self.module = module
+        super().__init__(module)
         self.read = read
         self.exclusive = exclusive
         self.background = background
-        truth = getattr(module, "true_contributions", None)
-        if callable(truth):
-            self.true_contributions = truth
-            layer = getattr(module, "truth_layer", None)
-            if layer is not None:
-                self.truth_layer = f"module.{layer}"
 
     @abstractmethod
     def nearest(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
@@ -119,6 +144,13 @@ class ObjectScores(PlacedScores):
 
         The images are (B, C', H', W').
         """
+
+    def other(self, objects: Sequence[Found], place: Tensor) -> Found | None:
+        """Return the most probable object that can't be the one of the place."""
+        for found in objects:
+            if not self.overlap(found.place.to(place), place):
+                return found
+        return None
 
     @abstractmethod
     def overlap(self, place: Tensor, other: Tensor) -> bool:
@@ -477,13 +509,16 @@ def trace_objects(trace: Trace, boxes: Tensor) -> Trace:
 
 @torch.no_grad()
 def trace_other_object(trace: Trace) -> Trace:
-    """Trace the most probable other object of each image, with its own class.
+    """Trace another object of each image with its own class, or another word about the image.
 
+    It is the most probable object, or what `WordScores.other` returns.
     If no other object has a probability of .05, the trace explains the same class at the first
     position, or for a network of masks on all of the image. This costs one forward pass and one
-    trace. Raises BenchError for any other network.
+    trace. Raises BenchError for a network without objects and words.
     """
-    network = object_network(trace)
+    network = trace.cut_model.model
+    if not isinstance(network, PlacedScores):
+        network = object_network(trace)
     own = trace.other_inputs[0]
     first = network.ends(trace.images[:1])[0]
     places: list[Tensor] = []
@@ -491,8 +526,7 @@ def trace_other_object(trace: Trace) -> Trace:
     for objects, place, target in zip(
         network.found(trace.images, 0.05), own, trace.targets.tolist(), strict=True
     ):
-        others = (found for found in objects if not network.overlap(found.place.to(place), place))
-        other = next(others, None)
+        other = network.other(objects, place)
         places.append(first if other is None else other.place.to(first))
         targets.append(target if other is None else other.label)
     _count(trace, len(trace))

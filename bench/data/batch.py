@@ -97,6 +97,19 @@ class Annotation:
         """Return the objects of all other classes."""
         return self._selected(lambda labels: labels != target)
 
+    def swapped(self, first: int, second: int) -> Annotation:
+        """Return the same objects, in which two class indices have changed places."""
+
+        def swap(labels: Tensor) -> Tensor:
+            changed = torch.where(labels == first, second, labels)
+            return torch.where(labels == second, first, changed)
+
+        mask = None if self.mask is None else swap(self.mask)
+        classes = self.classes
+        if classes is not None:
+            classes = tuple(swap(torch.tensor(classes, dtype=torch.long)).tolist())
+        return replace(self, labels=swap(self.labels), mask=mask, classes=classes)
+
     def of_model(self, classes: int) -> Annotation:
         """Return the objects of the classes of a model with so many: 0 to classes - 1."""
         return self._selected(lambda labels: (labels >= 0) & (labels < classes))

@@ -158,6 +158,11 @@ class PlantedNetwork(nn.Module):
         logits: Tensor = self.head(self.flatten(self.readout(self.features(images))))
         return logits
 
+    def score(self, activations: Tensor) -> Tensor:
+        """Map activations (B, K, *cells) to the logit (B,) of the planted class."""
+        logits: Tensor = self.head(self.flatten(self.readout(activations)))
+        return logits[:, 0]
+
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
         """Compute T, the true contribution of each channel and position, in float64 and the
         activations' shape.
@@ -247,6 +252,74 @@ class PlantedBoxes(nn.Module):
         right = self.right.true_contributions(activations, targets)
         box_numbers = place[:, 0].long().cpu()
         return torch.stack([left, right], 1)[torch.arange(len(place)), box_numbers]
+
+
+class PlantedWords(nn.Module):
+    """A network that says "left and right" about every image, as a `TextNetwork` for `WordScores`.
+
+    The word "left" reads the left half of an image and no other pixel, "right" the right half, and
+    "and" no pixel at all. A word that doesn't stand at its position has the logit -1.
+
+    Args:
+        left: The network of the word "left".
+        right: The network of the word "right".
+    """
+
+    truth_layer = "features"
+    default_layer = "features"
+    vocabulary = ("left", "and", "right", "")
+    end = 3
+    longest = 4
+    prompt = ""
+    image_tokens = ()
+    start = 0
+
+    def __init__(self, left: PlantedNetwork, right: PlantedNetwork) -> None:
+        super().__init__()
+        self.features = left.features
+        self.left = left
+        self.right = right
+
+    def forward(self, images: Tensor, text: Tensor) -> Tensor:
+        """Map images (B, 3, *space) and texts (B, L) to logits (B, L, 4), whatever the text is."""
+        activations = self.features(images)
+        left = self.left.score(activations)
+        right = self.right.score(activations)
+        none = torch.zeros_like(left)
+        at_own_place = torch.stack([left, none, right, none], 1).diag_embed()
+        elsewhere = torch.eye(self.longest).to(left) - 1
+        return (at_own_place + elsewhere)[:, : text.shape[1]]
+
+    def answer(self, images: Tensor, length: int) -> list[list[int]]:
+        """Return the words that the network says about each image, at most `length` of them."""
+        return [[*range(self.end)][:length] for _ in images]
+
+    def encode(self, text: str) -> list[int]:
+        """Return the words of a text.
+
+        Raises:
+            ValueError: If the network doesn't know a word.
+        """
+        return [self.vocabulary.index(word) for word in text.split()]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens."""
+        return " ".join(self.vocabulary[token] for token in tokens if token != self.end)
+
+    def true_contributions(self, activations: Tensor, targets: Tensor, place: Tensor) -> Tensor:
+        """Compute T, the true contribution of each channel and position to the logit of each row's
+        word, in float64 and the activations' shape.
+
+        Args:
+            activations: F, (B, K, 16, 16).
+            targets: The words, (B,).
+            place: The places of the words, which the words decide.
+        """
+        first_class = torch.zeros_like(targets)
+        of_left = self.left.true_contributions(activations, first_class)
+        of_right = self.right.true_contributions(activations, first_class)
+        words = targets[:, None, None, None]
+        return torch.where(words == 0, of_left, torch.where(words == 2, of_right, 0))
 
 
 class NoisyOr(nn.Module):
@@ -515,13 +588,25 @@ def planted_boxes() -> PlantedBoxes:
     """Return a detector with S = a_red + 2 a_green + 3 a_blue of a box's half, where red is in both
     halves.
     """
+    return PlantedBoxes(*_halves(), GRIDS[2])
+
+
+def planted_words() -> PlantedWords:
+    """Return a network whose words "left" and "right" have S = a_red + 2 a_green + 3 a_blue of
+    their half of the image, where red is in both halves.
+    """
+    return PlantedWords(*_halves())
+
+
+def _halves() -> tuple[PlantedNetwork, PlantedNetwork]:
+    """Return the networks that read the left and the right half, with the same features."""
     grid = GRIDS[2]
     names = ("red", "green", "blue", *UNREAD)
     features = detectors(grid, names)
     head = linear(grid, names, [WEIGHTS, OTHER])
     left = PlantedNetwork(features, half_readout(grid, [(1, 0)] * len(names)), head)
     right = PlantedNetwork(features, half_readout(grid, [(0, 1)] * len(names)), head)
-    return PlantedBoxes(left, right, grid)
+    return left, right
 
 
 BUILDERS: Mapping[str, Callable[..., PlantedNetwork]] = {
@@ -537,4 +622,8 @@ BUILDERS: Mapping[str, Callable[..., PlantedNetwork]] = {
     "planted_vanishing": planted_vanishing,
     "planted_shattered": planted_shattered,
 }
-BOX_BUILDERS: Mapping[str, Callable[..., PlantedBoxes]] = {"planted_boxes": planted_boxes}
+# Networks whose scores belong to one object, or to one word.
+PLACED_BUILDERS: Mapping[str, Callable[..., PlantedBoxes | PlantedWords]] = {
+    "planted_boxes": planted_boxes,
+    "planted_words": planted_words,
+}

@@ -162,6 +162,10 @@ PRECONDITIONS = {
     "same_class": Precondition(
         "one_object", lambda explanation, _: _for_each_row(explanation.same_class, len)
     ),
+    "other_object": Precondition(
+        "one_object",
+        lambda explanation, _: explanation.of_words or _for_each_row(explanation.same_class, len),
+    ),
     "other_objects": Precondition("one_object", _other_objects),
     "other_logits": OTHER_LOGITS,
     "interventions": Precondition(

@@ -443,6 +443,11 @@ class Explanation(CachesResults):
         return required_field(self.trace, "trace")
 
     @property
+    def of_words(self) -> bool:
+        """True if each row explains one word of a text about its image."""
+        return self.trace is not None and getattr(self.trace.cut_model.model, "of_words", False)
+
+    @property
     def required_raw_map(self) -> Tensor:
         """The raw map. Raises BenchError if the explanation has none."""
         return required_field(self.raw_map, "raw_map")

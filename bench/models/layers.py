@@ -287,8 +287,12 @@ def cut_index(layer: str, calls: Sequence[Call]) -> int:
 
 
 def has_tokens(layer: str, calls: Sequence[Call]) -> bool:
-    """Return whether the layer's last call returns tokens, which a reshape turns into maps."""
-    return calls[cut_index(layer, calls)].is_tokens
+    """Return whether the layer's last call returns tokens, which a reshape turns into maps.
+
+    It is False if there is no such layer, which `choose_layer` refuses.
+    """
+    layer_calls = [call for call in calls if call.name == layer]
+    return bool(layer_calls) and layer_calls[-1].is_tokens
 
 
 def default_notes(

@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from axiom_bench.cutting import recognition
 from axiom_bench.cutting.dependence import FixedDraws
 from axiom_bench.cutting.images import TWO_CLASSES
-from axiom_bench.cutting.model_copy import check_shapes, shared_copy, unwrap_parts, unwrapped
+from axiom_bench.cutting.model_copy import (
+    check_shapes,
+    layer_name,
+    shared_copy,
+    unwrap_parts,
+    unwrapped,
+)
 from axiom_bench.cutting.output import LOGITS, Output, OutputModule
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.data.layouts.classes import NetworkClasses, class_indices, network_class_names
@@ -73,6 +79,11 @@ class LoadedModel:
     def finds_objects(self) -> bool:
         """True if a score belongs to one object of an image, see cutting.objects."""
         return getattr(self.module, "of_objects", False)
+
+    @property
+    def says_words(self) -> bool:
+        """True if a score belongs to one word of a text about an image."""
+        return isinstance(self.module, WordScores)
 
     @property
     def named_classes(self) -> NetworkClasses:
@@ -166,9 +177,10 @@ def load_model(cfg: Mapping[str, object], shape: tuple[int, ...] | None = None) 
     is_default = spec.layer in ("default", "last_relu")
     if inputs is not None and not isinstance(inputs, InputsFile) and is_default:
         layer_calls = inputs.shared(module, sides, preprocessing.channels)
-    is_of_words = isinstance(module, WordScores) and not is_default
-    if is_of_words and reshape is None and layers.has_tokens(spec.layer, calls):
-        reshape = "tokens"
+    if isinstance(module, WordScores) and reshape is None:
+        full_name = layer_name(module, spec.layer) or spec.layer
+        if layers.has_tokens(full_name, calls):
+            reshape = "tokens"
     layer = layers.choose_layer(module, spec.layer, layer_calls, reshape)
     if is_default:
         lines += layers.default_notes(layer, layer_calls, reshape)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from axiom_bench.cutting.images import OtherInputs, SeveralInputs, separate_inputs
+from axiom_bench.cutting.interventions import Parts
 from axiom_bench.cutting.model_copy import shared_copy
 from axiom_bench.cutting.objects import (
     BoxScores,
@@ -79,6 +80,8 @@ def _word_network(spec: ModelSpec, module: nn.Module) -> WordScores:
     Raises:
         BenchError: if the network says no text.
     """
+    if not isinstance(module, WordScores) and hasattr(module, "answer"):
+        module = WordScores(module).eval()
     if not isinstance(module, WordScores):
         raise BenchError(
             f"{spec.name} says no text about an image, which model.output={spec.output} is about. "
@@ -101,6 +104,9 @@ class RowObject:
     # The annotation of the objects that the network itself found; None for the data's annotation.
     detected: Annotation | None = None
     name: str | None = None  # the word that is explained; None for an object of a class
+    # Of a word: its token, and the data's class that it names or a number that no class has. These
+    # change places in the annotation, so that the word's class is the data's.
+    swapped: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -192,7 +198,14 @@ class Objects:
             for row, annotation in zip(rows, data_annotations, strict=False)
         )
         places = torch.stack([row.place for row in rows])
-        return replace(batch, annotations=annotations, other_inputs=(places,))
+        interventions = batch.interventions
+        if interventions is not None:
+            interventions = tuple(
+                _swapped_parts(row, parts) for row, parts in zip(rows, interventions, strict=True)
+            )
+        return replace(
+            batch, annotations=annotations, interventions=interventions, other_inputs=(places,)
+        )
 
     def row_name(self, row: str) -> str | None:
         """Return the word that a row explains, or None for an object of a class."""
@@ -207,13 +220,18 @@ class Objects:
             return ""
         row = self.object_by_row[image]
         boxes = None if row.detected is None else row.detected.boxes.tolist()
-        content = row.place.numpy().tobytes() + repr((row.explained, boxes)).encode()
+        facts = repr((row.explained, boxes))
+        if row.swapped is not None:
+            facts += repr(row.swapped)
+        content = row.place.numpy().tobytes() + facts.encode()
         return hashlib.sha256(content).hexdigest()
 
 
 def _row_annotation(size: Sequence[int], row: RowObject, data_annotation: Annotation) -> Annotation:
     """Return the annotation of a row's image of this size, with the object that is explained."""
     detected = row.detected
+    if detected is None and row.swapped is not None:
+        return data_annotation.swapped(*row.swapped)
     if detected is None:
         return replace(data_annotation, explained=row.explained)
     mask = detected.mask
@@ -224,4 +242,16 @@ def _row_annotation(size: Sequence[int], row: RowObject, data_annotation: Annota
         mask=mask,
         explained=row.explained,
         stored_pixel=data_annotation.stored_pixel,
+    )
+
+
+def _swapped_parts(row: RowObject, parts: Parts) -> Parts:
+    """Return the parts of a row's image, in which the object that a word names has its class."""
+    if row.swapped is None:
+        return parts
+    first, second = row.swapped
+    labels = {first: second, second: first}
+    return tuple(
+        part if part.label is None else replace(part, label=labels.get(part.label, part.label))
+        for part in parts
     )

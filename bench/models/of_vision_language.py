@@ -47,6 +47,9 @@ class VisionLanguage(nn.Module):
         pixels = inputs.pop(PIXELS)
         self.num_axes = pixels.ndim
         self.image_token = _image_token(network)
+        tokens = inputs["input_ids"][0]
+        self.image_tokens = tuple((tokens == self.image_token).nonzero()[:, 0].tolist())
+        self.start = len(tokens) - 1
         self.default_layer = f"module.{_last_block(network)}"
         self.ends = _ends(network, self.tokenizer)
         self.end = self.ends[0]

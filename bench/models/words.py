@@ -51,6 +51,12 @@ class TextNetwork(Protocol):
     """The layer that is explained if none is chosen."""
     vocabulary: tuple[str, ...]
     """The text of each token."""
+    image_tokens: tuple[int, ...]
+    """The positions of the image's tokens among all tokens that the decoder reads; none if no
+    attention reads them.
+    """
+    start: int
+    """The position, among all tokens that the decoder reads, of the one before the text."""
 
     def __call__(self, images: Tensor, text: Tensor) -> Tensor:
         """Compute the logits (B, L, V) of each position of texts (B, L), given the image, the
@@ -92,12 +98,15 @@ class WordScores(PlacedScores):
         text: The text whose words are explained; None: what the network says.
         output: "logits": a word's score is the sum of its tokens' logits. "log_probabilities": it
             is the logarithm of the word's probability, given the text before it.
-        length: The most tokens of a text. Scores of any text cost passes of this length.
+        length: The most tokens of a text; None: those that the network knows as its `longest`, or
+            32. Scores of any text cost passes of this length.
 
     Raises:
         BenchError: If the network or its processor isn't of a supported kind, or if the text has no
             word or too many tokens.
     """
+
+    of_words = True
 
     def __init__(
         self,
@@ -106,9 +115,8 @@ class WordScores(PlacedScores):
         prompt: str = "",
         text: str | None = None,
         output: str = "logits",
-        length: int = LENGTH,
+        length: int | None = None,
     ) -> None:
-        super().__init__()
         if output not in SCORES:
             raise unknown_name("score of words", output, SCORES)
         if processor is not None:
@@ -116,10 +124,11 @@ class WordScores(PlacedScores):
             from axiom_bench.models.of_vision_language import VisionLanguage
 
             module = VisionLanguage(module, processor, prompt)
-        self.module = module
+        super().__init__(module)
         self.prompt: str = getattr(module, "prompt", prompt)
         self.output = output
-        self.length = length
+        longest: int = getattr(module, "longest", LENGTH)
+        self.length = length or longest
         self.text = None if text is None else self._checked_text(text)
 
     def forward(self, images: Tensor, place: Tensor) -> Tensor:
@@ -155,6 +164,23 @@ class WordScores(PlacedScores):
         network = shared_copy(self)
         assert isinstance(network, WordScores)
         return [network._words(image, least) for image in images.split(1)]
+
+    def other(self, objects: Sequence[Found], place: Tensor) -> Found | None:
+        """Return the first word of another spelling that isn't a function word, or, without one,
+        the first function word of another spelling.
+        """
+        own = next((found.name for found in objects if torch.equal(found.place, place.cpu())), None)
+        others = [found for found in objects if found.name != own]
+        content = (found for found in others if not is_function_word(str(found.name)))
+        return next(content, next(iter(others), None))
+
+    def attention_positions(self, place: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the position of the token before the word's last one, and those of the image."""
+        network = self._network
+        if not network.image_tokens:
+            return None
+        last = place[:, FIRST] + place[:, COUNT] - 1
+        return network.start + last.long(), torch.tensor(network.image_tokens, device=place.device)
 
     def text_of(self, found: Sequence[Found]) -> str:
         """Return the text up to the last of the words, "" if there is none."""

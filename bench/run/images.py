@@ -297,7 +297,8 @@ def rows(
         if isinstance(batch, BadImage):
             yield batch
         else:
-            if not job.shares_classes:
+            # a word has its own class of the data, if it names one
+            if not job.shares_classes and not job.model.says_words:
                 batch = replace(batch, annotations=(), interventions=None)
             yield job.with_inputs(batch)
 

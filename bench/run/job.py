@@ -156,7 +156,7 @@ class Job:
             cut_model=cut_at_layer(model, device, notes),
             data=dataset,
             indices=indices,
-            target=_target_rule(loaded.finds_objects, target or default_target),
+            target=_target_rule(loaded, target or default_target),
             normalise=normalise,
             methods=methods,
             metrics=metrics,
@@ -256,7 +256,7 @@ class Job:
     @property
     def data_notes(self) -> tuple[str, ...]:
         """Sentences about the data that a reader needs to interpret the job's values."""
-        if self.shares_classes or self.data.unlabelled:
+        if self.shares_classes or self.model.says_words or self.data.unlabelled:
             return self.data.notes
         sentence = (
             f"the {len(self.data.classes)} classes of {self.data.name!r} aren't the "
@@ -358,12 +358,14 @@ class Job:
         return hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
 
 
-def _target_rule(finds_objects: bool, target: str) -> str:
-    """Return the target rule, translated if the network finds objects.
+def _target_rule(model: LoadedModel, target: str) -> str:
+    """Return the target rule, translated if the network finds objects or says words.
 
     Raise BenchError if the rule is for networks that find objects and this network doesn't.
     """
-    if finds_objects:
+    if model.says_words:
+        return DETECTIONS
+    if model.finds_objects:
         return OBJECT_RULE_BY_CLASS_RULE.get(target, target)
     if target in OBJECT_RULES:
         raise BenchError(

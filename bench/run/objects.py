@@ -23,10 +23,10 @@ from axiom_bench.cutting.output_presets import intersection_over_union
 from axiom_bench.cutting.passes import halve_until_it_fits
 from axiom_bench.data.base import BACKGROUND, BadImage
 from axiom_bench.data.batch import Annotation, Batch
+from axiom_bench.data.layouts.classes import class_indices
 from axiom_bench.data.objects import ObjectImages
 from axiom_bench.errors import BenchError
 from axiom_bench.models.objects import Objects, RowObject
-from axiom_bench.models.words import WordScores
 from axiom_bench.records import files, store
 from axiom_bench.records.record_files import key
 from axiom_bench.run.images import rows
@@ -89,10 +89,9 @@ def use_found_objects(job: Job, folder: Path) -> Job:
     data = ObjectImages(job.data, objects, _notes(job, inputs.least, rows, counts))
     annotations = {} if job.target == MATCHED else _annotations(rows)
     object_by_row = {}
-    are_words = isinstance(job.model.module, WordScores)
     for row_id, row in zip(data.ids, rows, strict=True):
-        if are_words:  # no box or mask says where a word's object is
-            row_object = RowObject(_place(row), None, Annotation.none(), row["class"])
+        if job.model.says_words:
+            row_object = _word_object(job, row)
         else:
             number = None if job.target == MASKS else row["number"]
             row_object = RowObject(_place(row), number, annotations.get(row["image_id"]))
@@ -108,6 +107,23 @@ def use_found_objects(job: Job, folder: Path) -> Job:
         all_indices=indices,
         model=model,
         source_fingerprint=fingerprint,
+    )
+
+
+def _word_object(job: Job, row: Row) -> RowObject:
+    """Return the object of a row that explains a word.
+
+    If the word is the name of a class of the data, the annotated objects of this class are the
+    word's. Otherwise no box or mask says where its object is.
+    """
+    word = row["class"]
+    noun = class_indices([word], job.data.classes, job.data.class_names).get(word)
+    return RowObject(
+        place=_place(row),
+        explained=None,
+        detected=Annotation.none() if noun is None else None,
+        name=word,
+        swapped=(row["label"], len(job.data.classes) if noun is None else noun),
     )
 
 
@@ -248,7 +264,7 @@ def _notes(job: Job, least: float, rows: Sequence[Row], counts: Mapping[str, int
     else:
         kind = "masks of classes" if job.target == MASKS else "objects"
         sentence = f"{len(rows)} {kind} are found, with {probability}"
-        if isinstance(job.model.module, WordScores):
+        if job.model.says_words:
             sentence = f"{len(rows)} words are explained"
     empty_images = len(counts) - len({row["image_id"] for row in rows})
     if empty_images:

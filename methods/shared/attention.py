@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from axiom_bench.cutting.objects import BoxScores
+from axiom_bench.cutting.objects import BoxScores, PlacedScores
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.cutting.trunk_and_head import Step
-from axiom_bench.errors import BenchError, invalid_choice
+from axiom_bench.errors import BenchError, InvalidParameter, invalid_choice
 from axiom_bench.methods.shared.nonlinear import (
     Arguments,
     Interceptor,
@@ -50,11 +50,13 @@ class Attention:
     value: Tensor
     output: Tensor
     scale: float
+    mask: Tensor | None = None  # added to the scores, (N, N) or with more leading dimensions
 
     @property
     def scores(self) -> Tensor:
         """The scores Z before the softmax, of each query for each key: (B, heads, N, N)."""
-        return self.scale * self.query @ self.key.mT
+        scores = self.scale * self.query @ self.key.mT
+        return scores if self.mask is None else scores + self.mask
 
     @property
     def probabilities(self) -> Tensor:
@@ -73,6 +75,8 @@ class Attentions(Interceptor):
 
     takes_cross_attention = False
     """True if the keys may be other tokens than the queries."""
+    takes_masks = False
+    """True if tokens may attend to some of the tokens only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,9 +98,11 @@ class Attentions(Interceptor):
         """Return the output of a linear layer inside an attention."""
         return functional.linear(tokens, weight, bias)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Return softmax(scale Q K') V, with a gradient."""
-        output = functional.scaled_dot_product_attention(query, key, value, scale=scale)
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float, mask: Tensor | None = None
+    ) -> Tensor:
+        """Return softmax(scale Q K' + mask) V, with a gradient."""
+        output = functional.scaled_dot_product_attention(query, key, value, mask, scale=scale)
         return output.detach().requires_grad_()
 
     def _multi_head(self, arguments: Keywords) -> tuple[Tensor, None]:
@@ -130,13 +136,22 @@ class Attentions(Interceptor):
         enable_gqa: bool = False,
     ) -> Tensor:
         """Append the call to `calls` and return its output."""
-        is_same_tokens = query.shape == key.shape or self.takes_cross_attention
         has_mask = attn_mask is not None or is_causal
-        if has_mask or query.ndim != 4 or not is_same_tokens or key.shape != value.shape:
+        if query.ndim != 4 or (has_mask and not self.takes_masks):
             raise BenchError(UNSUPPORTED_ATTENTION)
+        if enable_gqa:  # several heads of queries share one of keys and values
+            shared = query.shape[1] // key.shape[1]
+            key = key.repeat_interleave(shared, 1)
+            value = value.repeat_interleave(shared, 1)
+        is_same_tokens = query.shape == key.shape or self.takes_cross_attention
+        if not is_same_tokens or key.shape != value.shape:
+            raise BenchError(UNSUPPORTED_ATTENTION)
+        mask = _added_mask(query, attn_mask, is_causal)
         scale = query.shape[3] ** -0.5 if scale is None else scale
-        output = self.attend(query, key, value, scale)
-        self.calls.append(Attention(query.detach(), key.detach(), value.detach(), output, scale))
+        output = self.attend(query, key, value, scale, mask)
+        self.calls.append(
+            Attention(query.detach(), key.detach(), value.detach(), output, scale, mask)
+        )
         return output
 
 
@@ -145,10 +160,27 @@ class FlowingAttentions(Attentions):
 
     takes_cross_attention = True
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Return softmax(scale Q K') V, with a gradient."""
-        output = functional.scaled_dot_product_attention(query, key, value, scale=scale)
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float, mask: Tensor | None = None
+    ) -> Tensor:
+        """Return softmax(scale Q K' + mask) V, with a gradient."""
+        output = functional.scaled_dot_product_attention(query, key, value, mask, scale=scale)
         return output if output.requires_grad else output.requires_grad_()
+
+
+class DecoderAttentions(FlowingAttentions):
+    """Append each attention to `calls`, also those in which tokens attend to some tokens only."""
+
+    takes_masks = True
+
+
+def _added_mask(query: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor | None:
+    """Return the mask that is added to the scores: 0, or -inf where a query reads no key."""
+    if is_causal:
+        mask = torch.ones(query.shape[2], query.shape[2], device=query.device).tril().bool()
+    if mask is None or mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -torch.inf)
 
 
 UNSUPPORTED_ATTENTION = (
@@ -224,6 +256,61 @@ def self_attentions(trace: Trace) -> list[Attention]:
     calls: list[Attention] = attentions.calls
     check_tokens(trace, calls)
     return calls
+
+
+def word_attention(trace: Trace, block: int, heads: str) -> Tensor | None:
+    """Return the decoder's attention from the token that predicts a word to the image's tokens.
+
+    Args:
+        trace: The traced batch.
+        block: The index of the decoder's attention; -1: the last one.
+        heads: The fusion of heads, one of HEADS.
+
+    Returns:
+        The maps of the layer's size, (B, H, W); None for a network that says no words.
+
+    Raises:
+        BenchError: If the layer's maps aren't of the image's tokens, or if there is no such block.
+    """
+    network = trace.cut_model.model
+    if not isinstance(network, PlacedScores):
+        return None
+    (place,) = trace.other_inputs
+    positions = network.attention_positions(place)
+    if positions is None:
+        return None
+    queries, keys = positions
+    height, width = trace.activations.shape[2:]
+    if height * width != len(keys):
+        raise BenchError(
+            f"The decoder reads {len(keys)} tokens of the image, and the layer {trace.layer!r} has "
+            f"{height}x{width} positions; choose a layer whose maps are these tokens."
+        )
+    cut_model = trace.cut_model
+    with torch.no_grad(), DecoderAttentions() as attentions:
+        cut_model.run_network(trace.images, *trace.other_inputs, precision=cut_model.precision)
+    # The decoder's calls have the most tokens, since it reads those of the vision tower and a text.
+    total = max(call.query.shape[2] for call in attentions.calls)
+    calls = [call for call in attentions.calls if call.query.shape[2] == total]
+    attention = HEADS[heads](chosen_block(calls, block).probabilities.to(trace.dtype), 1)
+    rows = attention[torch.arange(len(trace)), queries]
+    maps: Tensor = rows[:, keys].unflatten(1, (height, width))
+    return maps
+
+
+def chosen_block(calls: Sequence[Attention], block: int) -> Attention:
+    """Return the attention with this index.
+
+    Raises:
+        InvalidParameter: If there is none.
+    """
+    count = len(calls)
+    if not -count <= block < count:
+        raise InvalidParameter(
+            f"Invalid block={block} of raw attention; give a number from {-count} to "
+            f"{count - 1}, since the network has {count} attentions."
+        )
+    return calls[block]
 
 
 def _joined(calls: Sequence[Attention]) -> Attention:

@@ -48,7 +48,7 @@ TRAININGS = {
 LAYERS |= {training: LAYERS[name] for training, name in TRAININGS.items()}
 PLANTED = [
     *planted.BUILDERS,
-    *planted.BOX_BUILDERS,
+    *planted.PLACED_BUILDERS,
     *(f"planted_{rule}_{kind}" for rule in ("additive", "and") for kind in shapes.KINDS),
 ]
 LAYERS |= dict.fromkeys(PLANTED, "features")
