@@ -290,6 +290,22 @@ def test_processes_that_are_closed_start_no_other_process():
     wait_until(lambda: not multiprocessing.active_children(), seconds=30)
 
 
+@pytest.mark.slow
+def test_processes_that_are_closed_leave_those_of_the_program_alone():
+    program = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    program.start()
+    try:
+        with processes.processes(1) as executor:
+            executor.submit(time.sleep, 60)
+            wait_until(lambda: len(multiprocessing.active_children()) == 2)
+        wait_until(lambda: len(multiprocessing.active_children()) < 2, seconds=30)
+        program.join(1)  # a killed one ends
+        assert program.is_alive()
+    finally:
+        program.kill()
+        program.join()
+
+
 class ThreadExecutor:
     """An executor in threads.
 

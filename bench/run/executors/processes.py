@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.context import SpawnContext, SpawnProcess
 from queue import SimpleQueue
-from typing import Annotated
+from typing import Annotated, Any
 
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import whole_number
@@ -50,16 +51,33 @@ def processes(
         executor.close()
 
 
+class Context(SpawnContext):
+    """Python's context of spawned processes, with a list of those that it has created.
+
+    A program that calls `run` may have other children, which `close` must leave alone.
+    """
+
+    def __init__(self) -> None:
+        self.processes: list[SpawnProcess] = []
+
+    def Process(self, *arguments: Any, **settings: Any) -> SpawnProcess:  # type: ignore[override]
+        """Create a process, as `multiprocessing.Process` does, and list it."""
+        process = SpawnProcess(*arguments, **settings)
+        self.processes.append(process)
+        return process
+
+
 class Processes:
     """An executor with one process per environment variable, (name, value)."""
 
     def __init__(self, variables: list[tuple[str, str]]) -> None:
         self.threads = ThreadPoolExecutor(len(variables))
+        self.context = Context()
         self.is_closed = threading.Event()
         # the variable and the pool of each process that has no task
         self.free = SimpleQueue[tuple[tuple[str, str], ProcessPoolExecutor]]()
         for variable in variables:
-            self.free.put((variable, _started(variable)))
+            self.free.put((variable, self._start(variable)))
 
     def submit(self, function: Callable[..., object], /, *arguments: object) -> Future[object]:
         """See `Executor`. One thread per process waits for its result."""
@@ -70,7 +88,8 @@ class Processes:
         self.is_closed.set()
         self.threads.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
-            process.kill()
+            if process in self.context.processes:
+                process.kill()
 
     def done(self, call: Call) -> object:
         """Have the next free process run a call of `remote`, and return the result."""
@@ -82,7 +101,7 @@ class Processes:
                 except BrokenProcessPool:
                     if self.is_closed.is_set():  # `close` has killed it: start no other one
                         raise
-                    pool = _started(variable)
+                    pool = self._start(variable)
             raise BenchError(
                 f"A task's process was killed {ATTEMPTS} times, perhaps because memory ran out; "
                 "start fewer processes."
@@ -90,10 +109,9 @@ class Processes:
         finally:
             self.free.put((variable, pool))
 
-
-def _started(variable: tuple[str, str]) -> ProcessPoolExecutor:
-    """Return a pool with one new process, which has this environment variable."""
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, variable)
+    def _start(self, variable: tuple[str, str]) -> ProcessPoolExecutor:
+        """Return a pool with one new process, which has this environment variable."""
+        return ProcessPoolExecutor(1, self.context, _begin, variable)
 
 
 def _begin(variable: str, value: str) -> None:
