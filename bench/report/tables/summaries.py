@@ -5,6 +5,7 @@ statuses and run time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -43,8 +44,14 @@ LATEX_WIDTH = 98  # characters of a line, about 5.5 inches
 
 
 def overview_table(run: RunFolder) -> Table:
-    """Return the table of the metrics that `options_of` chooses."""
-    return _overview(run, options_of(run).columns, len(run.runtime) > 0)
+    """Return the table of the metrics that `options_of` chooses. A note lists the other metrics."""
+    columns = options_of(run).columns
+    table = _overview(run, columns, len(run.runtime) > 0)
+    others = [run.metadata.value(name).title for name in run.metrics if name not in columns]
+    if not others:
+        return table
+    note = f"Metrics that are only in the table {METRICS!r}: {', '.join(others)}."
+    return replace(table, notes=(*table.notes, note))
 
 
 def latex_overview_table(run: RunFolder) -> Table:

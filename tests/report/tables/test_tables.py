@@ -130,6 +130,21 @@ def test_many_metrics_are_one_wide_row_without_a_warning(make_records, make_run,
     assert not recwarn.list
 
 
+def test_the_overview_lists_the_metrics_without_a_column(run):
+    """Each metric of a run has a column or is in the last note."""
+    table = overview_table(run)
+    heading = " ".join(table.header)
+    others = [
+        title
+        for name in run.metrics
+        if (title := run.metadata.value(name).title) not in heading.replace("\n", " ")
+    ]
+    assert others
+    assert (
+        table.notes[-1] == f"Metrics that are only in the table 'All metrics': {', '.join(others)}."
+    )
+
+
 def test_a_winner_by_construction_is_marked(run):
     methods = {
         **run.manifest.methods,
