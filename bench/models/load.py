@@ -150,10 +150,12 @@ def load_model(cfg: Mapping[str, object], shape: tuple[int, ...] | None = None) 
         1, preprocessing.channels, *sides, generator=torch.Generator().manual_seed(0)
     )
     module, output, inputs = _with_inputs(spec, module, noise)
-    if isinstance(module, WordScores) and spec.layer == "default":
-        spec = replace(spec, layer=module.default_layer)
-    if isinstance(module, WordScores) and module.prompt:
-        lines = [*lines, f"the prompt is {module.prompt!r}."]
+    word_scores = module if isinstance(module, WordScores) else None
+    if word_scores is not None:
+        if spec.layer == "default":
+            spec = replace(spec, layer=word_scores.default_layer)
+        if word_scores.prompt:
+            lines = [*lines, f"the prompt is {word_scores.prompt!r}."]
 
     # One forward pass shows the layers and the scores.
     network = shared_copy(module)
@@ -177,7 +179,7 @@ def load_model(cfg: Mapping[str, object], shape: tuple[int, ...] | None = None) 
     is_default = spec.layer in ("default", "last_relu")
     if inputs is not None and not isinstance(inputs, InputsFile) and is_default:
         layer_calls = inputs.shared(module, sides, preprocessing.channels)
-    if isinstance(module, WordScores) and reshape is None:
+    if word_scores is not None and reshape is None:
         full_name = layer_name(module, spec.layer) or spec.layer
         if layers.has_tokens(full_name, calls):
             reshape = "tokens"
