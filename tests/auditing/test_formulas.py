@@ -1,5 +1,7 @@
 """The formulas that an audit finds, of changed implementations, methods and three libraries."""
 
+from weakref import WeakKeyDictionary
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from axiom_bench.auditing.case import Case
 from axiom_bench.auditing.cases import DESIGNS, cases
 from axiom_bench.auditing.formulas import find_formula
 from axiom_bench.auditing.observation import observe
+from axiom_bench.auditing.references import References
 from axiom_bench.auditing.screening import compared_pixels
 from axiom_bench.auditing.verdict import FormulaAnswer
 from axiom_bench.cutting.cut_model import cut
@@ -33,8 +36,23 @@ MIN_NAMED = 28  # of the thirty implementations
 
 @pytest.fixture(scope="module")
 def networks():
-    """The networks, built once, so that all audits share their traces."""
-    return cases()
+    """The networks, built once, so that all audits share their traces and the methods' answers.
+
+    An audit of one implementation doesn't keep the answers, since those of a photograph are large.
+    """
+    answers_by_references = WeakKeyDictionary()
+    compute = References._computed
+
+    def computed_once(references, method, reading):
+        answers = answers_by_references.setdefault(references, {})
+        key = (method.name, reading)
+        if key not in answers:
+            answers[key] = compute(references, method, reading)
+        return answers[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(References, "_computed", computed_once)
+        yield cases()
 
 
 def is_named(answer: FormulaAnswer, formula: str, changes: tuple[str, ...]) -> bool:
