@@ -31,6 +31,7 @@ from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 - whic
 
 pytest_plugins = ("tests.browser",)
 MAX_RUN_AGAIN = 2  # tests of a session; one more fails it
+OBJECTS_BEFORE_COLLECTION = 20_000
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -71,15 +72,17 @@ def pytest_terminal_summary(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Exclude libraries and tests from garbage collection.
+    """Exclude libraries and tests from garbage collection, and collect more rarely.
 
-    They stay until the end, and each collection would visit them.
+    They stay until the end, and each collection would visit them. With Python's own threshold of
+    700 new objects, collections took 5 % of the tests' time.
     """
     gc.disable()
     try:
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(OBJECTS_BEFORE_COLLECTION, 10, 10)
         gc.enable()
 
 
@@ -214,7 +217,7 @@ def _process_as_before(temporary: Path) -> Iterator[None]:
     Other tests write other modules under the same names. Libraries stay, since many can't be
     imported twice.
     """
-    modules = set(sys.modules)
+    modules = list(sys.modules)
     path = list(sys.path)
     environment = dict(os.environ)
     try:
@@ -224,6 +227,9 @@ def _process_as_before(temporary: Path) -> Iterator[None]:
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]
         os.environ.update(environment)
-        for name in sys.modules.keys() - modules:
+        modules_now = list(sys.modules)
+        # comparing the lists first takes a tenth of the time of a difference of sets
+        new_modules = set(modules_now).difference(modules) if modules_now != modules else set()
+        for name in new_modules:
             if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(temporary):
                 del sys.modules[name]

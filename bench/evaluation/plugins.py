@@ -263,7 +263,13 @@ def is_left_out_of_all(config: object) -> bool:
 
 def names_of_all(kind: str) -> list[str]:
     """Return the names of the entries of conf/<kind>/ that `all` chooses, sorted."""
-    return [name for name in names(kind) if not is_left_out_of_all(_config(kind, name))]
+    return list(_names_of_all(kind))
+
+
+@cache
+def _names_of_all(kind: str) -> tuple[str, ...]:
+    """Return `names_of_all`, for which each entry's file is read only once."""
+    return tuple(name for name in names(kind) if not is_left_out_of_all(_config(kind, name)))
 
 
 def matching(kind: str, text: str) -> str:
@@ -333,8 +339,9 @@ def _config(kind: str, name: str) -> Entry:
         if "@" in name:
             folder = PEERS
     # doesn't ask for the file, because a name may be too long for one
-    if name not in names(folder):
-        raise unknown_plugin(kind, name, names(folder))
+    known_names = names(folder)
+    if name not in known_names:
+        raise unknown_plugin(kind, name, known_names)
     config: Entry = read_yaml(conf_folder() / folder / f"{name}.yaml")[name]
     return config
 

@@ -311,7 +311,7 @@ def model_config(name: str) -> dict[str, Any]:
     """
     files = _files()
     if name in files:
-        settings = yaml.safe_load(files[name].read_text(encoding="utf-8"))
+        settings = read_yaml(files[name])
         assert isinstance(settings, dict)
         # Hydra composes them in the same order: the file's own settings come last.
         config: dict[str, Any] = {}

@@ -29,7 +29,8 @@ from tests.auditing.made_cams import (
 )
 
 ALL_MADE = {**SINGLE, **COMBINED}
-QUICK = ("batch_score", "bias", "epsilon", "log_softmax_pp", "nearest", "raw", "softmax_min_max")
+QUICK = ("batch_score", "bias", "nearest", "softmax_min_max")
+NAMED_EXACTLY = (*QUICK, "epsilon", "log_softmax_pp", "raw")
 ALIGNED = {"mode": "bilinear", "align_corners": True}
 MIN_NAMED = 28  # of the thirty implementations
 
@@ -62,7 +63,13 @@ def is_named(answer: FormulaAnswer, formula: str, changes: tuple[str, ...]) -> b
     return answer.formula == formula and text in answer.verdict
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in NAMED_EXACTLY
+    ],
+)
 def test_the_changes_are_named(networks, name):
     made = ALL_MADE[name]
     answer = find_formula(made.function, networks)

@@ -67,9 +67,9 @@ def test_method_on_the_other_networks(name):
     run_each(with_fewer(name), METHOD_CHECKS, others)
 
 
-@pytest.mark.parametrize("name", methods.names())
-def test_a_shift_of_images_that_the_first_layer_takes_back_changes_few_methods_maps(name):
-    """Check the input shift of Kindermans et al. 2017.
+@pytest.fixture(scope="module")
+def shifted_traces() -> tuple[ab.Trace, ab.Trace]:
+    """A trace, and that of images plus 1, which the first layer's bias takes back.
 
     The first convolution has no padding, because a bias can't compensate for the shift at a padded
     border.
@@ -85,6 +85,19 @@ def test_a_shift_of_images_that_the_first_layer_takes_back_changes_few_methods_m
     others = images.roll(1, 0)
     trace = replace(ab.trace(net, "3", images), other_images=others)
     shifted_trace = replace(trace.again(images=images + 1, model=shifted), other_images=others + 1)
+    return trace, shifted_trace
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_a_shift_of_images_that_the_first_layer_takes_back_changes_few_methods_maps(
+    name, shifted_traces
+):
+    """Check the input shift of Kindermans et al. 2017.
+
+    Each method gets a trace in which nothing is computed yet.
+    """
+    trace = replace(shifted_traces[0])
+    shifted_trace = replace(shifted_traces[1])
     method = with_fewer(name)
 
     before = Explanation.of(trace, method(trace)).raw_map
@@ -166,20 +179,30 @@ LAYERS = (
 )
 
 
-@pytest.fixture(scope="module", params=LAYERS, ids="-".join)
-def trace(request) -> ab.Trace:
-    """A trace of one scene at an inner layer, in float32. The last layer is a convolution inside a
-    residual block.
+@cache
+def trace_at(network: str, layer: str) -> ab.Trace:
+    """Return a trace of one scene at an inner layer, in float32. The last of LAYERS is a
+    convolution inside a residual block.
     """
-    network, layer = request.param
     loaded = load_model({**model_config(network), "layer": layer})
     scene = torch.from_numpy(draw("evaluation", 0, 0).image).permute(2, 0, 1)[None].float() / 255
     traced = ab.trace(loaded.module, layer, (scene - 0.5) / 0.25)
     return replace(traced, other_images=traced.images.flip(3))
 
 
-@pytest.mark.parametrize("name", methods.names())
-def test_method_at_an_inner_layer(name, trace):
+# Each method in turn has one of the layers. The slow tests have the others.
+AT_LAYERS = []
+for number, method_name in enumerate(methods.names()):
+    for place, names in enumerate(LAYERS):
+        is_in_turn = place == number % len(LAYERS)
+        marks = [] if is_in_turn else [pytest.mark.slow]
+        row = pytest.param(method_name, *names, id="-".join([method_name, *names]), marks=marks)
+        AT_LAYERS.append(row)
+
+
+@pytest.mark.parametrize(("name", "network", "layer"), AT_LAYERS)
+def test_method_at_an_inner_layer(name, network, layer):
+    trace = replace(trace_at(network, layer))
     if "dense" not in accepted_by(name):
         # The method needs a head of only pooling and one linear layer.
         with pytest.raises(BenchError):

@@ -157,9 +157,19 @@ def test_listing_does_not_import_the_libraries(monkeypatch):
         assert line.endswith("pip install '.[peers]' in axiom-bench's checkout")
 
 
+# Parameters that decide how often a method runs the network, not what it does.
+FEWER_SAMPLES = {"n_samples": 60, "perturbations_per_eval": 20}
+FEWER = {
+    "lime@captum": {"options": FEWER_SAMPLES},
+    "kernel_shap@captum": {"options": FEWER_SAMPLES},
+    "occlusion@captum": {"stride": 0.125},
+}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_common_checks(name):
-    run_checks(peer(name), CHECKS, {"pooled": CASES["pooled"]}, {})
+    method = plugins.with_params("method", peer(name).name, FEWER.get(name, {}))
+    run_checks(method, CHECKS, {"pooled": CASES["pooled"]}, {})
 
 
 @pytest.mark.parametrize("name", ["grad_cam", "hires_cam"])  # signed maps at the layer

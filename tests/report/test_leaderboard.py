@@ -125,6 +125,7 @@ def test_the_first_section_names_the_metrics_that_pass_the_scorecard(usual, monk
     assert "Only these metrics pass every test of the scorecard: gini, box_iou." in body
 
 
+@pytest.mark.slow
 def test_parts_in_several_processes_are_those_of_one(usual_run, tmp_path, monkeypatch):
     suites = {"suite-1": {"part": usual_run}, "suite-2": {"part": usual_run}}
     texts = []

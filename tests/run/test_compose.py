@@ -3,10 +3,11 @@
 Wrong words become one sentence.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hydra import initialize_config_dir
@@ -29,6 +30,7 @@ ONE_METRIC = "metric=[zeta]"
 # For tests of other settings: one method and one metric compose in half the time.
 FEW = ("method=[grad_cam]", ONE_METRIC)
 Jobs = Callable[..., list[dict[str, Any]]]
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -285,11 +287,19 @@ ROOTS = {text: text for text in TEXTS} | {  # typed text: the value of data.root
 }
 
 
-@pytest.mark.parametrize("typed", ROOTS)
-def test_a_value_that_hydra_can_not_read_is_taken_as_typed(typed):
-    words = ["data=folder", f"data.root={typed}", *FEW, "real_root=/somewhere", "run=here"]
-    config = spine.configuration(words)
-    assert config["data"]["root"] == ROOTS[typed]
+def in_threes(values: Iterable[T]) -> list[tuple[T, ...]]:
+    """Return the values in groups of three, since composing takes longer than each value."""
+    remaining = iter(values)
+    return list(iter(lambda: tuple(islice(remaining, 3)), ()))
+
+
+@pytest.mark.parametrize("texts", in_threes(ROOTS))
+def test_a_value_that_hydra_can_not_read_is_taken_as_typed(texts):
+    paths = dict(zip(("root", "labels", "cache"), texts, strict=False))
+    words = [f"data.{key}={typed}" for key, typed in paths.items()]
+    config = spine.configuration(["data=folder", *words, *FEW, "real_root=/somewhere", "run=here"])
+    for key, typed in paths.items():
+        assert config["data"][key] == ROOTS[typed], typed
 
 
 def write(path: Path, content: bytes) -> None:
@@ -306,40 +316,47 @@ def setting(config: Mapping[str, Any], key: str) -> object:
     return node
 
 
-@pytest.mark.parametrize(
-    ("typed", "value"),
-    [
-        ("run=2024_11_28", "2024_11_28"),
-        ("run=007", "007"),
-        ("run=1e5", "1e5"),
-        ("run=1.10", "1.10"),
-        ("run=true", "true"),
-        ("run=null", "null"),
-        ("run=12:30", "12:30"),
-        ("run=5", 5),  # its text is also 5
-        ("results=2024_1", "2024_1"),
-        ("model.layer=1", "1"),
-        ("model.weights=123", "123"),
-        ("model.weights=null", None),
-        ("model.classes=1_000", 1000),
-        ("model.classes=[null,on,1_000,3]", ["null", "on", "1_000", 3]),
-        ("model.resize=1_28", 128),
-        ("data.split=2024_1", "2024_1"),
-        ("data.leave_out=[001,'a,b',1e5]", ["001", "a,b", "1e5"]),
-        ("data.size=1_0", 10),
-        ("device.ablation_memory=1_000_000", 1_000_000),
-        ("report.rival=1e5", "1e5"),
-        ("model.kwargs.width=1_0", 10),
-    ],
+# Each command has settings of other keys, since composing takes longer than reading a setting.
+NUMBERS_AND_NAMES: tuple[dict[str, object], ...] = (
+    {
+        "run=2024_11_28": "2024_11_28",
+        "results=2024_1": "2024_1",
+        "model.layer=1": "1",
+        "model.weights=123": "123",
+        "model.classes=1_000": 1000,
+        "model.resize=1_28": 128,
+        "data.split=2024_1": "2024_1",
+    },
+    {
+        "run=007": "007",
+        "model.weights=null": None,
+        "model.classes=[null,on,1_000,3]": ["null", "on", "1_000", 3],
+        "data.leave_out=[001,'a,b',1e5]": ["001", "a,b", "1e5"],
+        "data.size=1_0": 10,
+        "model.kwargs.width=1_0": 10,
+    },
+    {
+        "run=1e5": "1e5",
+        "device.ablation_memory=1_000_000": 1_000_000,
+        "report.rival=1e5": "1e5",
+    },
+    {"run=1.10": "1.10"},
+    {"run=true": "true"},
+    {"run=null": "null"},
+    {"run=12:30": "12:30"},
+    {"run=5": 5},  # its text is also 5
 )
-def test_a_name_that_reads_as_a_number_stays_as_typed_and_a_number_a_number(typed, value):
-    key = typed.partition("=")[0]
-    config = spine.configuration(["data=imagenet", "data.root=/nowhere", typed])
-    assert setting(config, key) == value
+
+
+@pytest.mark.parametrize("values", NUMBERS_AND_NAMES, ids=" ".join)
+def test_a_name_that_reads_as_a_number_stays_as_typed_and_a_number_a_number(values):
+    config = spine.configuration(["data=imagenet", "data.root=/nowhere", *FEW, *values])
+    for typed, value in values.items():
+        assert setting(config, typed.partition("=")[0]) == value, typed
 
 
 def test_layers_that_read_as_numbers_are_layers_of_jobs(jobs):
-    configs = jobs(["model=scenes_vgg", "model.layer=1,2_0,features.3"])
+    configs = jobs(["model=scenes_vgg", "model.layer=1,2_0,features.3", *FEW])
     assert [config["model"]["layer"] for config in configs] == ["1", "2_0", "features.3"]
 
 
@@ -347,6 +364,8 @@ NAMES_LIKE_NUMBERS = """\
 # @package _global_
 defaults:
   - override /data: folder
+  - override /method: [grad_cam]
+  - override /metric: [zeta]
 run: 2024_11_28 # of the day
 data:
   root: 2024_01
@@ -364,7 +383,7 @@ def test_names_in_a_user_s_file_stay_as_written_in_any_encoding(tmp_path, encodi
     write(tmp_path / "experiment/mine.yaml", NAMES_LIKE_NUMBERS.encode(encoding))
     with composed(["experiment=mine"], tmp_path) as composition:
         configs = [composition.plain_job(number) for number in range(len(composition.jobs))]
-        config = composition.plain_job()
+    config = configs[0]
     assert {config["model"]["layer"] for config in configs} == {"1", "1e5"}
     assert config["run"] == "2024_11_28"
     assert config["data"]["root"] == "2024_01"
@@ -393,6 +412,7 @@ def test_a_home_folder_stands_for_its_sign_in_every_path(tmp_path, monkeypatch):
         "model.weights=~/w.pth",
         "results=~",
         "data=own",
+        *FEW,
     ]
 
     config = spine.configuration(typed, tmp_path)
@@ -573,7 +593,8 @@ def test_a_program_of_the_user_s_that_has_hydra_itself_keeps_it(tmp_path):
 
 
 def test_a_setting_of_a_method_that_an_experiment_has_by_all():
-    config = spine.configuration(["experiment=methods", "method.opti_cam.params.iterations=5"])
+    words = ["experiment=methods", ONE_METRIC, "method.opti_cam.params.iterations=5"]
+    config = spine.configuration(words)
     assert config["method"]["opti_cam"]["params"]["iterations"] == 5
     assert len(config["method"]) > 40
 

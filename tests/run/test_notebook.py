@@ -279,9 +279,12 @@ def test_a_default_device_is_the_users_and_not_ours():
     for device in ("cpu", "meta"):
         DeviceRecorder.devices.clear()
         with torch.device(device):
-            tables.append(ab.evaluate(network, None, [batch], methods, metrics))
+            # each method with a metric, and each metric with a method
+            tables.append(ab.evaluate(network, None, [batch], methods, ["box_iou"]))
+            tables.append(ab.evaluate(network, None, [batch], methods[:2], metrics))
         assert DeviceRecorder.devices == {device, f"method on {device}"}
-    assert_frame_equal(*tables)
+    assert_frame_equal(tables[0], tables[2])
+    assert_frame_equal(tables[1], tables[3])
 
 
 GREY = np.linspace(0, 1, 64 * 64 * 3).reshape(64, 64, 3)

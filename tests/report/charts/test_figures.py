@@ -437,7 +437,7 @@ def texts_outside(drawing: Canvas) -> list[str]:
     return outside
 
 
-@pytest.mark.parametrize("networks", [1, 3, 7])
+@pytest.mark.parametrize("networks", [1, 3, pytest.param(7, marks=pytest.mark.slow)])
 def test_no_title_is_cut_off_whatever_the_number_of_networks(
     make_run_folder, make_records, networks
 ):
