@@ -21,6 +21,7 @@ SOURCES = [
 TEXT = re.compile(
     r"(?<!\bentry)\.(read|write)_text$|(?<!\bImage)(?<!\bos)(?<!\btarfile)(^|\.)open$"
 )
+READING = ("read_text", "write_text", "open")  # the names that TEXT ends with
 BINARY = re.compile(r"""'[rwxa]\+?b\+?'""")
 OF_SOME_SYSTEMS = (
     r"sched_getaffinity|/proc/|os\.fork|symlink_to|mkfifo|SIGHUP|SIGKILL|forkserver|^import "
@@ -35,12 +36,17 @@ ALLOWED = {  # the reason why a file's calls are right on every system
 }
 
 
+def last_name(function: ast.expr) -> str:
+    """Return the part after the last dot of a called function's name."""
+    return str(getattr(function, "attr", getattr(function, "id", "")))
+
+
 def without_encoding(path: Path) -> list[str]:
     """The calls that read or write text in the system's encoding."""
     calls = (
         node
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call)
+        if isinstance(node, ast.Call) and last_name(node.func) in READING
     )
     texts = [ast.unparse(call) for call in calls if TEXT.search(ast.unparse(call.func))]
     return [text for text in texts if "encoding=" not in text and not BINARY.search(text)]

@@ -19,6 +19,8 @@ from axiom_bench.auditing.result import Expectation
 from axiom_bench.auditing.verdict import FormulaAnswer
 from axiom_bench.errors import BenchError
 
+pytestmark = pytest.mark.usefixtures("few_objects_to_collect")
+
 EXACT = FormulaAnswer(
     "computes Grad-CAM to 2e-16", "known", "grad_cam", differences={"a ReLU head": 2e-16}
 )

@@ -10,6 +10,8 @@ from axiom_bench.isolation.global_state import restored_global_state
 from tests.auditing.implementations import activations_and_logits, grad_cam, seeded_case
 from tests.auditing.test_effects import run
 
+pytestmark = pytest.mark.usefixtures("few_objects_to_collect")
+
 
 def normalised_over_the_batch(model, layer, images, targets):
     maps = grad_cam(model, layer, images, targets)

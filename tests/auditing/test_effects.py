@@ -20,6 +20,8 @@ from axiom_bench.isolation.global_state import (
 )
 from tests.auditing.implementations import activations_and_logits, grad_cam, seeded_case
 
+pytestmark = pytest.mark.usefixtures("few_objects_to_collect")
+
 kept = []
 
 

@@ -16,6 +16,8 @@ from axiom_bench.auditing.audit import audit_maps, method_maps
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 
+pytestmark = pytest.mark.usefixtures("few_objects_to_collect")
+
 CASES = 2  # of the kit's networks that the tests of reading use
 
 

@@ -7,6 +7,8 @@ from PIL import Image
 from axiom_bench.auditing import audit as auditing
 from axiom_bench.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("few_objects_to_collect")
+
 NETWORK = """
 import torch
 from torch import nn

@@ -27,6 +27,8 @@ from axiom_bench.compat.utils.model_targets import (
 from axiom_bench.testing import CASES
 from axiom_bench.testing.cases import Case, assert_model_unchanged
 
+pytestmark = pytest.mark.usefixtures("few_objects_to_collect")
+
 CASE = CASES["dense"]
 NAMES = [name for name in compat.__all__ if name != "BaseCAM"]
 READINGS = ("papers", "grad-cam")

@@ -4,6 +4,7 @@ They also check the warnings about images and maps.
 """
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -119,17 +120,25 @@ def test_check_preprocesses_a_photograph_as_explain_does(network, photo):
     assert any("values from -0.9" in answer.sentence for answer in answers)
 
 
-def sentences_about_pixels(network: nn.Module, images: Tensor) -> list[list[str]]:
-    """Return the warnings about pixels of each of four functions, and the notes of `check`."""
+# Functions that warn about pixels. The last two take longer, and call the same check.
+WARNING: tuple[Callable[[nn.Module, Tensor], object], ...] = (
+    lambda network, images: ab.trace(network, "layer4", images),
+    lambda network, images: ab.cut(network, "layer4").trace(images),
+    lambda network, images: ab.explain(network, None, images, METHODS),
+    lambda network, images: ab.evaluate(network, None, [(images, None)] * 2, METHODS, METRICS),
+)
+
+
+def sentences_about_pixels(
+    network: nn.Module, images: Tensor, num_functions: int = len(WARNING)
+) -> list[list[str]]:
+    """Return the warnings about pixels of each of the first functions of WARNING, and the notes of
+    `check`.
+    """
     sentences = []
-    for function in (
-        lambda: ab.explain(network, None, images, METHODS),
-        lambda: ab.trace(network, "layer4", images),
-        lambda: ab.cut(network, "layer4").trace(images),
-        lambda: ab.evaluate(network, None, [(images, None)] * 2, METHODS, METRICS),
-    ):
+    for function in WARNING[:num_functions]:
         with warnings.catch_warnings(record=True, action="always") as caught:
-            function()
+            function(network, images)
         messages = [str(warning.message) for warning in caught]
         sentences.append([message for message in messages if "pixels" in message])
     with warnings.catch_warnings(action="error"):
@@ -140,22 +149,22 @@ def sentences_about_pixels(network: nn.Module, images: Tensor) -> list[list[str]
 
 
 @pytest.mark.parametrize(
-    ("images", "scale"),
+    ("images", "scale", "num_functions"),
     [
-        (pixels(), "0 to 1 "),
-        (pixels() * 0.4, "0 to 1 "),  # dark
+        (pixels(), "0 to 1 ", 4),
+        (pixels() * 0.4, "0 to 1 ", 1),  # dark
         # darker than black and brighter than white, which a bicubic resize can produce
-        (pixels() * 1.1 - 0.05, "0 to 1 "),
-        (pixels()[:, :1].expand(-1, 3, -1, -1), "0 to 1 "),
-        ((pixels() * 255).round(), "0 to 255 "),
+        (pixels() * 1.1 - 0.05, "0 to 1 ", 1),
+        (pixels()[:, :1].expand(-1, 3, -1, -1), "0 to 1 ", 1),
+        ((pixels() * 255).round(), "0 to 255 ", 1),
     ],
 )
 def test_pixels_without_the_known_normalisation_are_noted_once_and_the_advice_works(
-    network, images, scale
+    network, images, scale, num_functions
 ):
     white = 1 if scale == "0 to 1 " else 255
     expected = (images / white - 0.5) / 0.25
-    for sentences in sentences_about_pixels(network, images):
+    for sentences in sentences_about_pixels(network, images, num_functions):
         (sentence,) = sentences
         assert f"as pixels of {scale}do" in sentence
         assert "normalised by its mean and standard deviation" in sentence
@@ -164,23 +173,24 @@ def test_pixels_without_the_known_normalisation_are_noted_once_and_the_advice_wo
         normalised = eval(advice, {"model": network, "images": images})
         torch.testing.assert_close(normalised, expected)
         assert torch.equal(images, before)
-    assert sentences_about_pixels(network, normalised) == [[]] * 5
+    assert sentences_about_pixels(network, normalised, 1) == [[], []]
 
 
 @pytest.mark.parametrize(
-    ("settings", "images"),
+    ("settings", "images", "num_functions"),
     [
-        ({}, (pixels() - 0.5) / 0.25),
-        ({}, ((140 + 40 * pixels()).round() / 255 - 0.5) / 0.25),  # a pale picture
-        ({}, torch.zeros(2, 3, SIDE, SIDE)),
-        ({}, torch.full((2, 3, SIDE, SIDE), 0.7)),
-        ({}, pixels() * 0.09),  # a normalised picture of little contrast
-        ({"mean": [0, 0, 0], "std": [1, 1, 1]}, pixels()),
+        ({}, (pixels() - 0.5) / 0.25, 4),
+        ({}, ((140 + 40 * pixels()).round() / 255 - 0.5) / 0.25, 1),  # a pale picture
+        ({}, torch.zeros(2, 3, SIDE, SIDE), 1),
+        ({}, torch.full((2, 3, SIDE, SIDE), 0.7), 1),
+        ({}, pixels() * 0.09, 1),  # a normalised picture of little contrast
+        ({"mean": [0, 0, 0], "std": [1, 1, 1]}, pixels(), 1),
     ],
 )
-def test_normalised_images_are_not_noted(settings, images):
+def test_normalised_images_are_not_noted(settings, images, num_functions):
     network = ab.load_model("scenes_resnet", **settings)
-    assert sentences_about_pixels(network, images) == [[]] * 5
+    sentences = sentences_about_pixels(network, images, num_functions)
+    assert sentences == [[]] * (num_functions + 1)
 
 
 def test_a_network_of_bytes_takes_them_and_no_pixels_of_0_to_1():
