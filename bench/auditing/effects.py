@@ -244,12 +244,18 @@ def _graph_of_maps(cam: CamFunction, arguments: Arguments) -> Finding | None:
 
 @contextmanager
 def _only_new_objects() -> Iterator[None]:
-    """Hide all objects from the garbage collector that exist already, so that it is quick."""
+    """Hide all objects from the garbage collector that exist already, so that it is quick.
+
+    If the program has frozen objects itself, all stay frozen, because `gc.unfreeze()` would also
+    release the program's own.
+    """
+    has_frozen_objects = gc.get_freeze_count() > 0
     gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if not has_frozen_objects:
+            gc.unfreeze()
 
 
 def _new_tensors() -> list[Tensor]:

@@ -3,6 +3,7 @@ The code of every finding reproduces it.
 """
 
 import copy
+import gc
 import random
 import sys
 import warnings
@@ -246,3 +247,10 @@ def test_a_failing_implementation_is_one_finding():
 
     (finding,) = find_effects(cam, seeded_case())
     assert (finding.key, finding.sentence) == ("raises", "The call raises ValueError: no maps.")
+
+
+def test_objects_that_the_program_has_frozen_stay_frozen():
+    gc.freeze()
+    before = gc.get_freeze_count()
+    find_effects(cam_that(keep_tensors), seeded_case())
+    assert gc.get_freeze_count() >= before
