@@ -75,6 +75,7 @@ def test_the_same_command_continues_and_prints_json(choice, folder, monkeypatch,
     assert records(folder) == before
 
 
+@pytest.mark.slow
 def test_a_budget_ends_the_race_after_a_look(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     words = [*SCENES, "data.size=32", "method=[grad_cam,grad_cam_pp,uniform]", "run=budget"]

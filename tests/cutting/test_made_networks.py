@@ -137,7 +137,7 @@ def check(kind: dict[str, Any]) -> None:
         torch.testing.assert_close(values.double(), expected, rtol=0, atol=scale * tolerance)
 
 
-@lengths(60, times=8)
+@lengths(30, times=16)
 def test_values_equal_a_double_loop_or_one_sentence_says_why(examples):
     run(check, KINDS, examples)
 

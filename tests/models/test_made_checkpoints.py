@@ -224,6 +224,6 @@ def check(
         assert torch.equal(result[name], tensor.to(result[name].dtype)), name
 
 
-@lengths(150, times=8)
+@lengths(75, times=16)
 def test_the_tensors_that_were_put_in_or_one_sentence(tmp_path, examples):
     run(lambda kind: check(tmp_path / "mine.pth", **kind), KINDS, examples)
