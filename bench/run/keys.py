@@ -49,19 +49,47 @@ class Keys:
     @cached_property
     def common(self) -> str:
         """The key of all facts that the job's values share, except the images."""
-        job = self.job
-        model = job.model
-        device = job.device
+        return self._key_at(self.job.model.layer, self._reshape)
+
+    @cached_property
+    def _common_of_layers(self) -> str:
+        """The same for the network's scores, which are those of any layer at which it is cut.
+
+        If trunk and head have their own precisions, the layer decides the scores.
+        """
+        device = self.job.device
+        if device.precision != device.head_precision:
+            return self.common
+        return self._key_at(None, None)
+
+    def _key_at(self, layer: str | None, reshape: object) -> str:
+        """Return the key of all facts, except the images, for a network that is cut at a layer."""
+        network = [self.job.model.name, layer, *self._network]
+        return key(model=network, reshape=reshape, **self._facts)
+
+    @cached_property
+    def _network(self) -> list[object]:
+        """The facts of the network itself."""
+        model = self.job.model
         # The network's layers as torch prints them, its tensors that aren't weights, and the code
         # of its classes.
         network_code = self.code({type(part).__module__ for part in model.module.modules()})
-        network = [
+        network: list[object] = [
+            model.weights_sha256,
             [repr(model.module), tensors_sha256(model.module), network_code],
             self._function(model.build),
         ]
         if model.finds_objects:
             # a network of words has no function `read`
             network.append(self._function(getattr(model.module, "read", None)))
+        return network
+
+    @cached_property
+    def _facts(self) -> dict[str, object]:
+        """The facts that decide values in addition to the network, its layer and the images."""
+        job = self.job
+        model = job.model
+        device = job.device
         output: list[object] = [
             model.output.name,
             repr(model.output_module),
@@ -84,27 +112,27 @@ class Keys:
             device.head_precision,
             device.deterministic,
         ]
-        return key(
-            model=[model.name, model.layer, model.weights_sha256, *network],
-            reshape=self._reshape,
-            output=output,
-            preprocessing=repr(model.preprocessing),
-            target=target,
-            normalise=job.normalise,
-            batch_rows=job.batch_rows,
-            device=device_facts,
-            ablation_channels=device.ablation_channels,
-            code=self.code(modules),
-            experiment=[job.experiment, job.data.name],  # the rows of the records contain both
+        return {
+            "output": output,
+            "preprocessing": repr(model.preprocessing),
+            "target": target,
+            "normalise": job.normalise,
+            "batch_rows": job.batch_rows,
+            "device": device_facts,
+            "ablation_channels": device.ablation_channels,
+            "code": self.code(modules),
+            "experiment": [job.experiment, job.data.name],  # the rows of the records contain both
             **input_facts,
-        )
+        }
 
     def with_proved_plugins(self, job: Job) -> Keys:
         """Return the keys of a copy of the job whose plug-ins are proved. The code and the common
         key are reused, since hashing them takes seconds.
         """
         keys = Keys(job, self.command)
-        vars(keys).update(common=self.common, _sources=self._sources)
+        vars(keys).update(
+            common=self.common, _common_of_layers=self._common_of_layers, _sources=self._sources
+        )
         return keys
 
     @cached_property
@@ -134,6 +162,16 @@ class Keys:
         The names of the shard's record files begin with it.
         """
         return key(job=self.common, contents=[self.job.contents[index] for index in shard])
+
+    def scores(self, shard: Shard, metric: Metric) -> str:
+        """Return the key of the network's scores for a metric's changed images of a shard. Jobs at
+        other layers have the same key.
+        """
+        contents = [self.job.contents[index] for index in shard]
+        return key(
+            shard=key(job=self._common_of_layers, contents=contents),
+            metric=self.for_metric(metric),
+        )
 
     def step(self, name: str, *settings: object, methods: bool = True) -> str:
         """Return the key of the result that a step of the run computes from all images, such as run

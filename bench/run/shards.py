@@ -329,7 +329,7 @@ def compute(
     plugins: list[AnyPlugin] = [*metrics, *methods]
     turned: dict[str, bool] = {}
     batches = counted(rows(job, shard, required(plugins), turned=turned), len(shard), advance)
-    paths = answer_files(keys, key, metrics, folder)
+    paths = answer_files(keys, key, shard, metrics, folder)
     kept = read_answers(paths, job.notes)
     known_scores = {metric: len(scores) for metric, scores in kept.scores.items()}
     parts = shard_rows(
@@ -370,7 +370,7 @@ def compute(
 
 
 def answer_files(
-    keys: Keys, shard: str, metrics: Sequence[Metric], folder: Path
+    keys: Keys, key: str, shard: Shard, metrics: Sequence[Metric], folder: Path
 ) -> dict[str, Path]:
     """Return {metric: the file of the scores that the model has returned to this metric} for one
     shard.
@@ -380,25 +380,30 @@ def answer_files(
 
     Args:
         keys: The keys of the job.
-        shard: The key of the shard.
+        key: The key of the shard.
+        shard: The images of the shard.
         metrics: The metrics that are computed.
         folder: The run folder.
     """
     paths = {}
     for metric in metrics:
         if not metric.is_foreign:
-            name = record_files.key(shard=shard, metric=keys.for_metric(metric))
-            paths[metric.name] = folder / ANSWERS / f"{shard}-{name}.json"
+            paths[metric.name] = folder / ANSWERS / f"{key}-{keys.scores(shard, metric)}.json"
     return paths
 
 
 def read_answers(paths: Mapping[str, Path], notes: Notes) -> KeptAnswers:
-    """Read the kept scores of a shard per metric. A metric whose file is missing or damaged has no
-    scores yet.
+    """Read the kept scores of a shard per metric, of this job or of a job at another layer. A
+    metric whose file is missing or damaged has no scores yet.
     """
     scores: dict[str, dict[str, torch.Tensor]] = {}
-    for metric, path in paths.items():
+    for metric, own_path in paths.items():
         scores[metric] = {}
+        path = own_path
+        if not own_path.exists():
+            key_of_scores = own_path.stem.rpartition("-")[2]
+            others = sorted(own_path.parent.glob(f"*-{key_of_scores}.json"))
+            path = others[0] if others else own_path
         content = files.read_json_or_none(path, notes) or {}
         for dtype, answers in content.items():
             for name, values in answers.items():

@@ -125,6 +125,18 @@ def test_kept_answers_are_those_of_the_same_passes(run, copied_run, change, repe
     assert (passes_per_row(added) > 2) == repeats
 
 
+def test_jobs_at_other_layers_repeat_no_pass_of_changed_images(run, rows, results):
+    command = ["method=[grad_cam]", "metric=[single_deletion]"]
+    first, second = run([*command, "model.layer=features.9,features.3"])
+    assert passes_per_row([first]) > 2
+    assert passes_per_row([second]) == 1  # the traces
+    values = rows([first, second])
+    shutil.rmtree(results)
+    alone = rows(run([*command, "model.layer=features.3"]))
+    shared = values[values["layer"] == "features.3"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(shared, alone, check_exact=True)
+
+
 @pytest.mark.slow
 def test_answers_are_kept_by_commands_without_users_own_code_only(
     run, results, tmp_path, monkeypatch
