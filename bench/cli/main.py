@@ -547,7 +547,11 @@ def _add_choose(choose: ArgumentParser) -> None:
         help="the layers that race; default: the last layers of three resolutions",
     )
     choose.add_argument(
-        "--budget", type=_seconds, metavar="TIME", help="such as 10m; no further look begins then"
+        "--budget",
+        type=_seconds,
+        default="10m",
+        metavar="TIME",
+        help="how long it may take; default: %(default)s",
     )
     choose.add_argument("--json", action="store_true", help="print the answer as JSON")
 

@@ -360,6 +360,30 @@ def decided(
     )
 
 
+def without_race(images: int, metric: str, algebra: str) -> Choice:
+    """Return the answer for too few images, of which nothing is measured.
+
+    Args:
+        images: The number of images.
+        metric: The metric that would decide.
+        algebra: The methods that draw the same map whatever the images are.
+    """
+    too_few = (
+        f"{plural(images, 'image')} are too few to rank methods: give at least {LEAST_IMAGES}."
+    )
+    return Choice(
+        layer=None,
+        methods=(),
+        metric=metric,
+        images=images,
+        is_best=False,
+        sentences=(too_few, f"{algebra[:1].upper()}{algebra[1:]}."),
+        use="",
+        report=None,
+        standings=(),
+    )
+
+
 def _same_maps(contest: Contest, field: Field, reasons: Mapping[str, str]) -> dict[str, str]:
     """Return {layer: a sentence on the methods that draw the same map there}."""
     sentence_by_layer = {}

@@ -56,6 +56,12 @@ class Choice:
     standings: tuple[Standing, ...]
     """All methods and layers by the deciding metric, the best value first."""
 
+    @property
+    def first_layer(self) -> str:
+        """The layer that a page shows first: the chosen one, or that of the best value."""
+        candidates = [standing for standing in self.standings if standing.status != CONTROL]
+        return self.layer or next((standing.layer for standing in candidates), "")
+
     def __str__(self) -> str:
         lines = [self.sentences[0], *(f"  {sentence}" for sentence in self.sentences[1:])]
         if self.use:

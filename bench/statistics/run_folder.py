@@ -125,10 +125,11 @@ class RunFolder:
         """
         classes = [name for name, metric in manifest.metrics.items() if metric.unit == CLASS]
         records, class_records = reading.read_by_metric(path, manifest, classes)
-        records = in_order(records, manifest)
+        choice = _choice_in(path)
+        records = in_order(records, manifest, choice)
         manifest = with_marks(manifest, records)
         runtime = reading.read_runtime(path, manifest)
-        orders = _orders(manifest)
+        orders = _orders(manifest, choice)
         categories = {
             name: _category(runtime[name], orders[name]) for name in {*orders} & {*runtime}
         }
@@ -136,7 +137,7 @@ class RunFolder:
             path=path,
             manifest=manifest,
             records=records,
-            class_records=in_order(class_records, manifest),
+            class_records=in_order(class_records, manifest, choice),
             runtime=runtime.assign(**categories),
             whole_set=_in_order_of_methods(reading.read_whole_set(path, manifest), manifest),
             view=view or View(),
@@ -167,8 +168,7 @@ class RunFolder:
 
         None if there is none, or none that can be read.
         """
-        content = files.read_json_or_none(self.path / CHOICE_FILE)
-        return None if content is None else choice_of(content)
+        return _choice_in(self.path)
 
     @property
     def config(self) -> ConfigEntry:
@@ -423,14 +423,22 @@ def with_marks(manifest: Manifest, records: Records) -> Manifest:
     return manifest.model_copy(update={"methods": methods | marked}) if marked else manifest
 
 
-def in_order(records: Records, manifest: Manifest) -> Records:
+def _choice_in(folder: Path) -> Choice | None:
+    """Return the answer of `axiom-bench choose` that a folder has; None if it has none that can be
+    read.
+    """
+    content = files.read_json_or_none(folder / CHOICE_FILE)
+    return None if content is None else choice_of(content)
+
+
+def in_order(records: Records, manifest: Manifest, choice: Choice | None = None) -> Records:
     """Return the records with the manifest's names first, in its order, and then other names. Names
-    without a row are dropped.
+    without a row are dropped. The layer of a choice is the first one.
 
     Status "ok" has a number. A row with this status and no number gets another status, so that the
     number of rows with a value says so.
     """
-    orders = _orders(manifest)
+    orders = _orders(manifest, choice)
     places = {name: _category(records.keys[name], orders.get(name, [])) for name in PLACE}
     keys = records.keys.assign(**places)
     # summaries write statuses as "ok:39 zero_map:1"
@@ -476,11 +484,12 @@ def _with_new_codes(
     return tuple(ordered), new_blocks
 
 
-def _orders(manifest: Manifest) -> dict[str, list[str]]:
+def _orders(manifest: Manifest, choice: Choice | None) -> dict[str, list[str]]:
     """Return the manifest's order of the names of each column. Layers are in the order in which the
-    network runs them, or, for a model without depths, in the order of the run.
+    network runs them, or, for a model without depths, in the order of the run. The layer of a
+    choice is the first one.
     """
-    layers: list[str] = []
+    layers = [] if choice is None else [choice.first_layer]
     for model in manifest.models.values():
         layers += model.layers_by_depth
     return {

@@ -79,6 +79,10 @@ def test_the_same_command_continues_and_prints_json(choice, folder, monkeypatch,
 def test_a_budget_ends_the_race_after_a_look(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     words = [*SCENES, "data.size=32", "method=[grad_cam,grad_cam_pp,uniform]", "run=budget"]
+    few = choose(words, layers=["layer4"], budget=0.0)
+    assert few.images == 8
+    assert "The race takes 8 of 32 images, since" in capsys.readouterr().out
+    monkeypatch.setattr(command, "images_within", lambda images, seconds, budget: images)
     short = choose(words, layers=["layer4"], budget=0.0)
     assert short.images == 16
     assert "The budget ends the race after 16 of 32 images." in capsys.readouterr().out
@@ -101,7 +105,11 @@ def test_python_chooses_too():
     maps = eval(choice.use, {"ab": ab, "model": model, "images": pixels[:1]})
     assert maps["grad_cam"].shape == (1, *pixels.shape[2:])
     few = ab.choose(model, pixels[:5], layers=["layer4"], methods=METHODS)
-    assert few.sentences[0].startswith("5 images with values are too few")
+    assert few.sentences == (
+        "5 images are too few to rank methods: give at least 8.",
+        "Grad-CAM, XGrad-CAM, HiResCAM, CAM and Ablation-CAM (axiomatic) draw the same map: only "
+        "global average pooling and one linear layer follow.",
+    )
 
 
 def test_default_layers_and_methods():
@@ -118,7 +126,8 @@ def test_default_layers_and_methods():
         (["nowhere", "--model", "scenes_resnet"], "nowhere"),
         (["one", "two", "--model", "scenes_resnet"], "choose takes one folder"),
         (["one", "--model", "scenes_resnet", "--methods", "grad_cma"], "grad_cam"),
-        (["one", "--model", "scenes_resnet", "--layers", "layer9"], "layer9"),
+        (["eight", "--model", "scenes_resnet", "--layers", "layer4,layer9"], "no layer 'layer9'"),
+        (["eight", "--model", "scenes_resnet", "--layers", "fc"], "not maps"),
         (["one", "--model", "resnet18", "--weights", "null"], "random weights"),
         (["model=scenes_resnet,scenes_vgg", "data=scenes"], "one model and one data set"),
         (["one", "--budget", "soon"], "write 90s, 10m or 1h"),
@@ -126,15 +135,25 @@ def test_default_layers_and_methods():
 )
 def test_mistakes(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for name in ("one", "two"):
+    for name, count in (("one", 1), ("two", 1), ("eight", 8)):
         Path(name).mkdir()
-        Image.new("RGB", (96, 96), "grey").save(f"{name}/grey.png")
+        for number in range(count):
+            Image.new("RGB", (96, 96), (number, 99, 99)).save(f"{name}/{number}.png")
     try:
         code = main(["choose", *words])
     except SystemExit as stop:
         code = stop.code
     assert code == 2
     assert message in capsys.readouterr().err
+    assert not Path("results").exists()  # nothing is measured before the mistake is found
+
+
+def test_too_few_images_are_answered_before_anything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    choice = choose([*SCENES, "data.size=5"])
+    assert choice.sentences[0] == "5 images are too few to rank methods: give at least 8."
+    assert choice.sentences[1].startswith("Grad-CAM, XGrad-CAM")
+    assert not Path("results").exists()
 
 
 def test_labels_at_chance_stop_it(tmp_path, monkeypatch):
@@ -147,7 +166,7 @@ def test_labels_at_chance_stop_it(tmp_path, monkeypatch):
 
 
 def test_the_command_for_photographs_draws_the_map(choice):
-    start = Start(("layer4",), 12, {}, False, "cats/a cat.jpg", "layer4", CRITERIA)
+    start = Start(("layer4",), 12, {}, False, "cats/a cat.jpg", "layer4", CRITERIA, "", 1.0)
     words = ["model=resnet18", "model.layer=layer3", "data=folder", "data.root=my photos"]
     assert _use(choice, start, words) == (
         "axiom-bench explain 'my photos/cats/a cat.jpg' model=resnet18 model.layer=layer4 "
@@ -200,7 +219,7 @@ def test_images_without_annotated_objects_have_no_regions():
 
 
 def test_a_later_look_leaves_out_what_cannot_win(monkeypatch):
-    start = Start(("layer4", "layer2", "layer1"), 40, {}, False, "a", "layer4", CRITERIA)
+    start = Start(("layer4", "layer2", "layer1"), 40, {}, False, "a", "layer4", CRITERIA, "", 1.0)
     metrics = ("~metric.energy_pointing_game",)
     elsewhere = (*metrics, "~metric.sensitivity_error")
     assert _parts(start, None) == {("layer4",): metrics, ("layer2", "layer1"): elsewhere}

@@ -9,6 +9,7 @@ run, so a stopped command continues.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 import sys
@@ -27,10 +28,16 @@ from axiom_bench.records import files
 from axiom_bench.run.composing.composition import LAYER, composed
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.progress import progress
-from axiom_bench.statistics.choice import Contest, decided, raced, still_racing
+from axiom_bench.statistics.choice import (
+    Contest,
+    decided,
+    raced,
+    still_racing,
+    without_race,
+)
 from axiom_bench.statistics.chosen import CHOICE_FILE, Choice
 from axiom_bench.statistics.labels import plural
-from axiom_bench.statistics.race import Candidate, Race, looks
+from axiom_bench.statistics.race import LEAST_IMAGES, Candidate, Race, looks
 
 if TYPE_CHECKING:
     from axiom_bench.cli.racing.criteria import Criteria
@@ -69,6 +76,10 @@ class Start:
     """The model's default layer, at which metrics of contributions race."""
     criteria: Criteria
     """The metrics that race."""
+    algebra: str
+    """The methods that draw the same map at the default layer, whatever the images are."""
+    image_seconds: float
+    """The seconds that an image takes at all layers, estimated before anything is measured."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +143,7 @@ def choose(
     overrides: Sequence[str],
     config_folder: Path | None = None,
     layers: Sequence[str] | None = None,
-    budget: float | None = None,
+    budget: float = math.inf,
 ) -> Choice:
     """Race methods and layers on the images of a command line.
 
@@ -141,7 +152,8 @@ def choose(
         config_folder: A user's own folder of YAML files, used in addition to conf/.
         layers: The layers that race; ["all"] for the last layer of each resolution. None: the
             model's default layer, and the last layers of the two next finer resolutions.
-        budget: The seconds after which no further look begins.
+        budget: The seconds that the race should take: it takes fewer images if they would take
+            longer, and begins no look after this time.
 
     Raises:
         BenchError: If the examination stops, or the command line can't be composed.
@@ -150,13 +162,23 @@ def choose(
     words = ["experiment=choose", *overrides]
     with progress("Examining the model and the images"):
         start = _start(words, config_folder, layers)
+    if start.images < LEAST_IMAGES:
+        return without_race(start.images, start.criteria.names[0], start.algebra)
     words = [word for word in words if not word.startswith(f"{LAYER}=")]
     if not any(word.startswith(HEADLINE) for word in words):
         words.append(f"{HEADLINE}[{','.join(start.criteria.names)}]")
     if start.has_tokens and not any(word.startswith(RESHAPE) for word in words):
         words.append(TOKENS)  # it is recognised by itself only at the default layer
-    sizes = looks(start.images)
     say([start.criteria.sentence])
+    images = images_within(start.images, start.image_seconds, budget)
+    if images < start.images:
+        say(
+            [
+                f"The race takes {images} of {plural(start.images, 'image')}, since all would take "
+                f"longer than {budget / 60:.3g} min; a longer --budget, such as 1h, takes more."
+            ]
+        )
+    sizes = looks(images)
     look: Look | None = None
     for size in sizes:
         look_start = time.monotonic()
@@ -165,7 +187,7 @@ def choose(
             break
         now = time.monotonic()
         # the next look has twice as many images
-        is_too_late = budget is not None and now + 2 * (now - look_start) > start_time + budget
+        is_too_late = now + 2 * (now - look_start) > start_time + budget
         if is_too_late and size < sizes[-1]:
             say([f"The budget ends the race after {size} of {plural(sizes[-1], 'image')}."])
             break
@@ -178,6 +200,23 @@ def choose(
 
     finish(look.settings, look.results, look.words)
     return choice
+
+
+def images_within(images: int, image_seconds: float, budget: float) -> int:
+    """Return the number of images of which a race ends within a budget: all, half of them, a
+    quarter, ..., but at least `LEAST_IMAGES`.
+
+    Args:
+        images: The number of images at hand, at least `LEAST_IMAGES`.
+        image_seconds: The seconds that an image takes.
+        budget: The seconds of the race.
+
+    >>> images_within(36, 30.0, 600.0), images_within(36, 300.0, 600.0), images_within(36, 1.0, 60)
+    (18, 9, 36)
+    """
+    while images * image_seconds > budget and images >= 2 * LEAST_IMAGES:
+        images = (images + 1) // 2
+    return images
 
 
 def _look(
@@ -264,7 +303,8 @@ def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[st
     from axiom_bench.cli.doctor import with_objects
     from axiom_bench.cli.racing.criteria import criteria_of, has_regions
     from axiom_bench.evaluation.batch import traced
-    from axiom_bench.examination.examine import AT_CHANCE, what_follows
+    from axiom_bench.evaluation.specs import pass_count
+    from axiom_bench.examination.examine import AT_CHANCE, SAME_MAPS, what_follows
     from axiom_bench.run import examining, images, spine, worker
 
     with composed(words, config_folder) as composition:
@@ -281,19 +321,30 @@ def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[st
                 "checkpoint by --weights FILE."
             )
         examined_job = with_objects(job)
+        algebra = ""
         for answer in examining.examination(examined_job):
+            if answer.question == SAME_MAPS:
+                algebra = answer.sentence
             if answer.level == "stop" or AT_CHANCE in answer.sentence:
                 raise BenchError(f"{answer.sentence}.")
         batch = images.first_row(examined_job)
         if batch is None:
             raise BenchError("No image can be read; see axiom-bench doctor.")
+        pass_start = time.monotonic()
         trace = traced(job.cut_model, batch)
+        pass_seconds = time.monotonic() - pass_start
         size = len(job.indices)
         if not any(word.startswith(SIZE) for word in words):
             size = min(size, MOST_IMAGES)
         racing_layers = layers_of(trace, layers)
         headline = job.settings.report["headline"]
         criteria = criteria_of(job.metrics, headline, trace, racing_layers, has_regions(batch))
+        num_passes = len(racing_layers)  # the traces
+        channels = trace.activations.shape[1]
+        for metric in job.metrics:  # layers share the passes of metrics
+            num_passes += pass_count(metric.spec.passes or 0, channels)
+        for method in job.methods:
+            num_passes += len(racing_layers) * pass_count(method.spec.passes or 0, channels)
         return Start(
             layers=racing_layers,
             images=size,
@@ -302,6 +353,8 @@ def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[st
             image_id=job.data.ids[job.indices[0]],
             default_layer=trace.layer,
             criteria=criteria,
+            algebra=algebra,
+            image_seconds=pass_seconds * num_passes,
         )
 
 
@@ -311,14 +364,24 @@ def layers_of(trace: Trace, layers: Sequence[str] | None) -> tuple[str, ...]:
     Args:
         trace: A trace at the default layer.
         layers: See `choose`.
+
+    Raises:
+        BenchError: If a named layer is unknown, or has no maps.
     """
     from axiom_bench.cutting.finer_layers import finer_layers
+    from axiom_bench.cutting.images import bound
 
     if layers is None:
         return (trace.layer, *finer_layers(trace, EARLIER_LAYERS))
     if list(layers) == [ALL_LAYERS]:
         return (trace.layer, *finer_layers(trace, MOST_LAYERS))
-    return tuple(trace.layer if layer == DEFAULT_LAYER else layer for layer in layers)
+    names = [trace.layer if layer == DEFAULT_LAYER else layer for layer in layers]
+    first = trace[:1]
+    for name in names:
+        cut_model = trace.cut_model.at(name)
+        with bound(cut_model.model, first.other_inputs):
+            cut_model.split(first.images)
+    return tuple(names)
 
 
 def _use(choice: Choice, start: Start, words: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import AnyPlugin
-from axiom_bench.examination.examine import examine, what_follows
+from axiom_bench.examination.examine import SAME_MAPS, examine, what_follows
 from axiom_bench.records.entries import Manifest, MetricEntry
 from axiom_bench.run.manifest import method_entry, value_entries
 from axiom_bench.run.network_cut import CutArguments
@@ -36,10 +36,16 @@ from axiom_bench.run.notebook import (
     target_indices,
 )
 from axiom_bench.run.photographs import Photograph
-from axiom_bench.statistics.choice import Contest, decided, raced, still_racing
+from axiom_bench.statistics.choice import (
+    Contest,
+    decided,
+    raced,
+    still_racing,
+    without_race,
+)
 from axiom_bench.statistics.chosen import Choice
 from axiom_bench.statistics.labels import Metadata
-from axiom_bench.statistics.race import Candidate, Race, looks
+from axiom_bench.statistics.race import LEAST_IMAGES, Candidate, Race, looks
 
 Method = str | Callable[..., object]
 ROWS = 32  # images of a batch
@@ -88,7 +94,10 @@ def choose(
         raise BenchError(f"{loaded.name} has random weights, so no method explains anything.")
     labels = target_indices(targets, loaded, len(batch))
     traced = partial(cut_model.trace, batch.images[:ROWS])
+    algebra = ""
     for answer in examine(traced, has_labels=False):
+        if answer.question == SAME_MAPS:
+            algebra = answer.sentence
         if answer.level == "stop":
             raise BenchError(f"{answer.sentence}.")
     trace = traced()
@@ -100,6 +109,8 @@ def choose(
     plugins = chosen("method", default_methods if methods is None else methods)
     racing_layers = layers_of(trace, layers)
     criteria = criteria_of(chosen("metric", headline), headline, trace, racing_layers, False)
+    if len(batch) < LEAST_IMAGES:
+        return without_race(len(batch), criteria.names[0], algebra)
     sizes = looks(len(batch))
     contest: Contest | None = None
     races: dict[str, Race] = {}
