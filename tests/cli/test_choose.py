@@ -3,6 +3,8 @@
 import json
 from collections import Counter
 from dataclasses import asdict
+from itertools import product
+from math import inf, sqrt
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -254,3 +256,47 @@ def test_python_stops_measuring_a_method_that_cannot_win():
     assert images == {"grad_cam": 32, "near_cam": 32, "bad_cam": 16}
     # both looks have 16 new images, and each proves the callables that it measures
     assert explained["near_cam"] == 2 * explained["bad_cam"]
+
+
+def test_python_ranks_as_a_plain_loop_over_all_signs():
+    """Max-T tests of the candidates written out, over the 4,096 signs of twelve differences."""
+    pixels, labels = scenes(12)
+    model = ab.load_model("scenes_resnet")
+
+    def bad_cam(trace):
+        return -ab.methods.get("grad_cam")(trace)
+
+    candidates = ["grad_cam", "layer_cam", "bad_cam"]
+    methods = ["grad_cam", "layer_cam", bad_cam, "uniform"]
+    choice = ab.choose(model, pixels, labels, layers=["layer4"], methods=methods)
+
+    rows = ab.evaluate(model, "layer4", [(pixels, labels)], methods, ["single_deletion"])
+    values = {
+        name: group["value"].tolist() for name, group in rows.groupby("method", observed=True)
+    }
+    level = 0.05 / 2 / 2  # of the deciding metric and its two questions, in a single look
+
+    def largest_statistic(name, others, signs):
+        statistics = [-inf]
+        for other in others:
+            pairs = zip(signs, values[other], values[name], strict=True)
+            terms = [sign * (high - low) for sign, high, low in pairs]
+            scale = sqrt(sum(term**2 for term in terms))
+            statistics.append(sum(terms) / scale if scale else 0.0)
+        return max(statistics)
+
+    worse = set()
+    for name in candidates:
+        others = [other for other in candidates if other != name]
+        observed = largest_statistic(name, others, [1] * 12)
+        exceeding = 0
+        for signs in product([1, -1], repeat=12):
+            exceeding += largest_statistic(name, others, signs) >= observed - 1e-9
+        if exceeding / 2**12 <= level:
+            worse.add(name)
+    assert "bad_cam" in worse
+    assert len(worse) < len(candidates)
+    assert {row.method for row in choice.standings if row.status == "worse"} == worse
+    for row in choice.standings:
+        # twelve float64 terms
+        assert row.mean == pytest.approx(sum(values[row.method]) / 12, rel=1e-12)
