@@ -1,5 +1,7 @@
 """Tests of reading run folders, and of the messages about damaged ones."""
 
+from dataclasses import asdict, replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.statistics.bootstrap import over_networks
+from axiom_bench.statistics.chosen import CHOICE_FILE, CONTROL, IN_THE_RACE, Choice, Standing
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import rows_of
@@ -45,6 +48,20 @@ def test_layers_keep_the_manifests_order_and_else_count_their_numbers(
         "features.9",
         "features.12",
     ]
+
+
+def test_the_layer_of_a_choice_is_the_first_one(make_run, make_records):
+    folder = make_run(make_records(4, LAYERS), layers=LAYERS, pictures=False)
+    best = Standing("features.2", "grad_cam", "Grad-CAM", 0.5, 0.1, IN_THE_RACE, 4)
+    control = replace(best, layer="features.9", method="uniform", status=CONTROL)
+    choice = Choice("features.12", (), "zeta", 4, False, ("Show it.",), "", None, (control, best))
+    files.write_json(folder / CHOICE_FILE, asdict(choice))
+    layers = [setting.layer for setting in RunFolder.read(folder).settings]
+    assert layers == ["features.12", "features.9", "features.2"]
+    # without a chosen layer, the one with the best value that is no control's
+    files.write_json(folder / CHOICE_FILE, asdict(replace(choice, layer=None)))
+    layers = [setting.layer for setting in RunFolder.read(folder).settings]
+    assert layers == ["features.2", "features.9", "features.12"]
 
 
 def test_a_whole_set_s_value_knows_the_value_of_images_that_it_is_made_of(make_run, edit_manifest):
