@@ -545,7 +545,7 @@ def _without_values(contest: Contest, field: Field) -> list[str]:
 def _left_out_images(contest: Contest, field: Field) -> list[str]:
     """Return a sentence on the images on which a method of the last look has no value."""
     rows = contest.records[contest.records["metric"] == field.value.name]
-    images = rows["image_id"].nunique()
+    images = len(np.unique(image_numbers(rows["image_id"])))  # an image has several objects
     missing = images - field.images
     if missing <= 0:
         return []

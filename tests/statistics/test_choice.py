@@ -327,3 +327,13 @@ def test_images_that_cannot_be_read_are_counted():
     choice = decided(made, raced(made, {}, 1))
     assert choice.images == IMAGES - 1
     assert choice.sentences[-1] == "1 of 16 images is left out: bad_image."
+
+
+def test_objects_of_one_image_are_no_images_that_are_left_out():
+    made = contest(CLEAR)
+    number = made.records["image_id"].str.removeprefix("image ").astype(int)
+    objects = "image " + (number // 2).astype(str) + "//00" + (number % 2).astype(str)
+    made = replace(made, records=made.records.assign(image_id=objects))
+    choice = decided(made, raced(made, {}, 1))
+    assert choice.images == IMAGES // 2
+    assert not any("left out" in sentence for sentence in choice.sentences)
