@@ -549,9 +549,9 @@ def _add_choose(choose: ArgumentParser) -> None:
     choose.add_argument(
         "--budget",
         type=_seconds,
-        default="10m",
+        default=float("inf"),
         metavar="TIME",
-        help="how long it may take; default: %(default)s",
+        help="how long it may take, such as 10m; otherwise it takes the time of all its images",
     )
     choose.add_argument("--json", action="store_true", help="print the answer as JSON")
 
