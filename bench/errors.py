@@ -44,12 +44,20 @@ class InvalidParameter(BenchError):
     """A method's parameter has a value that it can't have on this network.
 
     The run stops: a method that only doesn't apply to a network is left out instead.
+
+    Attributes:
+        choices: The names that the parameter can have, if it takes a name.
     """
+
+    choices: tuple[str, ...] = ()
 
 
 def invalid_choice(kind: str, name: object, names: Iterable[str]) -> InvalidParameter:
     """Return the error for a parameter that must be one of these names, as `unknown_name` does."""
-    return InvalidParameter(str(unknown_name(kind, name, names)))
+    names = tuple(names)
+    error = InvalidParameter(str(unknown_name(kind, name, names)))
+    error.choices = names
+    return error
 
 
 def unknown_name(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -34,17 +35,19 @@ from axiom_bench.auditing.readings import (
     SCORES,
     SUMMED,
     TARGETS,
+    USUAL,
     Reading,
 )
 from axiom_bench.auditing.references import (
-    MAX_PASSES,
     audited_methods,
     num_channels,
+    num_passes,
     reads_only_tensors,
     references_of,
     trace_readings,
 )
 from axiom_bench.auditing.screening import Screen
+from axiom_bench.auditing.variants import other_params
 from axiom_bench.auditing.verdict import (
     Candidate,
     FormulaAnswer,
@@ -75,6 +78,7 @@ TRACE_STEPS: Steps = {
 }
 # The steps that a method with passes of its own follows.
 NETWORK_STEPS: Steps = {"target": TARGETS, "score": SCORES}
+ONE_CHANGE = list(trace_readings(TRACE_STEPS, 1))
 # Two steps of the trace that may both be changed, frequent ones first.
 PAIRS = (
     ("score", "gradients"),
@@ -133,7 +137,7 @@ def find_formula(
             status="unknown",
             failures=failures,
         )
-    search = _Search(cases, observations, report)
+    search = FormulaSearch(cases, observations, report)
     matches = search.run()
     equal = [match for match in matches if match.is_equal]
     if equal:
@@ -178,14 +182,12 @@ class _Round:
 
     title: str
     methods: Sequence[Method]
-    steps: Steps
-    num_changes: int
-    """The number of steps that are changed."""
+    readings: Sequence[Reading]
     has_passes: bool = False
     """True if the methods run the network themselves."""
 
 
-class _Search:
+class FormulaSearch:
     """The search for the readings of all methods that equal the observed maps."""
 
     def __init__(
@@ -195,13 +197,17 @@ class _Search:
         self.observations = observations
         self.report = report
         self.matches: list[Match] = []
-        self.nearest_by_method: dict[str, tuple[float, int, Candidate]] = {}
         self.screens: dict[Case, Screen] = {}
+        self.num_channels = max(num_channels(seen.case) for seen in observations)
+        traces = references_of(observations[0].case).traces
+        methods = audited_methods(self.num_channels)
+        self.by_tensors = [method for method in methods if reads_only_tensors(method, traces)]
+        self.by_network = [method for method in methods if method not in self.by_tensors]
 
     def run(self) -> list[Match]:
         """Return all candidates that equal the maps of their first case, on all cases."""
         for search_round in self._rounds():
-            self.report(f"Comparing with {len(search_round.methods)} {search_round.title}")
+            self.report(f"Comparing with {search_round.title}")
             self._compare(search_round)
             equal = [match for match in self.matches if match.is_equal]
             if not equal:
@@ -211,34 +217,37 @@ class _Search:
                 break
         return self.matches
 
-    def _rounds(self) -> list[_Round]:
-        """Return the rounds of the search, from the simplest readings on."""
-        channels = max(num_channels(seen.case) for seen in self.observations)
+    def _rounds(self) -> Iterator[_Round]:
+        """Yield the rounds of the search, from the simplest readings on."""
+        by_tensors = self.by_tensors
+        by_network = self.by_network
         pixels = max(seen.case.images[0, 0].numel() for seen in self.observations)
-        methods = audited_methods(channels)
-        fast_methods = audited_methods(channels, min(MAX_PASSES, MAX_PIXELS // pixels))
-        traces = references_of(self.observations[0].case).traces
-        by_tensors = [method for method in methods if reads_only_tensors(method, traces)]
-        by_network = [method for method in methods if method not in by_tensors]
-        title = "formulas of one trace"
-        passes = "formulas with passes of their own"
-        rounds = [
-            _Round(title, by_tensors, TRACE_STEPS, 0),
-            _Round(f"{title} with one change", by_tensors, TRACE_STEPS, 1),
-            _Round(passes, by_network, TRACE_STEPS, 0, has_passes=True),
+        fast = [
+            method
+            for method in by_network
+            if num_passes(method, self.num_channels) <= MAX_PIXELS // pixels
         ]
+        title = f"{len(by_tensors)} formulas of one trace"
+        passes = "formulas with passes of their own"
+        yield _Round(title, by_tensors, [USUAL])
+        yield _Round(f"{title} with one change", by_tensors, ONE_CHANGE)
+        yield _Round(f"{len(by_network)} {passes}", by_network, [USUAL], has_passes=True)
         for first, second in PAIRS:
             steps = {first: TRACE_STEPS[first], second: TRACE_STEPS[second]}
-            rounds.append(_Round(f"{title} with other {first} and {second}", by_tensors, steps, 2))
-        title = f"{passes} and one change"
-        fast = [method for method in by_network if method in fast_methods]
-        rounds.append(_Round(title, fast, NETWORK_STEPS, 1, has_passes=True))
-        return rounds
+            readings = list(trace_readings(steps, 2))
+            yield _Round(f"{title} with other {first} and {second}", by_tensors, readings)
+        readings = list(trace_readings(NETWORK_STEPS, 1))
+        yield _Round(f"{len(fast)} {passes} and one change", fast, readings, has_passes=True)
+        trace = references_of(self.observations[0].case).traces.usual
+        for method in (*by_tensors, *fast):
+            readings = [replace(USUAL, params=params) for params in other_params(method, trace)]
+            if readings:
+                yield _Round(f"{method.spec.title} with other parameters", [method], readings)
 
     def _compare(self, search_round: _Round) -> None:
         """Add the matches of one round."""
         survivors: list[tuple[Candidate, Observation]] = []
-        for reading in trace_readings(search_round.steps, search_round.num_changes):
+        for reading in search_round.readings:
             waiting = list(search_round.methods)
             for seen in self.observations:
                 candidates = self._raw_maps(waiting, reading, seen)
@@ -269,28 +278,25 @@ class _Search:
 
     def _screened(self, raw_maps: Mapping[Candidate, Tensor], seen: Observation) -> list[Candidate]:
         """Return the candidates whose maps are the observed ones up to factor and offset."""
+        threshold = self._screen(seen).threshold
+        survivors = []
+        for candidates, shape, distances in self._distances(raw_maps, seen):
+            for index in (distances < threshold).nonzero()[:, 0].tolist():
+                survivors.append(candidates[index].with_shape(shape))
+        return survivors
+
+    def _distances(
+        self, raw_maps: Mapping[Candidate, Tensor], seen: Observation
+    ) -> Iterator[tuple[list[Candidate], Reading, Tensor]]:
+        """Yield candidates, a shape, and the distances of their maps in this shape, (N,)."""
         candidates_by_size: dict[torch.Size, list[Candidate]] = {}
         for candidate, raw in raw_maps.items():
             candidates_by_size.setdefault(raw.shape, []).append(candidate)
         screen = self._screen(seen)
-        survivors = []
         for candidates in candidates_by_size.values():
             stack = torch.stack([raw_maps[candidate] for candidate in candidates]).double()
             for shape, distances in screen.distances(stack):
-                are_equal = distances < screen.threshold
-                nearest = int(distances.argmin())
-                for index in {nearest, *are_equal.nonzero()[:, 0].tolist()}:
-                    reading = replace(
-                        candidates[index].reading,
-                        sides=shape.sides,
-                        rectified=shape.rectified,
-                        interpolation=shape.interpolation,
-                    )
-                    candidate = candidates[index].with_reading(reading)
-                    self._keep_nearest(candidate, float(distances[index]))
-                    if are_equal[index]:
-                        survivors.append(candidate)
-        return survivors
+                yield candidates, shape, distances
 
     def _screen(self, seen: Observation) -> Screen:
         """Return the screen of a case."""
@@ -298,16 +304,6 @@ class _Search:
             layer_size = references_of(seen.case).traces.usual.activations.shape[2:]
             self.screens[seen.case] = Screen(seen, layer_size)
         return self.screens[seen.case]
-
-    def _keep_nearest(self, candidate: Candidate, distance: float) -> None:
-        """Keep a candidate of few changes if it is nearer than all others of its method."""
-        unshaped = replace(candidate.reading, sides="", rectified="", interpolation="")
-        if len(unshaped.changes) > 1:
-            return
-        entry = round(distance, 2), candidate.num_changes, candidate
-        kept = self.nearest_by_method.setdefault(candidate.name, entry)
-        if entry[:2] < kept[:2]:
-            self.nearest_by_method[candidate.name] = entry
 
     def _normalised(self, candidate: Candidate, seen: Observation) -> Iterator[Candidate]:
         """Yield a candidate with each normalisation that gives exactly the observed maps."""
@@ -349,20 +345,46 @@ class _Search:
         )
 
     def nearest(self, matches: Sequence[Match]) -> Match | None:
-        """Return the candidate that equals the observed maps on most cases, or comes nearest."""
+        """Return the candidate that equals the observed maps on most cases, or comes nearest.
+
+        All cases are compared. Methods that are near as they are, are also tried with one change.
+        """
         self.report("Looking for the nearest formula")
-        first = self.observations[0]
+        orders = self._orders([*self.by_tensors, *self.by_network], [USUAL])
+        ordered = sorted(orders, key=lambda candidate: orders[candidate])
+        names = list(dict.fromkeys(candidate.name for candidate in ordered))[:NUM_NEAREST]
+        near_methods = [method for method in self.by_tensors if method.name in names]
+        orders |= self._orders(near_methods, ONE_CHANGE)
+        ordered = sorted(orders, key=lambda candidate: orders[candidate])
         nearest_matches = list(matches)
-        entries = sorted(self.nearest_by_method.values(), key=lambda entry: entry[:2])
-        for _, _, candidate in entries[:NUM_NEAREST]:
-            best: tuple[float, Candidate] | None = None
+        for candidate in ordered[:NUM_NEAREST]:
             for normalised in normalisations(candidate):
-                difference = _difference(normalised, first)
-                if difference is not None and (best is None or difference < best[0]):
-                    best = difference, normalised
-            if best is not None:
-                nearest_matches.append(self._match(best[1]))
+                match = self._match(normalised)
+                if match.differences:
+                    nearest_matches.append(match)
         return min(nearest_matches, key=self._badness, default=None)
+
+    def _orders(
+        self, methods: Sequence[Method], readings: Sequence[Reading]
+    ) -> dict[Candidate, tuple[float, int]]:
+        """Return the median distance over all cases, and the number of changes, of candidates.
+
+        They have at most one change, and any shape. A case that a method can't explain counts as 1.
+        """
+        distances_by_candidate: dict[Candidate, list[float]] = {}
+        for seen in self.observations:
+            for reading in readings:
+                raw_maps = self._raw_maps(methods, reading, seen)
+                few = {key: raw for key, raw in raw_maps.items() if key.num_changes <= 1}
+                for candidates, shape, distances in self._distances(few, seen):
+                    for candidate, distance in zip(candidates, distances.tolist(), strict=True):
+                        shaped = candidate.with_shape(shape)
+                        distances_by_candidate.setdefault(shaped, []).append(distance)
+        orders: dict[Candidate, tuple[float, int]] = {}
+        for candidate, known in distances_by_candidate.items():
+            missing = [1.0] * (len(self.observations) - len(known))
+            orders[candidate] = round(median([*known, *missing]), 2), candidate.num_changes
+        return orders
 
     def _badness(self, match: Match) -> tuple[int, float, int]:
         """Return the key by which the nearest candidate comes first.
@@ -370,9 +392,8 @@ class _Search:
         A few equal cases say little, since many formulas are equal on a linear head.
         """
         differences = [*match.differences.values(), *[1.0] * match.num_uncompared]
-        median = float(torch.tensor(differences).median())
         num_equal = match.num_equal if 2 * match.num_equal >= len(self.observations) else 0
-        return -num_equal, median, match.candidate.num_changes
+        return -num_equal, median(differences), match.candidate.num_changes
 
 
 def _difference(candidate: Candidate, seen: Observation) -> float | None:

@@ -169,6 +169,13 @@ def json_text(audit: AuditResult) -> str:
     differences = {
         name: value if math.isfinite(value) else None for name, value in answer.differences.items()
     }
+    nearest = None
+    if answer.nearest is not None:
+        nearest = {
+            "formula": answer.nearest,
+            "changes": answer.nearest_changes,
+            "differences": differences,
+        }
     content = {
         "format": FORMAT,
         "implementation": audit.name,
@@ -177,6 +184,7 @@ def json_text(audit: AuditResult) -> str:
         "formula": answer.formula,
         "changes": answer.changes,
         "equal": answer.equal,
+        "nearest": nearest,
         "expected": None if audit.expected is None else str(audit.expected),
         "exit_code": audit.exit_code,
         "is_approximate": audit.is_approximate,

@@ -24,12 +24,15 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Map, weighted
 
 Change = Callable[[Tensor], Tensor]
+Params = tuple[tuple[str, object], ...]  # names and values of a method's parameters
 
 
 @dataclass(frozen=True)
 class Reading:
     """A choice for each step; an empty name is the usual one, and all others are changes."""
 
+    params: Params = ()
+    """The method's parameters that aren't those of its YAML file."""
     target: str = ""
     """The explained class, a key of TARGETS."""
     score: str = ""
@@ -65,7 +68,8 @@ class Reading:
     @property
     def changes(self) -> tuple[str, ...]:
         """The names of all switches that aren't the usual ones."""
-        names = [str(getattr(self, field.name)) for field in fields(self)[:-1]]
+        names = [param_text(key, value) for key, value in self.params]
+        names += [str(getattr(self, field.name)) for field in fields(self)[1:-1]]
         if self.epsilon:
             names.append(f"epsilon {self.epsilon:.0e} in the normalisation")
         return tuple(name for name in names if name)
@@ -73,7 +77,23 @@ class Reading:
     @property
     def trace_part(self) -> Reading:
         """The switches that act before the method's function, the others as usual."""
-        return Reading(self.target, self.score, self.gradients, self.activations, self.alpha)
+        return Reading(
+            params=self.params,
+            target=self.target,
+            score=self.score,
+            gradients=self.gradients,
+            activations=self.activations,
+            alpha=self.alpha,
+        )
+
+
+def param_text(key: str, value: object) -> str:
+    """Return a parameter with its value in words.
+
+    >>> param_text("gamma", 0.5), param_text("channel_softmax", False)
+    ('gamma 0.5', 'channel softmax False')
+    """
+    return f"{key.replace('_', ' ')} {value}"
 
 
 USUAL = Reading()
@@ -111,9 +131,11 @@ def _largest(gradients: Tensor) -> Tensor:
     return gradients.amax(axes(gradients), keepdim=True).expand_as(gradients)
 
 
+GUIDED = "guided gradients"  # positive gradients of positive activations
 GRADIENTS: Mapping[str, Change] = {
     "": _same,
     "ReLU of the gradients": torch.relu,
+    GUIDED: torch.relu,
     "absolute gradients": torch.abs,
     "gradients averaged over the batch": _batch_mean,
     "score averaged over the batch": lambda gradients: gradients / len(gradients),
@@ -122,6 +144,12 @@ GRADIENTS: Mapping[str, Change] = {
         gradients.flatten(1), dim=1
     ).view_as(gradients),
 }
+
+
+def _changed_gradients(name: str, trace: Trace) -> Tensor:
+    gradients = GRADIENTS[name](trace.gradients)
+    return gradients * (trace.activations > 0) if name == GUIDED else gradients
+
 
 # Small numbers that implementations add to the sum of a channel.
 EPSILONS = (1e-12, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5)
@@ -173,11 +201,17 @@ def _undivided(F: Tensor, g: Tensor) -> Tensor:
     return (g**2 * g.relu()).sum(axes(g), keepdim=True)
 
 
+def _normalised_weights(F: Tensor, g: Tensor) -> Tensor:
+    """Return sum(alpha relu(g_k)), alpha = 1 / sum(relu(g_k)): 1, or 0 without a positive g_k."""
+    return (g > 0).any(-1, keepdim=True).any(-2, keepdim=True).to(g)
+
+
 PRODUCTS = "products summed in alpha"
 # From activations and gradients to weights; the first is what the method itself computes.
 ALPHAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "": alpha_weights,
     "alpha without its division": _undivided,
+    "alpha divided by the sum of positive gradients": _normalised_weights,
     PRODUCTS: partial(alpha_weights, are_products=True),
 }
 for _epsilon in EPSILONS:
@@ -202,7 +236,16 @@ CHANNELS: Mapping[str, Change] = {
     ),
     "largest instead of sum over channels": lambda contributions: contributions.amax(1),
 }
-BIASES = ("", "bias of the head added")
+ONE = "1 added to the map"  # of code that begins its sum with ones
+# From raw maps and the bias of each image's class, both (B, ...), to raw maps.
+BIASES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "": lambda maps, bias: maps,
+    "bias of the head added": lambda maps, bias: maps + bias,
+    "bias of the head added to the sum over positions": lambda maps, bias: (
+        maps * maps[0].numel() + bias
+    ),
+    ONE: lambda maps, bias: maps + 1,
+}
 
 
 # --- from the raw map to the map ---
@@ -309,7 +352,8 @@ class Traces(CachesResults):
         self._results = {}
         self.case = case
         self.usual = cut(case.model, case.layer, output="logits").trace(case.images, case.targets)
-        self.bias = _last_bias(case.model)
+        bias = _last_bias(case.model)
+        self.bias = torch.zeros_like(self.usual.logits[0]) if bias is None else bias
         self._by_reading: dict[Reading, Trace | None] = {USUAL: self.usual}
         self._latest_tensors: tuple[Reading, tuple[Trace, Trace] | None] | None = None
 
@@ -328,7 +372,7 @@ class Traces(CachesResults):
             changed = self.trace(replace(reading, gradients="", activations=self._layer(reading)))
             if changed is None:
                 return None
-            gradients = GRADIENTS[reading.gradients](changed.gradients)
+            gradients = _changed_gradients(reading.gradients, changed)
             activations = ACTIVATIONS[reading.activations](changed.activations)
             return replace(changed, gradients=gradients, activations=activations)
         if reading.activations == INPUT:
@@ -368,7 +412,7 @@ class Traces(CachesResults):
             return None
         changed = replace(
             trace,
-            gradients=GRADIENTS[reading.gradients](trace.gradients),
+            gradients=_changed_gradients(reading.gradients, trace),
             activations=ACTIVATIONS[reading.activations](trace.activations),
         )
         return changed, without_network(padded(changed, reading))
@@ -430,9 +474,7 @@ def raw_map(trace: Trace, answer: Tensor | Map, reading: Reading, bias: Tensor) 
     else:
         weights = WEIGHTS[reading.weights](answer)
         raw = CHANNELS[reading.channels](weighted(weights, trace.activations))
-    if reading.bias:
-        raw = raw + bias[trace.targets][:, None, None]
-    return raw
+    return BIASES[reading.bias](raw, bias[trace.targets][:, None, None]) if reading.bias else raw
 
 
 def shaped(raw: Tensor, size: Sequence[int], reading: Reading) -> Tensor:

@@ -25,6 +25,7 @@ from axiom_bench.auditing.readings import (
     raw_map,
     without_network,
 )
+from axiom_bench.auditing.variants import variant
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Method
@@ -42,20 +43,16 @@ class References:
     def __init__(self, case: Case) -> None:
         self.traces = Traces(case)
         self.num_channels = self.traces.usual.activations.shape[1]
-        bias = self.traces.bias
-        self.bias = torch.zeros(0) if bias is None else bias
 
     def raw_map(self, method: Method, reading: Reading) -> Tensor | None:
         """Return a method's raw map (B, h, w), or None if it has none on this case."""
-        if reading.bias and self.traces.bias is None:
-            return None
         part = reading.trace_part
         answer = self.traces.once(
             ("answer", method.name, part), lambda: self._computed(method, part)
         )
         if answer is None:
             return None
-        raw = raw_map(*answer, reading, self.bias)
+        raw = raw_map(*answer, reading, self.traces.bias)
         return raw if raw is not None and bool(raw.isfinite().all()) else None
 
     def maps(self, method: Method, reading: Reading, size: Sequence[int]) -> Tensor | None:
@@ -71,8 +68,8 @@ class References:
         if answer is None:
             return {}
         maps: dict[Reading, Tensor] = {}
-        for changed in following_readings(reading, self.traces.bias is not None):
-            raw = raw_map(*answer, changed, self.bias)
+        for changed in following_readings(reading):
+            raw = raw_map(*answer, changed, self.traces.bias)
             if raw is not None:
                 maps[changed] = raw
         are_finite = torch.stack(list(maps.values())).flatten(1).isfinite().all(1).tolist()
@@ -89,6 +86,9 @@ class References:
             return None
 
     def _answer(self, method: Method, reading: Reading) -> Answer | None:
+        if reading.params:
+            method = variant(method.name, reading.params)
+            reading = replace(reading, params=())
         if reading == USUAL:
             return self.traces.usual, method(self.traces.usual)
         if reading.alpha and not has_alpha(method, self.traces):
@@ -166,22 +166,25 @@ def _values(answer: Tensor | Map) -> Tensor:
     return answer.raw if isinstance(answer, Map) else answer
 
 
-def audited_methods(channels: int, max_passes: int = MAX_PASSES) -> tuple[Method, ...]:
-    """Return the methods that explain any convolutional network in a number of passes.
+def audited_methods(channels: int) -> tuple[Method, ...]:
+    """Return the methods that explain any convolutional network in MAX_PASSES, the fastest first.
 
     Args:
         channels: The number of channels of the layer, which some methods run a pass for.
-        max_passes: The largest number of passes for an image. An unknown number is MAX_PASSES.
     """
     methods: list[Method] = []
     for name in plugins.names_of_all("method"):
         method = plugins.load("method", name)
         spec = method.spec
-        passes = MAX_PASSES if spec.passes is None else pass_count(spec.passes, channels)
-        if spec.control or spec.requires or passes > max_passes:
-            continue
-        methods.append(method)
-    return tuple(methods)
+        if not spec.control and not spec.requires and num_passes(method, channels) <= MAX_PASSES:
+            methods.append(method)
+    return tuple(sorted(methods, key=lambda method: num_passes(method, channels)))
+
+
+def num_passes(method: Method, channels: int) -> int:
+    """Return the number of passes of a method for an image; MAX_PASSES if it is unknown."""
+    passes = method.spec.passes
+    return MAX_PASSES if passes is None else pass_count(passes, channels)
 
 
 def trace_readings(steps: Mapping[str, Iterable[str]], num_changes: int) -> Iterator[Reading]:
@@ -202,10 +205,10 @@ def trace_readings(steps: Mapping[str, Iterable[str]], num_changes: int) -> Iter
 
 
 @cache
-def following_readings(reading: Reading, has_bias: bool) -> list[Reading]:
+def following_readings(reading: Reading) -> list[Reading]:
     """Return the readings that add changes of weights, channels and bias to those of a trace."""
     readings = []
-    for weights, channels, bias in product(WEIGHTS, CHANNELS, BIASES if has_bias else [""]):
+    for weights, channels, bias in product(WEIGHTS, CHANNELS, BIASES):
         changed = replace(reading, weights=weights, channels=channels, bias=bias)
         if len(changed.changes) <= MAX_CHANGES:
             readings.append(changed)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from axiom_bench.auditing.readings import USUAL, Reading
+from axiom_bench.auditing.readings import ONE, USUAL, Reading
 from axiom_bench.evaluation.plugins import Method
 
 Status = Literal["known", "other_than_named", "unknown"]
@@ -64,6 +64,16 @@ class Candidate:
         """The number of switches that aren't the usual ones."""
         return len(self.reading.changes)
 
+    def with_shape(self, shape: Reading) -> Candidate:
+        """Return the method with the axes, ReLU and interpolation of another reading."""
+        reading = replace(
+            self.reading,
+            sides=shape.sides,
+            rectified=shape.rectified,
+            interpolation=shape.interpolation,
+        )
+        return self.with_reading(reading)
+
     def with_reading(self, reading: Reading) -> Candidate:
         """Return the method with another reading."""
         return replace(self, reading=reading)
@@ -110,7 +120,9 @@ def known_answer(
     equal: Sequence[Match], expected: Method | None, failures: Mapping[str, str]
 ) -> FormulaAnswer:
     """Return the answer for matches on all cases, of which the one of the fewest changes wins."""
-    ordered = sorted(equal, key=lambda match: match.order)
+    # a constant that no network shows isn't one
+    shown = [match for match in equal if match.candidate.reading.bias != ONE]
+    ordered = sorted(shown or equal, key=lambda match: match.order)
     best = ordered[0]
     if expected is not None:
         named = [match for match in ordered if match.candidate.name == expected.name]

@@ -164,6 +164,21 @@ def log_softmax(logits):
     return logits.log_softmax(1)
 
 
+def normalised_alpha_weights(activations, gradients):
+    positive = gradients.relu()
+    sums = positive.sum((2, 3), keepdim=True)
+    alpha = torch.where(positive > 0, 1 / sums, 0)
+    return (positive * alpha).sum((2, 3), keepdim=True)
+
+
+def guided_cam(model, layer, images, targets):
+    """Return Grad-CAM's maps of positive gradients at positive activations."""
+    activations, gradients = hooked(model, layer, images, of_class(softmax)(targets))
+    guided = (activations > 0) * (gradients > 0) * gradients
+    raw = (grad_weights(activations, guided) * activations).sum(1)
+    return by_min_max(resize(raw, images.shape[2:]))
+
+
 def loss(targets):
     return lambda logits: functional.cross_entropy(logits, targets)
 
@@ -295,6 +310,27 @@ COMBINED = {
 
 # Changes that were added after the thirty.
 FURTHER = {
+    "summed_bias": MadeCam(
+        cam(lambda F, g: g.sum((2, 3), keepdim=True), add=add_bias),
+        "grad_cam",
+        ("bias of the head added to the sum over positions",),
+    ),
+    # as in tf-explain's default, about which sicara/tf-explain#146 asks
+    "guided": MadeCam(
+        guided_cam,
+        "grad_cam",
+        ("softmax score", "guided gradients", "no ReLU", "min-max"),
+    ),
+    # sums that begin with ones: utkuozbulak/pytorch-cnn-visualizations#66
+    "ones": MadeCam(
+        cam(add=lambda raw, model, targets: raw + 1), "grad_cam", ("1 added to the map",)
+    ),
+    # a Grad-CAM++ of which yizt/Grad-CAM.pytorch#35 says that all weights are 1
+    "alpha_normalised": MadeCam(
+        cam(normalised_alpha_weights, finish=finish_with(by_min_max)),
+        "grad_cam_pp",
+        ("alpha divided by the sum of positive gradients", "min-max"),
+    ),
     "reversed": MadeCam(
         cam(finish=finish_with(reversed_min_max)), "grad_cam", ("min-max, reversed",)
     ),

@@ -155,6 +155,13 @@ def test_json_has_the_answer():
     assert content["effects"][0]["key"] == "hooks_left"
     infinite = audit_of(replace(EXACT, differences={"a": float("inf")}))
     assert json.loads(infinite.to_json())["differences"] == {"a": None}
+    assert content["nearest"] is None
+    unknown = json.loads(audit_of(replace(UNKNOWN, nearest_changes=("min-max",))).to_json())
+    assert unknown["nearest"] == {
+        "formula": "xgrad_cam",
+        "changes": ["min-max"],
+        "differences": {"a ReLU head": 0.18},
+    }
 
 
 def test_save_writes_by_the_ending(tmp_path):

@@ -8,10 +8,11 @@ from torch import nn
 
 from axiom_bench.auditing.case import Case
 from axiom_bench.auditing.cases import DESIGNS, cases
-from axiom_bench.auditing.formulas import find_formula
+from axiom_bench.auditing.formulas import FormulaSearch, find_formula
 from axiom_bench.auditing.observation import observe
 from axiom_bench.auditing.references import References
 from axiom_bench.auditing.screening import compared_pixels
+from axiom_bench.auditing.variants import other_params
 from axiom_bench.auditing.verdict import FormulaAnswer
 from axiom_bench.cutting.cut_model import cut
 from axiom_bench.evaluation import plugins
@@ -25,6 +26,7 @@ from tests.auditing.made_cams import (
     cam,
     finish_with,
     grad_weights,
+    layer_weights,
     resize,
 )
 
@@ -77,7 +79,7 @@ def test_the_changes_are_named(networks, name):
     assert set(answer.differences) == {design.name for design in DESIGNS}
 
 
-QUICK_FURTHER = ("alpha_epsilon", "reversed")
+QUICK_FURTHER = ("alpha_epsilon", "alpha_normalised", "ones", "reversed", "summed_bias")
 
 
 @pytest.mark.parametrize(
@@ -104,6 +106,39 @@ def test_at_least_28_of_30_implementations_are_named_and_none_wrongly(networks):
             assert answer.formula is None, f"{name}: {answer.verdict}"
             unnamed.append(name)
     assert len(ALL_MADE) - len(unnamed) >= MIN_NAMED, unnamed
+
+
+SLOW_PARAMS = [
+    ("finer_cam", {"gamma": 1.0, "weighting": "probability"}),
+    ("recipro_cam", {"gaussian": False}),
+    ("score_cam", {"score": "probability", "channel_softmax": False}),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("finer_cam", {"gamma": 0.35}),
+        *[pytest.param(*entry, marks=pytest.mark.slow) for entry in SLOW_PARAMS],
+    ],
+)
+def test_other_parameters_are_named(networks, name, params):
+    method = plugins.with_params("method", name, params)
+    answer = find_formula(of_method(method), networks[:3])
+    assert (answer.status, answer.formula) == ("known", name), answer.verdict
+    assert set(answer.reading.params) == set(params.items())
+    title = method.spec.title
+    assert answer.verdict.startswith(f"computes {title} ({answer.changes[0]}")
+
+
+def test_numbers_switches_and_names_are_tried_and_no_random_draws(networks):
+    trace = cut(networks[0].model, "target", output="logits").trace(
+        networks[0].images, networks[0].targets
+    )
+    tried = set(other_params(plugins.load("method", "finer_cam"), trace))
+    assert {(("gamma", 0.35),), (("gamma", 1.0), ("weighting", "probability"))} <= tried
+    assert (("gaussian", False),) in other_params(plugins.load("method", "recipro_cam"), trace)
+    assert not list(other_params(plugins.load("method", "smooth_grad_cam_pp"), trace))
 
 
 def test_another_formula_than_the_expected_one_is_reported(networks):
@@ -136,6 +171,22 @@ def test_an_unknown_formula_has_its_nearest_one(networks):
     assert (answer.status, answer.formula) == ("unknown", None)
     assert answer.nearest is not None
     assert answer.verdict.startswith("no known formula: nearest is ")
+
+
+def test_the_nearest_formula_is_chosen_over_all_networks(networks):
+    """The first network alone says LayerCAM."""
+    few = networks[:3]
+    layer_cam = cam(layer_weights)
+    grad_cam = cam()
+
+    def function(model, layer, images, targets):
+        is_first = images.shape[2:] == few[0].images.shape[2:]
+        return (layer_cam if is_first else grad_cam)(model, layer, images, targets)
+
+    observations = [observe(function, case) for case in few]
+    search = FormulaSearch(few, observations, lambda line: None)
+    nearest = search.nearest([])
+    assert (nearest.candidate.name, nearest.num_equal) == ("grad_cam", 2)
 
 
 @pytest.mark.slow
@@ -196,9 +247,8 @@ def test_constant_maps_tell_no_formula(networks):
     assert answer.verdict.startswith("gives only constant maps")
 
 
-def of_method(name):
+def of_method(method):
     """Return a method as an implementation, which makes its own cut and heatmap."""
-    method = plugins.load("method", name)
 
     def function(model, layer, images, targets):
         layer_name = next(name for name, module in model.named_modules() if module is layer)
@@ -227,7 +277,7 @@ METHOD_NAMES = [
 
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_no_false_alarm_on_a_method(networks, name):
-    answer = find_formula(of_method(name), networks, expected=name)
+    answer = find_formula(of_method(plugins.load("method", name)), networks, expected=name)
     assert (answer.status, answer.formula, answer.changes) == ("known", name, ())
 
 
