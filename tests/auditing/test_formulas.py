@@ -108,18 +108,14 @@ def test_at_least_28_of_30_implementations_are_named_and_none_wrongly(networks):
     assert len(ALL_MADE) - len(unnamed) >= MIN_NAMED, unnamed
 
 
-SLOW_PARAMS = [
-    ("finer_cam", {"gamma": 1.0, "weighting": "probability"}),
-    ("recipro_cam", {"gaussian": False}),
-    ("score_cam", {"score": "probability", "channel_softmax": False}),
-]
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "params"),
     [
         ("finer_cam", {"gamma": 0.35}),
-        *[pytest.param(*entry, marks=pytest.mark.slow) for entry in SLOW_PARAMS],
+        ("finer_cam", {"gamma": 1.0, "weighting": "probability"}),
+        ("recipro_cam", {"gaussian": False}),
+        ("score_cam", {"score": "probability", "channel_softmax": False}),
     ],
 )
 def test_other_parameters_are_named(networks, name, params):
