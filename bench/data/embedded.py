@@ -16,7 +16,7 @@ from PIL import Image
 from axiom_bench.cutting.interventions import GROUND
 from axiom_bench.data.base import DataSet, Drawn, FileHashes, Sample, Seed, StoredPart, classes_of
 from axiom_bench.data.formats.decoding import open_rgb, sha256_of
-from axiom_bench.embedded import captions, hard, marked, patches, scenes, shapes
+from axiom_bench.embedded import hard, marked, patches, scenes, shapes
 from axiom_bench.embedded.planted import GRIDS
 from axiom_bench.errors import unknown_name
 from axiom_bench.kinds import Name, check_values, described_values
@@ -206,6 +206,8 @@ class Captions(DrawnObjects):
     def __init__(
         self, size: Drawn, seed: Seed = 0, split: Name = "evaluation", name: Name = "captions"
     ) -> None:
+        from axiom_bench.embedded import captions  # few runs draw them
+
         super().__init__(captions.CAPTIONED, size, seed, split, name)
         self._draw = captions.draw
         self._kind = ()

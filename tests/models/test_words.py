@@ -1,5 +1,7 @@
 """Tests of `WordScores`: the score of a word is that of a plain pass of the network."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from PIL import Image
@@ -7,6 +9,8 @@ from PIL import Image
 import axiom_bench as ab
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
+from axiom_bench.embedded import captions
+from axiom_bench.evaluation import plugins
 from axiom_bench.examination.examine import examined_input
 from axiom_bench.models import words
 from axiom_bench.models.load import load_model
@@ -112,6 +116,40 @@ def test_drops_are_those_of_a_block_without_a_channel(network, image):
             handle.remove()
         left = logits[[0, 1], [word.label for word in found]]
         torch.testing.assert_close(trace.drops.values[:, channel], trace.scores - left, **DIGITS)
+
+
+def test_raw_attention_is_that_of_the_token_that_predicts_the_word(network, image):
+    scores = ab.WordScores(*network, PROMPT, TEXT).eval()
+    (found,) = scores.found(image, 0.0)
+    hot_dog = found[-1]
+    raw = plugins.load("method", "raw_attention")(traced(scores, image, [hot_dog])).raw
+
+    module, processor = network
+    module = deepcopy(module)
+    module.set_attn_implementation("eager")
+    picture = Image.new("RGB", (SIDE, SIDE))
+    inputs = processor(images=picture, text=scores.prompt, return_tensors="pt")
+    prompt_ids = inputs["input_ids"]
+    text = hot_dog.place[2:][None].long()
+    with torch.no_grad():
+        attentions = module(
+            input_ids=torch.cat([prompt_ids, text], 1), pixel_values=image, output_attentions=True
+        ).attentions
+    last = int(hot_dog.place[0] + hot_dog.place[1]) - 1
+    before = prompt_ids.shape[1] + last - 1
+    of_image = prompt_ids[0] == module.config.image_token_index
+    expected = attentions[-1][0].mean(0)[before][: len(of_image)][of_image]
+    # transformers computes the softmax of eager attention in float32
+    torch.testing.assert_close(raw.flatten(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_another_word_is_a_content_word_of_another_spelling(network, image):
+    scores = ab.WordScores(*network, PROMPT, TEXT).eval()
+    (found,) = scores.found(image, 0.0)
+    by_name = {word.name: word for word in found}
+    assert scores.other(found, by_name["of"].place).name == "cat"
+    assert scores.other(found, by_name["cat"].place).name == "left"
+    assert scores.other([by_name["cat"]], by_name["cat"].place) is None
 
 
 def test_the_numbers_of_tokens_are_not_taken_for_pixels(network, image):
@@ -308,3 +346,42 @@ def test_a_run_has_a_row_for_each_word_and_a_second_one_computes_nothing(checkpo
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
     compute(settings)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")} == before
+
+
+@pytest.mark.slow
+def test_a_word_that_names_a_class_has_its_boxes_and_every_word_the_effects_of_parts(
+    checkpoint, tmp_path
+):
+    digits = "0123456789"
+    settings = [
+        "model=huggingface",
+        f"model.checkpoint={checkpoint / 'llava'}",
+        "model.kwargs.prompt=What?",
+        f"model.kwargs.text='{' '.join(digits)} and'",
+        "data=captions",
+        "data.size=2",
+        "method=[grad_cam,raw_attention,other_object]",
+        "metric=[energy_pointing_game,object_effects,object_correlation]",
+        f"results={tmp_path}",
+        "runtime.repeats=0",
+        "pictures.rows=0",
+    ]
+    code, failures, folder = compute(settings)
+    assert (code, failures) == (0, [])
+    records = ab.read_run(folder)
+    # values of the network and the image alone have the method "-"
+    of_method = records[records["method"].isin(["raw_attention", "-"])]
+    rows = of_method.pivot(index="image_id", columns="metric", values="value")
+    assert rows["object_correlation"].notna().all()
+    for number in range(2):
+        shown = {label for label, _ in captions.draw("evaluation", 0, number).objects}
+        image = f"captions-evaluation-0-{number:06d}"
+        own = rows[rows.index.str.startswith(image)].sort_index()
+        assert len(own) == len(digits) + 1
+        has_box = own["energy_pointing_game"].notna().tolist()
+        assert has_box == [digit in shown for digit in range(len(digits))] + [False]
+        # Only a shown digit is an object of the word's class, and the shares add up to 1.
+        is_own = (own["object_effects"] > 0).tolist()
+        assert is_own == has_box
+        shares = own[[name for name in own if name.startswith("object_effects")]]
+        torch.testing.assert_close(torch.tensor(shares.sum(axis=1).tolist()), torch.ones(len(own)))
