@@ -162,7 +162,7 @@ PRECONDITIONS = {
     "same_class": Precondition(
         "one_object", lambda explanation, _: _for_each_row(explanation.same_class, len)
     ),
-    "other_object": Precondition(
+    "another_object": Precondition(
         "one_object",
         lambda explanation, _: explanation.of_words or _for_each_row(explanation.same_class, len),
     ),
