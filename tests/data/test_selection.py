@@ -96,6 +96,7 @@ def test_dataset_names_are_the_yaml_files():
         "webdataset",
     ]
     drawn = [
+        "captions",
         "hard_patches",
         "hard_scenes",
         "planted",

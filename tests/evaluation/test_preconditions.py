@@ -43,6 +43,7 @@ def test_each_need_is_judged_row_by_row(trace, explanation):
         "other_classes",
         "other_masked_classes",
         "same_class",
+        "another_object",
         "other_objects",
         "interventions",
         "mark",
@@ -81,7 +82,8 @@ def test_each_need_is_judged_row_by_row(trace, explanation):
     assert judged("same_class", annotated) == ["one_object"] * 4
     boxes = tuple(torch.zeros(count, 4) for count in (0, 0, 1, 0))
     with_objects = replace(annotated, same_class=boxes)
-    assert judged("same_class", with_objects) == ["one_object", "one_object", "ok", "one_object"]
+    expected = ["one_object", "one_object", "ok", "one_object"]
+    assert judged("same_class", with_objects) == judged("another_object", with_objects) == expected
     assert judged("other_objects", with_objects) == ["ok", "one_object", "ok", "ok"]
 
     unmasked = replace(other, mask=torch.full((12, 12), -1))
