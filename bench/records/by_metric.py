@@ -363,6 +363,11 @@ def image_numbers(ids: pd.Series | pd.Index) -> Integers:
     return numbers
 
 
+def count_images(ids: pd.Series | pd.Index) -> int:
+    """Return the number of images of rows, from their ids. Objects of one image count once."""
+    return len(np.unique(image_numbers(ids)))
+
+
 def layouts(
     records: Records, chosen: NDArray[np.bool_] | None = None
 ) -> dict[tuple[str, ...], RowLayout]:

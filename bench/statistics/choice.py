@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
-from axiom_bench.records.by_metric import image_numbers
+from axiom_bench.records.by_metric import count_images, image_numbers
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.chosen import CHOSEN, CONTROL, IN_THE_RACE, WORSE, Choice, Standing
 from axiom_bench.statistics.labels import Metadata, Value, number, p_value, plural
@@ -545,7 +545,7 @@ def _without_values(contest: Contest, field: Field) -> list[str]:
 def _left_out_images(contest: Contest, field: Field) -> list[str]:
     """Return a sentence on the images on which a method of the last look has no value."""
     rows = contest.records[contest.records["metric"] == field.value.name]
-    images = len(np.unique(image_numbers(rows["image_id"])))  # an image has several objects
+    images = count_images(rows["image_id"])
     missing = images - field.images
     if missing <= 0:
         return []

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from axiom_bench.columns import OK
 from axiom_bench.records import reading
+from axiom_bench.records.by_metric import count_images
 from axiom_bench.records.entries import Free
 from axiom_bench.report.charts import drawing
 from axiom_bench.report.charts.drawing import SMALL, Chart, Figure, LeftOut
@@ -399,7 +400,8 @@ def _points(rows: pd.DataFrame, layers: Sequence[str]) -> pd.DataFrame:
     shares = {"Median": 0.5, "Lower quartile": 0.25, "Upper quartile": 0.75}
     quantiles = groups["value"].quantile(np.array(list(shares.values())))
     table = quantiles.unstack().set_axis(list(shares), axis=1)
-    table = table.assign(Rows=groups.size(), Images=groups["image_id"].nunique())
+    images = {layer: count_images(ids) for layer, ids in groups["image_id"]}
+    table = table.assign(Rows=groups.size(), Images=pd.Series(images))
     return table.set_axis(table.index.astype(str)).reindex(list(layers))
 
 

@@ -22,6 +22,7 @@ from scipy.stats import kendalltau
 
 from axiom_bench.columns import OK
 from axiom_bench.judging.judgement import spoiled_methods
+from axiom_bench.records.by_metric import count_images
 from axiom_bench.report.charts import drawing
 from axiom_bench.report.charts.drawing import LETTER, SMALL, Chart, Figure, LeftOut, canvas
 from axiom_bench.report.charts.styles import metrics_in_order
@@ -222,10 +223,11 @@ def _confusion_figure(
     class_counts = rows["target_class"].value_counts(sort=True)
     classes = sorted(class_counts.index[:MAX_CLASSES])
     images = rows.drop_duplicates(["image_id", "target_class"])
+    num_images = count_images(images["image_id"])
     caption = (
         f"{run.label(setting)}, {value.title.lower()}: the share of an explained class's maps (a "
         "row) that show each class (a column); above each method, all its maps that show the "
-        f"class they explain. n = {images['image_id'].nunique():,} images, {len(images):,} rows "
+        f"class they explain. n = {num_images:,} images, {len(images):,} rows "
         "(an image and an explained class)."
     )
     num_classes = len(class_counts)

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from axiom_bench.columns import OK
+from axiom_bench.records.by_metric import count_images
 from axiom_bench.report.charts import drawing
 from axiom_bench.report.charts.drawing import Chart, Figure, LeftOut
 from axiom_bench.report.charts.styles import (
@@ -87,7 +88,7 @@ def axiom_plane(run: RunFolder, setting: Setting, errors: Sequence[str]) -> Plan
         name: table.xs(name, axis=1, level="metric").agg(run.metadata.value(name).lead)
         for name in errors
     }
-    images = table.index.get_level_values("image_id").nunique()
+    images = count_images(table.index.get_level_values("image_id"))
     return Plane(pd.DataFrame(points), images, len(table), len(run.layouts[setting].images))
 
 

@@ -16,6 +16,7 @@ import pytest
 from matplotlib.figure import Figure as Canvas
 
 from axiom_bench.errors import BenchError
+from axiom_bench.records.by_metric import count_images
 from axiom_bench.records.entries import Manifest, MethodEntry
 from axiom_bench.report.charts import by_method, lines, matrices, points
 from axiom_bench.report.charts.drawing import Figure, counts_by, spread_axis
@@ -55,6 +56,20 @@ def test_curves_are_means_with_their_bands(rich_run):
 
     # All three curves begin at the same point.
     assert frame["Also here"].tolist()[:2] == ["xgrad_cam, hires_cam", ""]
+
+
+def test_objects_of_an_image_count_as_one_image():
+    rows = pd.DataFrame(
+        {
+            "layer": ["a", "a", "a", "b"],
+            "image_id": ["1//000", "1//001", "2//000", "1//000"],
+            "value": [1.0, 2.0, 3.0, 4.0],
+        }
+    ).astype({"layer": "category", "image_id": "category"})
+    points_by_layer = lines._points(rows, ["b", "a"])
+    assert points_by_layer["Images"].tolist() == [1, 2]
+    assert points_by_layer["Rows"].tolist() == [1, 3]
+    assert count_images(rows["image_id"]) == 2
 
 
 def test_a_run_without_values_or_times_has_no_charts_of_them(make_run_folder, make_records):
