@@ -18,7 +18,6 @@ from axiom_bench.report.leaderboard import making, write
 from axiom_bench.report.leaderboard.cards import MOST_TIED
 from axiom_bench.report.leaderboard.conclusions import conclusions, conclusions_section
 from axiom_bench.report.leaderboard.parts import Part
-from axiom_bench.statistics import bootstrap
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import entries_of
@@ -30,7 +29,6 @@ KINDS = (
     ("shapes-1", "signals"),
     ("shapes-1", "volumes"),
 )  # the largest of each kind of images
-GALLERY = command._gallery
 PAGES = ("index", "suite-1-part", "method-grad_cam", "metrics", "submit", "limits")
 
 
@@ -181,20 +179,10 @@ def test_each_method_has_a_page_with_its_cost_its_places_and_its_ties(board, usu
     assert broken_links(board) == []
 
 
-def small_gallery(*task):
-    """Compute a part's gallery of one image and one network. A worker process calls it."""
-    command.IMAGES = 1
-    command.NETWORKS = 1
-    return GALLERY(*task)
-
-
 @pytest.fixture(scope="module")
 def committed(tmp_path_factory):
-    """The site of the committed values, as `make leaderboard` builds it, with a small gallery of
-    each kind of images.
-
-    The parts are compared in this process, with a tenth of the resamples, since the tests read no
-    interval.
+    """The site of the committed values, as `make leaderboard` builds it, with a gallery of each
+    kind of images.
     """
     site = tmp_path_factory.mktemp("committed")
     with pytest.MonkeyPatch.context() as patch:
@@ -207,12 +195,7 @@ def committed(tmp_path_factory):
             return galleries_of(chosen, *about)
 
         patch.setattr(command, "_galleries", some_galleries)
-        patch.setattr(command, "_gallery", small_gallery)
-        patch.setattr(making, "num_cores", lambda: 1)
-        patch.setattr(bootstrap, "RESAMPLES", 100)
-        bootstrap.resamples.cache_clear()
         assert main(["leaderboard", "--output", str(site)]) == 0
-    bootstrap.resamples.cache_clear()
     return site
 
 
