@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from axiom_bench.embedded import scenes
-from axiom_bench.embedded.scenes import SIDE, SPLITS, Figure, Scene, tight_box
+from axiom_bench.embedded.scenes import SIDE, Figure, Scene, tight_box
 
 Grid = NDArray[np.float64]
 # Each pattern maps the distances along and across a direction, (96, 96) in periods, to values from
@@ -57,8 +57,7 @@ class CaptionedKind(scenes.Kind):
 
         So a ground of one split is in no other split. See `Kind.rng`.
         """
-        key = (*self.spawn_key, SPLITS.index(split))
-        return np.random.default_rng(np.random.SeedSequence(numbers, spawn_key=key))
+        return scenes.rng_of_split(self, split, *numbers)
 
     def ground(
         self, rng: np.random.Generator, split: str, brightness: float | None = None

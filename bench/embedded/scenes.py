@@ -378,6 +378,18 @@ def other_grounds(split: str, seed: int, number: int, kind: Kind = FEW) -> tuple
     return tuple(drawings)
 
 
+def rng_of_split(kind: Kind, split: str, *numbers: int) -> np.random.Generator:
+    """Return random numbers that differ between splits.
+
+    Args:
+        kind: The kind of scenes.
+        split: One of SPLITS.
+        *numbers: See `Kind.rng`.
+    """
+    key = (*kind.spawn_key, SPLITS.index(split))
+    return np.random.default_rng(np.random.SeedSequence(numbers, spawn_key=key))
+
+
 def draw_glyph(
     rng: np.random.Generator, split: str, digit: int, heights: tuple[int, int]
 ) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from axiom_bench.embedded.scenes import SPLITS, Kind, contrasting_brightness
+from axiom_bench.embedded.scenes import Kind, contrasting_brightness, rng_of_split
 
 Array = NDArray[np.float64]
 TURN = 2 * np.pi
@@ -80,8 +80,7 @@ class Shapes(Kind):
             split: One of SPLITS.
             *numbers: See `Kind.rng`.
         """
-        key = (*self.spawn_key, SPLITS.index(split))
-        return np.random.default_rng(np.random.SeedSequence(numbers, spawn_key=key))
+        return rng_of_split(self, split, *numbers)
 
     def ground(
         self, rng: np.random.Generator, split: str, brightness: float | None = None
