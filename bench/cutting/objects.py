@@ -511,20 +511,21 @@ def trace_objects(trace: Trace, boxes: Tensor) -> Trace:
 def trace_other_object(trace: Trace) -> Trace:
     """Trace another object of each image with its own class, or another word about the image.
 
-    It is the most probable object, or what `WordScores.other` returns.
-    If no other object has a probability of .05, the trace explains the same class at the first
-    position, or for a network of masks on all of the image. This costs one forward pass and one
-    trace. Raises BenchError for a network without objects and words.
+    It is the most probable other object, or the word that `WordScores.other` returns. If no other
+    object has a probability of .05, the trace explains the same class at the first position, or for
+    a network of masks on all of the image. This costs one forward pass and one trace. Raises
+    BenchError for a network without objects and words.
     """
     network = trace.cut_model.model
     if not isinstance(network, PlacedScores):
         network = object_network(trace)
+    least = 0.0 if network.of_words else 0.05  # a given text may be improbable
     own = trace.other_inputs[0]
     first = network.ends(trace.images[:1])[0]
     places: list[Tensor] = []
     targets: list[int] = []
     for objects, place, target in zip(
-        network.found(trace.images, 0.05), own, trace.targets.tolist(), strict=True
+        network.found(trace.images, least), own, trace.targets.tolist(), strict=True
     ):
         other = network.other(objects, place)
         places.append(first if other is None else other.place.to(first))

@@ -45,7 +45,6 @@ WORDS = (
     "below",
     "of",
 )
-LONGEST = 9  # words of the longest sentence
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class CaptionedKind(scenes.Kind):
     ) -> tuple[Grid, float]:
         """Draw a pattern, tinted. See `Kind.ground`.
 
-        The first random number chooses the pattern, as `ground_word` repeats.
+        The first random number chooses the pattern, so that `draw` can find its word.
         """
         name = _ground_word(rng)
         if brightness is None:

@@ -184,7 +184,7 @@ def _vgg(
     """Return a network for inputs (B, channels, *space) with `axes` axes of space. Each convolution
     is (width, kernel, whether a max-pool follows).
     """
-    features = convolution_layers(axes, channels, convolutions, batch_norm)
+    features = _convolutions(axes, channels, convolutions, batch_norm)
     last_width = convolutions[-1][0]
     head: list[nn.Module] = []
     for inputs, width in pairwise((last_width * pooled_side**axes, *hidden)):
@@ -205,7 +205,7 @@ def _vgg(
     )
 
 
-def convolution_layers(
+def _convolutions(
     axes: int,
     channels: int,
     convolutions: Sequence[tuple[int, int, bool]],
@@ -291,7 +291,7 @@ class Boxes(nn.Module):
 
     def __init__(self, width: int, stride: int, batch_norm: bool) -> None:
         super().__init__()
-        self.hidden = convolution_layers(2, width, ((width, 3, False),), batch_norm, stride=1)
+        self.hidden = _convolutions(2, width, ((width, 3, False),), batch_norm, stride=1)
         self.sides = nn.Conv2d(width, 4, 1)
         self.classes = nn.Conv2d(width, len(scenes.CLASSES), 1)
         assert self.classes.bias is not None
@@ -325,8 +325,8 @@ class Detector(nn.Module):
             (48, 3, False),
             (48, 3, False),
         )
-        self.features = convolution_layers(2, 3, convolutions, batch_norm)
-        self.coarse = convolution_layers(2, 48, ((48, 3, False),), batch_norm)
+        self.features = _convolutions(2, 3, convolutions, batch_norm)
+        self.coarse = _convolutions(2, 48, ((48, 3, False),), batch_norm)
         self.of_features = Boxes(48, 8, batch_norm)
         self.of_coarse = Boxes(48, 16, batch_norm)
 
@@ -352,13 +352,13 @@ class Segmenter(nn.Module):
 
     def __init__(self, batch_norm: bool = False) -> None:
         super().__init__()
-        self.stem = convolution_layers(2, 3, ((16, 3, False),), batch_norm)
-        self.down = convolution_layers(2, 16, ((32, 3, False), (32, 3, False)), batch_norm)
-        self.bottleneck = convolution_layers(2, 32, ((48, 3, False),) * 4, batch_norm)
+        self.stem = _convolutions(2, 3, ((16, 3, False),), batch_norm)
+        self.down = _convolutions(2, 16, ((32, 3, False), (32, 3, False)), batch_norm)
+        self.bottleneck = _convolutions(2, 32, ((48, 3, False),) * 4, batch_norm)
         self.to_down = nn.ConvTranspose2d(48, 32, 2, 2)
-        self.beside_down = convolution_layers(2, 64, ((32, 3, False),), batch_norm, stride=1)
+        self.beside_down = _convolutions(2, 64, ((32, 3, False),), batch_norm, stride=1)
         self.to_stem = nn.ConvTranspose2d(32, 16, 2, 2)
-        self.beside_stem = convolution_layers(2, 32, ((16, 3, False),), batch_norm, stride=1)
+        self.beside_stem = _convolutions(2, 32, ((16, 3, False),), batch_norm, stride=1)
         self.classes = nn.ConvTranspose2d(16, len(scenes.CLASSES) + 1, 2, 2)
 
     def forward(self, images: Tensor) -> Tensor:

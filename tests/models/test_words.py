@@ -9,6 +9,7 @@ from PIL import Image
 import axiom_bench as ab
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
+from axiom_bench.cutting.objects import trace_other_object
 from axiom_bench.embedded import captions
 from axiom_bench.evaluation import plugins
 from axiom_bench.examination.examine import examined_input
@@ -150,6 +151,16 @@ def test_another_word_is_a_content_word_of_another_spelling(network, image):
     assert scores.other(found, by_name["of"].place).name == "cat"
     assert scores.other(found, by_name["cat"].place).name == "left"
     assert scores.other([by_name["cat"]], by_name["cat"].place) is None
+
+
+def test_another_word_is_traced_however_improbable_a_given_text_is(network, image):
+    scores = ab.WordScores(*network, PROMPT, TEXT).eval()
+    (found,) = scores.found(image, 0.0)
+    by_name = {word.name: word for word in found}
+    assert max(word.probability for word in found) < 0.05
+    other = trace_other_object(traced(scores, image, [by_name["cat"]]))
+    assert torch.equal(other.other_inputs[0][0], by_name["left"].place.double())
+    assert other.targets.tolist() == [by_name["left"].label]
 
 
 def test_the_numbers_of_tokens_are_not_taken_for_pixels(network, image):
