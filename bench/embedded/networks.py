@@ -8,7 +8,7 @@ spurious mark goes with one class (`embedded.marked`). `scenes_fooled` is `scene
 `volumes_cnn` and `synthetic_shapes_cnn` also have a fully connected ReLU head, and are trained on
 what `embedded.shapes` draws. They have fewer parameters. `scenes_detector` and `scenes_segmenter`
 return boxes and maps of classes in scenes where classes repeat. `qr_cnn` distinguishes QR codes
-from other patterns (`embedded.qr`).
+from other patterns (`embedded.qr`). `scenes_vlm` says a sentence about a scene.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ LAYERS = {
     "qr_cnn": "features.11",
     "scenes_detector": "features.13",
     "scenes_segmenter": "bottleneck.7",
+    "scenes_vlm": "tower.features.11",
 }
 KINDS = {  # the kind of scenes that each network is trained on
     "scenes_vgg": scenes.FEW,
@@ -184,7 +185,7 @@ def _vgg(
     """Return a network for inputs (B, channels, *space) with `axes` axes of space. Each convolution
     is (width, kernel, whether a max-pool follows).
     """
-    features = _convolutions(axes, channels, convolutions, batch_norm)
+    features = convolution_layers(axes, channels, convolutions, batch_norm)
     last_width = convolutions[-1][0]
     head: list[nn.Module] = []
     for inputs, width in pairwise((last_width * pooled_side**axes, *hidden)):
@@ -205,7 +206,7 @@ def _vgg(
     )
 
 
-def _convolutions(
+def convolution_layers(
     axes: int,
     channels: int,
     convolutions: Sequence[tuple[int, int, bool]],
@@ -291,7 +292,7 @@ class Boxes(nn.Module):
 
     def __init__(self, width: int, stride: int, batch_norm: bool) -> None:
         super().__init__()
-        self.hidden = _convolutions(2, width, ((width, 3, False),), batch_norm, stride=1)
+        self.hidden = convolution_layers(2, width, ((width, 3, False),), batch_norm, stride=1)
         self.sides = nn.Conv2d(width, 4, 1)
         self.classes = nn.Conv2d(width, len(scenes.CLASSES), 1)
         assert self.classes.bias is not None
@@ -325,8 +326,8 @@ class Detector(nn.Module):
             (48, 3, False),
             (48, 3, False),
         )
-        self.features = _convolutions(2, 3, convolutions, batch_norm)
-        self.coarse = _convolutions(2, 48, ((48, 3, False),), batch_norm)
+        self.features = convolution_layers(2, 3, convolutions, batch_norm)
+        self.coarse = convolution_layers(2, 48, ((48, 3, False),), batch_norm)
         self.of_features = Boxes(48, 8, batch_norm)
         self.of_coarse = Boxes(48, 16, batch_norm)
 
@@ -352,13 +353,13 @@ class Segmenter(nn.Module):
 
     def __init__(self, batch_norm: bool = False) -> None:
         super().__init__()
-        self.stem = _convolutions(2, 3, ((16, 3, False),), batch_norm)
-        self.down = _convolutions(2, 16, ((32, 3, False), (32, 3, False)), batch_norm)
-        self.bottleneck = _convolutions(2, 32, ((48, 3, False),) * 4, batch_norm)
+        self.stem = convolution_layers(2, 3, ((16, 3, False),), batch_norm)
+        self.down = convolution_layers(2, 16, ((32, 3, False), (32, 3, False)), batch_norm)
+        self.bottleneck = convolution_layers(2, 32, ((48, 3, False),) * 4, batch_norm)
         self.to_down = nn.ConvTranspose2d(48, 32, 2, 2)
-        self.beside_down = _convolutions(2, 64, ((32, 3, False),), batch_norm, stride=1)
+        self.beside_down = convolution_layers(2, 64, ((32, 3, False),), batch_norm, stride=1)
         self.to_stem = nn.ConvTranspose2d(32, 16, 2, 2)
-        self.beside_stem = _convolutions(2, 32, ((16, 3, False),), batch_norm, stride=1)
+        self.beside_stem = convolution_layers(2, 32, ((16, 3, False),), batch_norm, stride=1)
         self.classes = nn.ConvTranspose2d(16, len(scenes.CLASSES) + 1, 2, 2)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -373,6 +374,17 @@ class Segmenter(nn.Module):
         return logits
 
 
+def scenes_vlm(batch_norm: bool = False) -> nn.Module:
+    """Return a network that says a sentence about a scene; see `embedded.captioner`.
+
+    Args:
+        batch_norm: See `scenes_vgg`.
+    """
+    from axiom_bench.embedded import captioner  # few runs explain words
+
+    return captioner.scenes_vlm(batch_norm)
+
+
 BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
     "scenes_vgg": scenes_vgg,
     "scenes_resnet": scenes_resnet,
@@ -385,6 +397,7 @@ BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
     "qr_cnn": qr_cnn,
     "scenes_detector": Detector,
     "scenes_segmenter": Segmenter,
+    "scenes_vlm": scenes_vlm,
 }
 
 

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.conv import _ConvNd
 
+from axiom_bench.embedded.words import decode_words, encode_words
 from axiom_bench.errors import BenchError
 
 MAX_CHANNELS = 12  # 4,096 subsets
@@ -295,16 +296,12 @@ class PlantedWords(nn.Module):
         return [[*range(self.end)][:length] for _ in images]
 
     def encode(self, text: str) -> list[int]:
-        """Return the words of a text.
-
-        Raises:
-            ValueError: If the network doesn't know a word.
-        """
-        return [self.vocabulary.index(word) for word in text.split()]
+        """Return the words of a text. Raise BenchError if the network doesn't know one."""
+        return encode_words(text, self.vocabulary[: self.end])
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens."""
-        return " ".join(self.vocabulary[token] for token in tokens if token != self.end)
+        return decode_words([token for token in tokens if token != self.end], self.vocabulary)
 
     def true_contributions(self, activations: Tensor, targets: Tensor, place: Tensor) -> Tensor:
         """Compute T, the true contribution of each channel and position to the logit of each row's

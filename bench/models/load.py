@@ -86,6 +86,13 @@ class LoadedModel:
         return isinstance(self.module, WordScores)
 
     @property
+    def noun(self) -> str:
+        """What a row of a run explains: an "image", an "object" or a "word"."""
+        if not self.finds_objects:
+            return "image"
+        return "word" if self.says_words else "object"
+
+    @property
     def named_classes(self) -> NetworkClasses:
         """The names and the number of the classes, by which a data set may recognise them."""
         return NetworkClasses(self.classes, self.number_of_classes)

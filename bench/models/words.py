@@ -163,7 +163,12 @@ class WordScores(PlacedScores):
         """
         network = shared_copy(self)
         assert isinstance(network, WordScores)
-        return [network._words(image, least) for image in images.split(1)]
+        found: list[list[Found]] = []
+        for row, image in enumerate(images.split(1)):
+            # the rows of an image's words follow one another
+            is_same = row > 0 and torch.equal(image[0], images[row - 1])
+            found.append(found[-1] if is_same else network._words(image, least))
+        return found
 
     def other(self, objects: Sequence[Found], place: Tensor) -> Found | None:
         """Return the first word of another spelling that isn't a function word, or, without one,

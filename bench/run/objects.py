@@ -145,7 +145,7 @@ def _find_objects(job: Job, least: float, folder: Path) -> tuple[list[Row], dict
     keys = Keys(plain)
     found: list[Row] = []
     counts: dict[str, int] = {}
-    with progress(f"{job.name}: finding objects", len(job.indices)) as display:
+    with progress(f"{job.name}: finding {job.model.noun}s", len(job.indices)) as display:
         for shard in job.shards:
             name = key(objects=keys.shard(shard), least=least, target=job.target)
             path = folder / f"objects/{job.file_stem}-{name[:12]}.parquet"

@@ -39,10 +39,10 @@ SHORTEST_ESTIMATE = 10.0  # seconds: a shorter run ends before the next line of 
 MANY_PASSES = 20  # a step of fewer passes doesn't count them
 
 
-def rate(images: float, seconds: float) -> str:
+def rate(images: float, seconds: float, noun: str = "image") -> str:
     """Return a text with the images per second, or the seconds per image if they are more than one.
 
-    The text is "" if there is no image or no time.
+    The text is "" if there is no image or no time. `noun` says what is counted instead of images.
 
     >>> rate(64, 3.2), rate(3, 61)
     ('20.0 images/s', '20.3 s/image')
@@ -50,8 +50,8 @@ def rate(images: float, seconds: float) -> str:
     if images <= 0 or seconds <= 0:
         return ""
     if images >= seconds:
-        return f"{images / seconds:.1f} images/s"
-    return f"{seconds / images:.1f} s/image"
+        return f"{images / seconds:.1f} {noun}s/s"
+    return f"{seconds / images:.1f} s/{noun}"
 
 
 def duration(seconds: float) -> str:
@@ -152,6 +152,7 @@ class Shown:
         total: The number of its images; None if there is nothing to count.
         console: The console that shows it.
         estimate: The estimate of the command's time, or None.
+        noun: What is counted, such as "image".
         done: The number of images that are done.
         step: The step of an image that is computed, or None.
     """
@@ -163,11 +164,13 @@ class Shown:
         console: Console,
         estimate: Estimate | None = None,
         now: Callable[[], float] = time.perf_counter,
+        noun: str = "image",
     ) -> None:
         self.title = title
         self.total = total
         self.console = console
         self.estimate = estimate
+        self.noun = noun
         self.done = 0
         self.step: Step | None = None
         self._now = now
@@ -204,8 +207,8 @@ class Shown:
         """Return how many images are done, their rate, and the time that is left, `seconds` after
         the activity began. Before the first batch the text has only the time.
         """
-        images = f"{self.done} of {self.total} images"
-        speed = rate(self.done, seconds)
+        images = f"{self.done} of {self.total} {self.noun}s"
+        speed = rate(self.done, seconds, self.noun)
         if not speed:
             return f"{images} after {duration(seconds)}"
         left = self.seconds_left(seconds)
@@ -427,6 +430,7 @@ def progress(
     total: int | None = None,
     console: Console | None = None,
     estimate: Estimate | None = None,
+    noun: str = "image",
 ) -> Iterator[Shown]:
     """Show an activity while the block runs. The activity that was shown before continues when the
     block ends.
@@ -438,15 +442,16 @@ def progress(
         total: The number of its images; None if there is nothing to count.
         console: The console; None for rich's.
         estimate: The estimate of the command's time.
+        noun: What is counted.
     """
     console = console or get_console()
     # rich draws in a notebook by ipywidgets
     has_bars = _is_terminal(console) or (console.is_jupyter and find_spec("ipywidgets") is not None)
-    shown: Shown = Bar(title, total, console, estimate)
+    shown: Shown = Bar(title, total, console, estimate, noun=noun)
     if _stack and isinstance(_stack[0], Silent):
         shown = Silent(title, total, console)
     elif not has_bars:
-        shown = Lines(title, total, Console(stderr=True), estimate)
+        shown = Lines(title, total, Console(stderr=True), estimate, noun=noun)
     if _stack:
         _stack[-1].stop()
     _stack.append(shown)

@@ -80,7 +80,9 @@ class PreparedJob:
     facts: Facts
     """The job's share of the manifest."""
     images: int
-    """The number of images to explain."""
+    """The number of images, objects or words to explain."""
+    noun: str
+    """What these are: "image", "object" or "word"."""
     left_out: tuple[str, ...]
     """The ids of the images that data.only_correct leaves out."""
     shards: Mapping[str, int]

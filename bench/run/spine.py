@@ -229,7 +229,7 @@ def _compute_missing(
     missing_images = sum(prepared.shards[key] for key in prepared.missing)
     computed = ShardResult()
     title = f"{prepared.job}: computing maps and metrics"
-    with progress(title, missing_images, estimate=estimate) as display:
+    with progress(title, missing_images, estimate=estimate, noun=prepared.noun) as display:
         futures = parcels.submit_parts(executor, task, prepared.missing)
         images_done = 0
         try:

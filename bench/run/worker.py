@@ -83,6 +83,7 @@ def prepare(task: Task) -> PreparedJob:
         target=job.target,
         facts=facts,
         images=len(job.indices),
+        noun=job.model.noun,
         left_out=job.left_out,
         shards={keys.shard(shard): len(shard) for shard in job.shards},
         missing=tuple(missing),

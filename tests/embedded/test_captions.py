@@ -1,15 +1,23 @@
-"""Tests of the captioned scenes and of the planted words."""
+"""Tests of the captioned scenes, of the networks that describe them, and of the planted words."""
+
+import json
 
 import numpy as np
 import pytest
 import torch
+import train_captioner
+from safetensors.torch import load_file
+from torch import nn
 
 import axiom_bench as ab
 from axiom_bench.data.embedded import Captions
-from axiom_bench.embedded import captions, planted, scenes
+from axiom_bench.embedded import captioner, captions, networks, planted, scenes
 from axiom_bench.embedded.captions import CAPTIONED, WORDS
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
 
 COUNT = 200
+NAME = train_captioner.NAME
 DIGITS = {"rtol": 1e-9, "atol": 1e-11}  # of a few sums of float64
 
 
@@ -47,7 +55,7 @@ def test_a_sentence_names_the_larger_digit_first_and_where_it_is(drawn):
 
 def test_every_word_of_the_vocabulary_occurs_and_no_sentence_is_too_long(drawn):
     assert {word for scene in drawn for word in scene.caption} == {*range(len(WORDS))}
-    assert max(len(scene.caption) for scene in drawn) == 9  # "a 7 on stripes, left of a 3"
+    assert max(len(scene.caption) for scene in drawn) == captioner.LONGEST
 
 
 def test_the_word_of_the_ground_is_that_of_the_drawn_pattern():
@@ -75,11 +83,121 @@ def test_the_data_set_has_the_scenes_and_their_parts(drawn):
     assert ground.label is None
 
 
-def traced(scores, images, found, layer):
+def test_words_are_encoded_and_decoded():
+    network = networks.BUILDERS[NAME]()
+    text = "a 7 on stripes, left of a 3"
+    assert network.decode(network.encode(text)) == text
+    with pytest.raises(BenchError, match="no word of this network 'dog'"):
+        network.encode("a dog")
+
+
+def test_a_word_does_not_depend_on_later_words():
+    network = networks.BUILDERS[NAME]().double().eval()
+    images = torch.randn(1, 3, 96, 96, dtype=torch.float64)
+    text = torch.tensor([network.encode("a 7 on stripes, left of a 3")])
+    changed = text.clone()
+    changed[0, 5:] = WORDS.index("rings")
+    with torch.no_grad():
+        before = network(images, text)
+        after = network(images, changed)
+    assert torch.equal(before[:, :6], after[:, :6])
+    assert not torch.allclose(before[:, 6:], after[:, 6:])
+
+
+@pytest.fixture(scope="module")
+def described(drawn):
+    """A trained network, images of scenes in float64, and the words that it says of the first."""
+    scores = ab.WordScores(networks.load(NAME).double()).eval()
+    pixels = np.stack([scene.image for scene in drawn[:50]])
+    images = (torch.from_numpy(pixels).movedim(3, 1).double() / 255 - 0.5) / 0.25
+    (found,) = scores.found(images[:1], 0)
+    return scores, images, found
+
+
+def test_the_network_describes_scenes(described, drawn):
+    scores, images, _ = described
+    said = [scores.text_of(found) for found in scores.found(images, 0)]
+    right = sum(text == sentence(scene) for text, scene in zip(said, drawn[:50], strict=True))
+    assert right >= 45  # of 50; the test below has the share of 2,000
+
+
+def test_weights_are_small_and_each_class_of_words_is_learned():
+    file = networks.weights_file(NAME)
+    weights = load_file(file)
+    assert {value.dtype for value in weights.values()} == {torch.float16}
+    entry = json.loads(file.with_name("training.json").read_text(encoding="utf-8"))[NAME]
+    assert entry["parameters"] == sum(value.numel() for value in weights.values()) < 450_000
+    for split in ("validation", "test"):
+        assert min(entry[split][words] for words in train_captioner.WORD_CLASSES) >= 0.97
+
+
+def test_folding_batch_norm_changes_nothing():
+    torch.manual_seed(0)
+    network = networks.BUILDERS[NAME](batch_norm=True).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.normal_(module.weight)
+    folded = train_captioner.folded(network).double()
+    network = network.double()
+    images = torch.randn(2, 3, 96, 96, dtype=torch.float64)
+    text = torch.randint(0, captioner.END, (2, 10))
+    expected = network(images, text)
+    # the folded weights are in float32
+    assert (folded(images, text) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def traced(scores, images, found):
     places = torch.stack([word.place for word in found]).double()
     labels = torch.tensor([word.label for word in found])
     images = images[:1].expand(len(found), -1, -1, -1)
-    return ab.trace(scores, layer, (images, places), labels, output="logits")
+    return ab.trace(scores, scores.default_layer, (images, places), labels, output="logits")
+
+
+def test_drops_of_words_equal_passes_without_a_channel_and_cost_less_than_a_pass_each(described):
+    scores, images, found = described
+    words = found[:3]
+    trace = traced(scores, images, words)
+    drops = trace.ablation_drops
+    layer = scores.get_submodule(scores.default_layer)
+    for channel in range(0, 64, 13):
+        hook = layer.register_forward_hook(
+            lambda module, inputs, output, channel=channel: output.index_fill(
+                1, torch.tensor([channel]), 0
+            )
+        )
+        with torch.no_grad():
+            places = torch.stack([word.place for word in words]).double()
+            logits = scores(images[:1].expand(3, -1, -1, -1), places)
+        hook.remove()
+        without = logits[range(3), [word.label for word in words]]
+        torch.testing.assert_close(drops[:, channel], trace.scores - without, **DIGITS)
+
+
+def test_raw_attention_of_a_word_is_that_of_the_decoder(described):
+    scores, images, found = described
+    word = found[1]
+    trace = traced(scores, images, [word])
+    network = scores.module
+    # by hand: the last block's attention from the token before the word to the image's tokens
+    text = word.place[2:][None].long()
+    with torch.no_grad():
+        tokens = network.see(images[:1])
+        before = torch.cat([torch.full_like(text[:, :1], captioner.END), text[:, :-1]], 1)
+        tokens = torch.cat([tokens, network.words(before) + network.times[: text.shape[1]]], 1)
+        mask = network.mask[: tokens.shape[1], : tokens.shape[1]]
+        for block in network.blocks[:-1]:
+            tokens = block(tokens, mask)
+        block = network.blocks[-1]
+        projected = block.queries_keys_values(block.norm1(tokens))
+        query, key, _ = projected.unflatten(2, (3, captioner.HEADS, -1)).permute(2, 0, 3, 1, 4)
+        scaled = query @ key.mT / query.shape[3] ** 0.5
+        attention = scaled.masked_fill(~mask, -torch.inf).softmax(3).mean(1)
+    expected = attention[0, 144 + int(word.place[0]), :144].view(12, 12)
+    raw = plugins.load("method", "raw_attention")(trace).raw
+    torch.testing.assert_close(raw[0], expected, **DIGITS)
 
 
 def test_planted_words_read_their_half_and_nothing_else():
@@ -88,10 +206,18 @@ def test_planted_words_read_their_half_and_nothing_else():
     image = torch.rand(1, 3, 96, 96, generator=generator, dtype=torch.float64) * 4 - 2
     (found,) = scores.found(image, 0)
     assert [word.name for word in found] == ["left", "and", "right"]
-    trace = traced(scores, image, found, "features")
+    trace = traced(scores, image, found)
     truth = trace.true_contributions
     torch.testing.assert_close(truth.flatten(1).sum(1), trace.scores, **DIGITS)
     assert not truth[0, ..., 8:].any()
     assert truth[0, ..., :8].any()
     assert not truth[1].any()
     assert not truth[2, ..., :8].any()
+
+
+def test_another_word_is_a_content_word_of_another_spelling(described):
+    scores, _, found = described
+    by_word = {word.name: word for word in found}
+    other = scores.other(found, by_word["on"].place)
+    assert other.name == found[1].name  # the digit
+    assert scores.other(found, found[1].place).name == found[3].name  # the ground
