@@ -294,7 +294,7 @@ def _write(
             shown.advance(1)
     if output.page is not None and images:
         with progress("Writing the page"):
-            text = page(images, explainer.manifest(len(images)), sentences, colours)
+            text = page(images, explainer.manifest(images), sentences, colours)
             files.write(output.page, text.encode())
         paths.append(output.page)
     return paths

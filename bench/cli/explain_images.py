@@ -257,16 +257,14 @@ class Explainer:
             raise BenchError(str(maps.notes[-1]))
         return ExplainedImage(path, picture[0], maps)
 
-    def manifest(self, images: int) -> Manifest:
-        """Return the manifest that a run of these images would have, for the report's pages.
-
-        Args:
-            images: The number of images.
-        """
+    def manifest(self, images: Sequence[ExplainedImage]) -> Manifest:
+        """Return the manifest that a run of these images would have, for the report's pages."""
+        num_rows = sum(len(image.maps.scores) for image in images)
+        counted = num_rows if self.model.finds_objects else len(images)
         model = ModelEntry(
             layer=self.model.layer,
             random_weights=self.model.random_weights,
-            images={DATA: ImagesEntry(kept=images)},
+            images={DATA: ImagesEntry(kept=counted, noun=self.model.noun)},
         )
         metrics: dict[str, MetricEntry] = {}
         for metric in self.metrics:

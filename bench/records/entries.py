@@ -219,6 +219,8 @@ class ImagesEntry(Entries):
     """The reason why the other chosen images weren't explained."""
     mosaics: Free = {}
     """The images that mosaics were made from."""
+    noun: str = "image"
+    """What is counted: "image", or the "object" or "word" of a network of such."""
 
 
 class ModelEntry(Entries):

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypedDict, cast
 import numpy as np
 from markupsafe import Markup
 
-from axiom_bench.columns import OBJECT, OK
+from axiom_bench.columns import OK
 from axiom_bench.explanation.overlay import COLOURS, colour_map
 from axiom_bench.records import files
 from axiom_bench.records.store import GalleryRow, read_gallery
@@ -65,8 +65,8 @@ class SettingData(TypedDict):
     """The number of images in the gallery."""
     of: int | None
     """The number of images of the run; `None` if the manifest doesn't have it."""
-    rows: str
-    """The unit that is counted, "objects" or "images"."""
+    noun: str
+    """What is counted: "image", "object" or "word"."""
 
 
 class GalleryData(TypedDict):
@@ -122,7 +122,8 @@ def maps_row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID
         (" = ".join(titles), data_address(heatmap, "webp"))
         for heatmap, titles in titles_by_map.items()
     ]
-    place = run.label(setting_of(entry))
+    setting = setting_of(entry)
+    subject = "word" if _noun(run, setting) == "word" else "class"
     return render_part(
         "maps",
         colours=next(colour_maps()),
@@ -131,7 +132,7 @@ def maps_row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID
         is_wide=entry["width"] >= WIDE * entry["height"],
         maps=maps[:most],
         address=address,
-        caption=f"{entry['image_id']}, class {entry['target_name']}, on {place}",
+        caption=f"{entry['image_id']}, {subject} {entry['target_name']}, on {run.label(setting)}",
     )
 
 
@@ -201,7 +202,7 @@ def gallery_section(data: GalleryData, report: str = "", colours: str = COLOURS)
 def _coverage(settings: Sequence[SettingData]) -> str:
     """Return how many of the run's images are shown; if networks differ, for each of them."""
     texts = {
-        setting["label"]: _shown(setting["shown"], setting["of"], setting["rows"])
+        setting["label"]: _shown(setting["shown"], setting["of"], setting["noun"])
         for setting in settings
     }
     if len(set(texts.values())) == 1:
@@ -209,19 +210,19 @@ def _coverage(settings: Sequence[SettingData]) -> str:
     return "; ".join(f"{label}: {text}" for label, text in texts.items())
 
 
-def _shown(shown: int, total: int | None, rows: str = "images") -> str:
+def _shown(shown: int, total: int | None, noun: str = "image") -> str:
     """Return how many of `total` images are shown. `total` is `None` if the manifest doesn't have
-    it. `rows` is "objects" if the run explains objects.
+    it. `noun` says what is counted instead of images.
 
     >>> _shown(1, 1), _shown(2, 2)
     ('1 image', 'All 2 images')
-    >>> _shown(1, 2, "objects")
+    >>> _shown(1, 2, "object")
     '1 of 2 objects, spread evenly over them and not chosen by their values'
     """
     if shown == total:
-        return f"All {shown:,} {rows}" if shown > 1 else f"1 {rows.removesuffix('s')}"
+        return f"All {shown:,} {noun}s" if shown > 1 else f"1 {noun}"
     fraction = f"{shown:,}" if total is None else f"{shown:,} of {total:,}"
-    return f"{fraction} {rows}, spread evenly over them and not chosen by their values"
+    return f"{fraction} {noun}s, spread evenly over them and not chosen by their values"
 
 
 def colour_maps(first: str = COLOURS) -> Iterator[dict[str, str]]:
@@ -308,7 +309,6 @@ def gallery_data(run: RunFolder, pictures: Sequence[GalleryRow], placed: Placed)
 def _setting(run: RunFolder, setting: Setting, pictures: Sequence[GalleryRow]) -> SettingData:
     """Return what the script shows of a setting."""
     setting_pictures = [entry for entry in pictures if setting_of(entry) == setting]
-    has_objects = OBJECT in setting_pictures[0]["image_id"]
     images = run.metadata.model(setting.model).images.get(setting.data)
     return {
         "label": run.label(setting),
@@ -316,8 +316,14 @@ def _setting(run: RunFolder, setting: Setting, pictures: Sequence[GalleryRow]) -
         "ranks": run.ranks_methods(setting),
         "shown": number_of_images(setting_pictures),
         "of": images.kept if images else None,
-        "rows": "objects" if has_objects else "images",
+        "noun": _noun(run, setting),
     }
+
+
+def _noun(run: RunFolder, setting: Setting) -> str:
+    """Return what a setting's rows explain: an "image", an "object" or a "word"."""
+    images = run.metadata.model(setting.model).images.get(setting.data)
+    return images.noun if images else "image"
 
 
 def _images(

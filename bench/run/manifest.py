@@ -117,6 +117,8 @@ def _model_entry(job: Job, explained_images: int) -> ModelEntry:
     if job.mosaic_sources is not None:
         images["mosaics"] = dict(job.mosaic_sources)
     # facts that most models lack are left out, so that the manifest stays short to read
+    if model.finds_objects:
+        images["noun"] = model.noun
     entry: dict[str, object] = {
         "layer": model.layer,
         "depths": {model.layer: model.depth},

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 import train_captioner
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
 import axiom_bench as ab
+from axiom_bench.cli.main import main
 from axiom_bench.data.embedded import Captions
 from axiom_bench.embedded import captioner, captions, networks, planted, scenes
 from axiom_bench.embedded.captions import CAPTIONED, WORDS
@@ -221,3 +223,18 @@ def test_another_word_is_a_content_word_of_another_spelling(described):
     other = scores.other(found, by_word["on"].place)
     assert other.name == found[1].name  # the digit
     assert scores.other(found, found[1].place).name == found[3].name  # the ground
+
+
+def test_the_page_of_an_explained_scene_counts_words(tmp_path, drawn):
+    scene = tmp_path / "scene.png"
+    Image.fromarray(drawn[0].image).save(scene)
+    page = tmp_path / "maps.html"
+    options = ["--model", NAME, "--words", "all", "--methods", "layer_cam"]
+    assert main(["explain", str(scene), *options, "--output", str(page)]) == 0
+    count = sum(word.isalnum() for word in sentence(drawn[0]).replace(",", "").split())
+    assert f"All {count} words" in page.read_text(encoding="utf-8")
+
+
+def test_an_unknown_word_of_a_text_is_one_error():
+    with pytest.raises(BenchError, match="no word of this network 'up'; there are: and, left"):
+        ab.WordScores(planted.planted_words(), text="left and up")

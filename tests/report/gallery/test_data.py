@@ -121,6 +121,19 @@ def test_how_many_of_the_images_are_shown(gallery_run, kept, text):
     assert text in gallery.section(gallery_run(models=models)).body
 
 
+@pytest.mark.parametrize(
+    ("noun", "subject"), [("image", "class"), ("object", "class"), ("word", "word")]
+)
+def test_objects_and_words_are_counted_as_such(gallery_run, noun, subject):
+    entry = {"chosen": 3, "kept": 3, "others": None, "noun": noun}
+    models = {
+        name: {"layer": "layer4", "images": {"scenes": entry}} for name in ("first", "second")
+    }
+    run = gallery_run(models=models)
+    assert f"All 3 {noun}s, with" in gallery.section(run).body
+    assert f", {subject} " in gallery.maps_row(run)
+
+
 def test_methods_of_a_network_without_training_have_no_best(gallery_run):
     models = {"first": {"layer": "layer4", "random_weights": True}, "second": {"layer": "layer4"}}
     first, second = data_of(gallery_run(models=models))["settings"]

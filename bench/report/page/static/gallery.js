@@ -35,22 +35,34 @@
       .replace(/^-/, "−");
   }
 
+  function explainsWord(image) {
+    return settings[image.setting].noun === "word";
+  }
+
+  function explained(image) {
+    return `${explainsWord(image) ? "word" : "class"} ${image.target[1]}`;
+  }
+
   function title(image) {
     const several = settings.length > 1 ? `${settings[image.setting].label}: ` : "";
-    return `${several}${image.id}, class ${image.target[1]}`;
+    return `${several}${image.id}, ${explained(image)}`;
+  }
+
+  // Return how the prediction relates to the explained class.
+  function prediction(image) {
+    if (image.target[0] === image.predicted[0]) return ["It is the predicted class. "];
+    const wrong = hasLabels && image.wrong ? "gallery-wrong" : "";
+    const other = hasLabels && !image.wrong ? ", another object of the image" : "";
+    return [
+      element("span", wrong, "Predicted: ", element("b", "", image.predicted[1])),
+      `${probability(image.predicted[2], "")}${other}. `,
+    ];
   }
 
   function facts(image) {
     const line = element("p", "gallery-facts");
     line.append("Explained: ", element("b", "", image.target[1]), `${probability(image.target[2], "probability ")}. `);
-    if (image.target[0] === image.predicted[0]) {
-      line.append("It is the predicted class. ");
-    } else {
-      const wrong = hasLabels && image.wrong ? "gallery-wrong" : "";
-      const other = hasLabels && !image.wrong ? ", another object of the image" : "";
-      line.append(element("span", wrong, "Predicted: ", element("b", "", image.predicted[1])),
-        `${probability(image.predicted[2], "")}${other}. `);
-    }
+    if (!explainsWord(image)) line.append(...prediction(image));
     if (image.disagreement !== null) line.append(`Disagreement of the methods: ${image.disagreement.toFixed(2)}.`);
     return line;
   }
@@ -69,7 +81,7 @@
       const rank = of && cell[2] !== null ? ` (rank ${cell[2]} of ${of})` : "";
       return [`${metric.title.toLowerCase()} ${typeset(cell[1])}${rank}`];
     });
-    return `${methods[method].title} on image ${image.id}, class ${image.target[1]}: ${values.join(", ")}`;
+    return `${methods[method].title} on image ${image.id}, ${explained(image)}: ${values.join(", ")}`;
   }
 
   // Pictures
