@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.images import bound
+from axiom_bench.cutting.objects import PlacedScores
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, InvalidParameter, invalid_choice
@@ -40,7 +41,8 @@ def legrad(trace: Trace, blocks: int = 2, readout: str = "mean") -> Map:
         The map, (B, H, W).
 
     Raises:
-        BenchError: If blocks < 1, if the readout is unknown, or if the network has no such blocks.
+        BenchError: If blocks < 1, if the readout is unknown, or if the network has no such blocks or
+            says words.
     """
     if blocks < 1:
         raise InvalidParameter(
@@ -48,7 +50,13 @@ def legrad(trace: Trace, blocks: int = 2, readout: str = "mean") -> Map:
         )
     if readout not in READOUTS:
         raise invalid_choice("readout of LeGrad", readout, READOUTS)
-    names = _block_names(trace.cut_model.model)
+    model = trace.cut_model.model
+    if isinstance(model, PlacedScores) and model.of_words:
+        raise BenchError(
+            "LeGrad reads the blocks of an image classifier: leave legrad out for a network of "
+            "words."
+        )
+    names = _block_names(model)
     with torch.inference_mode(False), torch.enable_grad():
         # What follows the last block reads the tokens of every block, so it is cut only once.
         last_cut = _cut_at(trace, names[-1])

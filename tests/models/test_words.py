@@ -11,6 +11,7 @@ from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
 from axiom_bench.cutting.objects import trace_other_object
 from axiom_bench.embedded import captions
+from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.examination.examine import examined_input
 from axiom_bench.models import words
@@ -117,6 +118,13 @@ def test_drops_are_those_of_a_block_without_a_channel(network, image):
             handle.remove()
         left = logits[[0, 1], [word.label for word in found]]
         torch.testing.assert_close(trace.drops.values[:, channel], trace.scores - left, **DIGITS)
+
+
+def test_legrad_is_refused(network, image):
+    scores = ab.WordScores(*network, PROMPT, TEXT).eval()
+    (found,) = scores.found(image, 0.0)
+    with pytest.raises(BenchError, match="leave legrad out for a network of words"):
+        plugins.load("method", "legrad")(traced(scores, image, found[:1]))
 
 
 def test_raw_attention_is_that_of_the_token_that_predicts_the_word(network, image):
