@@ -41,8 +41,8 @@ def legrad(trace: Trace, blocks: int = 2, readout: str = "mean") -> Map:
         The map, (B, H, W).
 
     Raises:
-        BenchError: If blocks < 1, if the readout is unknown, or if the network has no such blocks or
-            says words.
+        BenchError: If blocks < 1, if the readout is unknown, or if the network has no such blocks
+            or says words.
     """
     if blocks < 1:
         raise InvalidParameter(
