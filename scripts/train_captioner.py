@@ -101,15 +101,14 @@ def trained(seed: int, recipe: Recipe) -> captioner.Captioner:
     """
     images, texts = draw_scenes(Captions(recipe.scenes, seed, "fit"), padded_caption)
     torch.manual_seed(seed)  # for the initial weights
-    network: Any = networks.BUILDERS[NAME](batch_norm=True)
-    network = network.to(memory_format=torch.channels_last)
+    network = captioner.scenes_vlm(batch_norm=True).to(memory_format=torch.channels_last)
     train(network, caption_loss, images, texts, recipe.epochs, seed, recipe.batch, recipe.rate)
     return folded(network).half().float()
 
 
 def folded(network: captioner.Captioner) -> captioner.Captioner:
     """Return a copy of the trained network with the tower's batch norm folded."""
-    copied: Any = networks.BUILDERS[NAME]()
+    copied = captioner.scenes_vlm()
     others = network.state_dict()
     for key in list(others):
         if key.startswith("tower.features."):

@@ -155,3 +155,6 @@ def scenes_vlm(batch_norm: bool = False) -> Captioner:
             layer before it.
     """
     return Captioner(Tower(batch_norm), blocks=3)
+
+
+BUILDERS = {"scenes_vlm": scenes_vlm}

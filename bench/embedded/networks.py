@@ -8,7 +8,7 @@ spurious mark goes with one class (`embedded.marked`). `scenes_fooled` is `scene
 `volumes_cnn` and `synthetic_shapes_cnn` also have a fully connected ReLU head, and are trained on
 what `embedded.shapes` draws. They have fewer parameters. `scenes_detector` and `scenes_segmenter`
 return boxes and maps of classes in scenes where classes repeat. `qr_cnn` distinguishes QR codes
-from other patterns (`embedded.qr`). `scenes_vlm` says a sentence about a scene.
+from other patterns (`embedded.qr`). `embedded.captioner` has a network that says words.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ LAYERS = {
     "qr_cnn": "features.11",
     "scenes_detector": "features.13",
     "scenes_segmenter": "bottleneck.7",
-    "scenes_vlm": "tower.features.11",
 }
 KINDS = {  # the kind of scenes that each network is trained on
     "scenes_vgg": scenes.FEW,
@@ -374,17 +373,6 @@ class Segmenter(nn.Module):
         return logits
 
 
-def scenes_vlm(batch_norm: bool = False) -> nn.Module:
-    """Return a network that says a sentence about a scene; see `embedded.captioner`.
-
-    Args:
-        batch_norm: See `scenes_vgg`.
-    """
-    from axiom_bench.embedded import captioner  # few runs explain words
-
-    return captioner.scenes_vlm(batch_norm)
-
-
 BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
     "scenes_vgg": scenes_vgg,
     "scenes_resnet": scenes_resnet,
@@ -397,7 +385,6 @@ BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
     "qr_cnn": qr_cnn,
     "scenes_detector": Detector,
     "scenes_segmenter": Segmenter,
-    "scenes_vlm": scenes_vlm,
 }
 
 

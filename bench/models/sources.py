@@ -22,7 +22,7 @@ from torch import nn
 from axiom_bench.cutting.numerics import XY
 from axiom_bench.cutting.tokens import Reshape
 from axiom_bench.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, RGB, Preprocessing
-from axiom_bench.embedded import networks, patches, planted, scenes
+from axiom_bench.embedded import captioner, networks, patches, planted, scenes
 from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.kinds import home_expanded
 from axiom_bench.models import weights
@@ -76,7 +76,7 @@ def _embedded(spec: ModelSpec) -> Source:
     """Return a network of this package, trained or planted."""
     planted_builders: Mapping[str, Callable[..., nn.Module]]
     planted_builders = {**planted.BUILDERS, **planted.PLACED_BUILDERS}
-    builders = {**networks.BUILDERS, **planted_builders}
+    builders = {**networks.BUILDERS, **captioner.BUILDERS, **planted_builders}
     if spec.architecture not in builders:
         raise unknown_name("embedded model", spec.architecture, builders)
     build = partial(builders[spec.architecture], **spec.kwargs)

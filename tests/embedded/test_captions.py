@@ -17,6 +17,8 @@ from axiom_bench.embedded import captioner, captions, networks, planted, scenes
 from axiom_bench.embedded.captions import CAPTIONED, WORDS
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from axiom_bench.models.load import load_model
+from axiom_bench.models.spec import model_config
 
 COUNT = 200
 NAME = train_captioner.NAME
@@ -86,7 +88,7 @@ def test_the_data_set_has_the_scenes_and_their_parts(drawn):
 
 
 def test_words_are_encoded_and_decoded():
-    network = networks.BUILDERS[NAME]()
+    network = captioner.scenes_vlm()
     text = "a 7 on stripes, left of a 3"
     assert network.decode(network.encode(text)) == text
     with pytest.raises(BenchError, match="no word of this network 'dog'"):
@@ -94,7 +96,7 @@ def test_words_are_encoded_and_decoded():
 
 
 def test_a_word_does_not_depend_on_later_words():
-    network = networks.BUILDERS[NAME]().double().eval()
+    network = captioner.scenes_vlm().double().eval()
     images = torch.randn(1, 3, 96, 96, dtype=torch.float64)
     text = torch.tensor([network.encode("a 7 on stripes, left of a 3")])
     changed = text.clone()
@@ -109,7 +111,8 @@ def test_a_word_does_not_depend_on_later_words():
 @pytest.fixture(scope="module")
 def described(drawn):
     """A trained network, images of scenes in float64, and the words that it says of the first."""
-    scores = ab.WordScores(networks.load(NAME).double()).eval()
+    network = load_model(model_config(NAME)).module
+    scores = ab.WordScores(network.module.double()).eval()
     pixels = np.stack([scene.image for scene in drawn[:50]])
     images = (torch.from_numpy(pixels).movedim(3, 1).double() / 255 - 0.5) / 0.25
     (found,) = scores.found(images[:1], 0)
@@ -135,7 +138,7 @@ def test_weights_are_small_and_each_class_of_words_is_learned():
 
 def test_folding_batch_norm_changes_nothing():
     torch.manual_seed(0)
-    network = networks.BUILDERS[NAME](batch_norm=True).eval()
+    network = captioner.scenes_vlm(batch_norm=True).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_()

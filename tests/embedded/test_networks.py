@@ -175,8 +175,7 @@ def test_heads_are_as_documented():
     [
         name
         for name in networks.BUILDERS
-        # scenes_vlm is tested in test_captions
-        if name not in ("scenes_resnet", "scenes_shortcut", "scenes_vlm", *train_fooled.STARTS)
+        if name not in ("scenes_resnet", "scenes_shortcut", *train_fooled.STARTS)
     ],
 )
 def test_folding_batch_norm_changes_nothing(name):

@@ -32,6 +32,7 @@ PAPER = {
 LAYERS = {
     **PAPER,
     **networks.LAYERS,
+    "scenes_vlm": "tower.features.11",
     "resnet18": "layer4",
     "resnet50": "layer4",
     "squeezenet1_1": "features.12",
