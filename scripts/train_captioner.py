@@ -101,7 +101,8 @@ def trained(seed: int, recipe: Recipe) -> captioner.Captioner:
     """
     images, texts = draw_scenes(Captions(recipe.scenes, seed, "fit"), padded_caption)
     torch.manual_seed(seed)  # for the initial weights
-    network = captioner.scenes_vlm(batch_norm=True).to(memory_format=torch.channels_last)
+    network: Any = captioner.scenes_vlm(batch_norm=True)
+    network = network.to(memory_format=torch.channels_last)
     train(network, caption_loss, images, texts, recipe.epochs, seed, recipe.batch, recipe.rate)
     return folded(network).half().float()
 
