@@ -144,7 +144,7 @@ def _records(setting: Setting, images: Sequence[ExplainedImage]) -> Records:
 def _image_id(image: ExplainedImage, row: int) -> str:
     """Return the id of the image that a row explains, or of one object or word of it."""
     name = as_text(image.path)
-    if image.maps.scores[row].box is None and not image.maps.text:
+    if image.maps.scores[row].box is None and not image.maps.texts:
         return name
     return f"{name}{OBJECT}{row:03d}"
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from axiom_bench.cutting.objects import Found, PlacedScores
+from axiom_bench.cutting.objects import PlacedScores
 from axiom_bench.cutting.trace import Trace
+from axiom_bench.data.batch import Batch
 from axiom_bench.data.formats.decoding import open_upright
 from axiom_bench.data.formats.files import as_text
 from axiom_bench.environment import add_current_folder
@@ -28,12 +29,12 @@ from axiom_bench.examination.examine import examined_input
 from axiom_bench.explanation.heatmaps import ClassScore, Heatmaps
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.models.objects import Objects
-from axiom_bench.models.words import WordScores, is_function_word
 from axiom_bench.notes import MethodLeftOut, Note, Notes
 from axiom_bench.records.entries import ConfigEntry, ImagesEntry, Manifest, MetricEntry, ModelEntry
 from axiom_bench.run.composing.device import Device
 from axiom_bench.run.composing.settings import Settings
-from axiom_bench.run.explaining import TOP, class_name, explained_trace
+from axiom_bench.run.explaining import explained_trace
+from axiom_bench.run.found_rows import Wanted, find_rows
 from axiom_bench.run.job import cut_at_layer
 from axiom_bench.run.manifest import method_entry, value_entries
 from axiom_bench.run.progress import Step, progress, show_step
@@ -120,10 +121,8 @@ class Explainer:
         pixels = image_pixels[None].to(self.device.device)
         inputs = self.model.inputs
         name = path.name
-        if isinstance(self.model.module, WordScores):
-            return self._explain_words(path, pixels, words)
         if isinstance(inputs, Objects):
-            return self._explain_objects(path, pixels, targets, top, inputs.least)
+            return self._explain_found(path, pixels, Wanted(targets, top, inputs.least, words))
         other_inputs = () if inputs is None else inputs.for_images([name], [name]).rows([name])
         trace = self.cut_model.trace(pixels, other_inputs=other_inputs)
         if self.input_note is None:
@@ -153,80 +152,20 @@ class Explainer:
             )
         return self._explained(path, pixels, trace)
 
-    def _explain_objects(
-        self, path: Path, pixels: Tensor, targets: Sequence[int], top: int, least: float
-    ) -> ExplainedImage:
-        """Explain the `top` most probable objects of the target classes, or of all classes."""
+    def _explain_found(self, path: Path, pixels: Tensor, wanted: Wanted) -> ExplainedImage:
+        """Explain the objects or words of an image that are wanted."""
         network = self.model.module
         assert isinstance(network, PlacedScores)
-        show_step(Step("objects"))
-        (objects,) = network.found(pixels, least)
-        chosen = [found for found in objects if not targets or found.label in targets][:top]
-        if not chosen:
-            names = [class_name(self.model.classes, label) for label in targets]
-            raise BenchError(
-                f"{self.model.name} finds no {' or '.join(names) or 'object'} in {as_text(path)} "
-                f"with a probability of at least {least}; lower model.min_probability."
-            )
-        return self._explain_found(path, pixels, chosen, objects)
-
-    def _explain_words(
-        self, path: Path, pixels: Tensor, words: Sequence[str] | None
-    ) -> ExplainedImage:
-        """Explain the chosen words of the text about an image, or all, function words last."""
-        network = self.model.module
-        assert isinstance(network, WordScores)
-        show_step(Step("words"))
-        (said,) = network.found(pixels, 0.0)
-        text = network.text_of(said)
-        chosen = sorted(said, key=lambda found: is_function_word(str(found.name)))
-        if words is not None:
-            wanted = [word.lower() for word in words]
-            spoken = [str(found.name).lower() for found in said]
-            missing = [word for word in wanted if word not in spoken]
-            if missing:
-                raise BenchError(
-                    f"The text about {as_text(path)} is {text!r}, without {missing[0]!r}; choose "
-                    "one of its words, or give a text with yours: "
-                    f"\"model.kwargs.text='{missing[0]}'\"."
-                )
-            chosen = [found for found in chosen if str(found.name).lower() in wanted]
-        if not chosen:
-            raise BenchError(
-                f"{self.model.name} says nothing about {as_text(path)}; give a text: "
-                "\"model.kwargs.text='a cat on a mat'\"."
-            )
-        explained = self._explain_found(path, pixels, chosen, said)
-        explained.maps.text = text
-        explained.maps.notes.append(Note(f"{as_text(path)}: the text is {text!r}."))
-        for found in chosen:
-            if found.rank > 1:
-                sentence = (
-                    f"{as_text(path)}: the model wouldn't say {found.name!r} there: its "
-                    f"probability is {found.probability:.2g}, and {found.rank - 1:,} tokens are "
-                    "more probable."
-                )
-                explained.maps.notes.append(Note(sentence))
+        show_step(Step(f"{self.model.noun}s"))
+        rows = find_rows(network, Batch(pixels, (as_text(path),)), wanted, self.model.classes)
+        batch = rows.batch
+        trace = self.cut_model.trace(batch.images, batch.targets, other_inputs=batch.other_inputs)
+        explained = self._explained(path, pixels, trace, rows.scores, rows.top)
+        explained.maps.texts = rows.texts
+        for text in dict.fromkeys(rows.texts):
+            explained.maps.notes.append(Note(f"{as_text(path)}: the text is {text!r}."))
+        explained.maps.notes += rows.notes
         return explained
-
-    def _explain_found(
-        self, path: Path, pixels: Tensor, chosen: Sequence[Found], objects: Sequence[Found]
-    ) -> ExplainedImage:
-        """Explain the chosen objects or words, of all that the network finds in an image."""
-        labels = torch.tensor([found.label for found in chosen], device=pixels.device)
-        places = torch.stack([found.place for found in chosen])
-        copies = pixels.expand(len(chosen), -1, -1, -1)
-        trace = self.cut_model.trace(copies, labels, other_inputs=(places,))
-        top_scores = [self._score_of(found) for found in objects[:TOP]]
-        scores = [self._score_of(found) for found in chosen]
-        return self._explained(path, pixels, trace, scores, [top_scores] * len(chosen))
-
-    def _score_of(self, found: Found) -> ClassScore:
-        """Return the class score of an object, with its box."""
-        if found.name is not None:  # a word has no box
-            return ClassScore(found.label, found.name, found.probability)
-        name = class_name(self.model.classes, found.label)
-        return ClassScore(found.label, name, found.probability, box=tuple(found.box.tolist()))
 
     def _explained(
         self,
@@ -373,7 +312,7 @@ def chosen_words(model: LoadedModel, words: str | None) -> list[str] | None:
     """
     if words is None:
         return None
-    if not isinstance(model.module, WordScores):
+    if not model.says_words:
         raise BenchError(
             f"{model.name} says no text, so it has no --words; choose classes by --targets."
         )

@@ -104,7 +104,8 @@ class Heatmaps(dict[str, "Tensor"]):
         notes: The warnings: about methods that don't apply to the model, zero maps, scores that
             aren't finite, and errors that weren't computed.
         titles: Titles of methods and metrics by name. A name without a title is its own title.
-        text: The text whose words are explained, "" if classes or objects are.
+        names: The name of each row's image. The rows of one image follow one another.
+        texts: The text about each row's image, if its words are explained.
     """
 
     def __init__(
@@ -121,7 +122,8 @@ class Heatmaps(dict[str, "Tensor"]):
         errors: pd.DataFrame | None = None,
         notes: Sequence[Warning] = (),
         titles: Mapping[str, str | None] | None = None,
-        text: str = "",
+        names: Sequence[str] = (),
+        texts: Sequence[str] = (),
     ) -> None:
         super().__init__(maps)
         self.images = images
@@ -135,7 +137,8 @@ class Heatmaps(dict[str, "Tensor"]):
         self.errors = pd.DataFrame(columns=list(ERROR_COLUMNS)) if errors is None else errors
         self.notes = list(notes)
         self.titles = dict(titles or {})
-        self.text = text
+        self.names = list(names) or [f"image {row}" for row in range(len(images))]
+        self.texts = list(texts)
 
     def __repr__(self) -> str:
         classes = [score.name for score in self.scores]
@@ -210,15 +213,15 @@ class Heatmaps(dict[str, "Tensor"]):
         Below an image are the maps of each explained class.
 
         Args:
-            names: The names of the images. An image that has one name and several rows is drawn
-                once.
+            names: The names of the images; None: those of the rows. An image that has one name and
+                several rows is drawn once.
             colours: A colour map of matplotlib.
         """
         from matplotlib.figure import Figure
         from matplotlib.patches import Rectangle
 
         if names is None:
-            names = [f"image {row}" for row in range(len(self.images))]
+            names = self.names
         pictures = [self._picture_and_maps(row, list(self)) for row in range(len(self.images))]
         # height per width: a signal is low, and needs more width to be read
         shape = max(min(1, image.shape[0] / image.shape[1]) for image, _ in pictures)
@@ -276,7 +279,8 @@ class Heatmaps(dict[str, "Tensor"]):
         right.set(xlim=(0, 1), ylim=(len(top) - 0.4, -0.6), yticks=[])
         has_boxes = any(score.box is not None for score in top)
         title = "Objects" if has_boxes else "Top classes"
-        title = textwrap.fill(self.text, TEXT_COLUMNS) or title
+        if self.texts:
+            title = textwrap.fill(self.texts[row], TEXT_COLUMNS)
         right.set_title(title, loc="left", fontsize=8, fontweight="normal", parse_math=False)
         right.grid(False)
         right.tick_params(labelsize=7)
@@ -368,12 +372,14 @@ class Heatmaps(dict[str, "Tensor"]):
         """
         explained = self.scores[row]
         if not explained.is_probability:
-            return f"image {row}: {explained.name} explained"
+            return f"{self.names[row]}: {explained.name} explained"
+        if self.texts:
+            return f"{self.names[row]}: {explained.name} ({explained.text})"
         top = self.top[row][0]
         other = ""
         if top.index != explained.index:
             other = f"; explained: {explained.name} ({explained.text})"
-        return f"image {row}: top {top.name} ({top.text}){other}"
+        return f"{self.names[row]}: top {top.name} ({top.text}){other}"
 
 
 def _shortened(name: str) -> str:

@@ -29,6 +29,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.models import layers
 from axiom_bench.models.load import LoadedModel
+from axiom_bench.models.words import WordScores
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,12 @@ def _default_layer(
         with torch.no_grad(), private_state(network), network_errors(network, first):
             network(first.clone())
         calls = layers.record_calls(network, tuple(size), check_output(output).function, channels)
-    layer = layers.choose_layer(model, "default", calls, reshape)
-    for sentence in layers.default_notes(layer, calls, reshape):
-        warnings.warn(f"{type(model).__name__}: {sentence}", stacklevel=5)
+    if isinstance(model, WordScores):
+        layer = model.default_layer
+    else:
+        layer = layers.choose_layer(model, "default", calls, reshape)
+        for sentence in layers.default_notes(layer, calls, reshape):
+            warnings.warn(f"{type(model).__name__}: {sentence}", stacklevel=5)
     if reshape is None and layers.has_tokens(layer, calls):
         reshape = "tokens"
     return layer, reshape

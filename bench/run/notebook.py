@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from axiom_bench.columns import LAYER, RECORD_COLUMNS
 from axiom_bench.cutting.cut_model import CutModel
-from axiom_bench.cutting.images import PixelsGiven, SeveralInputs, check_tensor
+from axiom_bench.cutting.images import PixelsGiven, SeveralInputs, are_several, check_tensor
+from axiom_bench.cutting.objects import PlacedScores
 from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.passes import full_precision, halve_until_it_fits
 from axiom_bench.cutting.tokens import AnyReshape
@@ -53,9 +54,11 @@ from axiom_bench.explanation.heatmaps import Heatmaps
 from axiom_bench.explanation.overlay import COLOURS, OPACITY, Pixels, as_picture, drawn_over
 from axiom_bench.models import load
 from axiom_bench.models.load import LoadedModel
+from axiom_bench.models.objects import Objects
 from axiom_bench.models.spec import in_python, named_settings
 from axiom_bench.notes import MethodLeftOut, ZeroMaps
 from axiom_bench.run.explaining import explained_trace
+from axiom_bench.run.found_rows import FoundRows, Wanted, find_rows
 from axiom_bench.run.network_cut import CutArguments, cut_network, with_explained_images
 from axiom_bench.run.photographs import Photograph, photograph, prepared
 from axiom_bench.run.progress import only_interactive, progress
@@ -197,8 +200,12 @@ def explain(
     preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None = None,
     explained: int | str | None = None,
     metrics: Sequence[str | Callable[..., object]] = (),
+    words: Sequence[str] | None = None,
 ) -> Heatmaps:
     """Compute the heatmaps of several methods from one forward pass.
+
+    A network of boxes, masks or words gets a row for each object or word that it finds in the
+    images, unless their places are given, too.
 
     A method that doesn't apply to the model is left out with a MethodLeftOut warning. If all
     gradients at the layer are zero, a ZeroMaps warning names another layer.
@@ -225,6 +232,7 @@ def explain(
         explained: The input that is explained if there are several; see `axiom_bench.trace`.
         metrics: Names or callables to measure on each map, such as "sensitivity_error" and
             "conservation_error".
+        words: The explained words of the text that the network says; None for all of them.
 
     Returns:
         A dict {name as it was given: heatmaps (B, H', W') in [0, 1]}. A notebook shows it as
@@ -248,6 +256,10 @@ def explain(
         # the result has the name as the user wrote it, such as "GradCAM"
         method_plugins.append(replace(method, name=entry) if isinstance(entry, str) else method)
     arguments = CutArguments(layer, reshape, output, explained)
+    found, found_pictures = _found_rows(model, images, targets, words, preprocessing)
+    if found is not None:
+        images = (found.batch.images, *found.batch.other_inputs)
+        targets = found.batch.targets
     cut_model, loaded, batch, pictures = cut_and_batch(model, images, arguments, preprocessing)
     indices = target_indices(targets, loaded, len(batch))
     trace = cut_model.trace(batch.images, indices, other_inputs=batch.other_inputs)
@@ -258,8 +270,14 @@ def explain(
         metric_plugins,
         size=size,
         classes=loaded.classes if loaded and has_names else None,
-        pictures=pictures,
+        pictures=pictures if found is None else found_pictures,
+        scores=found.scores if found else (),
+        top=found.top if found else (),
     )
+    if found is not None:
+        explained_maps.names = list(found.batch.image_ids)
+        explained_maps.texts = found.texts
+        explained_maps.notes += found.notes
     not_finite = (~trace.logits.isfinite().all(1)).nonzero()[:, 0].tolist()
     if not_finite:
         sentence = (
@@ -364,6 +382,40 @@ def _network(model: nn.Module | CutModel | str) -> tuple[nn.Module, LoadedModel 
         )
     loaded = getattr(network, "loaded", None)
     return network, loaded if isinstance(loaded, LoadedModel) else None
+
+
+def _found_rows(
+    model: nn.Module | CutModel | str,
+    images: Any,
+    targets: Any,
+    words: Sequence[str] | None,
+    preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None,
+) -> tuple[FoundRows | None, Pixels | None]:
+    """Return the objects or words that the network finds in the images, and the rows' pictures.
+
+    Return None if the network has neither, or if the images come with places.
+
+    Args:
+        model: See `explain`.
+        images: See `explain`.
+        targets: The classes of the objects; see `explain`.
+        words: See `explain`.
+        preprocessing: See `explain`.
+    """
+    network, loaded = _network(model)
+    if not isinstance(network, PlacedScores) or are_several(images, network):
+        return None, None
+    with python_words():
+        tensor, pictures = prepared(
+            images, network, preprocessing or (loaded.preprocessing if loaded else None)
+        )
+        names = tuple(f"image {number}" for number in range(len(tensor)))
+        classes = () if targets is None else target_indices(targets, loaded, 1)
+        wanted = Wanted(torch.as_tensor(classes).flatten().tolist(), words=words)
+        if loaded is not None and isinstance(loaded.inputs, Objects):
+            wanted = replace(wanted, least=loaded.inputs.least)
+        found = find_rows(network, Batch(tensor, names), wanted, loaded.classes if loaded else None)
+    return found, None if pictures is None else pictures[found.images]
 
 
 def cut_and_batch(

@@ -120,6 +120,15 @@ def test_drops_are_those_of_a_block_without_a_channel(network, image):
         torch.testing.assert_close(trace.drops.values[:, channel], trace.scores - left, **DIGITS)
 
 
+def test_python_explains_all_words_at_the_default_layer(network, image):
+    scores = ab.WordScores(*network, PROMPT, TEXT).eval()
+    maps = ab.explain(scores, images=image, methods=["xgrad_cam"])
+    assert maps.layer == LAYER
+    names = [score.name for score in maps.scores]
+    assert names == ["cat", "left", "hot-dog", "a", "of", "the"]
+    assert len(maps.notes) == len(names)  # the network would say none of them
+
+
 def test_legrad_is_refused(network, image):
     scores = ab.WordScores(*network, PROMPT, TEXT).eval()
     (found,) = scores.found(image, 0.0)
