@@ -98,7 +98,7 @@ def explain_nothing(user: User) -> None:
     user.types(command)
 
 
-@follows("in {} with a probability of at least {least}")
+@follows("The network finds no")
 def explain_with_a_detector_that_finds_nothing(user: User) -> None:
     user.picture("a.png", 96)
     options = ("explain", "a.png", "--model", "scenes_detector", "--methods", "grad_cam")
