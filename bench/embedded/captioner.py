@@ -1,7 +1,8 @@
-"""A small vision-language network that describes the scenes of `embedded.captions`.
+"""Small vision-language networks that describe the scenes of `embedded.captions`.
 
 As in LLaVA, a vision tower makes a token of each position of its last maps, 12 x 12, and a decoder
-reads these tokens and the words so far, and scores the next word.
+reads these tokens and the words so far, and scores the next word. The tower of `scenes_vlm` has
+five convolutions, and that of `scenes_vlm_vit` two transformer blocks after them.
 """
 
 from __future__ import annotations
@@ -57,20 +58,40 @@ class Block(nn.Module):
 class Tower(nn.Module):
     """Five 3 x 3 convolutions with ReLUs, the first strided, and two max-pools.
 
-    It maps images (B, 3, 96, 96) to maps (B, 64, 12, 12).
+    It maps images (B, 3, 96, 96) to maps (B, width, 12, 12), and these to tokens.
+
+    Args:
+        batch_norm: Add the batch norm of training.
+        width: The channels of the last convolution.
     """
 
-    width = 64
     layer = "features.11"
 
-    def __init__(self, batch_norm: bool = False) -> None:
+    def __init__(self, batch_norm: bool = False, width: int = 64) -> None:
         super().__init__()
-        widths = ((24, 3, False), (32, 3, True), (48, 3, True), (64, 3, False), (64, 3, False))
+        self.width = width
+        widths = ((24, 3, False), (32, 3, True), (48, 3, True), (64, 3, False), (width, 3, False))
         self.features = convolution_layers(2, 3, widths, batch_norm)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the positions as tokens, (B, 144, width), row by row."""
         tokens: Tensor = self.features(images).flatten(2).mT
+        return tokens
+
+
+class TransformerTower(Tower):
+    """The convolutions of a `Tower`, then two transformer blocks on its tokens."""
+
+    layer = "blocks.1"
+
+    def __init__(self, batch_norm: bool = False) -> None:
+        super().__init__(batch_norm, WIDTH)
+        self.places = nn.Parameter(torch.randn(GRID[0] * GRID[1], WIDTH) * 0.1)
+        self.blocks = nn.Sequential(Block(), Block())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the tokens after the blocks, (B, 144, WIDTH)."""
+        tokens: Tensor = self.blocks(super().forward(images) + self.places)
         return tokens
 
 
@@ -157,4 +178,13 @@ def scenes_vlm(batch_norm: bool = False) -> Captioner:
     return Captioner(Tower(batch_norm), blocks=3)
 
 
-BUILDERS = {"scenes_vlm": scenes_vlm}
+def scenes_vlm_vit(batch_norm: bool = False) -> Captioner:
+    """Return a network with transformer blocks in its tower and a decoder of two blocks.
+
+    Args:
+        batch_norm: See `scenes_vlm`.
+    """
+    return Captioner(TransformerTower(batch_norm), blocks=2)
+
+
+BUILDERS = {"scenes_vlm": scenes_vlm, "scenes_vlm_vit": scenes_vlm_vit}

@@ -21,7 +21,7 @@ from axiom_bench.models.load import load_model
 from axiom_bench.models.spec import model_config
 
 COUNT = 200
-NAME = train_captioner.NAME
+NAMES = tuple(train_captioner.RECIPES)
 DIGITS = {"rtol": 1e-9, "atol": 1e-11}  # of a few sums of float64
 
 
@@ -87,16 +87,18 @@ def test_the_data_set_has_the_scenes_and_their_parts(drawn):
     assert ground.label is None
 
 
-def test_words_are_encoded_and_decoded():
-    network = captioner.scenes_vlm()
+@pytest.mark.parametrize("name", NAMES)
+def test_words_are_encoded_and_decoded(name):
+    network = captioner.BUILDERS[name]()
     text = "a 7 on stripes, left of a 3"
     assert network.decode(network.encode(text)) == text
     with pytest.raises(BenchError, match="no word of this network 'dog'"):
         network.encode("a dog")
 
 
-def test_a_word_does_not_depend_on_later_words():
-    network = captioner.scenes_vlm().double().eval()
+@pytest.mark.parametrize("name", NAMES)
+def test_a_word_does_not_depend_on_later_words(name):
+    network = captioner.BUILDERS[name]().double().eval()
     images = torch.randn(1, 3, 96, 96, dtype=torch.float64)
     text = torch.tensor([network.encode("a 7 on stripes, left of a 3")])
     changed = text.clone()
@@ -108,10 +110,10 @@ def test_a_word_does_not_depend_on_later_words():
     assert not torch.allclose(before[:, 6:], after[:, 6:])
 
 
-@pytest.fixture(scope="module")
-def described(drawn):
+@pytest.fixture(scope="module", params=NAMES)
+def described(request, drawn):
     """A trained network, images of scenes in float64, and the words that it says of the first."""
-    network = load_model(model_config(NAME)).module
+    network = load_model(model_config(request.param)).module
     scores = ab.WordScores(network.module.double()).eval()
     pixels = np.stack([scene.image for scene in drawn[:50]])
     images = (torch.from_numpy(pixels).movedim(3, 1).double() / 255 - 0.5) / 0.25
@@ -126,26 +128,28 @@ def test_the_network_describes_scenes(described, drawn):
     assert right >= 45  # of 50; the test below has the share of 2,000
 
 
-def test_weights_are_small_and_each_class_of_words_is_learned():
-    file = networks.weights_file(NAME)
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_are_small_and_each_class_of_words_is_learned(name):
+    file = networks.weights_file(name)
     weights = load_file(file)
     assert {value.dtype for value in weights.values()} == {torch.float16}
-    entry = json.loads(file.with_name("training.json").read_text(encoding="utf-8"))[NAME]
+    entry = json.loads(file.with_name("training.json").read_text(encoding="utf-8"))[name]
     assert entry["parameters"] == sum(value.numel() for value in weights.values()) < 450_000
     for split in ("validation", "test"):
         assert min(entry[split][words] for words in train_captioner.WORD_CLASSES) >= 0.97
 
 
-def test_folding_batch_norm_changes_nothing():
+@pytest.mark.parametrize("name", NAMES)
+def test_folding_batch_norm_changes_nothing(name):
     torch.manual_seed(0)
-    network = captioner.scenes_vlm(batch_norm=True).eval()
+    network = captioner.BUILDERS[name](batch_norm=True).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
         elif isinstance(module, nn.LayerNorm):
             nn.init.normal_(module.weight)
-    folded = train_captioner.folded(network).double()
+    folded = train_captioner.folded(name, network).double()
     network = network.double()
     images = torch.randn(2, 3, 96, 96, dtype=torch.float64)
     text = torch.randint(0, captioner.END, (2, 10))
@@ -158,19 +162,22 @@ def traced(scores, images, found):
     places = torch.stack([word.place for word in found]).double()
     labels = torch.tensor([word.label for word in found])
     images = images[:1].expand(len(found), -1, -1, -1)
-    return ab.trace(scores, scores.default_layer, (images, places), labels, output="logits")
+    layer = scores.default_layer
+    reshape = "tokens" if "blocks" in layer else None
+    return ab.trace(scores, layer, (images, places), labels, output="logits", reshape=reshape)
 
 
-def test_drops_of_words_equal_passes_without_a_channel_and_cost_less_than_a_pass_each(described):
+def test_drops_of_words_equal_passes_without_a_channel(described):
     scores, images, found = described
     words = found[:3]
     trace = traced(scores, images, words)
     drops = trace.ablation_drops
     layer = scores.get_submodule(scores.default_layer)
+    axis = 1 if isinstance(layer, nn.ReLU) else 2  # of the channels
     for channel in range(0, 64, 13):
         hook = layer.register_forward_hook(
             lambda module, inputs, output, channel=channel: output.index_fill(
-                1, torch.tensor([channel]), 0
+                axis, torch.tensor([channel]), 0
             )
         )
         with torch.no_grad():
@@ -232,7 +239,7 @@ def test_the_page_of_an_explained_scene_counts_words(tmp_path, drawn):
     scene = tmp_path / "scene.png"
     Image.fromarray(drawn[0].image).save(scene)
     page = tmp_path / "maps.html"
-    options = ["--model", NAME, "--words", "all", "--methods", "layer_cam"]
+    options = ["--model", "scenes_vlm", "--words", "all", "--methods", "layer_cam"]
     assert main(["explain", str(scene), *options, "--output", str(page)]) == 0
     count = sum(word.isalnum() for word in sentence(drawn[0]).replace(",", "").split())
     assert f"All {count} words" in page.read_text(encoding="utf-8")

@@ -33,6 +33,7 @@ LAYERS = {
     **PAPER,
     **networks.LAYERS,
     "scenes_vlm": "tower.features.11",
+    "scenes_vlm_vit": "tower.blocks.1",
     "resnet18": "layer4",
     "resnet50": "layer4",
     "squeezenet1_1": "features.12",
