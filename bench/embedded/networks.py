@@ -8,7 +8,7 @@ spurious mark goes with one class (`embedded.marked`). `scenes_fooled` is `scene
 `volumes_cnn` and `synthetic_shapes_cnn` also have a fully connected ReLU head, and are trained on
 what `embedded.shapes` draws. They have fewer parameters. `scenes_detector` and `scenes_segmenter`
 return boxes and maps of classes in scenes where classes repeat. `qr_cnn` distinguishes QR codes
-from other patterns (`embedded.qr`). `embedded.captioner` has a network that says words.
+from other patterns (`embedded.qr`). `embedded.captioner` has networks that say words.
 """
 
 from __future__ import annotations

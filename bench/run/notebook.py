@@ -56,6 +56,7 @@ from axiom_bench.models import load
 from axiom_bench.models.load import LoadedModel
 from axiom_bench.models.objects import Objects
 from axiom_bench.models.spec import in_python, named_settings
+from axiom_bench.models.words import WordScores
 from axiom_bench.notes import MethodLeftOut, ZeroMaps
 from axiom_bench.run.explaining import explained_trace
 from axiom_bench.run.found_rows import FoundRows, Wanted, find_rows
@@ -204,8 +205,8 @@ def explain(
 ) -> Heatmaps:
     """Compute the heatmaps of several methods from one forward pass.
 
-    A network of boxes, masks or words gets a row for each object or word that it finds in the
-    images, unless their places are given, too.
+    A network of boxes or masks gets a row for each of the three most probable objects in an image,
+    and a network of words one for each word, unless their places are given, too.
 
     A method that doesn't apply to the model is left out with a MethodLeftOut warning. If all
     gradients at the layer are zero, a ZeroMaps warning names another layer.
@@ -403,6 +404,11 @@ def _found_rows(
         preprocessing: See `explain`.
     """
     network, loaded = _network(model)
+    if words is not None and not isinstance(network, WordScores):
+        raise BenchError(
+            f"{type(network).__name__} says no text, so it has no words=; choose classes by "
+            "targets=."
+        )
     if not isinstance(network, PlacedScores) or are_several(images, network):
         return None, None
     with python_words():

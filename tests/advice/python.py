@@ -459,3 +459,11 @@ def network_of_two_inputs(user: User) -> None:
     message = user.error(lambda: ab.trace(WithAge(), LAYER, images(), [0, 0]))
     form = advice_in(message, r"in Python give (\(image, age\))")
     ab.trace(WithAge(), LAYER, value_of(form, image=images(), age=torch.rand(2, 1)), [0, 0])
+
+
+@follows("says no text, so it has no words=")
+def words_of_a_classifier(user: User) -> None:
+    explained = {"layer": LAYER, "images": images(), "methods": ["grad_cam"]}
+    message = user.error(lambda: ab.explain(Small(), words=["cat"], **explained))
+    argument = advice_in(message, r"choose classes by (targets)=")
+    ab.explain(Small(), **explained, **{argument: 0})

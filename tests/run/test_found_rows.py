@@ -65,6 +65,7 @@ def test_objects_have_rows_and_classes_choose_among_them(pictures):
     [
         ("scenes_vlm", {"words": ["left"]}, "without 'left'; choose one of its words"),
         ("scenes_detector", {"targets": 5}, "finds no digit 5 in image 0"),
+        ("scenes_detector", {"words": ["left"]}, "says no text, so it has no words="),
     ],
 )
 def test_an_image_without_it_is_one_error(pictures, model, arguments, message):
