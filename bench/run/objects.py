@@ -32,7 +32,7 @@ from axiom_bench.records.record_files import key
 from axiom_bench.run.images import rows
 from axiom_bench.run.job import MASKS, MATCHED, Job, Shard
 from axiom_bench.run.keys import Keys
-from axiom_bench.run.progress import progress
+from axiom_bench.run.progress import advance, progress
 
 Row = dict[str, Any]  # numbers, texts, lists and bytes by name, as pyarrow returns them
 """A row of SCHEMA."""
@@ -145,16 +145,17 @@ def _find_objects(job: Job, least: float, folder: Path) -> tuple[list[Row], dict
     keys = Keys(plain)
     found: list[Row] = []
     counts: dict[str, int] = {}
-    with progress(f"{job.name}: finding {job.model.noun}s", len(job.indices)) as display:
+    with progress(f"{job.name}: finding {job.model.noun}s", len(job.indices)):
         for shard in job.shards:
             name = key(objects=keys.shard(shard), least=least, target=job.target)
             path = folder / f"objects/{job.file_stem}-{name[:12]}.parquet"
-            if not store.is_usable(path, SCHEMA.names, job.notes):
+            if store.is_usable(path, SCHEMA.names, job.notes):
+                advance(len(shard))
+            else:
                 _write(path, plain, shard, least, job.target)
             content = files.read(path)
             counts |= store.metadata_of(content)[COUNTS]
             found += store.parse(path, content).to_pylist()
-            display.advance(len(shard))
     return found, counts
 
 
@@ -166,13 +167,18 @@ def _write(path: Path, job: Job, shard: Shard, least: float, target: str) -> Non
     assert isinstance(network, PlacedScores)
 
     def find(part: Batch, rows: int) -> list[list[Found]]:
-        return network.found(part.repeated(rows).images, least, target == MASKS)[: len(part)]
+        found = network.found(part.repeated(rows).images, least, target == MASKS)[: len(part)]
+        advance(len(part))
+        return found
 
+    # a text takes many passes, and each image has its own ones
+    rows_at_once = 1 if job.model.says_words else job.batch_rows
     for batch in rows(job, shard):
         if isinstance(batch, BadImage):  # a note about it exists already
+            advance(1)
             continue
         annotations = batch.annotations or [Annotation.none()] * len(batch)
-        parts = halve_until_it_fits(batch, job.batch_rows, job.cut_model.limits, find, job.notes)
+        parts = halve_until_it_fits(batch, rows_at_once, job.cut_model.limits, find, job.notes)
         objects_by_image = chain.from_iterable(parts)
         for image, annotation, objects in zip(
             batch.image_ids, annotations, objects_by_image, strict=True

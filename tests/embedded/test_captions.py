@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import axiom_bench as ab
+from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
 from axiom_bench.data.embedded import Captions
 from axiom_bench.embedded import captioner, captions, networks, planted, scenes
@@ -19,6 +20,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.models.load import load_model
 from axiom_bench.models.spec import model_config
+from axiom_bench.run import objects
 
 COUNT = 200
 NAMES = tuple(train_captioner.RECIPES)
@@ -243,6 +245,17 @@ def test_the_page_of_an_explained_scene_counts_words(tmp_path, drawn):
     assert main(["explain", str(scene), *options, "--output", str(page)]) == 0
     count = sum(word.isalnum() for word in sentence(drawn[0]).replace(",", "").split())
     assert f"All {count} words" in page.read_text(encoding="utf-8")
+
+
+def test_progress_counts_each_described_image(tmp_path, monkeypatch):
+    advances = []
+    monkeypatch.setattr(objects, "advance", advances.append)
+    settings = ["model=scenes_vlm", "data.size=5", "method=grad_cam", "metric=conservation_error"]
+    fast = [f"results={tmp_path}", "runtime.repeats=0", "pictures.rows=0"]
+    for expected in ([1] * 5, [5]):  # the second run reads the words from the run folder
+        code, failures, _ = compute([*settings, *fast])
+        assert (code, failures, advances) == (0, [], expected)
+        advances.clear()
 
 
 def test_an_unknown_word_of_a_text_is_one_error():
