@@ -411,6 +411,10 @@ def _found_rows(
         )
     if not isinstance(network, PlacedScores) or are_several(images, network):
         return None, None
+    if targets is not None and isinstance(network, WordScores):
+        raise BenchError(
+            "This network explains words of a text; choose them by words=, without targets."
+        )
     with python_words():
         tensor, pictures = prepared(
             images, network, preprocessing or (loaded.preprocessing if loaded else None)

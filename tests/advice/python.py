@@ -467,3 +467,13 @@ def words_of_a_classifier(user: User) -> None:
     message = user.error(lambda: ab.explain(Small(), words=["cat"], **explained))
     argument = advice_in(message, r"choose classes by (targets)=")
     ab.explain(Small(), **explained, **{argument: 0})
+
+
+@follows("choose them by words=, without targets")
+def classes_of_a_network_of_words(user: User) -> None:
+    picture = (images(1, 96)[0].movedim(0, 2) * 255).byte().numpy()
+    explained = {"images": picture, "methods": ["grad_cam"]}
+    message = user.error(lambda: ab.explain("scenes_vlm", targets=3, **explained))
+    argument = advice_in(message, r"choose them by (words)=")
+    said = ab.explain("scenes_vlm", **explained).scores[0].name
+    ab.explain("scenes_vlm", **explained, **{argument: [said]})

@@ -64,6 +64,7 @@ def test_objects_have_rows_and_classes_choose_among_them(pictures):
     ("model", "arguments", "message"),
     [
         ("scenes_vlm", {"words": ["left"]}, "without 'left'; choose one of its words"),
+        ("scenes_vlm", {"targets": 5}, "choose them by words=, without targets"),
         ("scenes_detector", {"targets": 5}, "finds no digit 5 in image 0"),
         ("scenes_detector", {"words": ["left"]}, "says no text, so it has no words="),
     ],
