@@ -87,7 +87,7 @@ class LoadedModel:
 
     @property
     def noun(self) -> str:
-        """What a row of a run explains: an "image", an "object" or a "word"."""
+        """The noun for what a row of a run explains: "image", "object" or "word"."""
         if not self.finds_objects:
             return "image"
         return "word" if self.says_words else "object"

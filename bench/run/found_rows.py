@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -32,21 +32,21 @@ class Wanted:
     """The words of the text that the network says; None: all, function words last."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class FoundRows:
     """The rows that explain objects or words, one after the other for each image."""
 
     batch: Batch
     """The rows, with places as `other_inputs` and the classes or words as targets."""
-    images: list[int] = field(default_factory=list)
+    images: list[int]
     """The number of each row's image."""
-    scores: list[ClassScore] = field(default_factory=list)
+    scores: list[ClassScore]
     """The score of each row."""
-    top: list[list[ClassScore]] = field(default_factory=list)
+    top: list[list[ClassScore]]
     """The first objects or words of each row's image."""
-    texts: list[str] = field(default_factory=list)
+    texts: list[str]
     """The text about each row's image; empty if the network says none."""
-    notes: list[Note] = field(default_factory=list)
+    notes: list[Note]
     """Words that the network wouldn't say by itself."""
 
 
@@ -64,32 +64,35 @@ def find_rows(
     Raises:
         BenchError: If an image has no such object or word.
     """
-    is_of_words = isinstance(network, WordScores)
-    found_in_images = network.found(batch.images, 0.0 if is_of_words else wanted.least)
-    rows = FoundRows(batch)
-    chosen_rows: list[Found] = []
-    for number, (name, found) in enumerate(zip(batch.image_ids, found_in_images, strict=True)):
+    least = 0.0 if network.of_words else wanted.least
+    explained: list[Found] = []
+    images: list[int] = []
+    top: list[list[ClassScore]] = []
+    texts: list[str] = []
+    notes: list[Note] = []
+    found_by_image = zip(batch.image_ids, network.found(batch.images, least), strict=True)
+    for number, (name, found) in enumerate(found_by_image):
         if isinstance(network, WordScores):
             text = network.text_of(found)
             chosen = _words(found, text, wanted, name)
-            rows.texts += [text] * len(chosen)
-            rows.notes += _notes(chosen, name)
+            texts += [text] * len(chosen)
+            notes += _notes(chosen, name)
         else:
             chosen = _objects(found, wanted, name, classes)
-        top = [_score(each, classes) for each in found[:TOP]]
-        rows.images += [number] * len(chosen)
-        rows.scores += [_score(each, classes) for each in chosen]
-        rows.top += [top] * len(chosen)
-        chosen_rows += chosen
+        explained += chosen
+        images += [number] * len(chosen)
+        top += [[_score(each, classes) for each in found[:TOP]]] * len(chosen)
     device = batch.images.device
-    rows.batch = replace(
+    places = torch.stack([found.place for found in explained]).to(device)
+    rows = replace(
         batch,
-        images=batch.images[rows.images],
-        image_ids=tuple(batch.image_ids[number] for number in rows.images),
-        targets=torch.tensor([found.label for found in chosen_rows], device=device),
-        other_inputs=(torch.stack([found.place for found in chosen_rows]).to(device),),
+        images=batch.images[images],
+        image_ids=tuple(batch.image_ids[number] for number in images),
+        targets=torch.tensor([found.label for found in explained], device=device),
+        other_inputs=(places,),
     )
-    return rows
+    scores = [_score(each, classes) for each in explained]
+    return FoundRows(rows, images, scores, top, texts, notes)
 
 
 def _objects(

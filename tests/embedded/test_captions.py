@@ -247,6 +247,22 @@ def test_the_page_of_an_explained_scene_counts_words(tmp_path, drawn):
     assert f"All {count} words" in page.read_text(encoding="utf-8")
 
 
+def test_an_image_is_described_once_for_all_its_rows(described, monkeypatch):
+    scores, images, _ = described
+    answer = captioner.Captioner.answer
+    calls = []
+
+    def counted(network, image, length):
+        calls.append(len(image))
+        return answer(network, image, length)
+
+    monkeypatch.setattr(captioner.Captioner, "answer", counted)
+    found = scores.found(images[[0, 0, 1, 0]], 0)
+    assert calls == [1, 1, 1]
+    assert [scores.text_of(each) for each in found[:2]] == [scores.text_of(found[3])] * 2
+    assert scores.text_of(found[2]) != scores.text_of(found[0])
+
+
 def test_progress_counts_each_described_image(tmp_path, monkeypatch):
     advances = []
     monkeypatch.setattr(objects, "advance", advances.append)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from axiom_bench.cutting.model_copy import layer_name
 from axiom_bench.data.torchvision_import import torchvision
-from axiom_bench.embedded import networks, patches, planted, shapes
+from axiom_bench.embedded import captioner, networks, patches, planted, shapes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import conf_folder
 from axiom_bench.models import spec
@@ -212,8 +212,10 @@ def test_named_model_loads_with_random_weights(name):
     classes = classes_by_family.get(name.split("_")[0], 1000)
     if name.startswith("scenes_segmenter"):
         classes += 1  # the ground
-    if name == "planted_words" or name.startswith("scenes_vlm"):
-        classes = len(loaded.classes)  # the words of a network of words
+    if name == "planted_words":
+        classes = len(planted.PlantedWords.vocabulary)
+    if name in captioner.BUILDERS:
+        classes = len(captioner.Captioner.vocabulary)
     assert loaded.number_of_classes == classes
 
 
