@@ -57,6 +57,20 @@ class Found:
     rank: int = 1
 
 
+@dataclass(frozen=True)
+class JoinedRows:
+    """Neighbouring rows of one image whose scores are sums of the outputs of one pass.
+
+    R rows belong to G groups, each with the image and the text of its first row.
+    """
+
+    network: nn.Module  # maps images and `inputs` to outputs (G, M); its layers have the same names
+    inputs: Tensor  # its second input, (G, ...)
+    groups: Tensor  # the group of each row, (R,)
+    firsts: Tensor  # the first row of each group, (G,)
+    weights: Tensor  # the weight of each output in each row's score, (R, M)
+
+
 class PlacedScores(nn.Module):
     """A network whose scores belong to one part of each image's result: an object, or a word.
 
@@ -103,6 +117,10 @@ class PlacedScores(nn.Module):
             objects: All that `found` returns for the image.
             place: The place of one of them.
         """
+
+    def joined(self, images: Tensor, places: Tensor) -> JoinedRows | None:
+        """Join neighbouring rows that share passes; None if each row needs passes of its own."""
+        return None
 
     def attention_positions(self, place: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return where a decoder's attention shows what the scores at places are computed from.

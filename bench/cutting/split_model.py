@@ -606,13 +606,13 @@ class TracedNetwork:
     def ablation_drops(
         self, activations: Tensor, targets: Tensor, channels: Tensor | None = None
     ) -> Tensor:
-        """Compute S - S_k, exact, for every channel k of the activations set to zero: (B, K).
+        """Compute S - S_k, exact, for every channel k of the activations set to zero: (B, M, K).
 
         See cutting.ablation.
 
         Args:
             activations: The trace's activations, (B, K, *space).
-            targets: The explained classes, (B,).
+            targets: The explained classes, (B, M). M classes cost the same passes as one.
             channels: The channels to ablate, (B, K) bool; the others get 0. None: all channels.
         """
         maps = self._unscaled(activations)
@@ -653,7 +653,7 @@ class TracedNetwork:
             channels = torch.zeros(1, maps.shape[1], dtype=torch.bool, device=maps.device)
             channels[0, live[:count, 1]] = True
             with measured_outputs(maps) as sizes:
-                first.ablation_drops(maps, targets[:1], channels)
+                first.ablation_drops(maps, targets[:1, None], channels)
             work.append(sizes.work)
         vars(cut_model.passes).update(vars(before))  # the passes of an estimate aren't counted
         ablated = min(len(live), cut_model.ablation_channels or len(live))

@@ -290,7 +290,7 @@ class Trace(CachesResults):
         """
         budget = self.cut_model.ablation_channels
         if budget is None or self.network.has_free_drops(self.activations):
-            values = self.network.ablation_drops(self.activations, self.targets)
+            values = self._ablate()
             return Drops(
                 values=values,
                 exact=torch.ones_like(values, dtype=torch.bool),
@@ -302,8 +302,28 @@ class Trace(CachesResults):
             first_order=gradient_times_input.sum(axes(self.activations)),
             dead=dead_channels(self.activations),
             draws=self.generators("ablation_channels"),
-            ablate=partial(self.network.ablation_drops, self.activations, self.targets),
+            ablate=self._ablate,
         )
+
+    def _ablate(self, channels: Tensor | None = None) -> Tensor:
+        """Compute the drops of these channels, (B, K) bool, or of all: (B, K)."""
+        join = getattr(self.cut_model.model, "joined", None)
+        joined = None if join is None else join(self.images, *self.other_inputs)
+        if joined is None or self.cut_model.trunk_and_head.output is not None:
+            targets = self.targets[:, None]
+            return self.network.ablation_drops(self.activations, targets, channels)[:, 0]
+        cut_model = self.cut_model.once("joined rows", lambda: self.cut_model.on(joined.network))
+        trace = compute_trace(cut_model, self.images[joined.firsts], None, others=(joined.inputs,))
+        group_channels = None
+        if channels is not None:
+            counts = torch.zeros_like(trace.activations.flatten(2)[:, :, 0])
+            group_channels = counts.index_add(0, joined.groups, channels.to(counts)) > 0
+        outputs = torch.arange(trace.logits.shape[1], device=self.targets.device)
+        drops = trace.network.ablation_drops(
+            trace.activations, outputs.expand(len(trace), -1), group_channels
+        )
+        drops = torch.einsum("rm,rmk->rk", joined.weights, drops[joined.groups])
+        return self.network.output_scale * drops
 
     @property
     def drops_cost(self) -> float:

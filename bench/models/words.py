@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.model_copy import shared_copy
-from axiom_bench.cutting.objects import Found, PlacedScores, select_positions
+from axiom_bench.cutting.objects import Found, JoinedRows, PlacedScores, select_positions
 from axiom_bench.cutting.passes import full_precision
 from axiom_bench.errors import BenchError, type_name, unknown_name
 
@@ -134,18 +134,47 @@ class WordScores(PlacedScores):
     def forward(self, images: Tensor, place: Tensor) -> Tensor:
         """Compute scores (B, V) of the place's last token."""
         text = place[:, TOKENS].long()
-        logits = self._network(images, text)
-        if self.output == "log_probabilities":
-            logits = logits.log_softmax(2)
-        # a cut asks for made-up places
-        text = text.clamp(0, logits.shape[2] - 1)
-        own = logits.gather(2, text[:, :, None])[:, :, 0]
+        scores, own = token_scores(self._network, images, text, self.output)
         first = place[:, FIRST].long()
         last = first + place[:, COUNT].long() - 1
         positions = torch.arange(text.shape[1], device=text.device)
         is_earlier = (positions >= first[:, None]) & (positions < last[:, None])
         earlier = torch.where(is_earlier, own, 0).sum(1, keepdim=True)
-        return select_positions(logits, last) + earlier
+        return select_positions(scores, last) + earlier
+
+    def joined(self, images: Tensor, places: Tensor) -> JoinedRows:
+        """Join the neighbouring words of one text about one image.
+
+        A word's score is the sum of its tokens' scores. Tokens after a word don't change it, since
+        the decoder of each token reads only the tokens before.
+        """
+        firsts: list[int] = []
+        groups: list[int] = []
+        texts: list[Tensor] = []
+        ends = (places[:, FIRST] + places[:, COUNT]).long().tolist()
+        for row, (end, text) in enumerate(zip(ends, places[:, TOKENS], strict=True)):
+            if groups:
+                longest = max(range(firsts[-1], row), key=ends.__getitem__)
+                shared = min(end, ends[longest])
+                is_same_image = torch.equal(images[row], images[row - 1])
+                if is_same_image and torch.equal(text[:shared], texts[-1][:shared]):
+                    groups.append(groups[-1])
+                    if end > ends[longest]:
+                        texts[-1] = text
+                    continue
+            groups.append(len(firsts))
+            firsts.append(row)
+            texts.append(text)
+        positions = torch.arange(places.shape[1] - TOKENS.start, device=places.device)
+        first = places[:, FIRST, None]
+        is_of_word = (positions >= first) & (positions < first + places[:, COUNT, None])
+        return JoinedRows(
+            network=TextScores(self.module, self.output),
+            inputs=torch.stack(texts),
+            groups=torch.tensor(groups, device=places.device),
+            firsts=torch.tensor(firsts, device=places.device),
+            weights=is_of_word.to(places),
+        )
 
     @torch.no_grad()
     def ends(self, image: Tensor) -> Tensor:
@@ -271,6 +300,41 @@ class WordScores(PlacedScores):
     def extra_repr(self) -> str:
         """Return the settings for torch's description of the module."""
         return f"text={self.text}, output={self.output}, length={self.length}"
+
+
+class TextScores(nn.Module):
+    """A vision-language network whose scores are those of all tokens of a text, (B, L).
+
+    Its second input is the text's tokens, (B, L). One pass serves all words of the text.
+
+    Args:
+        module: A `TextNetwork`.
+        output: See `WordScores`.
+    """
+
+    def __init__(self, module: nn.Module, output: str) -> None:
+        super().__init__()
+        self.module = module
+        self.output = output
+
+    def forward(self, images: Tensor, text: Tensor) -> Tensor:
+        """Compute the score of each token of the texts, given the tokens before it."""
+        network = cast(TextNetwork, self.module)
+        return token_scores(network, images, text.long(), self.output)[1]
+
+
+def token_scores(
+    network: TextNetwork, images: Tensor, text: Tensor, output: str
+) -> tuple[Tensor, Tensor]:
+    """Compute the scores of all tokens (B, L, V) at each position of texts (B, L), and those of the
+    texts' own tokens (B, L).
+    """
+    scores = network(images, text)
+    if output == "log_probabilities":
+        scores = scores.log_softmax(2)
+    # a cut asks for made-up places
+    text = text.clamp(0, scores.shape[2] - 1)
+    return scores, scores.gather(2, text[:, :, None])[:, :, 0]
 
 
 def is_function_word(word: str) -> bool:

@@ -68,8 +68,10 @@ def ablation_drops(
     channels: Tensor | None = None,
     inner_bytes: int = 0,
 ) -> Tensor:
-    """Compute S - S_k for every channel k set to zero: (B, K). A dead channel (F_k = 0) has exactly
-    0.
+    """Compute S - S_k for every channel k set to zero: (B, M, K). A dead channel (F_k = 0) has
+    exactly 0.
+
+    M scores of each image share all that the head computes before them.
 
     Args:
         head: The head's graph, if it can be read: then no two scores are subtracted. Otherwise a
@@ -77,7 +79,7 @@ def ablation_drops(
         kinds: The kinds of the side values.
         activations: F, (B, K, *space).
         sides: The values that cross the cut in addition to the activations.
-        targets: The explained classes, (B,).
+        targets: The explained classes, (B, M).
         memory: The bytes that everything may take in addition to the arguments.
         values: The values of the graph's nodes, if the trace has them.
         channels: The channels to ablate, (B, K) bool; the others get 0. None: all channels.
@@ -108,7 +110,7 @@ def ablation_drops(
             live=live[images],
             memory=memory,
         )
-        parts.append(-_score_differences(group) * group.live)
+        parts.append(-_score_differences(group) * group.live[:, None])
     return torch.cat(parts).to(activations.dtype)
 
 
@@ -120,7 +122,7 @@ class ImageGroup:
     values: Values  # by node of the head
     channelwise: Differences  # the differences that keep channels apart, by node of the head
     side_kinds: dict[fx.Node, SideKind]  # by node of the head
-    targets: Tensor  # the explained classes, (G,)
+    targets: Tensor  # the explained classes, (G, M)
     live: Tensor  # the channels to ablate, (G, K) bool; none of them is all zero
     memory: int  # bytes
 
@@ -137,15 +139,23 @@ def has_closed_form(head: HeadGraph, values: Values) -> bool:
 
 
 def _score_differences(group: ImageGroup) -> Tensor:
-    """Compute S_k - S of a group, (G, K), in the fastest way that the head allows."""
+    """Compute S_k - S of a group, (G, M, K), in the fastest way that the head allows."""
     class_layer = group.head.class_layer
     if class_layer is not None and class_layer.all_input_nodes[0] in group.channelwise:
         before = group.channelwise[class_layer.all_input_nodes[0]]
-        class_difference = _class_row(group, class_layer, before)
-        return _tail(group, class_difference, slice(None))
+
+        def score(targets: Tensor) -> Tensor:
+            class_difference = _class_row(group, class_layer, before, targets)
+            return _tail(group, class_difference, slice(None), targets)
+
+        return torch.stack([score(targets) for targets in group.targets.T], 1)
     chain = linear_chain_of(group.head, group.values, group.channelwise)
     if chain is not None:
-        return chain.scores(group.values, group.targets, group.live, group.memory)
+        scores = [
+            chain.scores(group.values, targets, group.live, group.memory)
+            for targets in group.targets.T
+        ]
+        return torch.stack(scores, 1)
     # imported late: most networks need no rows
     from axiom_bench.cutting.ablation.rows import (
         AblationRows,
@@ -161,7 +171,11 @@ def _score_differences(group: ImageGroup) -> Tensor:
             channelwise=few.renamed(group.channelwise),
             side_kinds=few.copied_side_kinds(group.side_kinds),
         )
-    differences = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
+    differences = torch.zeros(
+        (*group.targets.shape, group.live.shape[1]),
+        dtype=group.values[group.head.activations].dtype,
+        device=group.live.device,
+    )
     # channels in half of the memory
     at_once = max(1, group.memory // (2 * TENSORS_AT_ONCE * group.head.widest))
     for image, live in enumerate(group.live):
@@ -174,35 +188,41 @@ def _score_differences(group: ImageGroup) -> Tensor:
                 image=image,
                 channels=channels,
             )
-            scores = _scores_of_rows(group, rows)  # bf16 if the head runs in it
-            differences[image, channels] = scores.to(differences.dtype)
+            scores_of_rows = _scores_of_rows(group, rows)  # bf16 if the head runs in it
+            differences[image, :, channels] = scores_of_rows.to(differences.dtype)
     return differences
 
 
 def _scores_of_rows(group: ImageGroup, rows: AblationRows) -> Tensor:
-    """Compute S_k - S of some of the ablations of one image: (n,)."""
+    """Compute S_k - S of some of the ablations of one image: (M, n)."""
+    targets = group.targets[rows.image]
     class_layer = group.head.class_layer
     if class_layer is None:
-        return rows.last_difference(group.head.logits)[:, group.targets[rows.image]]
+        return rows.last_difference(group.head.logits)[:, targets].T
     before = rows.last_difference(class_layer.all_input_nodes[0])
     layer = group.head.layer(class_layer)
     image = slice(rows.image, rows.image + 1)
-    weight = layer.weight[group.targets[image]]
     is_linear = isinstance(layer, nn.Linear)
-    class_difference = (
-        before @ weight[0] if is_linear else layer._conv_forward(before, weight, None)[:, 0]
-    )
-    return _tail(group, class_difference[None], image)[0]
+    scores = []
+    for target in targets.split(1):
+        weight = layer.weight[target]
+        class_difference = (
+            before @ weight[0] if is_linear else layer._conv_forward(before, weight, None)[:, 0]
+        )
+        scores.append(_tail(group, class_difference[None], image, target)[0])
+    return torch.stack(scores)
 
 
-def _class_row(group: ImageGroup, class_layer: fx.Node, difference: Tensor) -> Tensor:
-    """Compute the class layer's difference for the explained class only, for all ablations: (G, K,
+def _class_row(
+    group: ImageGroup, class_layer: fx.Node, difference: Tensor, targets: Tensor
+) -> Tensor:
+    """Compute the class layer's difference for one class of each image, for all ablations: (G, K,
     ...).
 
     Each row of the class layer's weight is one class, so the other rows aren't needed.
     """
     layer = group.head.layer(class_layer)
-    weight = layer.weight[group.targets]
+    weight = layer.weight[targets]
     drops: Tensor
     if isinstance(layer, nn.Linear):
         drops = (weight.reshape(difference.shape) * difference).sum(-1)
@@ -219,13 +239,13 @@ def _class_row(group: ImageGroup, class_layer: fx.Node, difference: Tensor) -> T
     return drops
 
 
-def _tail(group: ImageGroup, difference: Tensor, images: slice) -> Tensor:
+def _tail(group: ImageGroup, difference: Tensor, images: slice, targets: Tensor) -> Tensor:
     """Compute the difference of the score, (G, n), from the difference of the explained class, (G,
     n, ...).
 
-    `images` are the images of the group that the difference belongs to.
+    `images` are the images of the group that the difference belongs to, and `targets` their
+    classes, (G,).
     """
-    targets = group.targets[images]
     for node in group.head.tail:
         name = group.head.operation(node)
         values = group.values[node.all_input_nodes[0]][images]
@@ -254,7 +274,7 @@ def brute_force_drops(
     live: Tensor | None = None,
     inner_bytes: int = 0,
 ) -> Tensor:
-    """Compute S - S_k by setting each live map to zero in turn: (B, K). Rows are batched as
+    """Compute S - S_k by setting each live map to zero in turn: (B, M, K). Rows are batched as
     `memory` (bytes) allows.
 
     Args:
@@ -262,14 +282,14 @@ def brute_force_drops(
         kinds: The kinds of the side values.
         activations: F, (B, K, *space).
         sides: The values that cross the cut in addition to the activations.
-        targets: The explained classes, (B,).
+        targets: The explained classes, (B, M).
         memory: The bytes that a pass may take.
         live: The channels to ablate, (B, K) bool. None: all channels that aren't dead.
         inner_bytes: The bytes that a row takes inside the head.
     """
     batch, num_channels = activations.shape[:2]
-    drops = activations.new_zeros(batch, num_channels)
-    scores = head(activations, sides).gather(1, targets[:, None])[:, 0]
+    drops = activations.new_zeros(*targets.shape, num_channels)
+    scores = head(activations, sides).gather(1, targets)
     if live is None:
         live = ~dead_channels(activations)
     images, channels_of_images = live.nonzero(as_tuple=True)
@@ -284,7 +304,7 @@ def brute_force_drops(
         maps = activations[rows]
         maps[torch.arange(len(rows), device=maps.device), ablated] = 0
         logits = head(maps, select(sides, kinds, rows, batch))
-        drops[rows, ablated] = scores[rows] - logits.gather(1, targets[rows, None])[:, 0]
+        drops[rows, :, ablated] = scores[rows] - logits.gather(1, targets[rows])
     return drops
 
 

@@ -34,9 +34,9 @@ def brute_force(trace: ab.Trace, memory: int = 2**28) -> Tensor:
         trace.cut_model.trunk_and_head.side_kinds,
         trace.activations,
         trace.network.sides,
-        trace.targets,
+        trace.targets[:, None],
         memory,
-    )
+    )[:, 0]
 
 
 def head_graph(trace: ab.Trace) -> HeadGraph | None:
