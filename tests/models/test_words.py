@@ -413,3 +413,34 @@ def test_a_word_that_names_a_class_has_its_boxes_and_every_word_the_effects_of_p
         assert is_own == has_box
         shares = own[[name for name in own if name.startswith("object_effects")]]
         torch.testing.assert_close(torch.tensor(shares.sum(axis=1).tolist()), torch.ones(len(own)))
+
+
+@pytest.mark.parametrize("output", words.SCORES)
+def test_words_share_the_passes_of_their_drops(network, image, output):
+    scores = ab.WordScores(*network, PROMPT, TEXT, output).eval()
+    other = ab.WordScores(*network, PROMPT, " a dog", output).eval()
+    (found,) = scores.found(image, 0.0)
+    texts = [*reversed(found), *other.found(image, 0.0)[0], *other.found(noise(2), 0.0)[0]]
+    images = torch.cat([*[image] * (len(found) + 2), *[noise(2)] * 2])
+    trace = traced(scores, images, texts)
+    before = trace.passes.head_forward
+    drops = trace.drops.values
+    # Three texts: a trace and its unchanged scores, and the 16 channels of each.
+    assert trace.passes.head_forward - before <= 3 * (2 + 16)
+
+    alone = [
+        traced(scores, row, [word]).drops.values
+        for row, word in zip(images.split(1), texts, strict=True)
+    ]
+    torch.testing.assert_close(drops, torch.cat(alone), **DIGITS)
+    assert drops.abs().amin(1).max() > 0  # the words depend on the channels
+
+
+def test_words_share_the_passes_of_a_budget_of_channels(network, image):
+    scores = ab.WordScores(*network, PROMPT, TEXT).eval()
+    (found,) = scores.found(image, 0.0)
+    trace = traced(scores, image, found)
+    cut = ab.cut(scores, LAYER, reshape="tokens", output="logits", ablation_channels=3)
+    limited = cut.trace((trace.images, *trace.other_inputs), trace.targets)
+    assert limited.drops.exact.all()  # the sample holds the remaining 13 of 16 channels
+    torch.testing.assert_close(limited.drops.values, trace.drops.values, **DIGITS)
