@@ -14,10 +14,11 @@ from axiom_bench.methods.shared.attention import (
     HEADS,
     check_choices,
     chosen_block,
+    decoder_attentions,
     key_maps,
     query_rows,
     self_attentions,
-    word_attention,
+    word_tokens,
 )
 
 
@@ -45,11 +46,12 @@ def raw_attention(trace: Trace, block: int = -1, heads: str = "mean", query: str
     """
     check_choices("raw attention", query, heads)
     with torch.inference_mode(False), torch.enable_grad():
-        of_word = word_attention(trace, block, heads)
-        if of_word is not None:
-            return Map(of_word)
-        calls = self_attentions(trace)
+        tokens = word_tokens(trace)
+        calls = self_attentions(trace) if tokens is None else decoder_attentions(trace)
         probabilities = chosen_block(calls, block).probabilities.to(trace.dtype)
         matrix = HEADS[heads](probabilities, 1)
+        if tokens is not None:
+            row = tokens.start(matrix.shape[2], matrix) @ matrix
+            return Map(tokens.maps(row[:, 0]))
         row = query_rows(trace, matrix.shape[2], query) @ matrix
         return Map(key_maps(trace, row[:, 0]))

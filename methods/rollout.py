@@ -13,9 +13,11 @@ from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.attention import (
     HEADS,
     check_choices,
+    decoder_attentions,
     key_maps,
     query_rows,
     self_attentions,
+    word_tokens,
 )
 
 
@@ -25,7 +27,8 @@ def rollout(trace: Trace, heads: str = "mean", query: str = "class") -> Map:
     A_l are the attention probabilities of block l, averaged over heads, and the identity is
     the residual connection. The last block's matrix comes first. Each row of a factor is
     divided by its sum, which is 1 for the mean over heads. The map doesn't depend on the class.
-    Costs one forward pass.
+    In a network that says words, the blocks are the decoder's, and the product goes from the token
+    that predicts the word's last token to the image's tokens. Costs one forward pass.
 
     Args:
         trace: The traced batch. Its layer's maps, (H, W), must be the patch tokens; only their
@@ -51,8 +54,14 @@ def rollout(trace: Trace, heads: str = "mean", query: str = "class") -> Map:
         return factor / factor.sum(2, keepdim=True)
 
     with torch.inference_mode(False), torch.enable_grad():
-        factors = [with_residual(call.probabilities) for call in self_attentions(trace)]
-        row = query_rows(trace, factors[0].shape[2], query)
+        tokens = word_tokens(trace)
+        calls = self_attentions(trace) if tokens is None else decoder_attentions(trace)
+        factors = [with_residual(call.probabilities) for call in calls]
+        num_tokens = factors[0].shape[2]
+        if tokens is None:
+            row = query_rows(trace, num_tokens, query)
+        else:
+            row = tokens.start(num_tokens, factors[0])
         for factor in reversed(factors):
             row = row @ factor
-        return Map(key_maps(trace, row[:, 0]))
+        return Map(key_maps(trace, row[:, 0]) if tokens is None else tokens.maps(row[:, 0]))

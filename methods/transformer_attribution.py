@@ -20,12 +20,15 @@ from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.attention import (
     Attention,
     Attentions,
+    DecoderAttentions,
     FlowingAttentions,
     check_choices,
     check_tokens,
     key_maps,
+    of_decoder,
     probability_gradients,
     query_rows,
+    word_tokens,
 )
 from axiom_bench.methods.shared.nonlinear import (
     SMOOTH,
@@ -66,7 +69,9 @@ def transformer_attribution(trace: Trace, form: str = "lrp", query: str = "class
             size is used.
         form: "lrp", as above. "generic": the form of ICCV 2021, which has A in place of R_A and
             costs half. For a DETR it follows equations 5 to 10 of that paper, from the explained
-            query to the positions.
+            query to the positions. For a network that says words, the blocks are the decoder's,
+            and the map is from the token that predicts the word's last token to the image's
+            tokens.
         query: "class": the first token. "mean": the mean of all patches, for a network that pools
             them. A network of only patches always has "mean". A DETR has neither.
 
@@ -86,11 +91,19 @@ def transformer_attribution(trace: Trace, form: str = "lrp", query: str = "class
 
 def _image_map(trace: Trace, form: str, query: str) -> Tensor:
     """Return the map (H, W) of a trace of one image."""
-    attentions = FlowingAttentions()
+    tokens = word_tokens(trace)
+    if tokens is not None and form == "lrp":
+        raise BenchError(
+            "Transformer attribution has no relevance rules for a network of words; set "
+            "method.transformer_attribution.params.form=generic for this network."
+        )
+    attentions = FlowingAttentions() if tokens is None else DecoderAttentions()
     score = _score(trace, attentions)
     calls = attentions.calls
     is_detector = isinstance(trace.cut_model.model, BoxScores)
-    if is_detector:
+    if tokens is not None:
+        calls = of_decoder(calls)
+    elif is_detector:
         _check_decoder(calls, form)
     else:
         check_tokens(trace, calls)
@@ -105,11 +118,15 @@ def _image_map(trace: Trace, form: str, query: str) -> Tensor:
     ]
     if is_detector:
         return _query_map(trace, terms)
-    start = query_rows(trace, len(terms[0]), query)[:, 0]
+    if tokens is None:
+        start = query_rows(trace, len(terms[0]), query)[:, 0]
+    else:
+        start = tokens.start(len(terms[0]), terms[0])[:, 0]
     change = torch.zeros_like(start)  # from the start to its product with the blocks' I + term
     for term in reversed(terms):
         change = change + (start + change) @ term
-    return key_maps(trace, change)[0]
+    maps = key_maps(trace, change) if tokens is None else tokens.maps(change)
+    return maps[0]
 
 
 def _score(trace: Trace, attentions: Attentions) -> Tensor:

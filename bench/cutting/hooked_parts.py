@@ -144,11 +144,11 @@ class _Replay:
         return self.is_past
 
     def record_read(self) -> None:
-        """Record that elements are read. Around the layer that is a failure: another image may take
-        another path.
+        """Record that elements are read. Around the layer, before its cut call, that is a failure:
+        another image may take another path to it.
         """
         self.is_read_after |= self.is_past
-        self.has_failed |= not self.is_inside
+        self.has_failed |= not self.is_inside and not self.is_past
 
 
 class ReplayedParts:
@@ -159,9 +159,9 @@ class ReplayedParts:
     and doesn't contain it, returns its result for this image, and computes nothing. So an ablation
     costs the head only. Modules are replaced for the length of a pass, in a copy that shares the
     model's parameters. No exception ends a pass, since the model's code might catch it. If images
-    have mates, or if a module behind the layer reads elements, each image runs in a batch of its
-    own. Raises CannotSplit if code around the layer reads elements, since other images may then
-    take another path.
+    have mates, or if anything behind the layer reads elements, each image runs in a batch of its
+    own. Raises CannotSplit if code around the layer reads elements before the layer's call, since
+    other images may then take another path to it.
     """
 
     head_graph: None = None

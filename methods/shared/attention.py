@@ -77,6 +77,9 @@ class Attentions(Interceptor):
     """True if the keys may be other tokens than the queries."""
     takes_masks = False
     """True if tokens may attend to some of the tokens only."""
+    skips_poolings = False
+    """True if other forms of nn.MultiheadAttention, such as a pooling by a learned query, aren't
+    recorded instead of refused."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +88,11 @@ class Attentions(Interceptor):
     def call(self, func: TorchFunction, args: Arguments, kwargs: Keywords) -> object:
         """Return the call's output, from `attend` if the call is an attention."""
         if func is functional.multi_head_attention_forward:
-            return self._multi_head(inspect.signature(func).bind(*args, **kwargs).arguments)
+            arguments = inspect.signature(func).bind(*args, **kwargs).arguments
+            if _is_plain(arguments):
+                return self._multi_head(arguments)
+            if not self.skips_poolings:
+                raise BenchError(UNSUPPORTED_ATTENTION)
         if func is functional.scaled_dot_product_attention:
             return self._attend(*args, **kwargs)
         return self.other(func, args, kwargs)
@@ -112,11 +119,6 @@ class Attentions(Interceptor):
         """
         tokens = arguments["query"]
         heads = arguments["num_heads"]
-        is_special = arguments["add_zero_attn"] or any(
-            arguments.get(name) is not None for name in SPECIAL
-        )
-        if is_special or arguments["key"] is not tokens or arguments["value"] is not tokens:
-            raise BenchError(UNSUPPORTED_ATTENTION)
         projected = self.project(tokens, arguments["in_proj_weight"], arguments["in_proj_bias"])
         query, key, value = projected.unflatten(2, (3, heads, -1)).permute(2, 1, 3, 0, 4)
         output = self._attend(query, key, value)
@@ -172,6 +174,23 @@ class DecoderAttentions(FlowingAttentions):
     """Append each attention to `calls`, also those in which tokens attend to some tokens only."""
 
     takes_masks = True
+    skips_poolings = True
+
+
+class TowerAttentions(Attentions):
+    """Append each attention to `calls`, also those of a decoder behind a vision tower."""
+
+    takes_masks = True
+    skips_poolings = True
+
+
+def _is_plain(arguments: Keywords) -> bool:
+    """Return True if a call of nn.MultiheadAttention is plain self-attention."""
+    tokens = arguments["query"]
+    is_special = arguments["add_zero_attn"] or any(
+        arguments.get(name) is not None for name in SPECIAL
+    )
+    return not is_special and arguments["key"] is tokens and arguments["value"] is tokens
 
 
 def _added_mask(query: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor | None:
@@ -258,19 +277,33 @@ def self_attentions(trace: Trace) -> list[Attention]:
     return calls
 
 
-def word_attention(trace: Trace, block: int, heads: str) -> Tensor | None:
-    """Return the decoder's attention from the token that predicts a word to the image's tokens.
+@dataclass(frozen=True)
+class WordTokens:
+    """The tokens of a network's decoder that belong to the explained words."""
+
+    queries: Tensor  # the position of the token that predicts each row's word, (B,)
+    keys: Tensor  # the positions of the image's tokens, (H W,)
+    size: tuple[int, int]  # H, W
+
+    def start(self, num_tokens: int, like: Tensor) -> Tensor:
+        """Return 1 at each row's query, and 0 at the other tokens: (B, 1, N), as `like` is."""
+        rows = functional.one_hot(self.queries.to(like.device), num_tokens)
+        return rows[:, None].to(like)
+
+    def maps(self, values: Tensor) -> Tensor:
+        """Return the values (B, N) of the image's tokens, (B, H, W)."""
+        of_image: Tensor = values[:, self.keys.to(values.device)].unflatten(1, self.size)
+        return of_image
+
+
+def word_tokens(trace: Trace) -> WordTokens | None:
+    """Return the tokens of the explained words; None for a network that says no words.
 
     Args:
         trace: The traced batch.
-        block: The index of the decoder's attention; -1: the last one.
-        heads: The fusion of heads, one of HEADS.
-
-    Returns:
-        The maps of the layer's size, (B, H, W); None for a network that says no words.
 
     Raises:
-        BenchError: If the layer's maps aren't of the image's tokens, or if there is no such block.
+        BenchError: If the layer's maps aren't of the image's tokens.
     """
     network = trace.cut_model.model
     if not isinstance(network, PlacedScores):
@@ -286,16 +319,24 @@ def word_attention(trace: Trace, block: int, heads: str) -> Tensor | None:
             f"The decoder reads {len(keys)} tokens of the image, and the layer {trace.layer!r} has "
             f"{height}x{width} positions; choose a layer whose maps are these tokens."
         )
+    return WordTokens(queries, keys, (height, width))
+
+
+def decoder_attentions(trace: Trace) -> list[Attention]:
+    """Run a network of words on the trace's images, and return its decoder's attentions."""
     cut_model = trace.cut_model
     with torch.no_grad(), DecoderAttentions() as attentions:
         cut_model.run_network(trace.images, *trace.other_inputs, precision=cut_model.precision)
-    # The decoder's calls have the most tokens, since it reads those of the vision tower and a text.
-    total = max(call.query.shape[2] for call in attentions.calls)
-    calls = [call for call in attentions.calls if call.query.shape[2] == total]
-    attention = HEADS[heads](chosen_block(calls, block).probabilities.to(trace.dtype), 1)
-    rows = attention[torch.arange(len(trace)), queries]
-    maps: Tensor = rows[:, keys].unflatten(1, (height, width))
-    return maps
+    return of_decoder(attentions.calls)
+
+
+def of_decoder(calls: Sequence[Attention]) -> list[Attention]:
+    """Return the attentions of the decoder among those of a network of words.
+
+    They have the most tokens, since the decoder reads those of the vision tower and a text.
+    """
+    total = max(call.query.shape[2] for call in calls)
+    return [call for call in calls if call.query.shape[2] == total]
 
 
 def chosen_block(calls: Sequence[Attention], block: int) -> Attention:

@@ -190,28 +190,88 @@ def test_drops_of_words_equal_passes_without_a_channel(described):
         torch.testing.assert_close(drops[:, channel], trace.scores - without, **DIGITS)
 
 
-def test_raw_attention_of_a_word_is_that_of_the_decoder(described):
+def attentions_by_hand(network, image, text):
+    """The attention probabilities of each block of the decoder, and the logits (1, L, V).
+
+    The probabilities, (1, HEADS, N, N), are in the graph of the logits.
+    """
+    tokens = network.see(image)
+    before = torch.cat([torch.full_like(text[:, :1], captioner.END), text[:, :-1]], 1)
+    tokens = torch.cat([tokens, network.words(before) + network.times[: text.shape[1]]], 1)
+    mask = network.mask[: tokens.shape[1], : tokens.shape[1]]
+    attentions = []
+    for block in network.blocks:
+        projected = block.queries_keys_values(block.norm1(tokens))
+        query, key, value = projected.unflatten(2, (3, captioner.HEADS, -1)).permute(2, 0, 3, 1, 4)
+        scaled = query @ key.mT / query.shape[3] ** 0.5
+        attentions.append(scaled.masked_fill(~mask, -torch.inf).softmax(3))
+        tokens = tokens + block.outputs((attentions[-1] @ value).transpose(1, 2).flatten(2))
+        tokens = tokens + block.mlp(block.norm2(tokens))
+    return attentions, network.logits(network.norm(tokens[:, 144:]))
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [("raw_attention", {}), ("rollout", {}), ("transformer_attribution", {"form": "generic"})],
+)
+def test_attention_methods_follow_a_word_through_the_decoder(described, method, params):
     scores, images, found = described
     word = found[1]
-    trace = traced(scores, images, [word])
-    network = scores.module
-    # by hand: the last block's attention from the token before the word to the image's tokens
     text = word.place[2:][None].long()
-    with torch.no_grad():
-        tokens = network.see(images[:1])
-        before = torch.cat([torch.full_like(text[:, :1], captioner.END), text[:, :-1]], 1)
-        tokens = torch.cat([tokens, network.words(before) + network.times[: text.shape[1]]], 1)
-        mask = network.mask[: tokens.shape[1], : tokens.shape[1]]
-        for block in network.blocks[:-1]:
-            tokens = block(tokens, mask)
-        block = network.blocks[-1]
+    attentions, logits = attentions_by_hand(scores.module, images[:1], text)
+    matrices = [attention.mean(1)[0] for attention in attentions]
+    eye = torch.eye(len(matrices[0]), dtype=torch.float64)
+    if method == "raw_attention":
+        product = matrices[-1]
+    elif method == "rollout":
+        product = eye
+        for matrix in matrices:
+            product = (matrix + eye) / 2 @ product
+    else:
+        position = int(word.place[0])
+        gradients = torch.autograd.grad(logits[0, position, word.label], attentions)
+        product = eye
+        for attention, gradient in zip(attentions, gradients, strict=True):
+            product = product + (attention * gradient).relu().mean((0, 1)) @ product
+    expected = product[144 + int(word.place[0]), :144].view(12, 12)
+    trace = traced(scores, images, found[:2])
+    maps = plugins.with_params("method", method, params)(trace)
+    torch.testing.assert_close(maps.raw[1], expected, **DIGITS)
+
+
+def test_transformer_attribution_of_words_has_no_relevance_rules(described):
+    trace = traced(*described)
+    with pytest.raises(BenchError, match="form=generic for this network"):
+        plugins.load("method", "transformer_attribution")(trace)
+
+
+def test_legrad_of_a_word_sums_the_gradients_of_its_tower(described):
+    scores, images, found = described
+    legrad = plugins.load("method", "legrad")
+    if "blocks" not in scores.default_layer:
+        with pytest.raises(BenchError, match=r"'module\.tower\.features\.11' isn't"):
+            legrad(traced(scores, images, found[1:2]))
+        return
+    network = scores.module
+    word = found[1]
+    text = word.place[2:][None].long()
+    tower = network.tower
+    tokens = network.tower.features(images[:1]).flatten(2).mT + tower.places
+    expected = 0
+    for block in tower.blocks:
         projected = block.queries_keys_values(block.norm1(tokens))
-        query, key, _ = projected.unflatten(2, (3, captioner.HEADS, -1)).permute(2, 0, 3, 1, 4)
-        scaled = query @ key.mT / query.shape[3] ** 0.5
-        attention = scaled.masked_fill(~mask, -torch.inf).softmax(3).mean(1)
-    expected = attention[0, 144 + int(word.place[0]), :144].view(12, 12)
-    raw = plugins.load("method", "raw_attention")(trace).raw
-    torch.testing.assert_close(raw[0], expected, **DIGITS)
+        query, key, value = projected.unflatten(2, (3, captioner.HEADS, -1)).permute(2, 0, 3, 1, 4)
+        attention = (query @ key.mT / query.shape[3] ** 0.5).softmax(3)
+        attention = attention.detach().requires_grad_()
+        read = tokens.detach() + block.outputs((attention @ value.detach()).mT.flatten(1, 2).mT)
+        after = read + block.mlp(block.norm2(read))
+        logits = network.say(network.projector(after) + network.places, text)
+        score = logits[0, int(word.place[0]), word.label]
+        (gradient,) = torch.autograd.grad(score, attention)
+        expected = expected + gradient.relu().mean((0, 1, 2))
+        tokens = after.detach()
+    raw = legrad(traced(scores, images, found[:2])).raw
+    torch.testing.assert_close(raw[1].flatten(), expected, **DIGITS)
 
 
 def test_planted_words_read_their_half_and_nothing_else():

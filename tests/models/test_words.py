@@ -11,7 +11,6 @@ from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
 from axiom_bench.cutting.objects import trace_other_object
 from axiom_bench.embedded import captions
-from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.examination.examine import examined_input
 from axiom_bench.models import words
@@ -129,13 +128,6 @@ def test_python_explains_all_words_at_the_default_layer(network, image):
     assert len(maps.notes) == len(names)  # the network would say none of them
 
 
-def test_legrad_is_refused(network, image):
-    scores = ab.WordScores(*network, PROMPT, TEXT).eval()
-    (found,) = scores.found(image, 0.0)
-    with pytest.raises(BenchError, match="leave legrad out for a network of words"):
-        plugins.load("method", "legrad")(traced(scores, image, found[:1]))
-
-
 def test_raw_attention_is_that_of_the_token_that_predicts_the_word(network, image):
     scores = ab.WordScores(*network, PROMPT, TEXT).eval()
     (found,) = scores.found(image, 0.0)
@@ -159,6 +151,59 @@ def test_raw_attention_is_that_of_the_token_that_predicts_the_word(network, imag
     expected = attentions[-1][0].mean(0)[before][: len(of_image)][of_image]
     # transformers computes the softmax of eager attention in float32
     torch.testing.assert_close(raw.flatten(), expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("make", [llava, paligemma])
+def test_legrad_of_a_word_sums_the_gradients_of_the_tower(make):
+    """The tower of paligemma also pools its tokens by an attention that nothing reads."""
+    module, processor = make()
+    module = module.double()
+    scores = ab.WordScores(module, processor, PROMPT, TEXT).eval()
+    image = noise(1)
+    (found,) = scores.found(image, 0.0)
+    layer = scores.default_layer
+    places = torch.stack([word.place for word in found[:2]]).double()
+    labels = torch.tensor([word.label for word in found[:2]])
+    inputs = (image.expand(2, -1, -1, -1), places)
+    trace = ab.trace(scores, layer, inputs, labels, reshape="tokens", output="logits")
+    raw = plugins.load("method", "legrad")(trace).raw
+
+    # By hand: the layer returns block l's tokens, whose attention is a leaf.
+    blocks, last = layer.rsplit(".", 1)
+    expected = 0
+    for number in range(max(int(last) - 1, 0), int(last) + 1):
+        kept = {}
+
+        def attend(attention, inputs, kwargs, output, kept=kept):
+            tokens = kwargs.get("hidden_states", inputs[0] if inputs else None)
+            names = ("q_proj", "k_proj", "v_proj")
+            projected = [getattr(attention, name)(tokens) for name in names]
+            heads = (
+                part.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for part in projected
+            )
+            query, key, value = heads
+            weights = (attention.scale * query @ key.mT).softmax(3).detach().requires_grad_()
+            kept["weights"] = weights
+            return attention.out_proj((weights @ value).transpose(1, 2).flatten(2)), None
+
+        def keep(block, inputs, output, kept=kept):
+            kept["tokens"] = output
+
+        def replace(block, inputs, output, kept=kept):
+            return kept["tokens"]
+
+        block = scores.get_submodule(f"{blocks}.{number}")
+        hooks = [
+            block.self_attn.register_forward_hook(attend, with_kwargs=True),
+            block.register_forward_hook(keep),
+            scores.get_submodule(layer).register_forward_hook(replace),
+        ]
+        score = scores(image, places[:1])[0, labels[0]]
+        for hook in hooks:
+            hook.remove()
+        (gradient,) = torch.autograd.grad(score, kept["weights"])
+        expected = expected + gradient.relu().mean((0, 1, 2))[-16:]
+    torch.testing.assert_close(raw[0].flatten(), expected, **DIGITS)
 
 
 def test_another_word_is_a_content_word_of_another_spelling(network, image):
