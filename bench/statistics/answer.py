@@ -16,7 +16,7 @@ from itertools import chain, combinations
 import numpy as np
 
 from axiom_bench.statistics import paired_tests
-from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
+from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, Floats
 from axiom_bench.statistics.comparison import Comparison, Pair
 from axiom_bench.statistics.labels import Setting, Value, number, p_value, plural, rows_at
 from axiom_bench.statistics.ranking import (
@@ -192,8 +192,8 @@ def same_maps(run: RunFolder, setting: Setting) -> tuple[Group, ...]:
 
     The evidence are the metrics of the map: all metrics of methods except those of channels, which
     need contributions. Two methods are in one group if they have the same values in each such
-    metric that compares both, and in at least one whose values aren't only 0 or 1. Controls are in
-    no group.
+    metric that compares both, and in at least one whose values aren't only -1, 0 or 1. Controls are
+    in no group.
     """
     same: set[frozenset[str]] = set()
     different: set[frozenset[str]] = set()
@@ -204,7 +204,8 @@ def same_maps(run: RunFolder, setting: Setting) -> tuple[Group, ...]:
         if comparison is None or entry.of != "method" or "contributions" in entry.needs:
             continue
         compared += [method for group in comparison.groups for method in group]
-        is_coarse = run.metadata.value(name).is_proportion
+        table = run.matrix(setting, name)
+        is_coarse = table is not None and _is_coarse(table.values)
         for group in comparison.groups:
             if not is_coarse:
                 same.update(map(frozenset, combinations(group, 2)))
@@ -222,6 +223,14 @@ def same_maps(run: RunFolder, setting: Setting) -> tuple[Group, ...]:
         else:
             members_by_first[method] = [method]
     return tuple(tuple(members) for members in members_by_first.values() if len(members) > 1)
+
+
+def _is_coarse(values: Floats) -> bool:
+    """Return whether all values are -1, 0 or 1, as hits are, and rank correlations of two objects.
+
+    Two different maps often have the same such values.
+    """
+    return bool(np.isin(values[np.isfinite(values)], (-1, 0, 1)).all())
 
 
 def _has_differing_methods(run: RunFolder, comparison: Comparison) -> bool:

@@ -10,6 +10,7 @@ import axiom_bench as ab
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
 from axiom_bench.cutting.objects import trace_other_object
+from axiom_bench.cutting.trunk_and_head import Step
 from axiom_bench.embedded import captions
 from axiom_bench.evaluation import plugins
 from axiom_bench.examination.examine import examined_input
@@ -99,6 +100,7 @@ def test_drops_are_those_of_a_block_without_a_channel(network, image):
     scores = ab.WordScores(*network, PROMPT, TEXT).eval()
     found = scores.found(image, 0.0)[0][-2:]
     trace = traced(scores, image, found)
+    assert trace.capture.step is Step.HEAD  # no drop runs the vision tower again
     module, _ = network
     block = module.get_submodule(BLOCK)
     places = torch.stack([word.place for word in found]).double()

@@ -258,7 +258,9 @@ def test_methods_with_equal_values_in_every_metric_of_the_map_draw_the_same_map(
     (answer,) = answers(run, ["totals"])
     assert sentences(run, answer)[0].startswith("A and B draw the same map: ")
 
-    few = pd.concat(records[2:])
+    order_of_two = np.where(first > 0.5, 1.0, -1.0)  # such as a rank correlation of two objects
+    few = pd.concat([*records[2:], rows_of("order", dict.fromkeys(names, order_of_two))])
+    metrics["order"] = {"title": "Order", **OF_METHODS}
     run = write(few, {"net": ("last",)}, metrics=metrics, methods=methods)
     assert same_maps(run, run.settings[0]) == ()
 
