@@ -143,6 +143,95 @@ def internvl() -> tuple[Any, Any]:
     return _built(transformers.InternVLForConditionalGeneration, config), processor
 
 
+def qwen2_vl() -> tuple[Any, Any]:
+    """A network that takes an image as a sequence of patches, and its processor."""
+    words = _qwen_tokenizer()
+    processor = transformers.Qwen2VLProcessor(*_qwen_parts(words), chat_template=QWEN_TEMPLATE)
+    vision = {"embed_dim": 16, "hidden_size": 24, "mlp_ratio": 2}
+    config = transformers.Qwen2VLConfig(**_qwen_settings(words, "qwen2_vl_text", vision))
+    return _built(transformers.Qwen2VLForConditionalGeneration, config), processor
+
+
+def qwen2_5_vl() -> tuple[Any, Any]:
+    """As qwen2_vl, with windows of patches in another order inside its tower."""
+    words = _qwen_tokenizer()
+    processor = transformers.Qwen2_5_VLProcessor(*_qwen_parts(words), chat_template=QWEN_TEMPLATE)
+    vision = {
+        "hidden_size": 16,
+        "out_hidden_size": 24,
+        "intermediate_size": 32,
+        "window_size": 2 * PATCH * 2,
+        "fullatt_block_indexes": [1],
+    }
+    config = transformers.Qwen2_5_VLConfig(**_qwen_settings(words, "qwen2_5_vl_text", vision))
+    return _built(transformers.Qwen2_5_VLForConditionalGeneration, config), processor
+
+
+def qwen3_vl() -> tuple[Any, Any]:
+    """As qwen2_vl, whose decoder also reads an inner block of its tower."""
+    words = _qwen_tokenizer()
+    images = _qwen_parts(words)[0]
+    processor = transformers.Qwen3VLProcessor(
+        images, words, transformers.Qwen3VLVideoProcessor(), chat_template=QWEN_TEMPLATE
+    )
+    vision = {
+        "hidden_size": 16,
+        "out_hidden_size": 24,
+        "intermediate_size": 32,
+        "deepstack_visual_indexes": [0],
+        "num_position_embeddings": 64,
+    }
+    settings = _qwen_settings(words, "qwen3_vl_text", vision)
+    settings["text_config"]["head_dim"] = 6
+    config = transformers.Qwen3VLConfig(**settings)
+    return _built(transformers.Qwen3VLForConditionalGeneration, config), processor
+
+
+QWEN_TEMPLATE = TEMPLATE.replace("<image>", "<|vision_start|><|image_pad|><|vision_end|>")
+
+
+def _qwen_tokenizer() -> Any:
+    words = tokenizer("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+    for kind in ("image", "video"):
+        setattr(words, f"{kind}_token", f"<|{kind}_pad|>")
+        setattr(words, f"{kind}_token_id", words.convert_tokens_to_ids(f"<|{kind}_pad|>"))
+    return words
+
+
+def _qwen_parts(words: Any) -> tuple[Any, Any, Any]:
+    """The three parts of a processor: of images, of words and of videos."""
+    images = transformers.Qwen2VLImageProcessor(
+        size={"shortest_edge": (2 * PATCH) ** 2, "longest_edge": (8 * PATCH) ** 2}
+    )
+    return images, words, transformers.Qwen2VLVideoProcessor()
+
+
+def _qwen_settings(words: Any, model_type: str, vision: dict[str, Any]) -> dict[str, Any]:
+    of_all = {
+        "depth": 2,
+        "num_heads": 2,
+        "patch_size": PATCH,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+    }
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 1], "rope_theta": 10000.0}
+    return {
+        "vision_config": {**of_all, **vision},
+        "text_config": {
+            "model_type": model_type,
+            "vocab_size": len(words),
+            "eos_token_id": words.eos_token_id,
+            "bos_token_id": words.bos_token_id,
+            "rope_parameters": rope,
+            **TEXT,
+        },
+        "image_token_id": words.image_token_id,
+        "video_token_id": words.video_token_id,
+        "vision_start_token_id": words.convert_tokens_to_ids("<|vision_start|>"),
+        "vision_end_token_id": words.convert_tokens_to_ids("<|vision_end|>"),
+    }
+
+
 def _built(network: Any, config: object) -> Any:
     """A network in eval mode, with the same random weights every time."""
     with torch.random.fork_rng(devices=[]):

@@ -342,8 +342,12 @@ def checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
 def possible_dimensions(model: nn.Module) -> list[int]:
     """Return the possible numbers of spatial axes of a network's inputs, the likeliest first.
 
-    They are those of its convolutions, in their order, or any if it has none.
+    They are those of its convolutions, in their order, or any if it has none. A network of this
+    package that takes images has two, whatever convolutions it makes of them.
     """
+    declared: int | None = getattr(model, "explained_dimensions", None)
+    if declared is not None:
+        return [declared]
     kernels = (part.kernel_size for part in model.modules() if isinstance(part, Convolution))
     return [*map(len, kernels)] or [2, 1, 3]
 

@@ -83,6 +83,7 @@ class PlacedScores(nn.Module):
 
     of_objects = True
     of_words = False
+    explained_dimensions = 2
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

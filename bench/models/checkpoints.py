@@ -33,7 +33,7 @@ TIMM = "timm_wrapper"  # the type of timm's networks in transformers
 BACKGROUND = "background"
 CAPTIONS = "captions"  # the key of model.kwargs that names the classes of a CLIP
 # The keys of model.kwargs for a network that says a text, as `WordScores` takes them.
-TEXTS = ("prompt", "text", "length")
+TEXTS = ("prompt", "text", "length", "size")
 HUB_TIMEOUT = 10  # seconds
 DEFAULT_SIDE = 224
 SIDE = 320  # pixels of the pictures that show what a processor does
@@ -209,6 +209,13 @@ class Checkpoint:
                 "set model.resize, model.crop, model.mean and model.std."
             )
             return Preprocessing(sides, None, IMAGENET_MEAN, IMAGENET_STD), note
+        if hasattr(processor, "temporal_patch_size"):  # as of Qwen2-VL, which takes patches
+            # imported late: it needs transformers
+            from axiom_bench.models.of_patch_sequences import SIZE
+
+            height, width = self.texts.get("size", SIZE)
+            mean, std = tuple(processor.image_mean), tuple(processor.image_std)
+            return Preprocessing((height, width), None, mean, std, _interpolation(processor)), ""
         mean, std = _mean_and_std(processor)
         candidates = []
         for resize, crop in _sizes(processor, self.task.stretches):

@@ -18,6 +18,7 @@ from axiom_bench.data.preprocessing import RGB
 from axiom_bench.errors import BenchError, type_name
 
 PIXELS = "pixel_values"
+GRID = "image_grid_thw"  # the numbers of patches of an image: frames, rows and columns
 TOWERS = ("vision_tower", "visual", "vision_model")  # names of the part that reads the image
 # Settings of processors that cut an image into tiles, which have no common grid.
 TILES = ("crop_to_patches", "do_image_splitting", "do_pan_and_scan")
@@ -32,20 +33,21 @@ class VisionLanguage(nn.Module):
     Args:
         network: The network, such as a LlavaForConditionalGeneration.
         processor: Its processor.
-        prompt: The question or instruction.
+        prompt: The question or instruction, in the processor's template.
+        inputs: What the processor makes from the prompt and an image.
 
     Raises:
-        BenchError: If the processor gives pixels in another form than images of one size.
+        BenchError: If the tokenizer has no token that ends a text.
     """
 
-    def __init__(self, network: Any, processor: Any, prompt: str) -> None:
+    def __init__(
+        self, network: Any, processor: Any, prompt: str, inputs: Mapping[str, Tensor]
+    ) -> None:
         super().__init__()
         self.module = network
         self.tokenizer = getattr(processor, "tokenizer", processor)
-        self.prompt = _filled_template(processor, prompt)
-        inputs = _inputs(network, processor, self.prompt)
-        pixels = inputs.pop(PIXELS)
-        self.num_axes = pixels.ndim
+        self.prompt = prompt
+        self.num_axes = inputs[PIXELS].ndim
         self.image_token = _image_token(network)
         tokens = inputs["input_ids"][0]
         self.image_tokens = tuple((tokens == self.image_token).nonzero()[:, 0].tolist())
@@ -53,14 +55,18 @@ class VisionLanguage(nn.Module):
         self.default_layer = f"module.{_last_block(network)}"
         self.ends = _ends(network, self.tokenizer)
         self.end = self.ends[0]
-        self.names = tuple(inputs)
-        for name, value in inputs.items():
-            self.register_buffer(f"input_{name}", value, persistent=False)
+        self.names = tuple(name for name in inputs if name != PIXELS)
+        for name in self.names:
+            self.register_buffer(f"input_{name}", inputs[name], persistent=False)
 
     def forward(self, images: Tensor, text: Tensor) -> Tensor:
         """Compute the logits (B, L, V) of each token of a text, given the tokens before it."""
-        inputs = self._inputs(images, text)
-        length = text.shape[1]
+        return self._text_logits(self._inputs(images, text), text.shape[1])
+
+    def _text_logits(self, inputs: Mapping[str, object], length: int) -> Tensor:
+        """Run the network, and return the logits of the last `length` tokens, each of which is
+        scored by the token before it.
+        """
         output = self.module(**inputs, use_cache=False, logits_to_keep=length + 1)
         logits: Tensor = output.logits[:, :length]
         return logits
@@ -115,9 +121,13 @@ class VisionLanguage(nn.Module):
             elif value.shape == (rows, self.get_buffer("input_input_ids").shape[1]):
                 value = torch.cat([value, self._of_text(name, value).expand(text.shape)], 1)
             inputs[name] = value
-        between = [1] * (self.num_axes - images.ndim)
-        inputs[PIXELS] = images.reshape(rows, *between, *images.shape[1:])
+        inputs[PIXELS] = self._pixels(images)
         return inputs
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """Return the network's input for images."""
+        between = [1] * (self.num_axes - images.ndim)
+        return images.reshape(len(images), *between, *images.shape[1:])
 
     def _of_text(self, name: str, value: Tensor) -> Tensor:
         """Return what a mask or type of tokens (B, P) is for the text after the prompt, (B, 1)."""
@@ -173,14 +183,48 @@ def _filled_template(processor: Any, prompt: str) -> str:
     return prompt if token is None else f"{token}{prompt}"
 
 
-def _inputs(network: Any, processor: Any, prompt: str) -> dict[str, Tensor]:
+def vision_language(
+    network: Any, processor: Any, prompt: str, size: tuple[int, int] | None
+) -> VisionLanguage:
+    """Return a network of transformers as one of images and texts.
+
+    Args:
+        network: The network.
+        processor: Its processor.
+        prompt: The question or instruction.
+        size: The height and width of images, for networks that take a sequence of patches.
+
+    Raises:
+        BenchError: If the processor gives pixels in another form than images or patches.
+    """
+    prompt = _filled_template(processor, prompt)
+    picture = Image.new("RGB", (SIDE, SIDE), "gray")
+    inputs = processed(network, processor, prompt, picture)
+    if GRID in inputs:
+        from axiom_bench.models.of_patch_sequences import SIZE, PatchSequences
+
+        return PatchSequences(network, processor, prompt, size or SIZE)
+    if size is not None:
+        raise BenchError(
+            f"The images of {type_name(network)} have the size of its processor; leave out size "
+            "(model.kwargs.size)."
+        )
+    pixels = inputs[PIXELS]
+    if pixels.ndim not in (4, 5) or pixels[..., 0, 0].numel() != RGB:
+        raise BenchError(
+            f"The processor of {type_name(network)} makes pixels {tuple(pixels.shape)} of an "
+            "image. Words are explained for networks that take the whole image (1, 3, H, W), such "
+            "as LLaVA, PaliGemma, InternVL and SmolVLM, and for Qwen2-VL; choose one of these."
+        )
+    return VisionLanguage(network, processor, prompt, inputs)
+
+
+def processed(network: Any, processor: Any, prompt: str, picture: Image.Image) -> dict[str, Tensor]:
     """Return the tensors that the processor makes from a prompt and a picture.
 
     Raises:
-        BenchError: If the processor fails, or if the pixels aren't one image (1, 3, H', W') or
-            (1, 1, 3, H', W').
+        BenchError: If the processor fails, or if it makes no pixels.
     """
-    picture = Image.new("RGB", (SIDE, SIDE), "gray")
     image_processor = getattr(processor, "image_processor", processor)
     whole = {name: False for name in TILES if hasattr(image_processor, name)}
     try:
@@ -201,13 +245,6 @@ def _inputs(network: Any, processor: Any, prompt: str) -> dict[str, Tensor]:
         raise BenchError(
             f"The processor of {type_name(network)} makes no pixels of an image; give what "
             "AutoProcessor loads from the network's checkpoint, not its tokenizer."
-        )
-    pixels = inputs[PIXELS]
-    if pixels.ndim not in (4, 5) or pixels[..., 0, 0].numel() != RGB:
-        raise BenchError(
-            f"The processor of {type_name(network)} makes pixels {tuple(pixels.shape)} of an "
-            "image. Words are explained for networks that take the whole image (1, 3, H, W), such "
-            "as LLaVA, PaliGemma, InternVL and SmolVLM; choose one of these."
         )
     return inputs
 

@@ -100,6 +100,8 @@ class WordScores(PlacedScores):
             is the logarithm of the word's probability, given the text before it.
         length: The most tokens of a text; None: those that the network knows as its `longest`, or
             32. Scores of any text cost passes of this length.
+        size: The height and width of the images, for networks that take images of any size, such
+            as Qwen2-VL; None: 448 x 448.
 
     Raises:
         BenchError: If the network or its processor isn't of a supported kind, or if the text has no
@@ -116,14 +118,15 @@ class WordScores(PlacedScores):
         text: str | None = None,
         output: str = "logits",
         length: int | None = None,
+        size: tuple[int, int] | None = None,
     ) -> None:
         if output not in SCORES:
             raise unknown_name("score of words", output, SCORES)
         if processor is not None:
             # transformers takes seconds, so only its networks import it
-            from axiom_bench.models.of_vision_language import VisionLanguage
+            from axiom_bench.models.of_vision_language import vision_language
 
-            module = VisionLanguage(module, processor, prompt)
+            module = vision_language(module, processor, prompt, size and (size[0], size[1]))
         super().__init__(module)
         self.prompt: str = getattr(module, "prompt", prompt)
         self.output = output
@@ -311,6 +314,8 @@ class TextScores(nn.Module):
         module: A `TextNetwork`.
         output: See `WordScores`.
     """
+
+    explained_dimensions = WordScores.explained_dimensions
 
     def __init__(self, module: nn.Module, output: str) -> None:
         super().__init__()
