@@ -113,6 +113,46 @@ def _siglip_images() -> Any:
     return images
 
 
+def blip2() -> tuple[Any, Any]:
+    """A network whose decoder reads four queries in place of the image's tokens."""
+    words = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer().backend_tokenizer,
+        eos_token="</s>",
+        bos_token="<s>",
+        pad_token="<pad>",
+    )
+    images = transformers.BlipImageProcessor(size={"height": SIDE, "width": SIDE})
+    processor = transformers.Blip2Processor(images, words, num_query_tokens=4)
+    text = {
+        "model_type": "opt",
+        "vocab_size": len(words),
+        "hidden_size": 24,
+        "word_embed_proj_dim": 24,
+        "ffn_dim": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 128,
+        "init_std": 0.8,
+        "eos_token_id": words.eos_token_id,
+        "bos_token_id": words.bos_token_id,
+        "pad_token_id": words.pad_token_id,
+    }
+    config = transformers.Blip2Config(
+        vision_config=VISION,
+        qformer_config={
+            "hidden_size": 16,
+            "encoder_hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+        },
+        text_config=text,
+        num_query_tokens=4,
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+    )
+    return _built(transformers.Blip2ForConditionalGeneration, config), processor
+
+
 def internvl() -> tuple[Any, Any]:
     """A network whose processor cuts images into tiles by default, and its processor."""
     words = tokenizer("<context>", "<img>", "</img>")

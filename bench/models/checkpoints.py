@@ -214,8 +214,14 @@ class Checkpoint:
             from axiom_bench.models.of_patch_sequences import SIZE
 
             height, width = self.texts.get("size", SIZE)
-            mean, std = tuple(processor.image_mean), tuple(processor.image_std)
-            return Preprocessing((height, width), None, mean, std, _interpolation(processor)), ""
+            preprocessing = Preprocessing(
+                resize=(height, width),
+                crop=None,
+                mean=tuple(processor.image_mean),
+                std=tuple(processor.image_std),
+                interpolation=_interpolation(processor),
+            )
+            return preprocessing, ""
         mean, std = _mean_and_std(processor)
         candidates = []
         for resize, crop in _sizes(processor, self.task.stretches):

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from axiom_bench.data.preprocessing import RGB
 from axiom_bench.errors import BenchError, type_name
 
 PIXELS = "pixel_values"
@@ -22,7 +21,6 @@ GRID = "image_grid_thw"  # the numbers of patches of an image: frames, rows and 
 TOWERS = ("vision_tower", "visual", "vision_model")  # names of the part that reads the image
 # Settings of processors that cut an image into tiles, which have no common grid.
 TILES = ("crop_to_patches", "do_image_splitting", "do_pan_and_scan")
-SIDE = 224  # pixels of the picture that shows what a processor makes of an image
 
 
 class VisionLanguage(nn.Module):
@@ -170,53 +168,6 @@ def _last_block(network: Any) -> str:
         f"The vision tower of {type_name(network)} has no list of blocks; set model.layer to one "
         "of its layers."
     )
-
-
-def _filled_template(processor: Any, prompt: str) -> str:
-    """Return the prompt in the processor's chat template, or after the image's token."""
-    if getattr(processor, "chat_template", None):
-        content = [{"type": "image"}, {"type": "text", "text": prompt}]
-        messages = [{"role": "user", "content": content}]
-        text: str = processor.apply_chat_template(messages, add_generation_prompt=True)
-        return text
-    token = getattr(processor, "image_token", None)
-    return prompt if token is None else f"{token}{prompt}"
-
-
-def vision_language(
-    network: Any, processor: Any, prompt: str, size: tuple[int, int] | None
-) -> VisionLanguage:
-    """Return a network of transformers as one of images and texts.
-
-    Args:
-        network: The network.
-        processor: Its processor.
-        prompt: The question or instruction.
-        size: The height and width of images, for networks that take a sequence of patches.
-
-    Raises:
-        BenchError: If the processor gives pixels in another form than images or patches.
-    """
-    prompt = _filled_template(processor, prompt)
-    picture = Image.new("RGB", (SIDE, SIDE), "gray")
-    inputs = processed(network, processor, prompt, picture)
-    if GRID in inputs:
-        from axiom_bench.models.of_patch_sequences import SIZE, PatchSequences
-
-        return PatchSequences(network, processor, prompt, size or SIZE)
-    if size is not None:
-        raise BenchError(
-            f"The images of {type_name(network)} have the size of its processor; leave out size "
-            "(model.kwargs.size)."
-        )
-    pixels = inputs[PIXELS]
-    if pixels.ndim not in (4, 5) or pixels[..., 0, 0].numel() != RGB:
-        raise BenchError(
-            f"The processor of {type_name(network)} makes pixels {tuple(pixels.shape)} of an "
-            "image. Words are explained for networks that take the whole image (1, 3, H, W), such "
-            "as LLaVA, PaliGemma, InternVL and SmolVLM, and for Qwen2-VL; choose one of these."
-        )
-    return VisionLanguage(network, processor, prompt, inputs)
 
 
 def processed(network: Any, processor: Any, prompt: str, picture: Image.Image) -> dict[str, Tensor]:

@@ -124,7 +124,7 @@ class WordScores(PlacedScores):
             raise unknown_name("score of words", output, SCORES)
         if processor is not None:
             # transformers takes seconds, so only its networks import it
-            from axiom_bench.models.of_vision_language import vision_language
+            from axiom_bench.models.speakers import vision_language
 
             module = vision_language(module, processor, prompt, size and (size[0], size[1]))
         super().__init__(module)

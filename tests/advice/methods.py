@@ -224,6 +224,17 @@ def detr_with_relevance(user: User) -> None:
     assert transformer_attribution(trace, form=form).raw.any()
 
 
+@follows("Transformer attribution has no relevance rules for a network of words")
+def words_with_relevance(user: User) -> None:
+    scores = ab.WordScores(ab.load_model("scenes_vlm"), text="a 7 on stripes")
+    images = torch.rand(1, 3, 96, 96)
+    found = scores.found(images, 0.0)[0][1]
+    trace = ab.trace(scores, scores.default_layer, (images, found.place[None]), [found.label])
+    message = user.error(lambda: transformer_attribution(trace))
+    form = advice_in(message, r"params\.form=(\w+)")
+    assert transformer_attribution(trace, form=form).raw.any()
+
+
 @follows("Of networks of boxes, transformer attribution explains only a DETR")
 def detr_with_as_many_queries_as_positions(user: User) -> None:
     trace = trace_of_a_detr(16)

@@ -55,12 +55,23 @@ PLANTED = [
     *(f"planted_{rule}_{kind}" for rule in ("additive", "and") for kind in shapes.KINDS),
 ]
 LAYERS |= dict.fromkeys(PLANTED, "features")
+SPEAKERS = (  # of texts about images
+    "blip2",
+    "internvl",
+    "llava",
+    "paligemma",
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "smolvlm",
+)
 OF_LIBRARIES = {  # tested in test_checkpoints, test_two_stages and test_networks_of_*
     "huggingface",
     "clip",
     "dinov2",
     "detr",
     "segformer",
+    *SPEAKERS,
     "yolo",  # in test_yolo
     "deeplabv3_resnet50",
     "lraspp_mobilenet_v3_large",
@@ -140,6 +151,7 @@ def test_python_resolves_every_name_as_the_command_line_does(monkeypatch):
         "clip": {"kwargs": clip_kwargs},
         "huggingface": {"checkpoint": "microsoft/resnet-50"},
         "yolo": {"weights": "yolo11n.pt"},
+        **{name: {"kwargs": {"prompt": "What?"}} for name in SPEAKERS},
     }
 
     for name in [*FILES, "densenet121"]:
@@ -147,6 +159,8 @@ def test_python_resolves_every_name_as_the_command_line_does(monkeypatch):
         overrides = [f"model.{key}={value}" for key, value in settings.items() if key != "kwargs"]
         if name == "clip":
             overrides.append("model.kwargs.captions=[a cat,a dog]")
+        elif name in SPEAKERS:
+            overrides.append("model.kwargs.prompt=What?")
         composed_model = compose_model(name, *overrides)
         for changes in ({}, {"weights": "default"}):
             changed_settings = settings | changes

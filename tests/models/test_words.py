@@ -18,7 +18,7 @@ from axiom_bench.models import words
 from axiom_bench.models.load import load_model
 from axiom_bench.records import reading, store
 from axiom_bench.run.composing.composition import composed
-from tests.vision_language import BLOCK, SIDE, internvl, llava, paligemma
+from tests.vision_language import BLOCK, SIDE, blip2, internvl, llava, paligemma
 
 PROMPT = "What is left of the mat?"
 TEXT = " a cat, left of the hot-dog"
@@ -264,11 +264,18 @@ def described(scores):
     return next(image for image in images if len(scores.found(image, 0.0)[0]) > 2)
 
 
-@pytest.mark.parametrize("make", [paligemma, internvl])
+@pytest.mark.parametrize("make", [paligemma, internvl, blip2])
 def test_the_generated_tokens_are_the_most_probable_ones_of_one_pass(make):
     scores = ab.WordScores(*make(), PROMPT, length=8).eval()
     (found,) = scores.found(described(scores), 0.0)
     assert all(word.rank == 1 for word in found)
+
+
+def test_an_encoder_of_the_prompt_is_refused():
+    module, processor = blip2()
+    module.config.text_config.is_encoder_decoder = True  # as of a BLIP-2 with T5
+    with pytest.raises(ab.BenchError, match="reads its prompt by an encoder"):
+        ab.WordScores(module, processor, PROMPT)
 
 
 def test_a_network_that_generates_other_tokens_is_refused():
