@@ -33,6 +33,8 @@ REASONS = {  # the reasons in users' words, by the start of torch.fx's own sente
     "Proxy object cannot be iterated": "its code loops over a tensor",
     "'len' is not supported": "its code asks for the length of a tensor",
     "Cannot convert Proxy": "its code makes a number of a shape",
+    "'Proxy' object cannot be interpreted as an integer": "its code makes a number of a shape",
+    "slice indices must be integers": "its code slices by a shape",
 }
 
 

@@ -338,3 +338,31 @@ def test_few_rows_at_once_change_no_drop(name: str) -> None:
     )
     torch.testing.assert_close(little.ablation_drops, drops, rtol=0, atol=1e-13)
     assert max(rows) <= 3
+
+
+def by_slice(net: Any, x: Tensor) -> Tensor:
+    x = net.c(torch.cat([x, x], 1))
+    positions = torch.linspace(0, 1, 20).double()[: x.shape[3]]
+    return net.fc(net.part((x + positions).relu().mean((2, 3))))
+
+
+def by_range(net: Any, x: Tensor) -> Tensor:
+    x = net.c(torch.cat([x, x], 1))
+    columns = [x[..., column] for column in range(x.shape[3])]
+    return net.fc(net.part(torch.stack(columns, 3).relu().mean((2, 3))))
+
+
+@pytest.mark.parametrize(
+    ("forward", "reason"),
+    [
+        (by_shape, "its code decides by values or shapes"),
+        (by_slice, "its code slices by a shape"),
+        (by_range, "its code makes a number of a shape"),
+    ],
+)
+def test_the_reason_for_a_graph_of_one_size_is_in_users_words(
+    forward: Callable[[Any, Tensor], Any], reason: str
+) -> None:
+    trace = ab.trace(network(forward, part=TANH), "c", IMAGES[:1], torch.tensor([0]))
+    assert trace.capture.step is Step.SHAPES
+    assert trace.capture.reason == reason
