@@ -14,7 +14,7 @@ import axiom_bench as ab
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.embedded import marked, networks, scenes
+from axiom_bench.embedded import captioner, marked, networks, scenes
 
 NAMES = sorted(train_embedded.RECIPES)
 SCENES = Preprocessing(None, None, networks.MEAN, networks.STD)
@@ -67,7 +67,8 @@ def test_weights_are_small_and_measured(name):
 
 
 def test_other_trainings_are_small_and_all_measured():
-    files = {name: networks.weights_files(name) for name in networks.BUILDERS}
+    builders = (*networks.BUILDERS, *captioner.BUILDERS)
+    files = {name: networks.weights_files(name) for name in builders}
     others = {}
     for name, file_by_training in files.items():
         others[name] = [
@@ -84,6 +85,9 @@ def test_other_trainings_are_small_and_all_measured():
     assert {file.stem for file in all_files} == measured_trainings - not_in_files
     sizes = [sum(file.stat().st_size for file in others[name]) for name in NAMES]
     assert sum(sizes) <= 6_000_000
+
+    of_words = [*others["scenes_vlm"], *others["scenes_vlm_vit"]]
+    assert sum(file.stat().st_size for file in of_words) < 6_400_000  # 8 MB with those of seed 0
 
     signals_files = networks.weights_files("signals_cnn").values()
     volumes_files = networks.weights_files("volumes_cnn").values()

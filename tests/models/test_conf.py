@@ -44,7 +44,7 @@ LAYERS = {
 }
 TRAININGS = {
     f"{name}_{training}": name
-    for name in networks.LAYERS
+    for name in (*networks.LAYERS, *captioner.BUILDERS)
     for training in networks.weights_files(name)
     if training.startswith("seed")
 }
@@ -228,7 +228,7 @@ def test_named_model_loads_with_random_weights(name):
         classes += 1  # the ground
     if name == "planted_words":
         classes = len(planted.PlantedWords.vocabulary)
-    if name in captioner.BUILDERS:
+    if TRAININGS.get(name, name) in captioner.BUILDERS:
         classes = len(captioner.Captioner.vocabulary)
     assert loaded.number_of_classes == classes
 
