@@ -119,8 +119,14 @@ class PlacedScores(nn.Module):
             place: The place of one of them.
         """
 
-    def joined(self, images: Tensor, places: Tensor) -> JoinedRows | None:
-        """Join neighbouring rows that share passes; None if each row needs passes of its own."""
+    def joined(self, images: Tensor, places: Tensor, targets: Tensor) -> JoinedRows | None:
+        """Join neighbouring rows that share passes; None if each row needs passes of its own.
+
+        Args:
+            images: The images of the rows, (R, C', H', W').
+            places: Their places, (R, ...).
+            targets: Their classes, (R,).
+        """
         return None
 
     def attention_positions(self, place: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -242,6 +248,21 @@ class BoxScores(ObjectScores):
         logits = self.returned(images)[1]
         return select_positions(logits, place[:, 0].long())
 
+    def joined(self, images: Tensor, places: Tensor, targets: Tensor) -> JoinedRows | None:
+        """Join the neighbouring boxes of one image; None if no two rows show the same image."""
+        is_first = [
+            row == 0 or not torch.equal(images[row], images[row - 1]) for row in range(len(images))
+        ]
+        if all(is_first):
+            return None
+        groups = torch.tensor(is_first, device=images.device).cumsum(0) - 1
+        firsts = torch.tensor(is_first, device=images.device).nonzero()[:, 0]
+        numbers = torch.arange(len(groups), device=images.device) - firsts[groups]
+        inputs = places.new_zeros(len(firsts), int(numbers.max()) + 1, 2)
+        inputs[groups, numbers] = torch.stack([places[:, 0], targets.to(places)], 1)
+        weights = nn.functional.one_hot(numbers).to(places)
+        return JoinedRows(DenseLogits(self), inputs, groups, firsts, weights)
+
     def following(self, images: Tensor, place: Tensor) -> Tensor:
         """Compute logits (B, C) for changed images, at the box nearest to the place's.
 
@@ -342,6 +363,33 @@ class BoxScores(ObjectScores):
         return boxes, logits, fixed
 
 
+class DenseLogits(nn.Module):
+    """A network of boxes whose outputs are the logits (B, M) of M of its boxes.
+
+    Its second input is the position and the class of each box, (B, M, 2).
+
+    Args:
+        scores: The network that explains single boxes.
+    """
+
+    explained_dimensions = PlacedScores.explained_dimensions
+
+    def __init__(self, scores: BoxScores) -> None:
+        super().__init__()
+        self.module = scores.module
+        self.read = scores.read
+
+    def forward(self, images: Tensor, place: Tensor) -> Tensor:
+        """Compute the logit of each box."""
+        output = self.module(images)
+        logits = (output if self.read is None else self.read(output))[1]
+        # a cut asks for made-up places
+        positions = place[..., 0].long().clamp(0, logits.shape[1] - 1)
+        classes = place[..., 1].long().clamp(0, logits.shape[2] - 1)
+        of_boxes: Tensor = logits.flatten(1).gather(1, positions * logits.shape[2] + classes)
+        return of_boxes
+
+
 class ProposalScores(BoxScores):
     """A network of two stages, such as Faster R-CNN, with the region fixed that made a box.
 
@@ -354,6 +402,9 @@ class ProposalScores(BoxScores):
         """Compute logits (B, C) of the place's region."""
         logits: Tensor = self.module(images, place[:, REGION])
         return logits
+
+    def joined(self, images: Tensor, places: Tensor, targets: Tensor) -> None:
+        """Join no rows, since the second stage runs for one region."""
 
 
 class RegionScores(ObjectScores):

@@ -145,7 +145,7 @@ class WordScores(PlacedScores):
         earlier = torch.where(is_earlier, own, 0).sum(1, keepdim=True)
         return select_positions(scores, last) + earlier
 
-    def joined(self, images: Tensor, places: Tensor) -> JoinedRows:
+    def joined(self, images: Tensor, places: Tensor, targets: Tensor) -> JoinedRows:
         """Join the neighbouring words of one text about one image.
 
         A word's score is the sum of its tokens' scores. Tokens after a word don't change it, since
