@@ -47,7 +47,7 @@ def raw_attention(trace: Trace, block: int = -1, heads: str = "mean", query: str
     check_choices("raw attention", query, heads)
     with torch.inference_mode(False), torch.enable_grad():
         tokens = word_tokens(trace)
-        calls = self_attentions(trace) if tokens is None else decoder_attentions(trace)
+        calls = self_attentions(trace) if tokens is None else decoder_attentions(trace, tokens)
         probabilities = chosen_block(calls, block).probabilities.to(trace.dtype)
         matrix = HEADS[heads](probabilities, 1)
         if tokens is not None:

@@ -55,7 +55,7 @@ def rollout(trace: Trace, heads: str = "mean", query: str = "class") -> Map:
 
     with torch.inference_mode(False), torch.enable_grad():
         tokens = word_tokens(trace)
-        calls = self_attentions(trace) if tokens is None else decoder_attentions(trace)
+        calls = self_attentions(trace) if tokens is None else decoder_attentions(trace, tokens)
         factors = [with_residual(call.probabilities) for call in calls]
         num_tokens = factors[0].shape[2]
         if tokens is None:

@@ -25,7 +25,6 @@ from axiom_bench.methods.shared.attention import (
     check_choices,
     check_tokens,
     key_maps,
-    of_decoder,
     probability_gradients,
     query_rows,
     word_tokens,
@@ -102,7 +101,7 @@ def _image_map(trace: Trace, form: str, query: str) -> Tensor:
     calls = attentions.calls
     is_detector = isinstance(trace.cut_model.model, BoxScores)
     if tokens is not None:
-        calls = of_decoder(calls)
+        calls = tokens.attentions(calls)
     elif is_detector:
         _check_decoder(calls, form)
     else:

@@ -241,7 +241,7 @@ def _qwen_tokenizer() -> Any:
 def _qwen_parts(words: Any) -> tuple[Any, Any, Any]:
     """The three parts of a processor: of images, of words and of videos."""
     images = transformers.Qwen2VLImageProcessor(
-        size={"shortest_edge": (2 * PATCH) ** 2, "longest_edge": (8 * PATCH) ** 2}
+        size={"shortest_edge": (2 * PATCH) ** 2, "longest_edge": (16 * PATCH) ** 2}
     )
     return images, words, transformers.Qwen2VLVideoProcessor()
 

@@ -58,10 +58,21 @@ class Found:
 
 
 @dataclass(frozen=True)
+class DecoderTokens:
+    """The tokens that a decoder reads for the words of B rows, counted from its first one."""
+
+    queries: Tensor  # the position of the token that predicts each row's word, (B,)
+    image: Tensor  # the positions of the image's tokens, row by row, (M,)
+    # The possible numbers of all tokens. A decoder may leave out the text's last one, since it
+    # predicts nothing.
+    totals: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class JoinedRows:
     """Neighbouring rows of one image whose scores are sums of the outputs of one pass.
 
-    R rows belong to G groups, each with the image and the text of its first row.
+    R rows belong to G groups, each with the image of its first row.
     """
 
     network: nn.Module  # maps images and `inputs` to outputs (G, M); its layers have the same names
@@ -129,13 +140,9 @@ class PlacedScores(nn.Module):
         """
         return None
 
-    def attention_positions(self, place: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return where a decoder's attention shows what the scores at places are computed from.
-
-        Returns:
-            The position of the token whose output the scores are computed from, (B,), and the
-            positions of the image's tokens, row by row, (M,). Both count all tokens of the decoder.
-            None without such a decoder.
+    def decoder_tokens(self, place: Tensor) -> DecoderTokens | None:
+        """Return the tokens of a decoder that the scores at places are computed from; None without
+        such a decoder.
         """
         return None
 

@@ -17,7 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.model_copy import shared_copy
-from axiom_bench.cutting.objects import Found, JoinedRows, PlacedScores, select_positions
+from axiom_bench.cutting.objects import (
+    DecoderTokens,
+    Found,
+    JoinedRows,
+    PlacedScores,
+    select_positions,
+)
 from axiom_bench.cutting.passes import full_precision
 from axiom_bench.errors import BenchError, type_name, unknown_name
 
@@ -211,13 +217,20 @@ class WordScores(PlacedScores):
         content = (found for found in others if not is_function_word(str(found.name)))
         return next(content, next(iter(others), None))
 
-    def attention_positions(self, place: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return the position of the token before the word's last one, and those of the image."""
+    def decoder_tokens(self, place: Tensor) -> DecoderTokens | None:
+        """Return the token before the word's last one, and those of the image; None if the decoder
+        reads no tokens of the image.
+        """
         network = self._network
         if not network.image_tokens:
             return None
         last = place[:, FIRST] + place[:, COUNT] - 1
-        return network.start + last.long(), torch.tensor(network.image_tokens, device=place.device)
+        without_last = network.start + place.shape[1] - TOKENS.start
+        return DecoderTokens(
+            queries=network.start + last.long(),
+            image=torch.tensor(network.image_tokens, device=place.device),
+            totals=(without_last, without_last + 1),
+        )
 
     def text_of(self, found: Sequence[Found]) -> str:
         """Return the text up to the last of the words, "" if there is none."""

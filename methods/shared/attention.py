@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from axiom_bench.cutting.objects import BoxScores, PlacedScores
+from axiom_bench.cutting.objects import BoxScores, DecoderTokens, PlacedScores
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.cutting.trunk_and_head import Step
 from axiom_bench.errors import BenchError, InvalidParameter, invalid_choice
@@ -281,19 +281,30 @@ def self_attentions(trace: Trace) -> list[Attention]:
 class WordTokens:
     """The tokens of a network's decoder that belong to the explained words."""
 
-    queries: Tensor  # the position of the token that predicts each row's word, (B,)
-    keys: Tensor  # the positions of the image's tokens, (H W,)
-    size: tuple[int, int]  # H, W
+    decoder: DecoderTokens
+    size: tuple[int, int]  # the grid of the image's tokens
 
     def start(self, num_tokens: int, like: Tensor) -> Tensor:
         """Return 1 at each row's query, and 0 at the other tokens: (B, 1, N), as `like` is."""
-        rows = functional.one_hot(self.queries.to(like.device), num_tokens)
+        rows = functional.one_hot(self.decoder.queries.to(like.device), num_tokens)
         return rows[:, None].to(like)
 
     def maps(self, values: Tensor) -> Tensor:
         """Return the values (B, N) of the image's tokens, (B, H, W)."""
-        of_image: Tensor = values[:, self.keys.to(values.device)].unflatten(1, self.size)
-        return of_image
+        of_image = values[:, self.decoder.image.to(values.device)]
+        maps: Tensor = of_image.unflatten(1, self.size)
+        return maps
+
+    def attentions(self, calls: Sequence[Attention]) -> list[Attention]:
+        """Return the decoder's attentions among those of the network.
+
+        Raises:
+            BenchError: If there are none.
+        """
+        found = [call for call in calls if call.query.shape[2] in self.decoder.totals]
+        if not found:
+            raise BenchError(UNSUPPORTED_ATTENTION)
+        return found
 
 
 def word_tokens(trace: Trace) -> WordTokens | None:
@@ -309,34 +320,25 @@ def word_tokens(trace: Trace) -> WordTokens | None:
     if not isinstance(network, PlacedScores):
         return None
     (place,) = trace.other_inputs
-    positions = network.attention_positions(place)
-    if positions is None:
+    decoder = network.decoder_tokens(place)
+    if decoder is None:
         return None
-    queries, keys = positions
     height, width = trace.activations.shape[2:]
-    if height * width != len(keys):
+    if height * width != len(decoder.image):
         raise BenchError(
-            f"The decoder reads {len(keys)} tokens of the image, and the layer {trace.layer!r} has "
-            f"{height}x{width} positions; choose a layer whose maps are these tokens."
+            f"The decoder reads {len(decoder.image)} tokens of the image, and the layer "
+            f"{trace.layer!r} has {height}x{width} positions; choose a layer whose maps are these "
+            "tokens."
         )
-    return WordTokens(queries, keys, (height, width))
+    return WordTokens(decoder, (height, width))
 
 
-def decoder_attentions(trace: Trace) -> list[Attention]:
+def decoder_attentions(trace: Trace, tokens: WordTokens) -> list[Attention]:
     """Run a network of words on the trace's images, and return its decoder's attentions."""
     cut_model = trace.cut_model
     with torch.no_grad(), DecoderAttentions() as attentions:
         cut_model.run_network(trace.images, *trace.other_inputs, precision=cut_model.precision)
-    return of_decoder(attentions.calls)
-
-
-def of_decoder(calls: Sequence[Attention]) -> list[Attention]:
-    """Return the attentions of the decoder among those of a network of words.
-
-    They have the most tokens, since the decoder reads those of the vision tower and a text.
-    """
-    total = max(call.query.shape[2] for call in calls)
-    return [call for call in calls if call.query.shape[2] == total]
+    return tokens.attentions(attentions.calls)
 
 
 def chosen_block(calls: Sequence[Attention], block: int) -> Attention:

@@ -1,9 +1,12 @@
 """Tests of networks of words that take an image as a sequence of patches, such as Qwen2-VL."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import axiom_bench as ab
 from axiom_bench.cli.main import main
@@ -117,8 +120,38 @@ def test_a_position_of_the_layer_is_where_its_pixels_are(network, image):
     assert moved.nonzero().tolist() == [[1, 2]]
 
 
-def test_raw_attention_has_the_grid_of_the_layer(trace):
-    assert plugins.load("method", "raw_attention")(trace).raw.shape[1:] == (3, 4)
+def test_raw_attention_is_the_decoders_also_if_the_tower_has_more_tokens(network, image):
+    module, processor, _ = network
+    size = (16 * PATCH, 16 * PATCH)
+    scores = ab.WordScores(module, processor, PROMPT, TEXT, size=size).eval()
+    image = nn.functional.interpolate(image, size)
+    (found,) = scores.found(image, 0.0)
+    word = found[-1]
+    inputs = (image, word.place[None].double())
+    layer = scores.default_layer
+    settings = {"reshape": "tokens", "output": "logits"}
+    trace = ab.trace(scores, layer, inputs, torch.tensor([word.label]), **settings)
+    raw = plugins.load("method", "raw_attention")(trace).raw
+
+    eager = deepcopy(module)
+    eager.set_attn_implementation("eager")
+    picture = Image.new("RGB", size)
+    given = dict(processor(images=picture, text=scores.prompt, return_tensors="pt"))
+    text = word.place[2:][None].long()
+    prompt_ids = given["input_ids"]
+    given["input_ids"] = torch.cat([prompt_ids, text], 1)
+    given["attention_mask"] = torch.ones_like(given["input_ids"])
+    types = torch.zeros_like(text)
+    given["mm_token_type_ids"] = torch.cat([given["mm_token_type_ids"], types], 1)
+    given["pixel_values"] = scores.module.patches(image)
+    with torch.no_grad():
+        attentions = eager(**given, output_attentions=True).attentions
+    of_image = (prompt_ids[0] == module.config.image_token_id).nonzero()[:, 0]
+    before = prompt_ids.shape[1] - 1 + int(word.place[:2].sum()) - 1
+    assert attentions[-1].shape[3] < 16 * 16
+    expected = attentions[-1][0].mean(0)[before, of_image].view(1, 8, 8)
+    # transformers computes the softmax of eager attention in float32
+    torch.testing.assert_close(raw, expected.double(), rtol=1e-5, atol=1e-7)
 
 
 def test_other_sizes_are_one_sentence(network, image):
