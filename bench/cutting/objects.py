@@ -141,9 +141,7 @@ class PlacedScores(nn.Module):
         return None
 
     def decoder_tokens(self, place: Tensor) -> DecoderTokens | None:
-        """Return the tokens of a decoder that the scores at places are computed from; None without
-        such a decoder.
-        """
+        """Return the tokens that a decoder computes the scores at places from; None without one."""
         return None
 
 
