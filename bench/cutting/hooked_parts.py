@@ -130,6 +130,7 @@ class _Replay:
 
     # The result of each call before its hooks. A call whose result nothing reads is left out.
     stored: list[object] = field(default_factory=list)
+    has_one_path: bool = False  # True if no element that is read decides which modules run
     position: int = 0  # the number of results that were returned again
     layer_calls: int = 0  # the number of calls of the layer until now
     is_inside: bool = False  # True inside a call that is recorded, or after the cut call's hook
@@ -144,11 +145,11 @@ class _Replay:
         return self.is_past
 
     def record_read(self) -> None:
-        """Record that elements are read. Around the layer, before its cut call, that is a failure:
-        another image may take another path to it.
+        """Record that elements are read. Around the layer that is a failure: another image may take
+        another path to it, or call it once more. A network of one path may read them behind it.
         """
         self.is_read_after |= self.is_past
-        self.has_failed |= not self.is_inside and not self.is_past
+        self.has_failed |= not self.is_inside and not (self.is_past and self.has_one_path)
 
 
 class ReplayedParts:
@@ -160,8 +161,8 @@ class ReplayedParts:
     costs the head only. Modules are replaced for the length of a pass, in a copy that shares the
     model's parameters. No exception ends a pass, since the model's code might catch it. If images
     have mates, or if anything behind the layer reads elements, each image runs in a batch of its
-    own. Raises CannotSplit if code around the layer reads elements before the layer's call, since
-    other images may then take another path to it.
+    own. Raises CannotSplit if code around the layer reads elements, since other images may then
+    take another path, unless the network says that it has one path.
     """
 
     head_graph: None = None
@@ -188,7 +189,8 @@ class ReplayedParts:
         self._unread = {
             module for parent in self._ancestors for module in self._unread_children(parent)
         }
-        replay = _Replay()
+        has_one_path: bool = getattr(self.network.model, "has_one_path", False)
+        replay = _Replay(has_one_path=has_one_path)
         with ReadingMode(replay.record_read):
             self._recorded(replay, point.image, other_inputs_for(self.network.model, 1))
         self.is_alone |= replay.is_read_after

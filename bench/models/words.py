@@ -49,7 +49,10 @@ TOKENS = slice(2, None)
 
 
 class TextNetwork(Protocol):
-    """A network that says a text about an image. It is an nn.Module in eval mode."""
+    """A network that says a text about an image.
+
+    It is an nn.Module in eval mode, and runs the same modules for each image.
+    """
 
     end: int
     """The token that ends a text."""
@@ -115,6 +118,8 @@ class WordScores(PlacedScores):
     """
 
     of_words = True
+    # transformers' networks read elements only to check them
+    has_one_path = True
 
     def __init__(
         self,
@@ -329,6 +334,7 @@ class TextScores(nn.Module):
     """
 
     explained_dimensions = WordScores.explained_dimensions
+    has_one_path = WordScores.has_one_path
 
     def __init__(self, module: nn.Module, output: str) -> None:
         super().__init__()

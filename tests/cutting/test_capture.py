@@ -139,7 +139,7 @@ CASES = {
     "checkpoint": (network(with_checkpoint, part=TANH), None, "c"),
     "a part that decides by its data": (network(pooled, part=Limited(0.3575)), Step.MODULES, "c"),
     "a part that counts images": (network(pooled, part=RowLoop()), Step.MODULES, "c"),
-    "a head that decides by its data": (network(branching_behind, part=TANH), Step.HEAD, "c"),
+    "a head that decides by its data": (network(branching_behind, part=TANH), Step.MODEL, "c"),
     "a bare except": (network(catching, part=TANH), Step.HEAD, "c"),
     "a residual block": (network(in_a_block, part=TANH, block=Residual()), Step.HEAD, "block.c"),
     "a residual block and a part that decides": (
