@@ -295,6 +295,15 @@ def test_processes_that_are_closed_start_no_other_process():
 
 
 @pytest.mark.slow
+def test_a_process_that_starts_while_its_executor_closes_is_killed():
+    executor = processes.Processes([(processes.THREADS, "1")])
+    executor.is_closed.set()  # as `close` does first; the task's process starts later
+    with pytest.raises(BrokenProcessPool):
+        executor.submit(time.sleep, 60).result(timeout=40)
+    executor.close()
+
+
+@pytest.mark.slow
 def test_processes_that_are_closed_leave_those_of_the_program_alone():
     program = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
     program.start()

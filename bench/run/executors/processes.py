@@ -87,9 +87,7 @@ class Processes:
         """Kill the processes, whose remaining tasks nobody waits for."""
         self.is_closed.set()
         self.threads.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            if process in self.context.processes:
-                process.kill()
+        self._kill()
 
     def done(self, call: Call) -> object:
         """Have the next free process run a call of `remote`, and return the result."""
@@ -97,7 +95,10 @@ class Processes:
         try:
             for _ in range(ATTEMPTS):
                 try:
-                    return pool.submit(*call).result()
+                    result = pool.submit(*call)
+                    if self.is_closed.is_set():  # the pool's process may have started after `close`
+                        self._kill()
+                    return result.result()
                 except BrokenProcessPool:
                     if self.is_closed.is_set():  # `close` has killed it: start no other one
                         raise
@@ -108,6 +109,12 @@ class Processes:
             )
         finally:
             self.free.put((variable, pool))
+
+    def _kill(self) -> None:
+        """Kill the processes of this executor."""
+        for process in multiprocessing.active_children():
+            if process in self.context.processes:
+                process.kill()
 
     def _start(self, variable: tuple[str, str]) -> ProcessPoolExecutor:
         """Return a pool with one new process, which has this environment variable."""
