@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,15 +70,11 @@ class DecoderTokens:
 
 @dataclass(frozen=True)
 class JoinedRows:
-    """Neighbouring rows of one image whose scores are sums of the outputs of one pass.
+    """R neighbouring rows of one image, whose scores are sums of the outputs of one pass."""
 
-    R rows belong to G groups, each with the image of its first row.
-    """
-
-    network: nn.Module  # maps images and `inputs` to outputs (G, M); its layers have the same names
-    inputs: Tensor  # its second input, (G, ...)
-    groups: Tensor  # the group of each row, (R,)
-    firsts: Tensor  # the first row of each group, (G,)
+    network: nn.Module  # maps images and `inputs` to outputs (1, M); its layers have the same names
+    inputs: Tensor  # its second input, (1, ...)
+    rows: slice
     weights: Tensor  # the weight of each output in each row's score, (R, M)
 
 
@@ -130,15 +126,15 @@ class PlacedScores(nn.Module):
             place: The place of one of them.
         """
 
-    def joined(self, images: Tensor, places: Tensor, targets: Tensor) -> JoinedRows | None:
-        """Join neighbouring rows that share passes; None if each row needs passes of its own.
+    def joined(self, images: Tensor, places: Tensor, targets: Tensor) -> list[JoinedRows]:
+        """Join the neighbouring rows that share passes. Empty if each row needs passes of its own.
 
         Args:
-            images: The images of the rows, (R, C', H', W').
-            places: Their places, (R, ...).
-            targets: Their classes, (R,).
+            images: The images of the rows, (B, C', H', W').
+            places: Their places, (B, ...).
+            targets: Their classes, (B,).
         """
-        return None
+        return []
 
     def decoder_tokens(self, place: Tensor) -> DecoderTokens | None:
         """Return the tokens that a decoder computes the scores at places from; None without one."""
@@ -253,20 +249,17 @@ class BoxScores(ObjectScores):
         logits = self.returned(images)[1]
         return select_positions(logits, place[:, 0].long())
 
-    def joined(self, images: Tensor, places: Tensor, targets: Tensor) -> JoinedRows | None:
-        """Join the neighbouring boxes of one image; None if no two rows show the same image."""
-        is_first = [
-            row == 0 or not torch.equal(images[row], images[row - 1]) for row in range(len(images))
-        ]
-        if all(is_first):
-            return None
-        groups = torch.tensor(is_first, device=images.device).cumsum(0) - 1
-        firsts = torch.tensor(is_first, device=images.device).nonzero()[:, 0]
-        numbers = torch.arange(len(groups), device=images.device) - firsts[groups]
-        inputs = places.new_zeros(len(firsts), int(numbers.max()) + 1, 2)
-        inputs[groups, numbers] = torch.stack([places[:, 0], targets.to(places)], 1)
-        weights = nn.functional.one_hot(numbers).to(places)
-        return JoinedRows(DenseLogits(self), inputs, groups, firsts, weights)
+    def joined(self, images: Tensor, places: Tensor, targets: Tensor) -> list[JoinedRows]:
+        """Join the neighbouring boxes of each image."""
+        network = DenseLogits(self)
+        boxes = torch.stack([places[:, 0], targets.to(places)], 1)
+        joined = []
+        for rows in rows_of_equal(images):
+            of_rows = boxes[rows]
+            joined.append(
+                JoinedRows(network, of_rows[None], rows, torch.eye(len(of_rows)).to(boxes))
+            )
+        return joined
 
     def following(self, images: Tensor, place: Tensor) -> Tensor:
         """Compute logits (B, C) for changed images, at the box nearest to the place's.
@@ -408,8 +401,9 @@ class ProposalScores(BoxScores):
         logits: Tensor = self.module(images, place[:, REGION])
         return logits
 
-    def joined(self, images: Tensor, places: Tensor, targets: Tensor) -> None:
+    def joined(self, images: Tensor, places: Tensor, targets: Tensor) -> list[JoinedRows]:
         """Join no rows, since the second stage runs for one region."""
+        return []
 
 
 class RegionScores(ObjectScores):
@@ -491,6 +485,16 @@ class RegionScores(ObjectScores):
             )
         self._assert_logits(maps, 1)
         return maps
+
+
+def rows_of_equal(images: Tensor) -> list[slice]:
+    """Return the rows of images (B, ...) that are equal to their neighbours, as slices."""
+    starts = [
+        row
+        for row in range(len(images))
+        if row == 0 or not torch.equal(images[row], images[row - 1])
+    ]
+    return [slice(*ends) for ends in pairwise([*starts, len(images)])]
 
 
 def select_positions(logits: Tensor, position: Tensor) -> Tensor:

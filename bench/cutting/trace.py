@@ -308,22 +308,22 @@ class Trace(CachesResults):
     def _ablate(self, channels: Tensor | None = None) -> Tensor:
         """Compute the drops of these channels, (B, K) bool, or of all: (B, K)."""
         join = getattr(self.cut_model.model, "joined", None)
-        joined = None if join is None else join(self.images, *self.other_inputs, self.targets)
-        if joined is None or self.cut_model.trunk_and_head.output is not None:
+        joined = [] if join is None else join(self.images, *self.other_inputs, self.targets)
+        if not joined or self.cut_model.trunk_and_head.output is not None:
             targets = self.targets[:, None]
             return self.network.ablation_drops(self.activations, targets, channels)[:, 0]
-        cut_model = self.cut_model.once("joined rows", lambda: self.cut_model.on(joined.network))
-        trace = compute_trace(cut_model, self.images[joined.firsts], None, others=(joined.inputs,))
-        group_channels = None
-        if channels is not None:
-            counts = torch.zeros_like(trace.activations.flatten(2)[:, :, 0])
-            group_channels = counts.index_add(0, joined.groups, channels.to(counts)) > 0
-        outputs = torch.arange(trace.logits.shape[1], device=self.targets.device)
-        drops = trace.network.ablation_drops(
-            trace.activations, outputs.expand(len(trace), -1), group_channels
-        )
-        drops = torch.einsum("rm,rmk->rk", joined.weights, drops[joined.groups])
-        return self.network.output_scale * drops
+        network = joined[0].network
+        cut_model = self.cut_model.once("joined rows", lambda: self.cut_model.on(network))
+        parts = []
+        # Each image runs alone, so that its values don't depend on the others of a batch.
+        for group in joined:
+            image = self.images[group.rows][:1]
+            trace = compute_trace(cut_model, image, None, others=(group.inputs,))
+            outputs = torch.arange(trace.logits.shape[1], device=self.targets.device)[None]
+            chosen = None if channels is None else channels[group.rows].any(0, keepdim=True)
+            drops = trace.network.ablation_drops(trace.activations, outputs, chosen)
+            parts.append((group.weights[:, :, None] * drops).sum(1))
+        return self.network.output_scale * torch.cat(parts)
 
     @property
     def drops_cost(self) -> float:

@@ -8,7 +8,7 @@ score is that of the word's last token, with the scores of its earlier tokens ad
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol, cast
@@ -22,6 +22,7 @@ from axiom_bench.cutting.objects import (
     Found,
     JoinedRows,
     PlacedScores,
+    rows_of_equal,
     select_positions,
 )
 from axiom_bench.cutting.passes import full_precision
@@ -156,39 +157,24 @@ class WordScores(PlacedScores):
         earlier = torch.where(is_earlier, own, 0).sum(1, keepdim=True)
         return select_positions(scores, last) + earlier
 
-    def joined(self, images: Tensor, places: Tensor, targets: Tensor) -> JoinedRows:
-        """Join the neighbouring words of one text about one image.
+    def joined(self, images: Tensor, places: Tensor, targets: Tensor) -> list[JoinedRows]:
+        """Join the neighbouring words of each text about an image.
 
         A word's score is the sum of its tokens' scores. Tokens after a word don't change it, since
         the decoder of each token reads only the tokens before.
         """
-        firsts: list[int] = []
-        groups: list[int] = []
-        texts: list[Tensor] = []
-        ends = (places[:, FIRST] + places[:, COUNT]).long().tolist()
-        for row, (end, text) in enumerate(zip(ends, places[:, TOKENS], strict=True)):
-            if groups:
-                longest = max(range(firsts[-1], row), key=ends.__getitem__)
-                shared = min(end, ends[longest])
-                is_same_image = torch.equal(images[row], images[row - 1])
-                if is_same_image and torch.equal(text[:shared], texts[-1][:shared]):
-                    groups.append(groups[-1])
-                    if end > ends[longest]:
-                        texts[-1] = text
-                    continue
-            groups.append(len(firsts))
-            firsts.append(row)
-            texts.append(text)
-        positions = torch.arange(places.shape[1] - TOKENS.start, device=places.device)
-        first = places[:, FIRST, None]
-        is_of_word = (positions >= first) & (positions < first + places[:, COUNT, None])
-        return JoinedRows(
-            network=TextScores(self.module, self.output),
-            inputs=torch.stack(texts),
-            groups=torch.tensor(groups, device=places.device),
-            firsts=torch.tensor(firsts, device=places.device),
-            weights=is_of_word.to(places),
-        )
+        network = TextScores(self.module, self.output)
+        positions = torch.arange(self.length, device=places.device)
+        joined = []
+        for same_image in rows_of_equal(images):
+            for rows in _rows_of_texts(places, same_image):
+                of_rows = places[rows]
+                first = of_rows[:, FIRST, None]
+                ends = first + of_rows[:, COUNT, None]
+                text = of_rows[ends[:, 0].argmax(), TOKENS]
+                is_of_word = (positions >= first) & (positions < ends)
+                joined.append(JoinedRows(network, text[None], rows, is_of_word.to(places)))
+        return joined
 
     @torch.no_grad()
     def ends(self, image: Tensor) -> Tensor:
@@ -321,6 +307,25 @@ class WordScores(PlacedScores):
     def extra_repr(self) -> str:
         """Return the settings for torch's description of the module."""
         return f"text={self.text}, output={self.output}, length={self.length}"
+
+
+def _rows_of_texts(places: Tensor, rows: slice) -> Iterator[slice]:
+    """Divide neighbouring rows into those of one text.
+
+    A place has the text up to its word's end.
+    """
+    start = rows.start
+    text: list[float] = []
+    for row in range(rows.start, rows.stop):
+        end = int(places[row, FIRST] + places[row, COUNT])
+        own = places[row, TOKENS][:end].tolist()
+        shared = min(len(own), len(text))
+        if own[:shared] != text[:shared]:
+            yield slice(start, row)
+            start = row
+            text = []
+        text = max(text, own, key=len)
+    yield slice(start, rows.stop)
 
 
 class TextScores(nn.Module):

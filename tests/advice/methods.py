@@ -226,7 +226,7 @@ def detr_with_relevance(user: User) -> None:
 
 @follows("Transformer attribution has no relevance rules for a network of words")
 def words_with_relevance(user: User) -> None:
-    scores = ab.WordScores(ab.load_model("scenes_vlm"), text="a 7 on stripes")
+    scores = ab.WordScores(ab.load_model("scenes_vlm").module, text="a 7 on stripes")
     images = torch.rand(1, 3, 96, 96)
     found = scores.found(images, 0.0)[0][1]
     trace = ab.trace(scores, scores.default_layer, (images, found.place[None]), [found.label])

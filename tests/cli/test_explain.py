@@ -419,7 +419,7 @@ def test_what_is_no_file_and_names_that_are_not_utf8(scene, capsys):
 
     assert main(["explain", "odd", *ONE_METHOD, "--output", "e.html"]) == 2
     captured = capsys.readouterr()
-    assert captured.err.splitlines() == [
+    assert error_lines(captured.err) == [
         "axiom-bench: The image odd/loop.jpg: can't be decoded: Too many levels of symbolic links.",
         "axiom-bench: The image odd/pipe.jpg: it is no regular file.",
     ]

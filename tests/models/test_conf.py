@@ -151,8 +151,10 @@ def test_python_resolves_every_name_as_the_command_line_does(monkeypatch):
         "clip": {"kwargs": clip_kwargs},
         "huggingface": {"checkpoint": "microsoft/resnet-50"},
         "yolo": {"weights": "yolo11n.pt"},
-        **{name: {"kwargs": {"prompt": "What?"}} for name in SPEAKERS},
     }
+    for name in SPEAKERS:
+        size = {"size": [448, 448]} if name.startswith("qwen") else {}
+        settings_by_name[name] = {"kwargs": {"prompt": "What?", **size}}
 
     for name in [*FILES, "densenet121"]:
         settings = settings_by_name.get(name, {})
