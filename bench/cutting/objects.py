@@ -126,13 +126,12 @@ class PlacedScores(nn.Module):
             place: The place of one of them.
         """
 
-    def joined(self, images: Tensor, places: Tensor, targets: Tensor) -> list[JoinedRows]:
+    def joined(self, images: Tensor, places: Tensor) -> list[JoinedRows]:
         """Join the neighbouring rows that share passes. Empty if each row needs passes of its own.
 
         Args:
             images: The images of the rows, (B, C', H', W').
             places: Their places, (B, ...).
-            targets: Their classes, (B,).
         """
         return []
 
@@ -249,18 +248,6 @@ class BoxScores(ObjectScores):
         logits = self.returned(images)[1]
         return select_positions(logits, place[:, 0].long())
 
-    def joined(self, images: Tensor, places: Tensor, targets: Tensor) -> list[JoinedRows]:
-        """Join the neighbouring boxes of each image."""
-        network = DenseLogits(self)
-        boxes = torch.stack([places[:, 0], targets.to(places)], 1)
-        joined = []
-        for rows in rows_of_equal(images):
-            of_rows = boxes[rows]
-            joined.append(
-                JoinedRows(network, of_rows[None], rows, torch.eye(len(of_rows)).to(boxes))
-            )
-        return joined
-
     def following(self, images: Tensor, place: Tensor) -> Tensor:
         """Compute logits (B, C) for changed images, at the box nearest to the place's.
 
@@ -361,33 +348,6 @@ class BoxScores(ObjectScores):
         return boxes, logits, fixed
 
 
-class DenseLogits(nn.Module):
-    """A network of boxes whose outputs are the logits (B, M) of M of its boxes.
-
-    Its second input is the position and the class of each box, (B, M, 2).
-
-    Args:
-        scores: The network that explains single boxes.
-    """
-
-    explained_dimensions = PlacedScores.explained_dimensions
-
-    def __init__(self, scores: BoxScores) -> None:
-        super().__init__()
-        self.module = scores.module
-        self.read = scores.read
-
-    def forward(self, images: Tensor, place: Tensor) -> Tensor:
-        """Compute the logit of each box."""
-        output = self.module(images)
-        logits = (output if self.read is None else self.read(output))[1]
-        # a cut asks for made-up places
-        positions = place[..., 0].long().clamp(0, logits.shape[1] - 1)
-        classes = place[..., 1].long().clamp(0, logits.shape[2] - 1)
-        of_boxes: Tensor = logits.flatten(1).gather(1, positions * logits.shape[2] + classes)
-        return of_boxes
-
-
 class ProposalScores(BoxScores):
     """A network of two stages, such as Faster R-CNN, with the region fixed that made a box.
 
@@ -400,10 +360,6 @@ class ProposalScores(BoxScores):
         """Compute logits (B, C) of the place's region."""
         logits: Tensor = self.module(images, place[:, REGION])
         return logits
-
-    def joined(self, images: Tensor, places: Tensor, targets: Tensor) -> list[JoinedRows]:
-        """Join no rows, since the second stage runs for one region."""
-        return []
 
 
 class RegionScores(ObjectScores):

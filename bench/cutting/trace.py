@@ -308,7 +308,7 @@ class Trace(CachesResults):
     def _ablate(self, channels: Tensor | None = None) -> Tensor:
         """Compute the drops of these channels, (B, K) bool, or of all: (B, K)."""
         join = getattr(self.cut_model.model, "joined", None)
-        joined = [] if join is None else join(self.images, *self.other_inputs, self.targets)
+        joined = [] if join is None else join(self.images, *self.other_inputs)
         if not joined or self.cut_model.trunk_and_head.output is not None:
             targets = self.targets[:, None]
             return self.network.ablation_drops(self.activations, targets, channels)[:, 0]

@@ -157,7 +157,7 @@ class WordScores(PlacedScores):
         earlier = torch.where(is_earlier, own, 0).sum(1, keepdim=True)
         return select_positions(scores, last) + earlier
 
-    def joined(self, images: Tensor, places: Tensor, targets: Tensor) -> list[JoinedRows]:
+    def joined(self, images: Tensor, places: Tensor) -> list[JoinedRows]:
         """Join the neighbouring words of each text about an image.
 
         A word's score is the sum of its tokens' scores. Tokens after a word don't change it, since

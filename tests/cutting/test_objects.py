@@ -146,23 +146,6 @@ def test_a_box_is_explained_by_the_logit_at_its_position(detector):
     assert trace.cut_model.trunk_and_head.head_graph is not None
 
 
-def test_boxes_of_an_image_share_the_passes_of_their_drops(detector):
-    first, second, third = images_of()[:3].split(1)
-    kept = [rows_of(detector, image, 0.5, most) for image, most in ((first, 3), (second, 1))]
-    kept.append(rows_of(detector, first, 0.5, 2))  # the same image again, but not a neighbour
-    kept.append(rows_of(detector, third, 0.5, 2))
-    images, places, labels = (torch.cat(parts) for parts in zip(*kept, strict=True))
-    assert len(images) == 8
-    trace = ab.trace(detector, "features.3", (images, places), labels)
-    before = trace.passes.trunk_forward
-    drops = trace.ablation_drops
-    assert trace.passes.trunk_forward - before == 4  # of four groups of neighbours
-    for row in range(8):
-        inputs = (images[row : row + 1], places[row : row + 1])
-        alone = ab.trace(detector, "features.3", inputs, labels[row : row + 1])
-        assert torch.equal(drops[row], alone.ablation_drops[0])
-
-
 def test_a_box_is_followed_through_images_that_were_changed(detector):
     images, places, labels = rows_of(detector, images_of(), 0.5)
     trace = ab.trace(detector, "features.3", (images, places), labels)
