@@ -193,7 +193,7 @@ def qwen2_vl() -> tuple[Any, Any]:
 
 
 def qwen2_5_vl() -> tuple[Any, Any]:
-    """As qwen2_vl, with windows of patches in another order inside its tower."""
+    """Return qwen2_vl with windows of patches in another order inside its tower."""
     words = _qwen_tokenizer()
     processor = transformers.Qwen2_5_VLProcessor(*_qwen_parts(words), chat_template=QWEN_TEMPLATE)
     vision = {
@@ -208,7 +208,7 @@ def qwen2_5_vl() -> tuple[Any, Any]:
 
 
 def qwen3_vl() -> tuple[Any, Any]:
-    """As qwen2_vl, whose decoder also reads an inner block of its tower."""
+    """Return a network like qwen2_vl, whose decoder also reads an inner block of its tower."""
     words = _qwen_tokenizer()
     images = _qwen_parts(words)[0]
     processor = transformers.Qwen3VLProcessor(

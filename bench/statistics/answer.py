@@ -192,8 +192,8 @@ def same_maps(run: RunFolder, setting: Setting) -> tuple[Group, ...]:
 
     The evidence are the metrics of the map: all metrics of methods except those of channels, which
     need contributions. Two methods are in one group if they have the same values in each such
-    metric that compares both, and in at least one whose values aren't only -1, 0 or 1. Controls are
-    in no group.
+    metric that compares both, and in at least one that is no share of hits, and whose values aren't
+    only -1, 0 or 1. Controls are in no group.
     """
     same: set[frozenset[str]] = set()
     different: set[frozenset[str]] = set()
@@ -205,7 +205,8 @@ def same_maps(run: RunFolder, setting: Setting) -> tuple[Group, ...]:
             continue
         compared += [method for group in comparison.groups for method in group]
         table = run.matrix(setting, name)
-        is_coarse = table is not None and _is_coarse(table.values)
+        is_proportion = run.metadata.value(name).is_proportion
+        is_coarse = is_proportion or (table is not None and _is_coarse(table.values))
         for group in comparison.groups:
             if not is_coarse:
                 same.update(map(frozenset, combinations(group, 2)))

@@ -259,8 +259,11 @@ def test_methods_with_equal_values_in_every_metric_of_the_map_draw_the_same_map(
     assert sentences(run, answer)[0].startswith("A and B draw the same map: ")
 
     order_of_two = np.where(first > 0.5, 1.0, -1.0)  # such as a rank correlation of two objects
-    few = pd.concat([*records[2:], rows_of("order", dict.fromkeys(names, order_of_two))])
+    ties = np.where(first > 0.5, 1.0, 0.5)  # of hits, when two objects share the first place
+    few = [*records[2:], rows_of("order", dict.fromkeys(names, order_of_two))]
+    few = pd.concat([*few, rows_of("ties", dict.fromkeys(names, ties))])
     metrics["order"] = {"title": "Order", **OF_METHODS}
+    metrics["ties"] = {"title": "Ties", **OF_METHODS, "kind": "proportion"}
     run = write(few, {"net": ("last",)}, metrics=metrics, methods=methods)
     assert same_maps(run, run.settings[0]) == ()
 
