@@ -192,8 +192,8 @@ def same_maps(run: RunFolder, setting: Setting) -> tuple[Group, ...]:
 
     The evidence are the metrics of the map: all metrics of methods except those of channels, which
     need contributions. Two methods are in one group if they have the same values in each such
-    metric that compares both, and in at least one that is no share of hits, and whose values aren't
-    only -1, 0 or 1. Controls are in no group.
+    metric that compares both. At least one of these metrics must be no share of hits and have
+    values other than -1, 0 and 1. Controls are in no group.
     """
     same: set[frozenset[str]] = set()
     different: set[frozenset[str]] = set()

@@ -51,7 +51,6 @@ def test_pages(path: Path):
     assert not too_long(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.slow
 def test_docstrings():
     texts = ((path.relative_to(ROOT), text) for path in MODULES for text in docstrings(path))
     assert not [f"{path}: {line}" for path, text in texts for line in too_long(text)]
