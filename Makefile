@@ -53,8 +53,8 @@ NO_NUMBERS := cutting/test_dependence.py cutting/test_mistakes.py cutting/test_p
 NUMBERS := tests/cutting tests/methods tests/metrics tests/statistics/test_bootstrap.py \
 	$(NO_NUMBERS:%=--ignore tests/%) $(SUITES:%=--deselect 'tests/%')
 test-all: lint peers
-	$(PYTEST) --reruns 1 -rs -m '' $(FORKING:%=--ignore %)
-	$(PYTEST) --reruns 1 -rs -m '' $(FORKING)
+	$(PYTEST) --reruns 1 --disable-warnings -rsR -m '' $(FORKING:%=--ignore %)
+	$(PYTEST) --reruns 1 --disable-warnings -rsR -m '' $(FORKING)
 	OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 $(PYTEST) --reruns 1 $(NUMBERS)
 	OPENBLAS_CORETYPE=Nehalem ATEN_CPU_CAPABILITY=default $(PYTEST) --reruns 1 $(NUMBERS)
 
