@@ -27,6 +27,7 @@ from axiom_bench.cutting.passes import arithmetic, full_precision
 from axiom_bench.errors import BenchError
 
 if TYPE_CHECKING:
+    from axiom_bench.cutting.joined import JoinedRows
     from axiom_bench.cutting.trace import Trace
 
 Read = Callable[[Returned], Returned]  # from a network's return value to the explained part of it
@@ -66,16 +67,6 @@ class DecoderTokens:
     # The possible numbers of all tokens. A decoder may leave out the text's last one, since it
     # predicts nothing.
     totals: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class JoinedRows:
-    """R neighbouring rows of one image, whose scores are sums of the outputs of one pass."""
-
-    network: nn.Module  # maps images and `inputs` to outputs (1, M); its layers have the same names
-    inputs: Tensor  # its second input, (1, ...)
-    rows: slice
-    weights: Tensor  # the weight of each output in each row's score, (R, M)
 
 
 class PlacedScores(nn.Module):

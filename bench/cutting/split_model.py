@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import Any, Self, TypeVar
 
@@ -39,6 +40,7 @@ from axiom_bench.cutting.passes import (
     arithmetic,
     check_precision,
     count_backward,
+    full_precision,
     measured_outputs,
 )
 from axiom_bench.cutting.preparing import Uncut, copies, prepare
@@ -513,8 +515,11 @@ class TracedNetwork:
     """
 
     cut_model: SplitModel
-    sides: Sides  # the values that cross the cut in addition to the activations
+    # The values that cross the cut in addition to the activations. None if the passes that made the
+    # trace were shared; they are then computed on first use.
+    kept_sides: Sides | None
     batch: int  # the number of images that the sides belong to
+    images: Tensor | None = None  # the images, if their sides aren't kept
     # the values of the head's nodes, which save the ablations a head pass, if kept
     head_values: Values | None = None
     # The activations and the outputs made from them, if kept. Their autograd graph saves other
@@ -527,14 +532,27 @@ class TracedNetwork:
     def __getitem__(self, rows: slice) -> TracedNetwork:
         index = torch.arange(self.batch)[rows]
         has_all_rows = len(index) == self.batch
+        has_sides = self.kept_sides is not None or "sides" in vars(self)
         return replace(
             self,
-            sides=self._row_sides(index),
+            kept_sides=self._row_sides(index) if has_sides else None,
+            images=None if self.images is None else self.images[rows],
             batch=len(index),
             head_values=self.head_values if has_all_rows else None,
             kept_pass=self.kept_pass if has_all_rows else None,
             other_inputs=tuple(values[rows] for values in self.other_inputs),
         )
+
+    @cached_property
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    @full_precision()
+    def sides(self) -> Sides:
+        """The values that cross the cut in addition to the activations."""
+        if self.kept_sides is not None:
+            return self.kept_sides
+        assert self.images is not None
+        return self.cut_model.trunk(self.images, *self.other_inputs)[1]
 
     def scaled(self, output: float, inputs: float) -> TracedNetwork:
         """Return the network with its scores times `output` and its head's input over `inputs`."""

@@ -6,7 +6,8 @@ trace holds the pass's tensors, and computes ablation drops and other passes on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -34,6 +35,7 @@ from axiom_bench.cutting.interventions import (
     effects,
     shapley_values,
 )
+from axiom_bench.cutting.joined import JoinedPass, JoinedPasses, JoinedRows
 from axiom_bench.cutting.numerics import axes, dead_channels, generators
 from axiom_bench.cutting.passes import Passes, full_precision
 from axiom_bench.cutting.split_model import CachesResults, SplitModel, TracedNetwork
@@ -42,6 +44,7 @@ from axiom_bench.errors import BenchError, is_out_of_memory
 
 # images, or several inputs of which one is explained
 Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
+AnyTargets = Tensor | Sequence[int] | None  # None: the predicted classes
 
 # The fields and cached properties of a Trace that have one row per image, so that a slice of the
 # trace slices them.
@@ -73,6 +76,7 @@ class Trace(CachesResults):
             seed `generators`. None if the trace isn't derived.
         image_ids: The id of each row. None if the caller gave none, and for derived traces, which
             have other images.
+        joined: The passes that rows of one image share. None if each row has passes of its own.
     """
 
     images: Tensor
@@ -87,6 +91,7 @@ class Trace(CachesResults):
     other_images: Tensor | None = None
     first_images: Tensor | None = None
     image_ids: tuple[str, ...] | None = None
+    joined: JoinedPasses | None = None
     _results: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -114,7 +119,7 @@ class Trace(CachesResults):
                 "first image."
             )
         fields: dict[str, Any] = {}
-        for name in (*TENSORS, "network", *OPTIONAL, "image_ids"):
+        for name in (*TENSORS, "network", "joined", *OPTIONAL, "image_ids"):
             value = getattr(self, name)
             if value is not None:
                 fields[name] = value[rows]
@@ -289,7 +294,7 @@ class Trace(CachesResults):
         Computed on first use.
         """
         budget = self.cut_model.ablation_channels
-        if budget is None or self.network.has_free_drops(self.activations):
+        if budget is None or self._has_free_drops():
             values = self._ablate()
             return Drops(
                 values=values,
@@ -305,25 +310,18 @@ class Trace(CachesResults):
             ablate=self._ablate,
         )
 
+    def _has_free_drops(self) -> bool:
+        """Return True if all drops cost less than a head pass, so that a budget saves nothing."""
+        if self.joined is None:
+            return self.network.has_free_drops(self.activations)
+        return all(each.network.has_free_drops(each.activations) for each in self.joined)
+
     def _ablate(self, channels: Tensor | None = None) -> Tensor:
         """Compute the drops of these channels, (B, K) bool, or of all: (B, K)."""
-        join = getattr(self.cut_model.model, "joined", None)
-        joined = [] if join is None else join(self.images, *self.other_inputs)
-        if not joined or self.cut_model.trunk_and_head.output is not None:
+        if self.joined is None:
             targets = self.targets[:, None]
             return self.network.ablation_drops(self.activations, targets, channels)[:, 0]
-        network = joined[0].network
-        cut_model = self.cut_model.once("joined rows", lambda: self.cut_model.on(network))
-        parts = []
-        # Each image runs alone, so that its values don't depend on the others of a batch.
-        for group in joined:
-            image = self.images[group.rows][:1]
-            trace = compute_trace(cut_model, image, None, others=(group.inputs,))
-            outputs = torch.arange(trace.logits.shape[1], device=self.targets.device)[None]
-            chosen = None if channels is None else channels[group.rows].any(0, keepdim=True)
-            drops = trace.network.ablation_drops(trace.activations, outputs, chosen)
-            parts.append((group.weights[:, :, None] * drops).sum(1))
-        return self.network.output_scale * torch.cat(parts)
+        return self.network.output_scale * self.joined.drops(self.targets, channels)
 
     @property
     def drops_cost(self) -> float:
@@ -543,7 +541,7 @@ def rows_of_images(trace: Trace) -> RowsOfImages:
 def compute_trace(
     cut_model: SplitModel,
     images: Inputs,
-    targets: Tensor | Sequence[int] | None,
+    targets: AnyTargets,
     interventions: Sequence[Sequence[Part]] | None = None,
     other_images: Tensor | None = None,
     explained: int | str | None = None,
@@ -559,39 +557,35 @@ def compute_trace(
         cut_model.take(inputs)
     images = checked_images(images, model).to(cut_model.device, cut_model.dtype)
     cut_model = cut_model.for_size(images)
-    model = cut_model.model
     with torch.inference_mode(False):
         # A tensor of inference mode can't be part of an autograd graph.
         images = images.clone() if images.is_inference() else images.detach()
         copied_others = tuple(values.detach().to(images.device, copy=True) for values in others)
         others = cast(copied_others, cut_model.dtype)
-        first_others = tuple(values[:1] for values in others)
-        with bound(model, first_others), network_errors(model, images[:1]):
-            cut_model.split(images)
-            # without a gradient: g = dS/dF needs that of the head only
-            with torch.no_grad():
-                activations, sides = cut_model.trunk(images, *others)
-        activations = activations.detach().requires_grad_()
-        with torch.enable_grad():
-            network_logits, values = cut_model.head_with_values(activations, sides)
-            outputs = cut_model.compute_outputs(network_logits)
-            logits = cut_model.explained_logits(network_logits)
-        targets = logits.argmax(1) if targets is None else checked_targets(targets, logits)
-        scores = outputs.gather(1, targets[:, None])[:, 0]
-        gradients = _gradients(cut_model, scores, activations, sides, values is not None)
-    network = TracedNetwork(
-        cut_model=cut_model,
-        sides=sides,
-        batch=len(images),
-        head_values=values,
-        kept_pass=None if values is None else (activations, outputs),
-        other_inputs=others,
-    )
-    parts = None
+        joined = _joined_rows(cut_model, images, others)
+        if joined:
+            trace = _trace_joined_rows(cut_model, images, others, targets, joined)
+        else:
+            trace = _trace_rows(cut_model, images, others, targets)
     if interventions is not None:
-        parts = checked_interventions(interventions, images)
+        trace = replace(trace, interventions=checked_interventions(interventions, images))
     if other_images is not None:
-        other_images = checked_other_images(other_images, images)
+        trace = replace(trace, other_images=checked_other_images(other_images, images))
+    return trace
+
+
+def _trace_rows(
+    cut_model: SplitModel, images: Tensor, others: OtherInputs, targets: AnyTargets
+) -> Trace:
+    """Trace images with passes of their own."""
+    activations, network_logits, network = _run(cut_model, images, others)
+    with torch.enable_grad():
+        outputs = cut_model.compute_outputs(network_logits)
+        logits = cut_model.explained_logits(network_logits)
+    targets = logits.argmax(1) if targets is None else checked_targets(targets, logits)
+    scores = outputs.gather(1, targets[:, None])[:, 0]
+    keeps_graph = network.head_values is not None
+    gradients = _gradients(cut_model, scores, activations, network.sides, keeps_graph)
     return Trace(
         images=images,
         activations=activations.detach(),
@@ -599,10 +593,111 @@ def compute_trace(
         scores=scores.detach(),
         logits=logits.detach(),
         targets=targets,
-        network=network,
-        interventions=parts,
-        other_images=other_images,
+        network=replace(network, kept_pass=(activations, outputs)) if keeps_graph else network,
     )
+
+
+def _trace_joined_rows(
+    cut_model: SplitModel,
+    images: Tensor,
+    others: OtherInputs,
+    targets: AnyTargets,
+    joined: Sequence[JoinedRows],
+) -> Trace:
+    """Trace images of which neighbouring rows share passes.
+
+    Each image runs alone, so that its values don't depend on the others of a batch.
+    """
+    network = joined[0].network
+    joined_cut = cut_model.once("joined rows", lambda: cut_model.on(network)).for_size(images)
+    passes = []
+    for rows in joined:
+        activations, outputs, traced = _run(joined_cut, rows.image, (rows.inputs,))
+        passes.append(JoinedPass(rows, traced, activations, outputs))
+    logits = torch.cat([each.rows.logits(each.outputs) for each in passes])
+    targets = logits.argmax(1) if targets is None else checked_targets(targets, logits)
+    scores = logits.gather(1, targets[:, None])[:, 0]
+    sizes = [len(rows) for rows in joined]
+    image_of_row = torch.arange(len(joined)).repeat_interleave(torch.tensor(sizes))
+    of_passes = zip(passes, scores.split(sizes), targets.split(sizes), strict=True)
+    return Trace(
+        images=images,
+        activations=torch.cat([each.activations.detach() for each in passes])[image_of_row],
+        gradients=torch.cat([_joined_gradients(joined_cut, *arguments) for arguments in of_passes]),
+        scores=scores.detach(),
+        logits=logits.detach(),
+        targets=targets,
+        network=TracedNetwork(
+            cut_model=cut_model,
+            kept_sides=None,
+            images=images,
+            batch=len(images),
+            other_inputs=others,
+        ),
+        joined=JoinedPasses(tuple(each.without_graph() for each in passes)),
+    )
+
+
+def _joined_gradients(
+    joined_cut: SplitModel, joined: JoinedPass, scores: Tensor, targets: Tensor
+) -> Tensor:
+    """Compute the gradient of each row's score, (R, K, *space). Equal rows share a pass."""
+    gradients: dict[tuple[int, ...], Tensor] = {}
+    keys = [(*row, target) for row, target in zip(joined.rows.keys, targets.tolist(), strict=True)]
+    for key, score in zip(keys, scores, strict=True):
+        if key not in gradients:
+            sides = joined.network.sides
+            gradients[key] = _gradients(joined_cut, score, joined.activations, sides, True)
+    return torch.cat([gradients[key] for key in keys])
+
+
+def _joined_rows(
+    cut_model: SplitModel, images: Tensor, others: OtherInputs
+) -> Sequence[JoinedRows]:
+    """Split the model, and return the rows that share passes; none if each needs its own."""
+    join = getattr(cut_model.model, "joined", None)
+    if join is None:
+        return ()
+    with _running(cut_model, images, others):
+        cut_model.split(images)
+    explains_scores = cut_model.trunk_and_head.output is None
+    return join(images, *others) if explains_scores else ()
+
+
+def _run(
+    cut_model: SplitModel, images: Tensor, others: OtherInputs
+) -> tuple[Tensor, Tensor, TracedNetwork]:
+    """Run trunk and head.
+
+    Returns:
+        The activations, the network's logits (B, C) in their autograd graph, and the traced
+        network.
+    """
+    with _running(cut_model, images, others):
+        cut_model.split(images)
+        # without a gradient: g = dS/dF needs that of the head only
+        with torch.no_grad():
+            activations, sides = cut_model.trunk(images, *others)
+    activations = activations.detach().requires_grad_()
+    with torch.enable_grad():
+        logits, values = cut_model.head_with_values(activations, sides)
+    network = TracedNetwork(
+        cut_model=cut_model,
+        kept_sides=sides,
+        batch=len(images),
+        head_values=values,
+        other_inputs=others,
+    )
+    return activations, logits, network
+
+
+@contextmanager
+def _running(cut_model: SplitModel, images: Tensor, others: OtherInputs) -> Iterator[None]:
+    """Bind the first image's other inputs, and turn the network's own errors into BenchErrors."""
+    model = cut_model.model
+    first_others = tuple(values[:1] for values in others)
+    with bound(model, first_others), network_errors(model, images[:1]):
+        yield
 
 
 def _gradients(

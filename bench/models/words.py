@@ -16,11 +16,11 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from axiom_bench.cutting.joined import JoinedRows
 from axiom_bench.cutting.model_copy import shared_copy
 from axiom_bench.cutting.objects import (
     DecoderTokens,
     Found,
-    JoinedRows,
     PlacedScores,
     rows_of_equal,
     select_positions,
@@ -168,12 +168,19 @@ class WordScores(PlacedScores):
         joined = []
         for same_image in rows_of_equal(images):
             for rows in _rows_of_texts(places, same_image):
-                of_rows = places[rows]
-                first = of_rows[:, FIRST, None]
-                ends = first + of_rows[:, COUNT, None]
-                text = of_rows[ends[:, 0].argmax(), TOKENS]
-                is_of_word = (positions >= first) & (positions < ends)
-                joined.append(JoinedRows(network, text[None], rows, is_of_word.to(places)))
+                first = places[rows, FIRST, None]
+                ends = first + places[rows, COUNT, None]
+                text = places[rows][ends[:, 0].argmax(), TOKENS]
+                joined.append(
+                    JoinedRows(
+                        network=network,
+                        image=images[rows][:1],
+                        inputs=text[None],
+                        own=text.long(),
+                        places=ends[:, 0].long() - 1,
+                        earlier=(positions >= first) & (positions < ends - 1),
+                    )
+                )
         return joined
 
     @torch.no_grad()
@@ -329,7 +336,8 @@ def _rows_of_texts(places: Tensor, rows: slice) -> Iterator[slice]:
 
 
 class TextScores(nn.Module):
-    """A vision-language network whose scores are those of all tokens of a text, (B, L).
+    """A vision-language network whose scores are those of each token of the vocabulary at each
+    position of a text, (B, L * V).
 
     Its second input is the text's tokens, (B, L). One pass serves all words of the text.
 
@@ -347,9 +355,9 @@ class TextScores(nn.Module):
         self.output = output
 
     def forward(self, images: Tensor, text: Tensor) -> Tensor:
-        """Compute the score of each token of the texts, given the tokens before it."""
+        """Compute the scores of each position, given the tokens before it."""
         network = cast(TextNetwork, self.module)
-        return token_scores(network, images, text.long(), self.output)[1]
+        return token_scores(network, images, text.long(), self.output)[0].flatten(1)
 
 
 def token_scores(

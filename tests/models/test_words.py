@@ -1,6 +1,7 @@
 """Tests of `WordScores`: the score of a word is that of a plain pass of the network."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -498,3 +499,59 @@ def test_words_share_the_passes_of_a_budget_of_channels(network, image):
     limited = cut.trace((trace.images, *trace.other_inputs), trace.targets)
     assert limited.drops.exact.all()  # the sample holds the remaining 13 of 16 channels
     torch.testing.assert_close(limited.drops.values, trace.drops.values, **DIGITS)
+
+
+@pytest.mark.parametrize("output", words.SCORES)
+def test_words_share_the_passes_of_their_traces(network, image, output):
+    scores = ab.WordScores(*network, PROMPT, TEXT, output).eval()
+    (found,) = scores.found(image, 0.0)
+    first = traced(scores, image, found)
+    before = replace(first.passes)
+    again = first.again()
+    spent = (
+        first.passes.trunk_forward - before.trunk_forward,
+        first.passes.head_forward - before.head_forward,
+        first.passes.head_backward - before.head_backward,
+    )
+    assert spent == (1, 1, len(found))
+    first.drops  # noqa: B018 - its passes are counted
+    assert first.passes.trunk_forward - before.trunk_forward == 1
+    torch.testing.assert_close(again.gradients, first.gradients, rtol=0, atol=0)
+
+    # a plain pass of each word, whose gradient goes through the tower's block
+    module, _ = network
+    block = module.get_submodule(BLOCK)
+    images = image.expand(len(found), -1, -1, -1)
+    for row, word in enumerate(found):
+        kept = []
+        handle = block.register_forward_hook(lambda *call, kept=kept: kept.append(call[2]))
+        try:
+            logits = scores(images[:1], word.place[None].double())
+        finally:
+            handle.remove()
+        (gradient,) = torch.autograd.grad(logits[0, word.label], kept)
+        maps = gradient[0, 1:].T.unflatten(1, first.gradients.shape[2:])
+        torch.testing.assert_close(first.gradients[row], maps, **DIGITS)
+
+
+def test_words_of_a_shared_pass_are_sliced_padded_and_given_other_classes(network, image):
+    scores = ab.WordScores(*network, PROMPT, TEXT).eval()
+    (found,) = scores.found(image, 0.0)
+    trace = traced(scores, image, found)
+    part = trace[1:4]
+    torch.testing.assert_close(part.drops.values, trace.drops.values[1:4], **DIGITS)
+    torch.testing.assert_close(part.head(part.activations), part.logits, **DIGITS)
+
+    padded = traced(scores, image, [*found, *found[-1:] * 2])
+    backward = padded.passes.head_backward
+    padded.again()
+    assert padded.passes.head_backward - backward == len(found)  # equal rows share one
+
+    targets = (trace.targets + 1) % trace.logits.shape[1]
+    other = trace.again(targets=targets)
+    alone = [trace[row : row + 1].again(targets=targets[row : row + 1]) for row in range(3)]
+    for name in ("scores", "gradients", "ablation_drops"):
+        expected = torch.cat([getattr(row, name) for row in alone])
+        torch.testing.assert_close(getattr(other, name)[:3], expected, **DIGITS)
+    mean = trace.gradient_of(lambda outputs: outputs.mean(1))
+    assert mean.shape == trace.gradients.shape
