@@ -258,7 +258,8 @@ class BoxScores(ObjectScores):
         found, _, fixed = self._checked(images)
         positions = _nearest(found, boxes.to(found))
         rows = torch.arange(len(found))
-        return torch.cat([positions[:, None], found[rows, positions], fixed[rows, positions]], 1)
+        places = (positions[:, None].double(), found[rows, positions], fixed[rows, positions])
+        return torch.cat(places, 1).to(place_dtype(found))
 
     def overlap(self, place: Tensor, other: Tensor) -> bool:
         """Return True if the boxes of two places have an IoU above .5."""
@@ -268,8 +269,9 @@ class BoxScores(ObjectScores):
     def ends(self, image: Tensor) -> Tensor:
         """Return the first and the last position, with their boxes."""
         (boxes,), _, (fixed,) = self._checked(image)
-        ends = [0, len(boxes) - 1]
-        return torch.cat([torch.tensor(ends).to(boxes)[:, None], boxes[ends], fixed[ends]], 1)
+        ends = torch.tensor([0, len(boxes) - 1], device=boxes.device)
+        places = (ends[:, None].double(), boxes[ends], fixed[ends])
+        return torch.cat(places, 1).to(place_dtype(boxes))
 
     @torch.no_grad()
     def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
@@ -349,7 +351,7 @@ class ProposalScores(BoxScores):
 
     def forward(self, images: Tensor, place: Tensor) -> Tensor:
         """Compute logits (B, C) of the place's region."""
-        logits: Tensor = self.module(images, place[:, REGION])
+        logits: Tensor = self.module(images, place[:, REGION].to(images.dtype))
         return logits
 
 
@@ -442,6 +444,14 @@ def rows_of_equal(images: Tensor) -> list[slice]:
         if row == 0 or not torch.equal(images[row], images[row - 1])
     ]
     return [slice(*ends) for ends in pairwise([*starts, len(images)])]
+
+
+def place_dtype(values: Tensor) -> torch.dtype:
+    """Return the type of places of a network with such values: float32, or float64.
+
+    Half precision would round the number of a position to that of another.
+    """
+    return torch.promote_types(values.dtype, torch.float32)
 
 
 def select_positions(logits: Tensor, position: Tensor) -> Tensor:

@@ -186,6 +186,16 @@ class SplitModel(CachesResults):
         """
         return self._first_tensor().dtype
 
+    @property
+    def others_dtype(self) -> torch.dtype:
+        """The type that inputs other than the images are cast to.
+
+        It is the model's. A place of a `PlacedScores` has at least float32, since half precision
+        would round the number of a position or token to that of another.
+        """
+        has_places = hasattr(self.model, "of_objects")
+        return torch.promote_types(self.dtype, torch.float32) if has_places else self.dtype
+
     def _first_tensor(self) -> Tensor:
         # an iterator, since every pass asks
         tensors = chain(self.model.parameters(), self.model.buffers())

@@ -561,7 +561,7 @@ def compute_trace(
         # A tensor of inference mode can't be part of an autograd graph.
         images = images.clone() if images.is_inference() else images.detach()
         copied_others = tuple(values.detach().to(images.device, copy=True) for values in others)
-        others = cast(copied_others, cut_model.dtype)
+        others = cast(copied_others, cut_model.others_dtype)
         joined = _joined_rows(cut_model, images, others)
         if joined:
             trace = _trace_joined_rows(cut_model, images, others, targets, joined)

@@ -308,6 +308,39 @@ def test_objects_of_a_network_in_half_precision_are_found_for_any_images(detecto
     assert ab.trace(half, "features.3", (images, places), labels).scores.dtype == torch.bfloat16
 
 
+class Positions(nn.Module):
+    """A detector of 24 x 24 positions, more than half precision can number."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.ReLU())
+        self.classes = nn.Conv2d(4, CLASSES, 1)
+        lower = torch.arange(576)[:, None].expand(-1, 2)
+        self.register_buffer("boxes", torch.cat([lower, lower + 1], 1).float())
+
+    def forward(self, images):
+        logits = self.classes(self.features(images)).flatten(2).transpose(1, 2)
+        return self.boxes.expand(len(images), -1, -1), logits
+
+
+def test_half_precision_rounds_no_position():
+    torch.manual_seed(0)
+    network = ab.BoxScores(Positions().eval().bfloat16())
+    images = images_of(1).bfloat16()
+    (found,) = network.found(images, 0.0)
+    odd = [each for each in found if each.place[0] > 256 and each.place[0] % 2]
+    places = torch.stack([each.place for each in odd])
+    labels = torch.tensor([each.label for each in odd])
+    assert len(odd) > 3
+    trace = ab.trace(network, "features.1", (images.expand(len(odd), -1, -1, -1), places), labels)
+    _, logits = network.module(images)
+    expected = logits.detach()[0, places[:, 0].long(), labels]
+    assert torch.equal(trace.scores, expected)
+    assert network.ends(images)[:, 0].tolist() == [0, 575]
+    nearest = network.nearest(images, places[:1, 1:5], labels)
+    assert nearest.dtype == torch.float32
+
+
 def decoded_in_place(returned):  # as YOLOv5 and v7 do
     made = torch.cat(returned, 2).sigmoid()
     made[..., :4] = returned[0]

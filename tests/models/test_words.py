@@ -555,3 +555,14 @@ def test_words_of_a_shared_pass_are_sliced_padded_and_given_other_classes(networ
         torch.testing.assert_close(getattr(other, name)[:3], expected, **DIGITS)
     mean = trace.gradient_of(lambda outputs: outputs.mean(1))
     assert mean.shape == trace.gradients.shape
+
+
+def test_half_precision_rounds_no_token(image):
+    module, processor = llava()
+    scores = ab.WordScores(module.bfloat16(), processor, PROMPT, TEXT).eval()
+    (found,) = scores.found(image, 0.0)
+    trace = traced(scores, image, found)
+    assert max(scores.text) > 256  # numbers that bfloat16 rounds
+    logits = scores(image[:1].bfloat16(), found[-1].place[None])
+    assert trace.scores[-1] == logits[0, found[-1].label]
+    assert torch.equal(trace.other_inputs[0], torch.stack([word.place for word in found]))
