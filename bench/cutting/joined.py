@@ -84,8 +84,8 @@ class JoinedPass:
         outputs = torch.cat([starts + self.rows.own, starts[self.rows.places] + targets])
         chosen = None if channels is None else channels.any(0, keepdim=True)
         drops = self.network.ablation_drops(self.activations, outputs[None], chosen)[0]
-        of_own, of_rows = drops[:num_places], drops[num_places:]
-        return of_rows + (self.rows.earlier[:, :, None] * of_own).sum(1)
+        of_earlier = (self.rows.earlier[:, :, None] * drops[:num_places]).sum(1)
+        return drops[num_places:] + of_earlier
 
 
 @dataclass(frozen=True, eq=False)
