@@ -327,9 +327,10 @@ class Trace(CachesResults):
     def drops_cost(self) -> float:
         """The cost of all drops of an image in forward passes.
 
-        It is estimated from the work of two drops.
+        It is estimated from the work of two drops. Rows that share passes share this cost.
         """
-        cost = partial(self.network.drops_cost, self.activations, self.targets)
+        network = self.network if self.joined is None else self.joined.passes[0].network
+        cost = partial(network.drops_cost, self.activations, self.targets)
         return self.cut_model.once("drops cost", cost)
 
     @property

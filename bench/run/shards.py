@@ -263,11 +263,13 @@ def costly_drops(trace: Trace, settings: Sequence[str]) -> str | None:
     """
     if not settings or trace.drops_cost <= MOST_PASSES:
         return None
+    cost = f"ablation drops cost about {trace.drops_cost:,.0f} forward passes for each image"
+    leaving_out = f"leave out what needs them ({first_names(settings, MAX_NAMES)})"
+    fewer = "ablate fewer channels (device.ablation_channels=64)"
+    if trace.joined is not None:  # each later layer still has the decoder behind it
+        return f"{cost}, whose words share them ({trace.capture}); {leaving_out}, or {fewer}"
     return (
-        f"ablation drops cost about {trace.drops_cost:,.0f} forward passes for each image "
-        f"({trace.capture}); leave out what needs them ({first_names(settings, MAX_NAMES)}), "
-        "ablate fewer channels (device.ablation_channels=64), or choose a layer nearer to the "
-        "output"
+        f"{cost} ({trace.capture}); {leaving_out}, {fewer}, or choose a layer nearer to the output"
     )
 
 

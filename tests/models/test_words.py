@@ -18,6 +18,7 @@ from axiom_bench.examination.examine import examined_input
 from axiom_bench.models import words
 from axiom_bench.models.load import load_model
 from axiom_bench.records import reading, store
+from axiom_bench.run import shards
 from axiom_bench.run.composing.composition import composed
 from tests.vision_language import BLOCK, SIDE, blip2, internvl, llava, paligemma
 
@@ -566,3 +567,16 @@ def test_half_precision_rounds_no_token(image):
     logits = scores(image[:1].bfloat16(), found[-1].place[None])
     assert trace.scores[-1] == logits[0, found[-1].label]
     assert torch.equal(trace.other_inputs[0], torch.stack([word.place for word in found]))
+
+
+def test_a_note_on_costly_drops_says_that_words_share_them(network, image, monkeypatch):
+    scores = ab.WordScores(*network, PROMPT, TEXT).eval()
+    trace = traced(scores, image, scores.found(image, 0.0)[0])
+    assert 1 < trace.drops_cost <= 17  # 16 channels and the unchanged score, through the head
+    monkeypatch.setattr(shards, "MOST_PASSES", 1)
+    sentence = shards.costly_drops(trace, ["~method.ablation_cam"])
+    assert sentence == (
+        f"ablation drops cost about {trace.drops_cost:,.0f} forward passes for each image, whose "
+        f"words share them ({trace.capture}); leave out what needs them (~method.ablation_cam), or "
+        "ablate fewer channels (device.ablation_channels=64)"
+    )
