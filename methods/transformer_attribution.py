@@ -53,7 +53,7 @@ NO_RULE = (
 )
 
 
-def transformer_attribution(trace: Trace, form: str = "lrp", query: str = "class") -> Map:
+def transformer_attribution(trace: Trace, form: str | None = None, query: str = "class") -> Map:
     """Product over blocks of I + mean over heads of relu(dS/dA R_A), token row -> (B, H, W).
 
     A are a block's attention probabilities and R_A their relevance. The last block's matrix comes
@@ -70,7 +70,7 @@ def transformer_attribution(trace: Trace, form: str = "lrp", query: str = "class
             costs half. For a DETR it follows equations 5 to 10 of that paper, from the explained
             query to the positions. For a network that says words, the blocks are the decoder's,
             and the map is from the token that predicts the word's last token to the image's
-            tokens.
+            tokens. None: "generic" for these two, which "lrp" can't explain, otherwise "lrp".
         query: "class": the first token. "mean": the mean of all patches, for a network that pools
             them. A network of only patches always has "mean". A DETR has neither.
 
@@ -81,11 +81,19 @@ def transformer_attribution(trace: Trace, form: str = "lrp", query: str = "class
         BenchError: If a parameter is unknown, if the network's attentions aren't all of the same
             tokens, or if an operation has no relevance rule.
     """
+    if form is None:
+        network = trace.cut_model.model
+        has_decoder = isinstance(network, BoxScores) or getattr(network, "of_words", False)
+        form = "generic" if has_decoder else "lrp"
     if form not in FORMS:
         raise invalid_choice("form of transformer attribution", form, FORMS)
     check_choices("transformer attribution", query)
+
+    def compute(row: int) -> Tensor:
+        return _image_map(trace[row : row + 1], form, query)
+
     with torch.inference_mode(False), torch.enable_grad():
-        return Map(trace.per_image(lambda row: _image_map(trace[row : row + 1], form, query)))
+        return Map(trace.per_image(compute))
 
 
 def _image_map(trace: Trace, form: str, query: str) -> Tensor:

@@ -219,7 +219,7 @@ def trace_of_a_detr(side: int) -> ab.Trace:
 @follows("Transformer attribution has no relevance rules for a DETR")
 def detr_with_relevance(user: User) -> None:
     trace = trace_of_a_detr(32)
-    message = user.error(lambda: transformer_attribution(trace))
+    message = user.error(lambda: transformer_attribution(trace, form="lrp"))
     form = advice_in(message, r"params\.form=(\w+)")
     assert transformer_attribution(trace, form=form).raw.any()
 
@@ -230,7 +230,7 @@ def words_with_relevance(user: User) -> None:
     images = torch.rand(1, 3, 96, 96)
     found = scores.found(images, 0.0)[0][1]
     trace = ab.trace(scores, scores.default_layer, (images, found.place[None]), [found.label])
-    message = user.error(lambda: transformer_attribution(trace))
+    message = user.error(lambda: transformer_attribution(trace, form="lrp"))
     form = advice_in(message, r"params\.form=(\w+)")
     assert transformer_attribution(trace, form=form).raw.any()
 
@@ -238,9 +238,9 @@ def words_with_relevance(user: User) -> None:
 @follows("Of networks of boxes, transformer attribution explains only a DETR")
 def detr_with_as_many_queries_as_positions(user: User) -> None:
     trace = trace_of_a_detr(16)
-    message = user.error(lambda: transformer_attribution(trace, form="generic"))
+    message = user.error(lambda: transformer_attribution(trace))
     assert advice_in(message, r"set (model\.resize) to another size")
-    assert transformer_attribution(trace_of_a_detr(32), form="generic").raw.any()
+    assert transformer_attribution(trace_of_a_detr(32)).raw.any()
 
 
 @follows("of this project; type peers=")

@@ -214,7 +214,7 @@ def attentions_by_hand(network, image, text):
 
 @pytest.mark.parametrize(
     ("method", "params"),
-    [("raw_attention", {}), ("rollout", {}), ("transformer_attribution", {"form": "generic"})],
+    [("raw_attention", {}), ("rollout", {}), ("transformer_attribution", {})],
 )
 def test_attention_methods_follow_a_word_through_the_decoder(described, method, params):
     scores, images, found = described
@@ -244,7 +244,7 @@ def test_attention_methods_follow_a_word_through_the_decoder(described, method, 
 def test_transformer_attribution_of_words_has_no_relevance_rules(described):
     trace = traced(*described)
     with pytest.raises(BenchError, match="form=generic for this network"):
-        plugins.load("method", "transformer_attribution")(trace)
+        plugins.with_params("method", "transformer_attribution", {"form": "lrp"})(trace)
 
 
 def test_legrad_of_a_word_sums_the_gradients_of_its_tower(described):

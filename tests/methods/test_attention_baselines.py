@@ -424,7 +424,7 @@ def test_a_detr(tmp_path):
     labels = [one.label for one in found]
     trace = ab.trace(loaded.module, loaded.layer, (images, places), labels)
 
-    actual = transformer_attribution(trace, form="generic").raw
+    actual = transformer_attribution(trace).raw
 
     expected = [
         detr_code(network, image, int(one.place[0]), one.label)
@@ -435,7 +435,7 @@ def test_a_detr(tmp_path):
     torch.testing.assert_close(actual, torch.stack(expected), rtol=0, atol=1e-9 * largest)
     assert largest > 1e-4
     with pytest.raises(BenchError, match=r"rules for a DETR.*params\.form=generic"):
-        transformer_attribution(trace)
+        transformer_attribution(trace, form="lrp")
     for name in CLASS_INDEPENDENT:
         with pytest.raises(BenchError, match="leave the method out"):
             methods.get(name)(trace)
