@@ -57,6 +57,13 @@ BASELINE_METHODS = (
     "rise", "saliency", "score_cam", "smooth_grad", "uniform", "xgrad_cam",
 )  # fmt: skip
 BASELINE_SUITES = ("baselines-1",)
+# Methods and controls that explain words; a word takes a pass of the whole decoder.
+WORD_METHODS = (
+    "ablation_cam", "ablation_cam_axiomatic", "attn_lrp", "centered", "eigen_cam", "grad_cam",
+    "grad_cam_pp", "hires_cam", "layer_cam", "legrad", "other_object", "random", "raw_attention",
+    "rollout", "saliency", "transformer_attribution", "uniform", "xgrad_cam",
+)  # fmt: skip
+WORD_SUITES = ("words-1",)
 OBJECT_SUITES = ("dense-1",)  # methods of one box or mask explain their networks too
 QUIET = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "report.figures.grid=null")
 UNFROZEN = "frozen: {}\n"
@@ -164,6 +171,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             chosen = list(FEW_METHODS)
         if suite in BASELINE_SUITES:
             chosen = list(BASELINE_METHODS)
+        if suite in WORD_SUITES:
+            chosen = list(WORD_METHODS)
         if options.add:
             chosen = [options.add]
         folder = run(suite, part, chosen, overrides)
