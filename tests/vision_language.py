@@ -153,6 +153,36 @@ def blip2() -> tuple[Any, Any]:
     return _built(transformers.Blip2ForConditionalGeneration, config), processor
 
 
+def blip() -> tuple[Any, Any]:
+    """A network that describes images, whose decoder reads them by cross-attention."""
+    from tokenizers.processors import TemplateProcessing
+
+    words = tokenizer("[CLS]", "[SEP]")
+    first, last = words.convert_tokens_to_ids(["[CLS]", "[SEP]"])
+    words.backend_tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", first), ("[SEP]", last)]
+    )
+    images = transformers.BlipImageProcessor(size={"height": SIDE, "width": SIDE})
+    processor = transformers.BlipProcessor(images, words)
+    text = {
+        "vocab_size": len(words),
+        "hidden_size": 24,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "encoder_hidden_size": 16,
+        "initializer_range": 0.5,
+        "bos_token_id": words.bos_token_id,
+        "eos_token_id": words.eos_token_id,
+        "pad_token_id": words.pad_token_id,
+        "sep_token_id": last,
+    }
+    config = transformers.BlipConfig(
+        text_config=text, vision_config={**VISION, "initializer_range": 0.5}, initializer_range=0.5
+    )
+    return _built(transformers.BlipForConditionalGeneration, config), processor
+
+
 def internvl() -> tuple[Any, Any]:
     """A network whose processor cuts images into tiles by default, and its processor."""
     words = tokenizer("<context>", "<img>", "</img>")

@@ -63,6 +63,7 @@ QUERY_SEGMENTER = Task(
 CAPTIONED = Task(re.compile(r"(CLIP|MetaClip2|Siglip)Model"))
 SPEAKER = Task(re.compile(r"\w+ForConditionalGeneration|\w+ForImageTextToText"))
 TASKS = (CLASSIFIER, DETECTOR, SEGMENTER, QUERY_SEGMENTER, CAPTIONED, SPEAKER)
+OWN_CODE = "trust_remote_code"  # the argument that an error of transformers names
 OTHER_INPUTS = {"input_ids", "task_inputs"}  # of networks that need a text for each image
 
 
@@ -371,10 +372,13 @@ def _transformers() -> Any:
 
 
 def _from_pretrained(kind: str, name: str, **kwargs: object) -> Any:
-    """Return what a class of transformers loads from a checkpoint.
+    """Return what a class of transformers loads from a checkpoint, whose own code isn't run.
 
     The Hub is asked only if neither a folder nor the cache has the files.
     """
+    # otherwise transformers asks on the terminal whether it may run the code
+    if kind.startswith("Auto"):
+        kwargs["trust_remote_code"] = False
     load = partial(getattr(_transformers(), kind).from_pretrained, **kwargs)
     folder = home_expanded(name)
     if name.startswith("timm/"):
@@ -383,6 +387,8 @@ def _from_pretrained(kind: str, name: str, **kwargs: object) -> Any:
     try:
         return load(str(folder) if is_folder else name, local_files_only=True)
     except (OSError, ValueError) as error:
+        if OWN_CODE in str(error):
+            raise _own_code_error(name) from error
         if is_folder:
             raise BenchError(
                 f"{name} can't be read as a checkpoint of transformers "
@@ -394,7 +400,18 @@ def _from_pretrained(kind: str, name: str, **kwargs: object) -> Any:
         _hub().model_info(name, timeout=HUB_TIMEOUT)
         return load(name)
     except Exception as error:  # the HTTP library of the Hub's client differs by its version
+        if OWN_CODE in str(error):
+            raise _own_code_error(name) from error
         raise _hub_error(name, error) from error
+
+
+def _own_code_error(name: str) -> BenchError:
+    """Return the error for a checkpoint that needs code of its own."""
+    return BenchError(
+        f"The checkpoint {name} needs code of its own, which isn't run; set model.checkpoint to "
+        "one for transformers' own classes, as OpenGVLab/InternVL3-1B-hf is. Or load the network "
+        "in Python, and give it to ab.explain."
+    )
 
 
 def _hub_error(name: str, error: BaseException) -> BenchError:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from axiom_bench.data.preprocessing import RGB
-from axiom_bench.errors import BenchError, type_name
+from axiom_bench.errors import BenchError
 from axiom_bench.models.of_vision_language import GRID, PIXELS, VisionLanguage, processed
 
 SIZE = (448, 448)  # the height and width of images in pixels if the user gives none
@@ -62,7 +62,7 @@ class PatchSequences(VisionLanguage):
     """
 
     def __init__(self, network: Any, processor: Any, prompt: str, size: tuple[int, int]) -> None:
-        name = type_name(network)
+        name = type(network).__name__
         inner = getattr(network, "model", network)
         if FEATURES not in inspect.signature(inner.forward).parameters:
             raise BenchError(

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from axiom_bench.errors import BenchError, type_name
+from axiom_bench.errors import BenchError
 
 PIXELS = "pixel_values"
 GRID = "image_grid_thw"  # the numbers of patches of an image: frames, rows and columns
@@ -71,20 +71,23 @@ class VisionLanguage(nn.Module):
 
     def answer(self, images: Tensor, length: int) -> list[list[int]]:
         """Return the tokens that the network says about each image by greedy decoding."""
+        answers: list[list[int]] = []
+        for image in images.split(1):
+            tokens = self._generated(image, length)[0, self.start + 1 :].tolist()
+            answers.append([*takewhile(lambda token: token not in self.ends, tokens)])
+        return answers
+
+    def _generated(self, image: Tensor, length: int) -> Tensor:
+        """Return the tokens of the prompt and of the text about an image, (1, P + at most L)."""
         from transformers import GenerationConfig
 
         # The checkpoint's own settings may sample, or change the scores of repeated words.
         settings = GenerationConfig(
             do_sample=False, max_new_tokens=length, eos_token_id=self.ends, pad_token_id=self.end
         )
-        answers: list[list[int]] = []
-        for image in images.split(1):
-            inputs = self._inputs(image, torch.zeros(1, 0, dtype=torch.long, device=image.device))
-            prompt_length = inputs["input_ids"].shape[1]
-            generated = self.module.generate(**inputs, generation_config=settings)
-            tokens = generated[0, prompt_length:].tolist()
-            answers.append([*takewhile(lambda token: token not in self.ends, tokens)])
-        return answers
+        inputs = self._inputs(image, torch.zeros(1, 0, dtype=torch.long, device=image.device))
+        tokens: Tensor = self.module.generate(**inputs, generation_config=settings)
+        return tokens
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text."""
@@ -165,8 +168,8 @@ def _last_block(network: Any) -> str:
             prefix = "model." if inner is not network else ""
             return f"{prefix}{tower}.{name}.{index}"
     raise BenchError(
-        f"The vision tower of {type_name(network)} has no list of blocks; set model.layer to one "
-        "of its layers."
+        f"The vision tower of {type(network).__name__} has no list of blocks; set model.layer to "
+        "one of its layers."
     )
 
 
@@ -185,8 +188,8 @@ def processed(network: Any, processor: Any, prompt: str, picture: Image.Image) -
     except Exception as error:  # processors differ in what they raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BenchError(
-            f"The processor of {type_name(network)} can't read the prompt {prompt!r} with an image "
-            f"({reason}); load the processor of this network's own checkpoint."
+            f"The processor of {type(network).__name__} can't read the prompt {prompt!r} with an "
+            f"image ({reason}); load the processor of this network's own checkpoint."
         ) from error
     inputs = {}
     for name, value in made.items():
@@ -194,7 +197,7 @@ def processed(network: Any, processor: Any, prompt: str, picture: Image.Image) -
             inputs[name] = value
     if PIXELS not in inputs:
         raise BenchError(
-            f"The processor of {type_name(network)} makes no pixels of an image; give what "
+            f"The processor of {type(network).__name__} makes no pixels of an image; give what "
             "AutoProcessor loads from the network's checkpoint, not its tokenizer."
         )
     return inputs
@@ -220,7 +223,7 @@ def _ends(network: Any, tokenizer: Any) -> list[int]:
         ends = tokenizer.eos_token_id
     if ends is None:
         raise BenchError(
-            f"The tokenizer of {type_name(network)} has no token that ends a text; set its "
+            f"The tokenizer of {type(network).__name__} has no token that ends a text; set its "
             "eos_token."
         )
     return list(ends) if isinstance(ends, list) else [ends]

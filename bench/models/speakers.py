@@ -7,7 +7,8 @@ from typing import Any
 from PIL import Image
 
 from axiom_bench.data.preprocessing import RGB
-from axiom_bench.errors import BenchError, type_name
+from axiom_bench.errors import BenchError
+from axiom_bench.models.of_blip import BLIP, BlipCaptions
 from axiom_bench.models.of_patch_sequences import SIZE, PatchSequences
 from axiom_bench.models.of_vision_language import GRID, PIXELS, VisionLanguage, processed
 
@@ -31,7 +32,7 @@ def vision_language(
     """
     if network.config.get_text_config().is_encoder_decoder:
         raise BenchError(
-            f"{type_name(network)} reads its prompt by an encoder. Words are explained for "
+            f"{type(network).__name__} reads its prompt by an encoder. Words are explained for "
             "networks whose decoder reads it, such as LLaVA; choose one of these."
         )
     prompt = _filled_template(processor, prompt)
@@ -41,17 +42,18 @@ def vision_language(
         return PatchSequences(network, processor, prompt, size or SIZE)
     if size is not None:
         raise BenchError(
-            f"The images of {type_name(network)} have the size of its processor; leave out size "
-            "(model.kwargs.size)."
+            f"The images of {type(network).__name__} have the size of its processor; leave out "
+            "size (model.kwargs.size)."
         )
     pixels = inputs[PIXELS]
     if pixels.ndim not in (4, 5) or pixels[..., 0, 0].numel() != RGB:
         raise BenchError(
-            f"The processor of {type_name(network)} makes pixels {tuple(pixels.shape)} of an "
+            f"The processor of {type(network).__name__} makes pixels {tuple(pixels.shape)} of an "
             "image. Words are explained for networks that take the whole image (1, 3, H, W), such "
             "as LLaVA, PaliGemma, InternVL and SmolVLM, and for Qwen2-VL; choose one of these."
         )
-    return VisionLanguage(network, processor, prompt, inputs)
+    kind = BlipCaptions if network.config.model_type == BLIP else VisionLanguage
+    return kind(network, processor, prompt, inputs)
 
 
 def _filled_template(processor: Any, prompt: str) -> str:

@@ -26,7 +26,7 @@ from axiom_bench.cutting.objects import (
     select_positions,
 )
 from axiom_bench.cutting.passes import full_precision
-from axiom_bench.errors import BenchError, type_name, unknown_name
+from axiom_bench.errors import BenchError, unknown_name
 
 LENGTH = 32  # the most tokens of a text
 # A generated token's logit may be smaller than the largest one by this share of it. In bfloat16, a
@@ -253,8 +253,9 @@ class WordScores(PlacedScores):
         log_probabilities = own - logits.logsumexp(1)
         best = logits.amax(1)
         if self.text is None and bool((best - own > TIE * best.abs().clamp(min=1)).any()):
+            network = type(getattr(self.module, "module", self.module)).__name__
             raise BenchError(
-                f"{type_name(self.module)} generates other tokens than the most probable ones of a "
+                f"{network} generates other tokens than the most probable ones of a "
                 "pass over its text, so no score says why it generates them; give a text: "
                 "text='a cat on a mat' (model.kwargs.text)."
             )

@@ -328,7 +328,7 @@ def word_tokens(trace: Trace) -> WordTokens | None:
         raise BenchError(
             f"The decoder reads {len(decoder.image)} tokens of the image, and the layer "
             f"{trace.layer!r} has {height}x{width} positions; choose a layer whose maps are these "
-            "tokens."
+            "tokens, or leave the method out, as for BLIP-2, whose queries are no positions."
         )
     return WordTokens(decoder, (height, width))
 

@@ -65,6 +65,7 @@ UNFOLLOWED = {  # the reason for words that only one refusal has in "FILE: TEXT"
     "A YOLO takes images whose sides are multiples": ULTRALYTICS,
     "are a YOLO of ultralytics, a pickled network": ULTRALYTICS,
     "can't be read as a checkpoint of transformers": TRANSFORMERS,
+    "The checkpoint {name} needs code of its own": TRANSFORMERS,
     "so it isn't known which is no object": TRANSFORMERS,
     "has no weights called {name}; set model.weights=as_built for those of": TRANSFORMERS,
     "The game would have {size} MB": "it needs a game of many large pictures",

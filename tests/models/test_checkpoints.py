@@ -459,6 +459,16 @@ def test_names_that_lead_elsewhere(tmp_path):
         load(tmp_path, kwargs=captions)
 
 
+def test_code_of_a_checkpoint_isnt_run_and_nobody_is_asked_whether_it_may(tmp_path, monkeypatch):
+    """Public: OpenGVLab's InternVL2, whose configuration asks for `trust_remote_code`."""
+    config = {"model_type": "internvl_chat", "architectures": ["InternVLChatModel"]}
+    config["auto_map"] = {"AutoConfig": "configuration_internvl_chat.InternVLChatConfig"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    with pytest.raises(ab.BenchError, match=r"needs code of its own, which isn't run; set model"):
+        load(tmp_path)
+
+
 def test_the_option_and_the_setting_take_a_checkpoint(capsys, tmp_path):
     parsed = main.parser().parse_args(["explain", "a.png", "--model", "microsoft/resnet-50"])
     assert model_overrides(parsed) == ["model=huggingface", "model.checkpoint=microsoft/resnet-50"]

@@ -56,6 +56,7 @@ PLANTED = [
 ]
 LAYERS |= dict.fromkeys(PLANTED, "features")
 SPEAKERS = (  # of texts about images
+    "blip",
     "blip2",
     "internvl",
     "llava",

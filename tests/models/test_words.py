@@ -20,7 +20,7 @@ from axiom_bench.models.load import load_model
 from axiom_bench.records import reading, store
 from axiom_bench.run import shards
 from axiom_bench.run.composing.composition import composed
-from tests.vision_language import BLOCK, SIDE, blip2, internvl, llava, paligemma
+from tests.vision_language import BLOCK, SIDE, blip, blip2, internvl, llava, paligemma
 
 PROMPT = "What is left of the mat?"
 TEXT = " a cat, left of the hot-dog"
@@ -266,11 +266,64 @@ def described(scores):
     return next(image for image in images if len(scores.found(image, 0.0)[0]) > 2)
 
 
-@pytest.mark.parametrize("make", [paligemma, internvl, blip2])
+@pytest.mark.parametrize("make", [paligemma, internvl, blip, blip2])
 def test_the_generated_tokens_are_the_most_probable_ones_of_one_pass(make):
     scores = ab.WordScores(*make(), PROMPT, length=8).eval()
     (found,) = scores.found(described(scores), 0.0)
     assert all(word.rank == 1 for word in found)
+
+
+@pytest.mark.parametrize("prompt", ["", "a photo of"])
+def test_a_caption_of_blip_is_its_own_and_scored_as_in_a_plain_pass(image, prompt):
+    module, processor = blip()
+    module = module.double()
+    scores = ab.WordScores(module, processor, prompt, length=8).eval()
+    (found,) = scores.found(image, 0.0)
+    inputs = processor(text=prompt, return_tensors="pt")
+    masks = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    caption = module.generate(image, **masks, do_sample=False, max_new_tokens=8)[0]
+    start = masks["input_ids"].shape[1] - 1  # without the token of the end
+    text = processor.tokenizer.decode(caption[start:], skip_special_tokens=True)
+    assert [word.name for word in found] == words.WORD.findall(text)
+
+    trace = ab.trace(
+        scores,
+        scores.default_layer,
+        (image.expand(len(found), -1, -1, -1), torch.stack([word.place for word in found])),
+        [word.label for word in found],
+        reshape="tokens",
+        output="logits",
+    )
+    block = module.vision_model.encoder.layers[-1]
+    positions = [int(word.place[0]) for word in found]
+    counts = [int(word.place[1]) for word in found]
+
+    def plain(keep):
+        def without(block, inputs, output):
+            return torch.cat([output[:, :1], output[:, 1:] * keep], 1)
+
+        handle = block.register_forward_hook(without)
+        try:
+            with torch.no_grad():
+                logits = module(image, caption[None]).logits[0]
+        finally:
+            handle.remove()
+        return torch.stack(
+            [
+                sum(
+                    logits[start + at - 1, caption[start + at]]
+                    for at in range(first, first + count)
+                )
+                for first, count in zip(positions, counts, strict=True)
+            ]
+        )
+
+    keep = torch.ones(16, dtype=torch.float64)
+    torch.testing.assert_close(trace.scores, plain(keep), **DIGITS)
+    keep[3] = 0
+    drops = trace.ablation_drops[:, 3]
+    torch.testing.assert_close(drops, trace.scores - plain(keep), **DIGITS)
+    assert drops.abs().max() > 1e-6
 
 
 def test_an_encoder_of_the_prompt_is_refused():
