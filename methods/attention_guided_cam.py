@@ -11,8 +11,8 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.attention import (
-    UNSUPPORTED_ATTENTION,
     Attentions,
+    attention_error,
     key_maps,
     probability_gradients,
 )
@@ -45,7 +45,7 @@ def attention_guided_cam(trace: Trace) -> Map:
             maps = [attention_guided_cam(trace[row : row + 1]).raw for row in range(len(trace))]
             return Map(torch.cat(maps))
         if len({call.key.shape[2] for call in calls}) != 1:
-            raise BenchError(UNSUPPORTED_ATTENTION)
+            raise attention_error(trace)
         gradients = probability_gradients(outputs.gather(1, trace.targets[:, None].clone()), calls)
     class_token = 0  # its index among the queries
     terms = []

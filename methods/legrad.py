@@ -22,6 +22,7 @@ from axiom_bench.methods.shared.attention import (
     Attention,
     Attentions,
     TowerAttentions,
+    attention_error,
     key_maps,
     probability_gradients,
 )
@@ -133,9 +134,10 @@ def _block_map(
         calls = _calls_of_tower(calls, maps, sides)
     has_one_each = len(calls) > index if of_words else len(calls) in (index + 1, len(names))
     if not has_one_each:
-        raise BenchError(
+        sentence = (
             "LeGrad needs a transformer with one attention in each block: leave legrad out here."
         )
+        raise attention_error(trace, sentence)
     if last_cut.trunk_and_head.capture.step is Step.HEAD:
         # These sides are what the modules before the cut returned, so they belong to one cut.
         _, last_sides = last_cut.trunk(trace.images, *trace.other_inputs)

@@ -109,7 +109,7 @@ def _image_map(trace: Trace, form: str, query: str) -> Tensor:
     calls = attentions.calls
     is_detector = isinstance(trace.cut_model.model, BoxScores)
     if tokens is not None:
-        calls = tokens.attentions(calls)
+        calls = tokens.attentions(trace, calls)
     elif is_detector:
         _check_decoder(calls, form)
     else:

@@ -209,6 +209,23 @@ UNSUPPORTED_ATTENTION = (
 )
 
 
+def attention_error(trace: Trace, sentence: str = UNSUPPORTED_ATTENTION) -> BenchError:
+    """Return the error for a network whose attentions can't be read.
+
+    It is the sentence, or, if transformers computes them by other code than
+    scaled_dot_product_attention, what to type.
+    """
+    for module in trace.cut_model.model.modules():
+        code = getattr(getattr(module, "config", None), "_attn_implementation", None)
+        if code not in (None, "sdpa"):
+            return BenchError(
+                "This method reads attention by scaled_dot_product_attention, and the network "
+                f"computes it by attn_implementation={code!r}; type "
+                "model.set_attn_implementation('sdpa'), which gives the same scores up to rounding."
+            )
+    return BenchError(sentence)
+
+
 def probability_gradients(scores: Tensor, calls: list[Attention]) -> list[Tensor]:
     """Compute dS/dA = (dS/dO) V' of each attention.
 
@@ -295,15 +312,15 @@ class WordTokens:
         maps: Tensor = of_image.unflatten(1, self.size)
         return maps
 
-    def attentions(self, calls: Sequence[Attention]) -> list[Attention]:
-        """Return the decoder's attentions among those of the network.
+    def attentions(self, trace: Trace, calls: Sequence[Attention]) -> list[Attention]:
+        """Return the decoder's attentions among those of the trace's network.
 
         Raises:
             BenchError: If there are none.
         """
         found = [call for call in calls if call.query.shape[2] in self.decoder.totals]
         if not found:
-            raise BenchError(UNSUPPORTED_ATTENTION)
+            raise attention_error(trace)
         return found
 
 
@@ -338,7 +355,7 @@ def decoder_attentions(trace: Trace, tokens: WordTokens) -> list[Attention]:
     cut_model = trace.cut_model
     with torch.no_grad(), DecoderAttentions() as attentions:
         cut_model.run_network(trace.images, *trace.other_inputs, precision=cut_model.precision)
-    return tokens.attentions(attentions.calls)
+    return tokens.attentions(trace, attentions.calls)
 
 
 def chosen_block(calls: Sequence[Attention], block: int) -> Attention:
@@ -381,7 +398,7 @@ def check_tokens(trace: Trace, calls: Sequence[Attention]) -> None:
     num_tokens = calls[0].query.shape[2] if calls else 0
     is_detector = isinstance(trace.cut_model.model, BoxScores)
     if is_detector or shapes != {(len(trace), num_tokens, num_tokens)}:
-        raise BenchError(UNSUPPORTED_ATTENTION)
+        raise attention_error(trace)
 
 
 def check_choices(title: str, query: str, heads: str = "mean") -> None:

@@ -66,6 +66,7 @@ UNFOLLOWED = {  # the reason for words that only one refusal has in "FILE: TEXT"
     "are a YOLO of ultralytics, a pickled network": ULTRALYTICS,
     "can't be read as a checkpoint of transformers": TRANSFORMERS,
     "The checkpoint {name} needs code of its own": TRANSFORMERS,
+    "computes it by attn_implementation={code}": "tests/models/test_words.py follows it",
     "so it isn't known which is no object": TRANSFORMERS,
     "has no weights called {name}; set model.weights=as_built for those of": TRANSFORMERS,
     "The game would have {size} MB": "it needs a game of many large pictures",

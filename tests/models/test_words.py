@@ -524,6 +524,22 @@ def test_a_word_that_names_a_class_has_its_boxes_and_every_word_the_effects_of_p
         torch.testing.assert_close(torch.tensor(shares.sum(axis=1).tolist()), torch.ones(len(own)))
 
 
+@pytest.mark.parametrize(
+    "method", ["raw_attention", "rollout", "transformer_attribution", "legrad"]
+)
+def test_attention_of_eager_code_has_a_step_that_helps(image, method):
+    """Public: QwenLM/Qwen3-VL 1106, where attn_implementation="eager" is the advice."""
+    module, processor = llava()
+    module.set_attn_implementation("eager")
+    scores = ab.WordScores(module.double(), processor, PROMPT, TEXT).eval()
+    found = scores.found(image, 0.0)[0][:2]
+    explain = plugins.load("method", method)
+    with pytest.raises(ab.BenchError, match=r"type model\.set_attn_implementation\('sdpa'\)"):
+        explain(traced(scores, image, found))
+    module.set_attn_implementation("sdpa")
+    assert explain(traced(scores, image, found)).raw.any()
+
+
 @pytest.mark.parametrize("output", words.SCORES)
 def test_words_share_the_passes_of_their_drops(network, image, output):
     scores = ab.WordScores(*network, PROMPT, TEXT, output).eval()
