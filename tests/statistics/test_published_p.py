@@ -14,7 +14,7 @@ from axiom_bench.statistics.bootstrap import LEVEL, MOST_UNITS
 from axiom_bench.statistics.paired_tests import holm, p_of_interval
 from axiom_bench.statistics.run_folder import RunFolder
 
-SUITES = ("photographs-2", "scenes-1", "scenes-costly-1", "shapes-1", "dense-1")
+SUITES = ("photographs-2", "scenes-1", "scenes-costly-1", "shapes-1", "dense-1", "words-1")
 PARTS = {
     f"{suite}/{part}": folder
     for suite in SUITES
