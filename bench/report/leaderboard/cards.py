@@ -35,7 +35,7 @@ COLUMNS = (
     "Doesn't differ from,\non any network",
 )
 MOST_METRICS = 12  # a table with more metrics is folded
-MOST_TABLES = 7  # further tables of a page are folded
+MOST_TABLES = 6  # further tables of a page are folded
 MOST_TIED = 3  # the most names of methods in a cell
 
 
