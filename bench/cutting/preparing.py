@@ -29,7 +29,7 @@ from axiom_bench.cutting.output import Output, Returned, ScoredNetwork, score_fu
 from axiom_bench.cutting.passes import HALF, OutputSizes, arithmetic, measured_outputs
 from axiom_bench.cutting.recognition import RecognisedOutput, note, recognised
 from axiom_bench.cutting.tokens import AnyReshape
-from axiom_bench.cutting.trunk_and_head import TrunkAndHead, first_that_equals
+from axiom_bench.cutting.trunk_and_head import TrunkAndHead, first_that_equals, same_step
 from axiom_bench.cutting.views import find_views
 from axiom_bench.notes import BatchMates, Notes
 
@@ -46,6 +46,8 @@ class Uncut:
     mates: str | None  # see `TrunkAndHead`; None if it isn't known yet
     follows_shapes: bool  # True if the graph may hold for one size of images only
     notes: Notes  # get a sentence if scores depend on the other images of a batch
+    # the trunk and head of a network that runs the same modules, which were checked; None: without
+    proved: TrunkAndHead | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +183,8 @@ def _trunk_and_head(
         has_mates=bool(mates),
         needs_gradient=output.function is not None,
     )
-    parts, kinds, capture = first_that_equals(point, mates, uncut.follows_shapes)
+    found = None if uncut.proved is None else same_step(point, uncut.proved)
+    parts, kinds, capture = found or first_that_equals(point, mates, uncut.follows_shapes)
     return TrunkAndHead(
         parts=parts,
         side_kinds=kinds,

@@ -140,6 +140,7 @@ class SplitModel(CachesResults):
         self.normalisation: Normalisation | None = None
         self.follows_shapes = True
         self._trunk_and_head: TrunkAndHead | None = None
+        self._proved: TrunkAndHead | None = None
         self._results = {}
 
     def __repr__(self) -> str:
@@ -278,6 +279,7 @@ class SplitModel(CachesResults):
                 mates=self.mates,
                 follows_shapes=self.follows_shapes,
                 notes=self.notes,
+                proved=self._proved,
             )
             cut = prepare(uncut, images)
             self.model = cut.model
@@ -462,6 +464,12 @@ class SplitModel(CachesResults):
         Both share their `passes` and `limits`.
         """
         return self._like(model, self.layer)
+
+    def on_same_modules(self, model: nn.Module) -> Self:
+        """Cut a model that runs this one's modules and returns other scores, with fewer checks."""
+        other = self.on(model)
+        other._proved = self.trunk_and_head
+        return other
 
     def at(self, layer: str) -> Self:
         """Cut this model at another layer, once per layer. Both count in the same `passes`."""

@@ -610,7 +610,8 @@ def _trace_joined_rows(
     Each image runs alone, so that its values don't depend on the others of a batch.
     """
     network = joined[0].network
-    joined_cut = cut_model.once("joined rows", lambda: cut_model.on(network)).for_size(images)
+    joined_cut = cut_model.once("joined rows", lambda: cut_model.on_same_modules(network))
+    joined_cut = joined_cut.for_size(images)
     passes = []
     for rows in joined:
         activations, outputs, traced = _run(joined_cut, rows.image, (rows.inputs,))

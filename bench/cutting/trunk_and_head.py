@@ -273,6 +273,27 @@ def first_that_equals(
     return parts, kinds, Capture(Step.MODEL, reason)
 
 
+def same_step(
+    point: CutPoint, proved: TrunkAndHead
+) -> tuple[Parts, list[SideKind], Capture] | None:
+    """Return the parts of a network that runs the modules of a proved one, by the same step.
+
+    They have sides of the same kinds. Only their scores are compared with the network's. Returns
+    None for a step whose sides may be others, and if the scores differ.
+    """
+    if proved.capture.step is not Step.HEAD:
+        return None
+    try:
+        parts: Parts = ReplayedParts(point)
+    except CannotSplit:
+        return None
+    if isinstance(proved.parts, ReshapedParts):
+        parts = ReshapedParts(parts, proved.parts.reshape)
+    if not equal_up_to_rounding(parts.head(*parts.trunk(point.image)), point.scores):
+        return None
+    return parts, proved.side_kinds, proved.capture
+
+
 def _steps(
     point: CutPoint, follows_shapes: bool
 ) -> Iterator[Callable[[str], tuple[Parts, Capture]]]:

@@ -10,8 +10,12 @@ from PIL import Image
 import axiom_bench as ab
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
+from axiom_bench.cutting import preparing
+from axiom_bench.cutting.graph_parts import CutPoint
+from axiom_bench.cutting.images import bound
 from axiom_bench.cutting.objects import trace_other_object
-from axiom_bench.cutting.trunk_and_head import Step
+from axiom_bench.cutting.output import ScoredNetwork
+from axiom_bench.cutting.trunk_and_head import Capture, Step, same_step
 from axiom_bench.embedded import captions
 from axiom_bench.evaluation import plugins
 from axiom_bench.examination.examine import examined_input
@@ -602,6 +606,48 @@ def test_words_share_the_passes_of_their_traces(network, image, output):
         (gradient,) = torch.autograd.grad(logits[0, word.label], kept)
         maps = gradient[0, 1:].T.unflatten(1, first.gradients.shape[2:])
         torch.testing.assert_close(first.gradients[row], maps, **DIGITS)
+
+
+def test_the_shared_pass_of_a_text_is_checked_by_its_scores_alone(network, image, monkeypatch):
+    scores = ab.WordScores(*network, PROMPT, TEXT).eval()
+    (found,) = scores.found(image, 0.0)
+    calls = []
+    token_scores = words.token_scores
+
+    def counted(*arguments):
+        calls.append(1)
+        return token_scores(*arguments)
+
+    monkeypatch.setattr(words, "token_scores", counted)
+    expected = traced(scores, image, found)
+    with_fewer_checks = len(calls)
+    monkeypatch.setattr(preparing, "same_step", lambda point, proved: None)
+    actual = traced(scores, image, found)
+    assert with_fewer_checks < len(calls) - with_fewer_checks
+    assert torch.equal(actual.gradients, expected.gradients)
+
+
+def test_a_step_is_proved_anew_if_it_gives_other_scores(network, image):
+    scores = ab.WordScores(*network, PROMPT, TEXT).eval()
+    trace = traced(scores, image, scores.found(image, 0.0)[0][:1])
+    cut_model = trace.cut_model
+    proved = cut_model.trunk_and_head
+    point = CutPoint(
+        network=ScoredNetwork(cut_model.model, None),
+        layer=cut_model.layer,
+        reshape=None,
+        image=trace.images,
+        scores=trace.logits,
+        num_calls=1,
+        views=None,
+        has_mates=False,
+        needs_gradient=False,
+    )
+    with bound(cut_model.model, trace.other_inputs):
+        assert same_step(point, proved) is not None
+        assert same_step(replace(point, scores=trace.logits + 1), proved) is None
+        graph = replace(proved, capture=Capture(Step.GRAPH))
+        assert same_step(point, graph) is None
 
 
 def test_words_of_a_shared_pass_are_sliced_padded_and_given_other_classes(network, image):
