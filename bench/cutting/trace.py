@@ -657,13 +657,16 @@ def _joined_rows(
     cut_model: SplitModel, images: Tensor, others: OtherInputs
 ) -> Sequence[JoinedRows]:
     """Split the model, and return the rows that share passes; none if each needs its own."""
-    join = getattr(cut_model.model, "joined", None)
-    if join is None:
+    # a user's network may have a part of its own that is called `joined`
+    if not hasattr(cut_model.model, "of_objects"):
         return ()
     with _running(cut_model, images, others):
         cut_model.split(images)
-    explains_scores = cut_model.trunk_and_head.output is None
-    return join(images, *others) if explains_scores else ()
+    if cut_model.trunk_and_head.output is not None:
+        return ()
+    network: Any = cut_model.model
+    rows: Sequence[JoinedRows] = network.joined(images, *others)
+    return rows
 
 
 def _run(

@@ -251,3 +251,23 @@ def test_tokens_of_as_many_rows_as_channels_are_tokens():
         ab.trace(network, "grids.1", images)
     trace = ab.trace(network, "grids.1", images, reshape="tokens")
     assert trace.activations.shape == (1, 8, 8, 8)
+
+
+class Joining(nn.Module):
+    """A network with a part of the name of a method of our own networks of words."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Conv2d(3, 4, 3)
+        self.joined = nn.Linear(4, 2)
+
+    def forward(self, images):
+        return self.joined(self.features(images).relu().mean((2, 3)))
+
+
+def test_a_part_called_joined_is_the_users_own():
+    network = Joining().eval()
+    images = torch.rand(2, 3, 8, 8)
+    trace = ab.trace(network, "features", images)
+    assert torch.equal(trace.logits, network(images).detach())
+    assert trace.ablation_drops.shape == (2, 4)
