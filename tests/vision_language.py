@@ -88,6 +88,37 @@ def llava() -> tuple[Any, Any]:
     return network, processor
 
 
+def llava_next() -> tuple[Any, Any]:
+    """A network that reads tiles of an image after a small version of it, and its processor."""
+    words = tokenizer()
+    sizes = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
+    config = transformers.LlavaNextConfig(
+        vision_config={"model_type": "clip_vision_model", **VISION},
+        text_config={
+            "model_type": "llama",
+            "vocab_size": len(words),
+            "eos_token_id": words.eos_token_id,
+            **TEXT,
+        },
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        image_grid_pinpoints=sizes,
+    )
+    images = transformers.LlavaNextImageProcessor(
+        size={"shortest_edge": SIDE},
+        crop_size={"height": SIDE, "width": SIDE},
+        image_grid_pinpoints=sizes,
+    )
+    processor = transformers.LlavaNextProcessor(
+        images,
+        words,
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=TEMPLATE,
+    )
+    return _built(transformers.LlavaNextForConditionalGeneration, config), processor
+
+
 def paligemma() -> tuple[Any, Any]:
     """A network whose prompt's tokens see each other, and its processor."""
     words = tokenizer()

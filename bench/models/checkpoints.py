@@ -210,13 +210,10 @@ class Checkpoint:
                 "set model.resize, model.crop, model.mean and model.std."
             )
             return Preprocessing(sides, None, IMAGENET_MEAN, IMAGENET_STD), note
-        if hasattr(processor, "temporal_patch_size"):  # as of Qwen2-VL, which takes patches
-            # imported late: it needs transformers
-            from axiom_bench.models.of_patch_sequences import SIZE
-
-            height, width = self.texts.get("size", SIZE)
+        size = self._size(processor)
+        if size is not None:
             preprocessing = Preprocessing(
-                resize=(height, width),
+                resize=size,
                 crop=None,
                 mean=tuple(processor.image_mean),
                 std=tuple(processor.image_std),
@@ -236,6 +233,21 @@ class Checkpoint:
             f"{first.resize}, crop={first.crop}, its mean and its std. If it only resizes in "
             "another way, set model.resize and model.crop."
         )
+
+    def _size(self, processor: Any) -> tuple[int, int] | None:
+        """Return the height and width of images that a processor cuts into patches or tiles for a
+        network of words; None for any other.
+        """
+        if self.task is not SPEAKER:
+            return None
+        # imported late: they need transformers
+        from axiom_bench.models.of_patch_sequences import SIZE
+        from axiom_bench.models.of_tiles import tiled_size
+
+        given = self.texts.get("size")
+        size = None if given is None else (given[0], given[1])
+        is_of_patches = hasattr(processor, "temporal_patch_size")  # as of Qwen2-VL
+        return size or SIZE if is_of_patches else tiled_size(processor, size)
 
 
 def _task(name: str, architecture: str) -> Task:

@@ -64,11 +64,7 @@ class PatchSequences(VisionLanguage):
     def __init__(self, network: Any, processor: Any, prompt: str, size: tuple[int, int]) -> None:
         name = type(network).__name__
         inner = getattr(network, "model", network)
-        if FEATURES not in inspect.signature(inner.forward).parameters:
-            raise BenchError(
-                f"{name} of this version of transformers takes no {FEATURES}; type "
-                "`pip install 'transformers>=5.23'`."
-            )
+        check_takes_features(network)
         vision = network.config.vision_config
         patch, merge, frames_of_patch = (getattr(vision, setting, 0) for setting in SETTINGS)
         if not (patch and merge and frames_of_patch and hasattr(inner, "visual")):
@@ -121,14 +117,28 @@ class PatchSequences(VisionLanguage):
 
     def _pixels(self, images: Tensor) -> Tensor:
         """Return the network's input for images. Raises BenchError for another size."""
-        size = tuple(images.shape[2:])
-        if size != self.size:
-            raise BenchError(
-                f"The images have {size[0]}x{size[1]} pixels, and the prompt is for "
-                f"{self.size[0]}x{self.size[1]}; set model.kwargs.size to the images' size "
-                "(WordScores(size=...))."
-            )
+        check_size(images, self.size)
         return self.patches(images)
+
+
+def check_size(images: Tensor, size: tuple[int, int]) -> None:
+    """Raise BenchError if images (B, 3, H', W') have another size than the prompt is for."""
+    height, width = images.shape[2:]
+    if (height, width) != size:
+        raise BenchError(
+            f"The images have {height}x{width} pixels, and the prompt is for {size[0]}x{size[1]}; "
+            "set model.kwargs.size to the images' size (WordScores(size=...))."
+        )
+
+
+def check_takes_features(network: Any) -> None:
+    """Raise BenchError if a network of transformers doesn't take what its tower has computed."""
+    inner = getattr(network, "model", network)
+    if FEATURES not in inspect.signature(inner.forward).parameters:
+        raise BenchError(
+            f"{type(network).__name__} of this version of transformers takes no {FEATURES}; type "
+            "`pip install 'transformers>=5.23'`."
+        )
 
 
 def _unsupported(name: str) -> BenchError:

@@ -173,17 +173,21 @@ def _last_block(network: Any) -> str:
     )
 
 
-def processed(network: Any, processor: Any, prompt: str, picture: Image.Image) -> dict[str, Tensor]:
+def processed(
+    network: Any, processor: Any, prompt: str, picture: Image.Image, has_tiles: bool = False
+) -> dict[str, Tensor]:
     """Return the tensors that the processor makes from a prompt and a picture.
+
+    With `has_tiles` it cuts the picture into tiles, if it can.
 
     Raises:
         BenchError: If the processor fails, or if it makes no pixels.
     """
     image_processor = getattr(processor, "image_processor", processor)
-    whole = {name: False for name in TILES if hasattr(image_processor, name)}
+    settings = {name: has_tiles for name in TILES if hasattr(image_processor, name)}
     try:
         made: Mapping[str, Any] = processor(
-            images=picture, text=prompt, return_tensors="pt", **whole
+            images=picture, text=prompt, return_tensors="pt", **settings
         )
     except Exception as error:  # processors differ in what they raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

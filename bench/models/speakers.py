@@ -10,6 +10,7 @@ from axiom_bench.data.preprocessing import RGB
 from axiom_bench.errors import BenchError
 from axiom_bench.models.of_blip import BLIP, BlipCaptions
 from axiom_bench.models.of_patch_sequences import SIZE, PatchSequences
+from axiom_bench.models.of_tiles import IMAGE_SIZES, PackedTiles, Tiles, tiled_size
 from axiom_bench.models.of_vision_language import GRID, PIXELS, VisionLanguage, processed
 
 SIDE = 224  # pixels of the picture that shows what a processor makes of an image
@@ -40,6 +41,10 @@ def vision_language(
     inputs = processed(network, processor, prompt, picture)
     if GRID in inputs:
         return PatchSequences(network, processor, prompt, size or SIZE)
+    tiled = tiled_size(getattr(processor, "image_processor", processor), size)
+    if tiled is not None:
+        kind = PackedTiles if IMAGE_SIZES in inputs else Tiles
+        return kind(network, processor, prompt, tiled)
     if size is not None:
         raise BenchError(
             f"The images of {type(network).__name__} have the size of its processor; leave out "
@@ -52,8 +57,9 @@ def vision_language(
             "image. Words are explained for networks that take the whole image (1, 3, H, W), such "
             "as LLaVA, PaliGemma, InternVL and SmolVLM, and for Qwen2-VL; choose one of these."
         )
-    kind = BlipCaptions if network.config.model_type == BLIP else VisionLanguage
-    return kind(network, processor, prompt, inputs)
+    if network.config.model_type == BLIP:
+        return BlipCaptions(network, processor, prompt, inputs)
+    return VisionLanguage(network, processor, prompt, inputs)
 
 
 def _filled_template(processor: Any, prompt: str) -> str:

@@ -51,6 +51,7 @@ UNFOLLOWED = {  # the reason for words that only one refusal has in "FILE: TEXT"
     "of this version of transformers takes no": "it needs an older version of transformers",
     "The processor of {name} resizes images of": TRANSFORMERS,
     "and the prompt is for {}x{}; set model.kwargs.size": TRANSFORMERS,
+    "after it has resized them; set model.kwargs.size": TRANSFORMERS,
     "have the size of its processor; leave out size": TRANSFORMERS,
     "isn't in the cache of Hugging Face and can't be downloaded": TRANSFORMERS,
     "and HF_HUB_OFFLINE forbids a download": HUB,

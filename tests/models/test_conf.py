@@ -60,6 +60,7 @@ SPEAKERS = (  # of texts about images
     "blip2",
     "internvl",
     "llava",
+    "llava_next",
     "paligemma",
     "qwen2_vl",
     "qwen2_5_vl",
