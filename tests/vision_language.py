@@ -119,6 +119,37 @@ def llava_next() -> tuple[Any, Any]:
     return _built(transformers.LlavaNextForConditionalGeneration, config), processor
 
 
+def llava_onevision() -> tuple[Any, Any]:
+    """Return a network like llava_next, whose processor crops nothing."""
+    words = tokenizer("<video>")
+    words.video_token = "<video>"
+    words.video_token_id = words.convert_tokens_to_ids("<video>")
+    sizes = [[SIDE, SIDE], [SIDE, 2 * SIDE], [2 * SIDE, 2 * SIDE]]
+    config = transformers.LlavaOnevisionConfig(
+        vision_config={"model_type": "siglip_vision_model", **VISION},
+        text_config={
+            "model_type": "qwen2",
+            "vocab_size": len(words),
+            "eos_token_id": words.eos_token_id,
+            **TEXT,
+        },
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        video_token_index=words.video_token_id,
+        image_grid_pinpoints=sizes,
+    )
+    processor = transformers.LlavaOnevisionProcessor(
+        transformers.LlavaOnevisionImageProcessor(
+            size={"height": SIDE, "width": SIDE}, image_grid_pinpoints=sizes
+        ),
+        words,
+        transformers.LlavaOnevisionVideoProcessor(),
+        num_image_tokens=(SIDE // PATCH) ** 2,
+        vision_feature_select_strategy="full",
+        chat_template=TEMPLATE,
+    )
+    return _built(transformers.LlavaOnevisionForConditionalGeneration, config), processor
+
+
 def paligemma() -> tuple[Any, Any]:
     """A network whose prompt's tokens see each other, and its processor."""
     words = tokenizer()

@@ -35,8 +35,8 @@ def tiled_size(image_processor: Any, size: tuple[int, int] | None) -> tuple[int,
         size: What the user gives. None: two by two tiles for LLaVA-NeXT, no tiles for InternVL.
     """
     if hasattr(image_processor, "image_grid_pinpoints"):
-        side = image_processor.crop_size["height"]
-        return size or (2 * side, 2 * side)
+        tile = image_processor.crop_size or image_processor.size  # LLaVA-OneVision crops nothing
+        return size or (2 * tile["height"], 2 * tile["height"])
     return size if hasattr(image_processor, "crop_to_patches") else None
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 import axiom_bench as ab
 from axiom_bench.cli.main import main
 from axiom_bench.cutting.trunk_and_head import Step
-from tests.vision_language import SIDE, internvl, llava, llava_next
+from tests.vision_language import SIDE, internvl, llava, llava_next, llava_onevision
 
 PROMPT = "What is left of the mat?"
 TEXT = " a cat, left of the hot-dog"
@@ -18,6 +18,7 @@ TWO_BY_TWO = (2 * SIDE, 2 * SIDE)
 CASES = [
     (llava_next, None, TWO_BY_TWO),
     (llava_next, (SIDE, 2 * SIDE), (SIDE, 2 * SIDE)),
+    (llava_onevision, None, TWO_BY_TWO),
     (internvl, TWO_BY_TWO, TWO_BY_TWO),
     (internvl, (2 * SIDE, 3 * SIDE), (2 * SIDE, 3 * SIDE)),
 ]
@@ -38,6 +39,7 @@ def tiled(request):
     labels = torch.tensor([word.label for word in found])
     images = image.expand(len(found), -1, -1, -1)
     trace = ab.trace(scores, scores.default_layer, (images, places), labels, output="logits")
+    scores.processor = processor
     return module, scores, image, trace
 
 
@@ -83,8 +85,10 @@ def test_each_position_of_the_map_is_a_token_of_its_tile(tiled):
     tile = image[:, :, -SIDE:, -SIDE:]  # at the lower right
     inner = module.model
     if hasattr(inner, "pack_image_features"):
-        states = inner.vision_tower(tile, output_hidden_states=True).hidden_states[-2]
-        tokens = inner.multi_modal_projector(states[:, 1:])
+        states = inner.vision_tower(tile, output_hidden_states=True).hidden_states
+        chosen = states[module.config.vision_feature_layer]
+        is_default = module.config.vision_feature_select_strategy == "default"
+        tokens = inner.multi_modal_projector(chosen[:, 1:] if is_default else chosen)
     else:
         tokens = inner.get_image_features(pixel_values=tile, return_dict=True).pooler_output
     expected = tokens[0].T.unflatten(1, (count, count))
@@ -95,7 +99,7 @@ def test_each_position_of_the_map_is_a_token_of_its_tile(tiled):
 def test_the_tiles_are_those_of_the_processor(tiled):
     """The processor rounds the small version to whole pixels, so the scores differ a little."""
     module, scores, image, _ = tiled
-    _, processor = internvl() if "InternVL" in type(module).__name__ else llava_next()
+    processor = scores.processor
     pixels = np.random.default_rng(3).integers(64, 192, (*image.shape[2:], 3), dtype=np.uint8)
     images = processor.image_processor
     settings = {"crop_to_patches": True} if hasattr(images, "crop_to_patches") else {}
