@@ -1,8 +1,9 @@
 """Train the embedded vision-language networks on captioned scenes.
 
-    python scripts/train_captioner.py [scenes_vlm scenes_vlm_vit] [--seeds 0 1 2]
+    python scripts/train_captioner.py [scenes_vlm scenes_vlm_vit] [--seeds 0 1 2] [--again]
 
-A training is seeded, and takes up to half an hour on two cores. As in train_embedded.py, whose
+A training that has its weights isn't repeated, so a command that was stopped goes on with the next
+one; --again trains it anew. A training is seeded, and takes up to half an hour on two cores. As in train_embedded.py, whose
 helpers this script uses, a network is trained on "fit" and measured on 2,000 scenes of
 "validation" and "evaluation", which training never saw. The loss is the cross-entropy of each word,
 given the words before it. The script prints and writes to training.json the accuracy of each word
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -123,14 +125,19 @@ def folded(name: str, network: captioner.Captioner) -> captioner.Captioner:
     return copied.eval()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Train, measure and save each network from each seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=list(RECIPES), metavar="NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
-    options = parser.parse_args()
+    parser.add_argument("--again", action="store_true", help="also repeat trainings with weights")
+    options = parser.parse_args(argv)
     torch.set_num_threads(THREADS)
     for seed, name in product(options.seeds, options.names):
+        file = networks.weights_file(name, seed)
+        if file.exists() and not options.again:
+            print(f"{file.name} exists; --again trains it anew")
+            continue
         start = time.perf_counter()
         network = trained(name, seed, RECIPES[name])
         cost = {"seconds": round(time.perf_counter() - start), "threads": torch.get_num_threads()}
@@ -138,7 +145,7 @@ def main() -> None:
             part: measure(network, split, split_seed)
             for part, (split, split_seed) in MEASURED.items()
         }
-        save(networks.weights_file(name, seed), name, network, {**values, **cost}, half=True)
+        save(file, name, network, {**values, **cost}, half=True)
         if seed:
             write_settings(name, seed)
 

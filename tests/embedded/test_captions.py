@@ -143,6 +143,19 @@ def test_weights_are_small_and_each_class_of_words_is_learned(name):
             assert min(entry[split][words] for words in train_captioner.WORD_CLASSES) >= 0.97
 
 
+def test_a_series_of_trainings_goes_on_where_it_stopped(monkeypatch, capsys):
+    begun = []
+    monkeypatch.setattr(train_captioner, "trained", lambda *training: begun.append(training[:2]))
+    monkeypatch.setattr(train_captioner, "measure", lambda *training: {})
+    monkeypatch.setattr(train_captioner, "save", lambda *training, half: None)
+    monkeypatch.setattr(train_captioner, "write_settings", lambda *training: None)
+    train_captioner.main(["scenes_vlm", "--seeds", "4", "5"])
+    assert begun == [("scenes_vlm", 5)]
+    assert "scenes_vlm_seed4.safetensors exists; --again" in capsys.readouterr().out
+    train_captioner.main(["scenes_vlm", "--seeds", "4", "--again"])
+    assert begun[1:] == [("scenes_vlm", 4)]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_folding_batch_norm_changes_nothing(name):
     torch.manual_seed(0)
