@@ -3,12 +3,13 @@
     python scripts/train_captioner.py [scenes_vlm scenes_vlm_vit] [--seeds 0 1 2] [--again]
 
 A training that has its weights isn't repeated, so a command that was stopped goes on with the next
-one; --again trains it anew. A training is seeded, and takes up to half an hour on two cores. As in train_embedded.py, whose
-helpers this script uses, a network is trained on "fit" and measured on 2,000 scenes of
-"validation" and "evaluation", which training never saw. The loss is the cross-entropy of each word,
-given the words before it. The script prints and writes to training.json the accuracy of each word
-class: the share of words that the network scores highest, given the words before it in the true
-sentence, and the share of sentences that are right as a whole when the network says them by itself.
+one; --again trains it anew. A training is seeded, and takes up to half an hour on two cores. As in
+train_embedded.py, whose helpers this script uses, a network is trained on "fit" and measured on
+2,000 scenes of "validation" and "evaluation", which training never saw. The loss is the
+cross-entropy of each word, given the words before it. The script prints and writes to training.json
+the accuracy of each word class: the share of words that the network scores highest, given the words
+before it in the true sentence, and the share of sentences that are right as a whole when the
+network says them by itself.
 
 The bar, set before the first training: a recipe is published if its training from seed 0 has an
 accuracy of 0.97 in each word class on validation scenes. Four epochs of scenes_vlm gave 0.969 of
