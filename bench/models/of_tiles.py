@@ -41,7 +41,7 @@ def tiled_size(image_processor: Any, size: tuple[int, int] | None) -> tuple[int,
 
 
 class _Tower(nn.Module):
-    """What the decoder is given of an image, as one module.
+    """Compute what the decoder is given of an image, as one module.
 
     Args:
         inner: The network of transformers without its last layer.
