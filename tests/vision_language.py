@@ -60,17 +60,21 @@ def tokenizer(*special: str) -> Any:
     )
 
 
+def _text_config(model_type: str, words: Any) -> dict[str, Any]:
+    return {
+        "model_type": model_type,
+        "vocab_size": len(words),
+        "eos_token_id": words.eos_token_id,
+        **TEXT,
+    }
+
+
 def llava() -> tuple[Any, Any]:
     """A network and its processor."""
     words = tokenizer()
     config = transformers.LlavaConfig(
         vision_config={"model_type": "clip_vision_model", **VISION},
-        text_config={
-            "model_type": "llama",
-            "vocab_size": len(words),
-            "eos_token_id": words.eos_token_id,
-            **TEXT,
-        },
+        text_config=_text_config("llama", words),
         image_token_index=words.convert_tokens_to_ids("<image>"),
     )
     network = _built(transformers.LlavaForConditionalGeneration, config)
@@ -94,12 +98,7 @@ def llava_next() -> tuple[Any, Any]:
     sizes = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
     config = transformers.LlavaNextConfig(
         vision_config={"model_type": "clip_vision_model", **VISION},
-        text_config={
-            "model_type": "llama",
-            "vocab_size": len(words),
-            "eos_token_id": words.eos_token_id,
-            **TEXT,
-        },
+        text_config=_text_config("llama", words),
         image_token_index=words.convert_tokens_to_ids("<image>"),
         image_grid_pinpoints=sizes,
     )

@@ -621,21 +621,24 @@ def _trace_joined_rows(
     scores = logits.gather(1, targets[:, None])[:, 0]
     sizes = [len(rows) for rows in joined]
     image_of_row = torch.arange(len(joined)).repeat_interleave(torch.tensor(sizes))
+    activations_by_image = torch.cat([each.activations.detach() for each in passes])
     of_passes = zip(passes, scores.split(sizes), targets.split(sizes), strict=True)
+    gradients = [_joined_gradients(joined_cut, *arguments) for arguments in of_passes]
+    traced_network = TracedNetwork(
+        cut_model=cut_model,
+        kept_sides=None,
+        images=images,
+        batch=len(images),
+        other_inputs=others,
+    )
     return Trace(
         images=images,
-        activations=torch.cat([each.activations.detach() for each in passes])[image_of_row],
-        gradients=torch.cat([_joined_gradients(joined_cut, *arguments) for arguments in of_passes]),
+        activations=activations_by_image[image_of_row],
+        gradients=torch.cat(gradients),
         scores=scores.detach(),
         logits=logits.detach(),
         targets=targets,
-        network=TracedNetwork(
-            cut_model=cut_model,
-            kept_sides=None,
-            images=images,
-            batch=len(images),
-            other_inputs=others,
-        ),
+        network=traced_network,
         joined=JoinedPasses(tuple(each.without_graph() for each in passes)),
     )
 

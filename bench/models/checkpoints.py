@@ -247,7 +247,7 @@ class Checkpoint:
         given = self.texts.get("size")
         size = None if given is None else (given[0], given[1])
         is_of_patches = hasattr(processor, "temporal_patch_size")  # as of Qwen2-VL
-        return size or SIZE if is_of_patches else tiled_size(processor, size)
+        return (size or SIZE) if is_of_patches else tiled_size(processor, size)
 
 
 def _task(name: str, architecture: str) -> Task:
@@ -421,8 +421,8 @@ def _own_code_error(name: str) -> BenchError:
     """Return the error for a checkpoint that needs code of its own."""
     return BenchError(
         f"The checkpoint {name} needs code of its own, which isn't run; set model.checkpoint to "
-        "one for transformers' own classes, as OpenGVLab/InternVL3-1B-hf is. Or load the network "
-        "in Python, and give it to ab.explain."
+        "one for transformers' own classes, as OpenGVLab/InternVL3-1B-hf is. An image classifier "
+        "with such code can be loaded in Python, and given to ab.explain."
     )
 
 

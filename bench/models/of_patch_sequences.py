@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
@@ -87,11 +88,8 @@ class PatchSequences(VisionLanguage):
         self.tower = _Tower(inner.visual)
         self.grid = nn.Identity()
         self.default_layer = "grid"
-        images = processor.image_processor
-        mean = torch.tensor(images.image_mean)[:, None, None]
-        std = torch.tensor(images.image_std)[:, None, None]
-        pixels = (torch.from_numpy(picture).movedim(2, 0) / 255 - mean) / std
-        if not torch.allclose(self.patches(pixels[None]), inputs[PIXELS], atol=1e-4):
+        pixels = normalised(picture, processor.image_processor)
+        if not torch.allclose(self.patches(pixels), inputs[PIXELS], atol=1e-4):
             raise _unsupported(name)
 
     def forward(self, images: Tensor, text: Tensor) -> Tensor:
@@ -119,6 +117,13 @@ class PatchSequences(VisionLanguage):
         """Return the network's input for images. Raises BenchError for another size."""
         check_size(images, self.size)
         return self.patches(images)
+
+
+def normalised(picture: NDArray[np.uint8], image_processor: Any) -> Tensor:
+    """Return a picture (H', W', 3) as images (1, 3, H', W'), by the mean and std of a processor."""
+    mean = torch.tensor(image_processor.image_mean)[:, None, None]
+    std = torch.tensor(image_processor.image_std)[:, None, None]
+    return ((torch.from_numpy(picture).movedim(2, 0) / 255 - mean) / std)[None]
 
 
 def check_size(images: Tensor, size: tuple[int, int]) -> None:

@@ -18,7 +18,12 @@ from torch import Tensor, nn
 
 from axiom_bench.data.preprocessing import RGB
 from axiom_bench.errors import BenchError
-from axiom_bench.models.of_patch_sequences import FEATURES, check_size, check_takes_features
+from axiom_bench.models.of_patch_sequences import (
+    FEATURES,
+    check_size,
+    check_takes_features,
+    normalised,
+)
 from axiom_bench.models.of_vision_language import PIXELS, VisionLanguage, processed
 
 IMAGE_SIZES = "image_sizes"  # an input of networks such as LLaVA-NeXT
@@ -94,12 +99,9 @@ class Tiles(VisionLanguage):
         self.tower = _Tower(network.model, len(given))
         self.grid = nn.Identity()
         self.default_layer = "grid"
-        images = processor.image_processor
-        mean = torch.tensor(images.image_mean)[:, None, None]
-        std = torch.tensor(images.image_std)[:, None, None]
-        pixels = (torch.from_numpy(picture).movedim(2, 0) / 255 - mean) / std
+        pixels = normalised(picture, processor.image_processor)
         is_divided = size == tuple(count * self.side for count in self.counts)
-        made = self._tiles(pixels[None])[0] if is_divided else given[:0]
+        made = self._tiles(pixels)[0] if is_divided else given[:0]
         is_same = made.shape == given.shape and bool((made - given).abs().max() <= SMALL_DIFFERENCE)
         self.tokens_of_side = self._tokens_of_side()
         if not is_same or self._num_tokens() != len(self.image_tokens):
