@@ -32,6 +32,7 @@ from axiom_bench.models.words import WordScores
 TIMM = "timm_wrapper"  # the type of timm's networks in transformers
 BACKGROUND = "background"
 CAPTIONS = "captions"  # the key of model.kwargs that names the classes of a CLIP
+CAPTION_WORDS = "words"  # the key of model.kwargs that makes words of a CLIP's caption the classes
 # The keys of model.kwargs for a network that says a text, as `WordScores` takes them.
 TEXTS = ("prompt", "text", "length", "size")
 HUB_TIMEOUT = 10  # seconds
@@ -76,6 +77,7 @@ class Checkpoint:
     task: Task
     config: Any  # transformers' configuration of the network
     captions: tuple[str, ...] = ()  # the classes of a CLIP
+    words: tuple[str, ...] = ()  # words of its only caption, which are the classes instead
     texts: Mapping[str, Any] = field(default_factory=dict)  # the arguments of `WordScores`
 
     @staticmethod
@@ -84,16 +86,15 @@ class Checkpoint:
 
         Args:
             name: A name on the Hub, whose cache is used if it has the files, or a folder.
-            kwargs: Changes of the configuration, such as num_labels; or the captions of a CLIP; or
-                the prompt and the text of a network such as LLaVA.
+            kwargs: Changes of the configuration, such as num_labels; or the captions of a CLIP, or
+                its caption and words; or the prompt and the text of a network such as LLaVA.
 
         Raises:
             BenchError: if the files can't be loaded, or if the network isn't of one of TASKS.
         """
         texts = {key: kwargs[key] for key in TEXTS if kwargs.get(key) is not None}
-        changes = {
-            key: value for key, value in kwargs.items() if key != CAPTIONS and key not in TEXTS
-        }
+        ours = (CAPTIONS, CAPTION_WORDS, *TEXTS)
+        changes = {key: value for key, value in kwargs.items() if key not in ours}
         config, unknown = _from_pretrained("AutoConfig", name, return_unused_kwargs=True, **changes)
         if unknown:
             raise BenchError(
@@ -107,14 +108,15 @@ class Checkpoint:
             )
         architecture = next(iter(config.architectures or ()), "")
         task = _task(name, architecture)
-        captions = kwargs.get(CAPTIONS, ())
-        is_list = isinstance(captions, Sequence) and not isinstance(captions, str)
-        if not is_list or (task is CAPTIONED) != bool(captions):
+        captions = _texts(kwargs.get(CAPTIONS, ()))
+        words = _texts(kwargs.get(CAPTION_WORDS, ()))
+        if captions is None or (task is CAPTIONED) != bool(captions):
             raise _captions_error(name, task)
-        assert isinstance(captions, Sequence)
+        if words is None or (words and not captions):
+            raise _words_error(name, task)
         if (task is SPEAKER) != ("prompt" in texts):
             raise _prompt_error(name, task)
-        return Checkpoint(name, architecture, task, config, tuple(map(str, captions)), texts)
+        return Checkpoint(name, architecture, task, config, captions, words, texts)
 
     @property
     def output(self) -> str | None:
@@ -129,7 +131,8 @@ class Checkpoint:
             return "words"
         is_of_labels = self.config.problem_type == "multi_label_classification"
         is_of_sigmoids = self.config.model_type in SIGMOID_CAPTIONS
-        return "multi_label" if is_of_labels or is_of_sigmoids else None
+        has_sigmoids = is_of_labels or is_of_sigmoids or bool(self.words)
+        return "multi_label" if has_sigmoids else None
 
     @property
     def background(self) -> int | None:
@@ -183,7 +186,7 @@ class Checkpoint:
             network = getattr(_transformers(), self.architecture)(self.config)
         if self.task is CAPTIONED:
             tokenizer = _from_pretrained("AutoTokenizer", self.name)
-            return Captioned(network, tokenizer, list(self.captions))
+            return Captioned(network, tokenizer, self.captions, self.words)
         if self.task is DETECTOR:
             return QueryBoxes(network)
         if self.task is QUERY_SEGMENTER:
@@ -289,6 +292,22 @@ def _captions_error(name: str, task: Task) -> BenchError:
             '"model.kwargs.captions=[a cat,a dog]".'
         )
     return BenchError(f"{name} has classes of its own; leave out model.kwargs.captions.")
+
+
+def _words_error(name: str, task: Task) -> BenchError:
+    """Return the error for words of a caption in another form, or for those without a caption."""
+    if task is CAPTIONED:
+        return BenchError(
+            'model.kwargs.words is a list: set "model.kwargs.words=[cat]", or leave it out.'
+        )
+    return BenchError(f"{name} takes no caption; leave out model.kwargs.words.")
+
+
+def _texts(given: object) -> tuple[str, ...] | None:
+    """Return the texts of a list; None for a value of another kind."""
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        return None
+    return tuple(map(str, given))
 
 
 def _mean_and_std(processor: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:

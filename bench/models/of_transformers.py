@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -31,10 +33,26 @@ class Captioned(nn.Module):
 
     It maps images (B, 3, H', W') to logits of each caption (B, n). See Radford et al. 2021,
     arXiv:2103.00020, section 3.1.
+
+    If words of a caption are given, these are the classes. A word's logit is what the caption's
+    logit loses without the word.
+
+    Args:
+        network: A CLIP or SigLIP of transformers.
+        tokenizer: Its tokenizer.
+        captions: The captions.
+        words: Words of the only caption, or none.
+
+    Raises:
+        BenchError: If the network can't tell two captions apart, or if the caption lacks a word.
     """
 
-    def __init__(self, network: Any, tokenizer: Any, captions: list[str]) -> None:
+    def __init__(
+        self, network: Any, tokenizer: Any, captions: Sequence[str], words: Sequence[str] = ()
+    ) -> None:
         super().__init__()
+        names = list(words or captions)
+        captions = [*captions, *(_without(word, captions) for word in words)]
         # SigLIP was trained on captions of one length, and has a bias instead of projections.
         padding = "max_length" if network.config.model_type in SIGMOID_CAPTIONS else True
         most = network.config.text_config.max_position_embeddings
@@ -50,18 +68,49 @@ class Captioned(nn.Module):
             pooled = network.eval().text_model(**tokens).pooler_output
             projected = getattr(network, "text_projection", nn.Identity())(pooled)
             texts = normalize(projected, dim=1) * network.logit_scale.exp()
+        bias = getattr(network, "logit_bias", torch.zeros(1)).detach()
+        if words:
+            texts = texts[:1] - texts[1:]
+            bias = torch.zeros_like(bias)
         self.vision_model = network.vision_model
         self.visual_projection = getattr(network, "visual_projection", nn.Identity())
         self.register_buffer("texts", texts)
-        self.register_buffer("bias", getattr(network, "logit_bias", torch.zeros(1)).detach())
+        self.register_buffer("bias", bias)
         # transformers keeps the names of classes under this name, too.
-        self.config = SimpleNamespace(id2label=dict(enumerate(captions)))
+        self.config = SimpleNamespace(id2label=dict(enumerate(names)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, n) of images (B, 3, H', W')."""
         embeddings = self.visual_projection(self.vision_model(pixel_values=images).pooler_output)
         similarities = normalize(embeddings, dim=1) @ self.get_buffer("texts").T
         return similarities + self.get_buffer("bias")
+
+
+def _without(word: str, captions: Sequence[str]) -> str:
+    """Return the only caption without a word.
+
+    Raises:
+        BenchError: If there are several captions, or if the caption lacks the word or is this word.
+    """
+    caption = captions[0]
+    if len(captions) > 1:
+        raise BenchError(
+            f"The words of one caption are explained, not of {len(captions)}; set "
+            "model.kwargs.captions to one caption, or leave out model.kwargs.words."
+        )
+    pattern = rf"(?<!\w){re.escape(word)}(?!\w)"
+    rest = " ".join(re.sub(pattern, " ", caption).split())
+    if not re.search(pattern, caption):
+        raise BenchError(
+            f"The caption {caption!r} has no word {word!r}; choose model.kwargs.words among its "
+            "own."
+        )
+    if not re.search(r"\w", rest):
+        raise BenchError(
+            f"Nothing is left of the caption {caption!r} without {word!r}; give a longer caption, "
+            "or leave out model.kwargs.words."
+        )
+    return rest
 
 
 @dataclass(frozen=True)

@@ -440,6 +440,49 @@ def test_clip_by_name_scores_captions(checkpoint):
         load_model({**model_config("clip"), "kwargs": {"checkpoint": str(folder), "captions": []}})
 
 
+def test_a_word_of_a_caption_has_the_score_that_it_adds(checkpoint):
+    folder, network, tokenizer = checkpoint
+    captions = ["a cat on a mat", "a cat on a", "a on a mat"]
+    batch = images(32, 2).float()
+    kwargs = {"checkpoint": str(folder), "captions": captions[:1], "words": ["mat", "cat"]}
+    settings = {**model_config("clip"), "resize": 32, "crop": 32}
+
+    loaded = load_model({**settings, "kwargs": kwargs})
+    assert loaded.classes == ("mat", "cat")
+    trace = ab.trace(
+        loaded.module,
+        loaded.layer,
+        batch,
+        [0, 1],
+        reshape=loaded.reshape,
+        output=loaded.output,
+    )
+
+    tokens = tokenizer(captions, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        whole, *without = network(**tokens, pixel_values=batch).logits_per_image.T
+    expected = torch.stack([whole - score for score in without], 1)
+    torch.testing.assert_close(trace.logits, expected, rtol=1e-4, atol=1e-4)
+    # its sigmoid is the probability of the caption, compared with the caption without the word
+    assert loaded.output.name == "multi_label"
+
+
+@pytest.mark.parametrize(
+    ("captions", "words", "message"),
+    [
+        (["a cat", "a dog"], ["cat"], "words of one caption are explained, not of 2"),
+        (["a cat on a mat"], ["dog"], "'a cat on a mat' has no word 'dog'"),
+        (["cat"], ["cat"], "Nothing is left of the caption 'cat' without 'cat'"),
+        (["a cat"], "cat", r"model\.kwargs\.words is a list"),
+    ],
+)
+def test_words_that_a_caption_does_not_have(checkpoint, captions, words, message):
+    kwargs = {"checkpoint": str(checkpoint[0]), "captions": captions, "words": words}
+    settings = {**model_config("clip"), "resize": 32, "crop": 32}
+    with pytest.raises(ab.BenchError, match=message):
+        load_model({**settings, "kwargs": kwargs})
+
+
 def test_a_siglip_scores_captions_that_do_not_exclude_each_other(checkpoint, tmp_path):
     transformers = pytest.importorskip("transformers")
     _, _, tokenizer = checkpoint
