@@ -17,7 +17,6 @@ VISION = {
     "intermediate_size": 32,
     "num_hidden_layers": 3,
     "num_attention_heads": 2,
-    "image_size": SIDE,
     "patch_size": PATCH,
 }
 TEXT = {
@@ -69,17 +68,17 @@ def _text_config(model_type: str, words: Any) -> dict[str, Any]:
     }
 
 
-def llava() -> tuple[Any, Any]:
+def llava(side: int = SIDE) -> tuple[Any, Any]:
     """A network and its processor."""
     words = tokenizer()
     config = transformers.LlavaConfig(
-        vision_config={"model_type": "clip_vision_model", **VISION},
+        vision_config={"model_type": "clip_vision_model", **VISION, "image_size": side},
         text_config=_text_config("llama", words),
         image_token_index=words.convert_tokens_to_ids("<image>"),
     )
     network = _built(transformers.LlavaForConditionalGeneration, config)
     images = transformers.CLIPImageProcessor(
-        size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
+        size={"shortest_edge": side}, crop_size={"height": side, "width": side}
     )
     processor = transformers.LlavaProcessor(
         images,
@@ -92,19 +91,19 @@ def llava() -> tuple[Any, Any]:
     return network, processor
 
 
-def llava_next() -> tuple[Any, Any]:
+def llava_next(side: int = SIDE) -> tuple[Any, Any]:
     """A network that reads tiles of an image after a small version of it, and its processor."""
     words = tokenizer()
-    sizes = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
+    sizes = [[side, 2 * side], [2 * side, side], [2 * side, 2 * side]]
     config = transformers.LlavaNextConfig(
-        vision_config={"model_type": "clip_vision_model", **VISION},
+        vision_config={"model_type": "clip_vision_model", **VISION, "image_size": side},
         text_config=_text_config("llama", words),
         image_token_index=words.convert_tokens_to_ids("<image>"),
         image_grid_pinpoints=sizes,
     )
     images = transformers.LlavaNextImageProcessor(
-        size={"shortest_edge": SIDE},
-        crop_size={"height": SIDE, "width": SIDE},
+        size={"shortest_edge": side},
+        crop_size={"height": side, "width": side},
         image_grid_pinpoints=sizes,
     )
     processor = transformers.LlavaNextProcessor(
@@ -118,14 +117,14 @@ def llava_next() -> tuple[Any, Any]:
     return _built(transformers.LlavaNextForConditionalGeneration, config), processor
 
 
-def llava_onevision() -> tuple[Any, Any]:
+def llava_onevision(side: int = SIDE) -> tuple[Any, Any]:
     """Return a network like llava_next, whose processor crops nothing."""
     words = tokenizer("<video>")
     words.video_token = "<video>"
     words.video_token_id = words.convert_tokens_to_ids("<video>")
-    sizes = [[SIDE, SIDE], [SIDE, 2 * SIDE], [2 * SIDE, 2 * SIDE]]
+    sizes = [[side, side], [side, 2 * side], [2 * side, 2 * side]]
     config = transformers.LlavaOnevisionConfig(
-        vision_config={"model_type": "siglip_vision_model", **VISION},
+        vision_config={"model_type": "siglip_vision_model", **VISION, "image_size": side},
         text_config={
             "model_type": "qwen2",
             "vocab_size": len(words),
@@ -138,23 +137,23 @@ def llava_onevision() -> tuple[Any, Any]:
     )
     processor = transformers.LlavaOnevisionProcessor(
         transformers.LlavaOnevisionImageProcessor(
-            size={"height": SIDE, "width": SIDE}, image_grid_pinpoints=sizes
+            size={"height": side, "width": side}, image_grid_pinpoints=sizes
         ),
         words,
         transformers.LlavaOnevisionVideoProcessor(),
-        num_image_tokens=(SIDE // PATCH) ** 2,
+        num_image_tokens=(side // PATCH) ** 2,
         vision_feature_select_strategy="full",
         chat_template=TEMPLATE,
     )
     return _built(transformers.LlavaOnevisionForConditionalGeneration, config), processor
 
 
-def paligemma() -> tuple[Any, Any]:
+def paligemma(side: int = SIDE) -> tuple[Any, Any]:
     """A network whose prompt's tokens see each other, and its processor."""
     words = tokenizer()
-    processor = transformers.PaliGemmaProcessor(_siglip_images(), words)
+    processor = transformers.PaliGemmaProcessor(_siglip_images(side), words)
     config = transformers.PaliGemmaConfig(
-        vision_config={"model_type": "siglip_vision_model", **VISION},
+        vision_config={"model_type": "siglip_vision_model", **VISION, "image_size": side},
         text_config={
             "model_type": "gemma",
             "vocab_size": len(words),
@@ -168,13 +167,13 @@ def paligemma() -> tuple[Any, Any]:
     return _built(transformers.PaliGemmaForConditionalGeneration, config), processor
 
 
-def _siglip_images() -> Any:
-    images = transformers.SiglipImageProcessor(size={"height": SIDE, "width": SIDE})
-    images.image_seq_length = (SIDE // PATCH) ** 2
+def _siglip_images(side: int) -> Any:
+    images = transformers.SiglipImageProcessor(size={"height": side, "width": side})
+    images.image_seq_length = (side // PATCH) ** 2
     return images
 
 
-def blip2() -> tuple[Any, Any]:
+def blip2(side: int = SIDE) -> tuple[Any, Any]:
     """A network whose decoder reads four queries in place of the image's tokens."""
     words = transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer().backend_tokenizer,
@@ -182,7 +181,7 @@ def blip2() -> tuple[Any, Any]:
         bos_token="<s>",
         pad_token="<pad>",
     )
-    images = transformers.BlipImageProcessor(size={"height": SIDE, "width": SIDE})
+    images = transformers.BlipImageProcessor(size={"height": side, "width": side})
     processor = transformers.Blip2Processor(images, words, num_query_tokens=4)
     text = {
         "model_type": "opt",
@@ -199,7 +198,7 @@ def blip2() -> tuple[Any, Any]:
         "pad_token_id": words.pad_token_id,
     }
     config = transformers.Blip2Config(
-        vision_config=VISION,
+        vision_config={**VISION, "image_size": side},
         qformer_config={
             "hidden_size": 16,
             "encoder_hidden_size": 16,
@@ -214,7 +213,7 @@ def blip2() -> tuple[Any, Any]:
     return _built(transformers.Blip2ForConditionalGeneration, config), processor
 
 
-def blip() -> tuple[Any, Any]:
+def blip(side: int = SIDE) -> tuple[Any, Any]:
     """A network that describes images, whose decoder reads them by cross-attention."""
     from tokenizers.processors import TemplateProcessing
 
@@ -223,7 +222,7 @@ def blip() -> tuple[Any, Any]:
     words.backend_tokenizer.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", first), ("[SEP]", last)]
     )
-    images = transformers.BlipImageProcessor(size={"height": SIDE, "width": SIDE})
+    images = transformers.BlipImageProcessor(size={"height": side, "width": side})
     processor = transformers.BlipProcessor(images, words)
     text = {
         "vocab_size": len(words),
@@ -239,29 +238,31 @@ def blip() -> tuple[Any, Any]:
         "sep_token_id": last,
     }
     config = transformers.BlipConfig(
-        text_config=text, vision_config={**VISION, "initializer_range": 0.5}, initializer_range=0.5
+        text_config=text,
+        vision_config={**VISION, "image_size": side, "initializer_range": 0.5},
+        initializer_range=0.5,
     )
     return _built(transformers.BlipForConditionalGeneration, config), processor
 
 
-def internvl() -> tuple[Any, Any]:
+def internvl(side: int = SIDE) -> tuple[Any, Any]:
     """A network whose processor cuts images into tiles by default, and its processor."""
     words = tokenizer("<context>", "<img>", "</img>")
     for name, token in (("context", "<context>"), ("start", "<img>"), ("end", "</img>")):
         setattr(words, f"{name}_image_token", token)
         setattr(words, f"{name}_image_token_id", words.convert_tokens_to_ids(token))
     words.video_token = "<video>"
-    images = transformers.GotOcr2ImageProcessor(size={"height": SIDE, "width": SIDE})
+    images = transformers.GotOcr2ImageProcessor(size={"height": side, "width": side})
     template = TEMPLATE.replace("<image>", "<context>")
     processor = transformers.InternVLProcessor(
         images,
         words,
         video_processor=transformers.InternVLVideoProcessor(),
-        image_seq_length=4,
+        image_seq_length=(side // PATCH // 2) ** 2,
         chat_template=template,
     )
     config = transformers.InternVLConfig(
-        vision_config={**VISION, "image_size": [SIDE, SIDE], "patch_size": [PATCH, PATCH]},
+        vision_config={**VISION, "image_size": [side, side], "patch_size": [PATCH, PATCH]},
         text_config={
             "model_type": "qwen2",
             "vocab_size": len(words),
@@ -274,19 +275,23 @@ def internvl() -> tuple[Any, Any]:
     return _built(transformers.InternVLForConditionalGeneration, config), processor
 
 
-def qwen2_vl() -> tuple[Any, Any]:
+def qwen2_vl(side: int = SIDE) -> tuple[Any, Any]:
     """A network that takes an image as a sequence of patches, and its processor."""
     words = _qwen_tokenizer()
-    processor = transformers.Qwen2VLProcessor(*_qwen_parts(words), chat_template=QWEN_TEMPLATE)
+    processor = transformers.Qwen2VLProcessor(
+        *_qwen_parts(words, side), chat_template=QWEN_TEMPLATE
+    )
     vision = {"embed_dim": 16, "hidden_size": 24, "mlp_ratio": 2}
     config = transformers.Qwen2VLConfig(**_qwen_settings(words, "qwen2_vl_text", vision))
     return _built(transformers.Qwen2VLForConditionalGeneration, config), processor
 
 
-def qwen2_5_vl() -> tuple[Any, Any]:
+def qwen2_5_vl(side: int = SIDE) -> tuple[Any, Any]:
     """Return qwen2_vl with windows of patches in another order inside its tower."""
     words = _qwen_tokenizer()
-    processor = transformers.Qwen2_5_VLProcessor(*_qwen_parts(words), chat_template=QWEN_TEMPLATE)
+    processor = transformers.Qwen2_5_VLProcessor(
+        *_qwen_parts(words, side), chat_template=QWEN_TEMPLATE
+    )
     vision = {
         "hidden_size": 16,
         "out_hidden_size": 24,
@@ -298,10 +303,10 @@ def qwen2_5_vl() -> tuple[Any, Any]:
     return _built(transformers.Qwen2_5_VLForConditionalGeneration, config), processor
 
 
-def qwen3_vl() -> tuple[Any, Any]:
+def qwen3_vl(side: int = SIDE) -> tuple[Any, Any]:
     """Return a network like qwen2_vl, whose decoder also reads an inner block of its tower."""
     words = _qwen_tokenizer()
-    images = _qwen_parts(words)[0]
+    images = _qwen_parts(words, side)[0]
     processor = transformers.Qwen3VLProcessor(
         images, words, transformers.Qwen3VLVideoProcessor(), chat_template=QWEN_TEMPLATE
     )
@@ -329,10 +334,10 @@ def _qwen_tokenizer() -> Any:
     return words
 
 
-def _qwen_parts(words: Any) -> tuple[Any, Any, Any]:
+def _qwen_parts(words: Any, side: int) -> tuple[Any, Any, Any]:
     """The three parts of a processor: of images, of words and of videos."""
     images = transformers.Qwen2VLImageProcessor(
-        size={"shortest_edge": (2 * PATCH) ** 2, "longest_edge": (16 * PATCH) ** 2}
+        size={"shortest_edge": (2 * PATCH) ** 2, "longest_edge": max(16 * PATCH, side) ** 2}
     )
     return images, words, transformers.Qwen2VLVideoProcessor()
 

@@ -132,6 +132,7 @@ class SplitModel(CachesResults):
         self.ablation_channels = ablation_channels
         # Two copies until the first trace, which shows whether the user's hooks change a result.
         self.model, self._with_hooks = copies(model)
+        self._has_hooks = False  # True once the user's hooks are known to change the scores
         self.layer = _checked_layer(unwrapped(model), self.model, layer)
         self.passes = Passes()
         self.mates: str | None = None
@@ -283,6 +284,7 @@ class SplitModel(CachesResults):
             )
             cut = prepare(uncut, images)
             self.model = cut.model
+            self._has_hooks = cut.model is self._with_hooks
             self._with_hooks = None
             self.output = cut.output
             self.mates = cut.trunk_and_head.mates
@@ -469,6 +471,9 @@ class SplitModel(CachesResults):
         """Cut a model that runs this one's modules and returns other scores, with fewer checks."""
         other = self.on(model)
         other._proved = self.trunk_and_head
+        if not self._has_hooks:
+            # the first pass has found that hooks change nothing
+            other._with_hooks = None
         return other
 
     def at(self, layer: str) -> Self:

@@ -117,8 +117,10 @@ def _default_layer(
     parameters = (parameter for parameter in network.parameters() if parameter.is_floating_point())
     first = images[:1].to(next(parameters, images))  # in the network's precision, on its device
     with users_device():
-        with torch.no_grad(), private_state(network), network_errors(network, first):
-            network(first.clone())
+        # the words of a text were found by such a pass
+        if not isinstance(model, WordScores):
+            with torch.no_grad(), private_state(network), network_errors(network, first):
+                network(first.clone())
         calls = layers.record_calls(network, tuple(size), check_output(output).function, channels)
     if isinstance(model, WordScores):
         layer = model.default_layer

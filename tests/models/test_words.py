@@ -627,6 +627,22 @@ def test_the_shared_pass_of_a_text_is_checked_by_its_scores_alone(network, image
     assert torch.equal(actual.gradients, expected.gradients)
 
 
+def test_hooks_that_change_the_scores_are_part_of_the_shared_pass(image):
+    changed, processor = llava()
+    changed = changed.double()
+    changed.lm_head.register_forward_hook(lambda module, inputs, output: output * 2)
+    scores = ab.WordScores(changed, processor, PROMPT, TEXT).eval()
+    (found,) = scores.found(image, 0.0)
+
+    trace = traced(scores, image, found)
+
+    assert trace.joined is not None
+    places = torch.stack([word.place for word in found]).double()
+    with torch.no_grad():
+        logits = scores(image.expand(len(found), -1, -1, -1), places)
+    torch.testing.assert_close(trace.logits, logits, **DIGITS)
+
+
 def test_a_step_is_proved_anew_if_it_gives_other_scores(network, image):
     scores = ab.WordScores(*network, PROMPT, TEXT).eval()
     trace = traced(scores, image, scores.found(image, 0.0)[0][:1])
