@@ -1,5 +1,5 @@
 """The package's YAML files in conf/, and the environment of this process: cores, module path,
-garbage collection, freed memory, and the width of the terminal.
+garbage collection, free and freed memory, and the width of the terminal.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ M_MMAP_MAX = -4  # how many blocks may lie outside of the heap
 MAX_INT = 2**31 - 1  # bytes; mallopt takes an int
 KEEPING = ((M_TRIM_THRESHOLD, MAX_INT), (M_MMAP_MAX, 0))
 RETURNING = ((M_TRIM_THRESHOLD, 2**17), (M_MMAP_MAX, 2**16))  # glibc's defaults
+MEMINFO = Path("/proc/meminfo")  # of Linux
+CGROUP = Path("/sys/fs/cgroup")  # the limits of a container on Linux
+KIB = 1024
 USER_SETTINGS = (  # environment variables with which a user sets these parameters
     "MALLOC_TRIM_THRESHOLD_",
     "MALLOC_MMAP_MAX_",
@@ -126,6 +129,25 @@ def keep_freed_memory() -> bool:
     """
     glibc = _glibc()
     return glibc is not None and all(glibc.mallopt(*pair) == 1 for pair in KEEPING)
+
+
+def available_memory() -> int | None:
+    """Return the bytes that processes may still take, also those of a container's limit; None if
+    the system isn't Linux.
+    """
+    if not MEMINFO.is_file():
+        return None
+    kilobytes = re.search(r"MemAvailable: +(\d+)", MEMINFO.read_text())
+    if kilobytes is None:
+        return None
+    available = int(kilobytes[1]) * KIB
+    limit = CGROUP / "memory.max"
+    if limit.is_file() and (most := limit.read_text().strip()).isdigit():
+        # cached files count as used, but make room
+        used = re.search(r"^anon (\d+)", (CGROUP / "memory.stat").read_text(), re.MULTILINE)
+        if used is not None:
+            available = min(available, int(most) - int(used[1]))
+    return available
 
 
 def return_freed_memory() -> None:

@@ -42,6 +42,10 @@ class BatchMates(Note):
     """An image's scores depend on the other images of its batch, so that each runs alone."""
 
 
+class LowPrecision(Note):
+    """The network computes in half precision."""
+
+
 class ImageNotRead(Note):
     """An image can't be read. The sentence begins with its id and a colon."""
 

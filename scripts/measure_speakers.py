@@ -1,11 +1,16 @@
-"""Measure the memory and time of explaining words of vision-language models of public sizes.
+"""Measure the memory of explaining words of vision-language models of public sizes.
 
-    PYTHONPATH=. python scripts/measure_speakers.py [FAMILY ...] [--side PIXELS] [--dtype TYPE]
+    PYTHONPATH=. python scripts/measure_speakers.py [FAMILY ...] [--side PIXELS] [--blocks N M]
 
-Each family runs in a process of its own: a network with the dimensions of a public checkpoint and
-random weights reads a gray image. A text of five words is explained by Grad-CAM and LayerCAM. The
-printed row has the grid, the layer, the passes of the tower and of the decoder, the time, and the
-largest memory of the process.
+Networks with the dimensions of a public checkpoint and random weights in bfloat16 read random
+pixels, and the five words of a given text are traced with all checks. Each network runs in a
+process of its own. A pass of a whole network takes long on a processor. So the tower and the
+decoder have N and then M blocks, and the memory of the whole network is extrapolated from both.
+`--blocks 0` runs the whole network instead.
+
+A printed row has the family, the checkpoint, billions of parameters, the grid, the channels and the
+name of the layer, the passes without the checks (trunk, head, backward), GiB of the weights, GiB of
+the process, and the cost of the first trace with its checks in plain passes.
 """
 
 from __future__ import annotations
@@ -15,17 +20,16 @@ import multiprocessing
 import resource
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 import axiom_bench as ab
 from tests import vision_language
 
 TEXT = " a cat on a mat"
-METHODS = ["grad_cam", "layer_cam"]
 GIB = 2**30
 KIB = 1024
 
@@ -52,7 +56,13 @@ def vision(hidden: int, inner: int, layers: int, **others: object) -> dict[str, 
 
 
 def text(
-    hidden: int, inner: int, layers: int, heads: int, key_heads: int, vocabulary: int, **others: object
+    hidden: int,
+    inner: int,
+    layers: int,
+    heads: int,
+    key_heads: int,
+    vocabulary: int,
+    **others: object,
 ) -> dict[str, object]:
     """Return the settings of a decoder."""
     return {
@@ -150,70 +160,136 @@ SIZES = {
 }
 
 
-def network_of(family: str, side: int, dtype: torch.dtype) -> tuple[nn.Module, Any]:
-    """Return a family's network of random weights with its processor."""
-    tiny, processor = getattr(vision_language, family)(side)
+@dataclass(frozen=True)
+class Measured:
+    """The costs of tracing the words of a text."""
+
+    blocks: int  # of the decoder
+    grid: str
+    channels: int
+    passes: tuple[int, int, int]  # of the trunk, of the head, and backward
+    weights: float  # GiB
+    memory: float  # GiB at most of the process
+    first: float  # the first trace with its checks, in plain passes
+
+
+def configured(family: str, tiny: Any, blocks: int) -> Any:
+    """Return the configuration of a family's checkpoint.
+
+    Args:
+        family: The family.
+        tiny: A configuration of the family.
+        blocks: The blocks of the tower and of the decoder; 0: those of the checkpoint.
+    """
     size = SIZES[family]
-    settings = {**tiny.config.to_dict(), **size.others}
+    settings = {**tiny.to_dict(), **size.others}
     settings["vision_config"] |= size.vision
     settings["text_config"] |= size.text
     for name in ("layer_types", "head_dim", "rope_parameters"):
         if name not in size.text:
             settings["text_config"].pop(name, None)
-    config = type(tiny.config)(**settings)
+    if blocks:
+        settings["text_config"]["num_hidden_layers"] = blocks
+        tower = settings["vision_config"]
+        depth = "depth" if "depth" in size.vision else "num_hidden_layers"
+        for name in ("fullatt_block_indexes", "deepstack_visual_indexes"):
+            if name in size.vision:
+                tower[name] = [index * blocks // tower[depth] for index in tower[name]]
+        tower[depth] = blocks
+    return type(tiny)(**settings)
+
+
+def measure(family: str, side: int, blocks: int) -> Measured:
+    """Trace the words of a text with a network of so many blocks."""
+    tiny, processor = getattr(vision_language, family)(side)
+    config = configured(family, tiny.config, blocks)
     standard = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
+    torch.set_default_dtype(torch.bfloat16)
     try:
-        network = type(tiny)(config).eval()
+        network = type(tiny)(config).eval().bfloat16()
     finally:
         torch.set_default_dtype(standard)
-    return network.to(dtype), processor
-
-
-def measure(family: str, side: int, dtype: str) -> None:
-    """Print a family's row."""
-    network, processor = network_of(family, side, getattr(torch, dtype))
-    parameters = sum(tensor.numel() for tensor in network.parameters())
     scores = ab.WordScores(network, processor, "What is this?", text=TEXT)
-    inner = getattr(network, "model", network)
-    tower = next(
-        getattr(inner, name)
-        for name in ("vision_tower", "visual", "vision_model")
-        if hasattr(inner, name)
-    )
-    decoder = getattr(inner, "language_model", None) or network.text_decoder
-    counter = PassCounter({"tower": tower, "decoder": decoder})
+    layer = scores.default_layer
+    cut_model = ab.cut(scores, layer, reshape="tokens")
     height, width = getattr(scores.module, "image_size", (side, side))
     images = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
-    seconds = []
-    counts = []
-    for _ in range(2):  # the first time includes the checks of the network
-        start = time.perf_counter()
-        maps = ab.explain(scores, images=images, methods=METHODS)
-        seconds.append(f"{time.perf_counter() - start:.1f} s")
-        counts.append(counter.take())
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB / GIB
-    shape = "x".join(str(number) for number in next(iter(maps.values())).shape)
-    print(
-        f"{family} | {SIZES[family].checkpoint} | {parameters / 1e9:.2f} B | {dtype} | "
-        f"maps {shape} | {scores.default_layer} | first {counts[0]}: {seconds[0]} | "
-        f"again {counts[1]}: {seconds[1]} | {memory:.1f} GiB",
-        flush=True,
+
+    start = time.perf_counter()
+    (words,) = scores.found(images, 0)
+    one_pass = time.perf_counter() - start
+    rows = images.expand(len(words), -1, -1, -1)
+    places = torch.stack([word.place for word in words])
+    targets = torch.tensor([word.label for word in words])
+    start = time.perf_counter()
+    trace = cut_model.trace((rows, places), targets)
+    first = (time.perf_counter() - start) / one_pass
+    passes = cut_model.passes
+    return Measured(
+        blocks=config.get_text_config().num_hidden_layers,
+        grid=" x ".join(str(side) for side in trace.activations.shape[2:]),
+        channels=trace.activations.shape[1],
+        passes=(passes.trunk_forward, passes.head_forward, passes.head_backward),
+        weights=sum(tensor.nbytes for tensor in network.parameters()) / GIB,
+        memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB / GIB,
+        first=first,
     )
+
+
+def whole_memory(measured: Sequence[Measured], weights: float, blocks: int) -> float:
+    """Return the GiB of a network with more blocks than the two measured ones.
+
+    Only the decoder runs with its gradients, so each of its blocks adds the same activations.
+    """
+    small, large = measured
+    without_weights = [each.memory - each.weights for each in (small, large)]
+    each_block = (without_weights[1] - without_weights[0]) / (large.blocks - small.blocks)
+    return weights + without_weights[0] + each_block * (blocks - small.blocks)
+
+
+def row(family: str, side: int, numbers: Sequence[int]) -> str:
+    """Measure a family, and return its row of the table."""
+    context = multiprocessing.get_context("spawn")
+    measured = []
+    for blocks in numbers:
+        with ProcessPoolExecutor(1, context) as executor:  # so that each has memory of its own
+            measured.append(executor.submit(measure, family, side, blocks).result())
+    tiny, processor = getattr(vision_language, family)(side)
+    config = configured(family, tiny.config, 0)
+    with torch.device("meta"):
+        network = type(tiny)(config)
+    layer = ab.WordScores(network, processor, "").default_layer.removeprefix("module.module.")
+    parameters = sum(tensor.numel() for tensor in network.parameters())
+    weights = parameters * torch.bfloat16.itemsize / GIB
+    last = measured[-1]
+    memory = last.memory
+    if len(measured) > 1:
+        blocks = config.get_text_config().num_hidden_layers
+        memory = whole_memory(measured, weights, blocks)
+    cells = [
+        family,
+        SIZES[family].checkpoint,
+        f"{parameters / 1e9:.2f}",
+        last.grid,
+        str(last.channels),
+        f"`{layer}`",
+        ", ".join(map(str, last.passes)),
+        f"{weights:.1f}",
+        f"{memory:.1f}",
+        f"{last.first:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a row for each family. Return the exit code."""
     parser = argparse.ArgumentParser(description="Measure vision-language models of public sizes.")
-    parser.add_argument("families", nargs="*", metavar="FAMILY", default=list(SIZES))
+    parser.add_argument("families", nargs="*", metavar="FAMILY")
     parser.add_argument("--side", type=int, default=448, help="pixels of images")
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--blocks", type=int, nargs="+", default=[4, 8])
     options = parser.parse_args(argv)
-    context = multiprocessing.get_context("spawn")
     for family in options.families or SIZES:
-        process = context.Process(target=measure, args=(family, options.side, options.dtype))
-        process.start()
-        process.join()
+        print(row(family, options.side, options.blocks), flush=True)
     return 0
 
 

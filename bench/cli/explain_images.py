@@ -90,8 +90,8 @@ class Explainer:
         self.normalise = settings.normalise
         self.device = Device.of(settings.device)
         self.device.prepare()
-        # `explain` reads cut_model.mates instead of the notes.
-        self.cut_model = cut_at_layer(model, self.device, Notes())
+        self.notes = Notes()  # about the network, once an image is explained
+        self.cut_model = cut_at_layer(model, self.device, self.notes)
         # A note about the pixel values of the first image, once it is explained.
         self.input_note: str | None = None
 
@@ -291,7 +291,9 @@ def explain(
             shown.advance(1)
     if not images:
         raise BenchError(" ".join(dict.fromkeys(problems)))
-    notes |= dict.fromkeys(filter(None, [explainer.cut_model.mates, explainer.input_note]))
+    notes |= dict.fromkeys(map(str, explainer.notes))
+    if explainer.input_note:
+        notes[explainer.input_note] = None
     seen = [image for image in images if image.has_visible_map]
     blank = [as_text(image.path) for image in images if not image.has_visible_map]
     if blank:

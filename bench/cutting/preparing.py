@@ -31,7 +31,7 @@ from axiom_bench.cutting.recognition import RecognisedOutput, note, recognised
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.trunk_and_head import TrunkAndHead, first_that_equals, same_step
 from axiom_bench.cutting.views import find_views
-from axiom_bench.notes import BatchMates, Notes
+from axiom_bench.notes import BatchMates, LowPrecision, Notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,10 +205,10 @@ def _mates(
     notes: Notes,
 ) -> str:
     """If the scores depend on the other images of a batch, add a sentence to the notes and return
-    it; otherwise "".
+    it; otherwise "". A network in half precision also adds one.
     """
     if half is not None:
-        warnings.warn(_low_precision(network.model, half), stacklevel=2)
+        notes.add(LowPrecision(_low_precision(network.model, half)))
     mates = batch_mates(network, image, scores)
     if mates:
         notes.add(BatchMates(mates))
@@ -225,7 +225,10 @@ def _low_precision(model: nn.Module, half: torch.dtype) -> str:
     remedies = ["give network.float()"] if True in are_half else []
     if are_half != {True}:
         remedies.append("leave out autocast, .half() and .bfloat16() in its forward")
-    return (
+    sentence = (
         f"The network computes in {half}, of three digits or fewer, and so are its scores, axiom "
         f"errors and drops; {' and '.join(remedies)} for all of them."
     )
+    if are_half == {True}:
+        sentence += " The command computes in float32 without model.kwargs.dtype."
+    return sentence

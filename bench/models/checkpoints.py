@@ -13,11 +13,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import nn
 
 from axiom_bench.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from axiom_bench.errors import BenchError
+from axiom_bench.environment import available_memory
+from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.kinds import home_expanded
 from axiom_bench.models.of_transformers import (
     SIGMOID_CAPTIONS,
@@ -35,6 +37,9 @@ CAPTIONS = "captions"  # the key of model.kwargs that names the classes of a CLI
 CAPTION_WORDS = "words"  # the key of model.kwargs that makes words of a CLIP's caption the classes
 # The keys of model.kwargs for a network that says a text, as `WordScores` takes them.
 TEXTS = ("prompt", "text", "length", "size")
+DTYPE = "dtype"  # the key of model.kwargs that names the type of the weights
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+GIB = 2**30
 HUB_TIMEOUT = 10  # seconds
 DEFAULT_SIDE = 224
 SIDE = 320  # pixels of the pictures that show what a processor does
@@ -79,6 +84,7 @@ class Checkpoint:
     captions: tuple[str, ...] = ()  # the classes of a CLIP
     words: tuple[str, ...] = ()  # words of its only caption, which are the classes instead
     texts: Mapping[str, Any] = field(default_factory=dict)  # the arguments of `WordScores`
+    dtype: torch.dtype = torch.float32  # the type of the weights
 
     @staticmethod
     def of(name: str, kwargs: Mapping[str, object]) -> Checkpoint:
@@ -87,13 +93,17 @@ class Checkpoint:
         Args:
             name: A name on the Hub, whose cache is used if it has the files, or a folder.
             kwargs: Changes of the configuration, such as num_labels; or the captions of a CLIP, or
-                its caption and words; or the prompt and the text of a network such as LLaVA.
+                its caption and words; or the prompt and the text of a network such as LLaVA; and
+                the type of the weights.
 
         Raises:
             BenchError: if the files can't be loaded, or if the network isn't of one of TASKS.
         """
+        dtype = str(kwargs.get(DTYPE) or "float32").removeprefix("torch.")
+        if dtype not in DTYPES:
+            raise unknown_name("model.kwargs.dtype", dtype, DTYPES)
         texts = {key: kwargs[key] for key in TEXTS if kwargs.get(key) is not None}
-        ours = (CAPTIONS, CAPTION_WORDS, *TEXTS)
+        ours = (CAPTIONS, CAPTION_WORDS, DTYPE, *TEXTS)
         changes = {key: value for key, value in kwargs.items() if key not in ours}
         config, unknown = _from_pretrained("AutoConfig", name, return_unused_kwargs=True, **changes)
         if unknown:
@@ -116,7 +126,16 @@ class Checkpoint:
             raise _words_error(name, task)
         if (task is SPEAKER) != ("prompt" in texts):
             raise _prompt_error(name, task)
-        return Checkpoint(name, architecture, task, config, captions, words, texts)
+        return Checkpoint(
+            name=name,
+            architecture=architecture,
+            task=task,
+            config=config,
+            captions=captions,
+            words=words,
+            texts=texts,
+            dtype=DTYPES[dtype],
+        )
 
     @property
     def output(self) -> str | None:
@@ -159,13 +178,16 @@ class Checkpoint:
         """Return the network, with the checkpoint's weights or with random ones.
 
         Raises:
-            BenchError: if the weights can't be loaded, or if some of them are missing.
+            BenchError: if the weights can't be loaded, if some of them are missing, or if they
+                don't fit into memory.
         """
+        self._check_memory()
         if has_weights:
             network, loading = _from_pretrained(
                 self.architecture,
                 self.name,
                 config=self.config,
+                dtype=self.dtype,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
@@ -183,7 +205,7 @@ class Checkpoint:
                     "which would be random; choose a checkpoint that was trained for this task."
                 )
         else:
-            network = getattr(_transformers(), self.architecture)(self.config)
+            network = getattr(_transformers(), self.architecture)(self.config).to(self.dtype)
         if self.task is CAPTIONED:
             tokenizer = _from_pretrained("AutoTokenizer", self.name)
             return Captioned(network, tokenizer, self.captions, self.words)
@@ -196,6 +218,28 @@ class Checkpoint:
             return WordScores(network, processor, **self.texts)
         module: nn.Module = network
         return module
+
+    def _check_memory(self) -> None:
+        """Raise BenchError if the weights take more memory than is free, before any is loaded."""
+        free = available_memory()
+        if free is None:
+            return
+        with torch.device("meta"):
+            network = getattr(_transformers(), self.architecture)(self.config)
+        count = sum(tensor.numel() for tensor in network.parameters())
+        needed = count * self.dtype.itemsize
+        if needed <= free:
+            return
+        half = count * torch.bfloat16.itemsize
+        dtype_name = str(self.dtype).removeprefix("torch.")
+        advice = "choose a smaller checkpoint, or a machine with more memory"
+        if half <= free:
+            advice = f"set model.kwargs.dtype=bfloat16, which takes {half / GIB:.1f} GiB"
+        raise BenchError(
+            f"{self.name} has {count / 1e9:.1f} billion parameters, which take "
+            f"{needed / GIB:.1f} GiB in {dtype_name}, and {free / GIB:.1f} GiB of memory are free; "
+            f"{advice}."
+        )
 
     def preprocessing(self) -> tuple[Preprocessing, str]:
         """Return the preprocessing of the checkpoint's processor, and a note about it.

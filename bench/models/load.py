@@ -155,7 +155,7 @@ def load_model(cfg: Mapping[str, object], shape: tuple[int, ...] | None = None) 
     sides = input_size(preprocessing)
     noise = torch.rand(
         1, preprocessing.channels, *sides, generator=torch.Generator().manual_seed(0)
-    )
+    ).to(source.dtype)
     module, output, inputs = _with_inputs(spec, module, noise)
     word_scores = module if isinstance(module, WordScores) else None
     if word_scores is not None:
@@ -418,7 +418,7 @@ def _build(spec: ModelSpec, source: Source) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise BenchError(f"{spec.architecture} must return an nn.Module, not {type_name(module)}.")
     check_shapes(module)
-    network = unwrap_parts(unwrapped(module)).cpu().float()
+    network = unwrap_parts(unwrapped(module)).cpu().to(source.dtype)
     network.eval()
     return network
 

@@ -51,6 +51,7 @@ class Source:
     background: int | None = None  # model.background, if the source knows it
     reshape: Reshape | None = None  # the meaning of model.reshape=tokens, if it isn't the usual one
     weights_file: Path | None = None  # the file whose weights `build` loads itself
+    dtype: torch.dtype = torch.float32  # the type of the weights
 
 
 def find_source(spec: ModelSpec) -> Source:
@@ -285,6 +286,7 @@ def _huggingface(spec: ModelSpec) -> Source:
         output=checkpoint.output,
         background=checkpoint.background,
         reshape=checkpoint.reshape,
+        dtype=checkpoint.dtype,
     )
 
 

@@ -20,6 +20,7 @@ from axiom_bench.notes import (
     HooksLeft,
     ImageNotRead,
     ImageProblem,
+    LowPrecision,
     MachineNote,
     MethodLeftOut,
     MetricsLeftOut,
@@ -58,7 +59,7 @@ def warning_lines(notes: Notes) -> tuple[str, ...]:
     """Return the lines that a run always prints: those about what changes the meaning of a job's
     numbers, and those about damaged files.
 
-    They are about maps that are zero, images that can't be read, and problems of annotations, boxes
+    They are about half precision, maps that are zero, images that can't be read, and problems of annotations, boxes
     and pictures. One line counts the images of a problem and quotes the first sentence. Notes that
     are printed earlier, or that an answer of the examination repeats, have no line.
     """
@@ -75,7 +76,7 @@ def warning_lines(notes: Notes) -> tuple[str, ...]:
             )
     damaged_files = notes.sentences(DamagedFile)
     damaged = [damaged_line(damaged_files)] if damaged_files else []
-    return (*notes.sentences(ZeroMaps), *counts, *damaged)
+    return (*notes.sentences(LowPrecision, ZeroMaps), *counts, *damaged)
 
 
 def note_lines(notes: Notes) -> tuple[str, ...]:

@@ -264,7 +264,7 @@ def _pictures(job: Job, views: Sequence[View] | None, images: Tensor) -> np.ndar
 
 def _viewed(views: Sequence[View] | None, maps: Tensor) -> np.ndarray:
     """Return maps or masks of the rows in the view of their samples: (N, H, W)."""
-    values = maps.detach().cpu().numpy()
+    values = maps.detach().cpu().float().numpy()
     if views is None:
         return values
     return np.stack([view.map(value) for view, value in zip(views, values, strict=True)])

@@ -14,6 +14,7 @@ import axiom_bench as ab
 import axiom_bench.data.torchvision_import
 from axiom_bench.cli import main
 from axiom_bench.cli.model_options import model_overrides
+from axiom_bench.models import checkpoints
 from axiom_bench.models.checkpoints import Checkpoint, _hub_error
 from axiom_bench.models.load import LoadedModel, background_of, load_model
 from axiom_bench.models.spec import model_config
@@ -434,6 +435,38 @@ def test_the_tokens_of_patches_of_a_yolos_are_a_layer(tmp_path):
     # from maps to tokens is the inverse
     restored = loaded.reshape.from_maps(*loaded.reshape.to_maps(tokens, (32, 48)))
     assert torch.equal(restored, tokens)
+
+
+def test_weights_have_the_type_that_the_user_names(resnet):
+    assert next(load(resnet).module.parameters()).dtype == torch.float32
+    kwargs = {"dtype": "bfloat16"}
+    loaded = load(resnet, kwargs=kwargs)
+    assert {tensor.dtype for tensor in loaded.module.parameters()} == {torch.bfloat16}
+    random = load(resnet, kwargs=kwargs, weights=None)
+    assert {tensor.dtype for tensor in random.module.parameters()} == {torch.bfloat16}
+    with pytest.raises(ab.BenchError, match="no model.kwargs.dtype 'int8'; there are: bfloat16"):
+        load(resnet, kwargs={"dtype": "int8"})
+
+
+def test_weights_that_do_not_fit_into_memory_are_not_loaded(resnet, monkeypatch):
+    count = sum(tensor.numel() for tensor in load(resnet).module.parameters())
+
+    def refuse_load(*arguments, **kwargs):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(checkpoints, "available_memory", lambda: 3 * count)
+    with monkeypatch.context() as patch:
+        patch.setattr(transformers.ResNetForImageClassification, "from_pretrained", refuse_load)
+        with pytest.raises(ab.BenchError, match="memory are free; set model.kwargs.dtype=bfloat16"):
+            load(resnet)
+    assert load(resnet, kwargs={"dtype": "bfloat16"})
+
+    monkeypatch.setattr(checkpoints, "available_memory", lambda: count)
+    with pytest.raises(ab.BenchError, match="choose a smaller checkpoint, or a machine with more"):
+        load(resnet, kwargs={"dtype": "bfloat16"})
+
+    monkeypatch.setattr(checkpoints, "available_memory", lambda: None)  # not Linux
+    assert load(resnet)
 
 
 def test_a_folder_of_timm_leads_to_its_architecture(tmp_path):
