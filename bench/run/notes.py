@@ -59,8 +59,8 @@ def warning_lines(notes: Notes) -> tuple[str, ...]:
     """Return the lines that a run always prints: those about what changes the meaning of a job's
     numbers, and those about damaged files.
 
-    They are about half precision, maps that are zero, images that can't be read, and problems of annotations, boxes
-    and pictures. One line counts the images of a problem and quotes the first sentence. Notes that
+    They are about half precision, maps that are zero, images that can't be read, and problems of
+    annotations, boxes and pictures. One line counts the images of a problem and quotes the first sentence. Notes that
     are printed earlier, or that an answer of the examination repeats, have no line.
     """
     counts = counted(BAD_IMAGES, notes.sentences(ImageNotRead))
