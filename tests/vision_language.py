@@ -275,6 +275,27 @@ def internvl(side: int = SIDE) -> tuple[Any, Any]:
     return _built(transformers.InternVLForConditionalGeneration, config), processor
 
 
+def idefics3(side: int = SIDE) -> tuple[Any, Any]:
+    """A network of SmolVLM's first checkpoints, whose decoder reads four patches as one token."""
+    words = tokenizer("<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+    processor = transformers.Idefics3Processor(
+        transformers.Idefics3ImageProcessor(
+            size={"longest_edge": side}, max_image_size={"longest_edge": side}
+        ),
+        words,
+        image_seq_len=(side // PATCH // 2) ** 2,
+        chat_template=TEMPLATE,
+    )
+    config = transformers.Idefics3Config(
+        vision_config={**VISION, "image_size": side},
+        text_config=_text_config("llama", words),
+        image_token_id=words.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        pad_token_id=words.pad_token_id,
+    )
+    return _built(transformers.Idefics3ForConditionalGeneration, config), processor
+
+
 def qwen2_vl(side: int = SIDE) -> tuple[Any, Any]:
     """A network that takes an image as a sequence of patches, and its processor."""
     words = _qwen_tokenizer()

@@ -461,6 +461,9 @@ def _from_pretrained(kind: str, name: str, **kwargs: object) -> Any:
     is_folder = folder.is_dir()
     try:
         return load(str(folder) if is_folder else name, local_files_only=True)
+    except ImportError as error:  # a processor may need a package of its own
+        reason = str(error).strip().splitlines()[0]
+        raise BenchError(f"{name} can't be loaded: {reason}") from error
     except (OSError, ValueError) as error:
         if OWN_CODE in str(error):
             raise _own_code_error(name) from error

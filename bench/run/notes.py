@@ -60,8 +60,9 @@ def warning_lines(notes: Notes) -> tuple[str, ...]:
     numbers, and those about damaged files.
 
     They are about half precision, maps that are zero, images that can't be read, and problems of
-    annotations, boxes and pictures. One line counts the images of a problem and quotes the first sentence. Notes that
-    are printed earlier, or that an answer of the examination repeats, have no line.
+    annotations, boxes and pictures. One line counts the images of a problem and quotes the first
+    sentence. Notes that are printed earlier, or that an answer of the examination repeats, have no
+    line.
     """
     counts = counted(BAD_IMAGES, notes.sentences(ImageNotRead))
     problems = notes.sentences(ImageProblem)

@@ -469,6 +469,17 @@ def test_weights_that_do_not_fit_into_memory_are_not_loaded(resnet, monkeypatch)
     assert load(resnet)
 
 
+def test_a_package_that_a_processor_needs_is_one_sentence(resnet, monkeypatch):
+    def refuse(*arguments, **kwargs):
+        raise ImportError(
+            "Package `num2words` is required. Install it with `pip install num2words`."
+        )
+
+    monkeypatch.setattr(transformers.AutoImageProcessor, "from_pretrained", refuse)
+    with pytest.raises(ab.BenchError, match=r"can't be loaded: Package .* `pip install num2words`"):
+        checkpoints._from_pretrained("AutoImageProcessor", str(resnet))
+
+
 def test_a_folder_of_timm_leads_to_its_architecture(tmp_path):
     config = {"architecture": "resnet18", "num_classes": 3, "num_features": 512}
     config["pretrained_cfg"] = {"tag": "a1_in1k"}

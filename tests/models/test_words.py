@@ -24,7 +24,16 @@ from axiom_bench.models.load import load_model
 from axiom_bench.records import reading, store
 from axiom_bench.run import shards
 from axiom_bench.run.composing.composition import composed
-from tests.vision_language import BLOCK, SIDE, blip, blip2, internvl, llava, paligemma
+from tests.vision_language import (
+    BLOCK,
+    SIDE,
+    blip,
+    blip2,
+    idefics3,
+    internvl,
+    llava,
+    paligemma,
+)
 
 PROMPT = "What is left of the mat?"
 TEXT = " a cat, left of the hot-dog"
@@ -266,11 +275,69 @@ def test_the_words_are_those_that_the_network_generates(network, image):
 
 def described(scores):
     """An image about which the network says some tokens."""
-    images = [noise(seed).float() for seed in range(20)]
+    dtype = next(scores.parameters()).dtype
+    images = [noise(seed).to(dtype) for seed in range(20)]
     return next(image for image in images if len(scores.found(image, 0.0)[0]) > 2)
 
 
-@pytest.mark.parametrize("make", [paligemma, internvl, blip, blip2])
+# the settings of processors that cut images into tiles
+WHOLE_IMAGE = {internvl: {"crop_to_patches": False}, idefics3: {"do_image_splitting": False}}
+
+
+@pytest.mark.parametrize("make", [paligemma, internvl, blip2, idefics3])
+def test_scores_and_drops_of_a_family_are_those_of_generation(make):
+    module, processor = make()
+    module = module.double()
+    scores = ab.WordScores(module, processor, PROMPT, length=8).eval()
+    image = described(scores).double()
+    (found,) = scores.found(image, 0.0)
+    layer = scores.default_layer
+    places = torch.stack([word.place for word in found]).double()
+    labels = torch.tensor([word.label for word in found])
+    rows = image.expand(len(found), -1, -1, -1)
+    trace = ab.trace(scores, layer, (rows, places), labels, reshape="tokens", output="logits")
+
+    inputs = processor(
+        images=Image.new("RGB", (SIDE, SIDE)),
+        text=scores.prompt,
+        return_tensors="pt",
+        **WHOLE_IMAGE.get(make, {}),
+    )
+    inputs["pixel_values"] = image.reshape(inputs["pixel_values"].shape)
+    settings = {"do_sample": False, "max_new_tokens": 8, "output_logits": True}
+    generated = module.generate(**inputs, **settings, return_dict_in_generate=True)
+    tokens = generated.sequences[0, -len(generated.logits) :]
+    own = torch.cat(generated.logits).gather(1, tokens[:, None])[:, 0]
+    firsts = places[:, 0].long().tolist()
+    counts = places[:, 1].long().tolist()
+    expected = [
+        own[first : first + count].sum() for first, count in zip(firsts, counts, strict=True)
+    ]
+    # transformers rounds the logits of a generation to float32
+    own_scores = torch.stack(expected).double()
+    torch.testing.assert_close(trace.scores, own_scores, rtol=1e-6, atol=1e-6)
+
+    block = scores.get_submodule(layer)
+    num_patches = trace.activations[0, 0].numel()
+    for channel in range(16):
+        keep = torch.ones(16, dtype=torch.float64)
+        keep[channel] = 0
+
+        def without(block, inputs, output, keep=keep):
+            patches = output[:, -num_patches:] * keep
+            return torch.cat([output[:, :-num_patches], patches], 1)
+
+        handle = block.register_forward_hook(without, prepend=True)
+        try:
+            with torch.no_grad():
+                logits = scores(rows, places)
+        finally:
+            handle.remove()
+        left = logits.gather(1, labels[:, None])[:, 0]
+        torch.testing.assert_close(trace.drops.values[:, channel], trace.scores - left, **DIGITS)
+
+
+@pytest.mark.parametrize("make", [paligemma, internvl, blip, blip2, idefics3])
 def test_the_generated_tokens_are_the_most_probable_ones_of_one_pass(make):
     scores = ab.WordScores(*make(), PROMPT, length=8).eval()
     (found,) = scores.found(described(scores), 0.0)
