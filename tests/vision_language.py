@@ -36,8 +36,10 @@ TEMPLATE = (
 )
 
 
-def tokenizer(*special: str) -> Any:
-    """A byte-level tokenizer whose words have one or several tokens."""
+def tokenizer(*special: str, **named: str) -> Any:
+    """A byte-level tokenizer whose words have one or several tokens. `named` tokens are attributes,
+    as `context_image_token`.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     made = Tokenizer(models.BPE())
@@ -45,7 +47,7 @@ def tokenizer(*special: str) -> Any:
     made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=300,
-        special_tokens=[*SPECIAL, *special],
+        special_tokens=[*SPECIAL, *special, *named.values()],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -55,7 +57,7 @@ def tokenizer(*special: str) -> Any:
         eos_token="</s>",
         bos_token="<s>",
         pad_token="<pad>",
-        extra_special_tokens={"image_token": "<image>"},
+        extra_special_tokens={"image_token": "<image>", **named},
     )
 
 
@@ -119,9 +121,7 @@ def llava_next(side: int = SIDE) -> tuple[Any, Any]:
 
 def llava_onevision(side: int = SIDE) -> tuple[Any, Any]:
     """Return a network like llava_next, whose processor crops nothing."""
-    words = tokenizer("<video>")
-    words.video_token = "<video>"
-    words.video_token_id = words.convert_tokens_to_ids("<video>")
+    words = tokenizer(video_token="<video>")
     sizes = [[side, side], [side, 2 * side], [2 * side, 2 * side]]
     config = transformers.LlavaOnevisionConfig(
         vision_config={"model_type": "siglip_vision_model", **VISION, "image_size": side},
@@ -247,11 +247,12 @@ def blip(side: int = SIDE) -> tuple[Any, Any]:
 
 def internvl(side: int = SIDE) -> tuple[Any, Any]:
     """A network whose processor cuts images into tiles by default, and its processor."""
-    words = tokenizer("<context>", "<img>", "</img>")
-    for name, token in (("context", "<context>"), ("start", "<img>"), ("end", "</img>")):
-        setattr(words, f"{name}_image_token", token)
-        setattr(words, f"{name}_image_token_id", words.convert_tokens_to_ids(token))
-    words.video_token = "<video>"
+    words = tokenizer(
+        context_image_token="<context>",
+        start_image_token="<img>",
+        end_image_token="</img>",
+        video_token="<video>",
+    )
     images = transformers.GotOcr2ImageProcessor(size={"height": side, "width": side})
     template = TEMPLATE.replace("<image>", "<context>")
     processor = transformers.InternVLProcessor(
@@ -348,10 +349,12 @@ QWEN_TEMPLATE = TEMPLATE.replace("<image>", "<|vision_start|><|image_pad|><|visi
 
 
 def _qwen_tokenizer() -> Any:
-    words = tokenizer("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-    for kind in ("image", "video"):
-        setattr(words, f"{kind}_token", f"<|{kind}_pad|>")
-        setattr(words, f"{kind}_token_id", words.convert_tokens_to_ids(f"<|{kind}_pad|>"))
+    words = tokenizer(
+        "<|vision_start|>",
+        "<|vision_end|>",
+        image_token="<|image_pad|>",
+        video_token="<|video_pad|>",
+    )
     return words
 
 

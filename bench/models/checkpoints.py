@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from axiom_bench.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from axiom_bench.environment import available_memory
@@ -29,6 +29,7 @@ from axiom_bench.models.of_transformers import (
     QueryMaps,
     is_exclusive,
 )
+from axiom_bench.models.of_vision_language import TILES
 from axiom_bench.models.words import WordScores
 
 TIMM = "timm_wrapper"  # the type of timm's networks in transformers
@@ -361,14 +362,19 @@ def _mean_and_std(processor: Any) -> tuple[tuple[float, ...], tuple[float, ...]]
     settings that change them.
     """
     black, white = (
-        processor(images=Image.new("RGB", (SIDE, SIDE), colour), return_tensors="pt")[
-            "pixel_values"
-        ][0].amax((1, 2))
+        _pixels(processor, Image.new("RGB", (SIDE, SIDE), colour)).amax((1, 2))
         for colour in ("black", "white")
     )
     std = 1 / (white.double() - black)
     mean = 0 - black * std
     return tuple(mean.round(decimals=DIGITS).tolist()), tuple(std.round(decimals=DIGITS).tolist())
+
+
+def _pixels(processor: Any, picture: Image.Image) -> Tensor:
+    """Return the pixels (3, H, W) of a picture that a processor doesn't cut into tiles."""
+    settings = {name: False for name in TILES if hasattr(processor, name)}
+    pixels: Tensor = processor(images=picture, return_tensors="pt", **settings)["pixel_values"]
+    return pixels.reshape(-1, *pixels.shape[-3:])[0]
 
 
 def _sizes(
@@ -380,6 +386,9 @@ def _sizes(
     Classes of processors read the same settings in several ways. An image of another aspect ratio
     is stretched if `stretches`.
     """
+    largest = _mapping(getattr(processor, "max_image_size", None)).get("longest_edge")
+    if largest is not None:  # Idefics3 and SmolVLM stretch an image that they don't cut into tiles
+        return [((largest, largest), None)]
     size = _mapping(processor.size)
     crop_size = _mapping(getattr(processor, "crop_size", None))
     crop = crop_size.get("height") if getattr(processor, "do_center_crop", False) else None
@@ -421,7 +430,7 @@ def _is_same(processor: Any, preprocessing: Preprocessing, is_square: bool) -> b
     rows, columns = np.mgrid[0:height, 0:width]
     channels = (255 * rows / height, 255 * columns / width, 255 * (1 - rows / height))
     picture = Image.fromarray(np.stack(channels, 2).astype(np.uint8))
-    theirs = processor(images=picture, return_tensors="pt")["pixel_values"][0]
+    theirs = _pixels(processor, picture)
     ours = preprocessing(picture)
     if theirs.shape != ours.shape:
         return False

@@ -21,6 +21,8 @@ GRID = "image_grid_thw"  # the numbers of patches of an image: frames, rows and 
 TOWERS = ("vision_tower", "visual", "vision_model")  # names of the part that reads the image
 # Settings of processors that cut an image into tiles, which have no common grid.
 TILES = ("crop_to_patches", "do_image_splitting", "do_pan_and_scan")
+# Types of networks that take an image of zeros for padding, and leave it out.
+ZEROS_ARE_PADDING = ("idefics3", "smolvlm")
 
 
 class VisionLanguage(nn.Module):
@@ -127,6 +129,10 @@ class VisionLanguage(nn.Module):
 
     def _pixels(self, images: Tensor) -> Tensor:
         """Return the network's input for images."""
+        if self.module.config.model_type in ZEROS_ARE_PADDING:
+            are_zero = (images == 0).flatten(1).all(1)
+            smallest = torch.finfo(images.dtype).tiny
+            images = images + are_zero[:, None, None, None] * smallest
         between = [1] * (self.num_axes - images.ndim)
         return images.reshape(len(images), *between, *images.shape[1:])
 

@@ -32,7 +32,11 @@ from tests.vision_language import (
     idefics3,
     internvl,
     llava,
+    llava_next,
     paligemma,
+    qwen2_5_vl,
+    qwen2_vl,
+    qwen3_vl,
 )
 
 PROMPT = "What is left of the mat?"
@@ -278,6 +282,49 @@ def described(scores):
     dtype = next(scores.parameters()).dtype
     images = [noise(seed).to(dtype) for seed in range(20)]
     return next(image for image in images if len(scores.found(image, 0.0)[0]) > 2)
+
+
+SMALL = {"size": [SIDE, SIDE]}  # of networks that take images of any size
+# the name of conf/model, its network, and further arguments
+FAMILIES = {
+    "smolvlm": (idefics3, {}),
+    "blip": (blip, {}),
+    "blip2": (blip2, {}),
+    "internvl": (internvl, {}),
+    "llava": (llava, {}),
+    "llava_next": (llava_next, {}),
+    "paligemma": (paligemma, {}),
+    "qwen2_vl": (qwen2_vl, SMALL),
+    "qwen2_5_vl": (qwen2_5_vl, SMALL),
+    "qwen3_vl": (qwen3_vl, SMALL),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["smolvlm", *(pytest.param(name, marks=pytest.mark.slow) for name in [*FAMILIES][1:])],
+)
+def test_a_family_is_loaded_by_its_name_and_explained(name, tmp_path):
+    make, others = FAMILIES[name]
+    for part in make():
+        part.save_pretrained(tmp_path)
+    kwargs = {"prompt": PROMPT, "text": " a cat", **others}
+    network = ab.load_model(name, checkpoint=str(tmp_path), kwargs=kwargs)
+    loaded = network.loaded
+    assert network.default_layer.endswith(loaded.layer)
+    assert not any("gives other pixels" in line for line in loaded.lines)
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (90, 80), "teal").save(photo)
+    maps = ab.explain(network, images=photo, methods=["layer_cam"], words=["cat"])
+    assert maps["layer_cam"].isfinite().all()
+
+
+def test_an_image_of_zeros_is_no_padding():
+    scores = ab.WordScores(*idefics3(), PROMPT, TEXT).eval()
+    zeros = torch.zeros(1, 3, SIDE, SIDE)
+    (found,) = scores.found(zeros, 0.0)
+    (expected,) = scores.found(zeros + 1e-12, 0.0)
+    assert [word.probability for word in found] == [word.probability for word in expected]
 
 
 # the settings of processors that cut images into tiles
