@@ -14,9 +14,10 @@ from PIL import Image
 
 import axiom_bench as ab
 from axiom_bench.cli.main import main
-from axiom_bench.cli.racing import command
-from axiom_bench.cli.racing.command import Look, Start, _parts, _use, choose
+from axiom_bench.cli.racing import command, looks
+from axiom_bench.cli.racing.command import Start, _parts, _use, choose
 from axiom_bench.cli.racing.criteria import Criteria, criteria_of, has_regions
+from axiom_bench.cli.racing.looks import Look
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import load
@@ -226,9 +227,9 @@ def test_a_later_look_leaves_out_what_cannot_win(monkeypatch):
     elsewhere = (*metrics, "~metric.sensitivity_error")
     assert _parts(start, None) == {("layer4",): metrics, ("layer2", "layer1"): elsewhere}
     racing = {("layer4", "grad_cam"), ("layer1", "grad_cam"), ("layer1", "uniform")}
-    monkeypatch.setattr(command, "still_racing", lambda contest, races: racing)
+    monkeypatch.setattr(looks, "still_racing", lambda contest, races: racing)
     titles = SimpleNamespace(titles={"grad_cam": "Grad-CAM", "uniform": "Uniform"})
-    before = Look(titles, {}, None, [], [], Path())
+    before = Look(20, titles, {})
     assert _parts(start, before) == {
         ("layer4",): (*metrics, "~method.uniform"),
         ("layer1",): elsewhere,
