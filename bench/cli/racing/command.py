@@ -47,7 +47,6 @@ EARLIER_LAYERS = 2  # finer resolutions that race in addition to the default lay
 MOST_LAYERS = 100
 MOST_IMAGES = 200  # images that race unless data.size says otherwise
 SIZE = "data.size="
-ROOT = "data.root="
 MODEL = ("model=", "model.")
 RESHAPE = "model.reshape="
 HEADLINE = "report.headline="
@@ -66,8 +65,8 @@ class Start:
     """{layer: the reason why methods draw the same map there}."""
     has_tokens: bool
     """True if the model's layers give tokens."""
-    image_id: str
-    """The id of the first image; in a folder, its path below the folder."""
+    photograph: Path | None
+    """The file of the first image; None if it isn't a photograph."""
     default_layer: str
     """The model's default layer, at which metrics of contributions race."""
     criteria: Criteria
@@ -290,6 +289,7 @@ def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[st
     """
     from axiom_bench.cli.doctor import with_objects
     from axiom_bench.cli.racing.criteria import criteria_of, has_regions
+    from axiom_bench.data.formats.decoding import image_suffixes
     from axiom_bench.evaluation.batch import traced
     from axiom_bench.evaluation.specs import pass_count
     from axiom_bench.examination.examine import AT_CHANCE, SAME_MAPS, what_follows
@@ -333,13 +333,18 @@ def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[st
             num_passes += pass_count(metric.spec.passes or 0, channels)
         for method in job.methods:
             num_passes += len(racing_layers) * pass_count(method.spec.passes or 0, channels)
+        photograph = next(iter(job.data.files(job.indices[0])), None)
+        if photograph is not None and photograph.suffix.lower() not in image_suffixes():
+            photograph = None  # it holds an array, or many images
+        # records name a layer as it is inside the wrapper that finds objects or words
+        wrapper = trace.layer.removesuffix(job.model.layer)
         return Start(
-            layers=racing_layers,
+            layers=tuple(layer.removeprefix(wrapper) for layer in racing_layers),
             images=size,
-            reasons={trace.layer: what_follows(trace)},
+            reasons={job.model.layer: what_follows(trace)},
             has_tokens=trace.cut_model.reshape is not None,
-            image_id=job.data.ids[job.indices[0]],
-            default_layer=trace.layer,
+            photograph=photograph,
+            default_layer=job.model.layer,
             criteria=criteria,
             algebra=algebra,
             image_seconds=pass_seconds * num_passes,
@@ -365,11 +370,11 @@ def layers_of(trace: Trace, layers: Sequence[str] | None) -> tuple[str, ...]:
         return (trace.layer, *finer_layers(trace, MOST_LAYERS))
     names = [trace.layer if layer == DEFAULT_LAYER else layer for layer in layers]
     first = trace[:1]
-    for name in names:
-        cut_model = trace.cut_model.at(name)
+    cut_models = [trace.cut_model.at(name) for name in names]
+    for cut_model in cut_models:
         with bound(cut_model.model, first.other_inputs):
             cut_model.split(first.images)
-    return tuple(names)
+    return tuple(cut_model.layer for cut_model in cut_models)
 
 
 def _use(choice: Choice, start: Start, words: Sequence[str]) -> str:
@@ -378,14 +383,12 @@ def _use(choice: Choice, start: Start, words: Sequence[str]) -> str:
     """
     if choice.layer is None:
         return ""
-    method = choice.methods[0]
-    root = next((word.removeprefix(ROOT) for word in words if word.startswith(ROOT)), None)
-    if root is None:
+    if start.photograph is None:
         return python_call(choice, start.has_tokens)
     model = [word for word in words if word.startswith(MODEL) and not word.startswith(f"{LAYER}=")]
-    photograph = str(Path(root) / start.image_id)
+    photograph = str(start.photograph)
     command = ["axiom-bench", "explain", photograph, *model, f"{LAYER}={choice.layer}"]
-    return shlex.join([*command, "--methods", method])
+    return shlex.join([*command, "--methods", choice.methods[0]])
 
 
 def python_call(choice: Choice, has_tokens: bool) -> str:
