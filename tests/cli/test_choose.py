@@ -8,6 +8,7 @@ from math import inf, sqrt
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -66,6 +67,15 @@ def test_the_answer_is_printed_kept_and_at_the_top_of_the_page(choice, folder):
     assert f"<h1>{choice.sentences[0]}" in html
     assert "The race" in html
     assert (page.parent / "figures/race.png").is_file()
+
+
+def test_pictures_cost_no_pass_of_perturbed_images(choice, folder):
+    """No figure of the page shows them, and each map would cost a pass."""
+    (path,) = (folder / choice.report).parent.glob("pictures/*.npz")
+    with np.load(path) as pictures:
+        assert pictures["heatmaps"].shape[:2] == (len(METHODS), 1)
+        assert pictures["perturbed"].shape == (len(METHODS), 0)
+        assert pictures["confidence_perturbed"].shape == (len(METHODS), 0)
 
 
 def test_the_same_command_continues_and_prints_json(choice, folder, monkeypatch, capsys):
