@@ -79,6 +79,8 @@ def choose(
         BenchError: If a name or layer is unknown, if the examination of the network stops, or if no
             method has values.
     """
+    if isinstance(layers, str):
+        raise BenchError(f"layers is a list of names, not {layers!r}; pass layers=[{layers!r}].")
     network = load_model(model) if isinstance(model, str) else model
     arguments = CutArguments(None, reshape, output, None)
     cut_model, loaded, batch, _ = cut_and_batch(network, images, arguments, preprocessing)
