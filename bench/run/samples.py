@@ -98,7 +98,7 @@ def ensure_pictures(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
     """Make the job's pictures, unless their file exists undamaged.
 
     The settings are pictures.rows (the number of rows; 0: no file), pictures.perturbation (the
-    metric whose perturbed images are shown) and pictures.arrays (store raw maps, too).
+    metric whose perturbed images are shown; null: none) and pictures.arrays (store raw maps, too).
 
     Args:
         keys: The keys of the job.
@@ -114,11 +114,15 @@ def ensure_pictures(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
         return ()
     # the metric of the run has the run's parameters; another one has its own
     configured = {metric.name: metric for metric in job.metrics}
-    metric = configured.get(pictures.perturbation) or plugins.load("metric", pictures.perturbation)
-    params = sorted(metric.params.items())
-    name = keys.step(
-        "pictures", pictures.rows, metric.target, params, job.class_names, pictures.arrays
-    )
+    metric = None
+    target = ""
+    params: list[tuple[str, object]] = []
+    if pictures.perturbation is not None:
+        metric = configured.get(pictures.perturbation)
+        metric = metric or plugins.load("metric", pictures.perturbation)
+        target = metric.target
+        params = sorted(metric.params.items())
+    name = keys.step("pictures", pictures.rows, target, params, job.class_names, pictures.arrays)
     path = f"pictures/{job.file_stem}-{name[:12]}.npz"
     if not store.is_usable(folder / path, notes=job.notes):
         batch = spread_rows(job, pictures.rows)
@@ -182,26 +186,28 @@ def spread_rows(job: Job, count: int) -> Batch | None:
     return first_batch(job, candidates, count, required(job.methods))
 
 
-def arrays(job: Job, metric: Metric, batch: Batch) -> dict[str, np.ndarray]:
+def arrays(job: Job, metric: Metric | None, batch: Batch) -> dict[str, np.ndarray]:
     """Return the arrays of a file of pictures, of N rows and the M methods that apply to the model.
 
     Args:
         job: The job.
-        metric: The metric whose perturbed images are shown.
+        metric: The metric whose perturbed images are shown; None for no perturbed images.
         batch: The N rows.
 
     Returns:
         A dictionary. Its images are (N, H, W, 3) uint8, and image_ids, class_names and confidence
         are (N,). Its methods are (M,). Its heatmaps are (M, N, H, W) uint8, in which 255 is the
         heatmap's 1. Its perturbed images are (M, N, H, W, 3) uint8, with confidence_perturbed (M,
-        N). It also has the model and the layer. confidence_of is "probability" if confidences are
-        the probability of the class. It is "score" if they are the class score, since the output
-        has no probability. With pictures.arrays each method also has raw_map_METHOD (N, h, w)
-        float32.
+        N); without a metric both are (M, 0). It also has the model and the layer. confidence_of is
+        "probability" if confidences are the probability of the class. It is "score" if they are the
+        class score, since the output has no probability. With pictures.arrays each method also has
+        raw_map_METHOD (N, h, w) float32.
     """
     trace = trace_of_batch(job.cut_model, batch)
     explanations = _explanations(job, trace, batch)
-    perturbed = [_perturbed(metric, explanation) for explanation in explanations.values()]
+    perturbed = []
+    if metric is not None:
+        perturbed = [_perturbed(metric, explanation) for explanation in explanations.values()]
     confidences = []
     with torch.no_grad():
         for images in perturbed:
@@ -222,6 +228,9 @@ def arrays(job: Job, metric: Metric, batch: Batch) -> dict[str, np.ndarray]:
     ]
     heatmap_bytes = [np.round(255 * _viewed(views, heatmap)) for heatmap in heatmaps]
     perturbed_pictures = [_pictures(job, views, images) for images in perturbed]
+    if metric is None:
+        confidences = [np.empty(0)] * len(explanations)
+        perturbed_pictures = confidences
     return {
         **raw_maps,
         "images": _pictures(job, views, trace.images),

@@ -63,7 +63,7 @@ def checked(
     methods = chosen("method", settings.method)
     metrics = chosen("metric", settings.metric)
     pictures = settings.pictures
-    if pictures.rows and pictures.perturbation not in settings.metric:
+    if pictures.rows and pictures.perturbation not in (None, *settings.metric):
         plugins.load("metric", pictures.perturbation)  # raises BenchError for an unknown name
     return settings, methods, metrics
 

@@ -385,6 +385,14 @@ def method_that_is_no_list(user: User) -> None:
     assert list(ab.explain(Small(), images=images(), methods=given)) == ["grad_cam"]
 
 
+@follows("layers is a list of names, not")
+def layers_that_are_no_list(user: User) -> None:
+    message = user.error(lambda: ab.choose(Small(), images(8), layers=LAYER))
+    given = value_of(advice_in(message, r"pass layers=(\[.*?\])"))
+    choice = ab.choose(Small(), images(8), layers=given, methods=["grad_cam", "uniform"])
+    assert {standing.layer for standing in choice.standings} == {LAYER}
+
+
 @follows("before the axes of space, and these arrays are")
 def bytes_of_a_volume_with_channels_last(user: User) -> None:
     network = ab.load_model("volumes_cnn")

@@ -8,15 +8,17 @@ from math import inf, sqrt
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import axiom_bench as ab
 from axiom_bench.cli.main import main
-from axiom_bench.cli.racing import command
-from axiom_bench.cli.racing.command import Look, Start, _parts, _use, choose
+from axiom_bench.cli.racing import command, looks
+from axiom_bench.cli.racing.command import Start, _parts, _use, choose
 from axiom_bench.cli.racing.criteria import Criteria, criteria_of, has_regions
+from axiom_bench.cli.racing.looks import Look
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import load
@@ -65,6 +67,15 @@ def test_the_answer_is_printed_kept_and_at_the_top_of_the_page(choice, folder):
     assert f"<h1>{choice.sentences[0]}" in html
     assert "The race" in html
     assert (page.parent / "figures/race.png").is_file()
+
+
+def test_pictures_cost_no_pass_of_perturbed_images(choice, folder):
+    """No figure of the page shows them, and each map would cost a pass."""
+    (path,) = (folder / choice.report).parent.glob("pictures/*.npz")
+    with np.load(path) as pictures:
+        assert pictures["heatmaps"].shape[:2] == (len(METHODS), 1)
+        assert pictures["perturbed"].shape == (len(METHODS), 0)
+        assert pictures["confidence_perturbed"].shape == (len(METHODS), 0)
 
 
 def test_the_same_command_continues_and_prints_json(choice, folder, monkeypatch, capsys):
@@ -168,12 +179,59 @@ def test_labels_at_chance_stop_it(tmp_path, monkeypatch):
 
 
 def test_the_command_for_photographs_draws_the_map(choice):
-    start = Start(("layer4",), 12, {}, False, "cats/a cat.jpg", "layer4", CRITERIA, "", 1.0)
+    photograph = Path("my photos/cats/a cat.jpg")
+    start = Start(("layer4",), 12, {}, False, photograph, "layer4", CRITERIA, "", 1.0)
     words = ["model=resnet18", "model.layer=layer3", "data=folder", "data.root=my photos"]
     assert _use(choice, start, words) == (
         "axiom-bench explain 'my photos/cats/a cat.jpg' model=resnet18 model.layer=layer4 "
         "--methods grad_cam"
     )
+
+
+def test_the_command_names_the_file_of_an_image_of_a_devkit(tmp_path, monkeypatch):
+    """VOC's image ids aren't paths below its root."""
+    monkeypatch.chdir(tmp_path)
+    devkit = Path("VOC2012")
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (devkit / folder).mkdir(parents=True)
+    pixels, _ = scenes(8)
+    for number in range(8):
+        picture = Image.fromarray((pixels[number].movedim(0, -1) * 255).byte().numpy())
+        picture.save(devkit / f"JPEGImages/{number}.jpg")
+        (devkit / f"Annotations/{number}.xml").write_text(
+            "<annotation><object><name>dog</name><bndbox><xmin>1</xmin><ymin>1</ymin>"
+            "<xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
+        )
+    (devkit / "ImageSets/Main/val.txt").write_text("\n".join(map(str, range(8))))
+    words = ["model=scenes_resnet", "data=voc", f"data.root={devkit}", "target=predicted"]
+    start = command._start(["experiment=choose", *words, "data.workers=0"], None, ["layer4"])
+    assert start.photograph == devkit / "JPEGImages/0.jpg"
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "layer"),
+    [
+        ("scenes_detector", "scenes", "features.13"),
+        pytest.param("scenes_vlm", "captions", "tower.features.11", marks=pytest.mark.slow),
+    ],
+)
+def test_networks_that_find_objects_or_words_race_in_two_looks(
+    model, data, layer, tmp_path, monkeypatch
+):
+    """Their layers have another name inside the wrapper that finds objects or words."""
+    monkeypatch.chdir(tmp_path)
+    methods = "method=[grad_cam,xgrad_cam,uniform]"
+    choice = choose([f"model={model}", f"data={data}", *QUICK, "data.size=32", methods])
+    assert choice.images == 32
+    assert layer in {standing.layer for standing in choice.standings}
+
+
+def test_python_takes_a_layer_by_its_name_in_a_wrapper():
+    pixels, _ = scenes(8)
+    model = torch.nn.DataParallel(ab.load_model("scenes_resnet"))
+    methods = ["grad_cam", "uniform"]
+    choice = ab.choose(model, pixels, layers=["module.layer4"], methods=methods)
+    assert {standing.layer for standing in choice.standings} == {"layer4"}
 
 
 def test_random_weights_stop_python():
@@ -221,14 +279,14 @@ def test_images_without_annotated_objects_have_no_regions():
 
 
 def test_a_later_look_leaves_out_what_cannot_win(monkeypatch):
-    start = Start(("layer4", "layer2", "layer1"), 40, {}, False, "a", "layer4", CRITERIA, "", 1.0)
+    start = Start(("layer4", "layer2", "layer1"), 40, {}, False, None, "layer4", CRITERIA, "", 1.0)
     metrics = ("~metric.energy_pointing_game",)
     elsewhere = (*metrics, "~metric.sensitivity_error")
     assert _parts(start, None) == {("layer4",): metrics, ("layer2", "layer1"): elsewhere}
     racing = {("layer4", "grad_cam"), ("layer1", "grad_cam"), ("layer1", "uniform")}
-    monkeypatch.setattr(command, "still_racing", lambda contest, races: racing)
+    monkeypatch.setattr(looks, "still_racing", lambda contest, races: racing)
     titles = SimpleNamespace(titles={"grad_cam": "Grad-CAM", "uniform": "Uniform"})
-    before = Look(titles, {}, None, [], [], Path())
+    before = Look(20, titles, {})
     assert _parts(start, before) == {
         ("layer4",): (*metrics, "~method.uniform"),
         ("layer1",): elsewhere,

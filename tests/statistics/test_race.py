@@ -1,11 +1,13 @@
 """A race drops the best candidate in at most 5 %, and counts none above an equal control."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from axiom_bench.statistics.choice import levels_of
+from axiom_bench.statistics.choice import Contest, fields, levels_of
+from axiom_bench.statistics.labels import rows_at
 from axiom_bench.statistics.race import (
     Candidate,
     Race,
@@ -14,7 +16,9 @@ from axiom_bench.statistics.race import (
     p_of_best,
     sign_patterns,
 )
+from axiom_bench.statistics.run_folder import RunFolder
 
+REFERENCE = Path(__file__).parents[2] / "results/reference"
 RACES = 2_000
 FIRST = Candidate("layer", "method 0")
 LEVEL = 0.05
@@ -60,6 +64,61 @@ def test_the_candidates_are_one_family_for_each_control():
     worse_control = controls - 5
     with_other = p_above(values, np.hstack([controls, worse_control]), signs)
     np.testing.assert_array_equal(with_other[:, :1], p_values)
+
+
+def _published_field():
+    """Return the values of single deletion on VOC's photographs, as they are published."""
+    run = RunFolder.of_suite(REFERENCE / "photographs-1/masks")
+    setting = next(setting for setting in run.settings if run.ranks_methods(setting))
+    records = rows_at(run.records.rows(["single_deletion"]), setting)
+    return fields(Contest.of(records, run.metadata, ["single_deletion"]))["single_deletion"]
+
+
+def _flipped(differences, signs):
+    """Return the statistic of a pair's differences under each pattern of signs, term by term."""
+    total = np.zeros(len(signs))
+    for image, difference in enumerate(differences):
+        total += signs[:, image] * difference
+    scale = sum(difference**2 for difference in differences) ** 0.5
+    return total / scale if scale else total
+
+
+@pytest.mark.parametrize("images", [12, 40])
+def test_a_race_of_published_values_is_a_plain_loop(images):
+    """All 4,096 signs of twelve images; the race's own random signs of 40."""
+    field = _published_field()
+    gains = {name: values[:images] for name, values in field.gains.items()}
+    candidates = [group[0] for group in field.groups]
+    race = Race(tuple(candidates), field.controls, LEVEL, num_looks=1).look(gains)
+    if images == 12:
+        signs = np.array([*itertools.product([1.0, -1.0], repeat=images)])
+    else:
+        drawn = np.random.default_rng(0).choice([-1.0, 1.0], size=(4095, images))
+        signs = np.vstack([np.ones(images), drawn])
+
+    expected = {}
+    for name in candidates:
+        others = [other for other in candidates if other != name]
+        statistics = np.array([_flipped(gains[other] - gains[name], signs) for other in others])
+        largest = statistics.max(axis=0)
+        p = np.mean(largest >= largest[0] - 1e-9)
+        if p <= LEVEL / 2:
+            expected[name] = (others[statistics[:, 0].argmax()], p)
+    assert expected
+    defeats = {name: (defeat.better, defeat.p) for name, defeat in race.dropped.items()}
+    assert defeats == expected
+
+    beaten = dict.fromkeys(candidates, frozenset())
+    for control in field.controls:
+        statistics = np.array(
+            [_flipped(gains[name] - gains[control], signs) for name in candidates]
+        )
+        largest = statistics.max(axis=0)
+        for name, row in zip(candidates, statistics, strict=True):
+            if np.mean(largest >= row[0] - 1e-9) <= LEVEL / 2:
+                beaten[name] |= {control}
+    assert any(beaten.values())
+    assert race.above == beaten
 
 
 def test_equal_candidates_are_never_dropped():

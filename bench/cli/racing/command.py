@@ -15,33 +15,29 @@ import shlex
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from axiom_bench.cli.model_options import model_overrides
+from axiom_bench.cli.racing.looks import Look, last_look
 from axiom_bench.cli.terminal import say
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.run.composing.composition import LAYER, composed
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.progress import progress
-from axiom_bench.statistics.choice import (
-    Contest,
-    decided,
-    raced,
-    still_racing,
-    without_race,
-)
+from axiom_bench.statistics.choice import Contest, decided, without_race
 from axiom_bench.statistics.chosen import CHOICE_FILE, Choice
 from axiom_bench.statistics.labels import plural
-from axiom_bench.statistics.race import LEAST_IMAGES, Candidate, Race, looks
+from axiom_bench.statistics.race import LEAST_IMAGES, Candidate
 
 if TYPE_CHECKING:
     from axiom_bench.cli.racing.criteria import Criteria
     from axiom_bench.cutting.trace import Trace
+    from axiom_bench.run.manifest import KeptManifest
     from axiom_bench.run.result import JobResult
 
 PAGE = "report.html"
@@ -51,7 +47,6 @@ EARLIER_LAYERS = 2  # finer resolutions that race in addition to the default lay
 MOST_LAYERS = 100
 MOST_IMAGES = 200  # images that race unless data.size says otherwise
 SIZE = "data.size="
-ROOT = "data.root="
 MODEL = ("model=", "model.")
 RESHAPE = "model.reshape="
 HEADLINE = "report.headline="
@@ -70,8 +65,8 @@ class Start:
     """{layer: the reason why methods draw the same map there}."""
     has_tokens: bool
     """True if the model's layers give tokens."""
-    image_id: str
-    """The id of the first image; in a folder, its path below the folder."""
+    photograph: Path | None
+    """The file of the first image; None if it isn't a photograph."""
     default_layer: str
     """The model's default layer, at which metrics of contributions race."""
     criteria: Criteria
@@ -83,21 +78,17 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Look:
-    """The run after the race has looked at some of the images."""
+class MeasuredRun:
+    """The run after a look."""
 
-    contest: Contest
-    """The values of the images so far."""
-    races: Mapping[str, Race]
-    """{metric: its race}."""
     settings: Settings
-    """The settings of the command that measured them."""
+    """The settings of the command that measured it."""
     results: Sequence[JobResult]
     """The results of its jobs."""
     words: list[str]
     """Its words KEY=VALUE."""
-    folder: Path
-    """The run folder."""
+    kept: KeptManifest
+    """Its manifest and folder."""
 
 
 def run(options: Namespace) -> int:
@@ -178,27 +169,24 @@ def choose(
                 f"longer than {budget / 60:.3g} min; a longer --budget, such as 1h, takes more."
             ]
         )
-    sizes = looks(images)
-    look: Look | None = None
-    for size in sizes:
-        look_start = time.monotonic()
-        look = _look(words, config_folder, start, size, len(sizes), look)
-        if all(race.is_decided for race in look.races.values()):
-            break
-        now = time.monotonic()
-        # the next look has twice as many images
-        is_too_late = now + 2 * (now - look_start) > start_time + budget
-        if is_too_late and size < sizes[-1]:
-            say([f"The budget ends the race after {size} of {plural(sizes[-1], 'image')}."])
-            break
-    assert look is not None  # there is at least one image
+    run: MeasuredRun | None = None
+
+    def measure(size: int, before: Look | None) -> Contest:
+        """Measure the first images, which continues the same run."""
+        nonlocal run
+        run = _measured_run([*words, f"{SIZE}{size}"], config_folder, start, before)
+        return _contest(run, start.default_layer, before)
+
+    look = last_look(images, measure, start_time + budget)
+    assert run is not None  # the last look has measured it
     choice = decided(look.contest, look.races, start.reasons)
-    choice = replace(choice, use=_use(choice, start, words), report=str(look.folder / PAGE))
-    files.write_json(look.folder / CHOICE_FILE, asdict(choice), indent=1)
+    folder = run.kept.folder
+    choice = replace(choice, use=_use(choice, start, words), report=str(folder / PAGE))
+    files.write_json(folder / CHOICE_FILE, asdict(choice), indent=1)
 
     from axiom_bench.cli.finish import finish  # it imports torch
 
-    finish(look.settings, look.results, look.words)
+    finish(run.settings, run.results, run.words)
     return choice
 
 
@@ -219,22 +207,18 @@ def images_within(images: int, image_seconds: float, budget: float) -> int:
     return images
 
 
-def _look(
-    words: Sequence[str],
+def _measured_run(
+    look_words: Sequence[str],
     config_folder: Path | None,
     start: Start,
-    size: int,
-    num_looks: int,
     before: Look | None,
-) -> Look:
-    """Measure what is still in the race on a number of images, which continues the same run.
+) -> MeasuredRun:
+    """Measure what is still in the race on a number of images.
 
     Args:
-        words: The words of the command line, without layers and the number of images.
+        look_words: The words of the command line, without layers.
         config_folder: See `choose`.
         start: The model, the layers and the criteria.
-        size: The number of images.
-        num_looks: The number of looks of the race.
         before: The look before.
 
     Raises:
@@ -242,10 +226,8 @@ def _look(
     """
     from axiom_bench.cli.benchmark import run_jobs
     from axiom_bench.cli.finish import failure_lines
-    from axiom_bench.report.shown import read_run
     from axiom_bench.run import manifest
 
-    look_words = [*words, f"{SIZE}{size}"]
     settings = None
     results: list[JobResult] = []
     for layers, left_out in _parts(start, before).items():
@@ -255,21 +237,26 @@ def _look(
         settings = settings or part_settings
         results += part_results
     assert settings is not None  # some layer is in the race
-    look_words.append(f"{LAYER}={','.join(start.layers)}")
-    kept = manifest.keep(settings, results, look_words)
+    words = [*look_words, f"{LAYER}={','.join(start.layers)}"]
+    kept = manifest.keep(settings, results, words)
     if kept is None or not any(result.failure is None for result in results):
         raise BenchError(" ".join(failure_lines(results)))
-    measured = read_run(kept.folder, manifest=kept.content)
-    headline = settings.report["headline"]
-    contest = Contest.of(
+    return MeasuredRun(settings, results, words, kept)
+
+
+def _contest(run: MeasuredRun, default_layer: str, before: Look | None) -> Contest:
+    """Return the values of a run that race."""
+    from axiom_bench.report.shown import read_run
+
+    measured = read_run(run.kept.folder, manifest=run.kept.content)
+    headline = run.settings.report["headline"]
+    return Contest.of(
         measured.records.rows(headline),
         measured.metadata,
         headline,
-        start.default_layer,
+        default_layer,
         None if before is None else before.contest,
     )
-    races = raced(contest, {} if before is None else before.races, num_looks)
-    return Look(contest, races, settings, results, look_words, kept.folder)
 
 
 def _parts(start: Start, before: Look | None) -> dict[tuple[str, ...], tuple[str, ...]]:
@@ -278,7 +265,7 @@ def _parts(start: Start, before: Look | None) -> dict[tuple[str, ...], tuple[str
     A method at a layer that can't win any more is left out, and so is a layer without methods.
     """
     layers_by_words: dict[tuple[str, ...], list[str]] = {}
-    racing = None if before is None else still_racing(before.contest, before.races)
+    racing = None if before is None else before.still_racing
     for layer in start.layers:
         left_out = [f"~metric.{name}" for name in start.criteria.unmeasured]
         if layer != start.default_layer:
@@ -302,6 +289,7 @@ def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[st
     """
     from axiom_bench.cli.doctor import with_objects
     from axiom_bench.cli.racing.criteria import criteria_of, has_regions
+    from axiom_bench.data.formats.decoding import image_suffixes
     from axiom_bench.evaluation.batch import traced
     from axiom_bench.evaluation.specs import pass_count
     from axiom_bench.examination.examine import AT_CHANCE, SAME_MAPS, what_follows
@@ -345,13 +333,18 @@ def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[st
             num_passes += pass_count(metric.spec.passes or 0, channels)
         for method in job.methods:
             num_passes += len(racing_layers) * pass_count(method.spec.passes or 0, channels)
+        photograph = next(iter(job.data.files(job.indices[0])), None)
+        if photograph is not None and photograph.suffix.lower() not in image_suffixes():
+            photograph = None  # it holds an array, or many images
+        # records name a layer as it is inside the wrapper that finds objects or words
+        wrapper = trace.layer.removesuffix(job.model.layer)
         return Start(
-            layers=racing_layers,
+            layers=tuple(layer.removeprefix(wrapper) for layer in racing_layers),
             images=size,
-            reasons={trace.layer: what_follows(trace)},
+            reasons={job.model.layer: what_follows(trace)},
             has_tokens=trace.cut_model.reshape is not None,
-            image_id=job.data.ids[job.indices[0]],
-            default_layer=trace.layer,
+            photograph=photograph,
+            default_layer=job.model.layer,
             criteria=criteria,
             algebra=algebra,
             image_seconds=pass_seconds * num_passes,
@@ -377,11 +370,11 @@ def layers_of(trace: Trace, layers: Sequence[str] | None) -> tuple[str, ...]:
         return (trace.layer, *finer_layers(trace, MOST_LAYERS))
     names = [trace.layer if layer == DEFAULT_LAYER else layer for layer in layers]
     first = trace[:1]
-    for name in names:
-        cut_model = trace.cut_model.at(name)
+    cut_models = [trace.cut_model.at(name) for name in names]
+    for cut_model in cut_models:
         with bound(cut_model.model, first.other_inputs):
             cut_model.split(first.images)
-    return tuple(names)
+    return tuple(cut_model.layer for cut_model in cut_models)
 
 
 def _use(choice: Choice, start: Start, words: Sequence[str]) -> str:
@@ -390,14 +383,12 @@ def _use(choice: Choice, start: Start, words: Sequence[str]) -> str:
     """
     if choice.layer is None:
         return ""
-    method = choice.methods[0]
-    root = next((word.removeprefix(ROOT) for word in words if word.startswith(ROOT)), None)
-    if root is None:
+    if start.photograph is None:
         return python_call(choice, start.has_tokens)
     model = [word for word in words if word.startswith(MODEL) and not word.startswith(f"{LAYER}=")]
-    photograph = str(Path(root) / start.image_id)
+    photograph = str(start.photograph)
     command = ["axiom-bench", "explain", photograph, *model, f"{LAYER}={choice.layer}"]
-    return shlex.join([*command, "--methods", method])
+    return shlex.join([*command, "--methods", choice.methods[0]])
 
 
 def python_call(choice: Choice, has_tokens: bool) -> str:

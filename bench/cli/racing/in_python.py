@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from axiom_bench.cli.racing.command import layers_of, python_call
-from axiom_bench.cli.racing.criteria import criteria_of
+from axiom_bench.cli.racing.criteria import Criteria, criteria_of
+from axiom_bench.cli.racing.looks import Look, last_look
 from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.passes import full_precision
 from axiom_bench.cutting.tokens import AnyReshape
@@ -36,16 +36,10 @@ from axiom_bench.run.notebook import (
     target_indices,
 )
 from axiom_bench.run.photographs import Photograph
-from axiom_bench.statistics.choice import (
-    Contest,
-    decided,
-    raced,
-    still_racing,
-    without_race,
-)
+from axiom_bench.statistics.choice import Contest, decided, without_race
 from axiom_bench.statistics.chosen import Choice
 from axiom_bench.statistics.labels import Metadata
-from axiom_bench.statistics.race import LEAST_IMAGES, Candidate, Race, looks
+from axiom_bench.statistics.race import LEAST_IMAGES, Candidate
 
 Method = str | Callable[..., object]
 ROWS = 32  # images of a batch
@@ -85,6 +79,8 @@ def choose(
         BenchError: If a name or layer is unknown, if the examination of the network stops, or if no
             method has values.
     """
+    if isinstance(layers, str):
+        raise BenchError(f"layers is a list of names, not {layers!r}; pass layers=[{layers!r}].")
     network = load_model(model) if isinstance(model, str) else model
     arguments = CutArguments(None, reshape, output, None)
     cut_model, loaded, batch, _ = cut_and_batch(network, images, arguments, preprocessing)
@@ -111,39 +107,19 @@ def choose(
     criteria = criteria_of(chosen("metric", headline), headline, trace, racing_layers, False)
     if len(batch) < LEAST_IMAGES:
         return without_race(len(batch), criteria.names[0], algebra)
-    sizes = looks(len(batch))
-    contest: Contest | None = None
-    races: dict[str, Race] = {}
-    metadata = _metadata(plugins, criteria.names)
-    records = {
-        Candidate(layer, plugin.name): pd.DataFrame()
-        for layer in racing_layers
-        for plugin in plugins
-    }
-    for batches in _batches(batch, labels, sizes):
-        for layer in racing_layers:
-            racing = [plugin for plugin in plugins if Candidate(layer, plugin.name) in records]
-            metrics = criteria.at(layer, trace.layer)
-            if racing:
-                measured = evaluate(network, layer, batches, racing, metrics, reshape, output)
-                for name, rows in measured.groupby("method", observed=True):
-                    candidate = Candidate(layer, str(name))
-                    if candidate in records:  # the others are values of the layer
-                        records[candidate] = pd.concat([records[candidate], rows])
-        contest = Contest.of(
-            pd.concat(records.values(), ignore_index=True),
-            metadata,
-            criteria.names,
-            trace.layer,
-            contest,
-        )
-        races = raced(contest, races, len(sizes))
-        if all(race.is_decided for race in races.values()):
-            break
-        still_measured = still_racing(contest, races)
-        records = {name: rows for name, rows in records.items() if name in still_measured}
-    assert contest is not None  # there is at least one image
-    choice = decided(contest, races, {trace.layer: what_follows(trace)})
+    entries = _Entries(
+        network=network,
+        batch=batch,
+        labels=labels,
+        methods=plugins,
+        layers=racing_layers,
+        criteria=criteria,
+        default_layer=trace.layer,
+        reshape=reshape,
+        output=output,
+    )
+    look = last_look(len(batch), entries.contest)
+    choice = decided(look.contest, look.races, {trace.layer: what_follows(trace)})
     return replace(choice, use=python_call(choice, has_tokens) if choice.layer else "")
 
 
@@ -156,31 +132,102 @@ def _defaults() -> tuple[Sequence[Method], list[str]]:
     return groups["override /method"], settings["report"]["headline"]
 
 
-def _metadata(methods: Sequence[AnyPlugin], metrics: Sequence[str]) -> Metadata:
-    """Return the metadata of methods and metrics, as a run's manifest has them."""
-    values: dict[str, MetricEntry] = {}
-    for metric in chosen("metric", metrics):
-        values.update(value_entries(metric))
-    entries = {method.name: method_entry(method) for method in methods}
-    return Metadata(Manifest(methods=entries, metrics=values))
+@dataclass(frozen=True)
+class _Entries:
+    """The methods and layers that race on images."""
+
+    network: nn.Module
+    batch: Batch
+    """All images."""
+    labels: Sequence[int] | None
+    """The classes to explain; None for the predicted ones."""
+    methods: Sequence[AnyPlugin]
+    """The methods, with the controls."""
+    layers: Sequence[str]
+    criteria: Criteria
+    """The metrics that race."""
+    default_layer: str
+    """The model's default layer, at which metrics of contributions race."""
+    reshape: AnyReshape | None
+    output: AnyOutput | None
+
+    def contest(self, size: int, before: Look | None) -> Contest:
+        """Measure what is still in the race on the images that a look adds.
+
+        Args:
+            size: The number of images of the look.
+            before: The look before.
+
+        Returns:
+            The values of all its images.
+        """
+        first = 0
+        earlier = None
+        rows_by_candidate = {}
+        if before is not None:
+            first = before.images
+            earlier = before.contest
+            still_racing = before.still_racing
+            rows_by_candidate = _rows_by_candidate(earlier.records)
+        batches = _batches(self.batch, self.labels, first, size)
+        parts = []
+        for layer in self.layers:
+            racing = [
+                method
+                for method in self.methods
+                if before is None or Candidate(layer, method.name) in still_racing
+            ]
+            if not racing:
+                continue
+            metrics = self.criteria.at(layer, self.default_layer)
+            measured = evaluate(
+                self.network, layer, batches, racing, metrics, self.reshape, self.output
+            )
+            added = _rows_by_candidate(measured)
+            for method in racing:
+                candidate = Candidate(layer, method.name)
+                for rows in (rows_by_candidate, added):
+                    if candidate in rows:
+                        parts.append(rows[candidate])
+        return Contest.of(
+            pd.concat(parts, ignore_index=True),
+            self._metadata(),
+            self.criteria.names,
+            self.default_layer,
+            earlier,
+        )
+
+    def _metadata(self) -> Metadata:
+        """Return the metadata of methods and metrics, as a run's manifest has them."""
+        values: dict[str, MetricEntry] = {}
+        for metric in chosen("metric", self.criteria.names):
+            values.update(value_entries(metric))
+        entries = {method.name: method_entry(method) for method in self.methods}
+        return Metadata(Manifest(methods=entries, metrics=values))
 
 
-def _batches(
-    batch: Batch, labels: Sequence[int] | None, sizes: Sequence[int]
-) -> Iterator[list[Batch]]:
-    """Yield the images that each look adds, in an order that is drawn once.
+def _rows_by_candidate(records: pd.DataFrame) -> dict[Candidate, pd.DataFrame]:
+    """Return {candidate: its rows}, among them the rows of a layer under the method "-"."""
+    rows_by_candidate = {}
+    for (layer, method), rows in records.groupby(["layer", "method"], observed=True):
+        rows_by_candidate[Candidate(str(layer), str(method))] = rows
+    return rows_by_candidate
+
+
+def _batches(batch: Batch, labels: Sequence[int] | None, first: int, last: int) -> list[Batch]:
+    """Return the images that a look adds, in an order that is the same in all looks.
 
     Args:
         batch: All images.
         labels: The classes to explain; None for the predicted ones.
-        sizes: The number of images of each look, ascending.
+        first: The number of images of the look before.
+        last: The number of images of the look.
     """
     order = np.random.default_rng(0).permutation(len(batch)).tolist()
-    for first, last in pairwise((0, *sizes)):
-        added = []
-        for start in range(first, last, ROWS):
-            rows = order[start : min(start + ROWS, last)]
-            ids = tuple(map(str, rows))
-            part_labels = None if labels is None else torch.as_tensor(labels)[rows]
-            added.append(Batch(batch.images[rows], ids, part_labels))
-        yield added
+    batches = []
+    for start in range(first, last, ROWS):
+        rows = order[start : min(start + ROWS, last)]
+        ids = tuple(map(str, rows))
+        part_labels = None if labels is None else torch.as_tensor(labels)[rows]
+        batches.append(Batch(batch.images[rows], ids, part_labels))
+    return batches

@@ -36,9 +36,9 @@ class Pictures:
         class_names: The explained class of each image.
         methods: The methods.
         heatmaps: The heatmaps, (M, N, H, W), in [0, 1].
-        perturbed: The perturbed images, (M, N, H, W, 3).
+        perturbed: The perturbed images, (M, N, H, W, 3), or (M, 0) if none are stored.
         confidence: The confidence of each image, (N,).
-        confidence_perturbed: The confidence of the perturbed images, (M, N).
+        confidence_perturbed: The confidence of the perturbed images, (M, N) or (M, 0).
         confidence_of: "probability" if confidence is the explained class's probability, "score" if
             it is the explained score, which isn't a probability.
     """
@@ -347,8 +347,12 @@ def draw_perturbed(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """
     title = "Perturbed along the map"
     method = options_of(run).figures.perturbed
+    reason = ""
     if not method:
         reason = "No method is chosen: report.figures.perturbed=METHOD."
+    elif run.config.pictures.get("perturbation", "") is None:
+        reason = "The run stored none: pictures.perturbation=confidence_drop stores them."
+    if reason or not method:
         return iter([LeftOut(title, reason, "perturbed_")])
     method_title = run.metadata.method_title(method)
 

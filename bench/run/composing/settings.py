@@ -85,7 +85,7 @@ class Pictures(Group):
     rows: Annotated[int, whole_number(0, "a number of rows", MAX_PICTURES)]
     gallery: Annotated[int, whole_number(0, "a number of images")] | None
     arrays: bool
-    perturbation: Name
+    perturbation: Name | None
 
 
 class Settings(Group):

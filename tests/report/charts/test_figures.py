@@ -286,6 +286,13 @@ def test_no_pictures_and_no_choice_are_sentences(make_run_folder, edit_manifest)
     edit_manifest(run.path, config={"target": "label", "report": {"figures": chosen}})
     for draw in (figures.draw_perturbed, figures.draw_pair):
         assert "report.figures." in reason_left_out(draw, RunFolder.read(run.path))
+    settings = {
+        "report": {"figures": {"perturbed": "grad_cam"}},
+        "pictures": {"perturbation": None},
+    }
+    edit_manifest(run.path, config={"target": "label", **settings})
+    reason = reason_left_out(figures.draw_perturbed, RunFolder.read(run.path))
+    assert reason.endswith("pictures.perturbation=confidence_drop stores them.")
 
 
 def test_names_break_at_underscores():
