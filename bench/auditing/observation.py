@@ -120,11 +120,8 @@ def _cast(case: Case, dtype: torch.dtype) -> Case:
 
 def _call(cam: CamFunction, case: Case) -> object:
     """Call an implementation with a copy of a case's network, without its warnings."""
-    model = copy.deepcopy(case.model)
-    layer = model.get_submodule(case.layer)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return cam(model, layer, case.images.clone(), case.targets.clone())
+    with warnings.catch_warnings(action="ignore"):
+        return case.arguments().call(cam)
 
 
 def error_line(error: Exception) -> str:

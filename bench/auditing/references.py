@@ -86,8 +86,7 @@ class References:
     def _computed(self, method: Method, reading: Reading) -> Answer | None:
         """Return the changed trace with the method's answer, or None if it has none."""
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with warnings.catch_warnings(action="ignore"):
                 return self._answer(method, reading)
         except Exception:  # noqa: BLE001 - a method may raise anything on a network that it can't explain
             return None
