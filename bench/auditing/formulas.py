@@ -179,6 +179,8 @@ class FormulaSearch:
         pixels = max(seen.case.images[0, 0].numel() for seen in observations)
         self.max_passes = min(MAX_PASSES, MAX_PIXELS // pixels)
         """The most passes of a method that is compared with a changed score."""
+        self.are_large = self.max_passes < MAX_PASSES
+        """True if the images are so large that few passes are compared with a changed score."""
 
     def run(self) -> list[Match]:
         """Return all candidates that equal the maps of their first case, on all cases."""
@@ -256,7 +258,7 @@ class FormulaSearch:
         first image. If all observed maps are enlarged from the layer's size, no map of pixels
         equals them. A small network shows what the method returns.
         """
-        if method in self.by_tensors or self.max_passes == MAX_PASSES:
+        if method in self.by_tensors or not self.are_large:
             return seen
         small = networks()[0]
         answer = references_of(small).answer(method, USUAL)
@@ -362,16 +364,13 @@ class FormulaSearch:
         """
         distances_by_candidate: dict[Candidate, list[float]] = {}
         for seen, reading in product(self.observations, readings):
-            methods_by_quick: dict[Observation, list[Method]] = {}
-            for method in methods:
-                quick = self._quick(method, seen)
-                if quick is not None:
-                    methods_by_quick.setdefault(quick, []).append(method)
-            for quick, quick_methods in methods_by_quick.items():
-                raw_maps = self._raw_maps(quick_methods, reading, quick)
-                few = {key: raw for key, raw in raw_maps.items() if key.num_changes <= 1}
-                for candidate, distance in self._near(few, quick):
-                    distances_by_candidate.setdefault(candidate, []).append(distance)
+            possible = [method for method in methods if self._quick(method, seen) is not None]
+            # all by the same images, since a distance over more images is larger
+            judged = seen.first_image if self.are_large else seen
+            raw_maps = self._raw_maps(possible, reading, judged)
+            few = {key: raw for key, raw in raw_maps.items() if key.num_changes <= 1}
+            for candidate, distance in self._near(few, judged):
+                distances_by_candidate.setdefault(candidate, []).append(distance)
         orders: dict[Candidate, tuple[float, int]] = {}
         for candidate, known in distances_by_candidate.items():
             missing = [1.0] * (len(self.observations) - len(known))
