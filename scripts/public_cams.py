@@ -5,7 +5,7 @@ layer, images and classes. Each calls its library as the library's documentation
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 
 import torch
@@ -119,28 +119,29 @@ def monai(
     name: str = "GradCAM",
 ) -> Tensor:
     """Call a class of MONAI without its default post-processing, which reverses the map."""
+    return _monai_maps(model, layer, images, targets, name, {})
+
+
+def monai_cam(model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Call CAM of MONAI, which needs the last linear layer, without its post-processing."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return _monai_maps(model, layer, images, targets, "CAM", {"fc_layers": linear[-1]})
+
+
+def _monai_maps(
+    model: nn.Module,
+    layer: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    name: str,
+    options: Mapping[str, object],
+) -> Tensor:
     library = import_module("monai.visualize")
     cam = getattr(library, name)(
         model,
         target_layers=layer_name(model, layer),
         postprocessing=lambda maps: maps,
-    )
-    return maps_one_by_one(
-        lambda image, target: cam(image, class_idx=target),
-        images,
-        targets,
-    )
-
-
-def monai_cam(model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """Call CAM of MONAI, which needs the last linear layer, without its post-processing."""
-    library = import_module("monai.visualize")
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    cam = library.CAM(
-        model,
-        target_layers=layer_name(model, layer),
-        fc_layers=linear[-1],
-        postprocessing=lambda maps: maps,
+        **options,
     )
     return maps_one_by_one(
         lambda image, target: cam(image, class_idx=[target]),

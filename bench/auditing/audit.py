@@ -74,8 +74,13 @@ class Audit(AuditResult):
             BenchError: If the name ends otherwise, or the file can't be written.
         """
         path = Path(path)
-        writers = {".html": page.page, ".md": page.markdown, ".json": page.json_text}
-        write = {**writers, ".svg": page.badge}.get(path.suffix.lower())
+        writers = {
+            ".html": page.page,
+            ".md": page.markdown,
+            ".json": page.json_text,
+            ".svg": page.badge,
+        }
+        write = writers.get(path.suffix.lower())
         if write is None:
             raise BenchError(
                 f"Can't save an audit as {path}; give a name that ends in .html, .md, .json or "

@@ -7,6 +7,7 @@ names are those of a call: `cam`, `model`, `layer`, `images` and `targets`.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor
 
 from axiom_bench.auditing.case import CALL, CamFunction, Case, Finding, names_of_call
-from axiom_bench.isolation.foreign_calls import one_line, quiet, result_or_error
-from axiom_bench.isolation.global_state import restored_global_state, seed_all
+from axiom_bench.isolation.foreign_calls import one_line, result_or_error
+from axiom_bench.isolation.global_state import isolated_code, restored_global_state, seed_all
 
 TOLERANCE = 1e-3  # of the largest value; float32 sums in another order stay below it
 HALF_TOLERANCE = 0.1  # bfloat16 has 8 bits, and a map's sum over channels cancels some of them
@@ -47,7 +48,7 @@ class Dependence:
         lines = [
             "import torch",
             f"before = {CALL}.detach()",
-            self.setup,
+            inspect.cleandoc(self.setup),
             "change = (maps.detach().to(before) - before).abs().max() / before.abs().max()",
             f"assert change {'>' if self.is_change_expected else '<='} {self.tolerance}",
         ]
@@ -58,8 +59,10 @@ DEPENDENCES = (
     Dependence(
         "batch_mates",
         "If each image is explained alone",
-        "rows = zip(images.split(1), targets.split(1))\n"
-        "maps = torch.cat([cam(model, layer, image, target) for image, target in rows])",
+        """
+        rows = zip(images.split(1), targets.split(1))
+        maps = torch.cat([cam(model, layer, image, target) for image, target in rows])
+        """,
     ),
     Dependence(
         "order",
@@ -69,18 +72,22 @@ DEPENDENCES = (
     Dependence(
         "class",
         f"{IGNORED}class",
-        "num_classes = model(images).shape[1]\n"
-        "shifts = range(1, min(num_classes, 5))\n"
-        "maps = torch.stack(\n"
-        "    [cam(model, layer, images, (targets + shift) % num_classes) for shift in shifts]\n"
-        ")",
+        """
+        num_classes = model(images).shape[1]
+        shifts = range(1, min(num_classes, 5))
+        maps = torch.stack(
+            [cam(model, layer, images, (targets + shift) % num_classes) for shift in shifts]
+        )
+        """,
     ),
     Dependence(
         "weights",
         f"{IGNORED}weights",
-        "for parameter in model.parameters():\n"
-        "    torch.nn.init.normal_(parameter, std=0.3)\n"
-        f"maps = {CALL}",
+        """
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        maps = cam(model, layer, images, targets)
+        """,
     ),
     Dependence(
         "image",
@@ -90,43 +97,61 @@ DEPENDENCES = (
     Dependence(
         "draws",
         "If the call is repeated with another seed",
-        "import numpy, random\n"
-        "for set_seed in (torch.manual_seed, numpy.random.seed, random.seed):\n"
-        "    set_seed(1)\n"
-        f"maps = {CALL}",
+        """
+        import numpy, random
+        for set_seed in (torch.manual_seed, numpy.random.seed, random.seed):
+            set_seed(1)
+        maps = cam(model, layer, images, targets)
+        """,
     ),
     Dependence(
         "train_mode",
         "If the model is in train mode and has dropout",
-        "dropped = torch.nn.Sequential(torch.nn.Dropout(), model).train()\n"
-        "maps = cam(dropped, layer, images, targets)",
+        """
+        dropped = torch.nn.Sequential(torch.nn.Dropout(), model).train()
+        maps = cam(dropped, layer, images, targets)
+        """,
     ),
-    Dependence("no_grad", "Inside torch.no_grad()", f"with torch.no_grad():\n    maps = {CALL}"),
+    Dependence(
+        "no_grad",
+        "Inside torch.no_grad()",
+        """
+        with torch.no_grad():
+            maps = cam(model, layer, images, targets)
+        """,
+    ),
     Dependence(
         "inference_mode",
         "Inside torch.inference_mode()",
-        f"with torch.inference_mode():\n    maps = {CALL}",
+        """
+        with torch.inference_mode():
+            maps = cam(model, layer, images, targets)
+        """,
     ),
     Dependence(
         "half_precision",
         "In bfloat16",
         "maps = cam(model.bfloat16(), layer, images.bfloat16(), targets)",
-        HALF_TOLERANCE,
+        tolerance=HALF_TOLERANCE,
     ),
     Dependence(
         "channels_last",
         "In the memory format channels_last",
-        "last = images.to(memory_format=torch.channels_last)\n"
-        "maps = cam(model.to(memory_format=torch.channels_last), layer, last, targets)",
+        """
+        last = images.to(memory_format=torch.channels_last)
+        maps = cam(model.to(memory_format=torch.channels_last), layer, last, targets)
+        """,
     ),
     Dependence(
         "other_hooks",
         "If the layer has other hooks",
-        "hook = layer.register_forward_hook(lambda *_: None)\n"
-        "backward_hook = layer.register_full_backward_hook(lambda *_: None)\n"
-        f"maps = {CALL}\n"
-        "hooks = {**layer._forward_hooks, **layer._backward_hooks}\n"
-        "assert {hook.id, backward_hook.id} <= hooks.keys(), 'the call removes them'",
+        """
+        hook = layer.register_forward_hook(lambda *_: None)
+        backward_hook = layer.register_full_backward_hook(lambda *_: None)
+        maps = cam(model, layer, images, targets)
+        hooks = {**layer._forward_hooks, **layer._backward_hooks}
+        assert {hook.id, backward_hook.id} <= hooks.keys(), 'the call removes them'
+        """,
     ),
     Dependence(
         "device",
@@ -157,7 +182,7 @@ class Probe:
         """
         names = names_of_call(self.cam, self.case)
         seed_all(0)
-        exec(f"import torch\n{code}", names)
+        exec(f"import torch\n{inspect.cleandoc(code)}", names)
         maps = names["maps"]
         assert isinstance(maps, Tensor)
         return maps.detach().cpu().double()
@@ -208,7 +233,7 @@ def find_dependences(cam: CamFunction, case: Case) -> list[Finding]:
     """
     probe = Probe(cam, case)
     findings = []
-    with quiet(), restored_global_state(), torch.inference_mode(False), torch.enable_grad():
+    with isolated_code():
         if isinstance(result_or_error(lambda: probe.maps), BaseException):
             return []  # `find_effects` reports it
         for dependence in DEPENDENCES:

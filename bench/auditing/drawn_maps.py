@@ -22,7 +22,6 @@ from axiom_bench.errors import BenchError
 Numbers = NDArray[np.floating]
 Pixels = NDArray[np.uint8]
 
-FLOATS = {2: np.float16, 4: np.float32, 8: np.float64}  # by bytes
 PICTURES = (".png", ".tif", ".tiff")
 SUFFIXES = (".npy", *PICTURES)
 LARGEST_MAP = 2**26  # numbers in a map: 8192 x 8192
@@ -134,7 +133,8 @@ def _as_map(array: NDArray[np.generic], path: Path) -> Numbers:
             f"{as_text(path)} has the shape {array.shape}; save one map (h, w) per file."
         )
     # The number of digits decides which differences are rounding.
-    dtype = FLOATS.get(array.dtype.itemsize, np.float64) if array.dtype.kind == "f" else np.float64
+    has_digits = array.dtype.kind == "f" and array.dtype.itemsize <= 8
+    dtype = array.dtype.newbyteorder("=") if has_digits else np.float64
     return np.array(array, dtype).reshape(shape)
 
 

@@ -13,16 +13,15 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from axiom_bench.auditing.case import CALL, CamFunction, Case, Finding, names_of_call
 from axiom_bench.errors import first_names
 from axiom_bench.evaluation.cam_call import Arguments
-from axiom_bench.isolation.foreign_calls import one_line, quiet, result_or_error
-from axiom_bench.isolation.global_state import restored_global_state
+from axiom_bench.isolation.foreign_calls import one_line, result_or_error
+from axiom_bench.isolation.global_state import isolated_code, restored_global_state
 
 CALLS = 20  # calls in which memory may grow
 MOST_NAMES = 3  # names of parameters or modules in a sentence
@@ -174,56 +173,37 @@ def find_effects(cam: CamFunction, case: Case) -> list[Finding]:
         A finding per effect. If the call raises, the only finding says so.
     """
     findings: list[Finding | None] = []
-    with torch.inference_mode(False), torch.enable_grad():
+    with isolated_code():
         with restored_global_state():
             first = result_or_error(lambda: _text_findings(cam, case))
         if isinstance(first, BaseException):
             return [Finding("raises", f"The call raises {one_line(first)}.", CALL)]
         findings += first
-        with quiet():
-            for effect in EFFECTS:
-                with restored_global_state():
-                    findings.append(effect.find(cam, case))
+        for effect in EFFECTS:
             with restored_global_state():
-                findings += [check(cam, case.arguments()) for check in MEMORY_CHECKS]
+                findings.append(effect.find(cam, case))
+        with restored_global_state():
+            findings += [check(cam, case.arguments()) for check in MEMORY_CHECKS]
     return [finding for finding in findings if finding is not None]
 
 
-@dataclass(eq=False)
-class Text:
-    """The text that a call writes."""
-
-    output: str = ""
-    """What it prints to stdout and stderr."""
-    warnings: list[str] = field(default_factory=list)
-    """The messages of its warnings."""
-
-
-@contextmanager
-def _captured_text() -> Iterator[Text]:
-    """Yield the text that is printed and warned of inside, which is complete at the end."""
-    text = Text()
+def _text_findings(cam: CamFunction, case: Case) -> list[Finding]:
+    """Return findings about printed output and warnings."""
     stream = io.StringIO()
     with (
         redirect_stdout(stream),
         redirect_stderr(stream),
         warnings.catch_warnings(record=True, action="always") as recorded,
     ):
-        yield text
-    text.output = stream.getvalue()
-    text.warnings = [f"{entry.category.__name__}: {entry.message}" for entry in recorded]
-
-
-def _text_findings(cam: CamFunction, case: Case) -> list[Finding]:
-    """Return findings about printed output and warnings."""
-    findings = []
-    with _captured_text() as text:
         case.arguments().call(cam)
-    if text.output.strip():
-        sentence = f"The call prints {_shortened(text.output)!r}."
+    findings = []
+    output = stream.getvalue()
+    if output.strip():
+        sentence = f"The call prints {_shortened(output)!r}."
         findings.append(Finding("output", sentence, OUTPUT_CODE))
-    if text.warnings:
-        sentence = f"The call warns: {_shortened(text.warnings[0])}."
+    if recorded:
+        warning = f"{recorded[0].category.__name__}: {recorded[0].message}"
+        sentence = f"The call warns: {_shortened(warning)}."
         findings.append(Finding("warnings", sentence, WARNINGS_CODE))
     return findings
 

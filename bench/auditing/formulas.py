@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.auditing.case import CamFunction, Case
+from axiom_bench.auditing.cases import cases as networks
 from axiom_bench.auditing.observation import (
     FLOAT32_MARGIN,
     Observation,
@@ -39,14 +40,13 @@ from axiom_bench.auditing.readings import (
     Reading,
 )
 from axiom_bench.auditing.references import (
+    MAX_PASSES,
     audited_methods,
-    num_channels,
     num_passes,
     reads_only_tensors,
     references_of,
     trace_readings,
 )
-from axiom_bench.auditing.screening import Screen
 from axiom_bench.auditing.variants import other_params
 from axiom_bench.auditing.verdict import (
     Candidate,
@@ -57,6 +57,7 @@ from axiom_bench.auditing.verdict import (
 )
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Method
+from axiom_bench.explanation.explanation import Map
 
 ReportProgress = Callable[[str], None]
 Steps = Mapping[str, Iterable[str]]  # the names of each step's switches, by the field of Reading
@@ -149,33 +150,6 @@ def find_formula(
     return replace(answer, float64_errors=errors)
 
 
-def observed_maps(cam: CamFunction, case: Case) -> Tensor:
-    """Return an implementation's maps (B, h, w) for a case.
-
-    Raises:
-        ValueError: If it returns no map for each image.
-        Exception: What the implementation raises.
-    """
-    return observe(cam, case).maps
-
-
-def formula_maps(answer: FormulaAnswer, case: Case, size: Sequence[int]) -> Tensor | None:
-    """Return the maps (B, H', W') of an answer's formula, or of the nearest one.
-
-    Args:
-        answer: The answer.
-        case: The case, which need not be one of those that were searched.
-        size: The size of the maps.
-
-    Returns:
-        The maps, or None if there is no formula, or it can't explain the network.
-    """
-    name = answer.formula or answer.nearest
-    if name is None:
-        return None
-    return references_of(case).maps(plugins.load("method", name), answer.reading, size)
-
-
 @dataclass(frozen=True)
 class _Round:
     """Methods that are compared with the observed maps under the same readings."""
@@ -197,12 +171,16 @@ class FormulaSearch:
         self.observations = observations
         self.report = report
         self.matches: list[Match] = []
-        self.screens: dict[Case, Screen] = {}
-        self.num_channels = max(num_channels(seen.case) for seen in observations)
-        traces = references_of(observations[0].case).traces
+        self.num_channels = max(seen.references.num_channels for seen in observations)
+        self.traces = observations[0].references.traces
         methods = audited_methods(self.num_channels)
-        self.by_tensors = [method for method in methods if reads_only_tensors(method, traces)]
+        self.by_tensors = [method for method in methods if reads_only_tensors(method, self.traces)]
         self.by_network = [method for method in methods if method not in self.by_tensors]
+        pixels = max(seen.case.images[0, 0].numel() for seen in observations)
+        self.max_passes = min(MAX_PASSES, MAX_PIXELS // pixels)
+        """The most passes of a method that is compared with a changed score."""
+        self.are_large = self.max_passes < MAX_PASSES
+        """True if the images are so large that few passes are compared with a changed score."""
 
     def run(self) -> list[Match]:
         """Return all candidates that equal the maps of their first case, on all cases."""
@@ -221,12 +199,7 @@ class FormulaSearch:
         """Yield the rounds of the search, from the simplest readings on."""
         by_tensors = self.by_tensors
         by_network = self.by_network
-        pixels = max(seen.case.images[0, 0].numel() for seen in self.observations)
-        fast = [
-            method
-            for method in by_network
-            if num_passes(method, self.num_channels) <= MAX_PIXELS // pixels
-        ]
+        fast = [method for method in by_network if self._passes(method) <= self.max_passes]
         title = f"{len(by_tensors)} formulas of one trace"
         passes = "formulas with passes of their own"
         yield _Round(title, by_tensors, [USUAL])
@@ -238,9 +211,9 @@ class FormulaSearch:
             yield _Round(f"{title} with other {first} and {second}", by_tensors, readings)
         readings = list(trace_readings(NETWORK_STEPS, 1))
         yield _Round(f"{len(fast)} {passes} and one change", fast, readings, has_passes=True)
-        trace = references_of(self.observations[0].case).traces.usual
         for method in (*by_tensors, *fast):
-            readings = [replace(USUAL, params=params) for params in other_params(method, trace)]
+            other = other_params(method, self.traces.usual)
+            readings = [replace(USUAL, params=params) for params in other]
             if readings:
                 yield _Round(f"{method.spec.title} with other parameters", [method], readings)
 
@@ -250,12 +223,14 @@ class FormulaSearch:
         for reading in search_round.readings:
             waiting = list(search_round.methods)
             for seen in self.observations:
-                candidates = self._raw_maps(waiting, reading, seen)
-                if not candidates:
-                    continue
-                explained = {candidate.name for candidate in candidates}
-                waiting = [method for method in waiting if method.name not in explained]
-                for candidate in self._screened(candidates, seen):
+                possible = [
+                    method for method in waiting if self._is_possible(method, reading, seen)
+                ]
+                raw_maps = self._raw_maps(possible, reading, seen)
+                explained = {candidate.name for candidate in raw_maps}
+                waiting = [method for method in possible if method.name not in explained]
+                threshold = seen.screen.threshold
+                for candidate, _ in self._near(raw_maps, seen, threshold):
                     survivors.append((candidate, seen))
                 if not waiting:
                     break
@@ -264,46 +239,62 @@ class FormulaSearch:
             for exact in self._normalised(candidate, seen):
                 self.matches.append(self._match(exact))
 
-    @staticmethod
+    def _passes(self, method: Method) -> int:
+        return num_passes(method, self.num_channels)
+
+    def _is_possible(self, method: Method, reading: Reading, seen: Observation) -> bool:
+        """Return False if a quick comparison shows that a method can't give the observed maps."""
+        quick = self._quick(method, seen)
+        if quick is None or quick is seen:
+            return quick is seen
+        raw_maps = self._raw_maps([method], reading, quick)
+        near = self._near(raw_maps, quick, quick.screen.threshold)
+        return not raw_maps or next(near, None) is not None
+
+    def _quick(self, method: Method, seen: Observation) -> Observation | None:
+        """Return the observation by which a method is judged, or None if it is excluded already.
+
+        On large images, a method that runs the network and draws the maps itself is judged by the
+        first image. If all observed maps are enlarged from the layer's size, no map of pixels
+        equals them. A small network shows what the method returns.
+        """
+        if method in self.by_tensors or not self.are_large:
+            return seen
+        small = networks()[0]
+        answer = references_of(small).answer(method, USUAL)
+        if answer is None or not isinstance(answer[1], Map):
+            return seen  # weights, of which a reading is the mean over the batch
+        has_pixels = answer[1].raw.shape[1:] == small.images.shape[2:]
+        return None if has_pixels and seen.screen.are_enlarged else seen.first_image
+
     def _raw_maps(
-        methods: Sequence[Method], reading: Reading, seen: Observation
+        self, methods: Sequence[Method], reading: Reading, seen: Observation
     ) -> dict[Candidate, Tensor]:
         """Return the raw maps of methods for a reading of the trace and what may follow it."""
-        references = references_of(seen.case)
         candidates: dict[Candidate, Tensor] = {}
         for method in methods:
-            for changed, raw in references.raw_maps(method, reading).items():
+            if self._passes(method) > self.max_passes:
+                images = "1 image" if len(seen.maps) == 1 else f"{len(seen.maps)} images"
+                self.report(f"Running {method.spec.title} on {images}")
+            for changed, raw in seen.references.raw_maps(method, reading).items():
                 candidates[Candidate(method, method.name, changed)] = raw
         return candidates
 
-    def _screened(self, raw_maps: Mapping[Candidate, Tensor], seen: Observation) -> list[Candidate]:
-        """Return the candidates whose maps are the observed ones up to factor and offset."""
-        threshold = self._screen(seen).threshold
-        survivors = []
-        for candidates, shape, distances in self._distances(raw_maps, seen):
-            for index in (distances < threshold).nonzero()[:, 0].tolist():
-                survivors.append(candidates[index].with_shape(shape))
-        return survivors
-
-    def _distances(
-        self, raw_maps: Mapping[Candidate, Tensor], seen: Observation
-    ) -> Iterator[tuple[list[Candidate], Reading, Tensor]]:
-        """Yield candidates, a shape, and the distances of their maps in this shape, (N,)."""
+    @staticmethod
+    def _near(
+        raw_maps: Mapping[Candidate, Tensor], seen: Observation, limit: float = float("inf")
+    ) -> Iterator[tuple[Candidate, float]]:
+        """Yield the candidates, in each shape, whose distance from the observed maps up to factor
+        and offset is below a limit, with the distance.
+        """
         candidates_by_size: dict[torch.Size, list[Candidate]] = {}
         for candidate, raw in raw_maps.items():
             candidates_by_size.setdefault(raw.shape, []).append(candidate)
-        screen = self._screen(seen)
         for candidates in candidates_by_size.values():
             stack = torch.stack([raw_maps[candidate] for candidate in candidates]).double()
-            for shape, distances in screen.distances(stack):
-                yield candidates, shape, distances
-
-    def _screen(self, seen: Observation) -> Screen:
-        """Return the screen of a case."""
-        if seen.case not in self.screens:
-            layer_size = references_of(seen.case).traces.usual.activations.shape[2:]
-            self.screens[seen.case] = Screen(seen, layer_size)
-        return self.screens[seen.case]
+            for shape, distances in seen.screen.distances(stack):
+                for index in (distances < limit).nonzero()[:, 0].tolist():
+                    yield candidates[index].with_shape(shape), float(distances[index])
 
     def _normalised(self, candidate: Candidate, seen: Observation) -> Iterator[Candidate]:
         """Yield a candidate with each normalisation that gives exactly the observed maps."""
@@ -372,14 +363,14 @@ class FormulaSearch:
         They have at most one change, and any shape. A case that a method can't explain counts as 1.
         """
         distances_by_candidate: dict[Candidate, list[float]] = {}
-        for seen in self.observations:
-            for reading in readings:
-                raw_maps = self._raw_maps(methods, reading, seen)
-                few = {key: raw for key, raw in raw_maps.items() if key.num_changes <= 1}
-                for candidates, shape, distances in self._distances(few, seen):
-                    for candidate, distance in zip(candidates, distances.tolist(), strict=True):
-                        shaped = candidate.with_shape(shape)
-                        distances_by_candidate.setdefault(shaped, []).append(distance)
+        for seen, reading in product(self.observations, readings):
+            possible = [method for method in methods if self._quick(method, seen) is not None]
+            # all by the same images, since a distance over more images is larger
+            judged = seen.first_image if self.are_large else seen
+            raw_maps = self._raw_maps(possible, reading, judged)
+            few = {key: raw for key, raw in raw_maps.items() if key.num_changes <= 1}
+            for candidate, distance in self._near(few, judged):
+                distances_by_candidate.setdefault(candidate, []).append(distance)
         orders: dict[Candidate, tuple[float, int]] = {}
         for candidate, known in distances_by_candidate.items():
             missing = [1.0] * (len(self.observations) - len(known))
@@ -398,8 +389,7 @@ class FormulaSearch:
 
 def _difference(candidate: Candidate, seen: Observation) -> float | None:
     """Return the largest difference on a case, or None if the method can't explain it."""
-    references = references_of(seen.case)
-    maps = references.maps(candidate.method, candidate.reading, seen.maps.shape[1:])
+    maps = seen.references.maps(candidate.method, candidate.reading, seen.maps.shape[1:])
     return None if maps is None else largest_difference(maps, seen.maps)
 
 
@@ -414,9 +404,8 @@ def _rounding(candidate: Candidate, seen: Observation) -> float:
     """Return the difference of a candidate's maps in float32 and float64, or 0 in float64 only."""
     if seen.twin is None:
         return 0.0
-    references = references_of(seen.case)
     size = seen.maps.shape[1:]
-    maps = references.maps(candidate.method, candidate.reading, size)
+    maps = seen.references.maps(candidate.method, candidate.reading, size)
     others = references_of(seen.twin).maps(candidate.method, candidate.reading, size)
     return 0.0 if maps is None or others is None else largest_difference(maps, others)
 

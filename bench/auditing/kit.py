@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from axiom_bench.auditing import cases as networks
 from axiom_bench.auditing.case import Case
 from axiom_bench.auditing.drawn_maps import SUFFIXES, MapFile, read_map
+from axiom_bench.auditing.references import references_of
 from axiom_bench.data.formats.files import (
     MAX_TEXT,
     as_text,
@@ -83,11 +84,11 @@ def load(name: str) -> nn.Module:
 
 def kit_cases() -> list[Case]:
     """Return the audit's cases with images that a picture of 8 bits holds exactly."""
-    return [replace(case, images=_rounded(case.images)) for case in networks.cases()]
-
-
-def _rounded(images: Tensor) -> Tensor:
-    return (_levels(images).double() * LEVEL + LOWEST).to(images.dtype)
+    rounded_cases = []
+    for case in networks.cases():
+        rounded = _levels(case.images).double() * LEVEL + LOWEST
+        rounded_cases.append(replace(case, images=rounded.to(case.images.dtype)))
+    return rounded_cases
 
 
 def _levels(images: Tensor) -> Tensor:
@@ -136,9 +137,11 @@ def export_kit(folder: Path) -> list[str]:
         name = short_name(case)
         tensors = {key: value.contiguous() for key, value in case.model.state_dict().items()}
         files.write(folder / "models" / f"{name}.safetensors", save(tensors))
+        (folder / "images").mkdir(exist_ok=True)
         named_pictures = zip(map_names(case), case.images, pictures_of(case.images), strict=True)
         for map_name, image, pixels in named_pictures:
-            _write_image(folder / "images" / map_name, image, pixels)
+            np.save(folder / "images" / f"{map_name}.npy", image.numpy())
+            Image.fromarray(pixels).save(folder / "images" / f"{map_name}.png")
         entries.append(
             {
                 "name": name,
@@ -162,13 +165,6 @@ def export_kit(folder: Path) -> list[str]:
             write_onnx(folder / "models" / f"{short_name(case)}.onnx", case)
     lines.append(f"Save your maps in {folder / MAPS}, then: axiom-bench audit {folder / MAPS}")
     return lines
-
-
-def _write_image(stem: Path, image: Tensor, pixels: Pixels) -> None:
-    """Write an image as numbers and as a picture with the same numbers."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    np.save(stem.with_name(f"{stem.name}.npy"), image.numpy())
-    Image.fromarray(pixels).save(stem.with_name(f"{stem.name}.png"))
 
 
 class _WithLayer(nn.Module):
@@ -358,7 +354,7 @@ def _only(paths: Sequence[Path]) -> MapFile:
 def _check_sizes(read: Sequence[MapFile], case: Case, names: Sequence[str]) -> None:
     """Raise BenchError if maps differ in size, or have neither the layer's nor the image's."""
     image = tuple(case.images.shape[2:])
-    layer = _layer_size(case)
+    layer = references_of(case).layer_size
     sizes = (layer, image, layer[::-1], image[::-1])  # transposed maps are a reading
     for file, name in zip(read, names, strict=True):
         if file.values.shape not in sizes:
@@ -369,19 +365,3 @@ def _check_sizes(read: Sequence[MapFile], case: Case, names: Sequence[str]) -> N
             )
     if len({file.values.shape for file in read}) > 1:
         raise BenchError(f"The maps {', '.join(names)} have different sizes; save all in one size.")
-
-
-def _layer_size(case: Case) -> tuple[int, ...]:
-    """Return (h, w) of the target layer's output."""
-    outputs: list[Tensor] = []
-
-    def keep(module: nn.Module, given: object, output: Tensor) -> None:
-        outputs.append(output)
-
-    handle = case.layer_module.register_forward_hook(keep)
-    try:
-        with torch.no_grad():
-            case.model(case.images[:1])
-    finally:
-        handle.remove()
-    return tuple(outputs[0].shape[2:])

@@ -14,7 +14,7 @@ from torch import Tensor
 from axiom_bench import compat
 from axiom_bench.auditing.case import CamFunction, Case
 from axiom_bench.auditing.dependences import difference
-from axiom_bench.auditing.formulas import observed_maps
+from axiom_bench.auditing.observation import observe
 from axiom_bench.auditing.result import title_of
 from axiom_bench.auditing.verdict import FormulaAnswer, Status, formula_text
 from axiom_bench.errors import BenchError
@@ -37,7 +37,7 @@ def with_library_readings(
         cases: The cases on which it has maps.
         expected: The key of the expected method, None if none was named.
     """
-    observed = [observed_maps(cam, case) for case in cases]
+    observed = [observe(cam, case).maps for case in cases]
     for name in compat.__all__:
         library_class = getattr(compat, name)
         try:
@@ -57,7 +57,7 @@ def _differences(
     """Return the difference on each case; None if one is larger than rounding."""
     differences = {}
     for case, maps in zip(cases, observed, strict=True):
-        library_maps = observed_maps(library_cam, case)
+        library_maps = observe(library_cam, case).maps
         if maps.shape != library_maps.shape:
             return None
         differences[case.name] = difference(maps, library_maps)

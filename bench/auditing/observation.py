@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from axiom_bench.auditing.case import CamFunction, Case
+from axiom_bench.auditing.references import References, references_of
+from axiom_bench.auditing.screening import Screen
 
 # The largest differences that rounding explains, as shares of a map's largest value. Sums of some
 # hundred float64 products are exact to 1e-13, and a min-max of a flat map loses four digits.
@@ -32,6 +34,24 @@ class Observation:
     """The largest difference that rounding explains, as a share of a map's largest value."""
     float64_error: str = ""
     """The error of the implementation for the case's float64, if it was run in float32 instead."""
+
+    @property
+    def references(self) -> References:
+        """The maps of all methods for the case."""
+        return references_of(self.case)
+
+    @cached_property
+    def screen(self) -> Screen:
+        """The quick comparison with these maps."""
+        return Screen(self.maps, self.tolerance, self.references.layer_size)
+
+    @cached_property
+    def first_image(self) -> Observation:
+        """The first image alone, or all images if the first map isn't finite."""
+        if len(self.maps) == 1 or not self.maps[0].isfinite().all():
+            return self
+        case = replace(self.case, images=self.case.images[:1], targets=self.case.targets[:1])
+        return replace(self, case=case, maps=self.maps[:1])
 
     @cached_property
     def twin(self) -> Case | None:
@@ -100,11 +120,8 @@ def _cast(case: Case, dtype: torch.dtype) -> Case:
 
 def _call(cam: CamFunction, case: Case) -> object:
     """Call an implementation with a copy of a case's network, without its warnings."""
-    model = copy.deepcopy(case.model)
-    layer = model.get_submodule(case.layer)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return cam(model, layer, case.images.clone(), case.targets.clone())
+    with warnings.catch_warnings(action="ignore"):
+        return case.arguments().call(cam)
 
 
 def error_line(error: Exception) -> str:

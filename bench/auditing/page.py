@@ -7,9 +7,10 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -189,8 +190,8 @@ def json_text(audit: AuditResult) -> str:
         "exit_code": audit.exit_code,
         "is_approximate": audit.is_approximate,
         "differences": differences,
-        "effects": [_as_json(finding) for finding in audit.effects],
-        "dependences": [_as_json(finding) for finding in audit.dependences],
+        "effects": [asdict(finding) for finding in audit.effects],
+        "dependences": [asdict(finding) for finding in audit.dependences],
         "notes": audit.notes,
         "tried": audit.tried,
         "facts": audit.facts,
@@ -198,44 +199,22 @@ def json_text(audit: AuditResult) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _as_json(finding: Finding) -> dict[str, str]:
-    return {"key": finding.key, "sentence": finding.sentence, "code": finding.code}
-
-
 def badge(audit: AuditResult) -> str:
     """Return an SVG badge with the formula, such as "Grad-CAM, softmax score"."""
     text = audit.badge_text
-    label_width = round(BADGE_CHARACTER * len(BADGE_LABEL)) + 14
-    text_width = round(BADGE_CHARACTER * len(text)) + 14
-    width = label_width + text_width
-    colour = BADGE_COLOURS[answer_status(audit)]
-    svg = Markup(
-        '<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="20" role="img" '
-        'aria-label="{label}: {text}">\n'
-        "<title>{label}: {text}</title>\n"
-        '<rect width="{width}" height="20" rx="3" fill="{colour}"/>\n'
-        '<path d="M3 0h{inner}v20h-{inner}a3 3 0 0 1-3-3v-14a3 3 0 0 1 3-3z" fill="#3b3b45"/>\n'
-        '<g fill="#fff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11">\n'
-        '<text x="7" y="14">{label}</text>\n'
-        '<text x="{start}" y="14" textLength="{length}" lengthAdjust="spacingAndGlyphs">{text}'
-        "</text>\n"
-        "</g>\n</svg>\n"
+    # an unmet expectation is another formula, too
+    status = "other_than_named" if audit.is_as_expected is False else audit.answer.status
+    badge = render(
+        "badge.svg.j2",
+        label=BADGE_LABEL,
+        label_width=_badge_width(BADGE_LABEL),
+        text=text,
+        text_width=_badge_width(text),
+        colour=BADGE_COLOURS[status],
     )
-    return str(
-        svg.format(
-            width=width,
-            label=BADGE_LABEL,
-            text=escape(text),
-            colour=colour,
-            inner=label_width - 3,
-            start=label_width + 7,
-            length=text_width - 14,
-        )
-    )
+    return str(badge)
 
 
-def answer_status(audit: AuditResult) -> str:
-    """Return the status that colours the badge: also an unmet expectation is another formula."""
-    if audit.is_as_expected is False:
-        return "other_than_named"
-    return audit.answer.status
+def _badge_width(text: str) -> int:
+    """Return the width of a part of the badge, which is 14 pixels wider than its text."""
+    return round(BADGE_CHARACTER * len(text)) + 14

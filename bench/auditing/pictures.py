@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from axiom_bench.auditing.case import CamFunction, Case
-from axiom_bench.auditing.formulas import formula_maps, observed_maps
+from axiom_bench.auditing.observation import observe
+from axiom_bench.auditing.references import references_of
 from axiom_bench.auditing.verdict import FormulaAnswer
 from axiom_bench.embedded import networks, scenes
+from axiom_bench.evaluation import plugins
 from axiom_bench.explanation.overlay import Pixels
 
 NETWORK = "scenes_vgg"
@@ -55,12 +57,16 @@ def panels_of(cam: CamFunction, answer: FormulaAnswer, candidates: Sequence[Case
         answer: The formula, or the nearest one.
         candidates: The cases.
     """
+    name = answer.formula or answer.nearest
+    if name is None:
+        return None
+    method = plugins.load("method", name)
     for case in candidates:
         try:
-            observed = observed_maps(cam, case)
+            observed = observe(cam, case).maps
         except Exception:  # noqa: BLE001 - a user's code may raise anything
             continue
-        expected = formula_maps(answer, case, tuple(observed.shape[1:]))
+        expected = references_of(case).maps(method, answer.reading, observed.shape[1:])
         if expected is not None and observed[0].isfinite().all():
             return Panels(
                 case=case.name,

@@ -236,14 +236,19 @@ CHANNELS: Mapping[str, Change] = {
     ),
     "largest instead of sum over channels": lambda contributions: contributions.amax(1),
 }
+
+
+def _sum_with_bias(maps: Tensor, bias: Tensor) -> Tensor:
+    num_positions = maps[0].numel()
+    return maps * num_positions + bias
+
+
 ONE = "1 added to the map"  # of code that begins its sum with ones
 # From raw maps and the bias of each image's class, both (B, ...), to raw maps.
 BIASES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "": lambda maps, bias: maps,
-    "bias of the head added": lambda maps, bias: maps + bias,
-    "bias of the head added to the sum over positions": lambda maps, bias: (
-        maps * maps[0].numel() + bias
-    ),
+    "bias of the head added": torch.add,
+    "bias of the head added to the sum over positions": _sum_with_bias,
     ONE: lambda maps, bias: maps + 1,
 }
 
@@ -349,50 +354,31 @@ class Traces(CachesResults):
     """The changed traces of one case, each computed once."""
 
     def __init__(self, case: Case) -> None:
-        self._results = {}
         self.case = case
         self.usual = cut(case.model, case.layer, output="logits").trace(case.images, case.targets)
+        self._results = {("trace", USUAL): self.usual}
         bias = _last_bias(case.model)
         self.bias = torch.zeros_like(self.usual.logits[0]) if bias is None else bias
-        self._by_reading: dict[Reading, Trace | None] = {USUAL: self.usual}
         self._latest_tensors: tuple[Reading, tuple[Trace, Trace] | None] | None = None
 
     def trace(self, reading: Reading) -> Trace | None:
-        """Return the trace of a reading, or None if the network has no such trace.
+        """Return the trace of a reading's score, class and layer, or None if the network has no
+        such layer.
 
         It has the model's own score functions, so that methods with further passes use them, too.
         """
-        if reading not in self._by_reading:
-            self._by_reading[reading] = self._changed(reading)
-        return self._by_reading[reading]
+        return self.once(("trace", reading), lambda: self._traced(reading))
 
-    def _changed(self, reading: Reading) -> Trace | None:
-        changed: Trace | None
-        if reading.gradients or reading.activations not in ("", INPUT):
-            changed = self.trace(replace(reading, gradients="", activations=self._layer(reading)))
-            if changed is None:
-                return None
-            gradients = _changed_gradients(reading.gradients, changed)
-            activations = ACTIVATIONS[reading.activations](changed.activations)
-            return replace(changed, gradients=gradients, activations=activations)
-        if reading.activations == INPUT:
-            layer = input_layer(self.case)
-            if layer is None:
-                return None
-            changed = self._traced(reading.score, layer)
-        else:
-            changed = self._traced(reading.score, self.case.layer)
-        targets = TARGETS[reading.target](self.usual.logits, self.usual.targets)
-        return changed if torch.equal(targets, changed.targets) else changed.again(targets=targets)
+    def _traced(self, reading: Reading) -> Trace | None:
+        layer = input_layer(self.case) if reading.activations == INPUT else self.case.layer
+        if layer is None:
+            return None
+        output = SCORES[reading.score] if reading.score else "logits"
+        cut_model = cut(self.case.model, layer, output=output)
+        return cut_model.trace(self.case.images, self._targets(reading))
 
-    @staticmethod
-    def _layer(reading: Reading) -> str:
-        return INPUT if reading.activations == INPUT else ""
-
-    def _traced(self, score: str, layer: str) -> Trace:
-        """Trace the images at a layer with another score."""
-        output = SCORES[score] if score else "logits"
-        return cut(self.case.model, layer, output=output).trace(self.case.images, self.case.targets)
+    def _targets(self, reading: Reading) -> Tensor:
+        return TARGETS[reading.target](self.usual.logits, self.usual.targets)
 
     def tensors(self, reading: Reading) -> tuple[Trace, Trace] | None:
         """Return the trace of a reading, and its tensors alone as a method gets them; None if the
@@ -406,7 +392,8 @@ class Traces(CachesResults):
         return self._latest_tensors[1]
 
     def _tensors(self, reading: Reading) -> tuple[Trace, Trace] | None:
-        scored = replace(reading, gradients="", activations=self._layer(reading))
+        layer = INPUT if reading.activations == INPUT else ""
+        scored = replace(reading, gradients="", activations=layer)
         trace = self.once(("scored", scored), lambda: self._scored(scored))
         if trace is None:
             return None
@@ -422,7 +409,7 @@ class Traces(CachesResults):
         usual = self.trace(Reading(activations=reading.activations))
         if usual is None:
             return None
-        targets = TARGETS[reading.target](self.usual.logits, self.usual.targets)
+        targets = self._targets(reading)
         score = partial(_class_scores, SCORES[reading.score], targets)
         return replace(
             usual,

@@ -42,14 +42,13 @@ class References:
 
     def __init__(self, case: Case) -> None:
         self.traces = Traces(case)
-        self.num_channels = self.traces.usual.activations.shape[1]
+        activations = self.traces.usual.activations
+        self.num_channels = activations.shape[1]
+        self.layer_size = tuple(activations.shape[2:])
 
     def raw_map(self, method: Method, reading: Reading) -> Tensor | None:
         """Return a method's raw map (B, h, w), or None if it has none on this case."""
-        part = reading.trace_part
-        answer = self.traces.once(
-            ("answer", method.name, part), lambda: self._computed(method, part)
-        )
+        answer = self.answer(method, reading.trace_part)
         if answer is None:
             return None
         raw = raw_map(*answer, reading, self.traces.bias)
@@ -64,7 +63,9 @@ class References:
 
     def raw_maps(self, method: Method, reading: Reading) -> dict[Reading, Tensor]:
         """Return a method's raw maps for all changes that follow its answer."""
-        answer = self._computed(method, reading)
+        # the usual answers are asked for again if no formula is equal; all others are too many
+        compute = self.answer if reading == USUAL else self._computed
+        answer = compute(method, reading)
         if answer is None:
             return {}
         maps: dict[Reading, Tensor] = {}
@@ -76,11 +77,16 @@ class References:
         entries = zip(maps.items(), are_finite, strict=True)
         return {changed: raw for (changed, raw), is_finite in entries if is_finite}
 
+    def answer(self, method: Method, reading: Reading) -> Answer | None:
+        """Return the trace of a reading with the method's answer, or None if it has none."""
+        return self.traces.once(
+            ("answer", method.name, reading), lambda: self._computed(method, reading)
+        )
+
     def _computed(self, method: Method, reading: Reading) -> Answer | None:
         """Return the changed trace with the method's answer, or None if it has none."""
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with warnings.catch_warnings(action="ignore"):
                 return self._answer(method, reading)
         except Exception:  # noqa: BLE001 - a method may raise anything on a network that it can't explain
             return None

@@ -14,35 +14,37 @@ from math import prod
 import torch
 from torch import Tensor
 
-from axiom_bench.auditing.observation import Observation
 from axiom_bench.auditing.readings import INTERPOLATIONS, RECTIFIED, SIDES, Reading
 
-MAX_PIXELS = 2048  # of a map that are compared; more would only cost time
+MAX_PIXELS = 512  # of a map that are compared; more would only cost time
 MAX_FITTED = 512  # positions of a layer to which positive pixels are fitted, in seconds
 BEFORE = tuple(name for name in RECTIFIED if "after" not in name)
 
 
 class Screen:
-    """The quick comparison with the maps of one observation."""
+    """The quick comparison with the maps of an implementation for one case."""
 
-    def __init__(self, observation: Observation, layer_size: Sequence[int]) -> None:
+    def __init__(self, maps: Tensor, tolerance: float, layer_size: Sequence[int]) -> None:
         """Find the shapes that the observed maps can have.
 
         Args:
-            observation: The implementation's maps.
+            maps: The implementation's maps, (B, h, w).
+            tolerance: The largest difference that rounding explains, as a share of a map's largest
+                value.
             layer_size: The size of the layer's maps, (h, w).
         """
-        tolerance = observation.tolerance
-        self.size = tuple(observation.maps.shape[1:])
+        self.size = tuple(maps.shape[1:])
         self.tolerance = tolerance
         # A flat map's deviation from its mean is smaller than its values. Rounded maps would let
         # too many candidates survive.
         self.threshold = min(20 * tolerance, max(3 * tolerance, 1e-3))
-        self.are_finite = observation.maps.flatten(1).isfinite().all(1)
-        maps = observation.maps[self.are_finite]
+        self.are_finite = maps.flatten(1).isfinite().all(1)
+        maps = maps[self.are_finite]
         self.pixels = compared_pixels(maps)
         self.observed = maps.flatten(1)[:, self.pixels]
         self.matrices: dict[tuple[Sequence[int], str], Tensor] = {}
+        self.are_enlarged = False
+        """True if every map is an interpolation of a map of the layer's size."""
         self.shapes = self._possible_shapes(maps, layer_size)
 
     def distances(self, raw_maps: Tensor) -> Iterator[tuple[Reading, Tensor]]:
@@ -93,6 +95,7 @@ class Screen:
             size = layer_size[::-1] if sides else layer_size
             if self._is_interpolated(maps, size, interpolation):
                 shapes += [replace(shape, rectified=name) for name in BEFORE]
+                self.are_enlarged = prod(size) < prod(self.size)
             elif self._is_positive_part(size, interpolation):
                 shapes.append(replace(shape, rectified="ReLU after resizing"))
         if not shapes:

@@ -5,7 +5,7 @@ Implementations of one paper often have another number or switch, such as anothe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import combinations, product
 
@@ -17,13 +17,6 @@ from axiom_bench.evaluation.plugins import Method
 
 NO_NAME = "?"  # a name that no parameter can have, so that a method's error lists its names
 WHOLE_NUMBERS = (1, 2, 3, 4, 5, 6, 8, 10, 16, 20, 32, 50)
-SHARES = tuple(number / 20 for number in range(21))
-# Numbers that papers and public code have, by the largest usual value.
-NUMBERS = {
-    1.0: (*SHARES, 0.01, 0.99, 1.5, 2.0),
-    10.0: tuple(number / 2 for number in range(1, 21)),
-    float("inf"): (*map(float, range(5, 100, 5)), 99.0, 100.0),
-}
 
 
 @cache
@@ -62,20 +55,30 @@ def other_params(method: Method, trace: Trace) -> Iterator[Params]:
             yield tuple(zip((first, second), pair, strict=True))
 
 
+def numbers_like(value: float) -> list[float]:
+    """Return numbers of a value's size that papers and public code have."""
+    if value <= 1:
+        shares = [number / 20 for number in range(21)]
+        return [*shares, 0.01, 0.99, 1.5, 2.0]
+    if value <= 10:
+        return [number / 2 for number in range(1, 21)]
+    percentages = [float(number) for number in range(5, 100, 5)]
+    return [*percentages, 99.0, 100.0]
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _other_values(method: Method, key: str, value: object, trace: Trace) -> list[object]:
     """Return the values of a parameter that are tried, without its usual one."""
-    values: tuple[object, ...] = ()
+    values: Sequence[object] = ()
     if isinstance(value, bool):
         values = (not value,)
     elif isinstance(value, int):
         values = WHOLE_NUMBERS
     elif isinstance(value, float):
-        limit = next(limit for limit in NUMBERS if value <= limit)
-        values = NUMBERS[limit]
+        values = numbers_like(value)
     elif isinstance(value, str) and method.inner is None:
         values = _names(method.name, key, trace)
     return [other for other in values if other != value]

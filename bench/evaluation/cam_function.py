@@ -22,8 +22,7 @@ from axiom_bench.evaluation.cam_forms import (
     recognised_forms,
 )
 from axiom_bench.evaluation.specs import CamForm
-from axiom_bench.isolation.foreign_calls import quiet
-from axiom_bench.isolation.global_state import restored_global_state
+from axiom_bench.isolation.global_state import isolated_code
 from axiom_bench.models.user_code import import_function
 
 EXPECTED = "give MODULE:NAME or FILE.py:NAME of a function or a class"
@@ -79,7 +78,7 @@ def as_cam_function(
 
 def _working_types(cam: Cam) -> ArgumentTypes:
     """Return the types of arguments that work on a tiny network, or raise BenchError."""
-    with restored_global_state(), quiet(), torch.inference_mode(False), torch.enable_grad():
+    with isolated_code():
         return first_attempt(cam, _tiny_arguments(), " on a tiny network").types
 
 

@@ -17,7 +17,7 @@ from axiom_bench.evaluation.cam_function import as_cam_function
 from axiom_bench.evaluation.cam_map import CamMap
 from axiom_bench.isolation.global_state import (
     global_hooks,
-    hook_counts,
+    num_hooks,
     remove_global_hooks_since,
 )
 from axiom_bench.isolation.sandbox import sandbox
@@ -45,10 +45,10 @@ class CamMethod:
             cam = self.cam
             if cam.takes("reshape_transform"):
                 cam = replace(cam, options={**cam.options, **box.options})
-            num_hooks = sum(hook_counts(box.model).values())
+            num_hooks_before = num_hooks(box.model)
             hooks_before = global_hooks()
             maps = cam(box.model, box.layer, box.images, trace.targets.clone())
-            num_hooks_left = sum(hook_counts(box.model).values()) - num_hooks
+            num_hooks_left = num_hooks(box.model) - num_hooks_before
             num_hooks_left += remove_global_hooks_since(hooks_before)
         return CamMap(maps.detach().to(trace.activations), num_hooks_left=max(0, num_hooks_left))
 

@@ -10,12 +10,15 @@ import random
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.modules.module as torch_module
 from torch import nn
+
+from axiom_bench.isolation.foreign_calls import quiet
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,6 @@ def _write_determinism(is_deterministic: bool) -> None:
         torch.use_deterministic_algorithms(is_deterministic)
 
 
-def _write_benchmark(is_enabled: bool) -> None:
-    torch.backends.cudnn.benchmark = is_enabled
-
-
 GLOBAL_SETTINGS: Mapping[str, GlobalSetting] = {
     "torch_random_state": GlobalSetting(torch.get_rng_state, torch.set_rng_state),
     "numpy_random_state": GlobalSetting(np.random.get_state, np.random.set_state),
@@ -46,7 +45,10 @@ GLOBAL_SETTINGS: Mapping[str, GlobalSetting] = {
     "deterministic_algorithms": GlobalSetting(
         torch.are_deterministic_algorithms_enabled, _write_determinism
     ),
-    "cudnn_benchmark": GlobalSetting(lambda: torch.backends.cudnn.benchmark, _write_benchmark),
+    "cudnn_benchmark": GlobalSetting(
+        partial(getattr, torch.backends.cudnn, "benchmark"),
+        partial(setattr, torch.backends.cudnn, "benchmark"),
+    ),
 }
 
 
@@ -79,12 +81,16 @@ def restored_global_state() -> Iterator[None]:
             setting.write(before[key])
 
 
-def hook_counts(model: nn.Module) -> dict[str, int]:
-    """Return the number of hooks of each module, by the module's name."""
-    counts = {}
-    for name, module in model.named_modules():
-        counts[name] = sum(map(len, _hook_tables(vars(module))))
-    return counts
+@contextmanager
+def isolated_code() -> Iterator[None]:
+    """Run foreign code with gradients and without output, and restore every setting at the end."""
+    with restored_global_state(), quiet(), torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def num_hooks(model: nn.Module) -> int:
+    """Return the number of hooks of a model's modules."""
+    return sum(len(table) for module in model.modules() for table in _hook_tables(vars(module)))
 
 
 def global_hooks() -> list[set[int]]:

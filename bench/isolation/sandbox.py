@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.images import bound
@@ -16,8 +15,7 @@ from axiom_bench.cutting.passes import Passes
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.cutting.trunk_and_head import ReshapedParts
 from axiom_bench.errors import BenchError, is_out_of_memory
-from axiom_bench.isolation.foreign_calls import quiet
-from axiom_bench.isolation.global_state import restored_global_state, seed_all
+from axiom_bench.isolation.global_state import isolated_code, seed_all
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def sandbox(trace: Trace, name: str, seed: int = 0) -> Iterator[Sandbox]:
     Raises:
         BenchError: If the code fails. So its rows are `not_applicable`, and a run continues.
     """
-    with restored_global_state(), quiet(), torch.inference_mode(False), torch.enable_grad():
+    with isolated_code():
         seed_all(seed)
         model = network = _copy(trace.cut_model.model)
         layer = network.get_submodule(trace.layer)

@@ -331,6 +331,43 @@ FURTHER = {
         "grad_cam_pp",
         ("alpha divided by the sum of positive gradients", "min-max"),
     ),
+    # salesforce/LAVIS#789 asks about the ReLU of the gradients, and #809 changes it to this
+    "relu_of_gradients_in_lavis": MadeCam(
+        cam(
+            layer_weights,
+            combine=lambda contributions: contributions.mean(1),
+            finish=lambda raw, size: raw,
+        ),
+        "layer_cam",
+        ("no ReLU", "not normalised, mean over channels"),
+    ),
+    "relu_of_products_in_lavis": MadeCam(
+        cam(
+            hires_weights,
+            combine=lambda contributions: contributions.relu().mean(1),
+            finish=lambda raw, size: raw,
+        ),
+        "grad_cam_elementwise",
+        ("not normalised, mean over channels",),
+    ),
+    # 1Konny/gradcam_plus_plus-pytorch#2 asks about the denominator
+    "products_in_1konny": MadeCam(
+        cam(product_weights, finish=finish_with(by_min_max)),
+        "grad_cam_pp",
+        ("products summed in alpha, epsilon 1e-07 in alpha", "min-max"),
+    ),
+    # jacobgil/pytorch-grad-cam#149 asks for the ReLU, which comes after a min-max
+    "late_relu_in_pytorch_grad_cam": MadeCam(
+        cam(finish=lambda raw, size: by_min_max(resize(by_min_max(raw, 1e-7), size).relu())),
+        "grad_cam",
+        ("no ReLU", "min-max"),
+    ),
+    # keisen/tf-keras-vis#88: it was named LayerCAM
+    "pooled_layer_cam": MadeCam(
+        cam(gradients_change=torch.relu, finish=finish_with(lambda maps: by_min_max(maps, 1e-7))),
+        "grad_cam",
+        ("ReLU of the gradients", "min-max", "epsilon 1e-07 in the normalisation"),
+    ),
     "reversed": MadeCam(
         cam(finish=finish_with(reversed_min_max)), "grad_cam", ("min-max, reversed",)
     ),

@@ -201,8 +201,8 @@ def test_a_formula_that_is_compared_on_too_few_networks_is_only_the_nearest(netw
     assert "equal on" in answer.verdict
 
 
-def photograph_case():
-    """Return a network with as many positions as VGG-16's last layer, and an image of its size."""
+def photograph_case(num_images=1):
+    """Return a network with as many positions as VGG-16's last layer, and images of its size."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = nn.Sequential(
@@ -212,8 +212,8 @@ def photograph_case():
             nn.ReLU(),
             nn.Linear(6, 5),
         )
-        images = torch.randn(1, 3, 224, 224)
-    return Case("your model", model.eval(), "0", images, torch.tensor([1]))
+        images = torch.randn(num_images, 3, 224, 224)
+    return Case("your model", model.eval(), "0", images, torch.ones(num_images).long())
 
 
 @pytest.mark.parametrize(
@@ -229,9 +229,45 @@ def photograph_case():
 def test_maps_of_a_photograph_are_compared_at_some_pixels(finish, changes):
     case = photograph_case()
     observation = observe(cam(finish=finish), case)
-    assert len(compared_pixels(observation.maps)) < 2100
+    assert len(compared_pixels(observation.maps)) < 600
     answer = find_formula(cam(finish=finish), [case])
     assert (answer.formula, answer.changes) == ("grad_cam", changes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["smooth_grad", "smoothed_xgrad_cam", "smooth_grad_cam_pp"])
+def test_a_formula_of_many_passes_is_found_on_photographs(name):
+    method = plugins.load("method", name)
+    answer = find_formula(of_method(method), [photograph_case(num_images=2)])
+    assert (answer.formula, answer.changes) == (name, ())
+
+
+@pytest.mark.slow
+def test_weights_that_many_passes_give_may_be_averaged_over_photographs():
+    method = plugins.load("method", "smooth_grad_cam_pp")
+
+    def function(model, layer, images, targets):
+        trace = cut(model, "0", output="logits").trace(images, targets)
+        weights = method(trace).mean(0, keepdim=True)
+        return Explanation.of(trace, weights.expand(2, -1, -1, -1)).required_heatmap
+
+    answer = find_formula(function, [photograph_case(num_images=2)])
+    assert answer.changes == ("weights averaged over the batch",)
+
+
+@pytest.mark.slow
+def test_formulas_of_many_passes_are_judged_by_one_photograph():
+    """Maps of pixels aren't computed at all, since these maps are enlarged."""
+
+    def unknown(activations, gradients):
+        return grad_weights(activations, gradients) + 0.2 * gradients.square()
+
+    lines = []
+    answer = find_formula(cam(unknown), [photograph_case(num_images=2)], None, lines.append)
+    assert answer.formula is None
+    running = [line for line in lines if line.startswith("Running ")]
+    assert "Running XGrad-CAM, smoothed on 1 image" in running
+    assert not [line for line in running if "Occlusion" in line]
 
 
 def test_constant_maps_tell_no_formula(networks):
