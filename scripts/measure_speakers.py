@@ -203,6 +203,8 @@ def measure(family: str, side: int, blocks: int) -> Measured:
     """Trace the words of a text with a network of so many blocks."""
     tiny, processor = getattr(vision_language, family)(side)
     config = configured(family, tiny.config, blocks)
+    if hasattr(processor.image_processor, "patch_size"):
+        processor.image_processor.patch_size = config.vision_config.patch_size
     standard = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
@@ -258,7 +260,9 @@ def row(family: str, side: int, numbers: Sequence[int]) -> str:
     config = configured(family, tiny.config, 0)
     with torch.device("meta"):
         network = type(tiny)(config)
-    layer = ab.WordScores(network, processor, "").default_layer.removeprefix("module.module.")
+    layer = ab.WordScores(network, processor, "").default_layer
+    for _ in range(2):  # the wrappers of the words and of the processor's inputs
+        layer = layer.removeprefix("module.")
     parameters = sum(tensor.numel() for tensor in network.parameters())
     weights = parameters * torch.bfloat16.itemsize / GIB
     last = measured[-1]

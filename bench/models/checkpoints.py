@@ -93,9 +93,9 @@ class Checkpoint:
 
         Args:
             name: A name on the Hub, whose cache is used if it has the files, or a folder.
-            kwargs: Changes of the configuration, such as num_labels; or the captions of a CLIP, or
-                its caption and words; or the prompt and the text of a network such as LLaVA; and
-                the type of the weights.
+            kwargs: The type of the weights, and changes of the configuration, such as num_labels.
+                For a CLIP also the captions, or a caption and its words. For a network such as
+                LLaVA also the prompt and the text.
 
         Raises:
             BenchError: if the files can't be loaded, or if the network isn't of one of TASKS.

@@ -360,6 +360,19 @@ def crop_without_resizing(user: User) -> None:
     assert Preprocessing(resize, 9000, **small).resize == resize
 
 
+@follows("model.kwargs.words is a list: set")
+def words_of_a_caption_as_a_text(user: User) -> None:
+    from axiom_bench.models.checkpoints import CAPTIONED, _words_error
+
+    def load() -> None:
+        raise _words_error("nowhere", CAPTIONED)
+
+    message = user.error(load)
+    captions = "model.kwargs.captions=[a cat on a mat]"
+    with composed(["model=clip", captions, advice_in(message, r"set \"(.*?)\"")]) as composition:
+        assert composition.plain_job()["model"]["kwargs"]["words"] == ["cat"]
+
+
 @follows("{name} needs captions, which are its classes")
 def clip_without_captions(user: User) -> None:
     from axiom_bench.models.checkpoints import CAPTIONED, _captions_error
