@@ -137,14 +137,16 @@ def available_memory() -> int | None:
     """
     if not MEMINFO.is_file():
         return None
-    kilobytes = re.search(r"MemAvailable: +(\d+)", MEMINFO.read_text())
+    kilobytes = re.search(r"MemAvailable: +(\d+)", MEMINFO.read_text(encoding="utf-8"))
     if kilobytes is None:
         return None
     available = int(kilobytes[1]) * KIB
     limit = CGROUP / "memory.max"
-    if limit.is_file() and (most := limit.read_text().strip()).isdigit():
+    most = limit.read_text(encoding="utf-8").strip() if limit.is_file() else "max"
+    if most.isdigit():
         # cached files count as used, but make room
-        used = re.search(r"^anon (\d+)", (CGROUP / "memory.stat").read_text(), re.MULTILINE)
+        statistics = (CGROUP / "memory.stat").read_text(encoding="utf-8")
+        used = re.search(r"^anon (\d+)", statistics, re.MULTILINE)
         if used is not None:
             available = min(available, int(most) - int(used[1]))
     return available

@@ -19,17 +19,19 @@ import argparse
 import multiprocessing
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 import axiom_bench as ab
 from tests import vision_language
 
 TEXT = " a cat on a mat"
+TILED = ("llava_onevision",)  # families that read an image as tiles
 GIB = 2**30
 KIB = 1024
 
@@ -113,6 +115,36 @@ SIZES = {
         QWEN_TWO,
         {"tie_word_embeddings": True},
     ),
+    "idefics3": Size(
+        "HuggingFaceTB/SmolVLM-500M-Instruct",
+        vision(768, 3072, 12, num_attention_heads=12, patch_size=16),
+        text(960, 2560, 32, 15, 5, 49280, head_dim=64),
+        {"scale_factor": 4},
+    ),
+    "blip2": Size(
+        "Salesforce/blip2-opt-2.7b",
+        vision(1408, 6144, 39),
+        {
+            "hidden_size": 2560,
+            "word_embed_proj_dim": 2560,
+            "ffn_dim": 10240,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "vocab_size": 50304,
+            "max_position_embeddings": 2048,
+            "init_std": 0.02,
+        },
+        {
+            "num_query_tokens": 32,
+            "qformer_config": {
+                "hidden_size": 768,
+                "encoder_hidden_size": 1408,
+                "intermediate_size": 3072,
+                "num_hidden_layers": 12,
+                "num_attention_heads": 12,
+            },
+        },
+    ),
     "paligemma": Size(
         "google/paligemma-3b-pt-448",
         vision(1152, 4304, 27),
@@ -173,16 +205,17 @@ class Measured:
     first: float  # the first trace with its checks, in plain passes
 
 
-def configured(family: str, tiny: Any, blocks: int) -> Any:
-    """Return the configuration of a family's checkpoint.
+def parts(family: str, side: int, blocks: int) -> tuple[Callable[[Any], nn.Module], Any, Any]:
+    """Return a family's network class, the configuration of its checkpoint, and a processor.
 
     Args:
         family: The family.
-        tiny: A configuration of the family.
+        side: The pixels of an image's side.
         blocks: The blocks of the tower and of the decoder; 0: those of the checkpoint.
     """
+    tiny, processor = getattr(vision_language, family)(side)
     size = SIZES[family]
-    settings = {**tiny.to_dict(), **size.others}
+    settings = {**tiny.config.to_dict(), **size.others}
     settings["vision_config"] |= size.vision
     settings["text_config"] |= size.text
     for name in ("layer_types", "head_dim", "rope_parameters"):
@@ -196,26 +229,31 @@ def configured(family: str, tiny: Any, blocks: int) -> Any:
             if name in size.vision:
                 tower[name] = [index * blocks // tower[depth] for index in tower[name]]
         tower[depth] = blocks
-    return type(tiny)(**settings)
+    config = type(tiny.config)(**settings)
+    if hasattr(processor.image_processor, "patch_size"):
+        processor.image_processor.patch_size = config.vision_config.patch_size
+    if "scale_factor" in size.others:
+        cells = side // config.vision_config.patch_size // config.scale_factor
+        processor.image_seq_len = cells**2
+    if "num_query_tokens" in size.others:
+        processor.num_query_tokens = config.num_query_tokens
+    return type(tiny), config, processor
 
 
 def measure(family: str, side: int, blocks: int) -> Measured:
     """Trace the words of a text with a network of so many blocks."""
-    tiny, processor = getattr(vision_language, family)(side)
-    config = configured(family, tiny.config, blocks)
-    if hasattr(processor.image_processor, "patch_size"):
-        processor.image_processor.patch_size = config.vision_config.patch_size
+    network_class, config, processor = parts(family, side, blocks)
     standard = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
-        network = type(tiny)(config).eval().bfloat16()
+        network = network_class(config).eval().bfloat16()
     finally:
         torch.set_default_dtype(standard)
-    scores = ab.WordScores(network, processor, "What is this?", text=TEXT)
+    size = (side, side) if family in TILED else None
+    scores = ab.WordScores(network, processor, "What is this?", text=TEXT, size=size)
     layer = scores.default_layer
     cut_model = ab.cut(scores, layer, reshape="tokens")
-    height, width = getattr(scores.module, "image_size", (side, side))
-    images = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
 
     start = time.perf_counter()
     (words,) = scores.found(images, 0)
@@ -256,10 +294,9 @@ def row(family: str, side: int, numbers: Sequence[int]) -> str:
     for blocks in numbers:
         with ProcessPoolExecutor(1, context) as executor:  # so that each has memory of its own
             measured.append(executor.submit(measure, family, side, blocks).result())
-    tiny, processor = getattr(vision_language, family)(side)
-    config = configured(family, tiny.config, 0)
+    network_class, config, processor = parts(family, side, 0)
     with torch.device("meta"):
-        network = type(tiny)(config)
+        network = network_class(config)
     layer = ab.WordScores(network, processor, "").default_layer
     for _ in range(2):  # the wrappers of the words and of the processor's inputs
         layer = layer.removeprefix("module.")
