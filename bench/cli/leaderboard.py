@@ -4,7 +4,6 @@ passes and galleries of maps, which this installation computes.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,14 +25,13 @@ from axiom_bench.records.entries import Manifest
 from axiom_bench.records.submissions import Submission
 from axiom_bench.report.leaderboard import write
 from axiom_bench.report.leaderboard.parts import CHANNELS
-from axiom_bench.report.options import Options
 from axiom_bench.run.composing.suites import Suite
 from axiom_bench.run.progress import progress, silent
 from axiom_bench.statistics.labels import plural
 
 IMAGES = 4  # in a part's gallery
 NETWORKS = 2  # in a part's gallery
-CHANGED = ("model", "data.size", "metric")  # settings of a part that its gallery replaces
+CHANGED = ("model", "metric")  # settings of a part that its gallery replaces
 
 
 def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
@@ -223,8 +221,14 @@ def _take_one_core() -> None:
     torch.set_num_threads(1)
 
 
+def _is_free(metric: str) -> bool:
+    """Return whether a metric is of the layer, the same for all methods, and needs nothing else."""
+    spec = plugins.load("metric", metric).spec
+    return spec.of == "layer" and not spec.needs
+
+
 def _gallery(suite: str, part: str, folder: Path, names: Collection[str], results: str) -> Path:
-    """Compute the maps of a part's first IMAGES images, and return their run folder below
+    """Compute the maps of IMAGES images of a part, and return their run folder below
     `results`.
 
     The networks are the first one of NETWORKS families.
@@ -233,18 +237,14 @@ def _gallery(suite: str, part: str, folder: Path, names: Collection[str], result
     first_of_family = {family(name): name for name in reversed(manifest.models)}
     networks = list(first_of_family.values())[::-1][:NETWORKS]
     methods = [name for name in names if name in manifest.methods]
-    metrics = [name for name in Options.of().headline if name in manifest.config.metric]
-    metrics = metrics or [min(manifest.config.metric)]  # a run needs one
-    # A part keeps only some of the images that it draws, so more than IMAGES are drawn.
-    size = int(manifest.config.data["size"])
-    kept = min(len(data.ids) for data in manifest.data.values())
+    # A run needs a metric. This one needs no map, since the page shows the published values.
+    metrics = [name for name in plugins.names("metric") if _is_free(name)][:1]
     settings = {
         "run": f"{suite}-{part}",
         "results": results,
         "model": ",".join(networks),
         "runtime.repeats": 0,
         "method": f"[{','.join(methods)}]",
-        "data.size": math.ceil(IMAGES * size / kept),
         "metric": f"[{','.join(metrics)}]",
         "pictures.gallery": IMAGES,
     }

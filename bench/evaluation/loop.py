@@ -90,7 +90,9 @@ def columns_by_method(
                 layer_metrics, [(Explanation(trace=trace), True)], watch=watch
             )
         yield from columns_of(LAYER, measurements[0])
-    for group in (own_methods, foreign(methods)):
+    # a map that no metric reads isn't computed
+    groups = (own_methods, foreign(methods)) if method_metrics else ()
+    for group in groups:
         measurements_by_method = _measured(
             trace,
             annotations,

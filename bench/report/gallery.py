@@ -82,11 +82,14 @@ class GalleryData(TypedDict):
     images: list[dict[str, object]]
 
 
-def section(run: RunFolder) -> Section:
+def section(run: RunFolder, pictures_of: RunFolder | None = None) -> Section:
     """Return the gallery in report.html. For more than MAX_INLINE images, return a link to the page
     in FOLDER, see `folder_section`. Raise BenchError for a damaged file of pictures.
+
+    `pictures_of` is another run over images of `run`, whose pictures are shown with the values of
+    `run`.
     """
-    pictures = stored_pictures(run)
+    pictures = stored_pictures(pictures_of or run)
     if not pictures or number_of_images(pictures) > MAX_INLINE:
         is_off = run.config.pictures.get("gallery") == 0
         body = render_part(

@@ -487,6 +487,15 @@ def test_an_aggregate_takes_parameters_that_it_names_and_has_an_images_names_by_
     assert whole_set_value_names(Plugin("mine", "", print, MetricSpec(values=two))) == ()
 
 
+def test_no_map_is_computed_for_metrics_of_the_layer(trace, batch):
+    def map_that_nobody_reads(trace):
+        raise AssertionError("a map is computed")
+
+    method = plugin(map_that_nobody_reads, on_score_scale=False)
+    (columns,) = columns_by_method(trace, batch, [method], [metrics.get("zeta")])
+    assert {*columns["method"]} == {"-"}
+
+
 def test_batch_size_and_order_change_no_value(net, batch, table):
     def part(rows):
         return ab.Batch(

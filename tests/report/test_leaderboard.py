@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+import axiom_bench as ab
 from axiom_bench.cli import leaderboard as command
 from axiom_bench.cli.main import main
 from axiom_bench.cli.rank import published_folders
@@ -370,3 +371,24 @@ def test_a_method_that_lacks_a_network_stands_where_it_applies_and_has_no_place_
     row = [method["name"] for method in data["methods"]].index("hires_cam")
     places = {metric["name"]: metric["places"] for metric in data["metrics"]}["box_iou"]
     assert [place is None for place in places] == [number == row for number in range(len(places))]
+
+
+@pytest.mark.slow
+def test_a_gallery_shows_the_published_values(committed):
+    suite, part = KINDS[0]
+    page = (committed / f"{suite}-{part}-gallery.html").read_text(encoding="utf-8")
+    data = json.loads(
+        re.search(r'<script[^>]*id="gallery-data"[^>]*>(.*?)</script>', page, re.DOTALL)[1]
+    )
+    published = ab.read_run(conf_folder().with_name("reference") / suite / part)
+    metrics = [metric["title"] for metric in data["metrics"]]
+    titles = [method["title"] for method in data["methods"]]
+    place = metrics.index("Sensitivity error")
+    grad_cam = str(titles.index("Grad-CAM"))
+    rows = published[(published.method == "grad_cam") & (published.metric == "sensitivity_error")]
+    assert data["images"]
+    for image in data["images"]:
+        model = data["settings"][image["setting"]]["label"]
+        row = rows[(rows.model == model) & (rows.image_id == image["id"])]
+        row = row[row.target_class == image["target"][0]]
+        assert image["values"][place][grad_cam][0] == pytest.approx(row.value.item(), rel=1e-5)

@@ -115,17 +115,21 @@ def _index(parts: Sequence[Part], picture_runs: Mapping[str, RunFolder]) -> str:
 
 
 def _gallery(part: Part, run: RunFolder) -> str:
-    """Return the page of a part's pictures as HTML."""
-    image_ids = {image_id for data in run.manifest.data.values() for image_id in data.ids}
+    """Return the page of a part's pictures, which `run` stored, as HTML. Values are the published
+    ones.
+    """
+    num_images = gallery.number_of_images(gallery.stored_pictures(run))
     facts = {
         **BACK,
         "Part": link(part.page, part.name),
         "Shown": (
-            f"Maps of all methods on the first {len(image_ids)} images and on {len(run.settings)} "
-            "of the networks."
+            f"Maps of all methods on {num_images} images and on {len(run.settings)} of the "
+            "networks, with the published values."
         ),
     }
-    return assemble(Header(ABOVE, f"{part.name}: gallery", facts), [gallery.section(run)])
+    return assemble(
+        Header(ABOVE, f"{part.name}: gallery", facts), [gallery.section(part.run, pictures_of=run)]
+    )
 
 
 def _entry(part: Part) -> IndexRow:
