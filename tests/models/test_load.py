@@ -414,7 +414,8 @@ def test_weights_that_a_function_has_loaded_are_not_random(
     own_network, weights, function, is_random
 ):
     architecture = own_network["architecture"].replace(":build", f":{function}")
-    loaded = load_model(own_network | {"architecture": architecture, "weights": weights})
+    settings = {"architecture": architecture, "weights": weights, "mean": MEAN, "std": STD}
+    loaded = load_model(own_network | settings)
     assert loaded.random_weights == (is_random and weights is None)
     assert loaded.weights == ("random, seed 0" if loaded.random_weights else "as built")
     assert loaded.weights_sha256 == state_sha256(loaded.module.state_dict())

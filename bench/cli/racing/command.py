@@ -75,6 +75,8 @@ class Start:
     """The methods that draw the same map at the default layer, whatever the images are."""
     image_seconds: float
     """The seconds that an image takes at all layers, estimated before anything is measured."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how the network was made, as a run prints them."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,8 @@ def choose(
     words = ["experiment=choose", *overrides]
     with progress("Examining the model and the images"):
         start = _start(words, config_folder, layers)
+    if start.notes:
+        say(start.notes)
     if start.images < LEAST_IMAGES:
         return without_race(start.images, start.criteria.names[0], start.algebra)
     words = [word for word in words if not word.startswith(f"{LAYER}=")]
@@ -348,6 +352,7 @@ def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[st
             criteria=criteria,
             algebra=algebra,
             image_seconds=pass_seconds * num_passes,
+            notes=job.model.lines,
         )
 
 
