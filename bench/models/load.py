@@ -29,7 +29,7 @@ from axiom_bench.cutting.output import LOGITS, Output, OutputModule
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.data.layouts.classes import NetworkClasses, class_indices, network_class_names
 from axiom_bench.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from axiom_bench.errors import BenchError, type_name, unknown_name
+from axiom_bench.errors import BenchError, plural, type_name, unknown_name
 from axiom_bench.kinds import home_expanded, shorten_for_error
 from axiom_bench.models import layers, weights
 from axiom_bench.models.other_inputs import InputsFile
@@ -376,7 +376,8 @@ def _class_names(
         if number > 1:
             advice = "; name each logit once, in the order of the logits"
         raise BenchError(
-            f"model.classes names {count} classes, and {spec.name} has {number} logits{advice}."
+            f"model.classes names {plural(count, 'class')}, and {spec.name} has "
+            f"{plural(number, 'logit')}{advice}."
         )
     words = module.class_names if isinstance(module, WordScores) else ()
     for names in (configured, source.classes or (), words):

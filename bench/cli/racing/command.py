@@ -24,14 +24,13 @@ from typing import TYPE_CHECKING
 from axiom_bench.cli.model_options import model_overrides
 from axiom_bench.cli.racing.looks import Look, last_look
 from axiom_bench.cli.terminal import say
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural
 from axiom_bench.records import files
 from axiom_bench.run.composing.composition import LAYER, composed
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.progress import progress
 from axiom_bench.statistics.choice import Contest, decided, without_race
 from axiom_bench.statistics.chosen import CHOICE_FILE, Choice
-from axiom_bench.statistics.labels import plural
 from axiom_bench.statistics.race import LEAST_IMAGES, Candidate
 
 if TYPE_CHECKING:
