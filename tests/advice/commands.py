@@ -282,7 +282,7 @@ def game_of_a_run_with_own_files(user: User) -> None:
     user.types(["game", run, "--images", "1", advice_in(message, r"Add (--trust)")])
 
 
-@follows("show exactly two classes: choose --images")
+@follows("exactly two classes: choose --images")
 def game_of_more_images_than_there_are(user: User) -> None:
     first_run(user)
     message = user.refusal(["game", RUN, "--images", "6"])

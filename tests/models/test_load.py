@@ -286,12 +286,12 @@ def test_timm(monkeypatch):
         ),
         (
             {"mean": [0.5]},
-            "1 means and 3 standard deviations; give three of each .* or ab.evaluate",
+            "1 mean and 3 standard deviations; give three of each .* or ab.evaluate",
         ),
         ({"interpolation": "cubic"}, "no interpolation 'cubic'"),
         (
             {"classes": ["tench"], "kwargs": {"num_classes": 3}},
-            "names 1 classes, and squeezenet1_1 has 3 logits",
+            "names 1 class, and squeezenet1_1 has 3 logits",
         ),
         ({"kwargs": {"depth": 3}}, "can't be built with model.kwargs"),
         ({"layer": "features.13"}, "no layer 'features.13'; did you mean .*'features.12'"),

@@ -295,7 +295,7 @@ def _in_order(name: str, labels: Sequence[str], images: Sequence[str]) -> dict[s
         }
     if len(labels) != len(images):
         raise BenchError(
-            f"{name} has {plural(len(labels), 'label')} for {plural(len(images), 'image')}; "
+            f"{name} has only {plural(len(labels), 'label')} for {plural(len(images), 'image')}; "
             f"{LINES}."
         )
     return dict(zip(sorted(images), labels, strict=True))

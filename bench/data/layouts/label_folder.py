@@ -384,9 +384,10 @@ def _counts(
     without = sorted({*images} - found.files.keys())
     if without:
         have = verb(len(without), "has", "have")
+        count = verb(len(without), "counts as an image", "count as images")
         notes.append(
             f"{len(without)} of {plural(len(images), 'image')} {have} no labels, such as "
-            f"{without[0]}, and {verb(len(without), 'counts', 'count')} as without an object"
+            f"{without[0]}, and {count} without an object"
         )
     if found.unused:
         notes.append(f"{unit} without an image: {len(found.unused)}, such as {found.unused[0]}")
@@ -401,7 +402,7 @@ def _class_notes(names: Sequence[str], match: ClassMatch, is_sorted: bool) -> li
         notes.append(
             f"{len(others)} of {plural(len(names), 'class')} of the labels, such as {others[0]!r}, "
             f"{verb(len(others), 'is', 'are')} no class of the network, so the objects are left "
-            "out; data.classes can list more classes"
+            f"out; data.classes can name {verb(len(others), 'it', 'them')}"
         )
     if is_sorted and [*match.listed] == [*names] and len(names) > 1:
         notes.append(
