@@ -291,7 +291,7 @@ def game_of_more_images_than_there_are(user: User) -> None:
     user.types(["game", larger, "--images", "6", "--output", "larger.html"])
 
 
-@follows("this run has only {} images in addition to the {} of the game")
+@follows("in addition to the {} of the game")
 def game_with_too_few_other_images(user: User) -> None:
     run = user.runs("few", ["data.size=9", "data.seed=2"])
     message = user.refusal(["game", run])

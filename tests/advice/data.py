@@ -181,7 +181,7 @@ def list_of_the_devkits_numbers(user: User) -> None:
     user.types([*words, advice_in(message, r"set (data\.labels)") + "=good.txt"])
 
 
-@follows("labels, but there are {} images; ")
+@follows("has only {} for {}; ")
 def list_of_too_few_labels(user: User) -> None:
     words = flat(user, "n01440764\n")
     with_labels(user, words, user.refusal(words))
@@ -353,7 +353,7 @@ def predicted_class(user: User, path: str) -> str:
     return "abc"[int(Small()(images).argmax())]
 
 
-@follows("images correctly; set data.only_correct=false")
+@follows("none of {} correctly; set data.only_correct=false")
 def only_correct_without_any(user: User) -> None:
     photographs(user, "a/1.png", "b/1.png", "c/1.png")
     predicted = {name: predicted_class(user, f"photos/{name}/1.png") for name in "abc"}
