@@ -146,3 +146,25 @@ def name_metric_in_errors(metric: str) -> Iterator[None]:
         if not metric or isinstance(error, NoMap):
             raise
         raise BenchError(f"The metric {metric!r} can't be measured: {error}") from error
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> [plural(1, "image"), plural(1024, "image"), plural(2, "class"), plural(0, "category")]
+    ['1 image', '1,024 images', '2 classes', '0 categories']
+    """
+    if count == 1:
+        return f"1 {noun}"
+    if noun.endswith("y"):
+        return f"{count:,} {noun[:-1]}ies"
+    return f"{count:,} {noun}{'es' if noun.endswith(('s', 'x')) else 's'}"
+
+
+def verb(count: int, singular: str, plural: str) -> str:
+    """Return the form of a verb that fits a number of things.
+
+    >>> f"1 of 12 images {verb(1, 'has', 'have')} no labels"
+    '1 of 12 images has no labels'
+    """
+    return singular if count == 1 else plural

@@ -27,7 +27,7 @@ from axiom_bench.auditing.result import AuditResult, Expectation
 from axiom_bench.auditing.verdict import FormulaAnswer
 from axiom_bench.cutting.cut_model import cut
 from axiom_bench.environment import add_current_folder
-from axiom_bench.errors import BenchError, first_names, unknown_name
+from axiom_bench.errors import BenchError, first_names, plural, unknown_name, verb
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.cam_forms import TRACE_NAMES
 from axiom_bench.evaluation.cam_function import EXPECTED, as_cam_function
@@ -294,7 +294,7 @@ def failure_notes(answer: FormulaAnswer) -> list[str]:
     for reason, names in _names_by_reason(answer.failures).items():
         notes.append(f"On networks with {', '.join(names)} it raises {reason}.")
     for reason, names in _names_by_reason(answer.float64_errors).items():
-        networks = "1 network was" if len(names) == 1 else f"{len(names)} networks were"
+        networks = f"{plural(len(names), 'network')} {verb(len(names), 'was', 'were')}"
         notes.append(f"{networks} run in float32: in float64 it raises {reason}.")
     return notes
 
@@ -311,9 +311,9 @@ def tried_sentences(all_cases: Sequence[Case]) -> tuple[str, ...]:
     names = ", ".join(case.name for case in all_cases)
     count = len(audited_methods(max(map(num_channels, all_cases))))
     return (
-        f"{count} formulas, each with the readings of the score, gradients, ReLU, resizing and "
-        "normalisation that public code has.",
-        f"{len(all_cases)} network{'s' if len(all_cases) > 1 else ''}: {names}.",
+        f"{plural(count, 'formula')}, each with the readings of the score, gradients, ReLU, "
+        "resizing and normalisation that public code has.",
+        f"{plural(len(all_cases), 'network')}: {names}.",
         f"Methods of more than {MAX_PASSES} passes and controls aren't compared.",
     )
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from axiom_bench.auditing.case import CALL, CamFunction, Case, Finding, names_of_call
-from axiom_bench.errors import first_names
+from axiom_bench.errors import first_names, plural
 from axiom_bench.evaluation.cam_call import Arguments
 from axiom_bench.isolation.foreign_calls import one_line, result_or_error
 from axiom_bench.isolation.global_state import isolated_code, restored_global_state
@@ -62,8 +62,7 @@ class Effect:
         if not changed:
             return None
         shown = first_names([name or "the model" for name in changed], MOST_NAMES)
-        plural = "" if len(changed) == 1 else "s"
-        count = f"{len(changed)} {self.noun}{plural}"
+        count = plural(len(changed), self.noun)
         return Finding(self.key, self.sentence.format(count=count, names=shown), self.code)
 
 
@@ -251,8 +250,7 @@ def _kept_graph(cam: CamFunction, arguments: Arguments) -> Finding | None:
         count = sum(tensor.grad_fn is not None for tensor in _new_tensors())
     if not count:
         return None
-    tensors = "1 tensor" if count == 1 else f"{count} tensors"
-    sentence = f"After the call, an autograd graph stays in memory, with {tensors}."
+    sentence = f"After the call, an autograd graph stays in memory, with {plural(count, 'tensor')}."
     return Finding("kept_graph", sentence, KEPT_GRAPH_CODE)
 
 

@@ -55,6 +55,7 @@ from axiom_bench.auditing.verdict import (
     known_answer,
     unknown_answer,
 )
+from axiom_bench.errors import plural
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Method
 from axiom_bench.explanation.explanation import Map
@@ -128,7 +129,7 @@ def find_formula(
     if not observations:
         reason = next(iter(failures.values()), "no network was given")
         return FormulaAnswer(
-            verdict=f"gives a map on none of the {len(cases)} networks: {reason}",
+            verdict=f"gives a map on none of {plural(len(cases), 'network')}: {reason}",
             status="unknown",
             failures=failures,
         )
@@ -200,7 +201,7 @@ class FormulaSearch:
         by_tensors = self.by_tensors
         by_network = self.by_network
         fast = [method for method in by_network if self._passes(method) <= self.max_passes]
-        title = f"{len(by_tensors)} formulas of one trace"
+        title = f"{plural(len(by_tensors), 'formula')} of one trace"
         passes = "formulas with passes of their own"
         yield _Round(title, by_tensors, [USUAL])
         yield _Round(f"{title} with one change", by_tensors, ONE_CHANGE)
@@ -274,8 +275,7 @@ class FormulaSearch:
         candidates: dict[Candidate, Tensor] = {}
         for method in methods:
             if self._passes(method) > self.max_passes:
-                images = "1 image" if len(seen.maps) == 1 else f"{len(seen.maps)} images"
-                self.report(f"Running {method.spec.title} on {images}")
+                self.report(f"Running {method.spec.title} on {plural(len(seen.maps), 'image')}")
             for changed, raw in seen.references.raw_maps(method, reading).items():
                 candidates[Candidate(method, method.name, changed)] = raw
         return candidates

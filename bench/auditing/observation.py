@@ -13,6 +13,7 @@ from torch import Tensor
 from axiom_bench.auditing.case import CamFunction, Case
 from axiom_bench.auditing.references import References, references_of
 from axiom_bench.auditing.screening import Screen
+from axiom_bench.errors import plural
 
 # The largest differences that rounding explains, as shares of a map's largest value. Sums of some
 # hundred float64 products are exact to 1e-13, and a min-max of a flat map loses four digits.
@@ -102,7 +103,8 @@ def observe(cam: CamFunction, case: Case, rounding: float = 0.0) -> Observation:
         maps = maps[:, 0]
     if maps.ndim != 3 or len(maps) != len(case.images):
         raise ValueError(
-            f"it returned {tuple(maps.shape)} for {len(case.images)} images, not one map each"
+            f"it returned {tuple(maps.shape)} for {plural(len(case.images), 'image')}, not one "
+            "map each"
         )
     if not maps.flatten(1).isfinite().all(1).any():
         raise ValueError("none of its maps is finite")

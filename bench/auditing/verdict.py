@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from axiom_bench.auditing.readings import ONE, USUAL, Reading
+from axiom_bench.errors import plural
 from axiom_bench.evaluation.plugins import Method
 
 Status = Literal["known", "other_than_named", "unknown"]
@@ -178,7 +179,7 @@ def _with_synonyms(candidate: Candidate, others: Sequence[str]) -> str:
         return candidate.text
     if len(synonyms) == 1:
         return f"{candidate.text} or {synonyms[0]}"
-    return f"{candidate.text} or {len(synonyms)} other readings of it"
+    return f"{candidate.text} or {plural(len(synonyms), 'other reading')} of it"
 
 
 def unknown_answer(
@@ -202,7 +203,7 @@ def unknown_answer(
     if not differing:
         verdict += f", equal on the {count} networks that both explain, which are too few to tell"
     elif nearest.num_equal:
-        verdict += f", equal on {nearest.num_equal} of {count} networks and"
+        verdict += f", equal on {nearest.num_equal} of {plural(count, 'network')} and"
     else:
         verdict += ","
     if differing:

@@ -77,9 +77,10 @@ def _audit(options: Namespace) -> Audit:
     is_folder = Path(options.function).is_dir()
     if not is_folder and options.targets is not None:
         raise BenchError("--targets goes with a folder of maps; give the folder.")
-    if options.targets is None and (options.model or options.weights or options.layer):
+    model_options = (options.model, options.weights, options.layer, options.overrides)
+    if options.targets is None and any(model_options):
         raise BenchError(
-            "--model, --weights and --layer go with maps of your own model: also give "
+            "--model, --weights, --layer and settings go with maps of your own model: also give "
             "--targets FILE, with lines IMAGE,CLASS."
         )
     if is_folder and (settings or options.form):
@@ -134,11 +135,13 @@ def own_maps(folder: Path, options: Namespace) -> StoredMaps:
     if options.model is None:
         raise BenchError("--targets is for maps of your own model; also give --model net.py:build.")
     add_current_folder()
-    overrides = model_overrides(options)
+    overrides = [*options.overrides, *model_overrides(options)]
     if options.weights is None and CODE.fullmatch(options.model):
         overrides.append("model.weights=null")  # those that the function makes
     with composed(overrides, options.config_dir) as composition:
         model = load_model(composition.plain_job()["model"])
+    if model.lines:
+        say(model.lines)
     names, case = _own_case(options.targets, model)
     return stored_maps(folder, [case], [names])
 

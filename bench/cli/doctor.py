@@ -46,8 +46,12 @@ def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple
                     job = with_objects(worker.loaded(composition.job_settings(number)))
                     examination = examining.examination(job)
                     job_lines = (*warning_lines(job.notes), *note_lines(job.notes))
-                    sentences = [*job.data_notes, *job_lines]
-                    notes = [Answer("data", "note", sentence) for sentence in sentences]
+                    # the line begins with the name of the model, which doctor prints itself
+                    notes = [
+                        Answer("model", "note", line.partition(": ")[2]) for line in job.model.lines
+                    ]
+                    for sentence in (*job.data_notes, *job_lines):
+                        notes.append(Answer("data", "note", sentence))
                     answers = (*notes, *examination)
                     name = job.name
                 except (Exception, SystemExit) as error:  # a user's network may raise anything

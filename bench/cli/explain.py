@@ -19,7 +19,7 @@ from axiom_bench.cli.terminal import complain, say
 from axiom_bench.data.formats.decoding import image_suffixes
 from axiom_bench.data.formats.files import as_name, as_text
 from axiom_bench.data.layouts.trees import image_files
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural, verb
 from axiom_bench.records import files
 from axiom_bench.run.composing.composition import LAYER, composed
 from axiom_bench.run.composing.paths import check_images, check_paths
@@ -136,7 +136,9 @@ def image_paths(names: Sequence[Path]) -> tuple[list[Path], list[str], list[str]
 
             masks, images = find_masks(name, images)
             if masks:
-                notes.append(f"{as_text(name)}: {len(masks)} masks of images aren't explained.")
+                arent = verb(len(masks), "isn't", "aren't")
+                count = plural(len(masks), "mask")
+                notes.append(f"{as_text(name)}: {count} of images {arent} explained.")
         if not images:
             endings = ", ".join(sorted(image_suffixes()))
             hint = other or f"it has no file that ends in {endings}"

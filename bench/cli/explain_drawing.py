@@ -19,6 +19,7 @@ import pandas as pd
 from axiom_bench.cli.explain_images import DATA, ExplainedImage
 from axiom_bench.columns import OBJECT
 from axiom_bench.data.formats.files import as_text
+from axiom_bench.errors import plural, verb
 from axiom_bench.explanation.heatmaps import DPI, ClassScore
 from axiom_bench.explanation.overlay import disagreement, webp
 from axiom_bench.records.by_metric import Records
@@ -82,8 +83,9 @@ def missing_font_notes(images: Sequence[ExplainedImage]) -> list[str]:
     if not names:
         return []
     return [
-        f"{len(names)} class names, as {names[0]!r}, have signs that no font of this machine has, "
-        "so pictures show the classes' numbers; install one, such as Noto Sans CJK."
+        f"{plural(len(names), 'class name')}, as {names[0]!r}, {verb(len(names), 'has', 'have')} "
+        "signs that no font of this machine has, so pictures show the classes' numbers; install "
+        "one, such as Noto Sans CJK."
     ]
 
 
@@ -120,7 +122,7 @@ def page(
     if sentences:
         notes = render("explain_notes.html.j2", sentences=sentences)
         sections.append(Section("notes", "Notes", notes))
-    count = f"{len(images)} image{'s' if len(images) > 1 else ''}"
+    count = plural(len(images), "image")
     facts = {
         "Network": f"{model} at {setting.layer}",
         "Accuracy": "not known: the images have no labels",

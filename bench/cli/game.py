@@ -19,7 +19,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.environment import add_current_folder
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError, plural, unknown_name, verb
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import explained, trace_of_batch
 from axiom_bench.explanation.explanation import required_field
@@ -75,7 +75,7 @@ def game(options: Namespace) -> list[str]:
     text = page(Game(images, checks, titles, setting, options.seed))
     files.write(output, text.encode())
     return [
-        f"{len(images)} pictures of two classes and {CHECKS} checks, from {job.name}",
+        f"{plural(len(images), 'picture')} of two classes and {CHECKS} checks, from {job.name}",
         f"methods: {', '.join(titles.values())}, and the centred blob",
         f"players: number them in turn (game.html#player=1, ...); {2 * (len(titles) + 1)} of them "
         "see every picture in every way",
@@ -170,9 +170,9 @@ def _images_of_two_classes(job: Job, count: int | None, seed: int) -> list[Batch
         )
     if count is not None and len(loaded) < count:
         raise BenchError(
-            f"Of the {len(job.indices)} images of {job.data.name!r} in this run only "
-            f"{len(loaded)} show exactly two classes: choose --images {len(loaded)}, or a run of "
-            f"more images, such as data.size={4 * count}."
+            f"Of {plural(len(job.indices), 'image')} of {job.data.name!r} in this run only "
+            f"{len(loaded)} {verb(len(loaded), 'shows', 'show')} exactly two classes: choose "
+            f"--images {len(loaded)}, or a run of more images, such as data.size={4 * count}."
         )
     return loaded
 
@@ -211,8 +211,8 @@ def _whole_images(job: Job, trials: Sequence[Batch], seed: int) -> list[Picture]
         fewer = f"choose --images {count}, or " if count > 0 else ""
         raise BenchError(
             f"A game shows {CHECKS} whole pictures as attention checks, and this run has only "
-            f"{len(checks)} images in addition to the {len(trials)} of the game: {fewer}run the "
-            "benchmark with a larger data.size."
+            f"{plural(len(checks), 'image')} in addition to the {len(trials)} of the game: "
+            f"{fewer}run the benchmark with a larger data.size."
         )
     return checks
 

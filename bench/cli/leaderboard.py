@@ -16,7 +16,7 @@ from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.rank import QUIET, REFERENCE, published_folders
 from axiom_bench.cli.submission import verifying
 from axiom_bench.environment import conf_folder, num_cores
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.specs import pass_count
 from axiom_bench.judging.card import family
@@ -27,7 +27,6 @@ from axiom_bench.report.leaderboard import write
 from axiom_bench.report.leaderboard.parts import CHANNELS
 from axiom_bench.run.composing.suites import Suite
 from axiom_bench.run.progress import progress, silent
-from axiom_bench.statistics.labels import plural
 
 IMAGES = 4  # in a part's gallery
 NETWORKS = 2  # in a part's gallery

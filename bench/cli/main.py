@@ -591,8 +591,9 @@ def _add_audit(audit: ArgumentParser) -> None:
         "--targets",
         type=local_path,
         metavar="FILE",
-        help="maps of your own --model: a CSV file with lines IMAGE,CLASS",
+        help="maps of your own --model: a CSV file with lines IMAGE,CLASS; also KEY=VALUE",
     )
+    audit.set_defaults(overrides=[])  # `parse` appends the settings among the options
     _add_model(audit)
     _add_config_dir(audit)
 

@@ -21,7 +21,7 @@ import pandas as pd
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.environment import conf_folder, entry_names
-from axiom_bench.errors import BenchError, first_names, unknown_name
+from axiom_bench.errors import BenchError, first_names, plural, unknown_name
 from axiom_bench.evaluation import plugins
 from axiom_bench.judging.standing import Standing, Standings, standings
 from axiom_bench.records import combining, files, publishing, reading, submissions
@@ -104,14 +104,14 @@ def reference(suite: str | None, csv: Path | None = None) -> list[str]:
         # mtime=0 and the line terminator make equal values equal bytes.
         text = values.to_csv(index=False, lineterminator="\n").encode()
         files.write(csv, gzip.compress(text, mtime=0) if csv.suffix == ".gz" else text)
-        return [f"{len(values):,} values of {', '.join(folders)}: {csv}"]
+        return [f"{plural(len(values), 'value')} of {', '.join(folders)}: {csv}"]
     lines: list[str] = []
     for name, folder_by_part in folders.items():
         for part, folder in folder_by_part.items():
             run = RunFolder.read(folder)
             about = run.manifest
             origin = f"{publishing.commits_text(about)}, {about.created[:10]}, {about.hardware}"
-            lines.append(f"{name}/{part}: {len(run.methods)} methods, {origin}")
+            lines.append(f"{name}/{part}: {plural(len(run.methods), 'method')}, {origin}")
             lines += _note(name, part)
             lines += result_lines(run, with_all_methods=False)
             lines += [f"  in {folder}", ""]

@@ -16,7 +16,7 @@ import torch
 
 from axiom_bench.cli.trust import trusted_settings
 from axiom_bench.columns import WHOLE_SET
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural, verb
 from axiom_bench.gate.compare import (
     AFTER_SUFFIX,
     IMAGE_KEY,
@@ -109,8 +109,8 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
     manifest = artefacts.read(folder).model_copy(update={"verified": verdict})
     artefacts.write(folder, manifest)
     summary = (
-        f"{len(now):,} values of {images} images (seed {seed}) were computed again and compared "
-        f"{way}"
+        f"{plural(len(now), 'value')} of {plural(images, 'image')} (seed {seed}) "
+        f"{verb(len(now), 'was', 'were')} computed again and compared {way}"
     )
     if not lines:
         return 0, [f"{summary}: all are the same."]
@@ -118,7 +118,12 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
         "What was stored isn't what the same command computes: delete the run folder, and run it "
         "again."
     )
-    return 1, [f"{summary}: {len(lines)} metrics of methods differ.", *first_lines(lines), advice]
+    return 1, [
+        f"{summary}: {plural(len(lines), 'metric')} of methods "
+        f"{verb(len(lines), 'differs', 'differ')}.",
+        *first_lines(lines),
+        advice,
+    ]
 
 
 def compare_with_stored(
@@ -204,7 +209,7 @@ def moved_statistics(stored: pd.DataFrame, now: pd.DataFrame, metadata: Metadata
         metric = difference.place[-1]
         text = metadata.value(metric).tolerance
         if len(stored_values) != len(new_values):
-            counts = f"had {len(stored_values)} values and has {len(new_values)}"
+            counts = f"had {plural(len(stored_values), 'value')} and has {len(new_values)}"
             yield f"{difference.place_text} {counts}"
         if not text or stored_values.empty or new_values.empty:
             continue

@@ -17,7 +17,7 @@ from axiom_bench.cutting.output import (
     steps_to_tensor,
 )
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, type_name
+from axiom_bench.errors import BenchError, plural, type_name
 
 # The targets that explain an output of a cut model, by the class's name here and in
 # pytorch-grad-cam. A target reads what the network returns, so nothing is recognised.
@@ -43,8 +43,8 @@ def check_targets(targets: object, rows: int) -> None:
         raise BenchError(f"The target {wrong!r} isn't a function; give {EXAMPLE}.")
     if len(targets) != rows:
         raise BenchError(
-            f"{len(targets)} targets don't fit {rows} images; give a list with a target for each "
-            f"image, such as [{EXAMPLE}] * {rows}."
+            f"{plural(len(targets), 'target')} for {plural(rows, 'image')}; give a list with a "
+            f"target for each image, such as [{EXAMPLE}] * {rows}."
         )
 
 

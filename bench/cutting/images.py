@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 from axiom_bench.cutting.model_copy import last_scoring_part, private_state, recorded
 from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.passes import HALF
-from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown_name
+from axiom_bench.errors import BenchError, is_out_of_memory, plural, type_name, unknown_name
 
 # a network's inputs other than the explained images, (B, ...) each
 OtherInputs = tuple[Tensor, ...]
@@ -84,8 +84,8 @@ class SeveralInputs:
         ):
             raise BenchError(
                 f"The network takes {', '.join(map(repr, self.keys))}, and this pass has no "
-                f"others for its {count} images; give all inputs to trace, and to trace.forward "
-                "the rows that its images are of."
+                f"others for its {plural(count, 'image')}; give all inputs to trace, and to "
+                "trace.forward the rows that its images are of."
             )
         return tuple(
             values.expand(count, *values.shape[1:]).clone() for values in self.other_inputs
@@ -247,7 +247,7 @@ def _takes_dict(
         passed = " and ".join(map(str, inputs))
     else:
         takes_each = _binds(forward, *inputs)
-        passed = f"{len(inputs)} inputs"
+        passed = plural(len(inputs), "input")
     if not takes_each:
         remedy = "only the images, images[0]" if len(parameters) == 1 else "one input for each"
         raise BenchError(

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.passes import Passes, in_passes
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural
 
 GROUND = "ground"  # the name of the part that is left of an image without its other parts
 FINDER_PATTERNS = "finder patterns"  # the names of a QR code's parts that every code has
@@ -57,7 +57,7 @@ class Part:
     def __repr__(self) -> str:
         return (
             f"Part({self.name!r}, label {self.label}, {int(self.region.sum())} pixels, "
-            f"{len(self.images)} images)"
+            f"{plural(len(self.images), 'image')})"
         )
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Part:
@@ -274,8 +274,8 @@ def checked_interventions(
     """
     if len(interventions) != len(images):
         raise BenchError(
-            f"Invalid interventions: expected the parts of each of {len(images)} images, not of "
-            f"{len(interventions)}."
+            "Invalid interventions: expected the parts of each of "
+            f"{plural(len(images), 'image')}, not of {len(interventions)}."
         )
     moved: dict[int, Parts] = {}  # the rows of an image share its parts
     for parts in interventions:

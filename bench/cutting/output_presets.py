@@ -23,7 +23,7 @@ from axiom_bench.cutting.output import (
     TensorScores,
     described,
 )
-from axiom_bench.errors import BenchError, type_name, unknown_name
+from axiom_bench.errors import BenchError, plural, type_name, unknown_name
 
 __all__ = ["detection", "multi_label", "regression", "segmentation", "similarity"]
 # from a network's return value to the tensor that an output needs
@@ -160,7 +160,7 @@ def segmentation(
     # One region for all images has no labels, since there a target is a class.
     regions = len(region) if isinstance(region, Tensor) and region.ndim == 3 else None
     if regions != (None if classes is None else len(classes)):
-        count = "no labels" if classes is None else f"{len(classes)} labels"
+        count = "no labels" if classes is None else plural(len(classes), "label")
         raise BenchError(
             f"Labels are those of regions (n, H, W), one for each; region is {described(region)}: "
             f"{count}."
@@ -248,7 +248,7 @@ def detection(
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes) or len(classes) != len(boxes):
         raise BenchError(
             f"Reference boxes are (n, 4) with n labels, not {described(boxes)} with "
-            f"{len(classes)} labels."
+            f"{plural(len(classes), 'label')}."
         )
     function = _BoxScores(boxes, classes, iou, read)
     return Output("detection", are_logits=True, function=function, softmax=False, returns="logits")

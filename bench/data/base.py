@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axiom_bench.data.formats.files import comparable_name, nfc
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError, plural, unknown_name
 from axiom_bench.kinds import whole_number
 
 BACKGROUND = -1  # in a mask: a pixel of none of the data set's classes
@@ -399,11 +399,11 @@ def subset(
             is left.
     """
     chosen = list(range(len(dataset)))
-    description = f"{len(dataset)} images in {dataset.name!r}"
+    description = f"{plural(len(dataset), 'image')} in {dataset.name!r}"
     if only_classes is not None:
         classes = {class_index(dataset, name) for name in only_classes}
         chosen = [index for index in chosen if classes.intersection(dataset.labels(index))]
-        description = f"{len(chosen)} images of data.only_classes in {dataset.name!r}"
+        description = f"{plural(len(chosen), 'image')} of data.only_classes in {dataset.name!r}"
     if not chosen and only_classes is None:
         raise BenchError(f"There are no images in {dataset.name!r}.")
     if not chosen:

@@ -30,7 +30,7 @@ from axiom_bench.data.base import (
     Seed,
     StoredPart,
 )
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural
 from axiom_bench.kinds import Name, whole_number
 
 MAX_OBJECTS = 4  # in an image
@@ -220,10 +220,10 @@ class PastedImages(DerivedDataSet):
             return Recipe(int(ground), tuple(objects), other_grounds, places)
         class_count = len(all_classes)
         raise BenchError(
-            f"No image can be pasted: {len(self.of)} images of {self.of.name!r} have "
-            f"{len(cut_outs)} whole objects of {class_count} classes with a mask of {LEAST} "
-            f"pixels or more. Each image takes {count} objects and {1 + GROUNDS} grounds of other "
-            "classes: give data.of more images with masks, or lower data.objects."
+            f"No image can be pasted: {plural(len(self.of), 'image')} of {self.of.name!r} with "
+            f"{plural(len(cut_outs), 'whole object')} of {plural(class_count, 'class')} with a "
+            f"mask of {LEAST} pixels or more. Each image takes {count} objects and {1 + GROUNDS} "
+            "grounds of other classes: give data.of more images with masks, or lower data.objects."
         )
 
     def _ground(self, index: int) -> Image.Image:

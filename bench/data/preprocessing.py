@@ -30,7 +30,7 @@ from axiom_bench.data.base import (
 )
 from axiom_bench.data.batch import Annotation
 from axiom_bench.data.formats.decoding import as_rgb, open_as_viewed
-from axiom_bench.errors import BenchError, type_name, unknown_name
+from axiom_bench.errors import BenchError, plural, type_name, unknown_name
 
 GREY, RGB = 1, 3  # channels
 WHITE = 255.0
@@ -113,9 +113,10 @@ class Preprocessing:
         # A picture has three channels, or one after its conversion to grey.
         if (len(self.mean), len(self.std)) not in ((GREY, GREY), (RGB, RGB)):
             raise BenchError(
-                f"Images have {len(self.mean)} means and {len(self.std)} standard deviations; "
-                "give three of each for an RGB network, one of each for a grey one. For other "
-                "images use ab.explain or ab.evaluate."
+                f"Images have {plural(len(self.mean), 'mean')} and "
+                f"{plural(len(self.std), 'standard deviation')}; give three of each for an RGB "
+                "network, one of each for a grey one. For other images use ab.explain or "
+                "ab.evaluate."
             )
 
     def _check_for_arrays(self, channels: int) -> None:

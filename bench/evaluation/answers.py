@@ -24,7 +24,7 @@ from axiom_bench.cutting.images import bound
 from axiom_bench.cutting.passes import full_precision, in_passes, pieces
 from axiom_bench.cutting.split_model import TracedNetwork
 from axiom_bench.cutting.trace import Trace, rows_of_images
-from axiom_bench.errors import BenchError, NoMap, name_metric_in_errors
+from axiom_bench.errors import BenchError, NoMap, name_metric_in_errors, plural
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, Reexplanation, Request
 from axiom_bench.evaluation.stopwatch import PASSES, Watch, untimed
 from axiom_bench.explanation.explanation import Explanation
@@ -405,7 +405,7 @@ def _blocks(
             if block.shape[:2] != (num_images, num_copies):
                 raise BenchError(
                     f"the request {request.key!r} has {block.shape[:2].numel()} perturbed images, "
-                    f"not {num_copies} of each of {num_images} images."
+                    f"not {num_copies} of each of {plural(num_images, 'image')}."
                 )
             images = block[:num_valid].flatten(0, 1)
             yield images if chosen is None else images[chosen.to(images.device)]

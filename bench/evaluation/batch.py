@@ -21,7 +21,7 @@ from axiom_bench.cutting.output import described
 from axiom_bench.cutting.silent import single_position_note, zero_gradients_note
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
-from axiom_bench.errors import BenchError, InvalidParameter
+from axiom_bench.errors import BenchError, InvalidParameter, plural
 from axiom_bench.evaluation.cam_map import CamMap
 from axiom_bench.evaluation.measurement import Measured, Measurement
 from axiom_bench.evaluation.plugins import Method
@@ -156,7 +156,7 @@ def note_non_finite(
         where += (
             "whose maps are all zero; divide as axiom_bench.cutting.numerics.guarded_divide does"
         )
-    extent = f"aren't finite for {int(wrong_rows.sum())} of {len(trace)} images"
+    extent = f"aren't finite for {int(wrong_rows.sum())} of {plural(len(trace), 'image')}"
     notes.add(NotFiniteMaps(f"The maps of {method.name!r} {extent}: of image {name} {where}."))
 
 

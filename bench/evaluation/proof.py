@@ -20,6 +20,7 @@ from torch import Tensor
 from axiom_bench.columns import NOT_FINITE
 from axiom_bench.cutting.trace import Trace, compute_trace
 from axiom_bench.data.batch import Batch
+from axiom_bench.errors import plural
 from axiom_bench.evaluation.batch import (
     CHECKED_ROWS,
     TOLERANCE,
@@ -240,7 +241,7 @@ def _metric_answer(
         if measured and has_no_value:
             text = (
                 f"The values of the metric {metric.name!r} aren't finite for any of the first "
-                f"{count} images."
+                f"{plural(count, 'image')}."
             )
             notes.add(NotFiniteMaps(text))
         columns = [values.reshape(count, -1) for values, _ in measured.values()]

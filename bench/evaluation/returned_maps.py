@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.output import described
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural
 
 COLOURS = (3, 4)  # channels of a picture
 
@@ -41,8 +41,8 @@ def as_maps(answer: object, images: Tensor, name: str) -> Tensor:
         maps = _without_further_axes(maps, num_images)
     if maps is None or maps.is_complex():
         raise BenchError(
-            f"{name} returned {_described(answer)} for {num_images} images; return maps (B, h, w), "
-            "a tensor or an array."
+            f"{name} returned {_described(answer)} for {plural(num_images, 'image')}; return maps "
+            "(B, h, w), a tensor or an array."
         )
     return maps if maps.is_floating_point() else maps.float()
 

@@ -30,7 +30,7 @@ from axiom_bench.cutting.silent import single_position_note, zero_gradients_note
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural, verb
 from axiom_bench.notes import BatchMates
 
 DETERMINISTIC = "deterministic"  # the question whether the scores of an image are always the same
@@ -163,7 +163,10 @@ def _finite(trace: Trace) -> Answer:
     wrong = int((~trace.logits.isfinite().all(1)).sum())
     if not wrong:
         return Answer("finite", "ok", "all scores are finite")
-    sentence = f"{wrong} of {len(trace)} images have scores that aren't finite"
+    sentence = (
+        f"{wrong} of {plural(len(trace), 'image')} {verb(wrong, 'has', 'have')} scores that "
+        "aren't finite"
+    )
     if wrong == len(trace):
         sentence += "; check the weights, and the values of images"
     return Answer("finite", "note", sentence)
@@ -414,7 +417,7 @@ def examined_labels(
     number = len(truth)
     right = int((predicted == truth).sum())
     if number < LEAST_IMAGES:
-        sentence = f"whether labels fit the outputs can't be decided from {number} images"
+        sentence = f"whether labels fit the outputs can't be decided from {plural(number, 'image')}"
         return Answer(LABELS, "ok", sentence)
 
     readings = [
@@ -433,8 +436,9 @@ def examined_labels(
 
     low, high = wilson(right, number)
     sentence = (
-        f"{right} of {number} images are predicted as labelled (top-1 {100 * right / number:.0f} "
-        f"%, 95 % interval {100 * low:.0f} to {100 * high:.0f} %, chance {100 / count:.3g} %)"
+        f"{right} of {plural(number, 'image')} {verb(right, 'is', 'are')} predicted as labelled "
+        f"(top-1 {100 * right / number:.0f} %, 95 % interval {100 * low:.0f} to {100 * high:.0f} "
+        f"%, chance {100 / count:.3g} %)"
     )
     is_above_chance = low > 1 / count or (right / number > 1 / count and high > 0.5)
     if is_above_chance or len({*truth}) < 2:

@@ -21,7 +21,7 @@ from axiom_bench.cutting.numerics import SPACES, axes, over_space, resized
 from axiom_bench.cutting.output import described
 from axiom_bench.cutting.split_model import CachesResults, SplitModel
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError, plural, unknown_name
 
 NORMALISATIONS = ("maximum", "minmax", "maximum_at_layer", "minmax_at_layer")
 
@@ -404,7 +404,7 @@ class Explanation(CachesResults):
         tensors = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         parts = [f"{name} {tuple(value.shape)}" for name, value in tensors.items()]
         if self.boxes is not None:
-            parts.append(f"boxes of {len(self.boxes)} images")
+            parts.append(f"boxes of {plural(len(self.boxes), 'image')}")
         if self.method is not None:
             function_name = getattr(self.method, "__name__", type(self.method).__name__)
             parts.append(f"method {getattr(self.method, 'name', function_name)!r}")

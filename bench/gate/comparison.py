@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural, verb
 from axiom_bench.gate.baseline import Baseline, find_baseline
 from axiom_bench.gate.by_image import MovedImage, most_moved_images
 from axiom_bench.gate.compare import Place, changes
@@ -83,7 +83,8 @@ def _compare_with_baseline(run_folder: Path, baseline: Path, options: GateOption
     rows = tuple(places(actual.rows))
     name = printable(str(baseline))
     if not findings:
-        conclusion = f"Holds: {len(rows)} rows of {name} are within their tolerances."
+        are_within = verb(len(rows), "is within its tolerance", "are within their tolerances")
+        conclusion = f"Holds: {plural(len(rows), 'row')} of {name} {are_within}."
         return GateResult(HOLDS, conclusion, rows=rows)
 
     # Other versions of libraries don't prevent a comparison, but may explain what moved.
@@ -93,9 +94,8 @@ def _compare_with_baseline(run_folder: Path, baseline: Path, options: GateOption
         notes += (f"The baseline was written with {then}; this run is of {now}.",)
     is_better = all(finding.verdict == BETTER for finding in findings)
     title = "An improvement that is not yet in the baseline" if is_better else "Moved"
-    plural = "s" if len(findings) > 1 else ""
     conclusion = (
-        f"{title}: {len(findings)} difference{plural} from {name}: {count_text(findings)}. "
+        f"{title}: {plural(len(findings), 'difference')} from {name}: {count_text(findings)}. "
         "If you didn't intend the change, undo it. Otherwise write the baseline again in its own "
         f"commit, with {options.write_with}."
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from axiom_bench.columns import OK
+from axiom_bench.errors import plural
 from axiom_bench.gate.compare import AFTER_SUFFIX, KEY, Limit, Place, Rules, compare, tolerance
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.summary import counts_of
@@ -108,7 +109,9 @@ def _moved_names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Findi
         for rows, other_rows, text, owner in sides:
             for name in sorted(set(rows[column]) - set(other_rows[column])):
                 count = (rows[column] == name).sum()
-                yield Finding((column, name), "row", f"{text}, {count} rows of the {owner}")
+                yield Finding(
+                    (column, name), "row", f"{text}, {plural(count, 'row')} of the {owner}"
+                )
     before = places(expected)
     after = places(actual)
     # Rows of a name that came or went are reported above.

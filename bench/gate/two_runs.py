@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from axiom_bench.columns import OK
+from axiom_bench.errors import plural, verb
 from axiom_bench.gate.compare import (
     AFTER_SUFFIX,
     IMAGE_KEY,
@@ -75,13 +76,15 @@ def compare_runs(folders: Sequence[Path]) -> tuple[int, list[str]]:
     only_before = len(keys_before) - len(common)
     only_after = len(keys_after) - len(common)
     if not lines:
-        same = f"the same settings, and the same {len(common):,} values"
+        same = f"the same settings, and the same {plural(len(common), 'value')}"
         if only_before or only_after:
             same += f"; {only_before:,} more values only before, and {only_after:,} only now"
         return 0, [*accuracies, f"{folder_before} and {folder_after}: {same}."]
     count = "no value that both have differs"
     if values:
-        count = f"{len(values)} metrics of methods differ"
+        count = (
+            f"{plural(len(values), 'metric')} of methods {verb(len(values), 'differs', 'differ')}"
+        )
     elif common.empty:
         count = "they have no value in common"
     return 1, [
@@ -167,7 +170,7 @@ def _line(difference: Difference) -> tuple[float, str]:
             for side in ("", AFTER_SUFFIX)
         ]
         parts.append(
-            f"{len(moved)} of {len(rows)} values by up to {number(furthest)}, mean "
+            f"{len(moved)} of {plural(len(rows), 'value')} by up to {number(furthest)}, mean "
             f"{' -> '.join(means)}"
         )
     statuses = rows[has_other_status].astype({"status": str, "status" + AFTER_SUFFIX: str})

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr
 
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError, plural, unknown_name
 from axiom_bench.judging import agreement
 from axiom_bench.judging.agreement import Counts, ImageValues, centres, image_values
 from axiom_bench.records.entries import MethodEntry
@@ -112,7 +112,7 @@ def check_can_be_judged(run: RunFolder) -> None:
     count = len(run.methods)
     if count < MIN_METHODS and not spoiled_methods(run):
         raise BenchError(
-            f"The run has {count} method{'' if count == 1 else 's'}: metrics are judged by the "
+            f"The run has {plural(count, 'method')}: metrics are judged by the "
             f"order in which they put at least {MIN_METHODS}, so run it with more of them."
         )
 

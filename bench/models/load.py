@@ -28,8 +28,8 @@ from axiom_bench.cutting.model_copy import (
 from axiom_bench.cutting.output import LOGITS, Output, OutputModule
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.data.layouts.classes import NetworkClasses, class_indices, network_class_names
-from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.errors import BenchError, type_name, unknown_name
+from axiom_bench.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from axiom_bench.errors import BenchError, plural, type_name, unknown_name
 from axiom_bench.kinds import home_expanded, shorten_for_error
 from axiom_bench.models import layers, weights
 from axiom_bench.models.other_inputs import InputsFile
@@ -152,6 +152,8 @@ def load_model(cfg: Mapping[str, object], shape: tuple[int, ...] | None = None) 
         module = FixedDraws(module, spec.draw)
         name = f"{name}+draw{spec.draw}"
     preprocessing = _preprocessing(spec, source, shape)
+    if spec.source == "user" and preprocessing.shape is None:
+        lines = [*lines, *_normalisation_notes(spec)]
     sides = input_size(preprocessing)
     noise = torch.rand(
         1, preprocessing.channels, *sides, generator=torch.Generator().manual_seed(0)
@@ -308,6 +310,27 @@ def _preprocessing(spec: ModelSpec, source: Source, shape: tuple[int, ...] | Non
     return replace(preprocessing, **changes)
 
 
+def _normalisation_notes(spec: ModelSpec) -> list[str]:
+    """Return a sentence on ImageNet's mean and std if a user's network takes pictures, and the user
+    hasn't set both.
+
+    The values of every method depend on them, and nothing in the network says what they are.
+    """
+    used = {}
+    if spec.mean is None:
+        used["mean"] = IMAGENET_MEAN
+    if spec.std is None:
+        used["std"] = IMAGENET_STD
+    if not used:
+        return []
+    names = " and ".join(used)
+    settings = " ".join(f"model.{key}={list(used[key])}".replace(", ", ",") for key in used)
+    return [
+        f"you haven't set {names}, so images are normalised by ImageNet's; set {settings}, or the "
+        "numbers of its training (0 and 1 if the network normalises images itself)."
+    ]
+
+
 def _with_inputs(
     spec: ModelSpec, module: nn.Module, image: Tensor
 ) -> tuple[nn.Module, Output, InputsFile | Objects | None]:
@@ -353,7 +376,8 @@ def _class_names(
         if number > 1:
             advice = "; name each logit once, in the order of the logits"
         raise BenchError(
-            f"model.classes names {count} classes, and {spec.name} has {number} logits{advice}."
+            f"model.classes names {plural(count, 'class')}, and {spec.name} has "
+            f"{plural(number, 'logit')}{advice}."
         )
     words = module.class_names if isinstance(module, WordScores) else ()
     for names in (configured, source.classes or (), words):

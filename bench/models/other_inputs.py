@@ -27,7 +27,7 @@ from axiom_bench.data.formats.files import (
     table_of,
 )
 from axiom_bench.data.layouts.label_files import without_ending
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural
 
 IDS = "ids"  # the array of a file of arrays that names the images
 ARRAYS = (".npz", ".safetensors")  # the suffixes of files of arrays
@@ -136,9 +136,9 @@ class InputsFile:
         count = len(self.values[0])
         if not self.ids and count != len(images):
             raise BenchError(
-                f"{self.name} holds {count} rows and no array {IDS!r}, and the data hold "
-                f"{len(images)} images; give rows in the images' order, or {IDS!r}, or a .csv "
-                "whose first column names the images."
+                f"{self.name} holds {plural(count, 'row')} and no array {IDS!r}, and the data "
+                f"hold {plural(len(images), 'image')}; give rows in the images' order, or "
+                f"{IDS!r}, or a .csv whose first column names the images."
             )
         rows = dict(zip(map(comparable_name, self.ids or images), range(count), strict=True))
         if len(rows) < count:

@@ -21,7 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural, verb
 from axiom_bench.records import artefacts, files, record_files
 from axiom_bench.records.artefacts import common_value, merge_facts
 from axiom_bench.records.entries import AnnouncedJob, Manifest
@@ -154,10 +154,12 @@ def progress_sentences(manifest: Manifest) -> list[str]:
     jobs = manifest.progress.jobs
     images = manifest.progress.images
     for job, (done, count) in images.items():
-        lines.append(f"{job}: {done:,} of {count:,} images so far.")
+        lines.append(f"{job}: {done:,} of {plural(count, 'image')} so far.")
     waiting = jobs - len(images)
     if waiting:
-        lines.append(f"{waiting} of {jobs} jobs {'has' if waiting == 1 else 'have'} not started.")
+        lines.append(
+            f"{waiting} of {plural(jobs, 'job')} {verb(waiting, 'has', 'have')} not started."
+        )
     return lines
 
 

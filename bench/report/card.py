@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from axiom_bench.errors import plural
 from axiom_bench.judging.agreement import TAU
 from axiom_bench.judging.card import (
     PRIMARY,
@@ -39,7 +40,7 @@ from axiom_bench.judging.tests import (
 )
 from axiom_bench.report.tables.table import Cell, Group, Table, number_cell
 from axiom_bench.report.tables.text import ARROWS
-from axiom_bench.statistics.labels import NOTHING, plural, with_interval
+from axiom_bench.statistics.labels import NOTHING, with_interval
 from axiom_bench.statistics.run_folder import RunFolder
 
 Column = tuple[str, str]  # test and truth

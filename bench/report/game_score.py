@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural
 from axiom_bench.records import files
 from axiom_bench.report.tables.table import (
     Cell,
@@ -108,7 +108,11 @@ def read_answers(paths: Sequence[Path]) -> Answers:
         right = int(checks["correct"].sum())
         if right < needed:
             failed.append(player)
-            stopped = f" and stopped after {len(answers)} pictures" if len(checks) < needed else ""
+            stopped = (
+                f" and stopped after {plural(len(answers), 'picture')}"
+                if len(checks) < needed
+                else ""
+            )
             named = (
                 f"{right} of {len(checks)} whole pictures correctly ({needed} are needed){stopped}"
             )
@@ -243,7 +247,8 @@ def report_score(paths: Sequence[Path], output: Path | None = None, seed: int = 
     tables = _tables(result, titles)
     game = answers.table["game"][0]
     lines = [
-        f"{len(answers.table):,} answers of {answers.players} players, game {game}",
+        f"{plural(len(answers.table), 'answer')} of {plural(answers.players, 'player')}, game "
+        f"{game}",
         *answers.notes,
     ]
     table_lines = []

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural
 from axiom_bench.records import artefacts, files, running
 from axiom_bench.records.entries import Manifest
 from axiom_bench.report import summary
 from axiom_bench.report.page.html import Header, Section, assemble, render_part
-from axiom_bench.statistics.labels import Metadata, plural
+from axiom_bench.statistics.labels import Metadata
 
 NAME = "index.html"
 ABOVE = "axiom-bench, index of runs"  # in the page's title; an index of ours is known by it

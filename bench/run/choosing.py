@@ -18,7 +18,7 @@ from axiom_bench.cutting.passes import halve_until_it_fits
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.mosaic import Candidate, MosaicImages, Mosaics
-from axiom_bench.errors import BenchError, is_out_of_memory
+from axiom_bench.errors import BenchError, is_out_of_memory, plural
 from axiom_bench.evaluation.batch import traced
 from axiom_bench.notes import DamagedFile, Notes
 from axiom_bench.records import files
@@ -131,8 +131,8 @@ def only_correct(job: Job, folder: Path) -> Job:
     )
     if not correct:
         raise BenchError(
-            f"{job.name}: the model classifies none of the {len(job.indices)} images correctly; "
-            "set data.only_correct=false."
+            f"{job.name}: the model classifies none of {plural(len(job.indices), 'image')} "
+            "correctly; set data.only_correct=false."
         )
     kept = set(correct)
     left_out = tuple(ids[index] for index in job.indices if index not in kept)

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural
 from axiom_bench.run.composing.suites import HASH_DIGITS, Suite
 from axiom_bench.run.job import Job
 
@@ -45,8 +45,8 @@ def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, object]]) -> l
         if image_names_digest(job) != frozen_names:
             count = frozen_names[0]
             differing.append(
-                f"the names of {job.data.name}'s {len(job.indices):,} images (the suite has "
-                f"{count:,})"
+                f"the names of {job.data.name}'s {plural(len(job.indices), 'image')} (the suite "
+                f"has {count:,})"
             )
     calls = metric_calls(metrics)
     frozen_calls = frozen["metrics"]

@@ -29,7 +29,7 @@ from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.data.formats.urls import free_bytes, size_text
 from axiom_bench.data.loading import DamagedEntry, Decoded, batches
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural, verb
 from axiom_bench.evaluation.plugins import required
 from axiom_bench.records import files
 from axiom_bench.records.record_files import key
@@ -147,8 +147,10 @@ def announce(job: Job) -> None:
     # an image that can't be read has no path, since it is never stored
     paths = {index: path for index in job.indices if (path := cache.path(index)) is not None}
     missing = [index for index, path in paths.items() if not os.path.exists(path)]
+    num_cached = len(paths) - len(missing)
     sentence = (
-        f"{job.name}: {len(paths) - len(missing):,} of {len(paths):,} images are in "
+        f"{job.name}: {num_cached:,} of {plural(len(paths), 'image')} "
+        f"{verb(num_cached, 'is', 'are')} in "
         f"data.cache={cache.folder}"
     )
     size = len(missing) * _entry_bytes(job, missing)

@@ -19,7 +19,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.errors import BenchError, first_names, unknown_name
+from axiom_bench.errors import BenchError, first_names, plural, unknown_name, verb
 from axiom_bench.evaluation import plugins, whole_set
 from axiom_bench.evaluation.measurement import check_names
 from axiom_bench.evaluation.plugins import AnyPlugin, Method, Metric
@@ -218,7 +218,10 @@ class Job:
                 f"of them are in the {counts['mosaics']} mosaics."
             )
         if self.left_out:
-            count = f"{len(self.left_out)} of {len(self.all_indices)} images are left out"
+            are = verb(len(self.left_out), "is", "are")
+            count = (
+                f"{len(self.left_out)} of {plural(len(self.all_indices), 'image')} {are} left out"
+            )
             names = first_names(self.left_out, MAX_NAMES)
             lines.append(f"{count}: the model doesn't classify them correctly ({names}).")
         return tuple(lines)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from axiom_bench.data.base import BEYOND, NO_AREA, OTHER_CLASS, OUTSIDE, SHARES
 from axiom_bench.data.formats.decoding import DARK, NEARLY_BLACK
+from axiom_bench.errors import plural, verb
 from axiom_bench.notes import (
     DamagedFile,
     HooksLeft,
@@ -31,28 +32,56 @@ from axiom_bench.records import artefacts
 from axiom_bench.run.images import SUFFIX
 
 CACHE = "data.cache"
-BAD_IMAGES = "images can't be read"
-PROBLEMS = "images have no annotation that can be used"
-# {ending of the sentences about a problem of boxes or pictures: the line for all of them}
+# Problems of images: the text after a count of 1, and after other counts.
+BAD_IMAGES = ("image can't be read", "images can't be read")
+PROBLEMS = (
+    "image has no annotation that can be used",
+    "images have no annotation that can be used",
+)
+# {ending of the sentences about a problem of boxes or pictures: the text after a count of 1, and
+# after other counts}
 ENDINGS = {
     NEARLY_BLACK: (
+        f"picture is nearly black: no value above {DARK} of 255. It is used as the file's type "
+        "says; if its numbers have another range (12 bits in a file of 16, or 0 and 1), save it "
+        "over the whole range",
         f"pictures are nearly black: no value above {DARK} of 255. They are used as the file's "
         "type says; if their numbers have another range (12 bits in a file of 16, or 0 and 1), "
-        "save them over the whole range"
+        "save them over the whole range",
     ),
     OTHER_CLASS: (
+        "box is left out, since its class isn't one of data.classes; to use it, add the class "
+        "there, in the order of the network's outputs",
         "boxes are left out, since their class isn't one of data.classes; to use them, add it "
-        "there, in the order of the network's outputs"
+        "there, in the order of the network's outputs",
     ),
-    NO_AREA: "boxes are left out, since they have no area",
-    OUTSIDE: "boxes are left out, since they lie outside their image",
-    SHARES: "boxes are left out, since they are in shares of the image, not in pixels",
-    BEYOND: "boxes reach more than a pixel beyond their image, and are cut off at its edge",
+    NO_AREA: (
+        "box is left out, since it has no area",
+        "boxes are left out, since they have no area",
+    ),
+    OUTSIDE: (
+        "box is left out, since it lies outside its image",
+        "boxes are left out, since they lie outside their image",
+    ),
+    SHARES: (
+        "box is left out, since it is in shares of the image, not in pixels",
+        "boxes are left out, since they are in shares of the image, not in pixels",
+    ),
+    BEYOND: (
+        "box reaches more than a pixel beyond its image, and is cut off at its edge",
+        "boxes reach more than a pixel beyond their image, and are cut off at its edge",
+    ),
 }
 # torch's warning, after the kernel's name
 ANY_ORDER = " does not have a deterministic implementation"
-TURNED = "images are turned upright, as their EXIF orientation says"
-AS_STORED = "images aren't turned as their EXIF orientation says: annotations are in stored pixels"
+TURNED = (
+    "image is turned upright, as its EXIF orientation says",
+    "images are turned upright, as their EXIF orientation says",
+)
+AS_STORED = (
+    "image isn't turned as its EXIF orientation says: annotations are in stored pixels",
+    "images aren't turned as their EXIF orientation says: annotations are in stored pixels",
+)
 
 
 def warning_lines(notes: Notes) -> tuple[str, ...]:
@@ -68,12 +97,14 @@ def warning_lines(notes: Notes) -> tuple[str, ...]:
     problems = notes.sentences(ImageProblem)
     endings = tuple(ENDINGS)
     counts += counted(PROBLEMS, [problem for problem in problems if not problem.endswith(endings)])
-    for ending, text in ENDINGS.items():
+    for ending, problem_text in ENDINGS.items():
         sentences = [problem for problem in problems if problem.endswith(ending)]
         images = {problem.partition(": ")[0] for problem in sentences}
         if sentences:
+            text = verb(len(sentences), *problem_text)
             counts.append(
-                f"{len(sentences)} {text} (in {len(images)} images), the first: {sentences[0]}"
+                f"{len(sentences)} {text} (in {plural(len(images), 'image')}), the first: "
+                f"{sentences[0]}"
             )
     damaged_files = notes.sentences(DamagedFile)
     damaged = [damaged_line(damaged_files)] if damaged_files else []
@@ -102,18 +133,18 @@ def orientation_lines(turned: Mapping[str, bool]) -> list[str]:
     return counted(TURNED, upright) + counted(AS_STORED, as_stored)
 
 
-def counted(problem: str, messages: Collection[str]) -> list[str]:
+def counted(problem: tuple[str, str], messages: Collection[str]) -> list[str]:
     """Return a line that counts images and quotes the first message, or [] if there is no message.
 
     Args:
-        problem: The text after the count.
+        problem: The text after a count of 1, and after other counts.
         messages: The messages, which begin with the id of their image. An image with several
             messages counts once.
     """
     if not messages:
         return []
     count = len({message.partition(": ")[0] for message in messages})
-    return [f"{count} {problem}, the first: {next(iter(messages))}"]
+    return [f"{count} {verb(count, *problem)}, the first: {next(iter(messages))}"]
 
 
 def damaged_line(paths: Collection[str]) -> str:
@@ -138,7 +169,7 @@ def damaged_line(paths: Collection[str]) -> str:
         is_file = "." in kind and kind != CACHE  # a file in no folder is listed by its own name
         parts.append(kind if is_file else f"{count} in {kind}")
     return (
-        f"{len(paths)} damaged file{'s are' if len(paths) > 1 else ' is'} replaced: "
+        f"{plural(len(paths), 'damaged file')} {verb(len(paths), 'is', 'are')} replaced: "
         f"{', '.join(parts)}"
     )
 

@@ -25,7 +25,7 @@ from axiom_bench.data.base import BACKGROUND, BadImage
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.data.layouts.classes import class_indices
 from axiom_bench.data.objects import ObjectImages
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural, verb
 from axiom_bench.models.objects import Objects, RowObject
 from axiom_bench.records import files, store
 from axiom_bench.records.record_files import key
@@ -81,7 +81,7 @@ def use_found_objects(job: Job, folder: Path) -> Job:
         kind = "annotated object" if job.target == MATCHED else "object"
         raise BenchError(
             f"{job.name}: the network finds no {kind} with a probability of at least "
-            f"{inputs.least} in {len(job.indices)} images; lower model.min_probability."
+            f"{inputs.least} in {plural(len(job.indices), 'image')}; lower model.min_probability."
         )
     position_by_image = {image: position for position, image in enumerate(job.data.ids)}
     rows.sort(key=lambda row: (position_by_image[row["image_id"]], row["number"]))
@@ -261,22 +261,26 @@ def _annotations(rows: Sequence[Row]) -> dict[str, Annotation]:
 def _notes(job: Job, least: float, rows: Sequence[Row], counts: Mapping[str, int]) -> list[str]:
     """Return the notes on the data that a reader needs to interpret the objects."""
     probability = f"a probability of at least {least}"
+    are = verb(len(rows), "is", "are")
     if job.target == MATCHED:
         annotated = sum(counts.values())
         sentence = (
-            f"{len(rows)} of {annotated} annotated objects are found, with {probability} and an "
-            f"IoU of at least {MATCH}"
+            f"{len(rows)} of {plural(annotated, 'annotated object')} {are} found, with "
+            f"{probability} and an IoU of at least {MATCH}"
         )
     else:
-        kind = "masks of classes" if job.target == MASKS else "objects"
-        sentence = f"{len(rows)} {kind} are found, with {probability}"
+        kind = "class mask" if job.target == MASKS else "object"
+        sentence = f"{plural(len(rows), kind)} {are} found, with {probability}"
         if job.model.says_words:
-            sentence = f"{len(rows)} words are explained"
+            sentence = f"{plural(len(rows), 'word')} {are} explained"
     empty_images = len(counts) - len({row["image_id"] for row in rows})
     if empty_images:
-        sentence += f"; {empty_images} of {len(counts)} images have none, and no row"
+        have = verb(empty_images, "has", "have")
+        sentence += f"; {empty_images} of {plural(len(counts), 'image')} {have} none, and no row"
     notes = [sentence]
     unreadable = len(job.indices) - len(counts)
     if unreadable:
-        notes.append(f"{unreadable} of {len(job.indices)} images can't be read, and have no row")
+        images = plural(len(job.indices), "image")
+        have = verb(unreadable, "has", "have")
+        notes.append(f"{unreadable} of {images} can't be read, and {have} no row")
     return notes

@@ -15,10 +15,11 @@ from itertools import chain, combinations
 
 import numpy as np
 
+from axiom_bench.errors import plural
 from axiom_bench.statistics import paired_tests
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, Floats
 from axiom_bench.statistics.comparison import Comparison, Pair
-from axiom_bench.statistics.labels import Setting, Value, number, p_value, plural, rows_at
+from axiom_bench.statistics.labels import Setting, Value, number, p_value, rows_at
 from axiom_bench.statistics.ranking import (
     MOST_NAMES,
     Group,

@@ -16,11 +16,11 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from axiom_bench.columns import OK
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural
 from axiom_bench.records.by_metric import count_images, image_numbers
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.chosen import CHOSEN, CONTROL, IN_THE_RACE, WORSE, Choice, Standing
-from axiom_bench.statistics.labels import Metadata, Value, number, p_value, plural
+from axiom_bench.statistics.labels import Metadata, Value, number, p_value
 from axiom_bench.statistics.paired_tests import (
     coinciding,
     detectable_difference,

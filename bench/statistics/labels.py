@@ -284,11 +284,6 @@ def confidence(level: float) -> str:
     return percent(1 - level)
 
 
-def plural(count: int, noun: str) -> str:
-    """Return a number with its noun: "1 image", "1,024 images"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def counts_text(images: Iterable[int], rows: Iterable[int]) -> str:
     """Return the numbers of images, and of rows (an image and an explained class), that values were
     computed from. If there are several numbers, the text has their range.

@@ -15,9 +15,10 @@ from typing import Literal
 
 import pandas as pd
 
+from axiom_bench.errors import plural
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
 from axiom_bench.statistics.comparison import Comparison
-from axiom_bench.statistics.labels import Setting, Value, confidence, number, p_value, plural, share
+from axiom_bench.statistics.labels import Setting, Value, confidence, number, p_value, share
 from axiom_bench.statistics.run_folder import RunFolder
 
 

@@ -282,7 +282,7 @@ def game_of_a_run_with_own_files(user: User) -> None:
     user.types(["game", run, "--images", "1", advice_in(message, r"Add (--trust)")])
 
 
-@follows("show exactly two classes: choose --images")
+@follows("exactly two classes: choose --images")
 def game_of_more_images_than_there_are(user: User) -> None:
     first_run(user)
     message = user.refusal(["game", RUN, "--images", "6"])
@@ -291,7 +291,7 @@ def game_of_more_images_than_there_are(user: User) -> None:
     user.types(["game", larger, "--images", "6", "--output", "larger.html"])
 
 
-@follows("this run has only {} images in addition to the {} of the game")
+@follows("in addition to the {} of the game")
 def game_with_too_few_other_images(user: User) -> None:
     run = user.runs("few", ["data.size=9", "data.seed=2"])
     message = user.refusal(["game", run])

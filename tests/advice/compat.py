@@ -88,7 +88,7 @@ def labels_for_targets(user: User) -> None:
     follow(user, lambda: call([0, 1]), [ClassifierOutputTarget(label) for label in (0, 1)])
 
 
-@follows("images; give a list with a target for each image, such as")
+@follows("give a list with a target for each image, such as")
 def too_few_targets(user: User) -> None:
     follow(user, lambda: call([ClassifierOutputTarget(0)]), [ClassifierOutputTarget(0)] * 2)
 

@@ -181,7 +181,7 @@ def list_of_the_devkits_numbers(user: User) -> None:
     user.types([*words, advice_in(message, r"set (data\.labels)") + "=good.txt"])
 
 
-@follows("labels, but there are {} images; ")
+@follows("has only {} for {}; ")
 def list_of_too_few_labels(user: User) -> None:
     words = flat(user, "n01440764\n")
     with_labels(user, words, user.refusal(words))
@@ -208,7 +208,7 @@ BOX = (
 )
 
 
-@follows("labels name no class of the image's boxes")
+@follows("no class of the image's boxes")
 def labels_in_another_order(user: User) -> None:
     words = flat(user, "1.JPEG 1\n2.JPEG 0\n")
     user.write("flat/Annotations/CLS-LOC/val/1.xml", BOX.format("n01440764"))
@@ -310,7 +310,7 @@ def annotations_that_are_no_xml(user: User) -> None:
     box = '<box label="a" xtl="1" ytl="2" xbr="9" ybr="8"/>'
     image = f'<image name="1.png" width="32" height="32">{box}</image>'
     user.write("photos/annotations.xml", f"<annotations>{image}</annotations>")
-    assert "boxes of 1 images from CVAT's annotations.xml" in user.types(words)
+    assert "boxes of 1 image from CVAT's annotations.xml" in user.types(words)
 
 
 @follows("has labels of data.annotations={annotations}; set data.annotations=auto")
@@ -322,7 +322,7 @@ def labels_of_another_tool(user: User) -> None:
     message = user.refusal([*words, "data.annotations=xml"])
     printed = user.types([*words, advice_in(message, r"set (data\.annotations=auto)")])
     assert (
-        "boxes of 1 images from YOLO's label files, such as 1.txt; classes from classes.txt"
+        "boxes of 1 image from YOLO's label files, such as 1.txt; classes from classes.txt"
         in printed
     )
 
@@ -353,7 +353,7 @@ def predicted_class(user: User, path: str) -> str:
     return "abc"[int(Small()(images).argmax())]
 
 
-@follows("images correctly; set data.only_correct=false")
+@follows("none of {} correctly; set data.only_correct=false")
 def only_correct_without_any(user: User) -> None:
     photographs(user, "a/1.png", "b/1.png", "c/1.png")
     predicted = {name: predicted_class(user, f"photos/{name}/1.png") for name in "abc"}

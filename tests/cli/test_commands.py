@@ -1,5 +1,6 @@
 """Tests of the commands as users type them, run in this process."""
 
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -436,3 +437,45 @@ def test_what_is_left_out_is_named():
 
     for earlier in (MANIFEST, {}, remove("models", "resnet")):
         assert no_longer_shown(Manifest.model_validate(earlier), full) is None
+
+
+COLOUR_NETWORK = GREY.replace("Conv2d(1,", "Conv2d(3,")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["explain", "photos/a.png", "--methods", "grad_cam"],
+        ["doctor", "data=folder", "data.root=photos"],
+        ["choose", "photos"],
+        ["audit", "maps", "--targets", "targets.csv"],
+        [
+            "run",
+            "data=folder",
+            "data.root=photos",
+            "method=[grad_cam]",
+            "metric=[sensitivity_error]",
+        ],
+    ],
+    ids=lambda command: command[0],
+)
+def test_the_assumed_mean_and_std_are_printed_until_they_are_set(command, tmp_path, capsys):
+    for folder in ("photos", "maps"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("photos/a.png")
+    (tmp_path / "targets.csv").write_text("photos/a.png,1\n")
+    (tmp_path / "colour.py").write_text(COLOUR_NETWORK)
+    model = ["model.weights=as_built", "--model", "colour.py:build"]
+    if command[0] == "run":  # it has no --model
+        model[1:] = ["model=user", "model.architecture=colour.py:build"]
+
+    main([*command, *model])
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.count("you haven't set mean and std, so images are normalised by ImageNet's") == 1
+    advice = re.findall(r"model\.(?:mean|std)=\[[\d.,]+\]", out)
+    assert advice == ["model.mean=[0.485,0.456,0.406]", "model.std=[0.229,0.224,0.225]"]
+
+    main([*command, *model, advice[0]])
+    assert capsys.readouterr().out.count("you haven't set std, so") == 1
+    main([*command, *model, *advice])
+    assert "you haven't set" not in capsys.readouterr().out

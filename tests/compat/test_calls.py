@@ -312,7 +312,7 @@ def call(*, images: Any = None, layers: Any = None, targets: Any = None, **optio
         ({"layers": CASE.model().features}, r"target_layers is a .*Sequential, not a list"),
         ({"layers": []}, r"target_layers is an empty list; give a list"),
         ({"layers": [nn.ReLU()]}, r"target_layers has a .*ReLU that isn't a module of this model"),
-        ({"targets": [ClassifierOutputTarget(0)]}, r"1 targets don't fit 3 images; .* \* 3"),
+        ({"targets": [ClassifierOutputTarget(0)]}, r"1 target for 3 images; .* \* 3"),
         (
             {"targets": ClassifierOutputTarget(0)},
             r"targets is a.*Target, not a list",

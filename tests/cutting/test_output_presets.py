@@ -258,7 +258,7 @@ def fit(output: Output) -> object:
         (lambda: SEGMENT(torch.ones(2)), r"A region is \(H, W\), .*'predicted' or None, not shape"),
         (lambda: SEGMENT("where"), r"A region is \(H, W\), .*'predicted' or None, not a str"),
         (lambda: SEGMENT(torch.ones(2, 3, 4)), r"region is shape \(2, 3, 4\): no labels"),
-        (lambda: SEGMENT(torch.ones(2, 3, 4), [1]), r"one for each; .* \(2, 3, 4\): 1 labels"),
+        (lambda: SEGMENT(torch.ones(2, 3, 4), [1]), r"one for each; .* \(2, 3, 4\): 1 label"),
         (lambda: SEGMENT("predicted", [1, 2]), r"Labels are those of regions .*a str: 2 labels"),
         (
             lambda: SIMILAR(REFERENCES, kind="cos"),
@@ -272,7 +272,7 @@ def fit(output: Output) -> object:
             lambda: DETECT(torch.ones(4), [1]),
             r"Reference boxes are \(n, 4\) with n labels, not shape",
         ),
-        (lambda: DETECT(torch.ones(2, 4), [1]), r"not shape \(2, 4\) with 1 labels"),
+        (lambda: DETECT(torch.ones(2, 4), [1]), r"not shape \(2, 4\) with 1 label"),
         (
             lambda: fit(SEGMENT(torch.ones(3, 3))),
             r"region is shape \(3, 3\), and the maps of Dense are \(6, 6\)",

@@ -286,12 +286,12 @@ def test_timm(monkeypatch):
         ),
         (
             {"mean": [0.5]},
-            "1 means and 3 standard deviations; give three of each .* or ab.evaluate",
+            "1 mean and 3 standard deviations; give three of each .* or ab.evaluate",
         ),
         ({"interpolation": "cubic"}, "no interpolation 'cubic'"),
         (
             {"classes": ["tench"], "kwargs": {"num_classes": 3}},
-            "names 1 classes, and squeezenet1_1 has 3 logits",
+            "names 1 class, and squeezenet1_1 has 3 logits",
         ),
         ({"kwargs": {"depth": 3}}, "can't be built with model.kwargs"),
         ({"layer": "features.13"}, "no layer 'features.13'; did you mean .*'features.12'"),
@@ -414,7 +414,8 @@ def test_weights_that_a_function_has_loaded_are_not_random(
     own_network, weights, function, is_random
 ):
     architecture = own_network["architecture"].replace(":build", f":{function}")
-    loaded = load_model(own_network | {"architecture": architecture, "weights": weights})
+    settings = {"architecture": architecture, "weights": weights, "mean": MEAN, "std": STD}
+    loaded = load_model(own_network | settings)
     assert loaded.random_weights == (is_random and weights is None)
     assert loaded.weights == ("random, seed 0" if loaded.random_weights else "as built")
     assert loaded.weights_sha256 == state_sha256(loaded.module.state_dict())

@@ -179,7 +179,7 @@ def test_a_photograph_is_turned_as_explain_turns_it_and_told(run, rows, job, tmp
     exif[0x0112] = 6
     image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "photos/b.png", exif=exif)
     cached = (*photos, f"data.cache={tmp_path / 'cache'}")
-    note = "1 images are turned upright, as their EXIF orientation says, the first: b.png"
+    note = "1 image is turned upright, as its EXIF orientation says, the first: b.png"
     for data in (photos, cached, cached):  # the last run decodes nothing
         shutil.rmtree(results, ignore_errors=True)
         (outcome,) = run(data)

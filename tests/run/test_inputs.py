@@ -277,7 +277,7 @@ def test_explain_has_the_row_of_the_photograph_s_name(words, tmp_path, capsys):
     assert main(["explain", str(path), *network, f"model.inputs={tmp_path}/photos/b/2.png"]) == 2
     path.rename(tmp_path / "new.png")
     assert main(["explain", f"{tmp_path}/new.png", *network, inputs]) == 2
-    assert "has no row for 1 of 1 images, as 'new.png'" in capsys.readouterr().err
+    assert "has no row for 1 of 1 image, as 'new.png'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

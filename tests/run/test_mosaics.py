@@ -331,7 +331,7 @@ def test_no_image_left_is_a_sentence(run):
         if outcome.failure:
             messages.append(outcome.failure.message)
     assert messages
-    assert all("classifies none of the 1 images correctly" in message for message in messages)
+    assert all("classifies none of 1 image correctly" in message for message in messages)
 
 
 def test_a_bad_image_stays_as_a_row(run, rows, tmp_path):

@@ -332,7 +332,7 @@ def test_boxes_that_are_left_out_are_counted_and_their_images_are_not_said_to_la
     assert left_out.startswith(("3 boxes are left out, ", "3 boxes are left out (in"))
     assert "(in 2 images), the first: a.jpg: the box [0, 0, 5, 5] of 'zebra'" in left_out
     assert "to use them, add it there" in left_out
-    sentence = "1 boxes reach more than a pixel beyond their image"
+    sentence = "1 box reaches more than a pixel beyond its image"
     assert beyond.startswith((f"{sentence}, ", f"{sentence} (in"))
     assert "missing" not in left_out
     assert "missing" not in beyond

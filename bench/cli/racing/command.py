@@ -24,14 +24,13 @@ from typing import TYPE_CHECKING
 from axiom_bench.cli.model_options import model_overrides
 from axiom_bench.cli.racing.looks import Look, last_look
 from axiom_bench.cli.terminal import say
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural
 from axiom_bench.records import files
 from axiom_bench.run.composing.composition import LAYER, composed
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.progress import progress
 from axiom_bench.statistics.choice import Contest, decided, without_race
 from axiom_bench.statistics.chosen import CHOICE_FILE, Choice
-from axiom_bench.statistics.labels import plural
 from axiom_bench.statistics.race import LEAST_IMAGES, Candidate
 
 if TYPE_CHECKING:
@@ -75,6 +74,8 @@ class Start:
     """The methods that draw the same map at the default layer, whatever the images are."""
     image_seconds: float
     """The seconds that an image takes at all layers, estimated before anything is measured."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how the network was made, as a run prints them."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,8 @@ def choose(
     words = ["experiment=choose", *overrides]
     with progress("Examining the model and the images"):
         start = _start(words, config_folder, layers)
+    if start.notes:
+        say(start.notes)
     if start.images < LEAST_IMAGES:
         return without_race(start.images, start.criteria.names[0], start.algebra)
     words = [word for word in words if not word.startswith(f"{LAYER}=")]
@@ -348,6 +351,7 @@ def _start(words: Sequence[str], config_folder: Path | None, layers: Sequence[st
             criteria=criteria,
             algebra=algebra,
             image_seconds=pass_seconds * num_passes,
+            notes=job.model.lines,
         )
 
 

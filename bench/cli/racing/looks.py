@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from axiom_bench.cli.terminal import say
+from axiom_bench.errors import plural
 from axiom_bench.statistics.choice import Contest, raced, still_racing
-from axiom_bench.statistics.labels import plural
 from axiom_bench.statistics.race import Candidate, Race, looks
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from axiom_bench.cutting.model_copy import shared_copy
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
+from axiom_bench.errors import plural
 from axiom_bench.evaluation.batch import explained, traced
 from axiom_bench.evaluation.plugins import required
 from axiom_bench.records.entries import Manifest
@@ -81,7 +82,7 @@ def source_lines(source: str) -> list[str]:
         ):
             longest_text = max(longest_text, len(node.value))
     return [
-        f"source: {len(source.splitlines())} lines",
+        f"source: {plural(len(source.splitlines()), 'line')}",
         f"  imports: {_listed(imports)}",
         f"  reads of a trace: {_listed(reads)}",
         f"  opens or runs: {_listed(opens)}",
@@ -137,7 +138,7 @@ def map_lines(settings: Settings, seed: int) -> list[str]:
         "another class": trace.again(targets=other_classes),
         "another order": traced(job.cut_model, backwards),
     }
-    lines = [f"heatmaps on {job.name}, mean change (0 to 1) for {len(batch)} images"]
+    lines = [f"heatmaps on {job.name}, mean change (0 to 1) for {plural(len(batch), 'image')}"]
     for method in job.methods:
         explanation = explained(trace, batch, method, notes=job.notes)
         if explanation is None:

@@ -33,7 +33,7 @@ from axiom_bench.cli.verify import different_values, first_lines, moved_statisti
 from axiom_bench.columns import OK
 from axiom_bench.embedded.planted import NoisyOr, PlantedNetwork
 from axiom_bench.environment import conf_folder, read_yaml
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural, verb
 from axiom_bench.models.load import load_model
 from axiom_bench.records import artefacts, publishing, reading, submissions
 from axiom_bench.records.entries import Manifest, MetricEntry
@@ -48,7 +48,7 @@ from axiom_bench.run.manifest import value_entries
 from axiom_bench.run.objects import use_found_objects
 from axiom_bench.run.progress import progress
 from axiom_bench.run.verification import SHARE, fresh_process, recompute_jobs
-from axiom_bench.statistics.labels import Metadata, Value, plural
+from axiom_bench.statistics.labels import Metadata, Value
 from axiom_bench.statistics.paired_tests import holm
 
 Call = Callable[..., Any]  # calls a function with arguments in a fresh process
@@ -309,7 +309,7 @@ def _compare_part(
     with progress(f"{folder.name}: recomputing a sample twice"):
         now = calls[0](recompute_jobs, jobs_of_method, seed)
         reordered = calls[1](recompute_jobs, jobs_of_method, seed, SHARE, True)
-    summary = f"{len(now):,} values were computed again, twice"
+    summary = f"{plural(len(now), 'value')} {verb(len(now), 'was', 'were')} computed again, twice"
     if varying := list(different_values(now, reordered, up_to_rounding=True)):
         reason = (
             f"{name} depends on more than its image: in another order, batch or process it has "
@@ -333,8 +333,8 @@ def _missing(stored: pd.DataFrame, job: Job) -> Iterator[str]:
     for metric, metric_rows in rows.groupby(rows["metric"].astype(str)):
         if missing := ids - {*metric_rows["image_id"].astype(str)}:
             yield (
-                f"{job.name}: {metric} has no row for {len(missing)} of {len(ids)} images, as "
-                f"{min(missing)}"
+                f"{job.name}: {metric} has no row for {len(missing)} of "
+                f"{plural(len(ids), 'image')}, as {min(missing)}"
             )
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural
 
 CACHE = "AXIOM_BENCH_CACHE"
 EXTRAS = {"s3": "s3", "http": "https", "https": "https", "hf": "hf"}  # {protocol: package extra}
@@ -182,7 +182,7 @@ def _announce(url: str, folder: Path, sizes: Sequence[int]) -> None:
     """Print how much is fetched. Raise BenchError if the disk has less space."""
     if not sizes:
         return
-    files = f"{len(sizes):,} file{'s' if len(sizes) > 1 else ''}, {size_text(sum(sizes))}"
+    files = f"{plural(len(sizes), 'file')}, {size_text(sum(sizes))}"
     free = free_bytes(folder)
     if sum(sizes) > free:
         raise BenchError(

@@ -36,7 +36,7 @@ from axiom_bench.data.formats.shapes import Region, finite_floats, mask_of_regio
 from axiom_bench.data.layouts.classes import Classes, class_indices, names_of_data
 from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
 from axiom_bench.data.layouts.trees import existing_folder
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError, plural, unknown_name, verb
 from axiom_bench.kinds import File, Name
 
 LAYOUT = "the COCO layout <root>/<split>/*.jpg with <root>/annotations/instances_<split>.json"
@@ -95,8 +95,9 @@ def coco(
             raise unknown_name(f"category of {as_text(path)}", names[0], other_categories)
         if other_categories:
             notes = (
-                f"{len(other_categories)} categories are no class of data.classes, as "
-                f"{other_categories[:1]}",
+                f"{plural(len(other_categories), 'category')} of the file, as "
+                f"{other_categories[:1]}, {verb(len(other_categories), 'is', 'are')} no class of "
+                "data.classes",
             )
     # Some tools write file names relative to the root.
     names_have_split = [

@@ -26,7 +26,7 @@ from axiom_bench.data.layouts.label_files import read_list
 from axiom_bench.data.layouts.label_folder import AUTO, FolderContent, folder_content
 from axiom_bench.data.layouts.table import Labels, Row, Table
 from axiom_bench.data.layouts.trees import existing_folder, image_files
-from axiom_bench.errors import BenchError, first_names, unknown_name
+from axiom_bench.errors import BenchError, first_names, plural, unknown_name, verb
 from axiom_bench.kinds import File, Name
 
 LAYOUT = "images, or the ImageFolder layout <root>/<class>/<image>.jpg (or .png, ...)"
@@ -179,10 +179,12 @@ def labelled_table(
         raise BenchError(f"There are no images in {as_text(root)}; expected {layout}; {hint}.")
     if len(ids) < len(samples):
         left_out = sorted({*samples}.difference(ids))
-        notes.append(
-            f"{len(left_out)} images aren't in a folder of data.classes and are left out, "
-            f"such as {left_out[0]}"
+        are_left_out = verb(
+            len(left_out),
+            "isn't in a folder of data.classes and is left out",
+            "aren't in a folder of data.classes and are left out",
         )
+        notes.append(f"{plural(len(left_out), 'image')} {are_left_out}, such as {left_out[0]}")
     if labels is not None:
         # If the user gave classes, the network's classes aren't needed.
         network_classes = None
@@ -252,7 +254,7 @@ def _by_list(
                     names = {str(index): str(index) for index in range(largest + 1)}
             elif network is not None and network.count != len(listed_classes):
                 raise BenchError(
-                    f"{as_text(path)} names {len(listed_classes)} classes, as "
+                    f"{as_text(path)} names {plural(len(listed_classes), 'class')}, as "
                     f"{listed_classes[0]!r}, and the {network.count} classes of the network have "
                     "no names; set model.classes to their names, in the order of its outputs."
                 )
@@ -269,7 +271,8 @@ def _by_list(
         raise unknown_name(f"class, as {as_text(path)} names it,", min(unknown_classes), names)
     if len(image_classes) < len(ids):
         missing = len(ids) - len(image_classes)
-        list_notes.append(f"{missing} of {len(ids)} samples aren't in {as_text(path)}")
+        arent = verb(missing, "isn't", "aren't")
+        list_notes.append(f"{missing} of {plural(len(ids), 'sample')} {arent} in {as_text(path)}")
     index = {name: number for number, name in enumerate(names)}
     labels = {image: index[name] for image, name in image_classes.items()}
     return Labelling(names, labels, (*notes, *list_notes))

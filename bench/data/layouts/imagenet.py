@@ -28,7 +28,7 @@ from axiom_bench.data.layouts.classes import (
 from axiom_bench.data.layouts.label_files import classes_of_labels, read_list
 from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
 from axiom_bench.data.layouts.trees import existing_folder, image_files
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural, verb
 from axiom_bench.kinds import File, Name, whole_number
 
 LAYOUT = (
@@ -179,7 +179,8 @@ def _check_boxes(
         image, label = contradictions[0]
         box_synset = next(synset for synset, number in index.items() if number == label)
         raise BenchError(
-            f"{len(contradictions)} of {compared} labels name no class of the image's boxes, as "
+            f"{len(contradictions)} of {plural(compared, 'label')} "
+            f"{verb(len(contradictions), 'names', 'name')} no class of the image's boxes, as "
             f"{image}: it is labelled {synset_of[image]}, its boxes are {box_synset}; set "
             "data.labels to the list of these images, or data.classes to the classes in the order "
             "of its indices."
@@ -305,8 +306,8 @@ def flat_labels(
         ) from error
     if missing := [image for image in images if image not in synset_of]:
         raise BenchError(
-            f"{path} has no label for {missing[0]} ({len(missing)} images in all); add them to "
-            "it, or set data.labels."
+            f"{path} has no label for {missing[0]} ({plural(len(missing), 'image')} in all); add "
+            "them to it, or set data.labels."
         )
     return synset_of, notes
 

@@ -23,7 +23,7 @@ from axiom_bench.data.layouts.classes import Classes, class_list, index_of_class
 from axiom_bench.data.layouts.imagenet import images_of_classes, labels_of, names_by_synset
 from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
 from axiom_bench.data.layouts.trees import existing_folder, image_files
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural
 from axiom_bench.kinds import File, Name
 
 SIZES = (50, 300, 919)
@@ -70,8 +70,8 @@ def imagenet_s(
     folders = [as_text(name) for name, is_folder in folder_entries(folder) if is_folder]
     if not categories and len(folders) not in SIZES:
         raise BenchError(
-            f"{folder} has {len(folders)} class folders, which don't number the masks: ImageNet-S "
-            "has 50, 300 or 919; set data.categories to the list of its synset ids "
+            f"{folder} has {plural(len(folders), 'class folder')}, which don't number the masks: "
+            "ImageNet-S has 50, 300 or 919; set data.categories to the list of its synset ids "
             "(ImageNetS_categories_im919.txt)."
         )
     # A mask's number n is the n-th synset id of the set, in sorted order; 0 is the background.

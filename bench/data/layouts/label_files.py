@@ -15,7 +15,7 @@ from posixpath import basename, splitext
 from axiom_bench.data.formats.decoding import image_suffixes
 from axiom_bench.data.formats.files import as_text, comparable_name, lines_of, short_repr, tables_of
 from axiom_bench.data.layouts.classes import SYNSET_ID, class_indices
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError, plural, unknown_name, verb
 
 ARRAYS = (".npy", ".nii.gz", ".nii", ".wav")  # endings
 BOXES = "predictionstring"  # Kaggle's: the synset id, and then a box and other objects
@@ -117,7 +117,8 @@ def read_list(
     if ambiguous := [image for image in classes_by_image if len(classes_by_image[image]) > 1]:
         example = ambiguous[0]
         both = (
-            f"{len(ambiguous)} images, such as {example}: {' and '.join(classes_by_image[example])}"
+            f"{plural(len(ambiguous), 'image')}, such as {example}: "
+            f"{' and '.join(classes_by_image[example])}"
         )
         raise BenchError(
             f"{name} names two classes for {both}; correct its lines, or remove the column that "
@@ -127,9 +128,10 @@ def read_list(
 
     notes = []
     if absent:
+        arent = verb(len(absent), "isn't", "aren't")
         notes.append(
-            f"{len(absent)} of {len(cells_and_rows)} images of {name} aren't in the folder, as "
-            f"{absent[0]}"
+            f"{len(absent)} of {plural(len(cells_and_rows), 'image')} of {name} {arent} in the "
+            f"folder, as {absent[0]}"
         )
     if len({*labels.values()}) == 1 and len(labels) >= LEAST_ALIKE:
         notes.append(
@@ -159,9 +161,9 @@ def _one_hot(
     if wrong_rows := [row_ones for row_ones in ones if len(row_ones) != 1]:
         raise BenchError(
             f"{name} has {len(bit_columns)} columns of 0 and 1, and {len(wrong_rows)} of "
-            f"{len(rows)} lines name no class or several, as "
-            f"{', '.join(wrong_rows[0][:3]) or 'none'}; give each image one, or call a column "
-            "'label'."
+            f"{plural(len(rows), 'line')} {verb(len(wrong_rows), 'names', 'name')} no class or "
+            f"several, as {', '.join(wrong_rows[0][:3]) or 'none'}; give each image one, or call "
+            "a column 'label'."
         )
     return [row_ones[0] for row_ones in ones]
 
@@ -293,6 +295,7 @@ def _in_order(name: str, labels: Sequence[str], images: Sequence[str]) -> dict[s
         }
     if len(labels) != len(images):
         raise BenchError(
-            f"{name} has only {len(labels)} labels, but there are {len(images)} images; {LINES}."
+            f"{name} has only {plural(len(labels), 'label')} for {plural(len(images), 'image')}; "
+            f"{LINES}."
         )
     return dict(zip(sorted(images), labels, strict=True))

@@ -61,7 +61,7 @@ from axiom_bench.data.layouts.label_search import (
     find_masks,
 )
 from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError, plural, unknown_name, verb
 
 NUMBERED = (YOLO, MASKS)  # tools whose files have numbers of classes
 BORDER = 255  # in a mask: neither object nor background, unless there is only one class
@@ -322,9 +322,9 @@ def _check_first_number(root: Path, used: Collection[str], names: Sequence[str])
     """
     if "0" not in used and str(len(names)) in used:
         raise BenchError(
-            f"The label files of {as_text(root)} number {len(names)} classes from 1, and YOLO's "
-            "count from 0: subtract 1 from the first number of every line, or add a line before "
-            "the first name."
+            f"The label files of {as_text(root)} number {plural(len(names), 'class')} from 1, and "
+            "YOLO's count from 0: subtract 1 from the first number of every line, or add a line "
+            "before the first name."
         )
 
 
@@ -335,13 +335,15 @@ def _recognised(
     example = as_text(os.path.relpath(found.example, root))
     parts = []
     if found.tool == CVAT:
-        parts.append(f"boxes of {len(found.files)} images from CVAT's {example}")
+        parts.append(f"boxes of {plural(len(found.files), 'image')} from CVAT's {example}")
     elif found.tool != MASKS:
         title = TOOLS[found.tool].title
-        parts.append(f"boxes of {len(found.files)} images from {title}, such as {example}")
+        parts.append(
+            f"boxes of {plural(len(found.files), 'image')} from {title}, such as {example}"
+        )
     if masks:
         mask = as_text(os.path.relpath(next(iter(masks.values())), root))
-        parts.append(f"masks of {len(masks)} images, such as {mask}")
+        parts.append(f"masks of {plural(len(masks), 'image')}, such as {mask}")
     if found.tool == MASKS:
         parts.append("a box around all pixels of each class")
     if class_file is not None and found.tool != CVAT:
@@ -376,14 +378,16 @@ def _counts(
         file, place = next(iter(place_by_file.items()))
         example = f"{as_text(file)}, {place}" if place else as_text(file)
         notes.append(
-            f"{len(place_by_file)} of {len(drawings)} {unit} {kind}, such as {example}; what is "
-            "wrong is left out"
+            f"{unit} that {kind}: {len(place_by_file)} of {len(drawings)}, such as {example}; "
+            "what is wrong is left out"
         )
     without = sorted({*images} - found.files.keys())
     if without:
+        have = verb(len(without), "has", "have")
+        count = verb(len(without), "counts as an image", "count as images")
         notes.append(
-            f"{len(without)} of {len(images)} images have no labels, such as {without[0]}, and "
-            "count as images without an object"
+            f"{len(without)} of {plural(len(images), 'image')} {have} no labels, such as "
+            f"{without[0]}, and {count} without an object"
         )
     if found.unused:
         notes.append(f"{unit} without an image: {len(found.unused)}, such as {found.unused[0]}")
@@ -396,8 +400,9 @@ def _class_notes(names: Sequence[str], match: ClassMatch, is_sorted: bool) -> li
     others = [name for name in names if name not in match.index]
     if others:
         notes.append(
-            f"{len(others)} of the {len(names)} classes of the labels, such as {others[0]!r}, are "
-            "no class of the network: their objects are left out; data.classes can name them"
+            f"{len(others)} of {plural(len(names), 'class')} of the labels, such as {others[0]!r}, "
+            f"{verb(len(others), 'is', 'are')} no class of the network, so the objects are left "
+            f"out; data.classes can name {verb(len(others), 'it', 'them')}"
         )
     if is_sorted and [*match.listed] == [*names] and len(names) > 1:
         notes.append(

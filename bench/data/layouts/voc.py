@@ -29,7 +29,7 @@ from axiom_bench.data.layouts.classes import Classes, ClassIndex, index_of_class
 from axiom_bench.data.layouts.label_files import without_ending
 from axiom_bench.data.layouts.table import Labels, Note, Row, Size, Table
 from axiom_bench.data.layouts.trees import existing_folder, image_files
-from axiom_bench.errors import BenchError, unknown_name
+from axiom_bench.errors import BenchError, plural, unknown_name, verb
 from axiom_bench.kinds import File, Name
 
 # fmt: off
@@ -91,8 +91,8 @@ def voc(
     notes: tuple[str, ...] = ()
     if images_without:
         notes = (
-            f"{len(images_without)} images of {as_text(list_path)} are left out: the list marks "
-            "them with -1",
+            f"{plural(len(images_without), 'image')} of {as_text(list_path)} "
+            f"{verb(len(images_without), 'is', 'are')} left out: the list marks images with -1",
         )
     images, _ = image_files(folder / "JPEGImages")
     # Of several files with one name, the first one counts.

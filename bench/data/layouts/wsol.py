@@ -26,7 +26,7 @@ from axiom_bench.data.formats.files import as_name, as_text, ids_of, lines_of, l
 from axiom_bench.data.layouts.classes import PREFIX
 from axiom_bench.data.layouts.table import Note, Row, Size, Table
 from axiom_bench.data.layouts.trees import existing_folder
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural, verb
 from axiom_bench.kinds import File, Name
 
 LAYOUT = (
@@ -86,7 +86,10 @@ def wsol(
     without = [image for image in ids if not lists.boxes.get(image) and not lists.masks.get(image)]
     notes: tuple[str, ...] = ()
     if without:
-        notes = (f"{len(without)} of {len(ids)} images have no localization, such as {without[0]}",)
+        notes = (
+            f"{len(without)} of {plural(len(ids), 'image')} {verb(len(without), 'has', 'have')} "
+            f"no localization, such as {without[0]}",
+        )
     labels = [(lists.labels[image],) for image in ids]
     return Table(__name__, name, ids, listed, labels, partial(_row, folder, lists, ids), notes)
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from axiom_bench.columns import OK
+from axiom_bench.errors import plural
 from axiom_bench.judging.card import committed_card, leaders
 from axiom_bench.records.entries import MethodEntry, MetricEntry, PluginEntry
 from axiom_bench.report.card import committed_verdict
@@ -30,7 +31,6 @@ from axiom_bench.statistics.labels import (
     Value,
     confidence,
     number,
-    plural,
     rows_at,
 )
 from axiom_bench.statistics.ranking import Statement, findings, group_name

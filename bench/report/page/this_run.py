@@ -12,7 +12,7 @@ from datetime import datetime
 import yaml
 
 from axiom_bench.columns import UNKNOWN_CLASS
-from axiom_bench.errors import first_names
+from axiom_bench.errors import first_names, plural
 from axiom_bench.judging.card import committed_card, leaders
 from axiom_bench.records import running
 from axiom_bench.records.by_metric import image_numbers
@@ -22,7 +22,7 @@ from axiom_bench.report.page.html import Header, Section, Trust, render_part
 from axiom_bench.report.tables.headline import all_notes, run_conclusion
 from axiom_bench.report.tables.text import accuracy_text
 from axiom_bench.statistics.answer import sentences
-from axiom_bench.statistics.labels import NOTHING, Setting, number, plural, share
+from axiom_bench.statistics.labels import NOTHING, Setting, number, share
 from axiom_bench.statistics.ranking import FIX, at_chance, below_published
 from axiom_bench.statistics.run_folder import RunFolder
 

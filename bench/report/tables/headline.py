@@ -13,7 +13,7 @@ import pandas as pd
 
 from axiom_bench.columns import NO_MAP, NOT_FINITE, OK, UNKNOWN_CLASS
 from axiom_bench.environment import wrapped
-from axiom_bench.errors import first_names
+from axiom_bench.errors import first_names, plural
 from axiom_bench.report.options import options_of
 from axiom_bench.report.shown import methods_in_order
 from axiom_bench.report.tables.summaries import method_rows
@@ -36,7 +36,6 @@ from axiom_bench.statistics.labels import (
     Value,
     counts_text,
     number,
-    plural,
     rows_at,
 )
 from axiom_bench.statistics.ranking import FIX, at_chance, below_published
@@ -289,7 +288,9 @@ def _result(rows: pd.DataFrame, value: Value) -> str:
     lowest = number(defined[value.lead].min(), value.rounding)
     highest = number(defined[value.lead].max(), value.rounding)
     ends = lowest if lowest == highest else f"{lowest} to {highest}"
-    methods = "" if set(defined["method"]) == {METHOD_FREE} else f" over {len(defined)} methods"
+    methods = (
+        "" if set(defined["method"]) == {METHOD_FREE} else f" over {plural(len(defined), 'method')}"
+    )
     return f"{ends}{methods} ({counts_text(defined['images'], defined['n'])})"
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from axiom_bench.errors import first_names
+from axiom_bench.errors import first_names, plural
 from axiom_bench.records.files import safe_name
 from axiom_bench.report.tables.comparisons import PAIRS, PLACES
 from axiom_bench.report.tables.summaries import CORRECTNESS, METRICS, TRAININGS
@@ -24,7 +24,6 @@ from axiom_bench.statistics.labels import (
     Setting,
     confidence,
     percent,
-    plural,
     rows_at,
 )
 from axiom_bench.statistics.ranking import joined

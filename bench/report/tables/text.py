@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from axiom_bench.columns import OK
-from axiom_bench.errors import first_names
+from axiom_bench.errors import first_names, plural
 from axiom_bench.report.tables.table import Cell, interval_cell
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, LEVEL, normal_reach
 from axiom_bench.statistics.labels import (
@@ -305,7 +305,7 @@ def status_notes(
         notes.append(sentence if is_everywhere else f"On {_distinct(labels)}, {sentence}")
     num_hidden = len(notes) - MAX_NOTES
     if num_hidden > 0:
-        more = f"{num_hidden} more such notes: see the table of statuses."
+        more = f"{plural(num_hidden, 'more such note')}: see the table of statuses."
         notes = [*notes[:MAX_NOTES], more]
     return notes
 

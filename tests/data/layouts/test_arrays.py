@@ -105,7 +105,7 @@ def test_a_list_names_classes_and_boxes(tmp_path):
     assert data.read(0).objects == ((1, (0, 1, 3, 5)), (1, (4, 0, 6, 2)))
     assert data.read(0).problems == (f"1.npy: the box [0.0, 1.0, 3.0, 9.0] {BEYOND}",)
     assert data.read(1).problems == (f"2.npy: the box [7.0, 0.0, 9.0, 1.0] {OUTSIDE}",)
-    assert "1 of 3 samples aren't in" in data.notes[0]
+    assert "1 of 3 samples isn't in" in data.notes[0]
 
 
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])

@@ -176,7 +176,7 @@ def test_classes_by_hand_choose_the_folders(tmp_path):
     assert data.ids == ("cat/1.jpg", "dog/1.jpg")
     assert labels(data) == [(2,), (0,)]
     assert data.notes == (
-        "1 images aren't in a folder of data.classes and are left out, such as cow/2.jpg",
+        "1 image isn't in a folder of data.classes and is left out, such as cow/2.jpg",
     )
 
 

@@ -72,7 +72,7 @@ def test_lists_are_read_by_their_columns(root, name):
         ),
         (
             lines("{},{}", ORDER) + f"{STEMS[0]},3\n",
-            "two classes for 1 images, such as ILSVRC2012_val_00000001",
+            "two classes for 1 image, such as ILSVRC2012_val_00000001",
         ),
         (
             lines("{},{}", ["tench", "gold fish", "tiger shark", "tench"]),
@@ -83,7 +83,7 @@ def test_lists_are_read_by_their_columns(root, name):
             "other.JPEG,1\nmore.JPEG,2\n",
             "lists no image of the folder, but 'more.JPEG,2'; set data.labels",
         ),
-        ("\n".join(IDS[:3]), "has only 3 labels, but there are 4 images"),
+        ("\n".join(IDS[:3]), "has only 3 labels for 4 images"),
         (
             lines("{},1,1,0", head="image,a,b,c\n"),
             "has 3 columns of 0 and 1, and 4 of 4 lines .* several, as a, b",

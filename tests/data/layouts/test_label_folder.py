@@ -79,7 +79,7 @@ def test_categories_of_coco_are_found_among_the_networks_classes(tmp_path):
     label_trees.coco(tmp_path)
     data = load(tmp_path, NetworkClasses(["dog", "bird", "cat", "person"], 4))
     assert [data.labels(index) for index in range(3)] == [(0, 3), (2,), ()]
-    assert "1 of the 4 classes of the labels, such as 'animals', are no class" in data.notes[1]
+    assert "1 of 4 classes of the labels, such as 'animals', is no class" in data.notes[1]
     data = load(tmp_path, NetworkClasses(["x", "y"], 2))
     assert data.unlabelled.startswith("'animals' isn't one of the network's 2 classes; set")
     assert load(tmp_path, NETWORK, annotations="none").unlabelled
@@ -142,7 +142,7 @@ def test_classes_are_found_among_the_networks(tmp_path):
 
     data = load(tmp_path, NetworkClasses(["dog", "bird"], 2))
     assert [data.labels(index) for index in range(3)] == [(0,), (), ()]
-    assert "2 of the 3 classes of the labels, such as 'person', are no class" in data.notes[1]
+    assert "2 of 3 classes of the labels, such as 'person', are no class" in data.notes[1]
 
     data = load(tmp_path, NetworkClasses(["x", "y"], 2))
     reason = (
@@ -209,13 +209,14 @@ def test_problems_are_counted_with_an_example_each(tmp_path):
     data = load(tmp_path, NETWORK)
     end = "; what is wrong is left out"
     assert set(data.notes[1:]) == {
-        "1 of 3 label files have numbers that are no shares of the image, from 0 to 1, such as "
-        f"labels/b.txt, line 4{end}",
-        "1 of 3 label files have a line that isn't 'class x y width height' or a polygon, such as "
-        f"labels/b.txt, line 5{end}",
-        "2 of 3 label files name a class that data.yaml doesn't have, such as labels/b.txt, line 2"
-        f"{end}",
-        "1 of 4 images have no labels, such as images/d.JPG, and count as images without an object",
+        "label files that have numbers that are no shares of the image, from 0 to 1: 1 of 3, such "
+        f"as labels/b.txt, line 4{end}",
+        "label files that have a line that isn't 'class x y width height' or a polygon: 1 of 3, "
+        f"such as labels/b.txt, line 5{end}",
+        "label files that name a class that data.yaml doesn't have: 2 of 3, such as labels/b.txt, "
+        f"line 2{end}",
+        "1 of 4 images has no labels, such as images/d.JPG, and counts as an image without an "
+        "object",
         "label files without an image: 1, such as z.txt",
     }
     assert len(data.read(1).objects) == 1
@@ -349,7 +350,10 @@ def test_shapes_of_labelme(tmp_path):
     write(tmp_path / "a.json", json.dumps({"shapes": shapes}))
     data = load(tmp_path)
     assert data.read(0).objects == ((0, (5, 5, 15, 15)),)
-    assert "1 of 1 label files have a shape that is malformed" in data.notes[1]
+    assert (
+        "label files that have a shape that is malformed, or no rectangle or polygon: 1 of 1"
+        in data.notes[1]
+    )
     assert "a.json, shape 2" in data.notes[1]
 
 
@@ -389,7 +393,8 @@ def test_shapes_of_cvat(tmp_path):
     data = load(tmp_path)
     assert data.read(0).objects == ((0, (10, 10, 20, 14)),)
     assert data.read(0).mask is None
-    assert "1 of 1 images in annotations.xml have a shape that is malformed" in data.notes[1]
+    kind = "have a shape that is malformed or rotated, or no box or polygon"
+    assert f"images in annotations.xml that {kind}: 1 of 1" in data.notes[1]
     assert "such as a.png, shape 2 (box)" in data.notes[1]
 
 

@@ -39,7 +39,7 @@ def test_lists_that_do_not_fit(wsol_root):
         "the lists are for (80, 60) pixels (width, height), the image has (40, 30)",
     )
     assert data.notes == (
-        "1 of 2 images have no localization, such as 002.Laysan_Albatross/b_2.jpg",
+        "1 of 2 images has no localization, such as 002.Laysan_Albatross/b_2.jpg",
     )
 
     (folder / "localization.txt").write_text("001.Black_Albatross/a_1.jpg,3,4\n")
