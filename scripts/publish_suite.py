@@ -1,10 +1,10 @@
 """Write results/reference/SUITE: the values of a suite's parts, computed or continued.
 
-    python scripts/publish_suite.py SUITE [PART ...] [KEY=VALUE ...] [--add METHOD]
+    python scripts/publish_suite.py SUITE [PART ...] [KEY=VALUE ...] [--add METHOD ...]
     [--reuse OLDER_SUITE]
 
-The values are those of all methods of few passes. --add computes only this method, and adds it to
-the published values, which stay unchanged. --reuse copies the values of each part that the older
+The values are those of all methods of few passes. --add computes only these methods, and adds them
+to the published values, which stay unchanged. --reuse copies the values of each part that the older
 suite also has with the same settings, and computes the other parts. KEY=VALUE is an override, as of
 `axiom-bench suite=SUITE`. A suite without `frozen` is frozen by this script: its file then says
 which networks and images were used, and what its metrics called.
@@ -40,15 +40,12 @@ COSTLY = (
 # Methods that run a pass for each channel, which is costly on networks of over 64 channels.
 COSTLY_IF_WIDE = ("gscore_cam", "score_cam")
 WIDE_SUITES = ("photographs-1", "photographs-2")
-# Parts with values of only FEW_METHODS.
-SHORT_PARTS = ("slices", "outside", "neutral", "neutral_before", "lite")
-# Methods and controls of few passes that the findings compare; --add METHOD adds others.
-FEW_METHODS = (
-    "ablation_cam", "ablation_cam_axiomatic", "axiom_cam", "centered", "eigen_cam",
-    "eigen_grad_cam", "equal_shares", "fd_cam", "grad_cam", "grad_cam_pp", "guided_xgrad_cam",
-    "hires_cam", "integrated_gradients", "layer_cam", "random", "shuffled_channels", "uniform",
-    "xgrad_cam",
+# Methods of 20 to 64 passes, left out of these parts with a large network and costly images.
+COSTLY_IF_LARGE = (
+    "group_cam", "smooth_grad", "smooth_grad_cam_pp", "smoothed_xgrad_cam", "ss_grad_cam",
+    "ss_grad_cam_pp",
 )  # fmt: skip
+LARGE_PARTS = ("slices", "neutral_before")
 # CAM methods, pixel methods and controls of the suite that compares them.
 BASELINE_METHODS = (
     "ablation_cam_axiomatic", "centered", "eigen_grad_cam", "expected_gradients", "grad_cam",
@@ -132,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Write results/reference/SUITE.")
     parser.add_argument("suite")
     parser.add_argument("words", nargs="*", metavar="PART or KEY=VALUE")
-    parser.add_argument("--add", metavar="METHOD")
+    parser.add_argument("--add", metavar="METHOD", nargs="+", default=[])
     parser.add_argument("--reuse", metavar="OLDER_SUITE")
     options = parser.parse_args(argv)
     suite = options.suite
@@ -167,22 +164,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"results/reference/{suite}/{part}: copied from {options.reuse}")
             continue
         chosen = [name for name in names if name not in costly]
-        if part in SHORT_PARTS:
-            chosen = list(FEW_METHODS)
+        if part in LARGE_PARTS:
+            chosen = [name for name in chosen if name not in COSTLY_IF_LARGE]
         if suite in BASELINE_SUITES:
             chosen = list(BASELINE_METHODS)
         if suite in WORD_SUITES:
             chosen = list(WORD_METHODS)
         if options.add:
-            chosen = [options.add]
+            chosen = options.add
         folder = run(suite, part, chosen, overrides)
         manifest = reading.read_manifest(folder)
         target = REFERENCE / suite / part
         note = Suite.of(suite).part(part).note.rstrip(".")
-        if options.add:
-            publishing.add(folder, target, options.add)
-        else:
+        if not options.add:
             publishing.publish(folder, target, {*manifest.config.metric}, note)
+        for method in options.add:
+            publishing.add(folder, target, method)
         size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
         seconds = sum(sum(job_seconds.values()) for job_seconds in manifest.seconds.values())
         print(f"{target.relative_to(ROOT)}: {size / 1e6:.2f} MB, computed in {seconds:.0f} s")

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, first_names
 from axiom_bench.records import artefacts, reading, record_files, store
 from axiom_bench.records.entries import AddedEntry, ConfigEntry, JobEntry, Manifest
 
@@ -50,6 +50,7 @@ PLACES = {  # {settings: those that are paths of one machine}
     "model": ("architecture", "weights", "weights_folder"),
     "data": ("root", "cache"),
 }
+MOST_NAMES = 3  # methods that were added together, and are listed by name
 ORDER = ("metric", "method", "image_id", "target_class")  # rows in this order take least bytes
 
 
@@ -135,12 +136,15 @@ def added_by(manifest: Manifest) -> AddedEntry:
 
 def commits_text(manifest: Manifest) -> str:
     """Return the commits that computed published values: "commit a62805a2, of equal_shares 7b050d5a
-    (2026-11-24)".
+    (2026-11-24)". Methods that were added together share one.
     """
-    text = f"commit {str(manifest.git_commit)[:8]}"
+    names_by_origin: dict[str, list[str]] = {}
     for name, command in manifest.added.items():
         commit = str(command.git_commit or "?")[:8]
-        text += f", of {name} {commit} ({str(command.created)[:10]})"
+        names_by_origin.setdefault(f"{commit} ({str(command.created)[:10]})", []).append(name)
+    text = f"commit {str(manifest.git_commit)[:8]}"
+    for origin, names in names_by_origin.items():
+        text += f", of {first_names(names, MOST_NAMES)} {origin}"
     return text
 
 

@@ -174,7 +174,7 @@ def test_what_cannot_be_cut_out_is_refused_with_counts(root, change):
     """Check masks without a region, with one that reaches the edges, and with single pixels."""
     for path in (root / "SegmentationClass").iterdir():
         Image.fromarray(change.astype(np.uint8)).save(path)
-    message = r"10 images of 'voc' have 0 whole objects of 0 classes with a mask of 4096"
+    message = r"10 images of 'voc' with 0 whole objects of 0 classes with a mask of 4096"
     with pytest.raises(BenchError, match=message):
         pasted(root)
 

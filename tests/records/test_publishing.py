@@ -10,6 +10,7 @@ import axiom_bench as ab
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
 from axiom_bench.records import combining, reading, record_files, store
+from axiom_bench.records.entries import AddedEntry
 from axiom_bench.records.publishing import add, commits_text, publish
 from axiom_bench.report import leaderboard
 from axiom_bench.report.options import options_of
@@ -130,6 +131,18 @@ def test_a_method_is_added_as_if_it_had_been_published_with_the_others(usual_run
     combining.combine([usual_run, tmp_path / "published"], tmp_path / "both")
     with pytest.raises(BenchError, match="has values of xgrad_cam already"):
         add(usual_run, tmp_path / "published", "xgrad_cam")
+
+
+def test_methods_that_were_added_together_share_their_commit(usual_run):
+    manifest = reading.read_manifest(usual_run)
+    together = AddedEntry(created="2026-01-02T03:04:05", git_commit="12345678")
+    later = AddedEntry(created="2026-01-03T03:04:05", git_commit="87654321")
+    names = ["a", "b", "c", "d"]
+    added = {**dict.fromkeys(names, together), "e": later}
+    text = commits_text(manifest.model_copy(update={"added": added}))
+    assert text.endswith(
+        ", of a, b, c and 1 more 12345678 (2026-01-02), of e 87654321 (2026-01-03)"
+    )
 
 
 def test_a_file_that_is_not_the_run_s_own_is_not_published(usual_run, tmp_path):

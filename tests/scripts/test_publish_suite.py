@@ -54,6 +54,8 @@ def test_a_copied_part_differs_by_its_suite_only(tmp_path, monkeypatch):
     assert reading.read_run(target).equals(reading.read_run(source))
 
 
-def test_the_few_methods_exist_and_have_controls():
-    assert {*publish_suite.FEW_METHODS} <= {*plugins.names("method")}
-    assert {"uniform", "random", "centered", "shuffled_channels"} <= {*publish_suite.FEW_METHODS}
+def test_methods_that_are_left_out_or_chosen_exist():
+    named = {*publish_suite.COSTLY, *publish_suite.COSTLY_IF_WIDE, *publish_suite.COSTLY_IF_LARGE}
+    named |= {*publish_suite.BASELINE_METHODS, *publish_suite.WORD_METHODS}
+    assert named <= {*plugins.names("method")}
+    assert {*publish_suite.LARGE_PARTS} <= {*Suite.of("photographs-2").parts}
