@@ -37,6 +37,7 @@ UNKNOWN = FormulaAnswer(
     nearest="xgrad_cam",
     differences={"a ReLU head": 0.18},
 )
+FAR = FormulaAnswer("no known formula", "unknown", is_none_near=True)
 CONSTANT = FormulaAnswer("gives only constant maps", "unknown")
 HOSTILE = "<script>alert(1)</script>|`x`[y](z)"
 FINDING = Finding("hooks_left", "The call leaves hooks on 2 modules.", "assert 1 < 2\nassert '&'")
@@ -57,6 +58,8 @@ def audit_of(answer, expect=None, **others):
         (EXACT, "grad_cam:", False, 0),
         (EXACT, "xgrad_cam", False, 1),
         (UNKNOWN, "xgrad_cam", False, 1),
+        (FAR, "grad_cam", False, 1),
+        (FAR, "grad_cam", True, 1),
         (SOFTMAX, "grad_cam", False, 0),
         (SOFTMAX, "grad_cam: min-max, softmax score", False, 0),
         (SOFTMAX, "grad_cam: softmax score", False, 1),
@@ -112,6 +115,12 @@ def test_the_badge_of_an_unmet_expectation_has_another_colour():
 def panels():
     values = np.linspace(-1, 1, 12).reshape(3, 4)
     return Panels("a ReLU head", np.zeros((6, 8, 3), np.uint8), values, values / 2)
+
+
+def test_without_a_formula_there_is_no_table_of_differences():
+    audit = audit_of(FAR)
+    assert "largest difference" not in audit.to_html().lower() + audit.to_markdown().lower()
+    assert "no known formula" in audit.to_html()
 
 
 def test_the_page_has_verdict_maps_findings_and_differences():
