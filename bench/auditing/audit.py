@@ -29,6 +29,7 @@ from axiom_bench.cutting.cut_model import cut
 from axiom_bench.environment import add_current_folder
 from axiom_bench.errors import BenchError, first_names, unknown_name
 from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.cam_call import Cam
 from axiom_bench.evaluation.cam_forms import TRACE_NAMES
 from axiom_bench.evaluation.cam_function import EXPECTED, as_cam_function
 from axiom_bench.evaluation.plugins import Method
@@ -147,7 +148,13 @@ def audit_function(
     answer = find_formula(cam, all_cases, expected_key, report)
     working = [case for case in all_cases if case.name not in answer.failures]
     if not working:
-        raise BenchError(f"{name} {answer.verdict}.")
+        message = f"{name} {answer.verdict}."
+        if isinstance(cam, Cam) and cam.types is not None:
+            message += (
+                " A first call, on another network, worked; if it keeps tensors or hooks between "
+                "calls, remove them at the end of each call."
+            )
+        raise BenchError(message)
     is_library_reading = False
     if answer.formula is None:
         report("Comparing with the formulas of pytorch-grad-cam")

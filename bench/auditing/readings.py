@@ -123,6 +123,10 @@ SCORES: Mapping[str, Change] = {
     "cross-entropy loss": lambda logits: -logits.log_softmax(1),
     "negative logit": torch.neg,
     "sigmoid score": torch.sigmoid,
+    # of the probabilities from 1 for the class and 0 for all others, without a constant
+    "squared error": lambda logits: (
+        logits.softmax(1).square().sum(1, keepdim=True) - 2 * logits.softmax(1)
+    ),
     "sum of all logits": lambda logits: logits.sum(1, keepdim=True).expand_as(logits),
 }
 
@@ -132,10 +136,13 @@ def _largest(gradients: Tensor) -> Tensor:
 
 
 GUIDED = "guided gradients"  # positive gradients of positive activations
+AS_GRADIENTS = "activations instead of gradients"
+AS_ACTIVATIONS = "gradients instead of activations"
 GRADIENTS: Mapping[str, Change] = {
     "": _same,
     "ReLU of the gradients": torch.relu,
     GUIDED: torch.relu,
+    AS_GRADIENTS: _same,
     "absolute gradients": torch.abs,
     "gradients averaged over the batch": _batch_mean,
     "score averaged over the batch": lambda gradients: gradients / len(gradients),
@@ -147,6 +154,8 @@ GRADIENTS: Mapping[str, Change] = {
 
 
 def _changed_gradients(name: str, trace: Trace) -> Tensor:
+    if name == AS_GRADIENTS:
+        return trace.activations
     gradients = GRADIENTS[name](trace.gradients)
     return gradients * (trace.activations > 0) if name == GUIDED else gradients
 
@@ -167,6 +176,7 @@ ACTIVATIONS: Mapping[str, Change] = {
     "absolute activations": torch.abs,
     "activations averaged over the batch": _batch_mean,
     INPUT: _same,
+    AS_ACTIVATIONS: _same,
     **dict.fromkeys(SUM_EPSILONS, _same),
 }
 
@@ -397,11 +407,11 @@ class Traces(CachesResults):
         trace = self.once(("scored", scored), lambda: self._scored(scored))
         if trace is None:
             return None
-        changed = replace(
-            trace,
-            gradients=_changed_gradients(reading.gradients, trace),
-            activations=ACTIVATIONS[reading.activations](trace.activations),
-        )
+        activations = ACTIVATIONS[reading.activations](trace.activations)
+        if reading.activations == AS_ACTIVATIONS:
+            activations = trace.gradients
+        gradients = _changed_gradients(reading.gradients, trace)
+        changed = replace(trace, gradients=gradients, activations=activations)
         return changed, without_network(padded(changed, reading))
 
     def _scored(self, reading: Reading) -> Trace | None:

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 
 import axiom_bench as ab
 from axiom_bench.auditing import audit as auditing
@@ -261,6 +262,24 @@ def gives_no_map(model, layer, images, targets):
 def test_a_function_that_always_fails_is_an_error():
     with pytest.raises(BenchError, match="broken"):
         ab.audit(gives_no_map)
+
+
+def test_tensors_that_stay_from_a_first_call_are_suspected():
+    """As in shinkyo0513/Towards-Visually-Explaining-Video-Understanding-Networks-With-Perturbation
+    issue 10, whose hooks stay and whose list keeps the first activations.
+    """
+    activations = []
+
+    def cam(model, layer, images, targets):
+        layer.register_forward_hook(lambda module, given, output: activations.append(output))
+        logits = model(images)
+        (gradients,) = torch.autograd.grad(
+            logits.gather(1, targets[:, None]).sum(), activations[-1]
+        )
+        return (gradients.mean((2, 3), keepdim=True) * activations[0]).sum(1)
+
+    with pytest.raises(BenchError, match="if it keeps tensors or hooks between calls, remove them"):
+        ab.audit(cam)
 
 
 def test_a_broken_implementation_has_no_picture():

@@ -83,7 +83,15 @@ def test_the_changes_are_named(networks, name):
     assert set(answer.differences) == {design.name for design in DESIGNS}
 
 
-QUICK_FURTHER = ("alpha_epsilon", "alpha_normalised", "ones", "reversed", "summed_bias")
+QUICK_FURTHER = (
+    "alpha_epsilon",
+    "alpha_normalised",
+    "gradients_as_activations",
+    "ones",
+    "reversed",
+    "squared_error",
+    "summed_bias",
+)
 
 
 @pytest.mark.parametrize(
