@@ -18,7 +18,7 @@ from axiom_bench.auditing.case import CamFunction, Case
 from axiom_bench.auditing.cases import cases
 from axiom_bench.auditing.dependences import find_dependences
 from axiom_bench.auditing.effects import find_effects
-from axiom_bench.auditing.formulas import find_formula
+from axiom_bench.auditing.formulas import ReportProgress, find_formula, silent
 from axiom_bench.auditing.kit import StoredMaps, read_kit_maps
 from axiom_bench.auditing.library_readings import with_library_readings
 from axiom_bench.auditing.pictures import panels_of, scene_case
@@ -39,11 +39,6 @@ from axiom_bench.records import files
 
 RIGHTS = "Audited code runs with your rights, as any program that you start."
 MOST_EQUAL = 5  # formulas that a sentence names
-Report = Callable[[str], None]  # called with a line about what is happening
-
-
-def silent(line: str) -> None:
-    """Report nothing."""
 
 
 class Audit(AuditResult):
@@ -126,7 +121,7 @@ def audit_function(
     options: Mapping[str, object],
     form: str | None,
     expect: str | None,
-    report: Report = silent,
+    report: ReportProgress = silent,
 ) -> Audit:
     """Audit an implementation that can be called. See `audit`.
 
@@ -188,7 +183,7 @@ def audit_maps(
     name: str,
     expect: str | None = None,
     is_one_model: bool = False,
-    report: Report = silent,
+    report: ReportProgress = silent,
 ) -> Audit:
     """Audit the maps that a tool made.
 

@@ -31,6 +31,7 @@ from axiom_bench.auditing.readings import (
     EPSILONS,
     GRADIENTS,
     NORMALISATIONS,
+    ONE,
     PLACES,
     SCALES,
     SCORES,
@@ -95,11 +96,15 @@ PAIRS = (
 )
 
 
+def silent(line: str) -> None:
+    """Report nothing."""
+
+
 def find_formula(
     cam: CamFunction,
     cases: Sequence[Case],
     expected: str | None = None,
-    report_progress: ReportProgress | None = None,
+    report: ReportProgress = silent,
     rounding: float = 0.0,
 ) -> FormulaAnswer:
     """Find which method's formula an implementation computes, and with which switches.
@@ -108,7 +113,7 @@ def find_formula(
         cam: The implementation. It is called with a copy of each case's network.
         cases: The networks, of `auditing.cases.cases` or the user's own.
         expected: The name or title of the method that it should compute, or None.
-        report_progress: Called with one line for each step of the search.
+        report: Called with one line for each step of the search.
         rounding: The largest rounding error of the maps, as a share of the largest value; of maps
             that were drawn as pictures.
 
@@ -119,7 +124,6 @@ def find_formula(
         BenchError: If there is no method of the expected name.
     """
     expected_method = None if expected is None else plugins.load("method", expected)
-    report = report_progress or (lambda line: None)
     observations: list[Observation] = []
     failures: dict[str, str] = {}
     for number, case in enumerate(cases, start=1):
@@ -377,7 +381,12 @@ class FormulaSearch:
             # all by the same images, since a distance over more images is larger
             judged = seen.first_image if self.are_large else seen
             raw_maps = self._raw_maps(possible, reading, judged)
-            few = {key: raw for key, raw in raw_maps.items() if key.num_changes <= 1}
+            # up to an offset, a constant that is added to the map only takes the ReLU away
+            few = {
+                key: raw
+                for key, raw in raw_maps.items()
+                if key.num_changes <= 1 and key.reading.bias != ONE
+            }
             for candidate, distance in self._near(few, judged):
                 distances_by_candidate.setdefault(candidate, []).append(distance)
         orders: dict[Candidate, tuple[float, int]] = {}

@@ -474,12 +474,6 @@ def raw_map(trace: Trace, answer: Tensor | Map, reading: Reading, bias: Tensor) 
     return BIASES[reading.bias](raw, bias[trace.targets][:, None, None]) if reading.bias else raw
 
 
-def shaped(raw: Tensor, size: Sequence[int], reading: Reading) -> Tensor:
-    """Return raw maps (B, h, w) rectified, at another size, and not normalised."""
-    before, after = RECTIFIED[reading.rectified]
-    return after(_resized(before(SIDES[reading.sides](raw)), size, reading))
-
-
 def _resized(maps: Tensor, size: Sequence[int], reading: Reading) -> Tensor:
     if tuple(maps.shape[1:]) == tuple(size):
         return maps
@@ -495,17 +489,17 @@ def finished(raw: Tensor, size: Sequence[int], reading: Reading, channels: int) 
         reading: The reading.
         channels: The number of channels of the layer.
     """
-    if reading.normalisation in SCALES:
-        factor = SCALES[reading.normalisation](len(raw), channels, raw[0].numel())
-        return factor * shaped(raw, size, reading)
     before, after = RECTIFIED[reading.rectified]
     is_first, is_last = PLACES[reading.place]
+    num_positions = raw[0].numel()
     if reading.summed:
-        raw = raw * raw[0].numel()
+        raw = raw * num_positions
     maps = before(SIDES[reading.sides](raw))
     if is_first:
         maps = normalised(maps, reading)
     maps = after(_resized(maps, size, reading))
+    if reading.normalisation in SCALES:
+        return SCALES[reading.normalisation](len(raw), channels, num_positions) * maps
     return normalised(maps, reading) if is_last else maps
 
 

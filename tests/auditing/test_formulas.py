@@ -191,6 +191,20 @@ def component_cam(model, layer, images, targets):
     return by_min_max(resize(components.relu(), images.shape[2:]))
 
 
+def negated_cam(model, layer, images, targets):
+    """Return maps of which the first is negated before its ReLU, as torchxai-explain may do."""
+    raw = cam(finish=lambda raw, size: raw)(model, layer, images, targets)
+    signed = torch.cat([-raw[:1], raw[1:]])
+    return by_min_max(resize(signed, images.shape[2:]).relu())
+
+
+def test_a_constant_is_never_part_of_the_nearest_formula(networks):
+    observations = [observe(negated_cam, case) for case in networks]
+    search = FormulaSearch(networks, observations, lambda line: None)
+    candidate = search.nearest([]).candidate
+    assert (candidate.name, candidate.reading.bias) == ("grad_cam", "")
+
+
 def noise_cam(model, layer, images, targets):
     generator = torch.Generator().manual_seed(images.shape[2])
     return torch.rand(images[:, 0].shape, generator=generator)
