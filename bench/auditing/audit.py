@@ -18,7 +18,7 @@ from axiom_bench.auditing.case import CamFunction, Case
 from axiom_bench.auditing.cases import cases
 from axiom_bench.auditing.dependences import find_dependences
 from axiom_bench.auditing.effects import find_effects
-from axiom_bench.auditing.formulas import find_formula
+from axiom_bench.auditing.formulas import ReportProgress, find_formula, silent
 from axiom_bench.auditing.kit import StoredMaps, read_kit_maps
 from axiom_bench.auditing.library_readings import with_library_readings
 from axiom_bench.auditing.pictures import panels_of, scene_case
@@ -29,6 +29,7 @@ from axiom_bench.cutting.cut_model import cut
 from axiom_bench.environment import add_current_folder
 from axiom_bench.errors import BenchError, first_names, plural, unknown_name, verb
 from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.cam_call import Cam
 from axiom_bench.evaluation.cam_forms import TRACE_NAMES
 from axiom_bench.evaluation.cam_function import EXPECTED, as_cam_function
 from axiom_bench.evaluation.plugins import Method
@@ -38,11 +39,6 @@ from axiom_bench.records import files
 
 RIGHTS = "Audited code runs with your rights, as any program that you start."
 MOST_EQUAL = 5  # formulas that a sentence names
-Report = Callable[[str], None]  # called with a line about what is happening
-
-
-def silent(line: str) -> None:
-    """Report nothing."""
 
 
 class Audit(AuditResult):
@@ -125,7 +121,7 @@ def audit_function(
     options: Mapping[str, object],
     form: str | None,
     expect: str | None,
-    report: Report = silent,
+    report: ReportProgress = silent,
 ) -> Audit:
     """Audit an implementation that can be called. See `audit`.
 
@@ -147,7 +143,13 @@ def audit_function(
     answer = find_formula(cam, all_cases, expected_key, report)
     working = [case for case in all_cases if case.name not in answer.failures]
     if not working:
-        raise BenchError(f"{name} {answer.verdict}.")
+        message = f"{name} {answer.verdict}."
+        if isinstance(cam, Cam) and cam.types is not None:
+            message += (
+                " A first call, on another network, worked; if it keeps tensors or hooks between "
+                "calls, remove them at the end of each call."
+            )
+        raise BenchError(message)
     is_library_reading = False
     if answer.formula is None:
         report("Comparing with the formulas of pytorch-grad-cam")
@@ -181,7 +183,7 @@ def audit_maps(
     name: str,
     expect: str | None = None,
     is_one_model: bool = False,
-    report: Report = silent,
+    report: ReportProgress = silent,
 ) -> Audit:
     """Audit the maps that a tool made.
 

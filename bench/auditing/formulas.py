@@ -31,6 +31,7 @@ from axiom_bench.auditing.readings import (
     EPSILONS,
     GRADIENTS,
     NORMALISATIONS,
+    ONE,
     PLACES,
     SCALES,
     SCORES,
@@ -71,6 +72,9 @@ MAX_SURVIVORS = 300  # of one round, those of the fewest changes
 # photograph, and all passes of the audit's small images.
 MAX_PIXELS = 2**18
 NUM_NEAREST = 8  # formulas that are compared on all cases if none is equal
+# The median distance, up to factor and offset, of a formula that says nothing about the maps. A
+# constant map is at distance 1, and Grad-CAM's maps of other images are at 0.9 or more.
+UNRELATED = 0.8
 TRACE_STEPS: Steps = {
     "target": TARGETS,
     "score": SCORES,
@@ -93,11 +97,15 @@ PAIRS = (
 )
 
 
+def silent(line: str) -> None:
+    """Report nothing."""
+
+
 def find_formula(
     cam: CamFunction,
     cases: Sequence[Case],
     expected: str | None = None,
-    report_progress: ReportProgress | None = None,
+    report: ReportProgress = silent,
     rounding: float = 0.0,
 ) -> FormulaAnswer:
     """Find which method's formula an implementation computes, and with which switches.
@@ -106,7 +114,7 @@ def find_formula(
         cam: The implementation. It is called with a copy of each case's network.
         cases: The networks, of `auditing.cases.cases` or the user's own.
         expected: The name or title of the method that it should compute, or None.
-        report_progress: Called with one line for each step of the search.
+        report: Called with one line for each step of the search.
         rounding: The largest rounding error of the maps, as a share of the largest value; of maps
             that were drawn as pictures.
 
@@ -117,7 +125,6 @@ def find_formula(
         BenchError: If there is no method of the expected name.
     """
     expected_method = None if expected is None else plugins.load("method", expected)
-    report = report_progress or (lambda line: None)
     observations: list[Observation] = []
     failures: dict[str, str] = {}
     for number, case in enumerate(cases, start=1):
@@ -312,14 +319,17 @@ class FormulaSearch:
     def _match(self, candidate: Candidate) -> Match:
         """Compare a candidate on all cases."""
         differences: dict[str, float] = {}
+        distances = [1.0] * len(self.observations)
         num_equal = 0
-        for seen in self.observations:
-            difference = _difference(candidate, seen)
-            if difference is None:
+        for index, seen in enumerate(self.observations):
+            maps = _maps(candidate, seen)
+            if maps is None:
                 continue
             if seen.float64_error and _rounding(candidate, seen) > NEAR:
                 continue  # float32 has no digit of this formula on this network
+            difference = largest_difference(maps, seen.maps)
             differences[seen.case.name] = difference
+            distances[index] = seen.screen.distance(maps)
             num_equal += _is_equal(candidate, seen, difference)
         num_unobserved = 0
         observed_cases = {seen.case for seen in self.observations}
@@ -330,6 +340,7 @@ class FormulaSearch:
         return Match(
             candidate=candidate,
             differences=differences,
+            distance=round(median(distances), 2),
             num_equal=num_equal,
             num_uncompared=len(self.observations) - len(differences),
             num_unobserved=num_unobserved,
@@ -339,6 +350,7 @@ class FormulaSearch:
         """Return the candidate that equals the observed maps on most cases, or comes nearest.
 
         All cases are compared. Methods that are near as they are, are also tried with one change.
+        If all candidates are as far away as maps of other images, there is none.
         """
         self.report("Looking for the nearest formula")
         orders = self._orders([*self.by_tensors, *self.by_network], [USUAL])
@@ -353,7 +365,8 @@ class FormulaSearch:
                 match = self._match(normalised)
                 if match.differences:
                     nearest_matches.append(match)
-        return min(nearest_matches, key=self._badness, default=None)
+        related = [match for match in nearest_matches if match.distance < UNRELATED]
+        return min(related, key=self._badness, default=None)
 
     def _orders(
         self, methods: Sequence[Method], readings: Sequence[Reading]
@@ -368,7 +381,12 @@ class FormulaSearch:
             # all by the same images, since a distance over more images is larger
             judged = seen.first_image if self.are_large else seen
             raw_maps = self._raw_maps(possible, reading, judged)
-            few = {key: raw for key, raw in raw_maps.items() if key.num_changes <= 1}
+            # up to an offset, a constant that is added to the map only takes the ReLU away
+            few = {
+                key: raw
+                for key, raw in raw_maps.items()
+                if key.num_changes <= 1 and key.reading.bias != ONE
+            }
             for candidate, distance in self._near(few, judged):
                 distances_by_candidate.setdefault(candidate, []).append(distance)
         orders: dict[Candidate, tuple[float, int]] = {}
@@ -377,19 +395,33 @@ class FormulaSearch:
             orders[candidate] = round(median([*known, *missing]), 2), candidate.num_changes
         return orders
 
-    def _badness(self, match: Match) -> tuple[int, float, int]:
+    def _badness(self, match: Match) -> tuple[int, float, int, float, int]:
         """Return the key by which the nearest candidate comes first.
 
-        A few equal cases say little, since many formulas are equal on a linear head.
+        A few equal cases say little, since many formulas are equal on a linear head. Of one
+        formula's normalisations, that of the smallest median difference comes first.
         """
         differences = [*match.differences.values(), *[1.0] * match.num_uncompared]
         num_equal = match.num_equal if 2 * match.num_equal >= len(self.observations) else 0
-        return -num_equal, median(differences), match.candidate.num_changes
+        reading = match.candidate.reading
+        formula = replace(reading, summed="", place="", normalisation="", epsilon=0.0)
+        return (
+            -num_equal,
+            match.distance,
+            len(formula.changes),
+            round(median(differences), 2),
+            len(reading.changes),
+        )
+
+
+def _maps(candidate: Candidate, seen: Observation) -> Tensor | None:
+    """Return a candidate's maps of a case, or None if the method can't explain it."""
+    return seen.references.maps(candidate.method, candidate.reading, seen.maps.shape[1:])
 
 
 def _difference(candidate: Candidate, seen: Observation) -> float | None:
     """Return the largest difference on a case, or None if the method can't explain it."""
-    maps = seen.references.maps(candidate.method, candidate.reading, seen.maps.shape[1:])
+    maps = _maps(candidate, seen)
     return None if maps is None else largest_difference(maps, seen.maps)
 
 
@@ -404,9 +436,8 @@ def _rounding(candidate: Candidate, seen: Observation) -> float:
     """Return the difference of a candidate's maps in float32 and float64, or 0 in float64 only."""
     if seen.twin is None:
         return 0.0
-    size = seen.maps.shape[1:]
-    maps = seen.references.maps(candidate.method, candidate.reading, size)
-    others = references_of(seen.twin).maps(candidate.method, candidate.reading, size)
+    maps = _maps(candidate, seen)
+    others = _maps(candidate, replace(seen, case=seen.twin))
     return 0.0 if maps is None or others is None else largest_difference(maps, others)
 
 

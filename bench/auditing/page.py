@@ -48,8 +48,9 @@ def page(audit: AuditResult) -> str:
     body = render("audit.html.j2", part="findings", groups=groups, has_code=has_code)
     sections.append(Section("findings", "Findings", body, styles=STYLES))
     rows = [(name, magnitude(value)) for name, value in audit.answer.differences.items()]
-    body = render("audit.html.j2", part="differences", rows=rows, caption=_caption(audit))
-    sections.append(Section("differences", "Differences", body, styles=STYLES))
+    if rows:
+        body = render("audit.html.j2", part="differences", rows=rows, caption=_caption(audit))
+        sections.append(Section("differences", "Differences", body, styles=STYLES))
     body = render("audit.html.j2", part="tried", sentences=audit.tried)
     sections.append(Section("tried", "What was tried", body, styles=STYLES))
     notices = audit.notes
@@ -148,10 +149,11 @@ def markdown(audit: AuditResult) -> str:
         for finding in findings:
             lines += [f"- {escaped(finding.sentence)}", "", *_indented_code(finding.code), ""]
     lines += ["", "<details><summary>Differences and what was tried</summary>", ""]
-    lines += ["| network | largest difference |", "| :--- | ---: |"]
-    for name, value in audit.answer.differences.items():
-        lines.append(f"| {escaped(name)} | {magnitude(value)} |")
-    lines += ["", _caption(audit), ""]
+    if audit.answer.differences:
+        lines += ["| network | largest difference |", "| :--- | ---: |"]
+        for name, value in audit.answer.differences.items():
+            lines.append(f"| {escaped(name)} | {magnitude(value)} |")
+        lines += ["", _caption(audit), ""]
     lines += [f"- {escaped(sentence)}" for sentence in audit.tried]
     lines += ["", "</details>", ""]
     return "\n".join(lines)

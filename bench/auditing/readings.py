@@ -123,6 +123,10 @@ SCORES: Mapping[str, Change] = {
     "cross-entropy loss": lambda logits: -logits.log_softmax(1),
     "negative logit": torch.neg,
     "sigmoid score": torch.sigmoid,
+    # of the probabilities from 1 for the class and 0 for all others, without a constant
+    "squared error": lambda logits: (
+        logits.softmax(1).square().sum(1, keepdim=True) - 2 * logits.softmax(1)
+    ),
     "sum of all logits": lambda logits: logits.sum(1, keepdim=True).expand_as(logits),
 }
 
@@ -132,10 +136,13 @@ def _largest(gradients: Tensor) -> Tensor:
 
 
 GUIDED = "guided gradients"  # positive gradients of positive activations
+AS_GRADIENTS = "activations instead of gradients"
+AS_ACTIVATIONS = "gradients instead of activations"
 GRADIENTS: Mapping[str, Change] = {
     "": _same,
     "ReLU of the gradients": torch.relu,
     GUIDED: torch.relu,
+    AS_GRADIENTS: _same,
     "absolute gradients": torch.abs,
     "gradients averaged over the batch": _batch_mean,
     "score averaged over the batch": lambda gradients: gradients / len(gradients),
@@ -147,6 +154,8 @@ GRADIENTS: Mapping[str, Change] = {
 
 
 def _changed_gradients(name: str, trace: Trace) -> Tensor:
+    if name == AS_GRADIENTS:
+        return trace.activations
     gradients = GRADIENTS[name](trace.gradients)
     return gradients * (trace.activations > 0) if name == GUIDED else gradients
 
@@ -167,6 +176,7 @@ ACTIVATIONS: Mapping[str, Change] = {
     "absolute activations": torch.abs,
     "activations averaged over the batch": _batch_mean,
     INPUT: _same,
+    AS_ACTIVATIONS: _same,
     **dict.fromkeys(SUM_EPSILONS, _same),
 }
 
@@ -397,11 +407,11 @@ class Traces(CachesResults):
         trace = self.once(("scored", scored), lambda: self._scored(scored))
         if trace is None:
             return None
-        changed = replace(
-            trace,
-            gradients=_changed_gradients(reading.gradients, trace),
-            activations=ACTIVATIONS[reading.activations](trace.activations),
-        )
+        activations = ACTIVATIONS[reading.activations](trace.activations)
+        if reading.activations == AS_ACTIVATIONS:
+            activations = trace.gradients
+        gradients = _changed_gradients(reading.gradients, trace)
+        changed = replace(trace, gradients=gradients, activations=activations)
         return changed, without_network(padded(changed, reading))
 
     def _scored(self, reading: Reading) -> Trace | None:
@@ -464,12 +474,6 @@ def raw_map(trace: Trace, answer: Tensor | Map, reading: Reading, bias: Tensor) 
     return BIASES[reading.bias](raw, bias[trace.targets][:, None, None]) if reading.bias else raw
 
 
-def shaped(raw: Tensor, size: Sequence[int], reading: Reading) -> Tensor:
-    """Return raw maps (B, h, w) rectified, at another size, and not normalised."""
-    before, after = RECTIFIED[reading.rectified]
-    return after(_resized(before(SIDES[reading.sides](raw)), size, reading))
-
-
 def _resized(maps: Tensor, size: Sequence[int], reading: Reading) -> Tensor:
     if tuple(maps.shape[1:]) == tuple(size):
         return maps
@@ -485,17 +489,17 @@ def finished(raw: Tensor, size: Sequence[int], reading: Reading, channels: int) 
         reading: The reading.
         channels: The number of channels of the layer.
     """
-    if reading.normalisation in SCALES:
-        factor = SCALES[reading.normalisation](len(raw), channels, raw[0].numel())
-        return factor * shaped(raw, size, reading)
     before, after = RECTIFIED[reading.rectified]
     is_first, is_last = PLACES[reading.place]
+    num_positions = raw[0].numel()
     if reading.summed:
-        raw = raw * raw[0].numel()
+        raw = raw * num_positions
     maps = before(SIDES[reading.sides](raw))
     if is_first:
         maps = normalised(maps, reading)
     maps = after(_resized(maps, size, reading))
+    if reading.normalisation in SCALES:
+        return SCALES[reading.normalisation](len(raw), channels, num_positions) * maps
     return normalised(maps, reading) if is_last else maps
 
 

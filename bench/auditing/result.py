@@ -114,7 +114,7 @@ class AuditResult:
             return True
         if expected.is_met(answer.formula, answer.changes):
             return None if self.is_one_model and answer.equal else True
-        if answer.formula is None and answer.nearest is None:
+        if answer.formula is None and answer.nearest is None and not answer.is_none_near:
             return None
         title = title_of(expected.formula)
         others = [text for text in answer.equal if text.partition(" (")[0] == title]

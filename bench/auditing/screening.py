@@ -67,6 +67,11 @@ class Screen:
                 values = maps.flatten(2) @ self._matrix(maps.shape[2:], shape.interpolation)
             yield shape, affine_distances(after(values), self.observed, self.tolerance)
 
+    def distance(self, maps: Tensor) -> float:
+        """Return the distance of one candidate's finished maps, (B, h, w)."""
+        values = maps[self.are_finite].flatten(1)[:, self.pixels]
+        return float(affine_distances(values[None], self.observed, self.tolerance))
+
     def _matrix(self, size: Sequence[int], interpolation: str) -> Tensor:
         """Return the matrix (h w, P) that gives P pixels of a resized map.
 

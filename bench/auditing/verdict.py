@@ -32,6 +32,8 @@ class FormulaAnswer:
     formula these are the differences from the nearest one."""
     nearest: str | None = None
     """The key of the nearest method, if the formula is unknown."""
+    is_none_near: bool = False
+    """True if the formula is unknown, and all formulas are too far away to name the nearest."""
     nearest_changes: tuple[str, ...] = ()
     """The switches of the nearest method."""
     failures: Mapping[str, str] = field(default_factory=dict)
@@ -86,6 +88,9 @@ class Match:
 
     candidate: Candidate
     differences: Mapping[str, float]
+    distance: float
+    """The median distance over all observed cases up to factor and offset, which is 1 on a case
+    that the method can't explain."""
     num_equal: int
     """The number of cases on which the maps are equal."""
     num_uncompared: int
@@ -188,12 +193,12 @@ def unknown_answer(
     """Return the answer if no formula is equal on all cases.
 
     Args:
-        nearest: The nearest formula.
+        nearest: The nearest formula, or None if all are far away.
         tolerances: The tolerance of each case.
         failures: The cases without a map, with the reason.
     """
     if nearest is None:
-        return FormulaAnswer("no known formula", "unknown", failures=failures)
+        return FormulaAnswer("no known formula", "unknown", failures=failures, is_none_near=True)
     differing: dict[str, float] = {}
     for name, value in nearest.differences.items():
         if value > tolerances[name]:

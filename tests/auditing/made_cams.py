@@ -115,6 +115,7 @@ def cam(
     gradients_change=lambda gradients: gradients,
     activations_change=lambda activations: activations,
     weights_change=lambda weights: weights,
+    combine_with=lambda activations, gradients: activations,
     combine=lambda contributions: contributions.sum(1),
     finish: Callable = lambda raw, size: by_maximum(resize(raw.relu(), size)),
     choose=lambda model, images, targets: targets,
@@ -130,7 +131,7 @@ def cam(
         activations = activations_change(activations)
         gradients = gradients_change(gradients)
         channel_weights = weights_change(weights(activations, gradients))
-        raw = combine(channel_weights * activations)
+        raw = combine(channel_weights * combine_with(activations, gradients))
         return finish(add(raw, model, targets), images.shape[2:])
 
     return function
@@ -177,6 +178,14 @@ def guided_cam(model, layer, images, targets):
     guided = (activations > 0) * (gradients > 0) * gradients
     raw = (grad_weights(activations, guided) * activations).sum(1)
     return by_min_max(resize(raw, images.shape[2:]))
+
+
+def raw_relu(raw, size):
+    return raw.relu()
+
+
+def squared_error(targets):
+    return lambda logits: (softmax(logits) - functional.one_hot(targets, 5)).square().sum()
 
 
 def loss(targets):
@@ -367,6 +376,24 @@ FURTHER = {
         cam(gradients_change=torch.relu, finish=finish_with(lambda maps: by_min_max(maps, 1e-7))),
         "grad_cam",
         ("ReLU of the gradients", "min-max", "epsilon 1e-07 in the normalisation"),
+    ),
+    # insikk/Grad-CAM-tensorflow#4 asks about the score
+    "squared_error": MadeCam(
+        cam(score=squared_error, finish=lambda raw, size: resize(by_maximum(raw.relu()), size)),
+        "grad_cam",
+        ("squared error", "normalised before resizing"),
+    ),
+    # stony-hub/learning_without_memorizing#4 asks what the weights are multiplied with
+    "gradients_as_activations": MadeCam(
+        cam(combine_with=lambda activations, gradients: gradients, finish=raw_relu),
+        "grad_cam",
+        ("gradients instead of activations", "not normalised"),
+    ),
+    # hermosayhl/CNN#3 says that the weights are means of the activations
+    "activations_as_gradients": MadeCam(
+        cam(lambda F, g: F.mean((2, 3), keepdim=True)),
+        "grad_cam",
+        ("activations instead of gradients",),
     ),
     "reversed": MadeCam(
         cam(finish=finish_with(reversed_min_max)), "grad_cam", ("min-max, reversed",)

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 
 import axiom_bench as ab
 from axiom_bench.auditing import audit as auditing
@@ -37,6 +38,7 @@ UNKNOWN = FormulaAnswer(
     nearest="xgrad_cam",
     differences={"a ReLU head": 0.18},
 )
+FAR = FormulaAnswer("no known formula", "unknown", is_none_near=True)
 CONSTANT = FormulaAnswer("gives only constant maps", "unknown")
 HOSTILE = "<script>alert(1)</script>|`x`[y](z)"
 FINDING = Finding("hooks_left", "The call leaves hooks on 2 modules.", "assert 1 < 2\nassert '&'")
@@ -57,6 +59,8 @@ def audit_of(answer, expect=None, **others):
         (EXACT, "grad_cam:", False, 0),
         (EXACT, "xgrad_cam", False, 1),
         (UNKNOWN, "xgrad_cam", False, 1),
+        (FAR, "grad_cam", False, 1),
+        (FAR, "grad_cam", True, 1),
         (SOFTMAX, "grad_cam", False, 0),
         (SOFTMAX, "grad_cam: min-max, softmax score", False, 0),
         (SOFTMAX, "grad_cam: softmax score", False, 1),
@@ -112,6 +116,12 @@ def test_the_badge_of_an_unmet_expectation_has_another_colour():
 def panels():
     values = np.linspace(-1, 1, 12).reshape(3, 4)
     return Panels("a ReLU head", np.zeros((6, 8, 3), np.uint8), values, values / 2)
+
+
+def test_without_a_formula_there_is_no_table_of_differences():
+    audit = audit_of(FAR)
+    assert "largest difference" not in audit.to_html().lower() + audit.to_markdown().lower()
+    assert "no known formula" in audit.to_html()
 
 
 def test_the_page_has_verdict_maps_findings_and_differences():
@@ -252,6 +262,24 @@ def gives_no_map(model, layer, images, targets):
 def test_a_function_that_always_fails_is_an_error():
     with pytest.raises(BenchError, match="broken"):
         ab.audit(gives_no_map)
+
+
+def test_tensors_that_stay_from_a_first_call_are_suspected():
+    """As in shinkyo0513/Towards-Visually-Explaining-Video-Understanding-Networks-With-Perturbation
+    issue 10, whose hooks stay and whose list keeps the first activations.
+    """
+    activations = []
+
+    def cam(model, layer, images, targets):
+        layer.register_forward_hook(lambda module, given, output: activations.append(output))
+        logits = model(images)
+        (gradients,) = torch.autograd.grad(
+            logits.gather(1, targets[:, None]).sum(), activations[-1]
+        )
+        return (gradients.mean((2, 3), keepdim=True) * activations[0]).sum(1)
+
+    with pytest.raises(BenchError, match="if it keeps tensors or hooks between calls, remove them"):
+        ab.audit(cam)
 
 
 def test_a_broken_implementation_has_no_picture():

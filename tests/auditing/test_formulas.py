@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from axiom_bench.auditing.audit import Audit
 from axiom_bench.auditing.case import Case
 from axiom_bench.auditing.cases import DESIGNS, cases
 from axiom_bench.auditing.formulas import FormulaSearch, find_formula
 from axiom_bench.auditing.observation import observe
 from axiom_bench.auditing.references import References
+from axiom_bench.auditing.result import Expectation
 from axiom_bench.auditing.screening import compared_pixels
 from axiom_bench.auditing.variants import other_params
 from axiom_bench.auditing.verdict import FormulaAnswer
@@ -20,12 +22,14 @@ from axiom_bench.explanation.explanation import Explanation
 from tests.auditing.made_cams import (
     COMBINED,
     FURTHER,
+    LOGIT,
     SINGLE,
     by_maximum,
     by_min_max,
     cam,
     finish_with,
     grad_weights,
+    hooked,
     layer_weights,
     resize,
 )
@@ -79,7 +83,15 @@ def test_the_changes_are_named(networks, name):
     assert set(answer.differences) == {design.name for design in DESIGNS}
 
 
-QUICK_FURTHER = ("alpha_epsilon", "alpha_normalised", "ones", "reversed", "summed_bias")
+QUICK_FURTHER = (
+    "alpha_epsilon",
+    "alpha_normalised",
+    "gradients_as_activations",
+    "ones",
+    "reversed",
+    "squared_error",
+    "summed_bias",
+)
 
 
 @pytest.mark.parametrize(
@@ -165,8 +177,52 @@ def test_an_unknown_formula_has_its_nearest_one(networks):
 
     answer = find_formula(cam(unknown), networks)
     assert (answer.status, answer.formula) == ("unknown", None)
-    assert answer.nearest is not None
-    assert answer.verdict.startswith("no known formula: nearest is ")
+    assert answer.verdict.startswith("no known formula: nearest is Grad-CAM")
+    assert not [change for change in answer.nearest_changes if "gradients" in change]
+
+
+def component_cam(model, layer, images, targets):
+    """Return the first principal component of the weighted activations, as bnnr's gradcam does."""
+    activations, gradients = hooked(model, layer, images, LOGIT(targets))
+    weighted = (grad_weights(activations, gradients) * activations).flatten(2).mT
+    centred = weighted - weighted.mean(1, keepdim=True)
+    directions = torch.linalg.svd(centred, full_matrices=False)[2]
+    components = (centred @ directions[:, 0, :, None]).view(len(images), *activations.shape[2:])
+    return by_min_max(resize(components.relu(), images.shape[2:]))
+
+
+def negated_cam(model, layer, images, targets):
+    """Return maps of which the first is negated before its ReLU, as torchxai-explain may do."""
+    raw = cam(finish=lambda raw, size: raw)(model, layer, images, targets)
+    signed = torch.cat([-raw[:1], raw[1:]])
+    return by_min_max(resize(signed, images.shape[2:]).relu())
+
+
+def test_a_constant_is_never_part_of_the_nearest_formula(networks):
+    observations = [observe(negated_cam, case) for case in networks]
+    search = FormulaSearch(networks, observations, lambda line: None)
+    candidate = search.nearest([]).candidate
+    assert (candidate.name, candidate.reading.bias) == ("grad_cam", "")
+
+
+def noise_cam(model, layer, images, targets):
+    generator = torch.Generator().manual_seed(images.shape[2])
+    return torch.rand(images[:, 0].shape, generator=generator)
+
+
+@pytest.mark.parametrize("function", [component_cam, noise_cam])
+def test_no_formula_is_named_as_the_nearest_if_all_are_far_away(networks, function):
+    """A constant that is added to a map would make differences small, as shares of the map."""
+    observations = [observe(function, case) for case in networks]
+    search = FormulaSearch(networks, observations, lambda line: None)
+    assert search.nearest([]) is None
+
+
+def test_no_formula_is_named_if_it_is_near_only_on_the_first_photograph():
+    answer = find_formula(component_cam, [photograph_case(num_images=4)])
+    assert (answer.verdict, answer.nearest) == ("no known formula", None)
+    audit = Audit("team:cam", answer, expected=Expectation.of("grad_cam"))
+    assert (audit.is_as_expected, audit.exit_code) == (False, 1)
 
 
 def test_the_nearest_formula_is_chosen_over_all_networks(networks):
