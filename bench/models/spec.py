@@ -223,6 +223,13 @@ class ModelSpec:
         return files[0]
 
 
+EXAMPLES = {  # values of the settings that a model may have without a default
+    "architecture": "net.py:build",
+    "weights": "FILE",
+    "checkpoint": "ORG/NAME",
+    "kwargs.captions": "[a cat,a dog]",
+    "kwargs.prompt": "TEXT",
+}
 # A setting as messages write it (model.crop, "model.crop=224", model.kwargs.depth=3): its name, the
 # key inside it, and its value.
 _SETTING = re.compile(
@@ -268,9 +275,10 @@ def _resolved(config: Mapping[str, object]) -> dict[str, Any]:
         node = config if OmegaConf.is_config(config) else OmegaConf.create(dict(config))
         missing = sorted(key.removeprefix("model.") for key in OmegaConf.missing_keys(node))
         if missing:
+            settings = [f"model.{key}={EXAMPLES.get(key, '...')}" for key in missing]
+            typed = [f'"{setting}"' if " " in setting else setting for setting in settings]
             raise BenchError(
-                f"The model's {', '.join(missing)[:200]} must be given; set "
-                f"model.{missing[0][:200]}=..."
+                f"The model's {', '.join(missing)} must be given; set {' '.join(typed)}"[:400]
             )
         values = OmegaConf.to_container(node, resolve=True)
     except (OmegaConfBaseException, RecursionError) as error:

@@ -240,12 +240,12 @@ def model_without_a_source(user: User) -> None:
     assert ModelSpec.of({**given, key: "user"}).source == "user"
 
 
-@follows("The model's {} must be given; set model.{}=...")
+@follows("The model's {} must be given; set {}")
 def model_with_a_missing_setting(user: User) -> None:
     given = {"name": "mine", "source": "user", "architecture": "???", "weights": None}
     message = user.error(lambda: ModelSpec.of(given))
-    key = advice_in(message, r"set model\.(\w+)=\.\.\.$")
-    assert ModelSpec.of({**given, key: "nets.py:Small"}).architecture == "nets.py:Small"
+    key, value = advice_in(message, r"set model\.(\w+=\S+)$").split("=")
+    assert ModelSpec.of({**given, key: value}).architecture == "net.py:build"
 
 
 def save_and_use(user: User, message: str) -> None:

@@ -275,7 +275,11 @@ def test_timm(monkeypatch):
             {"weights": "default", "weights_folder": "absent"},
             r"absent/squeezenet1_1\.safetensors is not a file",
         ),
-        ({"weights": "???"}, r"weights must be given; set model\.weights"),
+        ({"weights": "???"}, r"weights must be given; set model\.weights=FILE"),
+        (
+            {"kwargs": {"captions": "???"}},
+            r"must be given; set \"model\.kwargs\.captions=\[a cat,a dog\]\"$",
+        ),
         ({"weights": "${absent}"}, "settings can't be read"),
         ({"source": None}, r"no source; set model\.source"),
         ({"crop": "large"}, "crop must be a side in pixels, 1 to 10000 or null, not 'large'"),
