@@ -223,6 +223,7 @@ class ModelSpec:
         return files[0]
 
 
+MOST_SHOWN = 200  # characters of the names and of the settings that are missing
 EXAMPLES = {  # values of the settings that a model may have without a default
     "architecture": "net.py:build",
     "weights": "FILE",
@@ -275,10 +276,10 @@ def _resolved(config: Mapping[str, object]) -> dict[str, Any]:
         node = config if OmegaConf.is_config(config) else OmegaConf.create(dict(config))
         missing = sorted(key.removeprefix("model.") for key in OmegaConf.missing_keys(node))
         if missing:
-            settings = [f"model.{key}={EXAMPLES.get(key, '...')}" for key in missing]
-            typed = [f'"{setting}"' if " " in setting else setting for setting in settings]
+            names = ", ".join(missing)[:MOST_SHOWN]
+            typed = '" "model.'.join(f"{key}={EXAMPLES.get(key, '...')}" for key in missing)
             raise BenchError(
-                f"The model's {', '.join(missing)} must be given; set {' '.join(typed)}"[:400]
+                f'The model\'s {names} must be given; set "model.{typed[:MOST_SHOWN]}"'
             )
         values = OmegaConf.to_container(node, resolve=True)
     except (OmegaConfBaseException, RecursionError) as error:

@@ -240,11 +240,11 @@ def model_without_a_source(user: User) -> None:
     assert ModelSpec.of({**given, key: "user"}).source == "user"
 
 
-@follows("The model's {} must be given; set {}")
+@follows('must be given; set "model.{}"')
 def model_with_a_missing_setting(user: User) -> None:
     given = {"name": "mine", "source": "user", "architecture": "???", "weights": None}
     message = user.error(lambda: ModelSpec.of(given))
-    key, value = advice_in(message, r"set model\.(\w+=\S+)$").split("=")
+    key, value = advice_in(message, r'set "model\.(\w+=\S+)"$').split("=")
     assert ModelSpec.of({**given, key: value}).architecture == "net.py:build"
 
 

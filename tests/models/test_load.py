@@ -275,7 +275,7 @@ def test_timm(monkeypatch):
             {"weights": "default", "weights_folder": "absent"},
             r"absent/squeezenet1_1\.safetensors is not a file",
         ),
-        ({"weights": "???"}, r"weights must be given; set model\.weights=FILE"),
+        ({"weights": "???"}, r'weights must be given; set "model\.weights=FILE"$'),
         (
             {"kwargs": {"captions": "???"}},
             r"must be given; set \"model\.kwargs\.captions=\[a cat,a dog\]\"$",
