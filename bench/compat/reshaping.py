@@ -1,4 +1,4 @@
-"""Invert pytorch-grad-cam's `reshape_transform`, which turns tokens into maps only one way."""
+"""Invert pytorch-grad-cam's `reshape_transform`, which turns tokens into maps only."""
 
 from __future__ import annotations
 

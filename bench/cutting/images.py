@@ -112,7 +112,8 @@ def other_inputs_for(model: nn.Module, count: int) -> OtherInputs:
 
 
 def split_rows(batch: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    """Divide nested tensors into those of each image. Anything else belongs to all images.
+    """Split nested lists and dicts of batched tensors into one for each image. Anything else
+    belongs to all images.
 
     Networks that decide by their data, or whose images influence each other, run on one image at a
     time.

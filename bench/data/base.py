@@ -82,7 +82,7 @@ class FileHashes:
 
 
 def check_unchanged(name: str, paths: Files, stamps: Mapping[Path, str]) -> None:
-    """Check that the files of the image of this name are those that were hashed.
+    """Check that the files of the named image haven't changed since they were hashed.
 
     Raises:
         BenchError: If a file has another size or time of modification than its stamp.

@@ -119,7 +119,7 @@ def signals_cnn(batch_norm: bool = False) -> nn.Sequential:
 
 
 def volumes_cnn(batch_norm: bool = False) -> nn.Sequential:
-    """Return a network as scenes_vgg, for volumes (1, 24, 24, 24): three 3 x 3 x 3 convolutions,
+    """Return a network like scenes_vgg for volumes (1, 24, 24, 24): three 3 x 3 x 3 convolutions,
     then 648-16-5.
 
     Args:

@@ -45,8 +45,8 @@ class Precondition:
 
 
 def _of_trace(holds: Callable[[Trace], Tensor | bool]) -> Holds:
-    """Return a predicate of explanations from one of traces. It is False if an explanation has no
-    trace.
+    """Return a predicate of explanations from one of traces. An explanation without a trace doesn't
+    meet it.
     """
     return lambda explanation, _: explanation.trace is not None and holds(explanation.trace)
 

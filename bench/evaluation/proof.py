@@ -124,8 +124,8 @@ def proved(
 def _marked(
     plugins: Sequence[AnyPlugin], answer: Answer, count: int, witness: Witness
 ) -> list[AnyPlugin]:
-    """Return the plug-ins; unstable ones are marked with the reason why answers aren't of the image
-    alone.
+    """Return the plug-ins. An unstable one is marked with the reason why its answer depends on more
+    than the image.
 
     Each plug-in is called twice, with calls of all others between the two, and then for one row.
     """
@@ -153,8 +153,8 @@ def _marked(
 def _reason(
     plugin: AnyPlugin, calls: Sequence[_Call], answer_for_one_row: Callable[[], Tensor | None]
 ) -> str | None:
-    """Return why the answers aren't of the image alone; None if they are, or if there are no
-    answers.
+    """Return why the answers depend on more than the image; None if they don't, or if there are
+    none.
     """
     first, second = calls
     if first.answer is None or second.answer is None:

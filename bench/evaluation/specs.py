@@ -347,7 +347,7 @@ def method_spec(setting: str, config: Mapping[str, object]) -> MethodSpec:
             f"{setting} needs both spoiling, the kind, and degree, a number from 0 on, or neither."
         )
     if spec.unspoiled is not None and spec.spoiling is None:
-        raise BenchError(f"{setting}.unspoiled needs spoiling and degree, too.")
+        raise BenchError(f"{setting}.unspoiled is set, so spoiling and degree are needed, too.")
     return spec
 
 

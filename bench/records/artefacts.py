@@ -278,7 +278,9 @@ def _check(folder: Path, names: Iterable[str]) -> None:
         except (OSError, ValueError):  # a missing file is reported by its reader
             continue
         if os.path.commonpath([root, os.path.realpath(path)]) != root:
-            raise BenchError(f"{path} leads out of the run folder; put there the files themselves.")
+            raise BenchError(
+                f"{path} leads out of the run folder; replace the link by the files themselves."
+            )
         if not (os.path.isfile(path) or os.path.isdir(path)):
             raise BenchError(f"{path} is no file; run the same command again, which replaces it.")
 

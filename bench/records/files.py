@@ -165,7 +165,7 @@ def parse_mapping(content: bytes) -> dict[str, Any]:
     try:
         entries = json.loads(content)
     except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        raise ValueError("its JSON is nested too deeply") from error
     if not isinstance(entries, dict):
         raise ValueError("it holds no mapping")
     entries.pop(CHECKSUM, None)

@@ -121,8 +121,8 @@ def read_answers(paths: Sequence[Path]) -> Answers:
     counted = table[is_counted].reset_index(drop=True)
     if counted.empty:
         raise BenchError(
-            f"No answer counts: of {len(rows_by_player)} players none named {needed} whole "
-            "pictures correctly; more players are needed."
+            f"None of the answers can be used: none of {plural(len(rows_by_player), 'player')} "
+            f"named {needed} whole pictures correctly; more players are needed."
         )
     return Answers(counted, counted["player"].nunique(), tuple(notes))
 
@@ -236,7 +236,8 @@ def report_score(paths: Sequence[Path], output: Path | None = None, seed: int = 
     """
     if output is not None and output.suffix not in FORMATS:
         raise BenchError(
-            f"--output {output} must end with one of {', '.join(FORMATS)}, which choose its format."
+            f"--output {output} must end with one of {', '.join(FORMATS)}; the ending sets the "
+            "format."
         )
     files.check_output(output)
     if seed < 0:

@@ -205,8 +205,8 @@ def _call_either(
 def in_original_places(
     job: Job, sample: Collection[int], needs: Collection[str]
 ) -> Iterator[Batch | BadImage]:
-    """Yield batches of sampled images in which each row has the place that it has in the run's
-    batches.
+    """Yield batches of the sampled images. Each row is at the same position of its batch as in the
+    run.
 
     The place matters, since the rounding of matrix products with few channels depends on it. All
     images of the sample's shards are read. A row with the image id FILLED fills a place that no

@@ -223,7 +223,7 @@ def labels_in_another_order(user: User) -> None:
     user.types(command)
 
 
-@follows("which don't number the masks: ImageNet-S has 50, 300 or 919")
+@follows("and ImageNet-S has 50, 300 or 919 classes, so the masks' numbers")
 def masks_of_another_number_of_classes(user: User) -> None:
     user.picture("s/ImageNetS50/validation/n01443537/a.JPEG")
     user.picture("s/ImageNetS50/validation-segmentation/n01443537/a.png")

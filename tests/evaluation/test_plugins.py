@@ -71,7 +71,7 @@ WRONG_METHOD_SETTINGS = [
     ({"control": 1}, r"method\.mine\.control must be true or false or null, not 1"),
     ({"spoiling": "noise"}, r"method\.mine needs both spoiling, the kind, and degree"),
     ({"degree": 0.5}, r"method\.mine needs both spoiling, the kind, and degree"),
-    ({"unspoiled": "truth"}, r"method\.mine\.unspoiled needs spoiling and degree"),
+    ({"unspoiled": "truth"}, r"method\.mine\.unspoiled is set, so spoiling and degree are needed"),
 ]
 
 

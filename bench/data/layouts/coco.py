@@ -228,7 +228,9 @@ def read_instances(path: Path) -> tuple[list[Entry], dict[Id, list[Entry]], dict
                 f"no annotation is of an image of it, as that of the image {next(iter(by_image))!r}"
             )
     except RecursionError as error:
-        raise BenchError(f"{as_text(path)} can't be read: it is nested too deeply.") from error
+        raise BenchError(
+            f"{as_text(path)} can't be read: its JSON is nested too deeply."
+        ) from error
     except OSError as error:
         raise BenchError(f"{as_text(path)} can't be read: {reason_of(error)}.") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -70,9 +70,9 @@ def imagenet_s(
     folders = [as_text(name) for name, is_folder in folder_entries(folder) if is_folder]
     if not categories and len(folders) not in SIZES:
         raise BenchError(
-            f"{folder} has {plural(len(folders), 'class folder')}, which don't number the masks: "
-            "ImageNet-S has 50, 300 or 919; set data.categories to the list of its synset ids "
-            "(ImageNetS_categories_im919.txt)."
+            f"{folder} has {plural(len(folders), 'class folder')}, and ImageNet-S has 50, 300 or "
+            "919 classes, so the masks' numbers aren't known; set data.categories to the list of "
+            "its synset ids (ImageNetS_categories_im919.txt)."
         )
     # A mask's number n is the n-th synset id of the set, in sorted order; 0 is the background.
     synset_ids = sorted(class_list(categories) if categories else folders)

@@ -225,7 +225,7 @@ def test_answers_that_cannot_be_scored_are_refused(save_answers, tmp_path):
     check_refused(r"There is no file .*gone", tmp_path / "gone")
     check_refused("no file of answers", tmp_path)
     check_refused("hold no answers", save_answers(1, count=0))
-    check_refused("No answer counts", save_answers(1, checks_right=0))
+    check_refused("None of the answers can be used", save_answers(1, checks_right=0))
     check_refused(
         "of 2 games, which can't be scored",
         save_answers(1),
@@ -480,7 +480,7 @@ def test_a_game_played_by_keyboard_is_saved_and_read(make_page, open_page, tmp_p
     shown = [(row["image"], row["method"]) for row in answers if row["kind"] == PART]
     assert sorted(shown) == sorted(expected)
     # The player couldn't tell most whole pictures, so the checks failed.
-    with pytest.raises(BenchError, match="No answer counts"):
+    with pytest.raises(BenchError, match="None of the answers can be used"):
         read_answers([file])
 
 
