@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from axiom_bench.auditing import cases as networks
 from axiom_bench.auditing.case import Case
 from axiom_bench.auditing.drawn_maps import SUFFIXES, MapFile, read_map
+from axiom_bench.auditing.keras_networks import write_keras
 from axiom_bench.auditing.references import references_of
 from axiom_bench.data.formats.files import (
     MAX_TEXT,
@@ -47,9 +48,9 @@ README = """\
 
 `cases.json` lists small networks with their images and classes. For each network:
 
-1. Build it. In PyTorch: `from network import load; model = load("NAME")`. For other languages,
-   `network.py` shows the layers, and `models/NAME.safetensors` has the weights. `NAME.onnx` is
-   the same in float32, with outputs `logits` and `target`.
+1. Build it. In PyTorch: `from network import load; model = load("NAME")`. In other languages, load
+   `models/NAME.onnx` (float32; outputs `logits`, `target`), `models/NAME.keras` (float32, channels
+   last; a layer `target`), or build `network.py` with the weights of `models/NAME.safetensors`.
 2. Explain image `images/NAME-I.npy`, (3, H, W), for class `classes[I]` at the layer `target`. The
    networks take these numbers as they are, unscaled. In the PNG of that name, a number is
    pixel / 32 - 4.
@@ -158,11 +159,13 @@ def export_kit(folder: Path) -> list[str]:
     files.write(folder / "README.md", README.encode())
     count = sum(len(case.images) for case in all_cases)
     lines = [f"written: {folder}, {len(all_cases)} networks with {count} images and README.md"]
-    if find_spec("onnx") is None or find_spec("onnxscript") is None:
-        lines.append("ONNX is left out; pip install onnx onnxscript, then export again.")
-    else:
+    for suffix, (title, packages, write) in CONVERTERS.items():
+        if any(find_spec(package) is None for package in packages):
+            install = " ".join(packages)
+            lines.append(f"{title} is left out; pip install {install}, then export again.")
+            continue
         for case in all_cases:
-            write_onnx(folder / "models" / f"{short_name(case)}.onnx", case)
+            write(folder / "models" / f"{short_name(case)}{suffix}", case)
     lines.append(f"Save your maps in {folder / MAPS}, then: axiom-bench audit {folder / MAPS}")
     return lines
 
@@ -199,6 +202,13 @@ def write_onnx(path: Path, case: Case) -> None:
             verbose=False,
             external_data=False,
         )
+
+
+CONVERTERS: Mapping[str, tuple[str, tuple[str, ...], Callable[[Path, Case], None]]] = {
+    # {ending: (title, packages, the function that writes a network)}
+    ".onnx": ("ONNX", ("onnx", "onnxscript"), write_onnx),
+    ".keras": ("Keras", ("keras",), write_keras),
+}
 
 
 def network_file() -> str:

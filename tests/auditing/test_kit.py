@@ -1,9 +1,11 @@
 """The kit: what it holds, and the reading of the maps that a tool made."""
 
 import json
+import os
 import re
 import runpy
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 
 from axiom_bench.auditing import kit
 from axiom_bench.auditing.audit import audit_maps, method_maps
+from axiom_bench.auditing.keras_networks import write_keras
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 
@@ -96,6 +99,41 @@ def test_onnx_files_give_the_logits_and_the_layers_maps(cases, tmp_path):
     # float32 on another kernel
     np.testing.assert_allclose(logits, expected.detach().numpy(), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(maps, hooked[0].detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_keras_files_give_the_logits_and_the_layers_maps(tmp_path, monkeypatch):
+    if find_spec("keras") is None:
+        pytest.skip("pip install keras")
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    for case in kit.kit_cases():
+        write_keras(tmp_path / "network.keras", case)
+        import keras  # after the kit's import, which chose torch as its backend
+
+        model = keras.models.load_model(tmp_path / "network.keras")
+        with_layer = keras.Model(model.input, [model.output, model.get_layer(case.layer).output])
+        answers = with_layer(case.images.permute(0, 2, 3, 1).float().numpy())
+        logits, maps = map(keras.ops.convert_to_numpy, answers)
+        hooked = []
+        handle = case.layer_module.register_forward_hook(
+            lambda *call, into=hooked: into.extend(call)
+        )
+        expected = case.model(case.images)
+        handle.remove()
+        # float32 on another kernel
+        np.testing.assert_allclose(logits, expected.detach().numpy(), rtol=1e-5, atol=1e-5)
+        expected_maps = hooked[-1].detach().permute(0, 2, 3, 1).numpy()
+        np.testing.assert_allclose(maps, expected_maps, rtol=1e-5, atol=1e-5)
+    assert "KERAS_BACKEND" not in os.environ
+
+
+@pytest.mark.parametrize("title", ["ONNX", "Keras"])
+def test_a_library_that_is_not_installed_is_left_out_with_what_to_install(
+    title, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(kit, "find_spec", lambda package: None)
+    lines = kit.export_kit(tmp_path / "kit")
+    (line,) = [line for line in lines if line.startswith(title)]
+    assert re.fullmatch(rf"{title} is left out; pip install [a-z ]+, then export again\.", line)
 
 
 def test_the_readme_is_short_and_names_what_exists(folder):
