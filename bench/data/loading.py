@@ -47,6 +47,7 @@ CHUNK = 16
 # Seconds without a chunk, after which the loader looks for a process that died. torch itself looks
 # every 5 s.
 SECONDS_WITHOUT_CHUNK = 10.0
+SECONDS_TO_END = 10  # a killed process may take seconds to end on a busy machine
 SIGCHLD = getattr(signal, "SIGCHLD", None)  # Windows has none
 
 
@@ -369,7 +370,9 @@ def _chunks(images: _Images, workers: int) -> Iterator[Chunk]:
             except (RuntimeError, ConnectionError, EOFError) as error:
                 # torch raises these for a worker that is gone.
                 if processes:  # a broken connection is seen before its process has ended
-                    wait([process.sentinel for process in processes], timeout=1)
+                    is_broken = isinstance(error, (ConnectionError, EOFError))
+                    seconds = SECONDS_TO_END if is_broken else 1
+                    wait([process.sentinel for process in processes], timeout=seconds)
                 dead = [
                     number
                     for number, process in enumerate(processes)

@@ -160,7 +160,7 @@ class InputsFile:
                 places[image] = place
         if missing:
             raise BenchError(
-                f"{self.name} has no row for {len(missing)} of {len(chosen)} images, as "
+                f"{self.name} has no row for {len(missing)} of {plural(len(chosen), 'image')}, as "
                 f"{missing[0]!r}; add rows, or leave these images out by data.leave_out."
             )
         return replace(self, places=places)

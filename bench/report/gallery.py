@@ -86,17 +86,20 @@ def section(run: RunFolder, pictures_of: RunFolder | None = None) -> Section:
     """Return the gallery in report.html. For more than MAX_INLINE images, return a link to the page
     in FOLDER, see `folder_section`. Raise BenchError for a damaged file of pictures.
 
-    `pictures_of` is another run over images of `run`, whose pictures are shown with the values of
-    `run`.
+    `pictures_of` is another run over images of `run`. Its pictures are shown with the values of
+    `run`, for the methods that have a map there.
     """
     pictures = stored_pictures(pictures_of or run)
+    names = None
+    if pictures_of is not None:
+        names = {name for entry in pictures for name in entry["methods"]}
     if not pictures or number_of_images(pictures) > MAX_INLINE:
         is_off = run.config.pictures.get("gallery") == 0
         body = render_part(
             "gallery_absent", images=number_of_images(pictures), folder=FOLDER, is_off=is_off
         )
         return Section(ID, TITLE, body)
-    return gallery_section(gallery_data(run, pictures, data_address))
+    return gallery_section(gallery_data(run, pictures, data_address, names))
 
 
 def maps_row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID}") -> Markup:
@@ -285,19 +288,28 @@ def number_of_images(pictures: Sequence[GalleryRow]) -> int:
     return len({(entry["data"], entry["image_id"]) for entry in pictures})
 
 
-def gallery_data(run: RunFolder, pictures: Sequence[GalleryRow], placed: Placed) -> GalleryData:
+def gallery_data(
+    run: RunFolder,
+    pictures: Sequence[GalleryRow],
+    placed: Placed,
+    names: Collection[str] | None = None,
+) -> GalleryData:
     """Return the data that the script shows. Names are as people read them.
 
     Args:
         run: The run, as read from its folder.
         pictures: The images, see `stored_pictures`.
         placed: Called with each picture's bytes and kind; returns its address.
+        names: The methods that are shown; `None`: all of the run.
     """
     metrics = shown_metrics(run)
+    shown = [name for name in run.methods if names is None or name in names]
     picture_settings = set(map(setting_of, pictures))
     settings = [setting for setting in run.settings if setting in picture_settings]
     methods = []
-    for name, style in method_styles(run).items():
+    styles = method_styles(run)
+    for name in shown:
+        style = styles[name]
         note = str(run.metadata.method(name).note or "")
         methods.append({"title": style.title, "colour": style.colour, "note": note})
     return {
@@ -305,7 +317,7 @@ def gallery_data(run: RunFolder, pictures: Sequence[GalleryRow], placed: Placed)
         "methods": methods,
         "settings": [_setting(run, setting, pictures) for setting in settings],
         "has_labels": run.config.target != "predicted",
-        "images": list(_images(run, settings, pictures, metrics, placed)),
+        "images": list(_images(run, settings, pictures, metrics, placed, shown)),
     }
 
 
@@ -335,9 +347,10 @@ def _images(
     pictures: Sequence[GalleryRow],
     metrics: Sequence[Value],
     placed: Placed,
+    methods: Sequence[str],
 ) -> Iterator[dict[str, object]]:
     """Yield what the script shows of each image."""
-    method_places = {name: place for place, name in enumerate(run.methods)}
+    method_places = {name: place for place, name in enumerate(methods)}
     classes: dict[tuple[Setting, str], set[int]] = {}
     for entry in pictures:
         classes.setdefault((setting_of(entry), entry["image_id"]), set()).add(entry["target_class"])
@@ -357,7 +370,11 @@ def _images(
         for metric in metrics:
             by_method = image_values.get(metric.name, {})
             shown_values.append(
-                {method_places[method]: list(value) for method, value in by_method.items()}
+                {
+                    method_places[method]: list(value)
+                    for method, value in by_method.items()
+                    if method in method_places
+                }
             )
         zero_methods = [name for name in _methods_with_zero_map(entry) if name in method_places]
         yield {

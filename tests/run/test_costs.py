@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import axiom_bench as ab
-from axiom_bench import methods
+from axiom_bench import methods, metrics
 from axiom_bench.cutting.cut_model import cut
 from axiom_bench.cutting.interventions import Part
 from axiom_bench.cutting.trace import Trace
@@ -405,7 +405,7 @@ def test_a_method_s_passes_are_shown_in_the_first_batch_of_a_run() -> None:
     batch = ab.Batch(case.images()[:1], ("a",), torch.tensor([0]))
 
     def run(watched: Callable) -> None:
-        requests = [MethodsByMetrics((costly(watched),), ())]
+        requests = [MethodsByMetrics((costly(watched),), (metrics.get("box_iou"),))]
         cut_model = cut(case.model(), case.layer)
         list(shard_rows(cut_model, [batch], requests, batch_rows=1, show_method=show_method))
 

@@ -267,6 +267,8 @@ def network_of_classes(tmp_path) -> Callable[[int], tuple[str, ...]]:
             "model=user",
             f"model.architecture={path}:build",
             "model.layer='1'",
+            "model.mean=[0.485,0.456,0.406]",
+            "model.std=[0.229,0.224,0.225]",
             "target=predicted",
             "metric=[zeta,box_iou,mask_iou,class_correlation,class_discriminability]",
             "method=[grad_cam]",

@@ -222,7 +222,7 @@ def test_images_that_cannot_be_read_are_told(run, tmp_path):
         "model.resize=null",
     ]
     (outcome,) = run(settings)
-    assert "1 of 3 images can't be read, and have no row" in outcome.lines
+    assert "1 of 3 images can't be read, and has no row" in outcome.lines
 
 
 def test_a_picture_is_explained_by_its_most_probable_objects(tmp_path):

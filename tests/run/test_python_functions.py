@@ -248,7 +248,7 @@ def test_names_of_two_classes_of_one_logit_are_answered_with_the_output_that_has
         "layer": "0",
     }
 
-    sentence = r"names 2 classes, and .* 1 logits. To explain both .*def both"
+    sentence = r"names 2 classes, and .* 1 logit. To explain both .*def both"
     with pytest.raises(ab.BenchError, match=sentence):
         ab.load_model("user", **settings, classes=["cat", "dog"])
 

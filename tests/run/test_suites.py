@@ -18,7 +18,7 @@ from axiom_bench.cli.benchmark import benchmark, compute
 from axiom_bench.data.layouts.classes import imagenet_synsets
 from axiom_bench.data.layouts.imagenet import first_by_hash
 from axiom_bench.environment import conf_folder, entry_names, read_yaml
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, plural
 from axiom_bench.models.load import load_model
 from axiom_bench.records import artefacts, reading
 from axiom_bench.run import verification
@@ -435,7 +435,7 @@ def test_images_that_were_not_at_hand_are_compared_by_their_names(
 
     code, failures, _ = run_frozen(**part | {"names": {data: [500, names_hash]}})
     assert code == 2
-    sentence = f"froze: the names of {data}'s {len(names)} images (the suite has 500)."
+    sentence = f"froze: the names of {data}'s {plural(len(names), 'image')} (the suite has 500)."
     assert sentence in failures[0]
 
     code, failures, _ = run_frozen(**part | {"models": {network: ["features.12", "0" * 8]}})
