@@ -10,10 +10,11 @@ import inspect
 import json
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -159,13 +160,18 @@ def export_kit(folder: Path) -> list[str]:
     files.write(folder / "README.md", README.encode())
     count = sum(len(case.images) for case in all_cases)
     lines = [f"written: {folder}, {len(all_cases)} networks with {count} images and README.md"]
-    for suffix, (title, packages, write) in CONVERTERS.items():
-        if any(find_spec(package) is None for package in packages):
-            install = " ".join(packages)
-            lines.append(f"{title} is left out; pip install {install}, then export again.")
+    for suffix, converter in CONVERTERS.items():
+        if any(find_spec(package) is None for package in converter.packages):
+            install = " ".join(converter.packages)
+            lines.append(
+                f"{converter.title} is left out; pip install {install}, then export again."
+            )
             continue
-        for case in all_cases:
-            write(folder / "models" / f"{short_name(case)}{suffix}", case)
+        try:
+            for case in all_cases:
+                converter.write(folder / "models" / f"{short_name(case)}{suffix}", case)
+        except ImportError as error:  # an older or broken installation
+            lines.append(f"{converter.title} is left out, since it can't be imported: {error}.")
     lines.append(f"Save your maps in {folder / MAPS}, then: axiom-bench audit {folder / MAPS}")
     return lines
 
@@ -204,10 +210,17 @@ def write_onnx(path: Path, case: Case) -> None:
         )
 
 
-CONVERTERS: Mapping[str, tuple[str, tuple[str, ...], Callable[[Path, Case], None]]] = {
-    # {ending: (title, packages, the function that writes a network)}
-    ".onnx": ("ONNX", ("onnx", "onnxscript"), write_onnx),
-    ".keras": ("Keras", ("keras",), write_keras),
+class Converter(NamedTuple):
+    """A format of networks that other packages write."""
+
+    title: str
+    packages: tuple[str, ...]
+    write: Callable[[Path, Case], None]
+
+
+CONVERTERS = {  # by the ending of a file
+    ".onnx": Converter("ONNX", ("onnx", "onnxscript"), write_onnx),
+    ".keras": Converter("Keras", ("keras",), write_keras),
 }
 
 

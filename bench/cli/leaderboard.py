@@ -220,7 +220,7 @@ def _take_one_core() -> None:
     torch.set_num_threads(1)
 
 
-def _is_free(metric: str) -> bool:
+def _needs_no_map(metric: str) -> bool:
     """Return whether a metric is of the layer, the same for all methods, and needs nothing else."""
     spec = plugins.load("metric", metric).spec
     return spec.of == "layer" and not spec.needs
@@ -237,7 +237,7 @@ def _gallery(suite: str, part: str, folder: Path, names: Collection[str], result
     networks = list(first_of_family.values())[::-1][:NETWORKS]
     methods = [name for name in names if name in manifest.methods]
     # A run needs a metric. This one needs no map, since the page shows the published values.
-    metrics = [name for name in plugins.names("metric") if _is_free(name)][:1]
+    metrics = [name for name in plugins.names("metric") if _needs_no_map(name)][:1]
     settings = {
         "run": f"{suite}-{part}",
         "results": results,

@@ -265,8 +265,10 @@ def test_a_function_that_always_fails_is_an_error():
 
 
 def test_tensors_that_stay_from_a_first_call_are_suspected():
-    """As in shinkyo0513/Towards-Visually-Explaining-Video-Understanding-Networks-With-Perturbation
-    issue 10, whose hooks stay and whose list keeps the first activations.
+    """The hooks stay, and the list keeps the first activations.
+
+    The code is like that of issue 10 of
+    shinkyo0513/Towards-Visually-Explaining-Video-Understanding-Networks-With-Perturbation.
     """
     activations = []
 

@@ -136,6 +136,17 @@ def test_a_library_that_is_not_installed_is_left_out_with_what_to_install(
     assert re.fullmatch(rf"{title} is left out; pip install [a-z ]+, then export again\.", line)
 
 
+def test_a_library_that_cannot_be_imported_is_left_out(tmp_path, monkeypatch):
+    def broken(path, case):
+        raise ImportError("No module named 'tensorflow'")
+
+    converters = {".keras": kit.Converter("Keras", ("json",), broken)}
+    monkeypatch.setattr(kit, "CONVERTERS", converters)
+    lines = kit.export_kit(tmp_path / "kit")
+    assert "Keras is left out, since it can't be imported: No module named 'tensorflow'." in lines
+    assert (tmp_path / "kit/maps").is_dir()
+
+
 def test_the_readme_is_short_and_names_what_exists(folder):
     text = (folder / "README.md").read_text()
     assert len(text.split()) <= 150
