@@ -17,6 +17,8 @@ CITING = [
 CITING += ["docs/studies/performance.md", "docs/studies/planted.md"]
 LINK = re.compile(r"\]\((?!https?:)([\w./-]*)(?:#([\w-]+))?\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|\.md|\.yaml|/))`")
+SCRIPT = re.compile(r"(scripts/\w+\.(?:py|sh))([^`|\n]*)")
+COMMIT = re.compile(r"(?:git checkout|commit) [0-9a-f]{7,}")
 # a short name is the end of one's path
 MODULES = [path.relative_to(ROOT) for path in (ROOT / "bench").rglob("*.py")]
 WRITTEN_BY_RUNS = {"curves/", "records/", "tables/", "figures/", "running/", "tables/runtime.md"}
@@ -36,6 +38,40 @@ def test_cited_paths_exist(page):
 def test_cited_paths_are_found_in_a_page():
     text = (ROOT / "docs/architecture.md").read_text()
     assert {"tokens.py", "bench/records/"} <= set(PATH.findall(text))
+
+
+def commands_that_are_gone(text: str) -> list[str]:
+    """Return the commands whose script or option is gone, and whose commit the page doesn't name.
+
+    A commit in the section, or above the page's first section, is where such a command works.
+    """
+    gone = []
+    first, *sections = re.split(r"^## ", text, flags=re.M)
+    for section in [first, *sections]:
+        if COMMIT.search(section) or COMMIT.search(first):
+            continue
+        for script, arguments in SCRIPT.findall(section):
+            code = (ROOT / script).read_text() if (ROOT / script).exists() else ""
+            options = re.findall(r" (--[a-z][a-z-]*)", arguments)
+            if not code or any(option not in code for option in options):
+                gone.append(script + arguments)
+    return gone
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES])
+def test_commands_of_scripts_work_or_name_their_commit(page):
+    assert not commands_that_are_gone((ROOT / page).read_text())
+
+
+def test_commands_that_are_gone_are_found():
+    missing = "`python scripts/no_such.py`"
+    other_option = "`python scripts/bench_speed.py --batch 2 --no-such 3`"
+    assert commands_that_are_gone(f"## Title\n{missing}") == ["scripts/no_such.py"]
+    assert commands_that_are_gone(f"{other_option}\n## Title\n") == [
+        "scripts/bench_speed.py --batch 2 --no-such 3"
+    ]
+    assert not commands_that_are_gone(f"(`git checkout b3b729e4`)\n## Title\n{missing}")
+    assert not commands_that_are_gone("## Title\n`python scripts/bench_speed.py --batch 2`")
 
 
 def test_table_of_rooms_is_complete():
