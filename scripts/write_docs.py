@@ -676,7 +676,7 @@ FILES = {**FAMILY_PAGES, "data/scorecard-by-metric.csv": scorecard_csv}
 
 
 def _method_row(method: Plugin[MethodSpec]) -> Row:
-    definition, _, _ = method.description.rstrip(".").rpartition(" -> ")
+    definition = method.description.rstrip(".").rsplit(" -> ", 1)[0]
     return (
         f"`{method.name}`",
         definition,

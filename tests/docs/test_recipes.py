@@ -34,6 +34,10 @@ COPIED += (
 # These recipes change different files, and several write the documentation and check it. In their
 # common copy, a command of several recipes runs once.
 TOGETHER = ("A method", "A metric", "A data set", "A network", "A command-line option")
+METHOD_ROW = (
+    "| `squared_cam` | Weigh each channel by the mean of its squared gradients |  | any | "
+    "Author 2031, [link](https://example.org/squared) |"
+)
 # What stands before a block that is a file, or goes to the end of one.
 FILE = re.compile(r"^(?P<end>At the end of )?`(?P<path>[^`]+)`:$")
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -61,17 +65,22 @@ def copy(tmp_path):
     return tmp_path
 
 
-def run(folder: Path, command: str) -> None:
-    """Run a command line in the copy, with the commands of this Python first."""
+def run(folder: Path, command: str) -> str:
+    """Run a command line in the copy, with the commands of this Python first.
+
+    Return what it prints, with a line for each test that passes.
+    """
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(folder / "build" / "editable"),
+        "PYTEST_ADDOPTS": "-rp",
     }
     done = subprocess.run(
         command, shell=True, cwd=folder, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
 
 
 def write(folder: Path, place: re.Match[str], text: str) -> None:
@@ -133,5 +142,9 @@ def test_recipes_are_complete(headings, copy):
     for heading in headings:
         commands += apply_recipe(copy, sections()[heading])
     run(copy, "python hatch_build.py")
-    for command in dict.fromkeys(commands):
-        run(copy, command)
+    printed = "".join(run(copy, command) for command in dict.fromkeys(commands))
+    if "A method" in headings:
+        # it is documented, and tested by being listed
+        rows = (copy / "docs" / "methods.md").read_text(encoding="utf-8").splitlines()
+        assert METHOD_ROW in rows
+        assert "PASSED tests/methods/test_common_suite.py::test_method[squared_cam]" in printed

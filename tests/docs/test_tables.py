@@ -1,10 +1,7 @@
-"""The tables in docs/ are up to date with conf/; a new method needs three files."""
+"""The tables in docs/ are up to date with conf/."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,56 +12,6 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.run import manifest
 
 ROOT = Path(__file__).parents[2]
-
-NEW_FILES = {
-    "methods/brightest_cam.py": '''"""Brightest-CAM: Doe and Roe, Bright, 2031, arXiv:3101.00001."""
-
-from __future__ import annotations
-
-from torch import Tensor
-
-from axiom_bench.cutting.numerics import XY
-from axiom_bench.cutting.trace import Trace
-
-
-def brightest_cam(trace: Trace) -> Tensor:
-    """w_k = max(g_k), the maximum over x and y -> (B, K, 1, 1)."""
-    return trace.gradients.amax(XY, keepdim=True)
-''',
-    "conf/method/brightest_cam.yaml": """brightest_cam:
-  _target_: axiom_bench.methods.brightest_cam.brightest_cam
-  params: {}
-  title: Brightest-CAM
-  on_score_scale: true
-  needs_drops: false
-  reference: doe2031brightest
-""",
-}
-REFERENCE = r"""
-@misc{doe2031brightest,
-  title = {The Brightest Channel},
-  author = {Doe, Jane and R{\"o}e, Richard},
-  year = {2031},
-  eprint = {3101.00001},
-  archiveprefix = {arXiv},
-}
-"""
-ROW = (
-    "| `brightest_cam` | w_k = max(g_k), the maximum over x and y |  | any | "
-    "Doe and Röe 2031, [arXiv:3101.00001](https://arxiv.org/abs/3101.00001) |"
-)
-
-WRITTEN_LISTED_AND_TESTED = """
-import sys
-sys.path.insert(0, "scripts")
-import pytest
-import write_docs
-from axiom_bench.cli.main import main
-write_docs.main([])
-main(["list", "methods"])
-suite = "tests/methods/test_common_suite.py"
-pytest.main(["-vv", "-p", "no:cacheprovider", "-k", "brightest_cam", suite])
-"""
 
 
 @pytest.mark.slow
@@ -213,42 +160,6 @@ def test_every_entry_of_the_bibliography_is_read():
     """An entry without its closing brace would swallow the next one."""
     entries = re.findall(r"^@", (ROOT / "conf" / "references.bib").read_text(), re.M)
     assert len(manifest.bibliography()) == len(entries)
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of the sources with a method more: one file, one YAML file and one entry of the
-    bibliography.
-    """
-    for folder in ("bench", "methods", "metrics", "conf", "docs", "scripts", "tests"):
-        # with what Python compiled, which holds for the copies
-        shutil.copytree(ROOT / folder, tmp_path / folder)
-    (tmp_path / "results" / "baselines").mkdir(parents=True)
-    for name in ("hatch_build.py", "pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, tmp_path)
-    for name, text in NEW_FILES.items():
-        (tmp_path / name).write_text(text)
-    with (tmp_path / "conf" / "references.bib").open("a", encoding="utf-8") as bibliography:
-        bibliography.write(REFERENCE)
-    return tmp_path
-
-
-def run(checkout: Path, *command: str) -> str:
-    """Return what Python prints."""
-    path = {"PYTHONPATH": str(checkout / "build" / "editable")}
-    options = {"env": os.environ | path, "check": True, "capture_output": True, "text": True}
-    return subprocess.run([sys.executable, *command], cwd=checkout, **options).stdout
-
-
-@pytest.mark.slow
-def test_new_method_needs_three_files(checkout: Path):
-    """It is in the table once the command has run, listed, and tested by being listed."""
-    run(checkout, "hatch_build.py")
-    printed = run(checkout, "-c", WRITTEN_LISTED_AND_TESTED)
-    assert "methods.md: written" in printed
-    assert ROW in (checkout / "docs" / "methods.md").read_text(encoding="utf-8").splitlines()
-    assert "  brightest_cam " in printed
-    assert "test_method[brightest_cam] PASSED" in printed
 
 
 def test_a_metric_has_a_sign_for_each_test_and_a_line_of_the_csv():
