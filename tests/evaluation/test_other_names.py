@@ -122,6 +122,14 @@ def test_an_earlier_name_of_timm_leads_to_todays(name, new_name):
     )
 
 
+def test_openais_names_of_clip_lead_to_its_checkpoints():
+    assert "model=clip model.checkpoint=openai/clip" in other_model("ViT-B/32")
+    assert other_model("ViT-L/14@336px")
+    assert not other_model("vit_b_32")
+    (problem,) = listing("models", part="ViT-B/32")[-1:]
+    assert "clip" in problem
+
+
 def test_a_model_of_another_project_is_listed():
     (line,) = listing("models", part="fastsam-s")
     assert line == f"  fastsam-s  {other_model('fastsam')}"
