@@ -34,8 +34,11 @@ COLOURS = (1, 3, 4)
 AS_TRAINED = "normalised as in training"
 TWO_CLASSES = (
     "To explain both classes of one logit, set model.output=FILE.py:both (in Python output=both), "
-    "where both is def both(logits): return torch.stack([-logits, logits], 1).flatten(1)"
+    "where both is def both(logits): return torch.stack([-logits, logits], 1)"
+    ".reshape(len(logits), 2, -1).mean(2)"
 )
+# parameters of forward that are texts
+TEXTS = {"input_ids", "text", "texts"}
 # pixels of 0 to 255 with a lower highest value can't be distinguished from normalised ones
 DARKEST = 20.0
 # share of the range of pixels that a bicubic resize may leave beyond black and white
@@ -335,7 +338,7 @@ def checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
         raise BenchError(f"{expected}, not the shape {tuple(indices.shape)}{advice}.")
     outside = indices[(indices < 0) | (indices >= classes)]
     if len(outside):
-        valid = f"0 to {classes - 1}" if classes > 1 else f"0 alone. {TWO_CLASSES}"
+        valid = f"0 to {classes - 1}" if classes > 1 else f"only 0. {TWO_CLASSES}"
         raise BenchError(f"Invalid target {int(outside[0])}; the model's classes are {valid}.")
     return indices.long().clone()
 
@@ -556,6 +559,13 @@ def _why(network: nn.Module, image: Tensor, reason: str) -> str:
         return (
             f"{name} can't run in {' and '.join(sorted(map(str, kinds)))} ({reason}); give "
             "network.float()."
+        )
+    if TEXTS & {*inspect.signature(network.forward).parameters}:
+        return (
+            f"{name} takes texts with its images. For a CLIP, set them by model=clip "
+            "\"model.kwargs.captions=[a cat,a dog]\", in Python ab.load_model('clip', "
+            "checkpoint=FOLDER, kwargs={'captions': ['a cat', 'a dog']}). For others, put it into "
+            "a module whose forward gives it the texts."
         )
     size = " x ".join(map(str, image.shape[1:]))
     return (

@@ -244,9 +244,11 @@ def _called(function: ScoreFunction, output: object, name: str, network: str) ->
         or len(scores) != 1
         or not scores.numel()
     ):
+        are_maps = isinstance(scores, Tensor) and scores.ndim == 4
+        advice = ": return the mean of each map, maps.mean((2, 3))" if are_maps else ""
         raise BenchError(
             f"The output function {name} must return scores (B, n) or (B,), a row for each image; "
-            f"for one image it returns {described(scores)}."
+            f"for one image it returns {described(scores)}{advice}."
         )
     if not scores.is_floating_point():
         raise BenchError(

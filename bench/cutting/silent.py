@@ -31,6 +31,11 @@ def zero_gradients_note(trace: Trace) -> str:
     count = trace.num_valid
     images = "of the image" if count == 1 else f"of all {count} images"
     zeros = f"The gradients {images} at the layer {layer!r} are zero, and so are maps made of them"
+    if trace.cut_model.output.name == "segmentation" and not trace.scores.any():
+        return (
+            f"{zeros}, since no position of the network's maps counts for the class; choose "
+            "another class or region."
+        )
     if module := _module_of_zeros(trace):
         return (
             f"{zeros}: all weights of {module!r} are zero, and so every score is the same. Load "

@@ -7,7 +7,7 @@ Metrics compare boxes with heatmaps, so both must be in the pixels that the netw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import overload
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from axiom_bench.cutting.interventions import Part, Parts
 from axiom_bench.data.base import (
@@ -37,6 +37,8 @@ WHITE = 255.0
 LETTERBOX_GREY = 114  # around a letterboxed picture, as YOLO networks are trained
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of pixels in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# The attribute in which a network of timm keeps what its weights expect.
+CONFIG = "pretrained_cfg"
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")  # as torchvision names them
 # The largest crop, as a multiple of the side after the resize. With a larger one more than half of
 # what the network sees would be border.
@@ -47,6 +49,17 @@ MAX_UNRESIZED_CROP = 2048
 # The most pixels after the resize: a 10,000 x 1 image with its shorter side at 256 would hold
 # 655 million.
 MAX_PIXELS = 100_000_000
+
+
+def usual_normalisation(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+    """Return the mean and std of a network that a user built, and words for their origin.
+
+    They are those that the network keeps, as timm's do, or otherwise ImageNet's.
+    """
+    config = getattr(network, CONFIG, None)
+    if isinstance(config, Mapping) and config.get("mean") and config.get("std"):
+        return tuple(config["mean"]), tuple(config["std"]), f"those in its {CONFIG}"
+    return IMAGENET_MEAN, IMAGENET_STD, "ImageNet's"
 
 
 @dataclass(frozen=True)

@@ -351,6 +351,11 @@ def _default(calls: Sequence[Call], reshape: AnyReshape | None) -> tuple[str, bo
     _check_copies(calls)
     if problem is not None:
         raise problem
+    if scores.edge is None and isinstance(scores.output, Tensor) and not scores.output.is_meta:
+        raise BenchError(
+            "The network's scores have no gradient; compute them without detach, no_grad, "
+            "inference_mode, item or NumPy."
+        )
     example = ""
     for end in reversed(ends):
         if end[0].is_tokens and end[0].of_images and _is_reached(end[0], scores, reshape):

@@ -28,7 +28,7 @@ from axiom_bench.cutting.model_copy import (
 from axiom_bench.cutting.output import LOGITS, Output, OutputModule
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.data.layouts.classes import NetworkClasses, class_indices, network_class_names
-from axiom_bench.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from axiom_bench.data.preprocessing import Preprocessing, usual_normalisation
 from axiom_bench.errors import BenchError, plural, type_name, unknown_name
 from axiom_bench.kinds import home_expanded, shorten_for_error
 from axiom_bench.models import layers, weights
@@ -147,13 +147,15 @@ def load_model(cfg: Mapping[str, object], shape: tuple[int, ...] | None = None) 
     has_checkpoint = spec.checkpoint is not None or source.weights_file is not None
     if has_checkpoint and source.note:
         lines = [*lines, source.note]
+    origin = ""
+    if spec.source == "user":
+        mean, std, origin = usual_normalisation(module)
+        source = replace(source, preprocessing=replace(source.preprocessing, mean=mean, std=std))
     name = spec.name
     if spec.draw is not None:
         module = FixedDraws(module, spec.draw)
         name = f"{name}+draw{spec.draw}"
     preprocessing = _preprocessing(spec, source, shape)
-    if spec.source == "user" and preprocessing.shape is None:
-        lines = [*lines, *_normalisation_notes(spec)]
     sides = input_size(preprocessing)
     noise = torch.rand(
         1, preprocessing.channels, *sides, generator=torch.Generator().manual_seed(0)
@@ -202,6 +204,12 @@ def load_model(cfg: Mapping[str, object], shape: tuple[int, ...] | None = None) 
         layer = re.sub(r"^(module\.)+", "", layer)  # the name inside the wrappers
 
     number_of_classes = calls[-1].shape[1]
+    # A file of other classes than the library's was trained by the user.
+    is_trained = bool(source.classes) and number_of_classes != len(source.classes or ())
+    if is_trained and spec.source in ("torchvision", "timm") and spec.weights_file is not None:
+        origin = f"those of {spec.source}'s own weights"
+    if origin and preprocessing.shape is None:
+        lines = [*lines, *_normalisation_notes(spec, preprocessing, origin)]
     classes = _class_names(spec, source, module, number_of_classes)
     return LoadedModel(
         name=output.model_name(name),
@@ -310,24 +318,25 @@ def _preprocessing(spec: ModelSpec, source: Source, shape: tuple[int, ...] | Non
     return replace(preprocessing, **changes)
 
 
-def _normalisation_notes(spec: ModelSpec) -> list[str]:
-    """Return a sentence on ImageNet's mean and std if a user's network takes pictures, and the user
-    hasn't set both.
+def _normalisation_notes(spec: ModelSpec, used: Preprocessing, origin: str) -> list[str]:
+    """Return a sentence on the mean and std of a network that the user trained, if the user hasn't
+    set both.
 
-    The values of every method depend on them, and nothing in the network says what they are.
+    The values of every method depend on them, and weights don't say what they are.
+
+    Args:
+        spec: The settings of the model.
+        used: The preprocessing that is used.
+        origin: Words for the origin of its mean and std.
     """
-    used = {}
-    if spec.mean is None:
-        used["mean"] = IMAGENET_MEAN
-    if spec.std is None:
-        used["std"] = IMAGENET_STD
-    if not used:
+    names = [key for key in ("mean", "std") if getattr(spec, key) is None]
+    if not names:
         return []
-    names = " and ".join(used)
-    settings = " ".join(f"model.{key}={list(used[key])}".replace(", ", ",") for key in used)
+    settings = [f"model.{key}={list(getattr(used, key))}".replace(", ", ",") for key in names]
     return [
-        f"you haven't set {names}, so images are normalised by ImageNet's; set {settings}, or the "
-        "numbers of its training (0 and 1 if the network normalises images itself)."
+        f"you haven't set {' and '.join(names)}, so images are normalised by {origin}; set "
+        f"{' '.join(settings)}, or the numbers of its training (0 and 1 if the network normalises "
+        "images itself)."
     ]
 
 

@@ -32,6 +32,8 @@ from axiom_bench.kinds import (
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 AS_BUILT = "as_built"  # model.weights: keep the weights that a user's function has loaded itself
+# The beginning of a name on the Hub as timm, open_clip and browsers write it.
+HUB_PREFIX = re.compile(r"hf[-_]hub:|hf://|https?://(www\.)?huggingface\.co/")
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # a name on the Hugging Face Hub
 MAX_SIDE = 10_000  # pixels; `data.preprocessing.MAX_PIXELS` is its square
 # The values of model.output for networks that find objects.
@@ -143,6 +145,9 @@ class ModelSpec:
             # Command lines from before model.checkpoint have it here.
             kwargs = dict(values["kwargs"])
             values |= {"checkpoint": kwargs.pop("checkpoint"), "kwargs": kwargs}
+        checkpoint = values.get("checkpoint")
+        if isinstance(checkpoint, str) and HUB_PREFIX.match(checkpoint):
+            values["checkpoint"] = HUB_PREFIX.sub("", checkpoint).removesuffix("/tree/main")
         for key, other in DEFAULTS.items():
             if values.get(key) is None:
                 values[key] = other(values)
@@ -360,6 +365,11 @@ def unknown_model(name: str, names: Iterable[str]) -> BenchError:
         )
     if sentence := other_model(name):
         return BenchError(f"There is no model {name!r}. {sentence}")
+    new_name = _renamed_networks().get(name, "")
+    if is_of_library(new_name):
+        return BenchError(
+            f"There is no model {name!r}. timm now calls it {new_name}; set model={new_name}."
+        )
     error = unknown_name("model", name, names, timm_networks())
     if timm_networks():
         return error
@@ -389,12 +399,19 @@ def timm_networks() -> frozenset[str]:
 
     They are read from timm's files, because importing timm takes seconds.
     """
-    names: set[str] = set()
-    for folder in _model_folders("timm"):
-        for path in folder.glob("*.py"):
-            text = path.read_text(encoding="utf-8")
-            names.update(re.findall(r"^@register_model\ndef (\w+)\(", text, re.M))
-    return frozenset(names)
+    return frozenset(re.findall(r"^@register_model\ndef (\w+)\(", _code_of_timm(), re.M))
+
+
+def _renamed_networks() -> dict[str, str]:
+    """Return {earlier name: name} of timm's networks."""
+    return dict(re.findall(r"^ +'(\w+)' *: '([\w.]+)',?$", _code_of_timm(), re.M))
+
+
+@cache
+def _code_of_timm() -> str:
+    """Return the code of timm's networks, or "" if timm isn't installed."""
+    paths = [path for folder in _model_folders("timm") for path in sorted(folder.glob("*.py"))]
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
 
 
 def named_settings(name: str, changes: Mapping[str, object]) -> Mapping[str, object]:

@@ -25,14 +25,14 @@ from axiom_bench.data.formats.decoding import (
     is_nearly_black,
     open_as_viewed,
 )
-from axiom_bench.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from axiom_bench.data.preprocessing import Preprocessing, usual_normalisation
 from axiom_bench.errors import BenchError, type_name
 from axiom_bench.examination.examine import MAX_NORMALISED, MIN_BYTE_VALUE
 from axiom_bench.explanation.overlay import Pixels, as_picture
 
 Photograph = str | PathLike[str] | Image.Image | np.ndarray
 # for a network whose preprocessing is unknown
-STANDARD = Preprocessing(256, 224, IMAGENET_MEAN, IMAGENET_STD)
+RESIZE, CROP = 256, 224
 
 
 def prepared(
@@ -94,12 +94,14 @@ def prepared(
             stacklevel=5,
         )
     if preprocessing is None:
-        preprocessing = STANDARD
+        mean, std, origin = usual_normalisation(model)
+        preprocessing = Preprocessing(RESIZE, CROP, mean, std)
         warnings.warn(
             f"Nobody says how images are preprocessed for this {type(model).__name__}: they are "
-            "resized to 256 pixels, the centre of 224 is cropped, and normalised by ImageNet's "
-            "mean and deviation. Say another way by preprocessing=weights.transforms(), or any "
-            "function from a PIL image to a tensor (3, H, W).",
+            f"resized to {RESIZE} pixels, the centre of {CROP} is cropped, and they are "
+            f"normalised: mean and deviation are {origin}. Say another way by "
+            "preprocessing=weights.transforms(), or any function from a PIL image to a tensor "
+            "(3, H, W).",
             stacklevel=5,
         )
     known = preprocessing if isinstance(preprocessing, Preprocessing) else None

@@ -72,6 +72,14 @@ def folder_that_is_not_there(user: User) -> None:
     user.types(words)
 
 
+@follows("is a file; set data.root to its folder")
+def file_instead_of_its_folder(user: User) -> None:
+    photographs(user, "a.png", "data.png")
+    words = doctor(user, "data=folder", "target=predicted")
+    message = user.refusal([*words, "data.root=photos/data.png"])
+    user.types([*words, f"data.root={advice_in(message, r'its folder, (.*?)[.]$')}"])
+
+
 @follows("set data.classes to the model's own classes, in its order")
 def more_classes_than_the_model_has(user: User) -> None:
     photographs(user, "3/a.png", "4/a.png")

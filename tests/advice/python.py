@@ -285,6 +285,18 @@ def network_that_returns_several_things(user: User) -> None:
         ab.trace(network, LAYER, images(), [0, 0], output=function)
 
 
+@follows(": return the mean of each map, maps.mean((2, 3))")
+def output_function_that_returns_maps(user: User) -> None:
+    segmenter = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+    def trace(output: Any) -> ab.Trace:
+        return ab.trace(segmenter, "0", images(), [0, 1], output=output)
+
+    message = user.error(lambda: trace(lambda maps: maps))
+    expression = advice_in(message, r"of each map, (.*?)\.$")
+    trace(lambda maps: value_of(expression, maps=maps))
+
+
 @follows("not scores (B, n), (B,) or (B, n, H, W); give output=, a function")
 def scores_of_every_word(user: User) -> None:
     class Sequence(Small):

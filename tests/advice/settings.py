@@ -140,6 +140,13 @@ def model_of_timm_by_its_name_on_the_hub(user: User) -> None:
         assert composition.plain_job()["model"]["source"] == "timm"
 
 
+@follows("timm now calls it {new_name}; set model=")
+def earlier_name_of_timm(user: User) -> None:
+    message = user.refusal(["doctor", "model=vit_tiny_patch16_224_in21k", "data.size=2"])
+    with composed([advice_in(message, r"set (.*?)\.$")]) as composition:
+        assert composition.plain_job()["model"]["source"] == "timm"
+
+
 @follows("There is no folder {}; set model.checkpoint to one that")
 def checkpoint_that_is_no_folder(user: User) -> None:
     settings = ["model=huggingface", "model.checkpoint=./no/such"]

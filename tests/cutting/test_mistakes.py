@@ -234,3 +234,17 @@ def test_clips_of_channels_first_become_images():
     with pytest.raises(ab.BenchError, match=r"give images\.transpose\(1, 2\)\.flatten\(0, 1\)\.$"):
         ab.trace(first_part(), "0", clips)
     assert len(ab.trace(first_part(), "0", clips.transpose(1, 2).flatten(0, 1))) == 8
+
+
+@pytest.mark.parametrize("name", ["text", "input_ids"])
+def test_a_network_that_takes_texts_is_refused_with_the_setting_of_captions(name):
+    """CLIP's networks compare images with texts."""
+    net = flattened()
+    source = f"def forward(images, {name}=None):\n    return {name}.shape"
+    functions: dict[str, object] = {}
+    exec(source, functions)
+    net.forward = functions["forward"]
+    with pytest.raises(
+        ab.BenchError, match=r"takes texts with its images.*model\.kwargs\.captions"
+    ):
+        ab.explain(net, None, torch.rand(1, 3, 16, 16), ["grad_cam"])

@@ -323,7 +323,8 @@ def test_a_network_without_logits_is_refused(wrap: Any, sentence: str) -> None:
     [
         (
             lambda o: o["out"],
-            r"output function output must return scores .* shape \(1, 5, 6, 6\)",
+            r"output function output must return scores .* shape \(1, 5, 6, 6\): return the mean "
+            r"of each map, maps\.mean\(\(2, 3\)\)",
         ),
         (lambda o: o["out"].sum(), r"for one image it returns shape \(\)"),
         (lambda o: o["out"][0, :, 0, 0], r"for one image it returns shape \(5,\)"),
@@ -345,5 +346,5 @@ def test_a_function_without_scores_is_refused(output: Any, sentence: str) -> Non
 def test_a_target_outside_the_functions_scores_is_refused() -> None:
     sentence = r"Invalid target 2; the model.s classes are 0 to 1\."
     assert_refused(sentence, out_of, Projection(), [0, 1, 2])
-    sentence = r"Invalid target 1; the model.s classes are 0 alone\."
+    sentence = r"Invalid target 1; the model.s classes are only 0\."
     assert_refused(sentence, out_of, partial(column, place=0), [1, 0, 0])

@@ -2,6 +2,7 @@
 float64.
 """
 
+import re
 from collections.abc import Callable
 from itertools import product
 from types import SimpleNamespace
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench.cutting.output import Output
 from axiom_bench.cutting.output_presets import intersection_over_union
+from axiom_bench.errors import BenchError
+from axiom_bench.notes import ZeroMaps
 from tests.cutting.test_output import (
     REGION,
     Deciding,
@@ -150,6 +153,34 @@ def test_metrics_of_probabilities_have_no_value_where_there_is_none(name: str) -
     for metric in PROBABILITY:
         assert "no_probability" in statuses[metric] <= {"no_probability", "zero_map"}
     assert statuses[SENSITIVITY] == {"ok"}
+
+
+def test_a_class_that_is_predicted_nowhere_has_no_region() -> None:
+    model = Dense(lambda maps: torch.cat([maps, maps[:, :1] - 100], 1)).double()
+    sentence = "since no position of the network's maps counts for the class; choose another class"
+    with pytest.warns(ZeroMaps, match=sentence):
+        maps = ab.explain(
+            model, "trunk", images(), ["grad_cam"], [5, 5, 5], output=SEGMENT("predicted")
+        )
+    assert not maps["grad_cam"].any()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda maps: maps[:, :1], lambda maps: sums(maps)[:, :1], lambda maps: sums(maps)[:, 0]],
+)
+def test_both_classes_of_one_logit_as_the_message_says(wrap: Any) -> None:
+    """A map of one class and one logit, (B, 1) or (B,)."""
+    model = Dense(wrap).double()
+    with pytest.raises(BenchError, match=r"only 0. .*def both") as refusal:
+        ab.trace(model, "trunk", images(), [1, 1, 1])
+    functions: dict[str, Any] = {"torch": torch}
+    code = re.search(r"def both.*flatten\(1\)|def both.*mean\(2\)", str(refusal.value))
+    assert code is not None
+    exec(code[0], functions)
+    trace = ab.trace(model, "trunk", images(), [1, 0, 1], output=functions["both"])
+    logit = model(images()).detach().reshape(3, -1).mean(1)
+    torch.testing.assert_close(trace.scores, logit * torch.tensor([1, -1, 1]))
 
 
 class Detector(nn.Module):

@@ -107,6 +107,29 @@ def test_a_model_of_another_project_has_one_sentence(name):
     assert message.removeprefix(f"There is no model {name!r}. ") in other_models().values()
 
 
+@pytest.mark.parametrize(
+    ("name", "new_name"),
+    [
+        ("tf_efficientnet_b0_ns", "tf_efficientnet_b0.ns_jft_in1k"),
+        ("vit_base_patch16_224_in21k", "vit_base_patch16_224.augreg_in21k"),
+        ("tv_resnext50_32x4d", "resnext50_32x4d.tv_in1k"),
+    ],
+)
+def test_an_earlier_name_of_timm_leads_to_todays(name, new_name):
+    pytest.importorskip("timm", reason="the extra `timm` is not installed")
+    assert str(unknown_model(name, model_names())) == (
+        f"There is no model {name!r}. timm now calls it {new_name}; set model={new_name}."
+    )
+
+
+def test_openais_names_of_clip_lead_to_its_checkpoints():
+    assert "model=clip model.checkpoint=openai/clip" in other_model("ViT-B/32")
+    assert other_model("ViT-L/14@336px")
+    assert not other_model("vit_b_32")
+    (problem,) = listing("models", part="ViT-B/32")[-1:]
+    assert "clip" in problem
+
+
 def test_a_model_of_another_project_is_listed():
     (line,) = listing("models", part="fastsam-s")
     assert line == f"  fastsam-s  {other_model('fastsam')}"

@@ -17,7 +17,7 @@ from axiom_bench.cli.model_options import model_overrides
 from axiom_bench.models import checkpoints
 from axiom_bench.models.checkpoints import Checkpoint, _hub_error
 from axiom_bench.models.load import LoadedModel, background_of, load_model
-from axiom_bench.models.spec import model_config
+from axiom_bench.models.spec import ModelSpec, model_config
 from tests.models.test_conf import compose_model
 
 transformers = pytest.importorskip("transformers")
@@ -488,9 +488,27 @@ def test_a_folder_of_timm_leads_to_its_architecture(tmp_path):
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hf-hub:ORG/NAME",
+        "hf_hub:ORG/NAME",
+        "hf://ORG/NAME",
+        "https://huggingface.co/ORG/NAME",
+        "https://www.huggingface.co/ORG/NAME/tree/main",
+    ],
+)
+def test_names_of_the_hub_as_other_programs_write_them(name):
+    spec = ModelSpec.of({"source": "huggingface", "checkpoint": name})
+    assert spec.checkpoint == "ORG/NAME"
+    assert spec.name == "NAME"
+
+
 def test_names_that_lead_elsewhere(tmp_path):
     with pytest.raises(ab.BenchError, match=r"is a network of timm; set model=resnet50\.a1_in1k"):
         load("timm/resnet50.a1_in1k")
+    with pytest.raises(ab.BenchError, match=r"timm/vit is a network of timm; set model=vit"):
+        load("hf-hub:timm/vit")
     with pytest.raises(
         ab.BenchError, match=r"There is no folder \./nothing; set model\.checkpoint"
     ):

@@ -158,3 +158,15 @@ def test_tokens_of_windows_are_no_tokens_of_the_image():
 
     calls = layers.record_calls(Windows(), (16, 16))
     assert [call.name for call in calls if call.is_tokens] == ["norm"]
+
+
+def test_scores_without_a_gradient_are_the_reason_for_no_default_layer():
+    class WithoutGradient(ByMean):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                return super().forward(x)
+
+    with pytest.raises(
+        BenchError, match=r"scores have no gradient; compute them without .*no_grad"
+    ):
+        ab.explain(WithoutGradient(), None, torch.rand(1, 3, 16, 16), ["grad_cam"])

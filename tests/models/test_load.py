@@ -387,10 +387,34 @@ def test_a_fine_tuned_network_is_built_with_the_classes_of_its_file(tmp_path, na
     assert loaded.number_of_classes == 5
     assert loaded.random_weights is False
     assert "num_classes=5, as mine.pth has it" in loaded.lines[0]
+    note = loaded.lines[-1]
+    assert (
+        "you haven't set mean and std, so images are normalised by those of torchvision's" in note
+    )
+    mean = list(loaded.preprocessing.mean)
+    assert f"set model.mean={mean} model.std=".replace(", ", ",") in note
+    given = settings | {"mean": [0.5], "std": [0.5], "classes": 5}
+    assert not any("normalised" in line for line in load_model(given).lines)
     loaded_state = loaded.module.state_dict()
     assert all(torch.equal(loaded_state[key], tensor) for key, tensor in kept_state.items())
     with pytest.raises(BenchError, match=f"model.classes names 4 classes, and {name} has 5 logits"):
         load_model(settings | {"classes": ["a", "b", "c", "d"]})
+
+
+@pytest.mark.parametrize("settings", [{}, {"draw": 1}, {"std": [0.25] * 3}])
+def test_a_user_s_network_of_timm_keeps_its_own_mean_and_std(tmp_path, settings):
+    (tmp_path / "net.py").write_text(
+        "import timm\ndef build():\n    return timm.create_model('vit_tiny_patch16_224')\n"
+    )
+    architecture = f"{tmp_path}/net.py:build"
+    loaded = load_model(
+        {"name": "mine", "source": "user", "architecture": architecture, "weights": "as_built"}
+        | {"resize": [224, 224], **settings}
+    )
+    assert loaded.preprocessing.mean == (0.5,) * 3
+    assert loaded.preprocessing.std == tuple(settings.get("std", (0.5,) * 3))
+    (note,) = [line for line in loaded.lines if "normalised" in line]
+    assert "are normalised by those in its pretrained_cfg; set model.mean=[0.5,0.5,0.5]" in note
 
 
 def test_a_last_layer_of_another_form_is_the_user_s_own_network(tmp_path):

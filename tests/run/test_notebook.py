@@ -15,6 +15,7 @@ from pandas.testing import assert_frame_equal
 from PIL import Image
 
 import axiom_bench as ab
+from axiom_bench.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.heatmaps import Heatmaps
@@ -97,6 +98,16 @@ def test_a_network_of_which_nobody_says_the_preprocessing(network, photo):
     prepared = explain(other, photo, preprocessing=network.loaded.preprocessing.from_photograph)
     assert prepared.layer == "0.layer4"
     assert prepared.images.shape[-1] == 96
+
+
+def test_a_network_of_timm_says_its_mean_and_deviation(network, photo):
+    other = torch.nn.Sequential(network)
+    other.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    with pytest.warns(UserWarning, match="mean and deviation are those in its pretr"):
+        images = explain(other, photo).images
+    usual = explain(torch.nn.Sequential(network), photo).images
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    torch.testing.assert_close(images, (usual * std + mean - 0.5) / 0.25, atol=1e-5, rtol=0)
 
 
 def bytes_of(image: Image.Image) -> torch.Tensor:

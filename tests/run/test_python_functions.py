@@ -235,7 +235,7 @@ def build():
 
 
 def both(logits):
-    return torch.stack([-logits, logits], 1).flatten(1)
+    return torch.stack([-logits, logits], 1).reshape(len(logits), 2, -1).mean(2)
 """
 
 

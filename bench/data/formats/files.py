@@ -26,6 +26,7 @@ Paths = File | Sequence[File]
 MAX_SHOWN = 100  # characters of a value in a message
 MAX_REASON = 200  # characters of an error's text: some repeat the file's content
 MAX_TEXT = 2**30  # bytes of a list of images, classes or labels; ImageNet's longest has 3 MB
+SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # the beginnings of .xlsx and .ods, and of .xls
 # What exists depends on the system.
 NONBLOCKING = (
     getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -203,7 +204,10 @@ def lines_of(path: Path, what: str) -> list[str]:
         BenchError: If it can't be read, or is no such text.
     """
     try:
-        text = decode_text(content_of(path, MAX_TEXT))
+        content = content_of(path, MAX_TEXT)
+        if content.startswith(SPREADSHEETS):
+            raise BenchError(f"{what} {as_text(path)} is a spreadsheet; save it as CSV in UTF-8.")
+        text = decode_text(content)
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(
             f"{what} {as_text(path)} can't be read ({reason_of(error)}); it must be text in UTF-8."

@@ -331,15 +331,20 @@ def _by_folders(
     from_1 = network is not None and is_number and network.count in folder_numbers
     hint = f": the folders count to {max(folder_numbers)}, its classes from 0" if from_1 else ""
     if network is not None and network.names is None and not from_1:
-        hint = f": its {network.count} have no names, and there are {len(subfolders)} folders"
+        are = verb(len(subfolders), "is", "are")
+        hint = f": its {network.count} have no names, and there {are} "
+        hint += plural(len(subfolders), "folder")
     if are_splits:
         last_split = as_text(root / used_folders[-1])
-        verb = "are splits" if len(used_folders) > 1 else "is a split"
-        unlabelled = f"{', '.join(used_folders)} {verb}: set data.root={last_split}"
+        noun = verb(len(used_folders), "is a split", "are splits")
+        unlabelled = f"{', '.join(used_folders)} {noun}: set data.root={last_split}"
     elif flat:
         unlabelled = f"{flat} lies in no folder"
     else:
         unlabelled = f"{unknown_folder!r} is no class of the network{hint}"
+        if have_subfolders and len(used_folders) == 1:
+            inner = as_text(root / used_folders[0])
+            unlabelled += f"; if the folders in it are the classes, set data.root={inner}"
     note = (
         f"the images of {name!r} have no labels ({unlabelled}; {LABELS}), so metrics that need "
         "labels, or boxes or masks of the data, have no value"

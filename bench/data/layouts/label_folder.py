@@ -289,7 +289,7 @@ def _match(
     """Find the classes of the labels among `classes`, or otherwise among the network's."""
     in_order = {name: index for index, name in enumerate(names)}
     if not names:
-        problem = "no file names their classes; list them in classes.txt or data.classes"
+        problem = "no file has the names of their classes; list them in classes.txt or data.classes"
         return ClassMatch({}, {}, problem)
     if classes is not None:
         listed = {name: name for name in names_of_data(classes)}

@@ -33,8 +33,9 @@ YOLO = "yolo"
 CVAT = "cvat"
 MASKS = "masks"
 COCO = "coco"
-IMAGE_FOLDERS = {"images", "image", "imgs", "img", "JPEGImages"}
-LABEL_FOLDERS = ("labels", "Annotations", "annotations", "ann", "json", "xml", "labelme")
+# Names of folders, which may have another case.
+IMAGE_FOLDERS = {"images", "image", "imgs", "img", "jpegimages"}
+LABEL_FOLDERS = ("labels", "label", "annotations", "annotation", "ann", "json", "xml", "labelme")
 MASK_FOLDERS = ("masks", "mask", "SegmentationClass", "SegmentationClassPNG", "annotations")
 MASK_ENDS = ("", "_mask")  # of a mask's name, after the image's
 CLASS_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "class_names.txt", "labels.txt")
@@ -149,7 +150,10 @@ def find_masks(root: Path, images: Sequence[str]) -> tuple[dict[str, Path], list
 
     Masks are PNG files in a folder such as `masks`.
     """
-    photographs = [image for image in images if not {*image.split("/")[:-1]} & {*MASK_FOLDERS}]
+    mask_folders = {*map(str.lower, MASK_FOLDERS)}
+    photographs = [
+        image for image in images if mask_folders.isdisjoint(image.lower().split("/")[:-1])
+    ]
     masks: dict[str, Path] = {}
     for parent, group in groupby(photographs, dirname):
         folders = _label_folders(root, parent, MASK_FOLDERS)
@@ -170,21 +174,29 @@ def find_classes(root: Path, files: Iterable[Path], tool: str) -> ClassFile | No
         tool: As in `FoundLabels`. Only YOLO's has data.yaml.
 
     Raises:
-        BenchError: If such a file can't be read.
+        BenchError: If such a file can't be read, or two list the same classes in other orders.
     """
     folders = {path.parent for path in files}
     above = {folder.parent for folder in folders}
+    first: ClassFile | None = None
     for place in (*sorted(folders), *sorted(above), root, root.parent):
         names = sorted(_files_by_name(place).values(), key=lambda name: (name != "data.yaml", name))
         for name in names:
-            if name in CLASS_LISTS:
-                listed = network_class_names(str(place / name), "data.classes")
-                classes = [label for label in listed if label not in NO_CLASSES]
-                return ClassFile(place / name, tuple(classes))
-            is_yaml = tool == YOLO and name.lower().endswith(YAML)
-            if is_yaml and (yaml_classes := _yaml_classes(place / name)):
-                return yaml_classes
-    return None
+            try:
+                listed = _class_file(place / name, tool)
+            except BenchError:
+                if first is None:
+                    raise
+                continue
+            if listed is None or not listed.names:
+                continue
+            first = first or listed
+            if listed.names != first.names and {*listed.names} == {*first.names}:
+                raise BenchError(
+                    f"{as_text(first.path)} and {as_text(listed.path)} list the same classes in "
+                    "different orders; delete the wrong one."
+                )
+    return first
 
 
 def content_of_labels(path: Path) -> bytes:
@@ -193,6 +205,17 @@ def content_of_labels(path: Path) -> bytes:
         return content_of(path, MAX_BYTES)
     except OSError:
         return b""
+
+
+def _class_file(path: Path, tool: str) -> ClassFile | None:
+    """Return the classes that a file lists; None if it is of another kind."""
+    name = path.name.lower()
+    if name in CLASS_LISTS:
+        listed = network_class_names(str(path), "data.classes")
+        return ClassFile(path, tuple(label for label in listed if label not in NO_CLASSES))
+    if tool == YOLO and name.endswith(YAML):
+        return _yaml_classes(path)
+    return None
 
 
 def _yaml_classes(path: Path) -> ClassFile | None:
@@ -226,7 +249,9 @@ def _find_files(root: Path, images: Sequence[str], key: str) -> FoundLabels | No
     others: list[Path] = []
     for folder, names in folders.items():
         for name in names.values():
-            is_label = name.lower().endswith(tool.ending) and name not in (*CLASS_LISTS, cvat.NAME)
+            name_in_lower_case = name.lower()
+            is_label = name_in_lower_case.endswith(tool.ending)
+            is_label = is_label and name_in_lower_case not in (*CLASS_LISTS, cvat.NAME)
             if is_label and folder / name not in used:
                 others.append(folder / name)
     first_files = [*files.values(), *others][:TRIED]
@@ -286,16 +311,29 @@ def _label_folders(root: Path, parent: str, names: Sequence[str]) -> dict[Path, 
     parts = folder.parts
     depth = len(Path(os.path.abspath(root)).parts)
     places = [depth - 1, *range(depth, len(parts))]
-    places += [place for place, part in enumerate(parts) if part in IMAGE_FOLDERS]
+    places += [place for place, part in enumerate(parts) if part.lower() in IMAGE_FOLDERS]
+    spellings: list[str] = []
+    for name in names:
+        spellings += (name, name.lower(), name.capitalize(), name.upper())
     candidates = [folder]
     for place in sorted({*places}, reverse=True):
-        for name in names:
+        for name in spellings:
             candidates.append(Path(*parts[:place], name, *parts[place + 1 :]))
     for place in range(len(parts), depth - 1, -1):
-        for name in names:
+        for name in spellings:
             candidates.append(Path(*parts[:place], name, *parts[place:]))
-    listings = {candidate: _files_by_name(candidate) for candidate in dict.fromkeys(candidates)}
-    return {candidate: files for candidate, files in listings.items() if files}
+    listings: dict[Path, Mapping[str, str]] = {}
+    known: set[tuple[int, int]] = set()  # a disk may have a folder under all spellings
+    for candidate in candidates:
+        files = _files_by_name(candidate)
+        if not files:
+            continue
+        status = os.stat(candidate)
+        identity = (status.st_dev, status.st_ino)
+        if identity not in known:
+            known.add(identity)
+            listings[candidate] = files
+    return listings
 
 
 def _files_by_name(folder: Path) -> dict[str, str]:

@@ -65,6 +65,10 @@ def existing_folder(folder: Path, layout: str) -> Path:
     Raises:
         BenchError: If it doesn't exist, with the expected layout.
     """
+    if os.path.isfile(folder):
+        raise BenchError(
+            f"{as_text(folder)} is a file; set data.root to its folder, {as_text(folder.parent)}."
+        )
     if not os.path.isdir(folder):
         raise BenchError(
             f"There is no folder {as_text(folder)}; expected {layout}. "

@@ -1,9 +1,13 @@
-"""CUB-200-2011 and OpenImages30k as github.com/clovaai/wsolevaluation lays them out.
+"""CUB-200-2011 and OpenImages30k as github.com/clovaai/wsolevaluation lays them out, and
+CUB-200-2011 as it is published.
 
 Lists in metadata/<collection>/<split> name the images, with a label each. The list of
 localizations has boxes x0, y0, x1, y1 from 0, with x1 and y1 inside the box, or files of masks and
 of regions to ignore. In its code (`get_mask`), the mask is the union of an image's masks, and the
 ignored pixels are those of its region outside the mask.
+
+The published tree has images.txt, image_class_labels.txt, train_test_split.txt and
+bounding_boxes.txt with a line for each image, which begins with the image's number.
 """
 
 from __future__ import annotations
@@ -22,17 +26,26 @@ from PIL import Image
 
 from axiom_bench.data.base import BACKGROUND, NO_VERDICT, BadImage, Box, clip_to_image
 from axiom_bench.data.formats.decoding import open_image
-from axiom_bench.data.formats.files import as_name, as_text, ids_of, lines_of, listed_file
+from axiom_bench.data.formats.files import (
+    as_name,
+    as_text,
+    ids_of,
+    lines_of,
+    listed_file,
+    reason_of,
+)
 from axiom_bench.data.layouts.classes import PREFIX
 from axiom_bench.data.layouts.table import Note, Row, Size, Table
 from axiom_bench.data.layouts.trees import existing_folder
-from axiom_bench.errors import BenchError, plural, verb
+from axiom_bench.errors import BenchError, plural, unknown_name, verb
 from axiom_bench.kinds import File, Name
 
 LAYOUT = (
     "the layout of wsolevaluation: <root>/metadata/<collection>/<split>/class_labels.txt and the "
     "images in <root>/dataset/<collection>"
 )
+PUBLISHED = "CUB_200_2011"  # the folder of the published tree
+SPLITS = {"train": "1", "test": "0"}  # in train_test_split.txt
 BOX_CELLS = 5  # image, x0, y0, x1, y1
 MASK_CELLS = 3  # image, mask, region to ignore
 
@@ -62,17 +75,24 @@ def wsol(
     """Return the images of a split; ids are those of its lists.
 
     Args:
-        root: The folder with `metadata` and `dataset`, such as a checkout of wsolevaluation.
+        root: The folder with `metadata` and `dataset`, such as a checkout of wsolevaluation; or
+            CUB_200_2011, or the folder that it is in.
         collection: "CUB", "OpenImages" or "ILSVRC", the folder in both.
-        split: "test", or "val" for the images that choose hyperparameters.
+        split: "test", or "val" for the images that choose hyperparameters, which the published
+            tree doesn't have.
         name: The name of the data set.
 
     Raises:
         BenchError: For a missing folder or list, and a line that can't be read.
     """
     top = existing_folder(Path(root), LAYOUT)
-    folder = existing_folder(top / "dataset" / collection, LAYOUT)
-    lists = _read(existing_folder(top / "metadata" / collection / split, LAYOUT))
+    published = next(filter(_is_published, (top, top / PUBLISHED)), None)
+    if published is not None and collection == "CUB":
+        folder = existing_folder(published / "images", LAYOUT)
+        lists = _read_published(published, split)
+    else:
+        folder = existing_folder(top / "dataset" / collection, LAYOUT)
+        lists = _read(existing_folder(top / "metadata" / collection / split, LAYOUT))
     ids = tuple(sorted(ids_of(lists.labels, f"{collection}'s class_labels.txt")))
     folder_by_label = {
         lists.labels[image]: os.path.basename(os.path.dirname(image)) for image in ids
@@ -120,6 +140,49 @@ def _read(folder: Path) -> Lists:
             f"A list in {as_text(folder)} can't be read: {error}; get it from wsolevaluation."
         ) from error
     return Lists(labels, sizes, dict(boxes), dict(masks), dict(ignored))
+
+
+def _is_published(folder: Path) -> bool:
+    """Return whether a folder is CUB-200-2011 as it is published."""
+    return os.path.isfile(folder / "image_class_labels.txt")
+
+
+def _read_published(folder: Path, split: str) -> Lists:
+    """Read the lists of CUB-200-2011 as it is published.
+
+    Its boxes are x, y, width and height. wsolevaluation's lists have x + width and y + height as
+    the last pixels, and so do these.
+    """
+    if split not in SPLITS:
+        raise unknown_name("split of CUB_200_2011", split, SPLITS)
+    names, classes, parts, corners = (
+        _by_number(folder / f"{name}.txt")
+        for name in ("images", "image_class_labels", "train_test_split", "bounding_boxes")
+    )
+    labels: dict[str, int] = {}
+    boxes: dict[str, list[Box]] = {}
+    try:
+        for number, name in names.items():
+            if parts[number] != SPLITS[split]:
+                continue
+            labels[name] = int(classes[number]) - 1
+            x, y, width, height = map(float, corners[number].split())
+            boxes[name] = [(x, y, x + width + 1, y + height + 1)]
+    except (ValueError, KeyError) as error:
+        raise BenchError(
+            f"A list in {as_text(folder)} has no value for image {number}: {reason_of(error)}; "
+            "unpack CUB_200_2011.tgz again."
+        ) from error
+    return Lists(labels, {}, boxes, {}, {})
+
+
+def _by_number(path: Path) -> dict[str, str]:
+    """Return {number of an image: the rest of its line}."""
+    rest_by_number: dict[str, str] = {}
+    for line in lines_of(path, "The list"):
+        number, _, rest = line.strip().partition(" ")
+        rest_by_number[number] = rest.strip()
+    return rest_by_number
 
 
 def _rows(path: Path) -> list[list[str]]:

@@ -16,7 +16,7 @@ from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.other_names import unknown_plugin
 from axiom_bench.kinds import shorten_for_error
-from axiom_bench.models.spec import WEIGHTS_SUFFIXES, unknown_model
+from axiom_bench.models.spec import WEIGHTS_SUFFIXES, other_model, unknown_model
 from axiom_bench.run.composing.device import no_device
 from axiom_bench.run.composing.typed_words import instead_of
 
@@ -93,7 +93,8 @@ def _unknown_entry(group: str, name: str, choices: Callable[[str], Iterable[str]
         return BenchError(
             f"model={name} is code of your own; set model=user model.architecture={name}."
         )
-    if group == "model" and "/" in name and not name.endswith(WEIGHTS_SUFFIXES):
+    is_checkpoint = "/" in name and not name.endswith(WEIGHTS_SUFFIXES)
+    if group == "model" and is_checkpoint and not other_model(name):
         return BenchError(
             f"model={name} is a checkpoint of transformers; set model=huggingface "
             f"model.checkpoint={name}."

@@ -66,6 +66,12 @@ def test_folders_that_are_classes_are_labels(tmp_path, files, network, expected,
         (("2020/paris/1.jpg", "2021/2.jpg"), IMAGENET, "'2020' is no class of the network"),
         (("tabby/1.jpg", "holiday/2.jpg"), PETS, "'holiday' is no class of the network"),
         (("tabby/1.jpg", "2.jpg"), PETS, "2.jpg lies in no folder"),
+        (
+            ("archive/tabby/1.jpg", "archive/holiday/2.jpg"),
+            UNNAMED,
+            "'archive' is no class of the network: its 3 have no names, and there is 1 folder; if "
+            "the folders in it are the classes, set data.root={}/archive",
+        ),
         (("crane/1.jpg",), PETS, "'crane' is no class of the network"),  # two classes have the name
         (
             ("1/1.jpg", "04/2.jpg"),
@@ -103,6 +109,12 @@ def test_other_folders_label_nothing_and_no_image_is_left_out(tmp_path, files, n
     assert labels(data) == [()] * len(files)
     assert data.read(0).label is None
     assert f"the images of 'folder' have no labels ({why}; " in data.notes[-1]
+
+
+def test_a_file_instead_of_a_folder_is_refused_with_its_folder(tmp_path):
+    write(tmp_path, ("a/1.jpg", "data.yaml"))
+    with pytest.raises(BenchError, match=rf"data.yaml is a file; set data.root to .*{tmp_path}\."):
+        load(tmp_path / "data.yaml")
 
 
 def test_synset_ids_of_imagenette_are_classes_by_index_by_name_and_in_order(tmp_path):

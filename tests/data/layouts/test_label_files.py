@@ -96,6 +96,13 @@ def test_lists_that_say_something_else_are_refused(root, text, message):
         load("imagenet", root, labels="mine.csv")
 
 
+@pytest.mark.parametrize("beginning", [b"PK\x03\x04 as .xlsx", b"\xd0\xcf\x11\xe0 as .xls"])
+def test_a_spreadsheet_is_refused_with_the_format_to_save(root, beginning):
+    (root / "labels.csv").write_bytes(beginning)
+    with pytest.raises(BenchError, match=r"labels.csv is a spreadsheet; save it as CSV in UTF-8"):
+        load("imagenet", root, labels="labels.csv")
+
+
 def test_what_a_list_says_beside_its_labels_is_told(root):
     (root / "labels.csv").write_text(lines("{},{}", [1, 1, 1, 1]) + "absent.JPEG,2\n")
     absent, alike = load("imagenet", root).notes

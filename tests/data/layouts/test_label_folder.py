@@ -229,7 +229,7 @@ def test_problems_are_counted_with_an_example_each(tmp_path):
 def test_a_list_of_classes_of_another_form_is_passed_over(tmp_path, text):
     yolo(tmp_path)
     write(tmp_path / "data.yaml", text)
-    assert "no file names their classes" in load(tmp_path).notes[0]
+    assert "no file has the names of their classes" in load(tmp_path).notes[0]
     write(tmp_path / "classes.txt", "person\ncat\ndog\n")
     assert load(tmp_path).classes == CLASSES
 
@@ -264,6 +264,42 @@ def test_a_file_that_changes_decides_the_fingerprint(tmp_path):
 
 
 # Situations of public reports.
+
+
+@pytest.mark.parametrize("change", [str.capitalize, str.upper])
+@pytest.mark.parametrize("tree", [yolo, label_trees.masks, label_trees.annotations_folder])
+def test_folders_and_lists_of_classes_may_have_another_case(tmp_path, tree, change):
+    expected = tmp_path / "expected"
+    tree(expected)
+    found = tmp_path / "found"
+    tree(found)
+    for path in [*found.iterdir()]:
+        if path.name != "data.yaml":
+            path.rename(path.with_name(f"{change(path.stem)}{path.suffix}"))
+    one = load(expected, NETWORK)
+    other = load(found, NETWORK)
+    assert [other.read(index).objects for index in range(3)] == [
+        one.read(index).objects for index in range(3)
+    ]
+    assert len(other.notes) == len(one.notes)
+
+
+def test_two_lists_of_classes_in_different_orders_are_refused(tmp_path):
+    """Label tools write classes.txt anew, in the order of the labels that they meet."""
+    yolo(tmp_path)
+    list_file = write(tmp_path / "labels/classes.txt", "dog\nperson\ncat\n")
+    with pytest.raises(BenchError, match=r"classes\.txt and .*data\.yaml .* different orders"):
+        load(tmp_path, NETWORK)
+    list_file.write_text("person\ncat\ndog\n")
+    assert load(tmp_path, NETWORK).labels(0) == (0, 2)
+
+
+def test_an_empty_list_of_classes_is_passed_over(tmp_path):
+    yolo(tmp_path)
+    write(tmp_path / "labels/classes.txt", "")
+    assert load(tmp_path, NETWORK).labels(0) == (0, 2)
+    (tmp_path / "data.yaml").unlink()
+    assert "no file has the names of their classes" in load(tmp_path, NETWORK).notes[0]
 
 
 def test_classes_that_are_numbered_from_1_are_refused(tmp_path):
@@ -404,7 +440,7 @@ def test_masks_of_one_class_may_be_0_and_255(tmp_path):
     mask = np.zeros((30, 40), dtype=np.uint8)
     mask[5:8, 4:7] = 255
     Image.fromarray(mask).save(tmp_path / "masks/a_mask.png")
-    assert "no file names their classes" in load(tmp_path).notes[0]
+    assert "no file has the names of their classes" in load(tmp_path).notes[0]
 
     sample = load(tmp_path, classes=["cat"]).read(0)
     assert sample.objects == ((0, (4, 5, 7, 8)),)

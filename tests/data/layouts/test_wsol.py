@@ -50,6 +50,55 @@ def test_lists_that_do_not_fit(wsol_root):
         load("wsol", wsol_root, split="val")
 
 
+def published_cub(root):
+    """Write CUB-200-2011 as it is published, with the ends of lines of Windows."""
+    images = (
+        "001.Black_Albatross/a_1.jpg",
+        "001.Black_Albatross/c.jpg",
+        "002.Laysan_Albatross/b.jpg",
+    )
+    for seed, name in enumerate(images):
+        save(root / "images" / name, seed=seed)
+    lists = {
+        "images": [f"{number} {name}" for number, name in enumerate(images, 1)],
+        "image_class_labels": ["1 1", "2 1", "3 2"],
+        "train_test_split": ["1 0", "2 1", "3 0"],
+        "bounding_boxes": ["1 3.0 4.0 9.0 9.0", "2 1.0 1.0 5.0 5.0", "3 5.0 6.0 2.0 60.0"],
+        "classes": ["1 001.Black_Albatross", "2 002.Laysan_Albatross"],
+    }
+    for name, lines in lists.items():
+        (root / f"{name}.txt").write_text("\ufeff" + "\r\n".join(lines) + "\r\n")
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_the_published_tree_of_cub_has_the_boxes_of_wsolevaluations_lists(
+    tmp_path, wsol_root, above
+):
+    root = tmp_path / "birds/CUB_200_2011"
+    published_cub(root)
+    data = load("wsol", root.parent if above else root)
+    assert data.ids == ("001.Black_Albatross/a_1.jpg", "002.Laysan_Albatross/b.jpg")
+    assert data.class_names == ("Black Albatross", "Laysan Albatross")
+    first, second = (data.read(index) for index in range(2))
+    assert first.label == 0
+    assert second.label == 1
+    assert first.objects[0] == load("wsol", wsol_root, collection="CUB").read(0).objects[0]
+    assert "cut off" in second.problems[0]
+    assert load("wsol", root, split="train").ids == ("001.Black_Albatross/c.jpg",)
+
+
+def test_a_published_tree_of_cub_that_is_not_whole_is_refused(tmp_path):
+    published_cub(tmp_path)
+    with pytest.raises(BenchError, match="no split of CUB_200_2011 'val'"):
+        load("wsol", tmp_path, split="val")
+    (tmp_path / "bounding_boxes.txt").write_text("1 3.0 4.0 9.0\n")
+    with pytest.raises(BenchError, match=r"no value for image 1: .*unpack CUB_200_2011.tgz again"):
+        load("wsol", tmp_path)
+    (tmp_path / "bounding_boxes.txt").unlink()
+    with pytest.raises(BenchError, match=r"bounding_boxes.txt"):
+        load("wsol", tmp_path)
+
+
 @pytest.fixture
 def open_images(tmp_path):
     """An image with two masks, one of another size, and a region to ignore that overlaps one."""
