@@ -61,7 +61,11 @@ def invalid_choice(kind: str, name: object, names: Iterable[str]) -> InvalidPara
 
 
 def unknown_name(
-    kind: str, name: object, names: Iterable[str], others: Iterable[str] = ()
+    kind: str,
+    name: object,
+    names: Iterable[str],
+    others: Iterable[str] = (),
+    place: str = "",
 ) -> BenchError:
     """Return the error for a name that doesn't exist.
 
@@ -73,9 +77,12 @@ def unknown_name(
         name: The name that doesn't exist.
         names: The names that exist.
         others: Further names that exist, which are too many to be listed.
+        place: Words that follow the name, such as "in this run".
 
     >>> print(unknown_name("method", "xgradcam", ["grad_cam", "xgrad_cam"]))
     There is no method 'xgradcam'; did you mean 'xgrad_cam' or 'grad_cam'?
+    >>> print(unknown_name("class", "cet", ["cat"], place="in net.py"))
+    There is no class 'cet' in net.py; did you mean 'cat'?
     """
     names = sorted(names)
     # a user may type a whole file in the place of a name, and comparing it would take seconds
@@ -83,6 +90,8 @@ def unknown_name(
     if len(text) > MAX_NAME_LENGTH:
         text = f"{text[:MAX_NAME_LENGTH]}..."
     message = f"There is no {kind} {text}"
+    if place:
+        message += f" {place}"
     name_by_lower_case = {name.lower(): name for name in (*others, *names)}
     lower_case = str(name)[:MAX_NAME_LENGTH].lower()
     matches = difflib.get_close_matches(lower_case, name_by_lower_case, n=3, cutoff=0.5)

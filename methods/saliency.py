@@ -61,6 +61,6 @@ def gradient_at(trace: Trace, images: Tensor) -> Tensor:
         if not scores.requires_grad:
             # The trace has a gradient nevertheless: torch.fx leaves out no_grad and detach.
             raise BenchError(
-                "The network's own forward has no gradient: compute it without no_grad or detach."
+                "The network's forward stops the gradient: remove no_grad or detach from it."
             )
         return torch.autograd.grad(scores.sum(), leaf)[0]

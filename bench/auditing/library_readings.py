@@ -76,7 +76,7 @@ def _known(
     status: Status = "known"
     if expected not in (None, name):
         status = "other_than_named"
-        verdict = f"computes {text}; its name says {title_of(expected)}"
+        verdict = f"computes {text}; {title_of(expected)} was expected"
     return replace(
         answer,
         verdict=verdict,

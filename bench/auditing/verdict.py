@@ -141,7 +141,7 @@ def known_answer(
     status: Status = "known"
     if expected is not None and expected.name != candidate.name:
         status = "other_than_named"
-        verdict = f"computes {formula}; its name says {expected.spec.title}"
+        verdict = f"computes {formula}; {expected.spec.title} was expected"
     else:
         largest = max(best.differences.values())
         precision = f"to {largest:.0e}" if largest else "exactly"

@@ -98,7 +98,7 @@ def _job(manifest: Manifest, options: Namespace, methods: Sequence[str] | None) 
             break
     else:
         wanted = " at ".join(filter(None, (options.model or "any model", options.layer)))
-        raise unknown_name("job in this run", wanted, [entry.job for entry in jobs])
+        raise unknown_name("job", wanted, [entry.job for entry in jobs], place="in this run")
     settings = trusted_settings(entry.config.model_dump(), options.trust)
     if options.trust:
         add_current_folder()

@@ -205,8 +205,8 @@ def _path(method: object) -> str:
     name = getattr(method, "__qualname__", "<")
     if module in (None, "__main__") or not all(map(str.isidentifier, name.split("."))):
         raise BenchError(
-            "A suite imports a method by its path, and can't import one of a script, a notebook "
-            "or another function; write it to a file, as my_file.py, and give "
+            "A suite imports a method by its path, so it can't take one that a script, a notebook "
+            "or a function defines; write it to a file, such as my_file.py, and give "
             "ab.rank('my_file.my_cam')."
         )
     return f"{module}.{name}"
@@ -321,7 +321,7 @@ def _ranking(
         known_metrics.update(manifest.metrics)
     for metric in metrics:
         if metric not in known_metrics:
-            raise unknown_name(f"metric of the suite {suite}", metric, known_metrics)
+            raise unknown_name("metric", metric, known_metrics, place=f"in the suite {suite}")
     method = _name(method)
     name = submissions.name_of(method)
     ranking = Ranking()

@@ -148,7 +148,7 @@ def parse_settings(words: Sequence[str]) -> Changes:
                 f"axiom-bench ... {shlex.quote(word)}."
             )
         if key not in names:
-            raise unknown_name("setting of a report", key, names)
+            raise unknown_name("setting", key, names, place="of a report")
         values[key] = _parsed(word)
     settings: dict[str, object] = {}
     groups: dict[str, dict[str, object]] = {}

@@ -87,8 +87,10 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
     running.check_ended(folder, run)
     if run.is_combined:
         raise BenchError(f"{folder} combines several runs; verify each of them.")
-    settings_of_jobs = [trusted_settings(job.config.model_dump(), trust) for job in run.jobs]
-    if not run.jobs:
+    # a job that failed before its settings were composed has none
+    configs = [job.config.model_dump() for job in run.jobs]
+    settings_of_jobs = [trusted_settings(config, trust) for config in configs if config]
+    if not settings_of_jobs:
         raise BenchError(f"{folder} has no finished job to verify; run the same command again.")
     parts = []
     for settings in settings_of_jobs:

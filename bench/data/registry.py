@@ -197,7 +197,9 @@ def check_settings(cfg: Mapping[str, object], prefix: str = "data.") -> Mapping[
     parameters.pop(NETWORK, None)
     for key in cfg:
         if key not in LOADING and key not in parameters:
-            raise unknown_name(f"setting of data set kind {kind!r}", key, {*LOADING, *parameters})
+            raise unknown_name(
+                "setting", key, {*LOADING, *parameters}, place=f"of data set kind {kind!r}"
+            )
     missing = [
         key
         for key, parameter in parameters.items()

@@ -19,7 +19,7 @@ def encode_words(text: str, words: Sequence[str]) -> list[int]:
     tokens = []
     for word in PART.findall(text):
         if word not in words:
-            raise unknown_name("word of this network", word, words)
+            raise unknown_name("word", word, words, place="in this network")
         tokens.append(words.index(word))
     return tokens
 

@@ -200,7 +200,7 @@ class Cam:
         known = sorted({name for signature in self.form.signatures for name in signature.options})
         for option in self.options:
             if self._owner(option) is None:
-                raise unknown_name(f"option of {self.name}", option, known)
+                raise unknown_name("option", option, known, place=f"of {self.name}")
 
 
 @dataclass(frozen=True)

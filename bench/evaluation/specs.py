@@ -420,7 +420,7 @@ def _checked(kind: type[Spec], setting: str, config: Mapping[str, Any]) -> Spec:
     hints = get_type_hints(kind, include_extras=True)
     for key in check_group(setting, config):
         if key not in hints:
-            raise unknown_name(f"setting of {setting}", key, hints)
+            raise unknown_name("setting", key, hints, place=f"of {setting}")
     check_values(config, hints, f"{setting}.")
     return kind(**config)
 

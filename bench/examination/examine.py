@@ -483,7 +483,8 @@ def wilson(right: int, number: int) -> tuple[float, float]:
     square = NORMAL**2 / number
     middle = share + square / 2
     half = NORMAL * float(np.sqrt(share * (1 - share) / number + square / (4 * number)))
-    return (middle - half) / (1 + square), (middle + half) / (1 + square)
+    low = (middle - half) / (1 + square)
+    return max(low, 0.0), (middle + half) / (1 + square)
 
 
 def _readings(

@@ -92,7 +92,7 @@ def chosen_metrics(run: RunFolder, names: Collection[str] | None) -> list[str]:
     metrics = [name for name in run.metrics if METHOD_FREE not in run.records.methods_of(name)]
     for name in names or ():
         if name not in metrics:
-            raise unknown_name("metric in this run", name, metrics)
+            raise unknown_name("metric", name, metrics, place="in this run")
     return [name for name in metrics if names is None or name in names]
 
 

@@ -121,7 +121,7 @@ class LoadedModel:
         if text in recognised:
             return recognised[text]
         if names and not text.isdecimal():
-            raise unknown_name(f"class of {self.name}", text, names)
+            raise unknown_name("class", text, names, place=f"of {self.name}")
         kind = "a name or an index" if names else "an index"
         last = self.number_of_classes - 1
         advice = f"give {kind} from 0 to {last}" if last else f"its one class is 0. {TWO_CLASSES}"

@@ -86,7 +86,7 @@ def _embedded(spec: ModelSpec) -> Source:
     def published(name: str) -> Weights:
         files = {"default": None} if is_planted else networks.weights_files(spec.architecture)
         if name not in files:
-            raise unknown_name(f"weights of {spec.architecture}", name, files)
+            raise unknown_name("set of weights", name, files, place=f"of {spec.architecture}")
         file = files[name]
         if file is not None:
             return weights.read_weights(file)
@@ -131,7 +131,7 @@ def _torchvision(spec: ModelSpec) -> Source:
             return weights_sets.DEFAULT
         if name not in weights_sets.__members__:
             known = ["default", *(entry.name for entry in weights_sets)]
-            raise unknown_name(f"set of weights of {spec.architecture}", name, known)
+            raise unknown_name("set of weights", name, known, place=f"of {spec.architecture}")
         return weights_sets[name]
 
     def published(name: str) -> Weights:
@@ -231,7 +231,7 @@ def _timm(spec: ModelSpec) -> Source:
     name, _, tag = spec.architecture.partition(".")
     tags = [known.partition(".")[2] for known in timm.list_pretrained(name)]
     if tag and tag not in tags:
-        raise unknown_name(f"tag of weights of {name}", tag, tags)
+        raise unknown_name("tag", tag, tags, place=f"of the weights of {name}")
     config = timm.get_pretrained_cfg(spec.architecture)
     height, width = config.input_size[1:]
     sides = (floor(height / config.crop_pct), floor(width / config.crop_pct))

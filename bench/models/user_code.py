@@ -81,7 +81,7 @@ def import_function(
     function: Callable[..., Any] | None = getattr(module, name, None)
     if not callable(function) and not isinstance(function, Output):
         public_names = [key for key in vars(module) if not key.startswith("_")]
-        raise unknown_name(f"function in {module_path}", name, public_names)
+        raise unknown_name("function", name, public_names, place=f"in {module_path}")
     return function
 
 

@@ -435,7 +435,7 @@ def _chosen(found: Sequence[Place], file: str, key: str | None) -> Place:
     if not named:
         named = [place for place in found if f".{key}." in f".{place.name}."]
     if not named:
-        raise unknown_name(f"place of the network in {file}", key, [place.name for place in found])
+        raise unknown_name("network", key, [entry.name for entry in found], place=f"in {file}")
     first, *others = named
     others = [place for place in others if not _are_same(first.tensors, place.tensors)]
     if others:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as arrow
 
 from axiom_bench.columns import LAYER, RUNTIME_COLUMNS, UNKNOWN_CLASS, WHOLE_SET
+from axiom_bench.errors import plural
 from axiom_bench.records import artefacts, record_files, running, store
 from axiom_bench.records.by_metric import NAMES, PLACE, Builder, Records
 from axiom_bench.records.entries import Manifest
@@ -280,8 +281,14 @@ def status(folder: Path) -> Iterator[str]:
     if sentences:
         yield from sentences
     else:
-        yield f"{folder} is done: its last command ended on {manifest.created}."
+        failed = {failure.job for failure in manifest.failures}
+        end = f"its last command ended on {manifest.created}"
+        if failed:
+            yield f"{folder} isn't complete: {end}, and jobs failed."
+        else:
+            yield f"{folder} is done: {end}."
         for job in manifest.jobs:
-            yield f"{job.job}: {job.images:,} images."
+            if job.images or job.job not in failed:
+                yield f"{job.job}: {plural(job.images, 'image')}."
     for failure in manifest.failures:
         yield f"failed: {failure.job}: {failure.message}"

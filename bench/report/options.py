@@ -72,7 +72,9 @@ class Figures:
     def __post_init__(self) -> None:
         for name in self.formats:
             if name not in FORMATS:
-                raise unknown_name("format of report.figures.formats", name, FORMATS)
+                raise unknown_name(
+                    "format", name, FORMATS, place="of figures (report.figures.formats)"
+                )
         if FORMATS[0] not in self.formats:
             raise BenchError(
                 f"report.figures.formats needs {FORMATS[0]}, which report.html shows: "
@@ -166,7 +168,7 @@ def check_keys(report: Mapping[str, object] | None) -> None:
             settings.append(f"report.{key}")
     for setting in settings:
         if setting not in KEYS:
-            raise unknown_name("setting of a report", setting, KEYS)
+            raise unknown_name("setting", setting, KEYS, place="of a report")
 
 
 def check_shown(options: Options, methods: Collection[str], values: Collection[str]) -> None:
@@ -184,9 +186,9 @@ def check_shown(options: Options, methods: Collection[str], values: Collection[s
         raise BenchError("report.methods names no method; write report.methods=null for all.")
     for name in options.methods or ():
         if name not in methods:
-            raise unknown_name("method in this run for report.methods", name, methods)
+            raise unknown_name("method", name, methods, place="in this run (report.methods)")
     if options.compare is not None and options.compare not in methods:
-        raise unknown_name("method in this run", options.compare, methods)
+        raise unknown_name("method", options.compare, methods, place="in this run")
     if options.compare is not None and options.compare not in (options.methods or methods):
         names = ",".join((*(options.methods or ()), options.compare))
         raise BenchError(
@@ -194,7 +196,9 @@ def check_shown(options: Options, methods: Collection[str], values: Collection[s
             f'"report.methods=[{names}]".'
         )
     if options.sort is not None and options.sort not in values:
-        raise unknown_name("metric of methods in this run for report.sort", options.sort, values)
+        raise unknown_name(
+            "metric", options.sort, values, place="of methods in this run (report.sort)"
+        )
 
 
 def check_names(options: Options, methods: Collection[str], values: Collection[str]) -> None:
@@ -217,11 +221,11 @@ def check_names(options: Options, methods: Collection[str], values: Collection[s
     for setting, chosen_methods in methods_by_setting.items():
         for name in chosen_methods:
             if name is not None and name not in methods:
-                raise unknown_name(f"method for report.{setting}", name, methods)
+                raise unknown_name("method", name, methods, place=f"in this run (report.{setting})")
     for setting, chosen_values in options.values.items():
         for name in chosen_values:
             if name is not None and name not in values:
-                raise unknown_name(f"metric for report.{setting}", name, values)
+                raise unknown_name("metric", name, values, place=f"in this run (report.{setting})")
 
 
 def options_of(run: RunFolder) -> Options:

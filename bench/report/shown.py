@@ -72,12 +72,12 @@ def with_changes(manifest: Manifest, changes: Changes) -> Manifest:
     methods = dict(manifest.methods)
     for name, title in changes.method_titles.items():
         if name not in methods:
-            raise unknown_name("method in this run", name, methods)
+            raise unknown_name("method", name, methods, place="in this run")
         methods[name] = methods[name].model_copy(update={"title": title})
     metrics = dict(manifest.metrics)
     for name, title in changes.metric_titles.items():
         if name not in metrics:
-            raise unknown_name("metric in this run", name, metrics)
+            raise unknown_name("metric", name, metrics, place="in this run")
         metrics[name] = metrics[name].model_copy(update={"title": title})
     config = manifest.config.model_copy(update={"report": report})
     return manifest.model_copy(update={"config": config, "methods": methods, "metrics": metrics})

@@ -153,8 +153,11 @@ def assemble(
     all_facts = [result.facts for result in results if not result.facts.is_empty]
     merged = merge_facts(all_facts)
     computed = [result for result in results if result.computed.shards]
+    # jobs that fail before they are composed share the name of their model
     failures = {
-        result.job: result.failure.message for result in results if result.failure is not None
+        (result.job, result.failure.message): None
+        for result in results
+        if result.failure is not None
     }
     libraries = {method.library for method in merged.methods.values() if method.library}
     axes: dict[str, object] = {}
@@ -188,7 +191,7 @@ def assemble(
     precision = common_value(facts.precision for facts in all_facts)
     versions = {name: version_of(name) for name in (*RECORDED, *sorted(libraries))}
     work = {result.job: result.work() for result in computed}
-    failure_entries = [{"job": job, "message": message} for job, message in failures.items()]
+    failure_entries = [{"job": job, "message": message} for job, message in failures]
     return Manifest.model_validate(
         {
             "experiment": settings.experiment,

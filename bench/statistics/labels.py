@@ -122,7 +122,7 @@ class Metadata:
         return self.manifest.metrics.get(value) or MetricEntry()
 
     def metric_of(self, value: str) -> str:
-        """Return the name of the metric that returns a value."""
+        """Return the name of the metric to which a value belongs."""
         return self.metric(value).metric or value
 
     def method_title(self, name: str) -> str:

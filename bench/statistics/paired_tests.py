@@ -180,8 +180,11 @@ def compare(
 
     Raises:
         BenchError: If the records are of several settings, or have no such method or metric; the
-            message has the nearest names.
+            message has the nearest names. Also for another direction than these two.
     """
+    for metric, direction in better.items():
+        if direction not in ("lower", "higher"):
+            raise BenchError(f"better[{metric!r}] is 'lower' or 'higher', not {direction!r}.")
     for column in SETTING:
         names = [str(name) for name in records[column].unique()] if column in records else []
         if len(names) > 1:

@@ -329,7 +329,7 @@ def game_of_a_detector(user: User) -> None:
     user.types(["game", RUN, "--images", "1"])
 
 
-@follows("can't import one of a script, a notebook or another function")
+@follows("so it can't take one that a script, a notebook or a function defines")
 def rank_of_a_nested_function(user: User) -> None:
     def my_cam(trace):
         return trace.gradients

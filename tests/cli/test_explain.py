@@ -282,7 +282,7 @@ def test_a_user_s_own_network_and_classes(tmp_path, capsys):
 
     capsys.readouterr()
     message_by_target = {
-        "z": "There is no class of mine 'z'",
+        "z": "There is no class 'z' of mine",
         "10": "There is no class '10' of mine; give a name or an index from 0 to 9",
         "a": "2 classes of mine are called 'a'; give an index: 0 and 9",
     }

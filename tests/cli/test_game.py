@@ -99,7 +99,7 @@ def test_the_same_command_makes_the_same_page(run, tmp_path):
         (["--seed", "-1"], "--seed -1: give 0 or more"),
         (
             ["--model", "resnet"],
-            "There is no job in this run 'resnet'; there are: scenes_vgg at features.13 on scenes",
+            "There is no job 'resnet' in this run; there are: scenes_vgg at features.13 on scenes",
         ),
     ],
 )

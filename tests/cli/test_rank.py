@@ -85,7 +85,7 @@ def test_one_part_is_ranked(published, tmp_path, capsys):
     assert [*standings["parts"]] == ["second"]
     assert (tmp_path / "results/suite/rank-tiny-second-my_grad_cam.html").is_file()
     assert main(["rank", "halved.grad_cam", "--suite", "tiny/secnod"]) == 2
-    sentence = "There is no part of the suite tiny 'secnod'; did you mean 'second'?"
+    sentence = "There is no part 'secnod' of the suite tiny; did you mean 'second'?"
     assert sentence in capsys.readouterr().err
 
 
@@ -158,7 +158,7 @@ ANSWERS = {
     ("halved.raising",): (2, r"division by zero, raised by 'my_raising' .* at .*halved.py:10\n", 1),
     ("halved.absent",): (2, "absent", 1),
     ("xgrad_can",): (2, "did you mean 'xgrad_cam'", 1),
-    ("xgrad_cam", "--metrics", "box_iuo"): (2, "no metric of the suite tiny 'box_iuo'", 1),
+    ("xgrad_cam", "--metrics", "box_iuo"): (2, "no metric 'box_iuo' in the suite tiny", 1),
     ("xgrad_cam", "data.size=2"): (2, "The suite tiny fixes data.size", 1),
 }
 

@@ -121,12 +121,15 @@ def test_what_is_gone_says_what_to_do_instead(arguments, instead, capsys):
         ([""], "The command line can't be understood"),
         (
             ["report.columns=[box_iuo]"],
-            "There is no metric for report.columns 'box_iuo'; did you mean 'box_iou'",
+            "There is no metric 'box_iuo' in this run (report.columns); did you mean 'box_iou'",
         ),
-        (["report.headline=[zeta,epsilo]"], "for report.headline 'epsilo'; did you mean 'epsilon'"),
+        (
+            ["report.headline=[zeta,epsilo]"],
+            "no metric 'epsilo' in this run (report.headline); did you mean 'epsilon'",
+        ),
         (
             ["report.compare=xgrad_can"],
-            "There is no method in this run 'xgrad_can'; did you mean 'xgrad_cam'",
+            "There is no method 'xgrad_can' in this run; did you mean 'xgrad_cam'",
         ),
         (["--config-dir", "no_conf"], "no_conf (--config-dir)"),
     ],

@@ -117,14 +117,14 @@ def test_settings_change_the_report_and_not_the_run(runs, capsys):
     assert main(["report", run]) == 0
     capsys.readouterr()
     for setting, sentence in (
-        ("report.headline=[box_iuo]", "There is no metric for report.headline 'box_iuo'"),
+        ("report.headline=[box_iuo]", "There is no metric 'box_iuo' in this run (report.headline)"),
         (
             "report.compare=grad_camm",
-            "There is no method in this run 'grad_camm'; did you mean 'grad_cam'",
+            "There is no method 'grad_camm' in this run; did you mean 'grad_cam'",
         ),
         (
             "report.figures.grid=[random_cam]",
-            "There is no method for report.figures.grid 'random_cam'",
+            "There is no method 'random_cam' in this run (report.figures.grid)",
         ),
     ):
         assert main(["report", run, setting]) == 2
@@ -157,9 +157,12 @@ def test_methods_titles_level_and_order_compute_nothing(runs, capsys):
     assert page.read_bytes() == before
     capsys.readouterr()
     for word, sentence in (
-        ("report.methods=[xgrad_camm]", "for report.methods 'xgrad_camm'; did you mean"),
-        ("method.xgradcam.title=A", "no method in this run 'xgradcam'; did you mean"),
-        ("report.sort=zeta", "no metric of methods in this run for report.sort 'zeta'"),
+        (
+            "report.methods=[xgrad_camm]",
+            "no method 'xgrad_camm' in this run (report.methods); did you mean",
+        ),
+        ("method.xgradcam.title=A", "no method 'xgradcam' in this run; did you mean"),
+        ("report.sort=zeta", "no metric 'zeta' of methods in this run (report.sort)"),
     ):
         assert main(["report", run, word]) == 2
         assert sentence in capsys.readouterr().err
@@ -171,10 +174,10 @@ def test_methods_titles_level_and_order_compute_nothing(runs, capsys):
     [
         (
             "report.headlin=[a]",
-            "There is no setting of a report 'report.headlin'; did you mean 'report.headline'",
+            "There is no setting 'report.headlin' of a report; did you mean 'report.headline'",
         ),
         ("model=vgg16", "axiom-bench report computes nothing, so it can't set model. It can set"),
-        ("colour=red", "There is no setting of a report 'colour'; there are: report.columns"),
+        ("colour=red", "There is no setting 'colour' of a report; there are: report.columns"),
         (
             "method.grad_cam.title= ",
             "method.grad_cam.title has no text; write method.grad_cam.title=T",

@@ -115,6 +115,26 @@ def test_a_method_that_the_run_left_out_is_left_out_in_silence(run, capsys, recw
     assert [str(warning.message) for warning in recwarn] == []
 
 
+def test_jobs_that_failed_are_listed_by_status_and_left_out_by_verify(run, capsys):
+    settings, outcomes = run_jobs([*SETTINGS, "model.layer=features.13,features.99,features.98"])
+    assert keep(settings, outcomes) is not None
+
+    code, (summary,) = verify(capsys)
+
+    assert code == 0
+    assert summary.startswith("15 values of 3 images ")
+    assert main(["status", str(FOLDER)]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{FOLDER} isn't complete: its last command ended on ")
+    assert first.endswith(", and jobs failed.")
+    assert lines[0] == "scenes_vgg at features.13 on scenes: 5 images."
+    reasons = [line.split(";")[0] for line in lines[1:]]
+    assert reasons == [
+        "failed: scenes_vgg: There is no layer 'features.99'",
+        "failed: scenes_vgg: There is no layer 'features.98'",
+    ]
+
+
 METRICS = "metric=[sensitivity_error,zeta]"
 FLAT = "+metric.flat._target_=axiom_bench.metrics.gini.gini"
 

@@ -359,5 +359,5 @@ def test_a_forward_without_gradient_is_refused_if_its_gradient_is_needed(detecto
     monkeypatch.setattr(Detector, "forward", torch.no_grad()(Detector.forward))
     images, places, labels = rows_of(detector, images_of(), 0.5)
     trace = ab.trace(detector, "features.3", (images, places), labels)
-    with pytest.raises(ab.BenchError, match="own forward has no gradient"):
+    with pytest.raises(ab.BenchError, match="forward stops the gradient"):
         ab.methods.get("saliency")(trace)

@@ -94,7 +94,7 @@ def test_words_are_encoded_and_decoded(name):
     network = captioner.BUILDERS[name]()
     text = "a 7 on stripes, left of a 3"
     assert network.decode(network.encode(text)) == text
-    with pytest.raises(BenchError, match="no word of this network 'dog'"):
+    with pytest.raises(BenchError, match="no word 'dog' in this network"):
         network.encode("a dog")
 
 
@@ -350,5 +350,5 @@ def test_progress_counts_each_described_image(tmp_path, monkeypatch):
 
 
 def test_an_unknown_word_of_a_text_is_one_error():
-    with pytest.raises(BenchError, match="no word of this network 'up'; there are: and, left"):
+    with pytest.raises(BenchError, match="no word 'up' in this network; there are: and, left"):
         ab.WordScores(planted.planted_words(), text="left and up")

@@ -344,7 +344,7 @@ def of_unusable_arguments(*args, **kwargs):
         (of_logits, r"of_logits returned shape \(2, 5\) for 2 images; return maps \(B, h, w\)"),
         ("math:sqrt", r"'math:sqrt' is defined as sqrt\(x\), which fits no form"),
         ("no_module:cam", r"CAM='no_module:cam' can't be imported .*; give MODULE:NAME or FILE"),
-        ("math:cam", r"There is no function in math 'cam'"),
+        ("math:cam", r"There is no function 'cam' in math"),
         (7, r"A CAM is a function, an object or a class, not 7; give MODULE:NAME"),
     ],
 )
@@ -379,7 +379,7 @@ def test_unknown_form_and_option():
         as_cam_function(of_keywords, form="clas")
     with pytest.raises(BenchError, match="doesn't fit the form class"):
         as_cam_function(of_keywords, form="class")
-    with pytest.raises(BenchError, match="no option of of_keywords 'scal'; did you mean 'scale'"):
+    with pytest.raises(BenchError, match="no option 'scal' of of_keywords; did you mean 'scale'"):
         as_cam_function(of_keywords, {"scal": 1})
 
 

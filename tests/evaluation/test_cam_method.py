@@ -90,7 +90,7 @@ def test_params_are_options(folder):
     plain = plugins.plugin_for("method", "team_maps:grad_cam")
     torch.testing.assert_close(scaled(trace).raw, 3 * plain(trace).raw)
     entry["params"] = {"scal": 3.0}
-    with pytest.raises(BenchError, match="no option of grad_cam 'scal'; did you mean 'scale'"):
+    with pytest.raises(BenchError, match="no option 'scal' of grad_cam; did you mean 'scale'"):
         plugins.from_config("method", "team", entry)
 
 

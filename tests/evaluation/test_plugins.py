@@ -58,16 +58,16 @@ WRONG_METRIC_SETTINGS = [
     ),
     (
         {"values": {"a": {"titel": "A"}}},
-        r"no setting of metric\.mine\.values\.a 'titel'; did you mean 'title'",
+        r"no setting 'titel' of metric\.mine\.values\.a; did you mean 'title'",
     ),
-    ({"on_score_scale": True}, r"no setting of metric\.mine 'on_score_scale'"),
+    ({"on_score_scale": True}, r"no setting 'on_score_scale' of metric\.mine"),
 ]
 WRONG_METHOD_SETTINGS = [
     (
         {"on_scor_scale": True},
-        r"no setting of method\.mine 'on_scor_scale'; did you mean 'on_score_scale'",
+        r"no setting 'on_scor_scale' of method\.mine; did you mean 'on_score_scale'",
     ),
-    ({"needs": []}, r"no setting of method\.mine 'needs'"),
+    ({"needs": []}, r"no setting 'needs' of method\.mine"),
     ({"control": 1}, r"method\.mine\.control must be true or false or null, not 1"),
     ({"spoiling": "noise"}, r"method\.mine needs both spoiling, the kind, and degree"),
     ({"degree": 0.5}, r"method\.mine needs both spoiling, the kind, and degree"),

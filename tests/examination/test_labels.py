@@ -91,3 +91,8 @@ def test_logits_are_read_as_predicted_classes():
     assert "40 of 40 images are predicted as labelled (top-1 100 %" in answer.sentence
     with pytest.raises(ValueError, match="40 outputs and 3 labels"):
         examined_labels(logits, [1, 2, 3])
+
+
+def test_no_interval_begins_below_zero():
+    """Check a number of images for which rounding gave "-0 to 14 %"."""
+    assert str(wilson(0, 24)[0]) == "0.0"

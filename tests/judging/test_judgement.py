@@ -236,7 +236,7 @@ def test_spoiled_explainers_order_no_methods(make):
             METHODS,
             ["box_iuo"],
             False,
-            "no metric in this run 'box_iuo'; did you mean 'box_iou'",
+            "no metric 'box_iuo' in this run; did you mean 'box_iou'",
         ),
         (60, METHODS, None, True, "no spoiled explainers: run it with spoiled=all"),
     ],

@@ -281,7 +281,7 @@ def test_a_training_is_its_network_with_other_weights(training):
 
 
 def test_a_training_that_is_not_there_is_told_with_those_that_are():
-    message = r"no weights of scenes_vgg 'seed1000'; did you mean .*'seed1'"
+    message = r"no set of weights 'seed1000' of scenes_vgg; did you mean .*'seed1'"
     with pytest.raises(BenchError, match=message):
         load_model({**model_config("scenes_vgg"), "weights": "seed1000"})
 
@@ -302,7 +302,7 @@ def test_planted_model_loads_with_the_weights_that_it_is_built_with(name):
     assert loaded.classes == (planted.PlantedWords.vocabulary if says_words else patches.CLASSES)
     assert loaded.weights_sha256 == again.weights_sha256
     assert loaded.random_weights is False
-    with pytest.raises(BenchError, match="no weights of planted"):
+    with pytest.raises(BenchError, match=r"no set of weights .* of planted"):
         load_model({**model_config(name), "weights": "IMAGENET1K_V1"})
 
 

@@ -248,7 +248,9 @@ def test_timm(monkeypatch):
     assert loaded.preprocessing == Preprocessing(256, 224, MEAN, STD, "bicubic")
     assert loaded.layer == "blocks"
     assert loaded.number_of_classes == 1000
-    with pytest.raises(BenchError, match=r"no tag of weights .* 'a1_in1k'; did you mean 'bt_in1k'"):
+    with pytest.raises(
+        BenchError, match=r"no tag 'a1_in1k' of the weights of .*; did you mean 'bt_in1k'"
+    ):
         load_model({**TIMM, "architecture": "resnet26d.a1_in1k"})
     with pytest.raises(BenchError, match=r"no timm model 'resnett26d'; did you mean 'resnet26d'"):
         load_model({**TIMM, "architecture": "resnett26d"})

@@ -81,7 +81,7 @@ def test_a_place_in_a_checkpoint_is_told_and_two_of_other_values_are_asked_for(t
         module = network()
         weights.load_into(module, file, "mine", key)
         assert torch.equal(module.fc.weight, state["fc.weight"])
-    with pytest.raises(BenchError, match=r"no place of the network in b\.pth 'emma'"):
+    with pytest.raises(BenchError, match=r"no network 'emma' in b\.pth"):
         weights.load_into(network(), file, "mine", "emma")
 
     # mmcv's hook writes such names.

@@ -146,9 +146,9 @@ def test_titles(usual_run):
     shown = read_run(usual_run, changes)
     assert shown.metadata.method_title("grad_cam") == "Ours"
     assert shown.metadata.value("box_iou").title == "Boxes"
-    with pytest.raises(BenchError, match="no method in this run 'gradcam'; did you mean"):
+    with pytest.raises(BenchError, match="no method 'gradcam' in this run; did you mean"):
         read_run(usual_run, Changes(method_titles={"gradcam": "Ours"}))
-    with pytest.raises(BenchError, match="no metric in this run 'boxiou'; did you mean"):
+    with pytest.raises(BenchError, match="no metric 'boxiou' in this run; did you mean"):
         read_run(usual_run, Changes(metric_titles={"boxiou": "Boxes"}))
 
 
@@ -166,9 +166,12 @@ def test_the_page_has_the_command_that_repeats_it(usual_run):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"methods": ["xgrad_camm"]}, "for report.methods 'xgrad_camm'; did you mean 'xgrad_cam'"),
+        (
+            {"methods": ["xgrad_camm"]},
+            "'xgrad_camm' in this run .report.methods.; did you mean 'xgrad_cam'",
+        ),
         ({"methods": []}, "report.methods names no method; write report.methods=null for all"),
-        ({"sort": "zetta"}, "for report.sort 'zetta'; did you mean 'zeta'"),
+        ({"sort": "zetta"}, "'zetta' of methods in this run .report.sort.; did you mean 'zeta'"),
         (
             {"methods": ["a"], "compare": "xgrad_cam"},
             r'leaves out xgrad_cam, .* add it: "report.methods=\[a,xgrad_cam\]"',

@@ -543,7 +543,7 @@ def test_layers_of_each_network(tmp_path):
     with composed(words, tmp_path) as composition:
         layers = [str(config.model.layer) for config in composition.job_configs()]
     assert layers == ["layer3", "layer4", "features.27", "features.29", "default"]
-    sentence = r"in this run for model\.layer's 'vgg16'; did you mean 'vgg11'"
+    sentence = r"'vgg16' in this run \(model\.layer\); did you mean 'vgg11'"
     with pytest.raises(BenchError, match=sentence):
         spine.configuration(["experiment=mine", "model=vgg11,resnet18"], tmp_path)
 

@@ -66,7 +66,7 @@ def test_an_executor_takes_what_its_file_says(name):
         pytest.importorskip(PACKAGES[name], reason=f"{name} isn't installed")
     _, settings = executors.checked(node(name))
     assert settings.keys() == node(name).keys() - {"_target_"}
-    with pytest.raises(BenchError, match=f"setting of executor={name} 'nonsense'"):
+    with pytest.raises(BenchError, match=f"setting 'nonsense' of executor={name}"):
         executors.checked({**node(name), "nonsense": 1})
 
 

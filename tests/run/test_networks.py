@@ -194,7 +194,7 @@ def test_the_functions_source_and_tensors_are_facts(job, dense, tmp_path, name):
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("own.py:missing", "There is no function in .*own.py 'missing'"),
+        ("own.py:missing", "There is no function 'missing' in .*own.py"),
         (
             "nothing.py:score",
             "model.output=.*can't be imported .* a function from what the network returns",

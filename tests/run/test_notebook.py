@@ -138,7 +138,7 @@ MISTAKES = {  # images: (options, the sentence)
     ),
     "photo.png": (
         {"targets": "digit 33"},
-        "There is no class of scenes_resnet 'digit 33'; did you mean 'digit 3'",
+        "There is no class 'digit 33' of scenes_resnet; did you mean 'digit 3'",
     ),
 }
 
@@ -349,7 +349,7 @@ def test_a_run_and_a_suite_are_frames_of_the_columns_of_evaluate(network):
     assert {*published["part"]} == {"boxes", "masks", "own"}
     with pytest.raises(BenchError, match="no run folder"):
         ab.read_run("nowhere")
-    advice = r"can't import one of a script.*ab.rank\('my_file.my_cam'\)"
+    advice = r"can't take one that a script.*ab.rank\('my_file.my_cam'\)"
     with pytest.raises(BenchError, match=advice):
         ab.rank(lambda trace: trace.gradients)
 

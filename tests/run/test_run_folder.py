@@ -246,6 +246,8 @@ def test_layers_of_one_model_are_listed_and_failures_are_named():
         facts_of_net = Facts.model_validate({**facts, "models": {"net": net}})
         outcomes.append(JobResult("a", facts=facts_of_net))
     outcomes.append(JobResult("b", failure=Failure("no weights")))
+    for layer in ("layer3", "layer4"):
+        outcomes.append(JobResult("c", failure=Failure(f"no {layer}")))
 
     merged = manifest.assemble(outcomes, Settings.of(configuration([])))
 
@@ -253,7 +255,11 @@ def test_layers_of_one_model_are_listed_and_failures_are_named():
     assert net["layers"] == ["layer1", "layer2"]
     assert net["depths"] == {"layer1": 1, "layer2": 2}
     assert net["images"] == {"set1": {"chosen": 1, "kept": 1}, "set2": {"chosen": 2, "kept": 2}}
-    assert merged.failures == [FailureEntry(job="b", message="no weights")]
+    assert merged.failures == [
+        FailureEntry(job="b", message="no weights"),
+        FailureEntry(job="c", message="no layer3"),
+        FailureEntry(job="c", message="no layer4"),
+    ]
 
 
 def ensure_counts(keys: Keys, stored: JobEntry) -> tuple[str, ...]:

@@ -290,7 +290,7 @@ def test_what_a_suite_fixes_is_refused(tiny_suite, words, message):
 def test_a_suite_or_part_that_is_not_there(tiny_suite):
     with pytest.raises(BenchError, match="no suite 'tini'; did you mean 'tiny'"):
         part_command_lines(["suite=tini"])
-    with pytest.raises(BenchError, match="no part of the suite tiny 'frist'; did you mean 'first'"):
+    with pytest.raises(BenchError, match="no part 'frist' of the suite tiny; did you mean 'first'"):
         expand_suite(["suite=tiny/frist"])
 
 

@@ -396,3 +396,9 @@ def test_records_of_several_networks_are_refused_with_a_filter_that_works():
     chosen = eval(expression, {"records": records})
     (difference,) = paired_tests.compare(chosen, "a", {"e": "lower"})["difference"]
     assert difference == -1.0
+
+
+def test_a_direction_is_lower_or_higher():
+    """Check that a typing error doesn't turn the verdict around."""
+    with pytest.raises(BenchError, match=r"better\['e'\] is 'lower' or 'higher', not 'up'"):
+        paired_tests.compare(pd.DataFrame(), "control", {"e": "up"})

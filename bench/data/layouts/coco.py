@@ -92,7 +92,7 @@ def coco(
             category for category in categories.values() if category not in network_index
         ]
         if not network_index:
-            raise unknown_name(f"category of {as_text(path)}", names[0], other_categories)
+            raise unknown_name("category", names[0], other_categories, place=f"in {as_text(path)}")
         if other_categories:
             notes = (
                 f"{plural(len(other_categories), 'category')} of the file, as "

@@ -268,7 +268,12 @@ def _by_list(
     except ValueError as error:
         raise BenchError(f"{as_text(path)} can't be read: {reason_of(error)}.") from error
     if unknown_classes := {*image_classes.values()}.difference(names):
-        raise unknown_name(f"class, as {as_text(path)} names it,", min(unknown_classes), names)
+        raise unknown_name(
+            "class",
+            min(unknown_classes),
+            names,
+            place=f"of the network, as {as_text(path)} names it",
+        )
     if len(image_classes) < len(ids):
         missing = len(ids) - len(image_classes)
         arent = verb(missing, "isn't", "aren't")

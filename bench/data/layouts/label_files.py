@@ -204,7 +204,9 @@ def classes_of_labels(
     indices = class_indices(different, ids, [*classes.values()])
     if strict and (missing := sorted(different - indices.keys())):
         names = {part.strip() for name in classes.values() for part in name.split(",")}
-        raise unknown_name(f"class, as {source} names it,", missing[0], {*classes, *names})
+        raise unknown_name(
+            "class", missing[0], {*classes, *names}, place=f"of the network, as {source} names it"
+        )
     return [ids[indices[label]] if label in indices else label for label in labels]
 
 

@@ -326,10 +326,12 @@ def draw_by_depth(run: RunFolder) -> Iterator[Figure | LeftOut]:
     has_one_data_set = len({data for _, data in layers_by_place}) == 1
 
     def panel_rows(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, list[str]]]:
-        """Yield the title, the rows and the layers of each panel."""
+        """Yield the title, the rows and the layers of each panel that has rows."""
         for (model, data), layers in layers_by_place.items():
             title = model if has_one_data_set else f"{model} ({data})"
-            yield title, rows[(rows["model"] == model) & (rows["data"] == data)], layers
+            panel = rows[(rows["model"] == model) & (rows["data"] == data)]
+            if len(panel):
+                yield title, panel, layers
 
     names = options_of(run).figures.by_depth
     rows = run.records.rows(names)
@@ -342,7 +344,11 @@ def draw_by_depth(run: RunFolder) -> Iterator[Figure | LeftOut]:
             title: _lines_of_metrics(run, panel, layers)
             for title, panel, layers in panel_rows(rows)
         }
-        yield _depth_figure("by_depth", BY_DEPTH, "Error [ratio]", lines, rows, has_bands=True)
+        if lines:
+            yield _depth_figure("by_depth", BY_DEPTH, "Error [ratio]", lines, rows, has_bands=True)
+        else:
+            reason = f"No model with several layers has values of {' and '.join(names)}."
+            yield LeftOut(BY_DEPTH, reason)
     for name in options_of(run).figures.plane:
         rows = run.records.rows([name])
         rows = rows[(rows["status"] == OK) & (rows["method"] != METHOD_FREE)]
@@ -354,7 +360,8 @@ def draw_by_depth(run: RunFolder) -> Iterator[Figure | LeftOut]:
             }
             title = f"{value.title} by depth"
             label = axis_title(value, "Median")
-            yield _depth_figure(f"by_depth_{name}", title, label, lines, rows, has_bands=False)
+            if lines:
+                yield _depth_figure(f"by_depth_{name}", title, label, lines, rows, has_bands=False)
 
 
 def _lines_of_metrics(run: RunFolder, rows: pd.DataFrame, layers: Sequence[str]) -> list[Line]:

@@ -252,7 +252,7 @@ def _layers_by_network(
     for name in layers:
         if f"model={name}" not in networks:
             names = [network.partition("=")[2] for network in networks]
-            raise unknown_name(f"network in this run for {LAYER}'s", name, names)
+            raise unknown_name("network", name, names, place=f"in this run ({LAYER})")
     by_network: dict[str, list[list[str]]] = {network: [[]] for network in networks}
     for name, entry in layers.items():
         listed = entry if isinstance(entry, list) else str(entry).split(",")

@@ -162,7 +162,7 @@ def _unknown_setting(key: str, value: str, settings: Collection[str]) -> BenchEr
             names_of_run = {
                 entry.split(".")[1] for entry in settings if entry.startswith(f"{group}.")
             }
-            return unknown_name(f"{group} in this run", name, names_of_run)
+            return unknown_name(group, name, names_of_run, place="in this run")
     return unknown_name("setting", key, settings)
 
 

@@ -110,7 +110,7 @@ class Suite:
             BenchError: If there is no such part. The message has the nearest names.
         """
         if name not in self.parts:
-            raise unknown_name(f"part of the suite {self.name}", name, self.parts)
+            raise unknown_name("part", name, self.parts, place=f"of the suite {self.name}")
         return self.parts[name]
 
 

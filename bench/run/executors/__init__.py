@@ -125,7 +125,7 @@ def checked(
         if key not in accepted:
             # the run itself sets the folder
             keys = [name for name in accepted if name != "folder"]
-            raise unknown_name(f"setting of {_named(config)}", key, keys)
+            raise unknown_name("setting", key, keys, place=f"of {_named(config)}")
     kinds.check(function, settings, "executor.")
     return function, settings
 

@@ -272,5 +272,5 @@ def test_the_networks_classes_choose_the_categories(coco_root):
     assert data.read(index).objects == ((2, (10, 5, 20, 15)),)
     assert {*data.read(index).mask.ravel()} == {-1, 2}
     assert "1 category of the file, as ['person'], is no class of data.classes" in data.notes[0]
-    with pytest.raises(BenchError, match=r"no category of .* 'bog'; did you mean 'dog'"):
+    with pytest.raises(BenchError, match=r"no category 'bog' in .*; did you mean 'dog'"):
         load_kind("coco", coco_root, classes=["bog"])

@@ -33,7 +33,9 @@ def test_imagenet_with_a_class_list_that_fits_or_not(imagenet_root, tmp_path):
     with pytest.raises(BenchError, match="n99"):
         imagenet(imagenet_root)
     (imagenet_root / "LOC_synset_mapping.txt").unlink()
-    with pytest.raises(BenchError, match=r"There is no class, as .*/val names it, 'n01'"):
+    with pytest.raises(
+        BenchError, match=r"There is no class 'n01' of the network, as .*/val names it"
+    ):
         imagenet(imagenet_root)
 
 

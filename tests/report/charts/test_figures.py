@@ -170,6 +170,28 @@ def test_methods_by_depth_share_a_line_where_they_are_the_same(make_run_folder, 
     assert "n = 20 images, 20 rows a median" in sensitivity.caption
 
 
+def test_models_without_a_value_have_no_panel_by_depth(make_run_folder, make_records):
+    """Check runs that are combined, of which only one measured the axiom errors."""
+    layers = {"other": ("a", "b"), "net": ("a", "b")}
+    records = make_records(20, layers, methods={"grad_cam": {}})
+    is_left_out = (records["model"] == "other") & records["metric"].isin(
+        [*PLANE, "zeta", "epsilon"]
+    )
+    run = make_run_folder(records[~is_left_out], layers)
+    for figure in drawn_figures(lines.draw_by_depth, run):
+        assert [axes.get_title(loc="left") for axes in figure.draw().axes if axes.lines] == ["net"]
+
+
+def test_no_figure_is_drawn_by_depth_if_only_models_of_one_layer_have_values(
+    make_run_folder, make_records
+):
+    layers = {"deep": ("a", "b"), "shallow": ("a",)}
+    records = make_records(20, layers, methods={"grad_cam": {}})
+    is_left_out = (records["model"] == "deep") & records["metric"].isin([*PLANE, "zeta", "epsilon"])
+    (item,) = lines.draw_by_depth(make_run_folder(records[~is_left_out], layers))
+    assert item.reason == "No model with several layers has values of zeta and epsilon."
+
+
 def test_a_logarithmic_axis_ends_a_little_below_what_is_no_rounding():
     medians = np.array([1e-9, 1e-6, 0.3, 3.0])
     assert low_end(medians[2:]) is None
