@@ -173,7 +173,8 @@ def _unknown_option(option: str, argv: Sequence[str]) -> BenchError:
         option: The option, which may have its value after a sign: --model=NAME.
         argv: The words of the command line. The value may be the word after the option.
     """
-    from axiom_bench.run.composing.typed_words import instead_of  # here: few commands need it
+    # here: few commands need it
+    from axiom_bench.run.composing.typed_words import instead_of, meant_setting
 
     name, _, value = option.partition("=")
     if name in ("--help-all", "--options", "--usage"):
@@ -184,7 +185,8 @@ def _unknown_option(option: str, argv: Sequence[str]) -> BenchError:
     after = argv[argv.index(option) + 1 :][:1]
     if not value and after and not after[0].startswith("-") and not _is_override(after[0]):
         value = after[0]
-    key = name.strip("-")
+    typed = name.strip("-")
+    key = meant_setting(typed)
     advice = instead_of(key, value) or f"a setting has no dashes: {key}={value or 'VALUE'}"
     return BenchError(f"There is no option {name}; {advice}.")
 

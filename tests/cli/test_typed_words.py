@@ -66,6 +66,8 @@ def test_the_command_says_so(word, advice, capsys):
             "There is no option --batch-size; type data.batch_size=16.",
         ),
         (["--model", "vgg16"], "There is no option --model; a setting has no dashes: model=vgg16."),
+        (["--modle=vgg16"], "There is no option --modle; a setting has no dashes: model=vgg16."),
+        (["--datset", "voc"], "There is no option --datset; type data=voc."),
         (["run", "--layer"], "There is no option --layer; type model.layer=VALUE."),
         (["--help-all"], "There is no option --help-all; axiom-bench --help lists the commands"),
     ],

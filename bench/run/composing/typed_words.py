@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 PROCESSES = "executor=processes executor.count={value} for processes that compute"
 DECODING = "data.workers={value} for processes that decode images"
 GPU = "device=cuda for a GPU; CUDA_VISIBLE_DEVICES={value} in front of the command chooses which"
@@ -34,6 +36,19 @@ WORDS = {
     **dict.fromkeys(("columns", "headline"), '"report.columns=[{names}]"'),
     "compare": "report.compare={value}",
 }
+
+# The settings that people type most.
+SETTINGS = ("data", "device", "executor", "experiment", "method", "metric", "model", "report")
+SIMILAR = 0.75  # share of equal letters, as difflib counts them, of a word with a typing error
+
+
+def meant_setting(word: str) -> str:
+    """Return the setting, or the known word, that a word with a typing error means.
+
+    >>> meant_setting("modle"), meant_setting("colour")
+    ('model', 'colour')
+    """
+    return next(iter(get_close_matches(word, (*SETTINGS, *WORDS), 1, SIMILAR)), word)
 
 
 def instead_of(key: str, value: str) -> str | None:
