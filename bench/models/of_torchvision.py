@@ -26,7 +26,59 @@ FEW_REGIONS = 100  # the most regions that are pooled at a time
 UNUSED = "N/A"  # the name of COCO's ids without a category
 
 
-class Detector(nn.Module):
+class AnchoredDetector(nn.Module):
+    """The parts that detectors of one and of two stages share.
+
+    Args:
+        network: torchvision's network, whose layers keep their names.
+        size: The size of the images in pixels, a side or (H, W).
+    """
+
+    anchors: Tensor
+    used: Tensor  # the outputs that are classes
+    others: Tensor  # the outputs that are joined in the background
+
+    def __init__(self, network: Any, size: int | Sequence[int]) -> None:
+        super().__init__()
+        self.backbone = network.backbone
+        self.size = (size, size) if isinstance(size, int) else tuple(size)
+
+    def _keep_anchors(self, generator: nn.Module) -> dict[str, Tensor]:
+        """Keep the anchors, and return the features of an image on the meta device, which have only
+        shapes.
+        """
+        backbone = copy.deepcopy(self.backbone).to("meta", torch.float32).eval()
+        features: dict[str, Tensor] = backbone(torch.empty(1, 3, *self.size, device="meta"))
+        maps = [torch.empty(1, 1, *feature.shape[2:]) for feature in features.values()]
+        images = torchvision.models.detection.image_list.ImageList(
+            torch.empty(1, 3, *self.size), [self.size]
+        )
+        self.register_buffer("anchors", generator(images, maps)[0], persistent=False)
+        return features
+
+    def _keep_outputs(self, names: Sequence[str] | None, count: int, exclusive: bool) -> None:
+        """Keep which of the outputs are classes, and their names."""
+        used, others = _used_outputs(names, count)
+        self.register_buffer("used", torch.tensor(used), persistent=False)
+        self.register_buffer("others", torch.tensor(others), persistent=False)
+        self.config = _named_outputs(names, count, used, exclusive)
+
+    def _joined(self, scores: Tensor, axis: int) -> Tensor:
+        """Join the logits of the background and of outputs without a category."""
+        others = scores.index_select(axis, self.others)
+        used = scores.index_select(axis, self.used)
+        return torch.cat([others.logsumexp(axis, keepdim=True), used], axis)
+
+    def _check_size(self, images: Tensor) -> None:
+        """Raise BenchError if images have another size."""
+        if images.shape[2:] != self.size:
+            raise BenchError(
+                f"This detector is built for images of {self.size}, not {tuple(images.shape[2:])} "
+                "pixels."
+            )
+
+
+class Detector(AnchoredDetector):
     """A one-stage detector before suppression, (B, 3, H, W) -> boxes (B, N, 4) and logits
     (B, N, C) as `BoxScores` takes them.
 
@@ -45,33 +97,20 @@ class Detector(nn.Module):
     def __init__(
         self, network: Any, size: int | Sequence[int], names: Sequence[str] | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(network, size)
         if hasattr(network, "roi_heads"):
             raise BenchError(
                 f"{type(network).__name__} proposes other regions for each image; make it "
                 "ProposalScores(TwoStageDetector(network, size), exclusive=True, background=0) of "
                 "axiom_bench.cutting.objects and axiom_bench.models.of_torchvision."
             )
-        self.backbone = network.backbone
         self.head = network.head
         self.coder = network.box_coder
         self.exclusive = isinstance(network, torchvision.models.detection.ssd.SSD)
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
-        # A pass on the meta device tells the shapes of the features and the number of outputs.
-        parts = nn.ModuleDict({"backbone": network.backbone, "head": network.head})
-        meta_parts = copy.deepcopy(parts).to("meta", torch.float32).eval()
-        meta_image = torch.empty(1, 3, *self.size, device="meta")
-        features = list(meta_parts["backbone"](meta_image).values())
-        count = meta_parts["head"](features)["cls_logits"].shape[2]
-        maps = [torch.empty(1, 1, *feature.shape[2:]) for feature in features]
-        images = torchvision.models.detection.image_list.ImageList(
-            torch.empty(1, 3, *self.size), [self.size]
-        )
-        used, others = _used_outputs(names, count)
-        self.register_buffer("anchors", network.anchor_generator(images, maps)[0], persistent=False)
-        self.register_buffer("used", torch.tensor(used), persistent=False)
-        self.register_buffer("others", torch.tensor(others), persistent=False)
-        self.config = _named_outputs(names, count, used, self.exclusive)
+        features = self._keep_anchors(network.anchor_generator)
+        head = copy.deepcopy(network.head).to("meta", torch.float32).eval()
+        count = head([*features.values()])["cls_logits"].shape[2]
+        self._keep_outputs(names, count, self.exclusive)
 
     def forward(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return boxes, x0 y0 x1 y1 in pixels inside the image, and logits.
@@ -82,25 +121,19 @@ class Detector(nn.Module):
             BenchError: if the images have another size.
         """
         outputs = self.head([*self.backbone(images).values()])
-        logits = outputs["cls_logits"].index_select(2, self.used)
-        if self.exclusive:
-            others = outputs["cls_logits"].index_select(2, self.others)
-            logits = torch.cat([others.logsumexp(2, keepdim=True), logits], 2)
+        logits = outputs["cls_logits"]
+        logits = self._joined(logits, 2) if self.exclusive else logits.index_select(2, self.used)
         if isinstance(images, fx.Proxy):
             return None, logits
-        if images.shape[2:] != self.size:
-            raise BenchError(
-                f"This detector is built for images of {self.size}, not {tuple(images.shape[2:])} "
-                "pixels."
-            )
-        anchors = self.get_buffer("anchors")
+        self._check_size(images)
+        anchors = self.anchors
         # In RetinaNet and SSD, only `decode_single` decodes one image; in FCOS, `decode` does.
         decode = getattr(self.coder, "decode_single", self.coder.decode)
         boxes = torch.stack([decode(codes, anchors) for codes in outputs["bbox_regression"]])
         return torchvision.ops.clip_boxes_to_image(boxes, self.size), logits
 
 
-class TwoStageDetector(nn.Module):
+class TwoStageDetector(AnchoredDetector):
     """torchvision's Faster, Mask or Keypoint R-CNN before suppression, as `ProposalScores` takes
     it.
 
@@ -114,23 +147,20 @@ class TwoStageDetector(nn.Module):
     """
 
     has_two_stages = True
+    steps: Tensor
 
     def __init__(
         self, network: Any, size: int | Sequence[int], names: Sequence[str] | None = None
     ) -> None:
-        super().__init__()
-        self.backbone = network.backbone
+        super().__init__(network, size)
         self.rpn = network.rpn
         # All of it, also the heads of masks and keypoints, so that a file of the network fits.
         self.roi_heads = network.roi_heads
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
         pool = network.roi_heads.box_roi_pool
         self.side = pool.output_size[0]
         self.samples = pool.sampling_ratio
         self.canonical = (pool.canonical_scale, pool.canonical_level)
-        # A pass on the meta device tells the shapes of the features.
-        backbone = copy.deepcopy(network.backbone).to("meta", torch.float32).eval()
-        features = backbone(torch.empty(1, 3, *self.size, device="meta"))
+        features = self._keep_anchors(self.rpn.anchor_generator)
         self.pooled_maps = [name for name in pool.featmap_names if name in features]
         self.strides = []
         for name in self.pooled_maps:
@@ -138,18 +168,10 @@ class TwoStageDetector(nn.Module):
             self.strides.append(2 ** round(-log2(height / self.size[0])))
             limits = torch.tensor([float(max(width - 1, 1)), float(max(height - 1, 1))])
             self.register_buffer(f"limits_{name}", limits, False)
-        images = torchvision.models.detection.image_list.ImageList(
-            torch.empty(1, 3, *self.size), [self.size]
-        )
-        maps = [torch.empty(1, 1, *feature.shape[2:]) for feature in features.values()]
-        self.register_buffer("anchors", self.rpn.anchor_generator(images, maps)[0], False)
         steps = torch.arange(self.side * self.samples) + 0.5
         self.register_buffer("steps", steps / len(steps), False)
         count = self.roi_heads.box_predictor.cls_score.out_features
-        used, others = _used_outputs(names, count)
-        self.register_buffer("used", torch.tensor(used), False)
-        self.register_buffer("others", torch.tensor(others), False)
-        self.config = _named_outputs(names, count, used, exclusive=True)
+        self._keep_outputs(names, count, exclusive=True)
 
     def forward(
         self, images: Tensor, regions: Tensor | None = None
@@ -164,12 +186,8 @@ class TwoStageDetector(nn.Module):
         features = self.backbone(images)
         if regions is not None:
             vectors = self._vectors(features, regions[:, None])
-            return self._joined(self.roi_heads.box_predictor(vectors)[0])
-        if images.shape[2:] != self.size:
-            raise BenchError(
-                f"This detector is built for images of {self.size}, not {tuple(images.shape[2:])} "
-                "pixels."
-            )
+            return self._joined(self.roi_heads.box_predictor(vectors)[0], 1)
+        self._check_size(images)
         found = []
         for row, proposals in enumerate(self._proposals(features)):
             # Few regions at a time, since each has a map of all channels.
@@ -190,12 +208,7 @@ class TwoStageDetector(nn.Module):
         best = scores[:, 1:].argmax(1) + 1
         boxes = self.roi_heads.box_coder.decode(codes, [regions])[torch.arange(len(regions)), best]
         boxes = torchvision.ops.clip_boxes_to_image(boxes, self.size)
-        return boxes, self._joined(scores), regions
-
-    def _joined(self, scores: Tensor) -> Tensor:
-        """Join the logits of the background and of outputs without a category."""
-        others = scores.index_select(1, self.get_buffer("others")).logsumexp(1, keepdim=True)
-        return torch.cat([others, scores.index_select(1, self.get_buffer("used"))], 1)
+        return boxes, self._joined(scores, 1), regions
 
     def _vectors(self, features: Mapping[str, Tensor], regions: Tensor) -> Tensor:
         """Return the vectors (B n, d) of the box head for n regions (B, n, 4) of each image.
@@ -207,7 +220,7 @@ class TwoStageDetector(nn.Module):
         scale, level = self.canonical
         levels = (level + torch.log2(sides.prod(2).sqrt() / scale) + 1e-6).floor()
         levels = levels.clamp(log2(self.strides[0]), log2(self.strides[-1]))
-        steps = self.get_buffer("steps")
+        steps = self.steps
         pooled = []
         for name, stride in zip(self.pooled_maps, self.strides, strict=True):
             lengths = (sides / stride).clamp(min=1)
@@ -234,7 +247,7 @@ class TwoStageDetector(nn.Module):
         rpn = self.rpn
         objectness, codes = rpn.head([*features.values()])
         counts = [scores[0].numel() for scores in objectness]
-        anchors = self.get_buffer("anchors")
+        anchors = self.anchors
         rows = []
         for row in range(len(objectness[0])):
             kept = []

@@ -32,7 +32,7 @@ from axiom_bench.kinds import (
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 AS_BUILT = "as_built"  # model.weights: keep the weights that a user's function has loaded itself
-# The beginning of a name on the Hub as timm, open_clip and browsers write it.
+# The beginning of a name on the Hub, see `hub_name`.
 HUB_PREFIX = re.compile(r"hf[-_]hub:|hf://|https?://(www\.)?huggingface\.co/")
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # a name on the Hugging Face Hub
 MAX_SIDE = 10_000  # pixels; `data.preprocessing.MAX_PIXELS` is its square
@@ -146,8 +146,8 @@ class ModelSpec:
             kwargs = dict(values["kwargs"])
             values |= {"checkpoint": kwargs.pop("checkpoint"), "kwargs": kwargs}
         checkpoint = values.get("checkpoint")
-        if isinstance(checkpoint, str) and HUB_PREFIX.match(checkpoint):
-            values["checkpoint"] = HUB_PREFIX.sub("", checkpoint).removesuffix("/tree/main")
+        if isinstance(checkpoint, str):
+            values["checkpoint"] = hub_name(checkpoint)
         for key, other in DEFAULTS.items():
             if values.get(key) is None:
                 values[key] = other(values)
@@ -293,6 +293,13 @@ def _resolved(config: Mapping[str, object]) -> dict[str, Any]:
         ) from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def hub_name(name: str) -> str:
+    """Return a name on the Hub without the beginning that timm, open_clip and browsers give it."""
+    if not HUB_PREFIX.match(name):
+        return name
+    return HUB_PREFIX.sub("", name).removesuffix("/tree/main")
 
 
 def network_name(settings: Mapping[str, object]) -> str | None:

@@ -133,7 +133,8 @@ def model_that_is_a_checkpoint(user: User) -> None:
 
 @follows("names a network of timm; set model=")
 def model_of_timm_by_its_name_on_the_hub(user: User) -> None:
-    for name in ("timm/resnet18.a1_in1k", "hf-hub:timm/resnet18.a1_in1k"):
+    hub = "https://huggingface.co/timm/resnet18.a1_in1k"
+    for name in ("timm/resnet18.a1_in1k", "hf-hub:timm/resnet18.a1_in1k", hub):
         message = user.refusal(["doctor", f"model={name}", "data.size=2"])
         assert advice_in(message, r"set (.*?)\.$") == "model=resnet18.a1_in1k"
     with composed(["model=resnet18.a1_in1k"]) as composition:

@@ -16,7 +16,13 @@ from axiom_bench.errors import BenchError, unknown_name
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.other_names import unknown_plugin
 from axiom_bench.kinds import shorten_for_error
-from axiom_bench.models.spec import WEIGHTS_SUFFIXES, other_model, unknown_model
+from axiom_bench.models.spec import (
+    HUB_PREFIX,
+    WEIGHTS_SUFFIXES,
+    hub_name,
+    other_model,
+    unknown_model,
+)
 from axiom_bench.run.composing.device import no_device
 from axiom_bench.run.composing.typed_words import instead_of
 
@@ -84,8 +90,8 @@ def explain_hydra_error(
 
 def _unknown_entry(group: str, name: str, choices: Callable[[str], Iterable[str]]) -> BenchError:
     """Return the sentence for the name of an entry that its configuration group hasn't."""
-    if group == "model" and (match := re.fullmatch(r"hf[-_]hub:(.+)", name)):
-        return _unknown_entry(group, match[1], choices)
+    if group == "model" and HUB_PREFIX.match(name):
+        return _unknown_entry(group, hub_name(name), choices)
     if group == "model" and name.startswith("timm/"):
         short_name = name.removeprefix("timm/")
         return BenchError(f"model={name} names a network of timm; set model={short_name}.")
