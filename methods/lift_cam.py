@@ -116,8 +116,8 @@ class Rescale(Baseline):
         reference = next(self.baseline, None)
         if reference is None or reference.name != call.name or reference.y.shape != call.y.shape:
             raise BenchError(
-                "The head makes other calls for activations of zero, DeepLIFT's baseline: leave "
-                "lift_cam out."
+                "The head makes other calls for activations of zero, DeepLIFT's baseline, than for "
+                "the image, so their layers can't be compared; leave lift_cam out."
             )
         if call.winners is None:
             return _rescaled(x, call, reference)

@@ -42,7 +42,7 @@ def infidelity(
     scaled: bool = True,
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
-    """Average (map's sum in a square - score's drop without it)^2 over random squares.
+    """Average the squared difference of a square's sum in the map and the drop without its pixels.
 
     This is definition 2.1 with square removal. The map is the signed raw map resized to the image.
     The squares are drawn from all squares of these sides in the image, and are the same for all

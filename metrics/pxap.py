@@ -16,12 +16,13 @@ from axiom_bench.metrics.shared.protocol import Protocol, pixel_counts, total
 
 
 def pxap(explanation: Explanation, protocol: Protocol = "wsol") -> dict[str, Tensor | Curve]:
-    """Compute pixel average precision, sum_l P_l (R_l - R_(l-1)) as the threshold falls.
+    """Compute pixel average precision, the area under precision against recall of pixels.
 
-    P is the share of the pixels above the threshold that are in the mask. R is the share of the
-    mask that is above. The data set's value, of all images' pixels together, is `over_images`.
-    pixel_ap_own_image is the same of each image. Pixels without a verdict don't count. A constant
-    map has the mask's share of the other pixels; so has a zero map, and one that isn't finite.
+    It is sum_l P_l (R_l - R_(l-1)) as the threshold falls. P is the share of the pixels above the
+    threshold that are in the mask. R is the share of the mask that is above. The data set's value,
+    of all images' pixels together, is `over_images`. pixel_ap_own_image is the same of each image.
+    Pixels without a verdict don't count. A constant map has the mask's share of the other pixels;
+    so has a zero map, and one that isn't finite.
 
     Args:
         explanation: The explanation, with its maps and the class's mask.

@@ -152,8 +152,8 @@ FAMILIES = (
     Family(
         "signed-deletion",
         "Deletion by the signed map",
-        "Do the drops of the score agree with the map's values? Groups of pixels are removed and "
-        "compared with the signed raw map.",
+        "Do the drops of the score agree with the map's values? Groups of pixels are removed, and "
+        "the drops of the score are compared with the sums of the signed raw map there.",
         lambda spec: "perturbed_scores" in spec.computed_from,
     ),
     Family(
@@ -271,7 +271,7 @@ def _definition(spec: MetricSpec) -> str:
     if not source:
         return f"Defined by {definition}."
     if definition.startswith(THIS_PROJECT):
-        return f"Defined by {definition}; after {source}."
+        return f"Defined by {definition}. The idea is from {source}."
     differences = f" Here: {spec.deviation}." if spec.deviation else ""
     return f"{source}: {definition}.{differences}"
 

@@ -171,7 +171,7 @@ def check_objects(boxes: Sequence[object] | None, masks: object, heatmap: Tensor
     ]
     if boxes is not None and not (len(boxes) == len(heatmap) and all(are_tables)):
         raise BenchError(
-            f"Boxes are a tensor {expected} in its pixels; give boxes=(of_image, ...)."
+            f"Boxes are a tensor {expected}, in pixels; give boxes=(of_first_image, ...)."
         )
     for table in image_boxes:
         _check_boxes(table, sides)  # type: ignore[arg-type]

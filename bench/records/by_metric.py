@@ -371,7 +371,7 @@ def count_images(ids: pd.Series | pd.Index) -> int:
 def layouts(
     records: Records, chosen: NDArray[np.bool_] | None = None
 ) -> dict[tuple[str, ...], RowLayout]:
-    """Return {(model, layer, data): the rows with a value of an image there}.
+    """Return {(model, layer, data): the layout of the rows that have a value of an image}.
 
     `chosen` (keys,) is True for the keys that count; `None` counts all. Values of a whole data set
     are in no layout.

@@ -60,8 +60,8 @@ class Parcel:
 
 
 def submit(executor: Executor, function: Callable[..., object], task: Task) -> Future:
-    """Have a worker prepare or finish a job. A worker in another process also gets the files that
-    it reads.
+    """Have a worker prepare or finish a job. If the worker is another process, send it the files
+    that the task reads.
     """
     if isinstance(executor, Local):
         return executor.submit(answer_or_failure, function, task)

@@ -173,13 +173,13 @@ def boxes_of_the_image_before_it_was_resized(user: User) -> None:
     assert explanation_with_boxes(pixels).boxes[0].tolist() == [[10, 8, 15, 16]]
 
 
-@follows("in its pixels; give boxes=(of_image, ...)")
+@follows("in pixels; give boxes=(of_first_image, ...)")
 def boxes_in_one_tensor(user: User) -> None:
     boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [4.0, 4.0, 9.0, 9.0]])
     heatmap = torch.rand(1, 16, 16)
     message = user.error(lambda: ab.Explanation(heatmap=heatmap, boxes=boxes))
-    form = advice_in(message, r"give boxes=(\(of_image, )\.\.\.\)") + ")"
-    ab.Explanation(heatmap=heatmap, boxes=value_of(form, of_image=boxes))
+    form = advice_in(message, r"give boxes=(\(of_first_image, )\.\.\.\)") + ")"
+    ab.Explanation(heatmap=heatmap, boxes=value_of(form, of_first_image=boxes))
 
 
 @follows("This metric needs an explanation with {name}")

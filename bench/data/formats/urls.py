@@ -186,7 +186,7 @@ def _announce(url: str, folder: Path, sizes: Sequence[int]) -> None:
     free = free_bytes(folder)
     if sum(sizes) > free:
         raise BenchError(
-            f"{url} takes {files}, and {size_text(free)} are free in {folder}; free some space, "
+            f"{url} has {files}, but only {size_text(free)} are free in {folder}; free some space, "
             f"or choose another folder with {CACHE}."
         )
     print(f"axiom-bench: fetching {url}: {files}, to {folder}", file=sys.stderr, flush=True)

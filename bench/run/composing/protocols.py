@@ -21,7 +21,7 @@ METRICS = "override /metric"
 
 
 def check(config: DictConfig, typed: Collection[str]) -> None:
-    """Check that one protocol is chosen, and that none of its own facts is set.
+    """Check that one protocol is chosen, and that nobody changes what the protocol fixes.
 
     Args:
         config: The composed configuration.

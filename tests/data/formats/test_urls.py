@@ -215,7 +215,7 @@ FAULTS = {
     "full": (fill_the_disk, r"Can't use memory://.*: \[Errno 28\] No space left"),
     "too small": (
         leave_ten_free_bytes,
-        r"takes 1 file, 0\.0 MB, and 0\.0 MB are free in .*; free some space, or choose "
+        r"has 1 file, 0\.0 MB, but only 0\.0 MB are free in .*; free some space, or choose "
         r"another folder with AXIOM_BENCH",
     ),
 }
