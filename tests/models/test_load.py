@@ -313,7 +313,7 @@ def test_error_messages(settings, message):
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [
-        ("{folder}/mine.py:biuld", "no function in .* 'biuld'; did you mean 'build'"),
+        ("{folder}/mine.py:biuld", "no function 'biuld' in .*; did you mean 'build'"),
         ("{folder}/other.py:build", "can't be imported"),
         ("no_such_module:build", "can't be imported"),
         ("build", "names no function"),
@@ -395,7 +395,7 @@ def test_a_fine_tuned_network_is_built_with_the_classes_of_its_file(tmp_path, na
     )
     mean = list(loaded.preprocessing.mean)
     assert f"set model.mean={mean} model.std=".replace(", ", ",") in note
-    given = settings | {"mean": [0.5], "std": [0.5], "classes": 5}
+    given = settings | {"mean": [0.5] * 3, "std": [0.5] * 3, "classes": 5}
     assert not any("normalised" in line for line in load_model(given).lines)
     loaded_state = loaded.module.state_dict()
     assert all(torch.equal(loaded_state[key], tensor) for key, tensor in kept_state.items())
