@@ -26,7 +26,7 @@ from axiom_bench.records.submissions import Submission
 from axiom_bench.report.leaderboard import write
 from axiom_bench.report.leaderboard.parts import CHANNELS
 from axiom_bench.run.composing.suites import Suite
-from axiom_bench.run.progress import progress, silent
+from axiom_bench.run.progress import progress, without_lines
 
 IMAGES = 4  # in a part's gallery
 NETWORKS = 2  # in a part's gallery
@@ -253,7 +253,9 @@ def _gallery(suite: str, part: str, folder: Path, names: Collection[str], result
     words = [word for word in Suite.of(suite).part(part).overrides if not pattern.match(word)]
     words += [word for word in QUIET if not word.startswith("pictures.gallery")]
     words += [f"{name}={value}" for name, value in settings.items()]
-    with silent():  # the command shows the progress of all galleries together
+    # The command shows the progress of all galleries together. The notes of a gallery's few images
+    # aren't those of the published values.
+    with without_lines():
         code, lines, run = compute(words)
     if code:
         raise BenchError("\n".join(lines))

@@ -392,19 +392,27 @@ def silent() -> Iterator[None]:
 
 
 @contextmanager
+def without_lines() -> Iterator[None]:
+    """Show neither activities nor lines, such as a run's notes, while the block runs."""
+    console = get_console()
+    was_quiet = console.quiet
+    console.quiet = True
+    try:
+        with silent():
+            yield
+    finally:
+        console.quiet = was_quiet
+
+
+@contextmanager
 def only_interactive() -> Iterator[None]:
     """Show the activities and lines of the block only on a terminal and in a notebook. Python's
     functions use this.
     """
     console = get_console()
-    was_quiet = console.quiet
     is_seen = _is_terminal(console) or console.is_jupyter
-    console.quiet = was_quiet or not is_seen
-    try:
-        with nullcontext() if is_seen else silent():
-            yield
-    finally:
-        console.quiet = was_quiet
+    with nullcontext() if is_seen else without_lines():
+        yield
 
 
 def _is_terminal(console: Console) -> bool:

@@ -204,7 +204,8 @@ def test_the_leaderboard_has_a_page_for_each_part_and_each_method(published, tmp
 
     assert main(["leaderboard", "--output", "board"]) == 0
 
-    assert capsys.readouterr().out.splitlines()[-1] == "leaderboard: board/index.html"
+    # notes on the few images of the galleries aren't printed
+    assert capsys.readouterr().out == "leaderboard: board/index.html\n"
     board = tmp_path / "board"
     assert {path.name for path in board.iterdir()} == {
         "index.html",

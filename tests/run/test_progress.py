@@ -28,9 +28,9 @@ from axiom_bench.notes import (
     ZeroMaps,
 )
 from axiom_bench.run import progress as module
-from axiom_bench.run import samples, whole_set, worker
+from axiom_bench.run import samples, spine, whole_set, worker
 from axiom_bench.run.notes import kernel_notes, note_lines, warning_lines
-from axiom_bench.run.progress import Bar, Estimate, Lines, Step, progress, rate
+from axiom_bench.run.progress import Bar, Estimate, Lines, Step, progress, rate, without_lines
 from axiom_bench.run.shards import counted
 
 
@@ -43,6 +43,13 @@ def test_a_slow_network_has_seconds_an_image():
         (0.02, 1, "50.0 s/image"),
     ):
         assert rate(images, seconds) == text
+
+
+def test_notes_are_hidden_without_lines(capsys):
+    with without_lines():
+        spine._print("the labels don't match")
+    spine._print("the next run's note")
+    assert capsys.readouterr().out == "the next run's note\n"
 
 
 class Clock:
