@@ -166,9 +166,17 @@ MISSING_PATHS = [  # the command line, and the words that its message contains
     ),
     (
         "model=user model.architecture=nowhere.py:build",
-        "model.weights has no default; set model.weights=VALUE",
+        "model.weights has no default; set model.weights=FILE",
     ),
     ("paper data.root=nowhere", "There is no folder nowhere; expected the ImageNet layout"),
+    (
+        "data=coco",
+        "data.root has no default; set data.root=PATH; expected the COCO layout <root>/<split>/",
+    ),
+    (
+        "data=parquet",
+        "data.path has no default; set data.path=PATH; expected Parquet files with a row for each",
+    ),
     (
         "explain nowhere.jpg --model resnet18",
         "The image nowhere.jpg: there is no file nowhere.jpg.",

@@ -29,7 +29,7 @@ from axiom_bench.kinds import (
     stays_text,
     whole_number,
 )
-from axiom_bench.models.spec import ModelSpec
+from axiom_bench.models.spec import EXAMPLES, ModelSpec
 from axiom_bench.records import files
 from axiom_bench.run.composing.device import DeviceSettings
 
@@ -235,8 +235,14 @@ def iterate_urls(data: Mapping[str, object], prefix: str = "data.") -> Iterator[
 def check_missing(config: Mapping[str, object]) -> None:
     """Raise BenchError for the first setting that has no default and isn't set."""
     missing = next((key for key, value in iterate_settings(config) if value == "???"), None)
-    if missing is not None:
-        raise BenchError(f"{missing[:200]} has no default; set {missing[:200]}=VALUE.")
+    if missing is None:
+        return
+    value = EXAMPLES.get(missing.removeprefix("model."), "VALUE")
+    if missing in ("data.root", "data.path"):
+        from axiom_bench.data.registry import layout_of  # here, since it imports torch
+
+        value = f"PATH; expected {layout_of(config['data'])}"
+    raise BenchError(f"{missing[:200]} has no default; set {missing[:200]}={value}.")
 
 
 def check_keys(config: Mapping[str, object], keys: Iterable[str]) -> None:
