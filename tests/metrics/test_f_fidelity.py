@@ -131,7 +131,7 @@ def test_a_run_asks_the_copy_and_another_copy_makes_its_values_anew_alone(tmp_pa
     for name in SIGNS:
         assert set(without_copy[name]) == {"no_finetuned"}
 
-    message = "model.finetuned: There are no weights for 'nothing.pth': nothing.pth is not a file"
+    message = "model.finetuned: There are no weights of 'scenes_vgg': nothing.pth is not a file"
     assert main([*run, "model.finetuned=nothing.pth"]) != 0
     assert message in capsys.readouterr().out
 
