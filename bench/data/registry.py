@@ -6,7 +6,6 @@ layout of files. Add its line to KINDS, and a file to conf/data/.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 from typing import Annotated, Any, Union
@@ -163,14 +162,6 @@ def check_loading(cfg: Mapping[str, object], prefix: str = "data.") -> None:
     source = cfg.get("of")
     if isinstance(source, Mapping):
         check_loading(source, f"{prefix}of.")
-
-
-def layout_of(cfg: Any) -> str:
-    """Return which files the data set's kind reads, such as "Parquet files with a row for each
-    image".
-    """
-    module = sys.modules[KINDS[cfg["kind"]].__module__]
-    return str(vars(module)["LAYOUT"])
 
 
 def setting_type(name: str) -> object:
