@@ -241,7 +241,7 @@ def part_of_a_protocol(user: User) -> None:
     user.types(command)
 
 
-@follows("{} has no default; set {}={value}")
+@follows("{} has no default; set {}=")
 def folder_without_a_root(user: User) -> None:
     user.picture("photos/a.png")
     settings = ("doctor", *network("Small"), "data=folder", "target=predicted")

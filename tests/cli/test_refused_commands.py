@@ -175,7 +175,7 @@ MISSING_PATHS = [  # the command line, and the words that its message contains
     ),
     (
         "data=parquet",
-        "data.path has no default; set data.path=PATH; expected Parquet files with a row for each",
+        "data.path has no default; set data.path=PATH; expected a file, a folder, a list or a",
     ),
     (
         "explain nowhere.jpg --model resnet18",

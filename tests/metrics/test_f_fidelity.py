@@ -149,7 +149,7 @@ def test_a_copy_is_read_as_other_weights_are_and_has_the_network_s_classes(tmp_p
     model = ab.load_model("resnet18", weights=None, classes=4, finetuned=str(path))
     assert model.loaded.finetuned.fc.bias.equal(network.fc.bias + 1)
 
-    message = r"finetuned=: .*copy.pth don't fit resnet18 \(of the wrong shape: fc"
+    message = r"finetuned: .*copy.pth don't fit resnet18 \(of the wrong shape: fc"
     with pytest.raises(ab.BenchError, match=message):
         ab.load_model("resnet18", weights=None, classes=3, finetuned=str(path))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, get_type_hints
@@ -238,10 +239,13 @@ def check_missing(config: Mapping[str, object]) -> None:
     if missing is None:
         return
     value = EXAMPLES.get(missing.removeprefix("model."), "VALUE")
-    if missing in ("data.root", "data.path"):
-        from axiom_bench.data.registry import layout_of  # here, since it imports torch
-
-        value = f"PATH; expected {layout_of(config['data'])}"
+    data = config.get("data")
+    if missing == "data.root" and isinstance(data, Mapping):
+        # modules that read images take long to import
+        module = import_module(f"axiom_bench.data.layouts.{data['kind']}")
+        value = f"PATH; expected {module.LAYOUT}"
+    elif missing == "data.path":
+        value = "PATH; expected a file, a folder, a list or a pattern"
     raise BenchError(f"{missing[:200]} has no default; set {missing[:200]}={value}.")
 
 
