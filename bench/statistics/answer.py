@@ -391,7 +391,7 @@ def _choice(run: RunFolder, answer: Answer, answers: Sequence[Answer]) -> str:
 
 
 def _labels(run: RunFolder, answers: Sequence[Answer]) -> str:
-    """Return the settings of these answers; of many, the first ones and the number of the others."""
+    """Return the settings of these answers: of many, the first ones and how many follow."""
     labels = [run.label(answer.setting) for answer in answers]
     if len(labels) > MOST_NAMES + 1:
         labels = [*labels[:MOST_NAMES], f"{len(labels) - MOST_NAMES} more"]
