@@ -48,7 +48,7 @@ def test_a_device_that_no_machine_has_is_named_with_those_that_there_are():
         ("--confg job", "There is no option --confg; a setting has no dashes: confg=job."),
         ("data.size=3 --methods cam", "There is no option --methods; type "),
         ("gate a --baseline b.csv c=d", "unrecognized arguments"),
-        ("compare . . c=d", "unrecognized arguments"),
+        ("compare . . c=d", "c=d is no run folder"),
         ("verify . c=d", "unrecognized arguments"),
         ("judge . c=d", "unrecognized arguments"),
         ("game . c=d", "unrecognized arguments"),
