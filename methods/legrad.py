@@ -90,7 +90,8 @@ def _tower_blocks(model: nn.Module, layer: str) -> list[str]:
             return blocks[: blocks.index(layer) + 1]
     raise BenchError(
         f"LeGrad explains a network of words at a transformer block of its vision tower, which "
-        f"{layer!r} isn't: choose another layer, or leave legrad out."
+        f"{layer!r} isn't: choose one (model.layer=NAME on the command line), or leave legrad "
+        "out."
     )
 
 

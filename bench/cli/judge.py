@@ -10,19 +10,24 @@ from pathlib import Path
 import pandas as pd
 
 from axiom_bench.cli.benchmark import compute
+from axiom_bench.environment import line_width, wrapped
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.judging.card import card, frame
 from axiom_bench.judging.judgement import chosen_metrics
 from axiom_bench.records import files
-from axiom_bench.report.card import line_table
-from axiom_bench.report.tables.table import to_csv, to_text
+from axiom_bench.report.card import conclusion, line_table
+from axiom_bench.report.tables.table import to_csv
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.testing.gaming import gaming
 from axiom_bench.testing.relations import sanity
 
 EXPERIMENTS = ("truth", "truth_planted", "blind")  # they need no files
 IMAGES = 100  # per network
+PASSES_NOTE = (
+    "After the name of a test: the number of networks on which the metric passes; if it fails on "
+    "some, the worst of them and its value."
+)
 SETTINGS = ("run=card", f"data.size={IMAGES}", "pictures.rows=0", "pictures.gallery=0")
 
 
@@ -82,4 +87,14 @@ def judge_metrics(metrics: Sequence[str], better: str = "higher") -> tuple[int, 
     rows = pd.concat(tables, ignore_index=True)
     written = folders[0] / "tables" / "scorecard.csv"
     files.write(written, to_csv(rows).encode())
-    return code, [*lines, *to_text(line_table(runs, rows)), f"written: {written}"]
+    table = line_table(runs, rows)
+    lines += [table.title, *table.notes, PASSES_NOTE]
+    for value, (title, *cells) in zip(rows["metric"].unique(), table.groups[0].rows, strict=True):
+        lines += ["", title.text]
+        headings = zip(table.header[1:], cells, strict=True)
+        lines += [f"{heading}: {cell.text}" for heading, cell in headings]
+        lines.append(conclusion(rows, value))
+    wrapped_lines: list[str] = []
+    for line in lines:
+        wrapped_lines += wrapped(line, line_width()) or [""]
+    return code, [*wrapped_lines, f"written: {written}"]

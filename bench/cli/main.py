@@ -272,7 +272,9 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
 
     about = "what differs between two runs: exit 0 nothing, 1 something"
     comparison = add("compare", about, command_calling("gate.two_runs.compare_runs", "compared"))
-    comparison.add_argument("compared", type=existing_run, nargs=2, metavar="RUN")
+    comparison.add_argument(
+        "compared", type=existing_run, nargs="*", metavar="RUN", help="two run folders"
+    )
 
     about = "images: top classes and the maps of many methods"
     _add_explain(add("explain", about, command_calling("cli.explain.explain")))

@@ -17,6 +17,7 @@ from axiom_bench.cutting.tokens import layout
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 
+ANOTHER = "another layer (model.layer=NAME on the command line)"
 # the modules' names and outputs, in the order in which their calls end
 Outputs = list[tuple[str, Tensor]]
 
@@ -44,9 +45,9 @@ def zero_gradients_note(trace: Trace) -> str:
         )
     other = layer_before(trace[:1])
     advice = (
-        f"choose {other!r}, the nearest one before it where they aren't"
+        f"choose {_typed(other)}, the nearest one before it where they aren't"
         if other
-        else "choose another layer"
+        else f"choose {ANOTHER}"
     )
     return f"{zeros}; {advice}."
 
@@ -60,7 +61,11 @@ def only_zeros(trace: Trace) -> str:
             f"{zeros}, since nothing there raises the one score. {TWO_CLASSES}, and explain class "
             f"0 ({targets})."
         )
-    return f"{zeros}; choose another layer or class."
+    return f"{zeros}; choose {ANOTHER} or class."
+
+
+def _typed(layer: str) -> str:
+    return f"{layer!r} (model.layer={layer} on the command line)"
 
 
 def _module_of_zeros(trace: Trace) -> str | None:
@@ -85,7 +90,7 @@ def single_position_note(trace: Trace) -> str:
     larger = [
         name for name, output in outputs if output.ndim == dims and output.shape[2:].numel() > 1
     ]
-    other = f"choose {larger[-1]!r}, or larger images" if larger else "give larger images"
+    other = f"choose {_typed(larger[-1])}, or larger images" if larger else "give larger images"
     maps = (
         f"The layer {trace.layer!r} gives maps of {' x '.join('1' * trace.dimensions)} for images "
         f"of {size}"

@@ -58,7 +58,8 @@ def measure_runtime(
     trace to the heatmap, with the ablation drops if it needs them. A method that doesn't apply to
     the model has no row, and a note says so.
 
-    The columns model and data are "-", so that the caller can set them. Other columns are:
+    Steps that belong to no method have the method "-". The columns model and data are "-", so that
+    the caller can set them. Other columns are:
 
     - milliseconds_per_image: the median over `repeats` rounds, or over those that begin within
       MAX_SECONDS.

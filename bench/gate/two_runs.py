@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from axiom_bench.columns import OK
-from axiom_bench.errors import plural, verb
+from axiom_bench.errors import BenchError, plural, verb
 from axiom_bench.gate.compare import (
     AFTER_SUFFIX,
     IMAGE_KEY,
@@ -45,8 +45,13 @@ def compare_runs(folders: Sequence[Path]) -> tuple[int, list[str]]:
         The exit code, which is 0 if nothing differs and otherwise 1, and lines for a reader.
 
     Raises:
-        BenchError: if a folder isn't a run.
+        BenchError: if there aren't two folders, or if one isn't a run.
     """
+    if len(folders) != 2:
+        raise BenchError(
+            f"{plural(len(folders), 'run folder')} can't be compared; give two: axiom-bench "
+            "compare results/quick/default results/quick/other."
+        )
     folder_before, folder_after = folders
     before = reading.read_manifest(folder_before)
     after = reading.read_manifest(folder_after)

@@ -210,20 +210,18 @@ class ModelSpec:
         # An existing file of another suffix, such as model.h5, is a file too: reading it explains
         # what is wrong with it.
         if self.weights.endswith(WEIGHTS_SUFFIXES) or (file.suffix and file.is_file()):
-            name = self.weights
             candidates = [file]
         elif self.weights_folder is None or self.source == "embedded":
             return None  # the package holds the weights of embedded networks
         else:
-            name = self.name
             folder = home_expanded(self.weights_folder)
             candidates = [folder / f"{self.architecture}{suffix}" for suffix in WEIGHTS_SUFFIXES]
         files = [path for path in candidates if path.is_file()]
         if not files:
             raise BenchError(
-                f"There are no weights for {name!r}: {candidates[0]} is not a file; set "
-                "model.weights to a local file, model.weights_folder to the folder that holds it, "
-                "or model.weights=null for random weights."
+                f"There are no weights of {self.name!r}: {candidates[0]} is not a file; set "
+                "model.weights=FILE to the path of your file, model.weights_folder=FOLDER to the "
+                "folder that holds published weights, or model.weights=null for random weights."
             )
         return files[0]
 
@@ -251,20 +249,22 @@ def in_python(message: str) -> str:
 
     >>> message = "set model.weights=as_built, model.crop=null or model.kwargs.depth=VALUE"
     >>> print(in_python(f"{message}, not model.classes"))
-    set weights='as_built', crop=None or kwargs={'depth': VALUE}, not classes=
+    set weights='as_built', crop=None or kwargs={'depth': VALUE}, not classes
     """
 
     def argument(match: re.Match[str]) -> str:
         name, inner_key, text = match.groups()
+        if text is None and inner_key is None:
+            return name
         if text is None:
-            value = ""
+            value = "..."
         elif text.isupper():  # a placeholder, such as VALUE
             value = text
         else:
             value = repr(yaml.safe_load(text))
         if inner_key is None:
             return f"{name}={value}"
-        return f"{name}={{{inner_key!r}: {value or '...'}}}"
+        return f"{name}={{{inner_key!r}: {value}}}"
 
     message = _BOTH.sub(r"\1\2", message).replace(" or null", " or None")
     message = re.sub(

@@ -59,7 +59,8 @@ def read_run(folder: str | Path) -> pd.DataFrame:
 
     The columns are those of `axiom_bench.evaluate`.
 
-    The values of the whole data set, at the end, have the image id "*". With xarray,
+    A value of the layer, such as that of `zeta`, belongs to no method and has the method "-". The
+    values of the whole data set, at the end, have the image id "*". With xarray,
     `.set_index([...])["value"].to_xarray()` turns columns into dimensions.
 
     Args:

@@ -294,13 +294,18 @@ def ticks(run: RunFolder, value: str) -> list[Tick]:
 @cache
 def _committed_ticks(value: str) -> list[Tick]:
     """Return the verdicts of the committed scorecard on a metric."""
-    rows = committed_card()
-    rows = rows[rows["metric"] == value]
+    return _ticks(committed_card(), value)
+
+
+def _ticks(card: pd.DataFrame, value: str) -> list[Tick]:
+    """Return the verdicts of a scorecard on a metric."""
+    rows = card[card["metric"] == value]
     rows = rows[(rows["truth"] == PRIMARY) | ~rows["test"].isin(TRUTH_TESTS)]
     verdict_by_test = verdicts(rows)[value]
     verdict_ticks = []
     for test, question in QUESTIONS.items():
-        counted = rows[(rows["test"] == test) & rows["passes"].notna() & ~rows["circular"]]
+        is_counted = rows["passes"].notna() & ~rows["circular"].astype(bool)
+        counted = rows[(rows["test"] == test) & is_counted]
         passed = int(counted["passes"].astype(bool).sum())
         tick = Tick(test, question, verdict_by_test[test], passed, len(counted))
         verdict_ticks.append(tick)
@@ -311,14 +316,27 @@ def committed_verdict(run: RunFolder, value: str) -> str:
     """Return sentences on which tests of the committed scorecard a metric of a run passes and
     fails. The text is empty if the metric wasn't judged with these settings.
     """
-    tested = [tick for tick in ticks(run, value) if tick.holds is not None]
-    if not tested:
+    verdict_ticks = ticks(run, value)
+    if all(tick.holds is None for tick in verdict_ticks):
         return ""
+    return _conclusion(verdict_ticks, f"{SCORECARD}, whose tests have known answers, it")
+
+
+def conclusion(card: pd.DataFrame, value: str) -> str:
+    """Return sentences on which tests of a scorecard a metric passes and fails."""
+    verdict_ticks = _ticks(card, value)
+    passed = [TESTS[tick.test].title.lower() for tick in verdict_ticks if tick.holds]
+    return _conclusion(verdict_ticks, f"The metric {value}", passed)
+
+
+def _conclusion(verdict_ticks: Sequence[Tick], subject: str, titles: Sequence[str] = ()) -> str:
+    """Return on how many tests the subject passes, with the titles of these tests, and why it
+    fails the others.
+    """
+    tested = [tick for tick in verdict_ticks if tick.holds is not None]
     failed = [tick for tick in tested if not tick.holds]
-    sentence = (
-        f"{SCORECARD}, whose tests have known answers, it passes {len(tested) - len(failed)} of "
-        f"{len(tested)} tests."
-    )
+    sentence = f"{subject} passes {len(tested) - len(failed)} of {len(tested)} tests"
+    sentence += f" ({', '.join(titles)})." if titles else "."
     if not failed:
         return sentence
     failures = []

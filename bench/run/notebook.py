@@ -123,6 +123,7 @@ def evaluate(
 
     The columns are those of the records.
 
+    A value of the layer, such as that of `zeta`, belongs to no method and has the method "-".
     Metrics with values of the whole data set have further rows at the end, with the image id "*".
 
     Args:

@@ -35,8 +35,13 @@ CACHE = "data.cache"
 # Problems of images: the text after a count of 1, and after other counts.
 BAD_IMAGES = ("image can't be read", "images can't be read")
 PROBLEMS = (
-    "image has no annotation that can be used",
-    "images have no annotation that can be used",
+    "image lacks an annotation, so metrics that need it have no value there",
+    "images lack an annotation, so metrics that need it have no value there",
+)
+# a mask may be unusable next to boxes that are used
+MASKS = (
+    "mask can't be used, so metrics of masks have no value there; boxes aren't affected",
+    "masks can't be used, so metrics of masks have no value there; boxes aren't affected",
 )
 # {ending of the sentences about a problem of boxes or pictures: the text after a count of 1, and
 # after other counts}
@@ -50,10 +55,10 @@ ENDINGS = {
         "save them over the whole range",
     ),
     OTHER_CLASS: (
-        "box is left out, since its class isn't one of data.classes; to use it, add the class "
-        "there, in the order of the network's outputs",
-        "boxes are left out, since their class isn't one of data.classes; to use them, add it "
-        "there, in the order of the network's outputs",
+        "box is left out, since its class isn't one of data.classes; if the network has an output "
+        "of this class, add the class to data.classes, in the order of the outputs",
+        "boxes are left out, since their class isn't one of data.classes; if the network has an "
+        "output of this class, add the class to data.classes, in the order of the outputs",
     ),
     NO_AREA: (
         "box is left out, since it has no area",
@@ -96,7 +101,10 @@ def warning_lines(notes: Notes) -> tuple[str, ...]:
     counts = counted(BAD_IMAGES, notes.sentences(ImageNotRead))
     problems = notes.sentences(ImageProblem)
     endings = tuple(ENDINGS)
-    counts += counted(PROBLEMS, [problem for problem in problems if not problem.endswith(endings)])
+    masks = [problem for problem in problems if ": the mask " in problem]
+    counts += counted(MASKS, masks)
+    others = [problem for problem in problems if not problem.endswith(endings)]
+    counts += counted(PROBLEMS, [problem for problem in others if problem not in masks])
     for ending, problem_text in ENDINGS.items():
         sentences = [problem for problem in problems if problem.endswith(ending)]
         images = {problem.partition(": ")[0] for problem in sentences}

@@ -269,7 +269,8 @@ def costly_drops(trace: Trace, settings: Sequence[str]) -> str | None:
     if trace.joined is not None:  # each later layer still has the decoder behind it
         return f"{cost}, whose words share them ({trace.capture}); {leaving_out}, or {fewer}"
     return (
-        f"{cost} ({trace.capture}); {leaving_out}, {fewer}, or choose a layer nearer to the output"
+        f"{cost} ({trace.capture}); {leaving_out}, {fewer}, or set model.layer to one nearer "
+        "to the output"
     )
 
 

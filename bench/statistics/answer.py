@@ -333,7 +333,7 @@ def conclusion(
     if chance_sentences := at_chance(run):
         return Conclusion(chance_sentences[0], None, all_answers)
     for answer in all_answers:
-        if sentence := _why_no_choice(run, answer):
+        if sentence := _why_no_choice(run, answer, all_answers):
             return Conclusion(sentence, answer, all_answers)
     images = max((answer.images for answer in all_answers), default=0)
     if images > 0:
@@ -341,11 +341,15 @@ def conclusion(
     return Conclusion(sentence, None, all_answers)
 
 
-def _why_no_choice(run: RunFolder, answer: Answer) -> str:
-    """Return why no method of a setting leads: a control is as good, or all draw the same map. ""
-    if too few images are the reason.
+def _why_no_choice(run: RunFolder, answer: Answer, answers: Sequence[Answer]) -> str:
+    """Return why no method of a setting, and of others like it, leads: a control is as good, or all
+    draw the same map. "" if too few images are the reason.
     """
-    label = run.label(answer.setting)
+    reason = (answer.unbeaten, answer.metric, answer.same_maps)
+    label = _labels(
+        run,
+        [other for other in answers if (other.unbeaten, other.metric, other.same_maps) == reason],
+    )
     if answer.unbeaten:
         names = names_in_words(run, [(name,) for name in answer.unbeaten], "or")
         title = in_sentence(run.metadata.value(answer.metric).title)
@@ -382,11 +386,16 @@ def _choice(run: RunFolder, answer: Answer, answers: Sequence[Answer]) -> str:
         for other in answers
         if (other.leading, other.metric) == (answer.leading, answer.metric)
     ]
-    labels = [run.label(other.setting) for other in agreeing]
+    names = _method_names(run, answer.leading, "or")
+    return f"Use {names} on {_labels(run, agreeing)}: {_why_chosen(run, answer, agreeing)}"
+
+
+def _labels(run: RunFolder, answers: Sequence[Answer]) -> str:
+    """Return the settings of these answers: of many, the first ones and how many follow."""
+    labels = [run.label(answer.setting) for answer in answers]
     if len(labels) > MOST_NAMES + 1:
         labels = [*labels[:MOST_NAMES], f"{len(labels) - MOST_NAMES} more"]
-    names = _method_names(run, answer.leading, "or")
-    return f"Use {names} on {joined(labels)}: {_why_chosen(run, answer, agreeing)}"
+    return joined(labels)
 
 
 def _why_chosen(run: RunFolder, answer: Answer, agreeing: Sequence[Answer]) -> str:

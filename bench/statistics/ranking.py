@@ -228,12 +228,12 @@ FIX = (
 
 
 def at_chance(run: RunFolder) -> list[str]:
-    """Return a sentence, without its full stop, for each trained network that names its images no
+    """Return a sentence, without its full stop, for each trained network that predicts labels no
     better than chance.
     """
     return [
-        f"{run.network(*place)} names {accuracy} images as labelled, no more than chance "
-        f"({share(accuracy.chance, 1)}), so its values rank no method"
+        f"The network {run.network(*place)} predicts the label of {accuracy} images, no more than "
+        f"chance ({share(accuracy.chance, 1)}), so its values rank no method"
         for place, accuracy in run.accuracies.items()
         if accuracy.is_chance and not run.metadata.model(place[0]).random_weights
     ]
@@ -241,11 +241,11 @@ def at_chance(run: RunFolder) -> list[str]:
 
 def below_published(run: RunFolder) -> list[str]:
     """Return a sentence, without its full stop, for each network that is better than chance but
-    names significantly fewer images than is published for its weights.
+    predicts significantly fewer labels than is published for its weights.
     """
     return [
-        f"{run.network(*place)} names {accuracy} images as labelled, fewer than the "
-        f"{share(accuracy.published, 1)} of ImageNet that are published for its weights"
+        f"The network {run.network(*place)} predicts the label of {accuracy} images, fewer than "
+        f"the {share(accuracy.published, 1)} of ImageNet that are published for its weights"
         for place, accuracy in run.accuracies.items()
         if accuracy.is_below_published and not accuracy.is_chance
     ]

@@ -350,6 +350,15 @@ class RunFolder:
         """Return the model's name, with the data set if the run has several."""
         return f"{model} ({data})" if len(self.manifest.data) > 1 else model
 
+    def data_title(self, name: str) -> str:
+        """Return the name of a data set, or "the folder NAME" if it has only its kind's name."""
+        data = self.config.data
+        root = data.get("root")
+        if name != data.get("kind") or name not in ("folder", "arrays") or not root:
+            return name
+        path = Path(str(root))
+        return f"the {'file' if path.suffix else 'folder'} {path.name or root}"
+
     @cached_property
     def accuracies(self) -> Mapping[tuple[str, str], summaries.Accuracy]:
         """{(model, data set): how often the model names its images as labelled}, if labels are

@@ -137,6 +137,14 @@ def gate_without_a_baseline(user: User) -> None:
     user.types(["gate", RUN, "--baseline", "b.csv"])
 
 
+@follows("can't be compared; give two: axiom-bench compare")
+def one_run_to_compare(user: User) -> None:
+    first_run(user)
+    message = user.refusal(["compare", RUN])
+    advice = advice_in(message, r"axiom-bench (compare \S+ \S+[^.])\.")
+    user.types([word if word == "compare" else RUN for word in advice.split()])
+
+
 @follows("Give a run folder to judge its metrics, or --metric NAME")
 def judge_nothing(user: User) -> None:
     message = user.refusal(["judge"])

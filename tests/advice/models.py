@@ -206,17 +206,17 @@ def weights_without_a_connection(user: User) -> None:
     user.types([*words, advice_in(message, r"or (model\.weights=null) for random")])
 
 
-@follows("is not a file; set model.weights to a local file")
+@follows("is not a file; set model.weights=FILE to the path of your file")
 def weights_that_are_not_there(user: User) -> None:
     words = doctor(user, "model=squeezenet1_1", "model.resize=64", "model.crop=64")
     message = user.refusal([*words, "model.weights=nowhere.pth"])
     torch.save(squeezenet1_1().state_dict(), user.folder / "squeezenet1_1.pth")
     command = [
         *words,
-        advice_in(message, r"set (model\.weights) to a local file") + "=squeezenet1_1.pth",
+        advice_in(message, r"set (model\.weights=)FILE") + "squeezenet1_1.pth",
     ]
     user.types(command)
-    user.types([*words, advice_in(message, r"(model\.weights_folder) to the folder") + "=."])
+    user.types([*words, advice_in(message, r"(model\.weights_folder=)FOLDER") + "."])
     user.types([*words, advice_in(message, r"or (model\.weights=null)")])
 
 

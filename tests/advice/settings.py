@@ -241,12 +241,14 @@ def part_of_a_protocol(user: User) -> None:
     user.types(command)
 
 
-@follows("{} has no default; set {}=VALUE")
+@follows("{} has no default; set {}=")
 def folder_without_a_root(user: User) -> None:
     user.picture("photos/a.png")
     settings = ("doctor", *network("Small"), "data=folder", "target=predicted")
     message = user.refusal(settings)
-    user.types([*settings, advice_in(message, r"set (\S+)\.$").replace("VALUE", "photos")])
+    user.types(
+        [*settings, advice_in(message, r"set (data\.root=)PATH; expected images") + "photos"]
+    )
 
 
 @follows("{absent} isn't set; set {absent}=VALUE")

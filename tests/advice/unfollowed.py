@@ -11,6 +11,7 @@ SUITE = "a suite takes minutes"
 UNFOLLOWED = {  # the reason for words that only one refusal has in "FILE: TEXT"
     "says no text, so it has no --words": WORDS,
     "{name} needs a prompt": WORDS,
+    "LeGrad explains a network of words at a transformer": WORDS,
     "says no text about an image, which model.output": WORDS,
     "The vision tower of {} has no list of blocks": WORDS,
     "The text has {} tokens": WORDS,

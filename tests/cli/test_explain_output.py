@@ -193,7 +193,8 @@ def test_maps_that_are_all_zero_have_no_picture_and_no_drops(capsys, monkeypatch
     for output in ("e.png", "e.html", "folder"):
         assert main([*explain, "--output", output]) == 0
         assert capsys.readouterr().out.splitlines() == [
-            "All maps at the layer 'features.13' are zero; choose another layer or class.",
+            "All maps at the layer 'features.13' are zero; choose another layer (model.layer=NAME "
+            "on the command line) or class.",
             "No picture is made of scene.png: all maps are zero everywhere.",
         ]
         assert not Path(output).exists()

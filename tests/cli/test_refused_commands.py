@@ -48,7 +48,7 @@ def test_a_device_that_no_machine_has_is_named_with_those_that_there_are():
         ("--confg job", "There is no option --confg; a setting has no dashes: confg=job."),
         ("data.size=3 --methods cam", "There is no option --methods; type "),
         ("gate a --baseline b.csv c=d", "unrecognized arguments"),
-        ("compare . . c=d", "unrecognized arguments"),
+        ("compare . . c=d", "c=d is no run folder"),
         ("verify . c=d", "unrecognized arguments"),
         ("judge . c=d", "unrecognized arguments"),
         ("game . c=d", "unrecognized arguments"),
@@ -166,9 +166,17 @@ MISSING_PATHS = [  # the command line, and the words that its message contains
     ),
     (
         "model=user model.architecture=nowhere.py:build",
-        "model.weights has no default; set model.weights=VALUE",
+        "model.weights has no default; set model.weights=FILE",
     ),
     ("paper data.root=nowhere", "There is no folder nowhere; expected the ImageNet layout"),
+    (
+        "data=coco",
+        "data.root has no default; set data.root=PATH; expected the COCO layout <root>/<split>/",
+    ),
+    (
+        "data=parquet",
+        "data.path has no default; set data.path=PATH; expected a file, a folder, a list or a",
+    ),
     (
         "explain nowhere.jpg --model resnet18",
         "The image nowhere.jpg: there is no file nowhere.jpg.",

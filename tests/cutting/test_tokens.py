@@ -353,7 +353,8 @@ def test_a_layer_without_gradients_names_one_that_has_some(build, layer, working
     assert not any(heatmap.any() for heatmap in maps.values())
     (sentence,) = (str(warning.message) for warning in recwarn if warning.category is ZeroMaps)
     assert sentence.startswith(f"The gradients of all 2 images at the layer '{layer}' are zero")
-    assert sentence.endswith(f"choose '{working}', the nearest one before it where they aren't.")
+    typed = f"'{working}' (model.layer={working} on the command line)"
+    assert sentence.endswith(f"choose {typed}, the nearest one before it where they aren't.")
     recwarn.clear()
     assert ab.explain(model, working, images, ["grad_cam"], reshape="tokens")["grad_cam"].any()
     ab.evaluate(model, layer, [(images, None)] * 2, ["grad_cam"], ["zeta"], reshape="tokens")

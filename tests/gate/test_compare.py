@@ -150,6 +150,12 @@ def test_a_change_is_told_by_all_three(make_run, records, usual, usual_baseline,
         assert any(re.search(sentence, line) for line in lines) or not sentence, lines
 
 
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_compare_takes_two_runs(number, usual, capsys):
+    assert main(["compare", *[str(usual)] * number]) == 2
+    assert "give two: axiom-bench compare results/" in capsys.readouterr().err
+
+
 def test_runs_of_the_same_values_differ_in_no_setting(usual, make_run, records, capsys):
     """Check that the name of a run isn't a setting."""
     assert main(["compare", str(usual), str(make_run(records, run="other"))]) == 0

@@ -6,6 +6,7 @@ Its tests compare the truth with other methods, degrees of spoiling, controls, a
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -348,5 +349,9 @@ def test_the_card_of_one_s_own_metric(tmp_path, monkeypatch, capsys):
         "one sample": 32,
         "per image": 32,
     }
-    accuracy_lines = [line for line in lines if line.strip().startswith("Relevance mass accuracy")]
-    assert any("circular" in line for line in accuracy_lines)
+    assert all(len(line) <= 120 for line in lines[:-1])
+    text = " ".join(lines)
+    assert "circular" in text.partition("Relevance mass accuracy")[2]
+    assert "The metric mass_accuracy passes " in text
+    assert re.search(r"The metric bright_corner passes \d of \d tests", text)
+    assert "a mirrored image or doubled logits change the value (1 of " in text

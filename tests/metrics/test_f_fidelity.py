@@ -131,7 +131,7 @@ def test_a_run_asks_the_copy_and_another_copy_makes_its_values_anew_alone(tmp_pa
     for name in SIGNS:
         assert set(without_copy[name]) == {"no_finetuned"}
 
-    message = "model.finetuned: There are no weights for 'nothing.pth': nothing.pth is not a file"
+    message = "model.finetuned: There are no weights of 'scenes_vgg': nothing.pth is not a file"
     assert main([*run, "model.finetuned=nothing.pth"]) != 0
     assert message in capsys.readouterr().out
 
@@ -149,7 +149,7 @@ def test_a_copy_is_read_as_other_weights_are_and_has_the_network_s_classes(tmp_p
     model = ab.load_model("resnet18", weights=None, classes=4, finetuned=str(path))
     assert model.loaded.finetuned.fc.bias.equal(network.fc.bias + 1)
 
-    message = r"finetuned=: .*copy.pth don't fit resnet18 \(of the wrong shape: fc"
+    message = r"finetuned: .*copy.pth don't fit resnet18 \(of the wrong shape: fc"
     with pytest.raises(ab.BenchError, match=message):
         ab.load_model("resnet18", weights=None, classes=3, finetuned=str(path))
 

@@ -192,7 +192,7 @@ def test_refusals_in_python_say_arguments_and_settings_on_the_command_line(tmp_p
             notebook.load_model("squeezenet1_1", **settings)
         assert "model." not in str(refusal.value)
         assert "null" not in str(refusal.value)
-    message = r"set weights= to a local file, .*weights=None for random"
+    message = r"set weights=FILE to the path of your file, .*weights=None for random"
     with pytest.raises(BenchError, match=message):
         notebook.load_model("squeezenet1_1", weights=str(tmp_path / "a.pth"))
     with pytest.raises(BenchError, match=r"weights='as_built'"):

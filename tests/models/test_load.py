@@ -272,7 +272,7 @@ def test_timm(monkeypatch):
         ({"source": "torchvison"}, "no model source 'torchvison'; did you mean 'torchvision'"),
         ({"weight": "x.pth"}, "no model setting 'weight'; did you mean 'weights'"),
         ({"weights": "IMAGENET1K_V9"}, "did you mean 'IMAGENET1K_V1'"),
-        ({"weights": "absent.pth"}, r"absent\.pth is not a file; set model\.weights"),
+        ({"weights": "absent.pth"}, r"absent\.pth is not a file; set model\.weights=FILE"),
         (
             {"weights": "default", "weights_folder": "absent"},
             r"absent/squeezenet1_1\.safetensors is not a file",

@@ -278,7 +278,7 @@ def test_each_sentence_once_and_problems_counted():
         notes.add(ImageProblem("a.jpg: no file"))
     notes.add(ZeroMaps("The gradients are zero"))
     notes.add(MetricsLeftOut("Metrics are left out: no boxes"))
-    for problem in ("b.jpg: no file", "b.jpg: no class"):
+    for problem in ("b.jpg: no file", "b.jpg: no class", "b.jpg: the mask b.png has colours"):
         notes.add(ImageProblem(problem))
     for name in ("c.jpg", "d.jpg", "c.jpg"):
         notes.add(ImageNotRead(f"{name}: no file"))
@@ -291,7 +291,10 @@ def test_each_sentence_once_and_problems_counted():
     assert warning_lines(notes + torch_notes) == (
         "The gradients are zero",
         "2 images can't be read, the first: c.jpg: no file",
-        "2 images have no annotation that can be used, the first: a.jpg: no file",
+        "1 mask can't be used, so metrics of masks have no value there; boxes aren't affected, the "
+        "first: b.jpg: the mask b.png has colours",
+        "2 images lack an annotation, so metrics that need it have no value there, the first: "
+        "a.jpg: no file",
         "1 damaged file is replaced: 1 in records",
     )
     assert note_lines(notes + torch_notes) == (
@@ -338,7 +341,7 @@ def test_boxes_that_are_left_out_are_counted_and_their_images_are_not_said_to_la
 
     assert left_out.startswith(("3 boxes are left out, ", "3 boxes are left out (in"))
     assert "(in 2 images), the first: a.jpg: the box [0, 0, 5, 5] of 'zebra'" in left_out
-    assert "to use them, add it there" in left_out
+    assert "add the class to data.classes" in left_out
     sentence = "1 box reaches more than a pixel beyond its image"
     assert beyond.startswith((f"{sentence}, ", f"{sentence} (in"))
     assert "missing" not in left_out

@@ -262,7 +262,7 @@ def test_names_of_two_classes_of_one_logit_are_answered_with_the_output_that_has
 
 
 def test_all_maps_zero_is_a_warning_in_python():
-    sentence = "All maps at the layer 'features.1' are zero; choose another layer or class"
+    sentence = "All maps at the layer 'features.1' are zero; choose another layer "
     with pytest.warns(UserWarning, match=sentence):
         ab.explain(Classifier(2, sign=-1.0), None, pixels(), METHODS)
 

@@ -79,6 +79,9 @@ def test_the_conclusion_names_the_best_with_all_metrics_that_say_so(make_told):
     run = make_told({"low": 0.0, "twin": 0.0}, networks=("one",), metrics=of_maps)
     sentence = "Use Low or Twin on one: they draw the same map"
     assert conclusion(run, [ERROR]).sentence == sentence
+    run = make_told({"low": 0.0, "twin": 0.0}, networks=("one", "two"), metrics=of_maps)
+    sentence = "Use Low or Twin on one and two: they draw the same map"
+    assert conclusion(run, [ERROR]).sentence == sentence
 
 
 def test_a_reason_for_equal_values_is_a_condition_on_the_methods_that_it_names(write, make_told):

@@ -277,8 +277,8 @@ def test_a_network_no_better_than_chance_ranks_nothing_and_that_is_the_title(mak
     wrong = make_folder(records.assign(predicted_class=wrong_classes), models=model)
     lines = report.headline(wrong)
     sentence = (
-        "net names 0 of 20 (0 %) images as labelled, no more than chance (50 %), so its values "
-        "rank no"
+        "The network net predicts the label of 0 of 20 (0 %) images, no more than chance (50 %), "
+        "so its values rank no"
     )
     assert lines[0].startswith(sentence)
     lines_of_network = [line for line in lines if line.startswith("net (")]
@@ -298,8 +298,8 @@ def test_a_network_no_better_than_chance_ranks_nothing_and_that_is_the_title(mak
     partly_right = records.assign(predicted_class=(records["target_class"] + offset) % 2)
     known = make_folder(partly_right, models={"net": {**model["net"], "published_accuracy": 0.99}})
     sentence = (
-        "net names 12 of 20 (60 %) images as labelled, fewer than the 99 % of ImageNet that are "
-        "published for"
+        "The network net predicts the label of 12 of 20 (60 %) images, fewer than the 99 % of "
+        "ImageNet that are published for"
     )
     assert report.headline(known)[0].startswith(sentence)
     assert header(known).notices[0].startswith(sentence)

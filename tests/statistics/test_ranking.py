@@ -196,7 +196,9 @@ def test_a_metric_that_a_control_wins_has_no_best_and_comes_last(make_told):
     methods = {name: {"title": name.title(), "control": name in ("low", "twin")} for name in SHIFTS}
     run = make_told(methods=methods)
 
-    sentence = "No method beats Low or Twin, which explain nothing, in conservation error on one"
+    sentence = (
+        "No method beats Low or Twin, which explain nothing, in conservation error on one and two"
+    )
     assert conclusion(run, [ERROR]).sentence == sentence
     first, second = findings(run, [ERROR])
     assert (first.kind, second.kind) == ("control", "control")

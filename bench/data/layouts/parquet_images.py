@@ -222,7 +222,7 @@ def parquet(
         try:
             files[file_name] = ParquetFile.of(file_path)
         except Unreadable as error:
-            missing = f"the file is damaged or no Parquet: {reason_of(error)}"
+            missing = f"the file is damaged or isn't Parquet: {reason_of(error)}"
             entries[file_name] = Entry(file_path, None, missing=missing)
     stream = Stream(
         {file.path: (file, _checked(file, image, label, boxes)) for file in files.values()}

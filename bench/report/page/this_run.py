@@ -50,7 +50,7 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
     numbered_rows = rows.assign(image_id=image_numbers(rows["image_id"]))
     images = len(numbered_rows[["data", "image_id"]].drop_duplicates())
     image_count = plural(images, "image")
-    data = " and ".join(manifest.data)
+    data = " and ".join(map(run.data_title, manifest.data))
     machine = [str(manifest.device or "unknown device"), precision(manifest.precision)]
     machine += [
         f"{name} {manifest.versions[name]}" for name in VERSIONS if name in manifest.versions

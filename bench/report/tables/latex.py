@@ -6,12 +6,12 @@ files have longer notes. Tables that are longer than a page are a longtable.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pandas as pd
 
+from axiom_bench.environment import wrapped
 from axiom_bench.errors import first_names, plural
 from axiom_bench.records.files import safe_name
 from axiom_bench.report.tables.comparisons import PAIRS, PLACES
@@ -180,7 +180,7 @@ def _scope(run: RunFolder, settings: Sequence[Setting], metrics: Sequence[str]) 
         low = min(images)
         high = max(images)
         number = plural(high, "image") if low == high else f"{low:,} to {high:,} images"
-        data = list(dict.fromkeys(setting.data for setting in settings))
+        data = list(dict.fromkeys(run.data_title(setting.data) for setting in settings))
         scope += f", {number} of {first_names(data, MAX_NAMED)}"
     return scope
 
@@ -282,9 +282,7 @@ def _columns(table: Table, widths: Sequence[int], room: float) -> str:
 
 def _heading(heading: str, width: int, is_number: bool) -> str:
     """Return a heading, which has several lines if it is wider than its column."""
-    lines: list[str] = []
-    for line in heading.split("\n"):
-        lines += textwrap.wrap(line, max(width, MIN_HEADING), break_long_words=False)
+    lines = wrapped(heading, max(width, MIN_HEADING))
     if len(lines) < 2:
         return escape(heading)
     side = "r" if is_number else "l"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, get_type_hints
@@ -29,7 +30,7 @@ from axiom_bench.kinds import (
     stays_text,
     whole_number,
 )
-from axiom_bench.models.spec import ModelSpec
+from axiom_bench.models.spec import EXAMPLES, ModelSpec
 from axiom_bench.records import files
 from axiom_bench.run.composing.device import DeviceSettings
 
@@ -235,8 +236,17 @@ def iterate_urls(data: Mapping[str, object], prefix: str = "data.") -> Iterator[
 def check_missing(config: Mapping[str, object]) -> None:
     """Raise BenchError for the first setting that has no default and isn't set."""
     missing = next((key for key, value in iterate_settings(config) if value == "???"), None)
-    if missing is not None:
-        raise BenchError(f"{missing[:200]} has no default; set {missing[:200]}=VALUE.")
+    if missing is None:
+        return
+    value = EXAMPLES.get(missing.removeprefix("model."), "VALUE")
+    data = config.get("data")
+    if missing == "data.root" and isinstance(data, Mapping):
+        # modules that read images take long to import
+        module = import_module(f"axiom_bench.data.layouts.{data['kind']}")
+        value = f"PATH; expected {module.LAYOUT}"
+    elif missing == "data.path":
+        value = "PATH; expected a file, a folder, a list or a pattern"
+    raise BenchError(f"{missing[:200]} has no default; set {missing[:200]}={value}.")
 
 
 def check_keys(config: Mapping[str, object], keys: Iterable[str]) -> None:

@@ -278,4 +278,4 @@ def test_no_image_is_read_for_the_index_and_only_its_own_row_group_for_one(write
 def test_a_pipe_is_not_waited_for(tmp_path, write):
     os.mkfifo(tmp_path / "a.parquet")
     write("b")
-    assert messages(load(tmp_path))["a"].endswith("no Parquet: it is no regular file")
+    assert messages(load(tmp_path))["a"].endswith("isn't Parquet: it is no regular file")

@@ -47,6 +47,10 @@ def test_the_head_says_what_ran_and_counts_many_networks(run):
     assert header(untold).title == "6 methods on 2 networks and 120 images"
     assert head.facts["Networks"] == "scenes_fc at features.9, scenes_residual at stages.2"
     assert head.facts["Images"].startswith("120 images of scenes, 120 rows")
+    own = {**run.config.model_dump(), "data": {"kind": "folder", "root": "pets/photos"}}
+    run_of_folder = with_manifest(run, config=own)
+    assert run_of_folder.data_title("folder") == "the folder photos"
+    assert run_of_folder.data_title("pets") == "pets"
     assert head.facts["Computed"] == "2 January 2026, cpu, fp32, torch 2.13.0"
     models = {f"net_{number}": {"layer": "a", "layers": ["a", "b"]} for number in range(8)}
     networks = header(with_manifest(run, models=models)).facts["Networks"]

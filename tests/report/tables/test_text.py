@@ -168,6 +168,10 @@ def test_long_words_and_headings_have_several_lines():
     assert r">{\raggedright\arraybackslash}p{0.95\linewidth}@{}}" in text
     assert "Method & \\shortstack[r]{A heading \\\\ that is \\\\ long} & Others \\\\\n" in text
 
+    header = ("Method", "Error\nmedian [95 %]", "Others")
+    text = to_latex(Table("t", "T", header, (Group("", rows),), text_last=True))
+    assert r"\shortstack[r]{Error \\ median \\ {[}95 \%]}" in text
+
     titles = ("Sensitivity error, lower is better", "Box IoU")
     groups = tuple(Group(title, rows) for title in titles)
     text = to_latex(Table("t", "T", header, groups, text_last=True))
