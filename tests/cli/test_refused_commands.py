@@ -173,6 +173,11 @@ MISSING_PATHS = [  # the command line, and the words that its message contains
         "data=coco",
         "data.root has no default; set data.root=PATH; expected the COCO layout <root>/<split>/",
     ),
+    ("data=coco data.kind=cocoa", "data.root has no default; set data.root=PATH."),
+    (
+        "data=pasted data.of.root=???",
+        "data.of.root has no default; set data.of.root=PATH; expected the VOC layout <root>/",
+    ),
     (
         "data=parquet",
         "data.path has no default; set data.path=PATH; expected a file, a folder, a list or a",

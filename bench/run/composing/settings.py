@@ -5,6 +5,7 @@ before anything is computed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -240,10 +241,14 @@ def check_missing(config: Mapping[str, object]) -> None:
         return
     value = EXAMPLES.get(missing.removeprefix("model."), "VALUE")
     data = config.get("data")
-    if missing == "data.root" and isinstance(data, Mapping):
-        # modules that read images take long to import
-        module = import_module(f"axiom_bench.data.layouts.{data['kind']}")
-        value = f"PATH; expected {module.LAYOUT}"
+    if missing == "data.of.root" and isinstance(data, Mapping):
+        data = data["of"]
+    if missing in ("data.root", "data.of.root") and isinstance(data, Mapping):
+        value = "PATH"
+        # An unknown kind, which has no module, is reported as soon as there is a root.
+        with suppress(ModuleNotFoundError):
+            module = import_module(f"axiom_bench.data.layouts.{data['kind']}")
+            value = f"PATH; expected {module.LAYOUT}"
     elif missing == "data.path":
         value = "PATH; expected a file, a folder, a list or a pattern"
     raise BenchError(f"{missing[:200]} has no default; set {missing[:200]}={value}.")
