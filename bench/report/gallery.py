@@ -119,9 +119,11 @@ def maps_row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID
     if not stored:
         return Markup("")
     entry = stored[0] if most else max(stored, key=_number_of_maps)
+    # a run that computed only maps, such as those of the leaderboard, has no records of methods
+    methods = run.methods or tuple(run.manifest.methods)
     # methods with the same map have the same bytes, and share a picture
     titles_by_map: dict[bytes, list[str]] = {}
-    for name, heatmap in maps_in_order(entry, run.methods):
+    for name, heatmap in maps_in_order(entry, methods):
         if heatmap:
             titles_by_map.setdefault(heatmap, []).append(run.metadata.method_title(name))
     maps = [

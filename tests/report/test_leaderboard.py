@@ -215,6 +215,7 @@ def test_the_leaderboard_of_the_committed_values_is_whole(committed):
     names = re.findall(r'<a href="([\w-]+)\.html#[^"]*">', index)
     assert names.index("photographs-1-boxes") == 0
     assert names.index("photographs-2-boxes") < names.index("scenes-1-scenes")
+    assert index.count('alt="Map of') > 20
     assert broken_links(committed) == []
     assert max(path.stat().st_size for path in committed.iterdir()) < 1_000_000
     found = (
