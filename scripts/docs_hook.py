@@ -29,6 +29,9 @@ ONLY_ERRORS = ["--IPKernelApp.log_level=ERROR"]
 API_ROW = re.compile(r"^\| \[(`\w+`)\]\(\.\./[^)]+\) \| `(?:ab\.)?([\w.]+)", re.MULTILINE)
 # All members of these modules are on the page of docstrings.
 API_MODULES = ("methods", "metrics", "outputs")
+# The text of a cell between two tags, and a joint of a name at which a line may break.
+CELL_TEXT = re.compile(r"(?<=>)[^<]+(?=<)")
+JOINT = re.compile(r"(?<=\w)[_+](?=\w)")
 LINK = re.compile(r"\[([^\]]*)\]\((?!https?:)([\w./-]+)(#[\w-]+)?\)")
 
 
@@ -123,3 +126,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"[{text}]({target}{anchor})" if target else text
 
     return LINK.sub(link, markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Return the HTML of a page. In a wide table, lines may also break inside long names, after
+    "_" and "+", so that the table fits on a usual screen.
+    """
+    if page.file.src_uri not in WIDE:
+        return html
+    before, table, after = html.partition("<tbody>")
+    return before + table + CELL_TEXT.sub(lambda text: JOINT.sub(r"\g<0><wbr>", text[0]), after)

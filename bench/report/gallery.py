@@ -118,10 +118,12 @@ def maps_row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID
         stored += [entry for entry in pictures if setting_of(entry) == setting]
     if not stored:
         return Markup("")
-    entry = stored[0] if most else max(stored, key=lambda entry: len(entry["maps"]))
+    entry = stored[0] if most else max(stored, key=_number_of_maps)
+    # a run that computed only maps, such as those of the leaderboard, has no records of methods
+    methods = run.methods or tuple(run.manifest.methods)
     # methods with the same map have the same bytes, and share a picture
     titles_by_map: dict[bytes, list[str]] = {}
-    for name, heatmap in maps_in_order(entry, run.methods):
+    for name, heatmap in maps_in_order(entry, methods):
         if heatmap:
             titles_by_map.setdefault(heatmap, []).append(run.metadata.method_title(name))
     maps = [
@@ -279,6 +281,11 @@ def maps_in_order(entry: GalleryRow, methods: Iterable[str]) -> list[tuple[str, 
         if name in place_of_method:
             maps.append((name, heatmap))
     return sorted(maps, key=lambda item: place_of_method[item[0]])
+
+
+def _number_of_maps(entry: GalleryRow) -> int:
+    """Return how many maps the entry has. Methods that can't explain the image have none."""
+    return sum(heatmap is not None for heatmap in entry["maps"])
 
 
 def number_of_images(pictures: Sequence[GalleryRow]) -> int:

@@ -424,8 +424,8 @@ def _comparisons(contest: Contest, verdict: Verdict) -> list[str]:
         if needed <= field.images:
             shows = ", which would show"
         sentences.append(
-            f"{names} can't be distinguished from it on {images}{shows} a difference of "
-            f"{SMALLEST_DIFFERENCE}."
+            f"{names} can't be distinguished from {_label(contest, chosen, chosen)} on "
+            f"{images}{shows} a difference of {SMALLEST_DIFFERENCE}."
         )
     return sentences
 
@@ -509,7 +509,8 @@ def _disagreements(contest: Contest, verdicts: Mapping[str, Verdict], deciding: 
     for better, defeats in defeats_by_better.items():
         titles = joined([title for title, _ in defeats])
         largest = p_value(max(p for _, p in defeats))
-        sentences.append(f"By {titles}, {better} is better than it ({largest}).")
+        worse = _label(contest, chosen, chosen)
+        sentences.append(f"By {titles}, {better} is better than {worse} ({largest}).")
     return sentences
 
 

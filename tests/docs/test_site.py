@@ -86,6 +86,22 @@ def test_notebooks_are_pages_with_their_outputs(site: Path):
     assert not {url for page in pages.values() for url in re.findall(loaded, page)}
 
 
+# The tables whose right columns are outside of the window.
+CUT_TABLES = """() => [...document.querySelectorAll(".md-typeset__scrollwrap")]
+  .filter((wrap) => wrap.scrollWidth > wrap.clientWidth).length"""
+
+
+def test_the_scorecard_fits_on_a_screen_and_on_paper(site: Path, open_page):
+    page = open_page(site / "scorecard.html", viewport={"width": 1280, "height": 800})
+    assert page.locator("table th").count() == 9
+    assert page.evaluate(CUT_TABLES) == 0
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 690, "height": 970})  # A4 without margins
+    assert page.evaluate(CUT_TABLES) == 0
+    page.goto((site / "which-metric.html").as_uri())
+    assert page.evaluate(CUT_TABLES) == 0
+
+
 @pytest.mark.slow
 def test_the_list_for_language_models_leads_to_pages(site: Path):
     links = re.findall(r"\]\((\S+)\)", (site / "llms.txt").read_text(encoding="utf-8"))

@@ -132,7 +132,7 @@ def test_the_page_is_searched_and_sorted(results, open_page):
     )
     names = page.locator("h3:visible")
     assert names.all_inner_texts() == [f"voc/{MARKUP}", "quick/default"]
-    page.get_by_label("Sort by date").select_option("oldest")
+    page.get_by_label("Sort").select_option("oldest")
     assert names.all_inner_texts() == ["quick/default", f"voc/{MARKUP}"]
     page.get_by_label("Search").fill("NET quick")
     assert names.all_inner_texts() == ["quick/default"]

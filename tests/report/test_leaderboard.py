@@ -100,6 +100,11 @@ def test_the_first_page_names_the_parts_their_origin_and_the_limits(board):
     assert len(page) < 100_000
 
 
+def test_the_list_of_suites_keeps_their_order_until_a_reader_sorts_by_date(board):
+    page = (board / "index.html").read_text(encoding="utf-8")
+    assert re.findall(r'<option value="(\w+)">', page) == ["given", "newest", "oldest"]
+
+
 def test_the_first_section_counts_what_a_visitor_may_conclude(board, usual):
     part = Part("suite-1/part", "suite-1-part.html", usual)
     copy = Part("suite-2/part", "suite-2-part.html", usual)
@@ -210,6 +215,7 @@ def test_the_leaderboard_of_the_committed_values_is_whole(committed):
     names = re.findall(r'<a href="([\w-]+)\.html#[^"]*">', index)
     assert names.index("photographs-1-boxes") == 0
     assert names.index("photographs-2-boxes") < names.index("scenes-1-scenes")
+    assert index.count('alt="Map of') > 20
     assert broken_links(committed) == []
     assert max(path.stat().st_size for path in committed.iterdir()) < 1_000_000
     found = (

@@ -108,7 +108,9 @@ def test_of_methods_that_cannot_be_told_apart_the_cheapest_is_chosen():
     choice = answer(values)
     assert choice.methods == ("layer",)
     assert not choice.is_best
-    assert choice.sentences[1].startswith("Score-CAM can't be distinguished from it on 16 images")
+    assert choice.sentences[1].startswith(
+        "Score-CAM can't be distinguished from LayerCAM on 16 images"
+    )
     assert choice.sentences[1].endswith("images would show a difference of 0.05.")
 
 
@@ -156,7 +158,7 @@ def test_another_metric_that_disagrees_is_reported():
     assert choice.sentences[0] == (
         "By single deletion, show Grad-CAM at last; by pointing game, LayerCAM."
     )
-    assert choice.sentences[-1] == "By pointing game, LayerCAM is better than it (p < 0.001)."
+    assert choice.sentences[-1] == "By pointing game, LayerCAM is better than Grad-CAM (p < 0.001)."
 
 
 def test_another_metric_that_no_method_wins_is_reported():

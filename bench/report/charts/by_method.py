@@ -23,6 +23,7 @@ from axiom_bench.report.charts.styles import GREY, axis_title, method_styles, me
 from axiom_bench.report.charts.svg import INK
 from axiom_bench.report.options import PAGE, options_of
 from axiom_bench.report.shown import methods_in_order
+from axiom_bench.report.tables.text import reason
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.labels import (
     FLOAT32_ROUNDING,
@@ -403,7 +404,7 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
 
 
 def _note_on_missing(run: RunFolder, metric: str, with_value: Collection[str]) -> str:
-    """Return a sentence with the methods that were measured and have no value, and their statuses;
+    """Return a sentence with the methods that were measured and have no value, and the reasons;
     "" if there are none.
     """
     records = run.records
@@ -415,8 +416,9 @@ def _note_on_missing(run: RunFolder, metric: str, with_value: Collection[str]) -
         return ""
     codes = np.unique(block.statuses[np.isin(records.methods, missing)[block.methods]])
     titles = ", ".join(map(run.metadata.method_title, missing))
-    statuses = ", ".join(sorted(records.statuses[code] for code in codes))
-    return f"Without a value: {titles} ({statuses})."
+    statuses = sorted(records.statuses[code] for code in codes)
+    reasons = "; ".join(map(reason, statuses))
+    return f"Without a value: {titles} ({reasons})."
 
 
 def draw_networks(run: RunFolder) -> Iterator[Figure | LeftOut]:

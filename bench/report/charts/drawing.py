@@ -31,10 +31,12 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from PIL import Image
 
+from axiom_bench.errors import plural
 from axiom_bench.records import files
 from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.report.charts import svg
 from axiom_bench.report.options import HEIGHT, PAGE
+from axiom_bench.report.tables.text import reason
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.labels import (
     FLOAT32_ROUNDING,
@@ -603,5 +605,7 @@ def reason_without_value(run: RunFolder, metric: str, needs: str = "") -> str:
     condition = f"; {needs}" if needs else ""
     if not statuses:
         return f"This run doesn't measure {metric}: add it with metric=[...,{metric}]{condition}."
-    counts = ", ".join(f"{status} {count}" for status, count in statuses.most_common())
-    return f"No row of {metric} has status ok ({counts}){condition}."
+    reasons = []
+    for status, count in statuses.most_common():
+        reasons.append(f"{reason(status)} ({plural(count, 'row')})")
+    return f"{metric} has no value: {', '.join(reasons)}{condition}."

@@ -61,13 +61,13 @@ def draw_agreement(run: RunFolder) -> Iterator[Figure]:
         frame = cells.replace({"row": titles, "column": titles})
         frame = frame.rename(columns=COLUMNS)[list(COLUMNS.values())]
         caption = (
-            "Kendall's tau-b between two metrics, over the methods that both have a value of: 1 "
-            "where they put all methods in one order, \N{MINUS SIGN}1 in opposite orders. Each "
-            "metric by what tables lead with, turned so that more is better. Methods: "
-            f"{label} {cells['n'].min()} to {cells['n'].max()}; those with the same values in all "
-            f"metrics count once, and of fewer than {MIN_METHODS} a cell is empty. Over so few, "
-            "tau is rough: p is the chance of one as far from 0 if the orders had nothing in "
-            "common, for one pair of metrics."
+            "Do two metrics put the methods in the same order? Kendall's tau-b is 1 if the orders "
+            "are the same, and \N{MINUS SIGN}1 if they are opposite. Each metric is the mean or "
+            "median of the overview, with its sign changed if lower is better. Methods on "
+            f"{label}: {cells['n'].min()} to {cells['n'].max()}. Methods with the same values in "
+            f"all metrics count once. Cells of fewer than {MIN_METHODS} methods are empty. Over so "
+            "few methods tau is rough: the data have p, the probability of a tau at least as far "
+            "from 0 if the two orders were unrelated."
         )
         # the matrix is a triangle: the first metric has no row, and the last no column
         rows = [title for title in titles.values() if title in {*frame["Metric"]}]

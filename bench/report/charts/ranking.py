@@ -45,7 +45,7 @@ GAP = 0.05  # inches: the space above the text of a row
 LIGHTER = 1.3  # the share that would have the darkest colour, on which numbers can't be read
 DARK = 0.7  # the share above which the number is white
 EACH_ROW = "each row orders the methods by one metric, from the best (dark) to the last (white)"
-CHANCE = "A place says nothing of chance: see the errors in the tables."
+CHANCE = "Places may differ by chance: the tables have the intervals."
 
 
 def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
@@ -165,9 +165,9 @@ def _figure_of_setting(
             notes[value.name] = note
     subject = "Numbers are" if _has_wide_cells(table) else "The order is by"
     sentences = [
-        f"{run.label(setting)}: {EACH_ROW}; those that print alike have one colour, and a dash is "
-        f"no value to compare. {subject} what tables lead with: the value of the whole data set, "
-        "the median of a ratio or square, otherwise the mean.",
+        f"{run.label(setting)}: {EACH_ROW}. Equal printed values have one colour. A dash: no value "
+        f"to compare. {subject} the value of the whole data set, the median of a ratio or "
+        "square, otherwise the mean.",
     ]
     if notes:
         sentences.append(
@@ -196,9 +196,9 @@ def _figure_over_all(
     mean = mean.reindex(index=[value.name for value in mean_values], columns=methods)
     texts = mean.map(lambda share: NOTHING if np.isnan(share) else f"{100 * share:.0f}")
     caption = (
-        f"Over {len(tables)} settings ({', '.join(map(run.label, tables))}): {EACH_ROW}. Numbers "
-        "are per cent: how many of the other methods do worse, mean over the settings; 50 where "
-        f"all print alike. {CHANCE}"
+        f"Over {len(tables)} settings ({', '.join(map(run.label, tables))}): {EACH_ROW}. A number "
+        "is the percentage of the other methods that do worse, the mean over the settings. It is "
+        f"50 if all methods print the same value. {CHANCE}"
     )
     plot = partial(_plot, run, mean, texts.to_numpy(), mean_values, {})
     return Figure("ranking_over_all", f"{TITLE}, over all", caption, plot)

@@ -16,9 +16,9 @@ from axiom_bench.statistics.ranking import on_common_images
 from axiom_bench.statistics.run_folder import RunFolder
 
 # Colours that readers with colour vision deficiencies tell apart: those of Okabe and Ito 2008, then
-# the darkest of Tol's "muted" scheme. Black and yellow are left out, since they are too dark or too
-# light for one of the page's two themes.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933")
+# sienna and the olive of Tol's "muted" scheme. Black, yellow and Tol's wine are left out, because
+# they are too dark or too light for one of the page's two themes.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#a0522d", "#999933")
 GREY = "#7d7d87"  # the colour of controls, methods that a good method must beat
 MARKERS = "osD^vP*X"
 NUM_NUMBERED = len(COLOURS) * len(MARKERS)  # the numbers that a method's YAML may have

@@ -96,7 +96,8 @@ def _index(parts: Sequence[Part], picture_runs: Mapping[str, RunFolder]) -> str:
     lists = {name: families[name] for name in ORDER if name in families}
     lists["Metrics"] = metrics
     panels = [part.panel(next(iter(part.standings)), f"{part.name}: ") for part in parts]
-    runs = html.render_part("runs", runs=[_entry(part) for part in parts], left_out={})
+    entries = [_entry(part) for part in parts]
+    runs = html.render_part("runs", runs=entries, left_out={}, given_order="by suite")
     sections = [
         conclusions_section(parts),
         leaders_section("Who leads", panels),

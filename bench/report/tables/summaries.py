@@ -83,7 +83,7 @@ def _overview(run: RunFolder, metrics: Sequence[str], has_times: bool) -> Table:
     for value in values:
         header.append(text.heading(value, value.name in whole_set, run.level))
     if has_times:
-        header.append("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}")
+        header.append("Own run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}")
     # The page shows these notes before a reader opens the others.
     open_notes = (
         text.legend(run, rows),
@@ -155,8 +155,7 @@ def _overview_rows(
         )
     if has_times:
         times = milliseconds(run, setting)
-        trace_time = times.get(TRACE, float("nan"))
-        columns.append([number_cell(time) for time in times.reindex(methods) + trace_time])
+        columns.append([number_cell(time) for time in times.reindex(methods)])
     return _rows(run, methods, columns)
 
 
@@ -201,10 +200,14 @@ def _time_note(run: RunFolder) -> str:
     if run.runtime.empty:
         return RUNTIME_ABSENT
     traces = {run.label(setting): milliseconds(run, setting).get(TRACE) for setting in run.settings}
-    times = ", ".join(f"{label} {number(ms)} ms" for label, ms in traces.items() if ms is not None)
+    times = ", ".join(
+        f"{number(ms)} ms on {label}" for label, ms in traces.items() if ms is not None
+    )
+    if not times:
+        return "Own run time, never bold: the method's part, without the trace."
     return (
-        f"Run time, never bold: one trace ({times}), which all methods share, plus the method "
-        "itself."
+        f"Own run time, never bold: the method's part. The trace, which all methods share, takes "
+        f"another {times}."
     )
 
 

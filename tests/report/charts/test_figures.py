@@ -579,7 +579,7 @@ def test_a_metric_without_a_value_says_its_statuses(make_run_folder, make_record
     records.loc[records["metric"] == "zeta", ["status", "value"]] = ["zero_score", np.nan]
     zeta = next(iter(by_method.draw_networks(make_run_folder(records))))
     assert isinstance(zeta, LeftOut)
-    assert zeta.reason == "No row of zeta has status ok (zero_score 6)."
+    assert zeta.reason == "zeta has no value: score is 0 (6 rows)."
 
 
 def test_a_panel_without_values_has_no_boxes():

@@ -71,15 +71,51 @@ def test_an_image_is_shown_with_its_values_and_names_that_are_markup_stay_text(p
     assert third.locator(".gallery-best").count() == 1
 
 
-def test_maps_of_few_methods_are_as_wide_as_the_page(page):
-    page.set_viewport_size({"width": 1280, "height": 800})
+@pytest.mark.parametrize("num_methods", [3, 5])
+def test_maps_of_few_methods_are_as_wide_as_the_page(gallery_page, open_page, num_methods):
+    shape = {"width": 80, "height": 80}  # a square, as the images of most networks
+    maps = [encoded(np.full((80, 80), 200))] * num_methods
+    entry = make_entry("first", ONE, methods=["good"] * num_methods, maps=maps, **shape)
+    page = open_page(gallery_page(entry), viewport={"width": 1280, "height": 800})
     grid = page.locator(".gallery-grid").first
     widths = grid.evaluate(
         "grid => [...grid.querySelectorAll('.gallery-frame')].map((frame) => frame.clientWidth)"
     )
-    assert len(widths) <= 5
+    assert len(widths) == 1 + num_methods
     assert len(set(widths)) == 1
     assert sum(widths) > 0.8 * grid.evaluate("grid => grid.clientWidth")
+
+
+# The words of metrics' names that a line break cuts.
+CUT_WORDS = """() => {
+  const cut = [];
+  for (const name of document.querySelectorAll(".gallery-values dt")) {
+    for (const word of name.textContent.matchAll(/\\w+/g)) {
+      const range = document.createRange();
+      range.setStart(name.firstChild, word.index);
+      range.setEnd(name.firstChild, word.index + word[0].length);
+      if (range.getClientRects().length > 1) cut.push(word[0]);
+    }
+  }
+  return cut;
+}"""
+
+
+def test_a_narrow_column_cuts_no_word_of_a_metric_s_name(gallery_run, open_page, tmp_path):
+    run = gallery_run()
+    data = gallery.gallery_data(run, gallery.stored_pictures(run), gallery.data_address)
+    data["metrics"][0]["title"] = "Conservation error"
+    for image in data["images"]:
+        image["maps"] = [image["maps"][0]] * 11
+    path = tmp_path / "narrow.html"
+    header = Header("above", "Narrow", {})
+    path.write_text(assemble(header, [gallery.gallery_section(data)]), encoding="utf-8")
+    page = open_page(path, viewport={"width": 390, "height": 800})
+    assert page.locator(".gallery-values dt").count() >= 22
+    assert page.evaluate(CUT_WORDS) == []
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 690, "height": 970})  # A4 without margins
+    assert page.evaluate(CUT_WORDS) == []
 
 
 def test_signals_have_wide_maps(gallery_run, open_page, tmp_path):
@@ -158,7 +194,7 @@ def test_filters_and_paper_has_the_first_images(page):
     assert images.nth(3).locator(".gallery-card").count() == 1 + 3
     assert not page.locator(".gallery-controls").is_visible()
     assert not page.locator(".gallery-more").is_visible()
-    assert page.get_by_text("On paper are the first 4").is_visible()
+    assert page.get_by_text("A printed page shows at most four").is_visible()
 
 
 @pytest.mark.parametrize("image", [ONE, TWO, MARKUP])

@@ -134,6 +134,24 @@ def test_objects_and_words_are_counted_as_such(gallery_run, noun, subject):
     assert f", {subject} " in gallery.maps_row(run)
 
 
+def test_a_row_of_all_maps_is_of_the_image_with_the_most_maps(gallery_run):
+    ramp = make_entry("first", "one")["maps"][0]
+    entries = [
+        make_entry("first", "one", maps=[None] * 3),
+        make_entry("first", "a/two.jpg", maps=[ramp, None, None]),
+    ]
+    row = gallery.maps_row(gallery_run(*entries), most=None)
+    assert "a/two.jpg, class" in row
+    assert row.count("Map of") == 1
+
+
+def test_a_run_that_computed_only_maps_has_a_row_of_them(gallery_run, monkeypatch):
+    run = gallery_run()
+    monkeypatch.setattr(type(run), "methods", ())  # no method has records
+    row = gallery.maps_row(run, most=None)
+    assert "Map of Good-CAM = Bad-CAM" in row
+
+
 def test_methods_of_a_network_without_training_have_no_best(gallery_run):
     models = {"first": {"layer": "layer4", "random_weights": True}, "second": {"layer": "layer4"}}
     first, second = data_of(gallery_run(models=models))["settings"]

@@ -241,6 +241,21 @@ def test_a_table_is_as_wide_as_a_wide_screen(open_page, usual_page):
     assert note["width"] > 900
 
 
+def test_paper_repeats_the_headings_of_a_table_and_has_even_rows(open_page, usual_page):
+    page = open_page(usual_page, viewport={"width": 688, "height": 1000})
+    page.emulate_media(media="print")
+    # Chromium leaves the boxes of buttons out of the headings that it repeats.
+    heads = page.locator("#overview thead .tables-sort").evaluate_all(
+        "buttons => buttons.map((button) => getComputedStyle(button).display)"
+    )
+    assert set(heads) == {"contents"}
+    cells = page.locator("#overview tbody tr:not(.page-group) > *").evaluate_all(
+        "cells => cells.map((cell) => getComputedStyle(cell)).map((style) => "
+        "[style.verticalAlign, style.paddingTop, style.fontSize].join())"
+    )
+    assert len(set(cells)) == 1
+
+
 def test_paper_has_intervals_no_larger_than_values_and_whole_words(open_page, usual_page):
     page = open_page(usual_page, viewport={"width": 688, "height": 1000})
     page.emulate_media(media="print")

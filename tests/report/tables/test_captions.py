@@ -60,7 +60,7 @@ def test_the_latex_overview_has_few_metrics_and_no_run_time(usual):
     table = latex_overview_table(usual)
     assert 1 < len(table.header) <= 1 + LATEX_METRICS
     assert sum(cell_widths(table)) < 110
-    assert not any(heading.startswith("Run time") for heading in table.header)
+    assert not any("run time" in heading.lower() for heading in table.header)
     text = to_latex(for_paper(usual, table))
     assert '% For other columns: axiom-bench report RUN "report.latex.columns=' in text
 
