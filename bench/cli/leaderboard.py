@@ -237,17 +237,17 @@ def _gallery(suite: str, part: str, folder: Path, names: Collection[str], result
     networks = list(first_of_family.values())[::-1][:NETWORKS]
     methods = [name for name in names if name in manifest.methods]
     # A run needs a metric. This one needs no map, since the page shows the published values.
-    metrics = [name for name in plugins.names("metric") if _needs_no_map(name)][:1]
+    metric = next(name for name in plugins.names("metric") if _needs_no_map(name))
     settings = {
         "run": f"{suite}-{part}",
         "results": results,
         "model": ",".join(networks),
         "runtime.repeats": 0,
         "method": f"[{','.join(methods)}]",
-        "metric": f"[{','.join(metrics)}]",
+        "metric": f"[{metric}]",
         "pictures.gallery": IMAGES,
     }
-    unused_metrics = [name for name in manifest.config.metric if name not in metrics]
+    unused_metrics = [name for name in manifest.config.metric if name != metric]
     replaced = [*CHANGED, *(f"metric.{name}" for name in unused_metrics)]
     pattern = re.compile(rf"({'|'.join(map(re.escape, replaced))})(=|\.params)")
     words = [word for word in Suite.of(suite).part(part).overrides if not pattern.match(word)]

@@ -141,7 +141,8 @@ def _places(part: Part, method: str, is_open: bool) -> Section:
         title = f"{value.title} {ARROWS.get(value.better, '').strip()}"
         lowest = standings.values[0]
         highest = standings.values[-1]
-        tied = [run.metadata.method_title(name) for name in run.methods if name in standings.tied]
+        tied_names = standings.tied
+        tied = [run.metadata.method_title(name) for name in run.methods if name in tied_names]
         row = (
             Cell(title),
             *places_cells(standings),
