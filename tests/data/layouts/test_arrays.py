@@ -202,7 +202,7 @@ CLASSES = {"classes": ["a", "b"]}
         (
             {"images": IMAGES, "labels": np.array(["a", "c", "b"])},
             CLASSES,
-            "no class, .* 'c'; .* a, b",
+            "no class 'c' of the network, as .* names it; there are: a, b",
         ),
         ({"images": IMAGES, "masks": np.zeros((3, 7), bool)}, {}, r"masks .* give \(3, 8\)"),
         ({"images": IMAGES, "masks": np.zeros((3, 8), "uint8")}, {}, "masks as bool"),

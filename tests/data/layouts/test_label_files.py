@@ -76,7 +76,7 @@ def test_lists_are_read_by_their_columns(root, name):
         ),
         (
             lines("{},{}", ["tench", "gold fish", "tiger shark", "tench"]),
-            "'gold fish'; did you mean 'goldfish'",
+            "'gold fish' of the network, as .* names it; did you mean 'goldfish'",
         ),
         ("3\n1\n4\n2\n", "numbers from 1, like the devkit"),
         (

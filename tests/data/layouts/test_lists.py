@@ -82,8 +82,8 @@ def test_names_of_a_list_are_the_sorted_outputs_of_a_network_without_names(photo
     ("text", "sentence"),
     [
         (None, "data.labels: there is no file"),
-        ("000,moose\n", "no class, as .* 'moose'"),
-        ("000,n01440764\n", "no class, as .* 'n01440764'"),
+        ("000,moose\n", "no class 'moose' of the network, as .*list.csv names it"),
+        ("000,n01440764\n", "no class 'n01440764' of the network, as .*list.csv names it"),
         ("x,elk\n", "lists no image of the folder"),
     ],
 )
