@@ -163,7 +163,7 @@ def stays_text(annotation: TypeForm, text: str, value: object) -> bool:
 
 
 def element_annotation(annotation: TypeForm) -> TypeForm:
-    """Return the annotation of the entries of a list, or None if the annotation allows no list."""
+    """Return the type of a list's entries, or None if the annotation allows no list."""
     for kind in _kinds_of(annotation):
         origin = get_origin(kind)
         if origin is Annotated:

@@ -106,7 +106,7 @@ class Explainer:
         """Explain the target classes of an image, or its `top` most probable classes.
 
         Args:
-            path: The file, which messages name.
+            path: The image's file, for messages.
             image: The image.
             targets: Indices of classes; empty explains the most probable ones.
             top: The number of classes.

@@ -138,8 +138,8 @@ def _job(manifest: Manifest, options: Namespace, methods: Sequence[str] | None) 
     ):
         if present != recorded:
             raise BenchError(
-                f"The {label} aren't those of the run any more ({present[:12]}, not "
-                f"{recorded[:12]}); run the benchmark again with the same command first."
+                f"The {label} have changed since the run ({present[:12]}, not {recorded[:12]}); "
+                "first run the benchmark again with the same command."
             )
     left_out = set(entry.left_out)  # data.only_correct leaves them out
     kept = tuple(index for index in job.indices if job.data.ids[index] not in left_out)

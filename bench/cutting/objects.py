@@ -325,7 +325,8 @@ class BoxScores(ObjectScores):
         fixed = others[0] if others else boxes[..., :0]
         if self.exclusive and self.background is None:
             raise BenchError(
-                f"One class of {network} is no object; set background=0, or -1 for the last."
+                f"One class of {network} is the background; set background=0 if it is the first "
+                "one, or background=-1 if it is the last."
             )
         self._assert_logits(logits, 2)
         if (boxes <= 2).double().mean() == 1 and max(images.shape[2:]) > 8:

@@ -133,8 +133,8 @@ def score_function(
     """Return the checked function from the network's return value to scores, or None if it returns
     the scores, (B, n).
 
-    The function is the user's, or the rule for such an output. Raises BenchError for an output
-    without a rule, and for a function that fails or returns another shape.
+    The function is the user's, or the rule for such an output. Raises BenchError if there is no
+    rule for the output, and if the function fails or returns another shape.
 
     Args:
         function: The user's function; None: the rule applies.

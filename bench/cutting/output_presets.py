@@ -77,7 +77,7 @@ def regression(function: ScoreFunction | None = None) -> Output:
 
 
 def multi_label(function: ScoreFunction | None = None, probability: bool = False) -> Output:
-    """Explain classes that don't exclude each other, (B, C): a class's logit, or its sigmoid.
+    """Explain a class of several that an image may have at once, (B, C): its logit or its sigmoid.
 
     Args:
         function: A function from the network's return value to the logits. None: the network

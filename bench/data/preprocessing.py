@@ -137,9 +137,9 @@ class Preprocessing:
         for setting, value in (("resize", self.resize), ("crop", self.crop)):
             if value is not None:
                 raise BenchError(
-                    f"model.{setting}={value} is for pictures, and these samples are arrays, "
-                    f"which the network takes as they are; set model.{setting}=null, and give the "
-                    "files the size that it expects."
+                    f"model.{setting}={value} is for pictures, but these samples are arrays. Set "
+                    f"model.{setting}=null, and store the arrays in the size that the network "
+                    "expects."
                 )
         counts = len(self.mean), len(self.std)
         if counts not in ((0, 0), (1, 1), (channels, channels)):
@@ -191,7 +191,8 @@ class Preprocessing:
             return self.normalised(self.pixels(image)), self.annotation(image)
         if self.shape is not None:
             raise BenchError(
-                "This network takes arrays, not photographs; give preprocessing.normalised(tensor)."
+                "This network takes arrays, not photographs; give "
+                "preprocessing.normalised(tensor) instead."
             )
         if not isinstance(image, str | PathLike | Image.Image):
             raise BenchError(

@@ -256,8 +256,8 @@ class Block(nn.Module):
 
 
 def scenes_resnet() -> nn.Sequential:
-    """Return a network with a strided stem and four residual blocks, then global average pooling
-    and 64-10.
+    """Return a network with a strided stem, four residual blocks, global average pooling, and a
+    linear layer from 64 to 10.
     """
     stem = nn.Sequential(
         nn.Conv2d(3, 16, 3, 2, padding=1, bias=False),

@@ -203,8 +203,8 @@ def _check_boxes(boxes: Tensor, sides: Sequence[int]) -> None:
     )
     if not has_area.all():
         raise BenchError(
-            f"Boxes are x0 y0 x1 y1, and {boxes[~has_area][0].tolist()} doesn't end behind its "
-            f"start; leave out empty boxes. {corners} makes them of x, y, width and height."
+            f"The box {boxes[~has_area][0].tolist()} is empty or isn't x0 y0 x1 y1; leave out "
+            f"empty boxes. If yours are x, y, width and height, give {corners}."
         )
     if len(boxes) and min(sides) >= 16 and boxes.max() <= 1:
         raise BenchError(
@@ -503,7 +503,7 @@ class Explanation(CachesResults):
             BenchError: if this explanation has no trace or no method.
         """
         if self.trace is None:
-            raise BenchError("Only an explanation with a trace and a method can be computed again.")
+            raise _not_repeatable()
         return self.on(self.trace.again(images=images, targets=targets, model=model))
 
     def on(self, trace: Trace) -> Explanation:
@@ -513,11 +513,19 @@ class Explanation(CachesResults):
             BenchError: if this explanation has no method.
         """
         if self.method is None:
-            raise BenchError("Only an explanation with a trace and a method can be computed again.")
+            raise _not_repeatable()
         fresh = Explanation.of(
             trace, self.method(trace), method=self.method, normalise=self.normalise
         )
         return replace(fresh, **{name: getattr(self, name) for name in ANNOTATIONS})
+
+
+def _not_repeatable() -> BenchError:
+    """Return the error for an explanation that lacks what computes it again."""
+    return BenchError(
+        "This explanation has no trace or no method, so it can't be computed again; make it with "
+        "Explanation.of(trace, method(trace), method=method)."
+    )
 
 
 def required_field(field: Field | None, name: str) -> Field:

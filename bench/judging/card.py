@@ -157,7 +157,7 @@ def verdicts(card: pd.DataFrame) -> dict[str, dict[str, bool | None]]:
 
 
 def leaders(card: pd.DataFrame) -> list[str]:
-    """Return the metrics that the rule lets lead, in the card's order."""
+    """Return the metrics that may lead a report (docs/which-metric.md), in the card's order."""
     required = [name for name, test in TESTS.items() if test.is_required]
     return [
         metric

@@ -533,8 +533,8 @@ def _hub_error(name: str, error: BaseException) -> BenchError:
             )
         cause = cause.__cause__ or cause.__context__
     return BenchError(
-        f"{name} isn't in the cache of Hugging Face and can't be downloaded ({reason}). Where "
-        f"there is a network, type `hf download {name} --local-dir FOLDER`; then set "
+        f"{name} isn't in the cache of Hugging Face and can't be downloaded ({reason}). On a "
+        f"computer with internet access, type `hf download {name} --local-dir FOLDER`; then set "
         "model.checkpoint=FOLDER."
     )
 

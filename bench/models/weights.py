@@ -153,8 +153,8 @@ def read_weights(path: Path) -> Weights:
         raise BenchError(f"The weights {path} can't be read ({reason}); {step}.") from error
     if SHARD.search(path.name):
         raise BenchError(
-            f"The weights {path} are a part of several files; load the network in Python and "
-            f"{SAVE}."
+            f"{path} is only one of several files of weights; load the whole network in Python "
+            f"and {SAVE}."
         )
     if _is_of_ultralytics(path):
         raise BenchError(

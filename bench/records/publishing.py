@@ -93,8 +93,8 @@ def publish(folder: Path, target: Path, metrics: Collection[str], note: str = ""
 def add(folder: Path, target: Path, method: str) -> None:
     """Add a method's values of a run folder to published ones, whose values stay as they are.
 
-    The manifest's `added` has the command that computed the new ones. Raise BenchError like
-    `publish`, and if the method is published already.
+    The manifest's `added` has the command that computed the new ones. Raise BenchError as `publish`
+    does, and also if the method is published already.
     """
     manifest = reading.read_manifest(folder)
     published = reading.read_manifest(target)

@@ -89,7 +89,7 @@ def arrays_with_channels_last(user: User) -> None:
     user.types(arrays(user, advice_in(message, r"set (data\.channels) to") + "=last"))
 
 
-@follows("is for pictures, and these samples are arrays")
+@follows("is for pictures, but these samples are arrays")
 def arrays_that_are_resized(user: User) -> None:
     user.array("arrays/0.npy", torch.randn(2, 40).numpy())
     message = user.refusal(arrays(user, "model.crop=20"))
@@ -255,7 +255,7 @@ def save_and_use(user: User, message: str) -> None:
     user.types(weights_of(user, "weights.pth"))
 
 
-@follows("The weights {path} are a part of several files")
+@follows("is only one of several files of weights")
 def weights_in_several_files(user: User) -> None:
     user.save_weights("model-00001-of-00002.safetensors", "Small")
     save_and_use(user, user.refusal(weights_of(user, "model-00001-of-00002.safetensors")))

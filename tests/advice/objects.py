@@ -63,11 +63,11 @@ def scores_with_positions_last(user: User) -> None:
     )
 
 
-@follows("is no object; set background=0, or -1 for the last")
+@follows("is the background; set background=0 if it is the first")
 def exclusive_without_a_background(user: User) -> None:
     detector = Boxes(lambda boxes, scores: (boxes, scores))
     message = user.error(lambda: objects_of(detector, exclusive=True))
-    for pattern in (r"set background=(-?\d)", r"or (-\d) for the last"):
+    for pattern in (r"set background=(-?\d)", r"or background=(-\d) if it is the last"):
         assert objects_of(detector, exclusive=True, background=int(advice_in(message, pattern)))
 
 

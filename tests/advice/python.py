@@ -415,7 +415,19 @@ def bytes_of_a_volume_with_channels_last(user: User) -> None:
     ab.explain(network, images=moved, methods=["grad_cam"])
 
 
-@follows("This network takes arrays, not photographs; give preprocessing.normalised")
+@follows("This explanation has no trace or no method")
+def an_explanation_without_its_method(user: User) -> None:
+    trace = ab.trace(Small(), LAYER, images(), [0, 0])
+    method = ab.methods.get("grad_cam")
+    explanation = ab.Explanation.of(trace, method(trace))
+    message = user.error(explanation.again)
+    expression = advice_in(message, r"make it with (.*)\.$")
+    remade = value_of(f"ab.{expression}", trace=trace, method=method)
+    assert isinstance(remade, ab.Explanation)
+    assert torch.equal(remade.again().required_heatmap, explanation.required_heatmap)
+
+
+@follows("This network takes arrays, not photographs; give")
 def photograph_for_a_network_of_volumes(user: User) -> None:
     preprocessing = ab.load_model("volumes_cnn").loaded.preprocessing
     path = user.picture("a.png")

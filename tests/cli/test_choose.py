@@ -98,7 +98,10 @@ def test_a_budget_ends_the_race_after_a_look(folder, monkeypatch, capsys):
     monkeypatch.setattr(command, "images_within", lambda images, seconds, budget: images)
     short = choose(words, layers=["layer4"], budget=0.0)
     assert short.images == 16
-    assert "The budget ends the race after 16 of 32 images." in capsys.readouterr().out
+    assert (
+        "The race ends after 16 of 32 images: the next step would exceed --budget."
+        in capsys.readouterr().out
+    )
 
 
 def scenes(count):

@@ -266,7 +266,7 @@ def test_a_network_without_boxes_and_logits_is_refused(returned, sentence):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({}, "no object; set background=0, or -1 for the last"),
+        ({}, "is the background; set background=0 if it is the first"),
         ({"background": 5}, "no class 5; background is 0 to 4, or -1"),
     ],
 )

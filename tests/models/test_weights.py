@@ -282,7 +282,7 @@ OTHERS = {
     "script.pt": (None, r"it is TorchScript\); .*torch\.jit\.load"),
     "b.zip": (None, "zip of other files"),
     "torn.pth": (None, "the file is damaged"),
-    "model-00002-of-00003.safetensors": (None, "a part of several files"),
+    "model-00002-of-00003.safetensors": (None, "one of several files of weights"),
 }
 
 

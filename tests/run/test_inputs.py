@@ -435,7 +435,7 @@ def test_a_method_in_a_process_of_its_own_has_the_same_values(run, rows, stored)
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        ("model.resize=8", "model.resize=8 is for pictures, and these samples are arrays"),
+        ("model.resize=8", "model.resize=8 is for pictures, but these samples are arrays"),
         (
             "model.mean=[1,2] model.std=[1,1]",
             "have 5 channels, and there are 2 means and 2 standard deviations",

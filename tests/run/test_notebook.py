@@ -427,7 +427,7 @@ BOOLEAN_MASK = torch.ones(96, 96, dtype=torch.bool)
     [
         # Such a box once had an IoU of 0 and the status ok.
         (LABEL, [100, 100, 200, 200], None, "lies outside its 96 x 96 pixels"),
-        (LABEL, [50, 50, 20, 20], None, "Boxes are x0 y0 x1 y1"),
+        (LABEL, [50, 50, 20, 20], None, "is empty or isn.t x0 y0 x1 y1"),
         ((3,), BOX, None, r"labels, a tensor \(n,\)"),
         (torch.tensor([3, 4]), BOX, None, "one for each box"),
         (LABEL, BOX, SMALL_MASK, r"class indices \(96, 96\)"),

@@ -63,7 +63,8 @@ def last_look(
         # the next look has twice as many images
         is_too_late = now + 2 * (now - look_start) > end_time
         if is_too_late and size < images:
-            say([f"The budget ends the race after {size} of {plural(images, 'image')}."])
+            images_text = f"{size} of {plural(images, 'image')}"
+            say([f"The race ends after {images_text}: the next step would exceed --budget."])
             break
     assert look is not None  # there is at least one image
     return look

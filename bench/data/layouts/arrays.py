@@ -277,9 +277,9 @@ def _of_file(
         has_form = table.shape[:1] + table.shape[-len(form) :] == (count, *form)
         if not has_form or table.dtype.kind not in "bif":
             raise BenchError(
-                f"{key} of {file} are {table.dtype} of the shape {table.shape}; give "
-                f"{(count, *form)}, masks as bool, of the sample's class, or as whole numbers, "
-                "class indices and -1."
+                f"{key} of {file} have the type {table.dtype} and the shape {table.shape}; give "
+                f"the shape {(count, *form)}. A mask of bool marks the sample's class; a mask of "
+                "whole numbers has class indices, and -1 for the background."
             )
     names: Mapping[str, str] = {}
     if classes is not None:

@@ -96,7 +96,7 @@ class ClassMatch:
     Attributes:
         listed: {class: its readable name}, by class index.
         index: {class of the labels: class index}.
-        problem: The reason why there is no such class; "" if there is one.
+        problem: The reason why no class of the labels is one of the network's; "" if some are.
     """
 
     listed: Mapping[str, str]
