@@ -10,9 +10,9 @@ axis, and their three channels are called red, green and blue.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from axiom_bench.embedded import scenes, shapes
@@ -150,24 +150,15 @@ def _place_patch(
     """
     grid = GRIDS[is_taken.ndim]
     first_column, end_column = (half * grid.cells // 2 for half in halves)
-    ranges = [range(grid.cells - int(side) + 1) for side in sides[:-1]]
-    ranges.append(range(first_column, end_column - int(sides[-1]) + 1))
-    room = []
-    for starts in product(*ranges):
-        if not is_taken[_cells(starts, sides, margin=1)].any():
-            room.append(starts)
-    if not room:
+    # whether a cell is taken in or next to a patch that starts in each cell
+    windows = sliding_window_view(np.pad(is_taken, 1), tuple(sides + 2))
+    is_free = ~np.asarray(windows.any(axis=tuple(range(-is_taken.ndim, 0))))
+    room = np.argwhere(is_free[..., first_column : end_column - sides[-1] + 1])
+    if not len(room):
         return None
     starts = room[rng.integers(len(room))]
-    is_taken[_cells(starts, sides)] = True
-    ends = np.add(starts, sides)
+    starts[-1] += first_column
+    ends = starts + sides
+    is_taken[tuple(map(slice, starts, ends))] = True
     box_in_cells = (*starts[::-1], *ends[::-1])
     return Patch(colour, tuple(int(cell) * grid.cell for cell in box_in_cells))
-
-
-def _cells(starts: tuple[int, ...], sides: NDArray[np.int64], margin: int = 0) -> tuple[slice, ...]:
-    """Return the slices of a patch's cells, and of those at most `margin` cells beyond it."""
-    slices = []
-    for start, side in zip(starts, sides, strict=True):
-        slices.append(slice(max(0, start - margin), start + int(side) + margin))
-    return tuple(slices)
