@@ -93,7 +93,7 @@ def arrays_with_channels_last(user: User) -> None:
 def arrays_that_are_resized(user: User) -> None:
     user.array("arrays/0.npy", torch.randn(2, 40).numpy())
     message = user.refusal(arrays(user, "model.crop=20"))
-    user.types(arrays(user, "model.crop=20", advice_in(message, r"set (model\.crop=null)")))
+    user.types(arrays(user, "model.crop=20", advice_in(message, r"Set (model\.crop=null)")))
 
 
 @follows("set model.mean and model.std to one number for each channel, or both to null")
