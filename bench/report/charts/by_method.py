@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.report.charts import drawing
 from axiom_bench.report.charts.drawing import LETTER, PANEL, Chart, Figure, LeftOut, join_frames
-from axiom_bench.report.charts.styles import GREY, axis_title, method_styles, metrics_in_order
-from axiom_bench.report.charts.svg import INK
+from axiom_bench.report.charts.styles import GREY, INK, axis_title, method_styles, metrics_in_order
 from axiom_bench.report.options import PAGE, options_of
 from axiom_bench.report.shown import methods_in_order
 from axiom_bench.report.tables.text import reason

@@ -34,7 +34,7 @@ from PIL import Image
 from axiom_bench.errors import plural
 from axiom_bench.records import files
 from axiom_bench.records.by_metric import image_numbers
-from axiom_bench.report.charts import svg
+from axiom_bench.report.charts.styles import INK, LINE, NOT_IN_SVG, themed_svg
 from axiom_bench.report.options import HEIGHT, PAGE
 from axiom_bench.report.tables.text import reason
 from axiom_bench.statistics.bootstrap import Floats
@@ -80,12 +80,12 @@ _STYLE: dict[str, object] = {
     "pdf.fonttype": 42,
     "svg.fonttype": "none",  # text stays text
     "axes.facecolor": "none",
-    "text.color": svg.INK,
-    "axes.labelcolor": svg.INK,
-    "xtick.color": svg.INK,
-    "ytick.color": svg.INK,
-    "grid.color": svg.LINE,
-    "axes.edgecolor": svg.LINE,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": LINE,
+    "axes.edgecolor": LINE,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.axisbelow": True,
@@ -176,7 +176,7 @@ class Figure:
             return Markup("")
         # The salt gives each drawing ids of its own, since one page has all drawings.
         content = _bytes(drawn, "svg", salt=self.name)
-        return svg.inline(content, self.file_name, self.title, self.caption)
+        return themed_svg(content, self.file_name, self.title, self.caption)
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ def with_plain_texts(figure: Canvas) -> Canvas:
             powers.update(axis.get_ticklabels(minor=True))
     for text in set(figure.findobj(Text)) - powers:
         text.set_parse_math(False)
-        content = svg.CONTROL.sub("", text.get_text())
+        content = NOT_IN_SVG.sub("", text.get_text())
         if not content.isascii():
             content = "".join(
                 character if can_draw(character) else f"U+{ord(character):04X}"
@@ -294,7 +294,7 @@ def _bytes(figure: Canvas, kind: str, salt: str = "") -> bytes:
         # The first format computes the layout. The engine "none" would draw twice, as any engine.
         figure.set_layout_engine(None)
     if kind == "svg":  # tick labels may still have control characters
-        return svg.CONTROL.sub("", buffer.getvalue().decode()).encode()
+        return NOT_IN_SVG.sub("", buffer.getvalue().decode()).encode()
     return buffer.getvalue()
 
 

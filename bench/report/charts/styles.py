@@ -1,14 +1,16 @@
-"""The look of methods in charts, figures, findings and gallery, the order of metrics, and the
-titles of axes.
+"""The look of methods in charts, figures, findings and gallery, the order of metrics, the titles of
+axes, and drawings in the colours of the page's theme.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from markupsafe import Markup
 
 from axiom_bench.report.options import options_of
 from axiom_bench.statistics.labels import Value, number
@@ -24,6 +26,15 @@ MARKERS = "osD^vP*X"
 NUM_NUMBERED = len(COLOURS) * len(MARKERS)  # the numbers that a method's YAML may have
 DASHES = ((1, 0), (6, 2), (2, 2), (8, 2, 2, 2))  # lengths, in turn drawn and left out
 NUM_STYLES = NUM_NUMBERED * len(DASHES)
+# characters that an SVG file can't hold
+NOT_IN_SVG = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
+FONT = "'DejaVu Sans', Verdana, sans-serif"  # as wide as Report Sans, which no reader's machine has
+INK = "#1b1b1f"  # the colour of text in every drawing
+LINE = "#cccccc"  # the colour of rules in every drawing
+THEME = {INK: "var(--ink)", LINE: "var(--line)"}  # {drawing's colour: colour of the page's theme}
+# CSS pixels per point: the smallest text of a drawing, 6 points, has 11 pixels. Print has 96 / 72.
+PIXELS = 132 / 72
+ROOT = re.compile('<svg [^>]*viewBox="([^"]*)"[^>]*>')
 BETTER = {"lower": "lower is better", "higher": "higher is better"}
 
 
@@ -152,3 +163,37 @@ def axis_title(value: Value, statistic: str = "") -> str:
     if value.better in BETTER:
         title = f"{title}, {BETTER[value.better]}"
     return title
+
+
+def themed_svg(data: bytes, name: str, title: str, description: str) -> Markup:
+    """Return matplotlib's SVG as an element of the page, in the colours of the page's theme.
+
+    Args:
+        data: The file that matplotlib wrote, without control characters.
+        name: The drawing's name in ids, unique in the page.
+        title: The title for screen readers.
+        description: The longer text for screen readers.
+    """
+    text = data.decode()
+    root = ROOT.search(text)
+    assert root is not None, "matplotlib writes a viewBox"
+    # matplotlib numbers the groups of each drawing from 1, so their ids would repeat in the page
+    drawing = re.sub('<g id="[^"]*">', "<g>", text[root.end() :])
+    for colour, variable in THEME.items():
+        drawing = drawing.replace(f": {colour}", f": {variable}")
+    drawing = drawing.replace("'Report Sans', 'DejaVu Sans'", FONT)
+    width = round(float(root[1].split()[2]) * PIXELS)
+    template = Markup(
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        'viewBox="{viewbox}" width="{width}" role="img" aria-labelledby="{name}-title" '
+        'aria-describedby="{name}-description"><title id="{name}-title">{title}</title>'
+        '<desc id="{name}-description">{description}</desc>'
+    )
+    begin = template.format(
+        viewbox=root[1],
+        width=width,
+        name=name,
+        title=NOT_IN_SVG.sub("", title),
+        description=NOT_IN_SVG.sub("", description),
+    )
+    return begin + Markup(drawing.strip())
