@@ -8,12 +8,12 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from axiom_bench.cli.benchmark import compute
-from axiom_bench.cli.rank import QUIET, REFERENCE, published_folders
+from axiom_bench.cli.rank import REFERENCE, published_folders
 from axiom_bench.cli.submission import verifying
 from axiom_bench.environment import conf_folder, num_cores
 from axiom_bench.errors import BenchError, plural
@@ -22,15 +22,20 @@ from axiom_bench.evaluation.specs import pass_count
 from axiom_bench.judging.card import family
 from axiom_bench.records import artefacts, combining, publishing, reading, submissions
 from axiom_bench.records.entries import Manifest
+from axiom_bench.records.store import GalleryRow
 from axiom_bench.records.submissions import Submission
 from axiom_bench.report.leaderboard import write
+from axiom_bench.report.leaderboard.making import MadePart, PartTask, made_part, part_tasks
 from axiom_bench.report.leaderboard.parts import CHANNELS
+from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.suites import Suite
+from axiom_bench.run.gallery_rows import gallery_rows, spread
 from axiom_bench.run.progress import progress, without_lines
+from axiom_bench.run.verification import fresh_job
 
-IMAGES = 4  # in a part's gallery
+IMAGES = 2  # in a part's gallery
 NETWORKS = 2  # in a part's gallery
-CHANGED = ("model", "metric")  # settings of a part that its gallery replaces
+OF_MODEL = re.compile(r"model(=|\.params)")  # settings of a part that its gallery replaces
 
 
 def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
@@ -62,7 +67,7 @@ def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
         if changed := submissions.changed(folder, submission):
             raise BenchError(f"{folder} isn't what was submitted: {changed[0]}.")
         submissions_by_suite.setdefault(submission.suite, []).append((folder, submission))
-    # The combined runs and the galleries are needed only until the pages are written.
+    # The combined runs are needed only until the pages are written.
     with TemporaryDirectory() as results:
         shown: dict[str, dict[str, Path]] = {}
         for suite, folders in parts.items():
@@ -71,10 +76,15 @@ def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
             for part, path in folders.items():
                 combined = Path(results, suite, part)
                 shown[suite][part] = _with_submissions(path, part, own_submissions, combined)
-        galleries = _galleries(parts, methods, results)
-        num_parts = sum(map(len, shown.values()))
-        with progress(f"Comparing the methods of {plural(num_parts, 'part')}"):
-            first, *_ = write(shown, output, _costs(methods), galleries)
+        costs = _costs(methods)
+        gallery_tasks = _gallery_tasks(parts, methods)
+        tasks = part_tasks(shown, costs, {(task.suite, task.part) for task in gallery_tasks})
+        with progress(
+            f"Comparing the methods of {plural(len(tasks), 'part')}, and computing maps for "
+            f"{plural(len(gallery_tasks), 'gallery')}"
+        ):
+            made, pictures = _made(tasks, gallery_tasks)
+            first, *_ = write(made, output, costs, pictures)
     return [f"leaderboard: {first}"]
 
 
@@ -163,54 +173,64 @@ def _costs(names: Iterable[str]) -> dict[str, int]:
     return costs
 
 
-def _galleries(
-    parts: Mapping[str, Mapping[str, Path]], methods: Collection[str], results: str
-) -> dict[tuple[str, str], Path]:
-    """Compute the galleries of all parts whose images are drawn, with a process for each core.
-    Return their run folders by suite and part. Images that are read from files have owners.
+@dataclass(frozen=True)
+class GalleryTask:
+    """The facts from which a process computes a part's gallery."""
 
-    Args:
-        parts: {suite: {part: the run folder of its published values}}.
-        methods: The methods whose maps are computed.
-        results: The folder of the galleries.
+    suite: str
+    part: str
+    folder: Path
+    """The run folder of its published values."""
+    methods: Sequence[str]
+    """The methods whose maps are computed."""
 
-    Raises:
-        BenchError: If a gallery can't be computed.
+
+def _gallery_tasks(
+    parts: Mapping[str, Mapping[str, Path]], methods: Collection[str]
+) -> list[GalleryTask]:
+    """Return the tasks of all parts whose images are drawn. Images that are read from files have
+    owners.
     """
-    names = []
+    tasks = []
     for suite, folders in parts.items():
         for part, folder in folders.items():
-            if not _has_owners(reading.read_manifest(folder)):
-                names.append((suite, part))
-    galleries = {}
-    title = f"Computing maps for the galleries of {plural(len(names), 'part')}"
-    num_processes = min(num_cores(), len(names))
+            manifest = reading.read_manifest(folder)
+            if not _has_owners(manifest):
+                published = [name for name in methods if name in manifest.methods]
+                tasks.append(GalleryTask(suite, part, folder, published))
+    return tasks
+
+
+def _made(
+    tasks: Sequence[PartTask], gallery_tasks: Sequence[GalleryTask]
+) -> tuple[list[MadePart], dict[str, list[GalleryRow]]]:
+    """Make the pages of all parts and compute all galleries, with a process for each core.
+
+    Returns:
+        The parts, in the order of their tasks, and {a part's name: its gallery's pictures}.
+
+    Raises:
+        BenchError: If a run can't be read, a gallery can't be computed, or a process ends early.
+    """
+    names = [f"{task.suite}/{task.part}" for task in gallery_tasks]
+    num_processes = min(num_cores(), len(gallery_tasks))
     if num_processes < 2:
-        with progress(title):
-            for suite, part in names:
-                folder = parts[suite][part]
-                galleries[suite, part] = _gallery(suite, part, folder, methods, results)
-        return galleries
-    with (
-        progress(title),
-        ProcessPoolExecutor(num_processes, get_context("spawn"), _take_one_core) as processes,
-    ):
-        futures = {}
-        for suite, part in names:
-            futures[suite, part] = processes.submit(
-                _gallery, suite, part, parts[suite][part], methods, results
-            )
+        pictures = dict(zip(names, map(_gallery, gallery_tasks), strict=True))
+        return [made_part(task) for task in tasks], pictures
+    with ProcessPoolExecutor(num_processes, get_context("spawn"), _take_one_core) as processes:
+        # Galleries begin first, because they take longer.
+        galleries = processes.map(_gallery, gallery_tasks)
+        parts = processes.map(made_part, tasks)
         try:
-            for name, future in futures.items():
-                galleries[name] = future.result()
+            pictures = dict(zip(names, galleries, strict=True))
+            return list(parts), pictures
         except BrokenProcessPool as error:
             raise BenchError(
-                "A process that computed maps ended early, probably because memory ran out. Close "
-                "other programs and run the command again."
+                "A process that computed maps or compared methods ended early, probably because "
+                "memory ran out. Close other programs and run the command again."
             ) from error
         finally:
-            processes.shutdown(cancel_futures=True)  # after a failure no further gallery begins
-    return galleries
+            processes.shutdown(cancel_futures=True)  # after a failure no further task begins
 
 
 def _take_one_core() -> None:
@@ -220,43 +240,20 @@ def _take_one_core() -> None:
     torch.set_num_threads(1)
 
 
-def _needs_no_map(metric: str) -> bool:
-    """Return whether a metric is of the layer, the same for all methods, and needs nothing else."""
-    spec = plugins.load("metric", metric).spec
-    return spec.of == "layer" and not spec.needs
-
-
-def _gallery(suite: str, part: str, folder: Path, names: Collection[str], results: str) -> Path:
-    """Compute the maps of IMAGES images of a part, and return their run folder below
-    `results`.
-
-    The networks are the first one of NETWORKS families.
+def _gallery(task: GalleryTask) -> list[GalleryRow]:
+    """Compute the maps of IMAGES images of a part on the first network of NETWORKS families. The
+    page shows them with the published values.
     """
-    manifest = reading.read_manifest(folder)
+    manifest = reading.read_manifest(task.folder)
     first_of_family = {family(name): name for name in reversed(manifest.models)}
     networks = list(first_of_family.values())[::-1][:NETWORKS]
-    methods = [name for name in names if name in manifest.methods]
-    # A run needs a metric. This one needs no map, since the page shows the published values.
-    metric = next(name for name in plugins.names("metric") if _needs_no_map(name))
-    settings = {
-        "run": f"{suite}-{part}",
-        "results": results,
-        "model": ",".join(networks),
-        "runtime.repeats": 0,
-        "method": f"[{','.join(methods)}]",
-        "metric": f"[{metric}]",
-        "pictures.gallery": IMAGES,
-    }
-    unused_metrics = [name for name in manifest.config.metric if name != metric]
-    replaced = [*CHANGED, *(f"metric.{name}" for name in unused_metrics)]
-    pattern = re.compile(rf"({'|'.join(map(re.escape, replaced))})(=|\.params)")
-    words = [word for word in Suite.of(suite).part(part).overrides if not pattern.match(word)]
-    words += [word for word in QUIET if not word.startswith("pictures.gallery")]
-    words += [f"{name}={value}" for name, value in settings.items()]
-    # The command shows the progress of all galleries together. The notes of a gallery's few images
-    # aren't those of the published values.
-    with without_lines():
-        code, lines, run = compute(words)
-    if code:
-        raise BenchError("\n".join(lines))
-    return run
+    published = Suite.of(task.suite).part(task.part).overrides
+    words = [word for word in published if not OF_MODEL.match(word)]
+    words += [f"model={','.join(networks)}", f"method=[{','.join(task.methods)}]"]
+    pictures: list[GalleryRow] = []
+    # The command shows the progress of all galleries together.
+    with without_lines(), composed(words) as composition:
+        for number in range(len(composition.jobs)):
+            job = fresh_job(composition.job_settings(number))
+            pictures += gallery_rows(job, spread(job.indices, IMAGES))
+    return pictures

@@ -181,7 +181,8 @@ def standing(
         return None
     compared = {name for group in comparison.groups for name in group}
     # Methods that have a place in the part, but no value here, share the last place.
-    without_value = [name for name in run.methods if name in placed - compared]
+    without = placed - compared
+    without_value = [name for name in run.methods if name in without]
     if method in without_value:
         last = 1 + sum(not placed.isdisjoint(group) for group in comparison.groups)
         return Standing(
@@ -199,15 +200,15 @@ def standing(
     place = comparison.place(method)
     own = comparison.group_of(method)
     others = [group for group in comparison.groups if group != own]
-    differing = [group for group in others if comparison.is_significant(own[0], group[0])]
+    differing = {group for group in others if comparison.is_significant(own[0], group[0])}
     sign = 1 if comparison.better == "higher" else -1
-    worse = [
+    worse = {
         group for group in differing if sign * (place.value - comparison.place(group[0]).value) > 0
-    ]
+    }
     controls = [group for group in others if not run.metadata.controls.isdisjoint(group)]
     ranked = [group for group in others if not placed.isdisjoint(group)]
-    number_better = sum(group in differing and group not in worse for group in ranked)
-    number_worse = sum(group in worse for group in ranked)
+    number_better = len((differing - worse).intersection(ranked))
+    number_worse = len(worse.intersection(ranked))
     tied = [name for group in (own, *others) if group not in differing for name in group]
     answered, value = run.comparisons.answered_statistics(setting, metric)[method]
     best, worst = _examples(run, setting, metric, method, sign) if with_examples else ((), ())

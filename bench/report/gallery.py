@@ -82,16 +82,16 @@ class GalleryData(TypedDict):
     images: list[dict[str, object]]
 
 
-def section(run: RunFolder, pictures_of: RunFolder | None = None) -> Section:
+def section(run: RunFolder, own_pictures: Sequence[GalleryRow] | None = None) -> Section:
     """Return the gallery in report.html. For more than MAX_INLINE images, return a link to the page
     in FOLDER, see `folder_section`. Raise BenchError for a damaged file of pictures.
 
-    `pictures_of` is another run over images of `run`. Its pictures are shown with the values of
-    `run`, for the methods that have a map there.
+    `own_pictures` are shown instead of those that the run stored, with the values of `run`, for the
+    methods that have a map there.
     """
-    pictures = stored_pictures(pictures_of or run)
+    pictures = stored_pictures(run) if own_pictures is None else own_pictures
     names = None
-    if pictures_of is not None:
+    if own_pictures is not None:
         names = {name for entry in pictures for name in entry["methods"]}
     if not pictures or number_of_images(pictures) > MAX_INLINE:
         is_off = run.config.pictures.get("gallery") == 0
@@ -102,28 +102,32 @@ def section(run: RunFolder, pictures_of: RunFolder | None = None) -> Section:
     return gallery_section(gallery_data(run, pictures, data_address, names))
 
 
-def maps_row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID}") -> Markup:
-    """Return a row of maps of one image. Methods with the same map share one. The row is empty if
-    the run stored no pictures.
+def maps_row(
+    run: RunFolder,
+    most: int | None = MOST_MAPS,
+    address: str = f"#{ID}",
+    own_pictures: Sequence[GalleryRow] | None = None,
+) -> Markup:
+    """Return a row of maps of one image. Methods with the same map share one. The row is empty
+    without pictures.
 
     Args:
         run: The run, as read from its folder.
         most: How many maps of the first setting's first image are shown. `None`: all maps, of the
             image with the most maps.
         address: The address of the page with all images.
+        own_pictures: The pictures; `None`: those that the run stored.
     """
-    pictures = stored_pictures(run)
+    pictures = stored_pictures(run) if own_pictures is None else own_pictures
     stored = []
     for setting in run.settings:
         stored += [entry for entry in pictures if setting_of(entry) == setting]
     if not stored:
         return Markup("")
     entry = stored[0] if most else max(stored, key=_number_of_maps)
-    # a run that computed only maps, such as those of the leaderboard, has no records of methods
-    methods = run.methods or tuple(run.manifest.methods)
     # methods with the same map have the same bytes, and share a picture
     titles_by_map: dict[bytes, list[str]] = {}
-    for name, heatmap in maps_in_order(entry, methods):
+    for name, heatmap in maps_in_order(entry, run.methods):
         if heatmap:
             titles_by_map.setdefault(heatmap, []).append(run.metadata.method_title(name))
     maps = [

@@ -504,6 +504,7 @@ class Comparisons:
         default_factory=dict
     )
     _answers: dict[str, dict[str, Answers]] = field(default_factory=dict)
+    _placed: dict[str, frozenset[str]] = field(default_factory=dict)
     _answered: dict[tuple[Setting, str], dict[str, tuple[int, float]]] = field(default_factory=dict)
 
     def answers(self, metric: str) -> Mapping[str, Answers]:
@@ -538,8 +539,10 @@ class Comparisons:
 
     def methods_with_place(self, metric: str) -> frozenset[str]:
         """Return the methods with a place in a suite's part."""
-        answers = self.answers(metric)
-        return frozenset(name for name in answers if answers[name].has_place)
+        if metric not in self._placed:
+            answers = self.answers(metric)
+            self._placed[metric] = frozenset(name for name in answers if answers[name].has_place)
+        return self._placed[metric]
 
     def answered_statistics(self, setting: Setting, metric: str) -> Mapping[str, tuple[int, float]]:
         """Return {method: (number of rows with a value, the leading statistic over them)}."""

@@ -4,6 +4,8 @@ in a browser.
 
 import json
 import re
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 
@@ -15,9 +17,10 @@ from axiom_bench.environment import conf_folder
 from axiom_bench.errors import first_names
 from axiom_bench.judging.standing import standing, standings
 from axiom_bench.report.leaderboard import conclusions as leaderboard_conclusions
-from axiom_bench.report.leaderboard import making, write
+from axiom_bench.report.leaderboard import write
 from axiom_bench.report.leaderboard.cards import MOST_TIED
 from axiom_bench.report.leaderboard.conclusions import conclusions, conclusions_section
+from axiom_bench.report.leaderboard.making import made_part, part_tasks
 from axiom_bench.report.leaderboard.parts import Part
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.run_folder import RunFolder
@@ -33,11 +36,17 @@ KINDS = (
 PAGES = ("index", "suite-1-part", "method-grad_cam", "metrics", "submit", "limits")
 
 
+def write_board(suites, output, costs=None):
+    """Write the pages of these runs, and return their paths."""
+    made = [made_part(task) for task in part_tasks(suites, costs)]
+    return write(made, output, costs)
+
+
 @pytest.fixture(scope="module")
 def board(usual_run, tmp_path_factory):
     """The folder of a site of one part."""
     output = tmp_path_factory.mktemp("board")
-    paths = write({"suite-1": {"part": usual_run}}, output, COSTS)
+    paths = write_board({"suite-1": {"part": usual_run}}, output, COSTS)
     assert [path.name for path in paths[:2]] == ["index.html", "suite-1-part.html"]
     return output
 
@@ -132,14 +141,11 @@ def test_the_first_section_names_the_metrics_that_pass_the_scorecard(usual, monk
 
 
 @pytest.mark.slow
-def test_parts_in_several_processes_are_those_of_one(usual_run, tmp_path, monkeypatch):
-    suites = {"suite-1": {"part": usual_run}, "suite-2": {"part": usual_run}}
-    texts = []
-    for cores in (1, 2):
-        monkeypatch.setattr(making, "num_cores", lambda cores=cores: cores)
-        paths = write(suites, tmp_path / f"{cores}", COSTS)
-        texts.append({path.name: path.read_text(encoding="utf-8") for path in paths})
-    assert texts[0] == texts[1]
+def test_parts_in_several_processes_are_those_of_one(usual_run):
+    tasks = part_tasks({"suite-1": {"part": usual_run}, "suite-2": {"part": usual_run}}, COSTS)
+    with ProcessPoolExecutor(2, get_context("spawn")) as processes:
+        pages = [made.page for made in processes.map(made_part, tasks)]
+    assert pages == [made_part(task).page for task in tasks]
 
 
 def test_suites_of_photographs_come_before_drawn_ones():
@@ -192,15 +198,12 @@ def committed(tmp_path_factory):
     """
     site = tmp_path_factory.mktemp("committed")
     with pytest.MonkeyPatch.context() as patch:
-        galleries_of = command._galleries
+        tasks_of = command._gallery_tasks
 
-        def some_galleries(parts, *about):
-            chosen = {}
-            for suite, part in KINDS:
-                chosen.setdefault(suite, {})[part] = parts[suite][part]
-            return galleries_of(chosen, *about)
+        def some_tasks(parts, methods):
+            return [task for task in tasks_of(parts, methods) if (task.suite, task.part) in KINDS]
 
-        patch.setattr(command, "_galleries", some_galleries)
+        patch.setattr(command, "_gallery_tasks", some_tasks)
         assert main(["leaderboard", "--output", str(site)]) == 0
     return site
 
@@ -266,7 +269,7 @@ def test_a_card_says_what_a_method_wins_by_construction_and_where_it_fails(
     }
     manifest = entries_of(run)
     edit_manifest(run, methods=manifest["methods"] | {"grad_cam": about})
-    write({"suite-1": {"part": run}}, tmp_path / "board")
+    write_board({"suite-1": {"part": run}}, tmp_path / "board")
     page = (tmp_path / "board/method-grad_cam.html").read_text()
     assert "Sensitivity error: best by the method&#39;s own formula" in page
     assert "Fails the check a_check: its weights are drawn." in page
@@ -364,7 +367,7 @@ def test_a_method_that_lacks_a_network_stands_where_it_applies_and_has_no_place_
 ):
     records = make_records(30)
     lacks = (records["method"] == "hires_cam") & (records["model"] == "scenes_fc")
-    write({"suite-1": {"part": make_run(records[~lacks])}}, tmp_path / "board")
+    write_board({"suite-1": {"part": make_run(records[~lacks])}}, tmp_path / "board")
     page = (tmp_path / "board/suite-1-part.html").read_text()
     *_, (title, cells) = rows(page, "box_iou").items()
     assert (title, cells[0][0], cells[2], cells[3]) == (

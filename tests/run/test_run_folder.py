@@ -26,7 +26,7 @@ from axiom_bench.records import artefacts, combining, files, reading, running
 from axiom_bench.records.artefacts import Artefact
 from axiom_bench.records.entries import Facts, FailureEntry, JobEntry, Manifest
 from axiom_bench.records.store import read_gallery
-from axiom_bench.run import manifest, samples
+from axiom_bench.run import gallery_rows, manifest, samples
 from axiom_bench.run.composing.settings import Settings
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.manifest import keep
@@ -392,8 +392,8 @@ def test_images_are_spread_over_the_runs():
     images = (3, 1, 4, 1, 5)
     chosen_by_count = {None: images, 9: images, 2: (3, 4), 1: (3,), 0: ()}
     for count, chosen in chosen_by_count.items():
-        assert samples.spread(images, count) == chosen
-    assert samples.spread((), None) == ()
+        assert gallery_rows.spread(images, count) == chosen
+    assert gallery_rows.spread((), None) == ()
 
 
 @pytest.mark.slow
@@ -443,9 +443,9 @@ def test_disagreement_in_closed_form():
     constant_map = np.ones((2, 2))
     nan_map = np.full((2, 2), np.nan)
     maps = [heatmap, heatmap / 2 + 0.1, 1 - heatmap]
-    assert samples.disagreement(maps) == pytest.approx(4 / 3)
-    assert samples.disagreement([*maps, constant_map, nan_map]) == pytest.approx(4 / 3)
-    assert np.isnan(samples.disagreement([heatmap, constant_map]))
+    assert gallery_rows.disagreement(maps) == pytest.approx(4 / 3)
+    assert gallery_rows.disagreement([*maps, constant_map, nan_map]) == pytest.approx(4 / 3)
+    assert np.isnan(gallery_rows.disagreement([heatmap, constant_map]))
 
 
 def test_the_outline_of_a_mask_is_its_pixels_beside_others():
@@ -453,18 +453,18 @@ def test_the_outline_of_a_mask_is_its_pixels_beside_others():
     mask[1:5, 1:4] = True  # its last row is the image's: the outside of the image counts as outside
     expected = mask.clone()
     expected[2:4, 2] = False
-    edge = np.asarray(decoded(samples.outline(mask.numpy())))
+    edge = np.asarray(decoded(gallery_rows.outline(mask.numpy())))
     assert np.array_equal(edge[..., -1] == 255, expected.numpy())
-    assert samples.outline(np.zeros((5, 6), bool)) is None
+    assert gallery_rows.outline(np.zeros((5, 6), bool)) is None
 
 
 def test_a_stored_map_is_close_to_the_heatmap_and_large_pictures_are_smaller():
     y, x = np.mgrid[:224, :224] / 224
     heatmap = np.exp(-((x - 0.3) ** 2 + (y - 0.6) ** 2) / 0.02)
-    stored = np.asarray(decoded(samples.webp(255 * heatmap)).convert("L")) / 255
+    stored = np.asarray(decoded(gallery_rows.webp(255 * heatmap)).convert("L")) / 255
     assert np.abs(stored - heatmap).mean() < 0.005
     assert np.abs(stored - heatmap).max() < 0.05
-    assert decoded(samples.webp(np.zeros((300, 600, 3)))).size == (256, 128)
+    assert decoded(gallery_rows.webp(np.zeros((300, 600, 3)))).size == (256, 128)
 
 
 def test_the_commit_of_the_checkout_is_kept(git):

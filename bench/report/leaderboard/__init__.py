@@ -9,11 +9,12 @@ from datetime import datetime
 from pathlib import Path
 
 from axiom_bench.records import files
+from axiom_bench.records.store import GalleryRow
 from axiom_bench.report import gallery
 from axiom_bench.report.index import NAME, IndexRow
 from axiom_bench.report.leaderboard import cards
 from axiom_bench.report.leaderboard.conclusions import conclusions_section
-from axiom_bench.report.leaderboard.making import made_parts
+from axiom_bench.report.leaderboard.making import MadePart
 from axiom_bench.report.leaderboard.parts import (
     ABOVE,
     BACK,
@@ -27,7 +28,6 @@ from axiom_bench.report.leaderboard.parts import (
 )
 from axiom_bench.report.page import html
 from axiom_bench.report.page.html import Header, Section, assemble, render
-from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Which method explains a CNN faithfully?"
 TEXTS = {  # the pages of text: {template: (title, heading)}
@@ -37,39 +37,34 @@ TEXTS = {  # the pages of text: {template: (title, heading)}
 
 
 def write(
-    suites: Mapping[str, Mapping[str, Path]],
+    made: Sequence[MadePart],
     output: Path,
     costs: Costs | None = None,
-    galleries: Mapping[tuple[str, str], Path] | None = None,
+    pictures: Mapping[str, Sequence[GalleryRow]] | None = None,
 ) -> list[Path]:
     """Write the pages of the leaderboard into a folder.
 
     Args:
-        suites: {suite: {part: run folder}}.
+        made: The parts with their pages, see `making`.
         output: The folder, which may exist.
         costs: The costs of methods; `None`: no page shows any.
-        galleries: {(suite, part): a run folder with pictures}. Each has a page.
+        pictures: {a part's name: its pictures}. Each has a page.
 
     Returns:
         The paths of the pages, the first page first.
 
     Raises:
-        BenchError: If a run can't be read, or the folder can't be written.
+        BenchError: If the folder can't be written.
     """
     costs = costs or {}
-    # all runs are read, and all pages made, before a file is written: a run that can't be read
-    # leaves the site as it was
-    made = made_parts(suites, costs, galleries or {})
+    pictures = pictures or {}
     parts = [made_part.part for made_part in made]
-    picture_runs = {}
-    for (suite, name), folder in (galleries or {}).items():
-        picture_runs[f"{suite}/{name}"] = RunFolder.read(folder)
-    pages = {NAME: _index(parts, picture_runs)}
+    pages = {NAME: _index(parts, pictures)}
     for made_part in made:
         pages[made_part.part.page] = made_part.page
     for part in parts:
-        if part.name in picture_runs:
-            pages[part.gallery] = _gallery(part, picture_runs[part.name])
+        if part.name in pictures:
+            pages[part.gallery] = _gallery(part, pictures[part.name])
     pages[cards.METRICS] = cards.metrics(parts)
     pages |= cards.methods(parts, costs)
     for name, (title, heading) in TEXTS.items():
@@ -80,8 +75,8 @@ def write(
     return [output / name for name in pages]
 
 
-def _index(parts: Sequence[Part], picture_runs: Mapping[str, RunFolder]) -> str:
-    """Return the first page as HTML. `picture_runs` is {a part's name: its run with pictures}."""
+def _index(parts: Sequence[Part], pictures: Mapping[str, Sequence[GalleryRow]]) -> str:
+    """Return the first page as HTML. `pictures` is {a part's name: its pictures}."""
     families: dict[str, dict[str, str]] = {}
     metrics: dict[str, str] = {}
     for part in parts:
@@ -105,31 +100,30 @@ def _index(parts: Sequence[Part], picture_runs: Mapping[str, RunFolder]) -> str:
         Section("methods", "Methods and metrics", render("leaderboard/lists.html.j2", lists=lists)),
         Section("your-method", "Your method", render("leaderboard/about.html.j2")),
     ]
-    pictured_parts = [part for part in parts if part.name in picture_runs]
+    pictured_parts = [part for part in parts if part.name in pictures]
     if pictured_parts:
         # the row of maps is of the part with the most methods
         part = max(pictured_parts, key=lambda part: len(part.run.methods))
-        row = gallery.maps_row(picture_runs[part.name], None, part.gallery)
+        row = gallery.maps_row(part.run, None, part.gallery, pictures[part.name])
         title = f"Maps of {len(part.run.methods)} methods"
         sections.insert(2, Section("maps", title, row, ("maps.css", STYLE)))
     return assemble(Header(ABOVE, TITLE, {}), sections)
 
 
-def _gallery(part: Part, run: RunFolder) -> str:
-    """Return the page of a part's pictures, which `run` stored, as HTML. Values are the published
-    ones.
-    """
-    num_images = gallery.number_of_images(gallery.stored_pictures(run))
+def _gallery(part: Part, pictures: Sequence[GalleryRow]) -> str:
+    """Return the page of a part's pictures as HTML. Values are the published ones."""
+    num_images = gallery.number_of_images(pictures)
+    num_networks = len({entry["model"] for entry in pictures})
     facts = {
         **BACK,
         "Part": link(part.page, part.name),
         "Shown": (
-            f"Maps of all methods on {num_images} images and on {len(run.settings)} of the "
-            "networks, with the published values."
+            f"Maps of all methods on {num_images} images and on {num_networks} of the networks, "
+            "with the published values."
         ),
     }
     return assemble(
-        Header(ABOVE, f"{part.name}: gallery", facts), [gallery.section(part.run, pictures_of=run)]
+        Header(ABOVE, f"{part.name}: gallery", facts), [gallery.section(part.run, pictures)]
     )
 
 

@@ -1,20 +1,15 @@
-"""The pages of the parts, made in several processes, because the comparisons of all methods take
-most of the time.
+"""The page of each part with all of its comparisons, which take most of the leaderboard's time. So
+the command makes these pages in several processes.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Collection, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from axiom_bench.environment import num_cores
-from axiom_bench.errors import BenchError
 from axiom_bench.report.leaderboard.parts import Costs, Part, page
 
 
@@ -37,44 +32,33 @@ class PartTask:
     has_gallery: bool
 
 
-def made_parts(
+def part_tasks(
     suites: Mapping[str, Mapping[str, Path]],
-    costs: Costs,
-    galleries: Collection[tuple[str, str]],
-) -> list[MadePart]:
-    """Read all parts, compare their methods and make their pages, with a process for each core.
+    costs: Costs | None = None,
+    galleries: Collection[tuple[str, str]] = (),
+) -> list[PartTask]:
+    """Return the tasks of all parts, in the order of `suites`.
 
     Args:
         suites: {suite: {part: run folder}}.
-        costs: The costs of methods.
+        costs: The costs of methods; `None`: no page shows any.
         galleries: The (suite, part) that have a page of pictures.
-
-    Returns:
-        The parts in the order of `suites`.
-
-    Raises:
-        BenchError: If a run can't be read, or a process ended early.
     """
     tasks = []
     for suite, folders in suites.items():
         for name, folder in folders.items():
-            tasks.append(PartTask(suite, name, folder, costs, (suite, name) in galleries))
-    num_processes = min(num_cores(), len(tasks))
-    if num_processes < 2:
-        return [_made_part(task) for task in tasks]
-    with ProcessPoolExecutor(num_processes, multiprocessing.get_context("spawn")) as processes:
-        try:
-            return list(processes.map(_made_part, tasks))
-        except BrokenProcessPool as error:
-            raise BenchError(
-                "A process that compared methods ended early, probably because memory ran out. "
-                "Close other programs and run the command again."
-            ) from error
+            has_gallery = (suite, name) in galleries
+            tasks.append(PartTask(suite, name, folder, costs or {}, has_gallery))
+    return tasks
 
 
-def _made_part(task: PartTask) -> MadePart:
-    """Return a part and its page. Matrix products take one thread, since every core has a
-    process.
+def made_part(task: PartTask) -> MadePart:
+    """Read a part, compare its methods and make its page.
+
+    Matrix products take one thread, because every core may have a process.
+
+    Raises:
+        BenchError: If the run can't be read.
     """
     with threadpool_limits(1, "blas"):
         part = Part.read(task.suite, task.name, task.folder)

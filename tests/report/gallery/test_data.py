@@ -145,11 +145,13 @@ def test_a_row_of_all_maps_is_of_the_image_with_the_most_maps(gallery_run):
     assert row.count("Map of") == 1
 
 
-def test_a_run_that_computed_only_maps_has_a_row_of_them(gallery_run, monkeypatch):
+def test_other_pictures_are_shown_instead_of_those_that_the_run_stored(gallery_run):
     run = gallery_run()
-    monkeypatch.setattr(type(run), "methods", ())  # no method has records
-    row = gallery.maps_row(run, most=None)
-    assert "Map of Good-CAM = Bad-CAM" in row
+    pictures = [make_entry("first", "a/two.jpg")]
+    row = gallery.maps_row(run, most=None, own_pictures=pictures)
+    assert "a/two.jpg, class" in row
+    data: Any = gallery.section(run, pictures).data["gallery-data"]
+    assert [image["id"] for image in data["images"]] == ["a/two.jpg"]
 
 
 def test_methods_of_a_network_without_training_have_no_best(gallery_run):
