@@ -148,6 +148,14 @@ def test_parts_in_several_processes_are_those_of_one(usual_run):
     assert pages == [made_part(task).page for task in tasks]
 
 
+def test_two_suites_with_the_same_part_have_one_panel_on_the_first_page(usual_run, tmp_path):
+    write_board({"suite-1": {"part": usual_run}, "suite-2": {"part": usual_run}}, tmp_path)
+    index = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert index.count('href="suite-2-part.html#') == 1
+    assert 'href="suite-1-part.html#' not in index
+    assert 'href="suite-1-part.html"' in index  # in the list of suites
+
+
 def test_suites_of_photographs_come_before_drawn_ones():
     suites = ["scenes-1", "photographs-1", "baselines-1", "photographs-2", "shapes-1"]
     shares = [command._share_of_photographs(published_folders(suite)) for suite in suites]
@@ -216,7 +224,9 @@ def test_the_leaderboard_of_the_committed_values_is_whole(committed):
     assert parts <= {path.name for path in committed.iterdir()}
     index = (committed / "index.html").read_text(encoding="utf-8")
     names = re.findall(r'<a href="([\w-]+)\.html#[^"]*">', index)
-    assert names.index("photographs-1-boxes") == 0
+    # photographs-1 is a part of photographs-2, which shows its panels
+    assert names.index("photographs-2-boxes") == 0
+    assert "photographs-1-boxes" not in names
     assert names.index("photographs-2-boxes") < names.index("scenes-1-scenes")
     assert index.count('alt="Map of') > 20
     assert broken_links(committed) == []

@@ -90,7 +90,11 @@ def _index(parts: Sequence[Part], pictures: Mapping[str, Sequence[GalleryRow]]) 
                 metrics[definition.title] = f"{cards.METRICS}#{definition.name}"
     lists = {name: families[name] for name in ORDER if name in families}
     lists["Metrics"] = metrics
-    panels = [part.panel(next(iter(part.standings)), f"{part.name}: ") for part in parts]
+    # a suite that has a part of another suite shows its panel for both
+    parts_by_content = {part.content: part for part in parts}
+    panels = []
+    for part in parts_by_content.values():
+        panels.append(part.panel(next(iter(part.standings)), f"{part.name}: "))
     entries = [_entry(part) for part in parts]
     runs = html.render_part("runs", runs=entries, left_out={}, given_order="by suite")
     sections = [

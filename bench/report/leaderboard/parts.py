@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -139,6 +139,13 @@ class Part:
     def gallery(self) -> str:
         """The file of the page of its pictures."""
         return f"{self.page.removesuffix('.html')}-gallery.html"
+
+    @property
+    def content(self) -> Hashable:
+        """The networks, images, methods and metrics. Suites may have parts of the same content."""
+        manifest = self.run.manifest
+        images = tuple((name, tuple(data.ids)) for name, data in manifest.data.items())
+        return tuple(manifest.models), images, self.run.methods, self.run.metrics
 
     @cached_property
     def standings(self) -> dict[str, dict[str, Standings]]:
