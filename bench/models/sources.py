@@ -8,7 +8,7 @@ rest in the same way for all of them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
@@ -86,7 +86,7 @@ def _embedded(spec: ModelSpec) -> Source:
     def published(name: str) -> Weights:
         files = {"default": None} if is_planted else networks.weights_files(spec.architecture)
         if name not in files:
-            raise unknown_name("set of weights", name, files, place=f"of {spec.architecture}")
+            raise _unknown_weights(name, files, spec.architecture)
         file = files[name]
         if file is not None:
             return weights.read_weights(file)
@@ -114,6 +114,12 @@ def _embedded(spec: ModelSpec) -> Source:
     return Source(build, preprocessing, published, classes, note)
 
 
+def _unknown_weights(name: str, names: Iterable[str], architecture: str) -> BenchError:
+    """Return the error for a set of weights that a network doesn't have."""
+    known = [*names, "null (random weights)"]
+    return unknown_name("set of weights", name, known, place=f"of {architecture}")
+
+
 def _torchvision(spec: ModelSpec) -> Source:
     """Return a classifier of torchvision, of images or videos."""
     # Importing torchvision takes as long as importing torch, so only its networks do it.
@@ -131,7 +137,7 @@ def _torchvision(spec: ModelSpec) -> Source:
             return weights_sets.DEFAULT
         if name not in weights_sets.__members__:
             known = ["default", *(entry.name for entry in weights_sets)]
-            raise unknown_name("set of weights", name, known, place=f"of {spec.architecture}")
+            raise _unknown_weights(name, known, spec.architecture)
         return weights_sets[name]
 
     def published(name: str) -> Weights:
@@ -325,9 +331,9 @@ def _user(spec: ModelSpec) -> Source:
 
     def published(name: str) -> Weights:
         raise BenchError(
-            f"Your own network {spec.name!r} has no weights called {name!r}; set model.weights to "
-            "a .safetensors, .pth or .pt file, or model.weights=as_built for those that "
-            f"{spec.architecture} loads."
+            f"The network {spec.name!r} has no weights called {name!r}; set model.weights to a "
+            ".safetensors, .pth or .pt file, or model.weights=as_built for those that "
+            f"{spec.architecture} loads, or model.weights=null for random ones."
         )
 
     function = import_function(spec.architecture)

@@ -220,7 +220,7 @@ def weights_that_are_not_there(user: User) -> None:
     user.types([*words, advice_in(message, r"or (model\.weights=null)")])
 
 
-@follows("Your own network {} has no weights called {name}")
+@follows("The network {} has no weights called {name}")
 def own_weights_by_a_name(user: User) -> None:
     message = user.refusal(weights_of(user, "default"))
     user.types([*weights_of(user, "default"), advice_in(message, r"or (model\.weights=as_built)")])
