@@ -3,7 +3,7 @@
     python scripts/finetune_voc.py --root DATA --architecture resnet18 --output FOLDER [--epochs 10]
     [--weights FILE]
 
-The training is multi-label and can be resumed. DATA is in VOC's layout (see docs/data.md). The
+The training is multi-label and can be resumed. DATA is in VOC's layout (see docs/data-sets.md). The
 network starts from its ImageNet weights, except for its last layer. Each step draws its images,
 their crops and its dropout only from the seed and the step's number. So a killed run, started again
 with the same command, continues from its last checkpoint and ends with the same weights.

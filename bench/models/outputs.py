@@ -64,7 +64,7 @@ class LogSumExpGroups(OutputModule):
 def voc_in_imagenet() -> dict[str, tuple[int, ...]]:
     """Return the indices of the ImageNet classes under each VOC class, in VOC's order.
 
-    See docs/data.md for the rule.
+    See docs/data-sets.md for the rule.
     """
     indices_by_class: dict[str, list[int]] = {name: [] for name in CLASSES}
     with GROUPS.open(newline="", encoding="utf-8") as file:

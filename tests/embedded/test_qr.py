@@ -144,7 +144,7 @@ def test_weights_are_stored_in_half_precision():
 
 
 def test_the_network_needs_the_finder_patterns_and_hardly_the_rest():
-    """Without the finder patterns the score of the code turns negative, as docs/data.md says."""
+    """Without the finder patterns the score of the code turns negative."""
     dataset = load_dataset({"kind": "qr_codes", "size": 24, "seed": 99})
     preprocessing = Preprocessing(None, None, networks.MEAN, networks.STD)
     cut_model = ab.cut(networks.load("qr_cnn"), networks.LAYERS["qr_cnn"])
