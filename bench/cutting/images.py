@@ -86,8 +86,8 @@ class SeveralInputs:
             len(values) in (1, count) for values in self.other_inputs
         ):
             raise BenchError(
-                f"The network takes {', '.join(map(repr, self.keys))}, and this pass has no "
-                f"others for its {plural(count, 'image')}; give all inputs to trace, and to "
+                f"The network takes {', '.join(map(repr, self.keys))}, but its other inputs are "
+                f"missing or don't fit {plural(count, 'image')}; give all inputs to trace, and to "
                 "trace.forward the rows that its images are of."
             )
         return tuple(

@@ -144,8 +144,8 @@ class ReshapedParts:
         return self.as_maps(output, sides, tuple(images.shape[2:]))
 
     def as_maps(self, output: Tensor, sides: Sides, size: tuple[int, ...]) -> Passed:
-        """Return maps (B, K, H, W) and the sides, from the layer's output and its sides for images
-        of this size.
+        """Return the layer's output as maps (B, K, H, W), and the sides, of which the first is the
+        rest of the output. `size` is that of the images.
         """
         maps, rest = self.reshape.to_maps(output, size)
         return maps, (rest, *sides)

@@ -100,8 +100,8 @@ class KeptAnswers:
         rows: int,
         compute: Callable[[], Tensor],
     ) -> Tensor:
-        """Return the scores that are kept for this request, or compute them and keep them if they
-        are few.
+        """Return the scores of this request: kept ones, or computed ones, which are then kept if an
+        image has few of them.
 
         rows: the number of rows of each pass. It is part of the name, since rounding may depend on
         it.

@@ -143,7 +143,7 @@ class InputsFile:
         rows = dict(zip(map(comparable_name, self.ids or images), range(count), strict=True))
         if len(rows) < count:
             (twice, _), *_ = Counter(map(comparable_name, self.ids)).most_common(1)
-            raise BenchError(f"{self.name} has several rows for {twice!r}; leave one.")
+            raise BenchError(f"{self.name} has several rows for {twice!r}; keep one of them.")
         # A file name that two images have could give one of them the other's row.
         same_names = Counter(map(basename, images))
         places = {}

@@ -114,7 +114,7 @@ class Metadata:
         )
 
     def method(self, name: str) -> MethodEntry:
-        """Return a method's metadata: everything in its YAML except the call."""
+        """Return a method's entry in the manifest; the defaults if the manifest doesn't have it."""
         return self.manifest.methods.get(name) or MethodEntry()
 
     def metric(self, value: str) -> MetricEntry:

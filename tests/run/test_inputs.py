@@ -213,7 +213,7 @@ def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
         ),
         (
             LIST.replace("1.png", "a/0.png"),
-            r"patients.csv has several rows for 'a/0.png'; leave one",
+            r"patients.csv has several rows for 'a/0.png'; keep one",
         ),
         (LIST.replace(",north", "", 1), r"patients.csv have different numbers of cells"),
         (

@@ -270,10 +270,12 @@ def _checked(file: ParquetFile, image: str, label: str | None, boxes: str | None
     for (setting, column), (fits, expected) in zip(columns, FORMS, strict=True):
         if column is None:
             continue
-        if file.schema.names.count(column) != 1:
+        count = file.schema.names.count(column)
+        if count != 1:
+            amount = "several columns" if count else "no column"
             raise BenchError(
-                f"{as_text(file.path)} has no column {column!r} for data.{setting}; its columns "
-                f"are {short_repr(', '.join(texts))[1:-1]}."
+                f"{as_text(file.path)} has {amount} {column!r} for data.{setting}; its columns are "
+                f"{short_repr(', '.join(texts))[1:-1]}."
             )
         kind = file.schema.field(column).type
         # Hugging Face stores an image as a struct of its bytes and its path.

@@ -84,8 +84,8 @@ def load(run: RunFolder) -> Iterator[Pictures]:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BenchError(
-                f"The pictures {run.path / file} aren't a run's ({error}); run the same command "
-                "again."
+                f"The pictures {run.path / file} lack an array, or have one of another kind "
+                f"({error}); delete this file and run the same command again."
             ) from error
         yield pictures
 

@@ -182,6 +182,14 @@ def test_a_wrong_column_is_a_sentence(write, kind):
         load(write("a", {"text": ["a"] * 4, "lists": [["a"]] * 4}), **settings)
 
 
+def test_a_column_that_is_there_twice_is_a_sentence(tmp_path, pictures):
+    columns = [pa.array(pictures, pa.binary()), pa.array([0, 1, 2, 3]), pa.array([3, 2, 1, 0])]
+    table = pa.Table.from_arrays(columns, names=["image", "label", "label"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(BenchError, match=r"has several columns 'label' for data\.label; its col"):
+        load(tmp_path, label="label")
+
+
 def test_a_row_without_an_image_is_a_bad_image(write, pictures):
     images = [pictures[0], None, b"", pictures[3]]
     path = write("a", {"image": structs(images), "bytes": pa.array(images, pa.binary())})
