@@ -119,7 +119,7 @@ def refusal(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
 def test_what_isnt_the_runs_any_more_and_a_run_that_has_not_ended_are_refused(copy, capsys):
     content = files.read_json(copy / "manifest.json")
     for part, key, sentence in (
-        ("models", "weights_sha256", "The weights of scenes_vgg aren't"),
+        ("models", "weights_sha256", "The weights of scenes_vgg have changed since the run"),
         ("data", "fingerprint", "The images of 'scenes'"),
     ):
         changed = {name: {**entry, key: "0" * 64} for name, entry in content[part].items()}
