@@ -181,8 +181,7 @@ def standing(
         return None
     compared = {name for group in comparison.groups for name in group}
     # Methods that have a place in the part, but no value here, share the last place.
-    without = placed - compared
-    without_value = [name for name in run.methods if name in without]
+    without_value = [name for name in run.methods if name in placed and name not in compared]
     if method in without_value:
         last = 1 + sum(not placed.isdisjoint(group) for group in comparison.groups)
         return Standing(

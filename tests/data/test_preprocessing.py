@@ -238,9 +238,13 @@ def test_an_array_is_taken_as_it_is_with_its_boxes_and_mask(space, channels):
         assert annotation.boxes.tolist() == [list(box)]
         assert torch.equal(annotation.mask, torch.ones(space, dtype=torch.long))
 
-    for wrong in ({"resize": 8}, {"crop": 8}, {"mean": (1.0, 2.0), "std": (1.0, 1.0)}):
+    for wrong, advice in (
+        ({"resize": 8}, r"Set model\.resize=null"),
+        ({"crop": 8}, r"Set model\.crop=null"),
+        ({"mean": (1.0, 2.0), "std": (1.0, 1.0)}, r"set model\.mean and model\.std to one number"),
+    ):
         settings = {"resize": None, "crop": None, "mean": (), "std": (), **wrong}
-        with pytest.raises(BenchError, match=r"[Ss]et model\."):
+        with pytest.raises(BenchError, match=advice):
             Preprocessing(**settings, shape=shape)
 
 

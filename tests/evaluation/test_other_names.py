@@ -127,7 +127,8 @@ def test_openais_names_of_clip_lead_to_its_checkpoints():
         checkpoint = f"model=clip model.checkpoint=openai/clip-vit-base-patch{size} "
         assert checkpoint in other_model(f"ViT-B/{size}")
         assert f"The classifier is model=vit_b_{size}." in other_model(f"ViT-B/{size}")
-    assert other_model("ViT-L/14@336px")
+    assert "openai/clip-vit-large-patch14 " in other_model("ViT-L/14")
+    assert "openai/clip-vit-large-patch14-336 " in other_model("ViT-L/14@336px")
     assert not other_model("vit_b_32")
     assert "model=dinov2" in other_model("dino_vits16")
     (problem,) = listing("models", part="ViT-B/32")[-1:]

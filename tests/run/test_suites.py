@@ -212,9 +212,12 @@ def test_a_sample_of_the_published_values_is_computed_again(
     assert (both["status"] == both["status_published"]).all()
     ok = both[both["status"] == "ok"]
     # If the sum of the channels' weights nearly cancels, the weights are large and rounding moves
-    # them. The control `shuffled_channels` gives them to other channels. Grad-CAM++ divides by
-    # 2 + g sum(F), which is .003 for some of these tokens, since their F has both signs.
-    limit = ok["method"].map({"shuffled_channels": 5e-4, "grad_cam_pp": 5e-4}).fillna(1e-4)
+    # them. The control `shuffled_channels` gives them to other channels.
+    limits = {"shuffled_channels": 5e-4}
+    if part == "words-1/vit":
+        # Grad-CAM++ divides by 2 + g sum(F), which comes down to .003: F has both signs in tokens.
+        limits["grad_cam_pp"] = 5e-4
+    limit = ok["method"].map(limits).fillna(1e-4)
     difference = (ok["value"] - ok["value_published"]).abs()
     differs = difference > limit * (1 + ok["value"].abs())
     # On another machine a pixel may fall on the other side of a threshold, as in box IoU's patch.

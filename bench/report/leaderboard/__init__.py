@@ -90,7 +90,7 @@ def _index(parts: Sequence[Part], pictures: Mapping[str, Sequence[GalleryRow]]) 
                 metrics[definition.title] = f"{cards.METRICS}#{definition.name}"
     lists = {name: families[name] for name in ORDER if name in families}
     lists["Metrics"] = metrics
-    # a suite that has a part of another suite shows its panel for both
+    # parts of the same content have one panel, that of the last suite
     parts_by_content = {part.content: part for part in parts}
     panels = []
     for part in parts_by_content.values():

@@ -142,10 +142,12 @@ class Part:
 
     @property
     def content(self) -> Hashable:
-        """The networks, images, methods and metrics. Suites may have parts of the same content."""
-        manifest = self.run.manifest
-        images = tuple((name, tuple(data.ids)) for name, data in manifest.data.items())
-        return tuple(manifest.models), images, self.run.methods, self.run.metrics
+        """The networks with their layers, the images, methods and metrics. Two suites may have a
+        part of the same content.
+        """
+        run = self.run
+        images = tuple((name, tuple(data.ids)) for name, data in run.manifest.data.items())
+        return run.settings, images, run.methods, run.metrics
 
     @cached_property
     def standings(self) -> dict[str, dict[str, Standings]]:

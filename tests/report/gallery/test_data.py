@@ -145,6 +145,10 @@ def test_a_row_of_all_maps_is_of_the_image_with_the_most_maps(gallery_run):
     assert row.count("Map of") == 1
 
 
+def test_methods_with_the_same_map_share_one_in_the_row(gallery_run):
+    assert "Map of Good-CAM = Bad-CAM" in gallery.maps_row(gallery_run(), most=None)
+
+
 def test_other_pictures_are_shown_instead_of_those_that_the_run_stored(gallery_run):
     run = gallery_run()
     pictures = [make_entry("first", "a/two.jpg")]
