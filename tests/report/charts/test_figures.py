@@ -507,6 +507,18 @@ def test_signals_have_low_and_wide_maps():
             )
 
 
+def test_titles_of_perturbed_pictures_do_not_shrink_the_pictures():
+    """Check that the figure is high enough for its rows of pictures and their titles.
+
+    Titles are wrapped to the full width of a picture.
+    """
+    with style():
+        figure = figures._plot_perturbed(grid_of(height=96, width=96), "a", "A")
+    figure.draw_without_rendering()
+    widths = [axes.bbox.width / figure.dpi for axes in figure.axes]
+    assert widths == pytest.approx([figures.PERTURBED_SIDE] * 12, rel=0.05)
+
+
 def grid_of(height: int, width: int) -> figures.Pictures:
     """Return the pictures of four images and two methods."""
     pixels = np.zeros((4, height, width, 3), np.uint8)
