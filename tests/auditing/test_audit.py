@@ -221,6 +221,7 @@ def test_options_are_in_the_name():
     assert name_of(audit_of, {}).endswith("test_audit:audit_of")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("expected", "status"), [(None, "known"), ("cam", "other_than_named")])
 def test_a_formula_as_pytorch_grad_cam_computes_it_is_known(expected, status):
     """Eigen-CAM and FEM of that library differ from the papers by a sign and by rounding."""
@@ -234,6 +235,7 @@ def test_a_formula_as_pytorch_grad_cam_computes_it_is_known(expected, status):
         assert answer.changes == ("as pytorch-grad-cam computes it",)
 
 
+@pytest.mark.slow
 def test_other_maps_stay_unknown():
     cam = cam_function(lambda model, layer, images, targets: images.mean(1), {}, None)
     assert with_library_readings(UNKNOWN, cam, cases()[:1], None) is UNKNOWN
@@ -247,6 +249,7 @@ def in_train_mode(model, layer, images, targets):
     return images.mean(1)
 
 
+@pytest.mark.slow
 def test_running_statistics_that_a_call_changes_are_found(monkeypatch):
     """Only one of the audit's networks has running statistics (MONAI issue 1728)."""
     monkeypatch.setattr(auditing, "find_formula", lambda *_: EXACT)

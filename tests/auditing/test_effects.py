@@ -203,6 +203,7 @@ def run(code, cam):
         exec(code, names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "key", "text"), EXAMPLES, ids=[change.__name__ for change, *_ in EXAMPLES]
 )
@@ -222,6 +223,7 @@ def test_every_effect_has_an_example():
     assert {effect.key for effect in EFFECTS} <= keys
 
 
+@pytest.mark.slow
 def test_a_clean_implementation_has_no_effect():
     case = seeded_case()
     before = {name: value.clone() for name, value in case.model.state_dict().items()}
@@ -230,6 +232,7 @@ def test_a_clean_implementation_has_no_effect():
         assert torch.equal(value, before[name])
 
 
+@pytest.mark.slow
 def test_the_process_is_restored_after_an_audit():
     before = read_global_state()
     for change in (set_dtype, disable_gradients, draw_torch, draw_python, leave_global_hook):
@@ -249,6 +252,7 @@ def test_a_failing_implementation_is_one_finding():
     assert (finding.key, finding.sentence) == ("raises", "The call raises ValueError: no maps.")
 
 
+@pytest.mark.slow
 def test_objects_that_the_program_has_frozen_stay_frozen():
     gc.freeze()
     before = gc.get_freeze_count()

@@ -69,6 +69,7 @@ def is_named(answer: FormulaAnswer, formula: str, changes: tuple[str, ...]) -> b
     return answer.formula == formula and text in answer.verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -94,6 +95,7 @@ QUICK_FURTHER = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -149,6 +151,7 @@ def test_numbers_switches_and_names_are_tried_and_no_random_draws(networks):
     assert not list(other_params(plugins.load("method", "smooth_grad_cam_pp"), trace))
 
 
+@pytest.mark.slow
 def test_another_formula_than_the_expected_one_is_reported(networks):
     answer = find_formula(cam(), networks, expected="Opti-CAM")
     assert answer.status == "other_than_named"
@@ -156,6 +159,7 @@ def test_another_formula_than_the_expected_one_is_reported(networks):
     assert find_formula(cam(), networks, expected="grad_cam").status == "known"
 
 
+@pytest.mark.slow
 def test_synonyms_are_listed_together(networks):
     answer = find_formula(SINGLE["softmax"].function, networks)
     assert "Grad-CAM (softmax score) or Grad-CAM (log-softmax score)" in answer.verdict
@@ -198,6 +202,7 @@ def negated_cam(model, layer, images, targets):
     return by_min_max(resize(signed, images.shape[2:]).relu())
 
 
+@pytest.mark.slow
 def test_a_constant_is_never_part_of_the_nearest_formula(networks):
     observations = [observe(negated_cam, case) for case in networks]
     search = FormulaSearch(networks, observations, lambda line: None)
@@ -210,6 +215,7 @@ def noise_cam(model, layer, images, targets):
     return torch.rand(images[:, 0].shape, generator=generator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [component_cam, noise_cam])
 def test_no_formula_is_named_as_the_nearest_if_all_are_far_away(networks, function):
     """A constant that is added to a map would make differences small, as shares of the map."""
@@ -218,6 +224,7 @@ def test_no_formula_is_named_as_the_nearest_if_all_are_far_away(networks, functi
     assert search.nearest([]) is None
 
 
+@pytest.mark.slow
 def test_no_formula_is_named_if_it_is_near_only_on_the_first_photograph():
     answer = find_formula(component_cam, [photograph_case(num_images=4)])
     assert (answer.verdict, answer.nearest) == ("no known formula", None)
@@ -225,6 +232,7 @@ def test_no_formula_is_named_if_it_is_near_only_on_the_first_photograph():
     assert (audit.is_as_expected, audit.exit_code) == (False, 1)
 
 
+@pytest.mark.slow
 def test_the_nearest_formula_is_chosen_over_all_networks(networks):
     """The first network alone says LayerCAM."""
     few = networks[:3]
@@ -272,6 +280,7 @@ def photograph_case(num_images=1):
     return Case("your model", model.eval(), "0", images, torch.ones(num_images).long())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("finish", "changes"),
     [
@@ -363,6 +372,7 @@ METHOD_NAMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_no_false_alarm_on_a_method(networks, name):
     answer = find_formula(of_method(plugins.load("method", name)), networks, expected=name)
@@ -443,6 +453,7 @@ READINGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("library", "name", "key"), READINGS)
 def test_no_false_alarm_on_a_library(networks, library, name, key):
     answer = find_formula(MAKE[library](name), networks, expected=key)
@@ -460,6 +471,7 @@ def only_float32(function):
     return refusing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["raw", pytest.param("log_softmax_pp", marks=pytest.mark.slow)])
 def test_an_implementation_for_float32_is_compared_on_all_networks(networks, name):
     made = ALL_MADE[name]

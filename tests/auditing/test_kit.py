@@ -160,6 +160,7 @@ def test_a_folder_with_files_is_not_overwritten(folder):
         kit.export_kit(folder)
 
 
+@pytest.mark.slow
 def test_maps_of_numbers_are_audited(cases, maps, tmp_path):
     write_maps(tmp_path, {name: values.astype(np.float32) for name, values in maps.items()})
     audit = audit_maps(read(tmp_path, cases), "maps", expect="grad_cam")
@@ -167,6 +168,7 @@ def test_maps_of_numbers_are_audited(cases, maps, tmp_path):
     assert (audit.exit_code, audit.notes, audit.is_approximate) == (0, (), False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colours", ["viridis", "opencv"])
 def test_drawn_maps_are_audited_approximately(colours, cases, maps, tmp_path):
     for name, values in maps.items():
@@ -238,6 +240,7 @@ def test_a_kit_of_another_version_is_refused(folder, tmp_path):
         kit.read_kit_maps(tmp_path / "maps")
 
 
+@pytest.mark.slow
 def test_the_answer_of_one_model_lists_what_it_cannot_tell(cases, maps, tmp_path):
     """At a linear head, many formulas draw one map."""
     case = next(case for case in kit.kit_cases() if case.name == "a linear head")

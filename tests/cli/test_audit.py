@@ -39,6 +39,7 @@ def few_cases(monkeypatch):
         monkeypatch.setattr(auditing, name, lambda cam, case: [])
 
 
+@pytest.mark.slow
 def test_a_method_is_audited_and_written(few_cases, tmp_path, capsys):
     names = {"--output": "a.html", "--markdown": "a.md", "--json": "a.json", "--badge": "a.svg"}
     words = []
@@ -53,6 +54,7 @@ def test_a_method_is_audited_and_written(few_cases, tmp_path, capsys):
     assert all((tmp_path / name).is_file() for name in names.values())
 
 
+@pytest.mark.slow
 def test_another_formula_is_exit_code_1(few_cases, capsys):
     assert main(["audit", "grad_cam", "--expect", "xgrad_cam"]) == 1
     assert "Not as expected: xgrad_cam." in capsys.readouterr().out
@@ -67,6 +69,7 @@ def test_the_kit_is_written(tmp_path, capsys):
     assert "isn't an empty folder" in refusal(capsys, "--export", str(folder))
 
 
+@pytest.mark.slow
 def test_missing_maps_of_an_own_model_are_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_net.py").write_text(NETWORK)
@@ -106,6 +109,7 @@ def test_mistakes_have_one_message(arguments, message, tmp_path, monkeypatch, ca
     assert error.count("axiom-bench: ") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [

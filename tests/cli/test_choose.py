@@ -52,6 +52,7 @@ def records(folder):
     return sorted(folder.glob("results/choose/*/records/*"))
 
 
+@pytest.mark.slow
 def test_the_answer_is_printed_kept_and_at_the_top_of_the_page(choice, folder):
     assert (choice.layer, choice.metric, choice.images) == ("layer4", "single_deletion", 12)
     assert choice.sentences[1] == (
@@ -69,6 +70,7 @@ def test_the_answer_is_printed_kept_and_at_the_top_of_the_page(choice, folder):
     assert (page.parent / "figures/race.png").is_file()
 
 
+@pytest.mark.slow
 def test_pictures_cost_no_pass_of_perturbed_images(choice, folder):
     """No figure of the page shows them, and each map would cost a pass."""
     (path,) = (folder / choice.report).parent.glob("pictures/*.npz")
@@ -78,6 +80,7 @@ def test_pictures_cost_no_pass_of_perturbed_images(choice, folder):
         assert pictures["confidence_perturbed"].shape == (len(METHODS), 0)
 
 
+@pytest.mark.slow
 def test_the_same_command_continues_and_prints_json(choice, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     before = records(folder)
@@ -112,6 +115,7 @@ def scenes(count):
     return batch.images, batch.targets
 
 
+@pytest.mark.slow
 def test_python_chooses_too():
     pixels, labels = scenes(20)
     model = ab.load_model("scenes_resnet")
@@ -128,6 +132,7 @@ def test_python_chooses_too():
     )
 
 
+@pytest.mark.slow
 def test_default_layers_and_methods():
     pixels, _ = scenes(8)
     choice = ab.choose("scenes_resnet", pixels)
@@ -136,6 +141,7 @@ def test_default_layers_and_methods():
     assert {standing.status for standing in choice.standings} >= {"control"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -164,6 +170,7 @@ def test_mistakes(words, message, tmp_path, monkeypatch, capsys):
     assert not Path("results").exists()  # nothing is measured before the mistake is found
 
 
+@pytest.mark.slow
 def test_too_few_images_are_answered_before_anything_is_measured(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     choice = choose([*SCENES, "data.size=5"])
@@ -172,6 +179,7 @@ def test_too_few_images_are_answered_before_anything_is_measured(tmp_path, monke
     assert not Path("results").exists()
 
 
+@pytest.mark.slow
 def test_labels_at_chance_stop_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answer = Answer("labels", "note", f"0 of 12 images are predicted as labelled: {AT_CHANCE}")
@@ -191,6 +199,7 @@ def test_the_command_for_photographs_draws_the_map(choice):
     )
 
 
+@pytest.mark.slow
 def test_the_command_names_the_file_of_an_image_of_a_devkit(tmp_path, monkeypatch):
     """VOC's image ids aren't paths below its root."""
     monkeypatch.chdir(tmp_path)
@@ -211,6 +220,7 @@ def test_the_command_names_the_file_of_an_image_of_a_devkit(tmp_path, monkeypatc
     assert start.photograph == devkit / "JPEGImages/0.jpg"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "data", "layer"),
     [
@@ -229,6 +239,7 @@ def test_networks_that_find_objects_or_words_race_in_two_looks(
     assert layer in {standing.layer for standing in choice.standings}
 
 
+@pytest.mark.slow
 def test_python_takes_a_layer_by_its_name_in_a_wrapper():
     pixels, _ = scenes(8)
     model = torch.nn.DataParallel(ab.load_model("scenes_resnet"))
@@ -296,6 +307,7 @@ def test_a_later_look_leaves_out_what_cannot_win(monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_python_stops_measuring_a_method_that_cannot_win():
     """Two methods that nearly agree race to the end, so there is a second look."""
     pixels, _ = scenes(32)
@@ -319,6 +331,7 @@ def test_python_stops_measuring_a_method_that_cannot_win():
     assert explained["near_cam"] == 2 * explained["bad_cam"]
 
 
+@pytest.mark.slow
 def test_python_ranks_as_a_plain_loop_over_all_signs():
     """Max-T tests of the candidates written out, over the 4,096 signs of twelve differences."""
     pixels, labels = scenes(12)

@@ -94,6 +94,7 @@ def test_a_home_folder_stands_for_its_sign_in_options_and_in_python(monkeypatch)
         parse(["explain", "a.png", "--output=~nobody-here/maps.png"])
 
 
+@pytest.mark.slow
 def test_list(capsys):
     """Check that each plug-in has a line: its name and the description in its source."""
     for kind, argument in (("method", "methods"), ("metric", "metrics"), ("data", "data")):
@@ -111,6 +112,7 @@ def test_list(capsys):
         assert name in text
 
 
+@pytest.mark.slow
 def test_list_shows_what_a_user_s_folder_adds(tmp_path, capsys):
     module = 'def cam(trace):\n    """My own maps."""\n    return trace.gradients\n'
     experiment = "# @package _global_\n# My study.\nexperiment: mine\n"
@@ -342,6 +344,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_process_collects_its_garbage_at_its_end():
     """Check that cycles are collected: nanobind's modules print uncollected objects as leaks."""
     command = [sys.executable, "-c", CYCLE]
@@ -358,6 +361,7 @@ def test_a_failed_job_is_named_and_the_others_are_reported(tmp_path, capsys):
     assert (tmp_path / "results/quick/default/report.html").is_file()
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr("axiom_bench.run.shards.compute", Mock(side_effect=KeyboardInterrupt))
     assert main(TINY) == 130
@@ -442,6 +446,7 @@ def test_what_is_left_out_is_named():
 COLOUR_NETWORK = GREY.replace("Conv2d(1,", "Conv2d(3,")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

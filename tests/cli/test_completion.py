@@ -119,6 +119,7 @@ def test_every_name_of_the_groups_is_in_each_script():
             assert " ".join(entry_names(group)) in text
 
 
+@pytest.mark.slow
 def test_the_script_is_written_without_torch():
     code = (
         "import sys\nfrom axiom_bench.cli.completion import script\n"

@@ -157,6 +157,7 @@ def test_quick(tmp_path, typed, typed_here):
     assert all(line.startswith("Loading methods and metrics ... ") for line in progress)
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_early_is_no_defect(tmp_path, typed):
     """Check `axiom-bench list | head -1` if `head` ends before anything is written."""
     reader, writer = os.pipe()
@@ -200,6 +201,7 @@ def test_real(command, tmp_path):
     assert values_of(rows, "grad_cam", "box_iou").mean() > 0.2
 
 
+@pytest.mark.slow
 def test_a_real_root_that_is_not_there(tmp_path, capsys):
     nowhere = tmp_path / "nowhere"
     overrides = ["experiment=real", "model=resnet18", f"real_root={nowhere}"]
@@ -239,6 +241,7 @@ def test_voc(command, tmp_path):
     assert (explained["target_class"] == explained["predicted_class"]).mean() >= 0.3
 
 
+@pytest.mark.slow
 @real
 @photographs
 def test_without_the_groups_the_sentence_names_them(tmp_path, capsys):
@@ -365,6 +368,7 @@ def test_the_papers_figures_and_tables_have_a_file_each(tmp_path, capsys):
     assert "has no copy of them" in index
 
 
+@pytest.mark.slow
 def test_every_metric_and_method_of_the_paper_is_in_its_experiments():
     one_class = configuration(["experiment=paper"])
     two_classes = configuration(["experiment=paper_two_classes"])

@@ -123,6 +123,7 @@ def test_nothing_is_replaced_unasked(capsys):
     assert "would replace an image that is to be explained" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_images_are_counted_on_standard_error(capsys, monkeypatch):
     monkeypatch.setattr(progress, "PAUSE", 0.0)
     save_scene("photos/scene.png")
@@ -154,6 +155,7 @@ def test_a_notebook_s_backend_of_matplotlib_is_not_needed():
     assert Path("maps.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_map_that_is_zero_is_told(capsys):
     Path("mine.py").write_text("def nothing(trace):\n    return 0 * trace.gradients\n")
     save_scene("scene.png")
@@ -215,6 +217,7 @@ def test_only_images_with_heat_have_a_picture(capsys):
     assert {path.name for path in Path("maps").iterdir()} == {"bright.png", "index.html"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [["--methods", "random,sobel"], ["--methods", "grad_cam", "report.figures.plane=[]"]]
 )

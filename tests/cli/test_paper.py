@@ -28,6 +28,7 @@ SMALL = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_what_cannot_begin_is_loaded_once(tmp_path, monkeypatch, capsys):
     loads: Counter[str] = Counter()

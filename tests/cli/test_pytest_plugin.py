@@ -92,6 +92,7 @@ def in_this_process(folder: Path, *arguments: str) -> str:
     return printed.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "run_pytest", [in_this_process, pytest.param(a_worker, marks=pytest.mark.slow)]
 )
@@ -130,6 +131,7 @@ def test_a_team_s_gate(run_pytest, tmp_path):
     assert (tmp_path / "baselines" / "holds.csv").read_text() == text, "only --axiom-update writes"
 
 
+@pytest.mark.slow
 def test_the_entry_point_of_the_project():
     """Check the entry point by which pytest finds the plugin of an installed wheel.
 

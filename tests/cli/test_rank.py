@@ -72,6 +72,7 @@ def row_values(title, text):
     return re.findall(r"(?:[\d.]+|<1e-6)(?: to [\d.]+)?", line)
 
 
+@pytest.mark.slow
 def test_one_part_is_ranked(published, tmp_path, capsys):
     """Check the ranking on one part.
 
@@ -179,6 +180,7 @@ def test_what_rank_says_of_methods_and_of_mistakes(published, tmp_path, capsys):
     assert [path.name for path in sorted((tmp_path / "elsewhere/suite").iterdir())] == names
 
 
+@pytest.mark.slow
 def test_the_published_values_are_shown_with_their_origin(published, capsys):
     assert main(["reference", "tiny"]) == 0
     printed = capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")
@@ -285,6 +287,7 @@ def test_a_report_of_a_run_beside_the_published_values(published, tmp_path, caps
     assert "no suite 'other'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_that_differs_or_is_of_no_suite_is_refused(published, tmp_path, capsys):
     run = ["run=plain", "method=[cam]", "metric=[zeta]", "data.size=2", "model=scenes_vgg"]
     compute([*run, *QUICK])
@@ -307,6 +310,7 @@ def test_a_suite_that_is_not_there_or_has_no_values(tiny_suite, capsys):
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_published_values_are_plain_parquet_with_the_columns_of_their_readme():
     folder = Path(__file__).parents[2] / "results/reference"
     readme = (folder / "README.md").read_text(encoding="utf-8")

@@ -27,6 +27,7 @@ def without_progress(lines):
     return [line for line in lines if not line.startswith(("Loading ", "Computing "))]
 
 
+@pytest.mark.slow
 def test_a_device_that_no_machine_has_is_named_with_those_that_there_are():
     overrides = ["model=scenes_vgg", "data.size=3"]
     for setting, words in (
@@ -258,6 +259,7 @@ def test_what_an_output_may_be_called(tmp_path):
             check_output(Path(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["s3://bucket/results", "memory://results", "file:///tmp/results"])
 def test_results_at_a_url_are_refused_with_what_to_do(capsys, url):
     for words in (

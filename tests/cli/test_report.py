@@ -63,6 +63,7 @@ def runs(results, tmp_path, monkeypatch) -> list[str]:
     return ["results/quick/scenes_vgg", "results/quick/scenes_resnet"]
 
 
+@pytest.mark.slow
 def test_two_networks(runs, capsys):
     capsys.readouterr()
     assert main(["report", *runs]) == 0
@@ -79,6 +80,7 @@ def test_two_networks(runs, capsys):
     assert (folder / "report.html").read_text() == page
 
 
+@pytest.mark.slow
 def test_runs_that_disagree(runs, capsys):
     capsys.readouterr()
     assert main(["report", runs[0], "results/quick/coarse", "--output", "never"]) == 2
@@ -132,6 +134,7 @@ def test_settings_change_the_report_and_not_the_run(runs, capsys):
     assert page.read_bytes() == page_before
 
 
+@pytest.mark.slow
 def test_methods_titles_level_and_order_compute_nothing(runs, capsys):
     run = runs[0]
     page = Path(run, "report.html")

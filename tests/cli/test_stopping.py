@@ -114,6 +114,7 @@ BODIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BODIES)
 def test_a_signal_ends_a_command_with_one_line_and_its_code(case):
     name = case.partition(",")[0]
@@ -123,6 +124,7 @@ def test_a_signal_ends_a_command_with_one_line_and_its_code(case):
     assert process.returncode == EXIT_CODES[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [SLEEP, SLEEP_TWICE])
 def test_only_a_command_that_keeps_shards_says_that_it_can_be_resumed(body):
     resumed = [name for name, arguments in COMMANDS.items() if parse([name, *arguments]).is_resumed]
@@ -137,6 +139,7 @@ def test_only_a_command_that_keeps_shards_says_that_it_can_be_resumed(body):
     assert "the same command" not in stopping.STOPPED_LINE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_that_was_ignored_stays_so_and_sigterm_ends(number):
     def ignore_signal() -> None:
@@ -150,6 +153,7 @@ def test_a_signal_that_was_ignored_stays_so_and_sigterm_ends(number):
         assert process.wait(timeout=30) == 143
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXIT_CODES)
 def test_a_second_signal_ends_at_once(name):
     with started_command(ENDLESS) as process:
@@ -161,6 +165,7 @@ def test_a_second_signal_ends_at_once(name):
     assert process.returncode == EXIT_CODES[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_processes_of_a_command_end_with_it(number):
     with started_command(CHILDREN) as process:
@@ -190,6 +195,7 @@ child.join()
 """
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_command_whose_main_thread_it_does_not_wake():
     """A signal that comes just before a system call doesn't interrupt the call.
 
@@ -201,6 +207,7 @@ def test_a_signal_ends_a_command_whose_main_thread_it_does_not_wake():
     assert process.returncode == 143
 
 
+@pytest.mark.slow
 def test_a_signal_to_a_forked_process_does_not_end_the_command():
     with started_command(ENDED_CHILD) as process:
         with pytest.raises(subprocess.TimeoutExpired):

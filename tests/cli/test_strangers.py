@@ -142,6 +142,7 @@ def empty_groups() -> dict[str, Any]:
     return {"model": {}, "data": {}, "method": {}, "metric": {}}
 
 
+@pytest.mark.slow
 def test_a_finished_run_holds_no_expression_and_no_file_without_trust(copy):
     (job,) = files.read_json(copy / "manifest.json")["jobs"]
     config = job["config"]
@@ -308,6 +309,7 @@ def test_a_manifest_that_lacks_settings_is_refused(copy, left_out, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_submission_and_answers_show_no_secret(copy, capsys):
     root = copy.parents[2]
     attack = ", ".join(attacks(copy))

@@ -244,6 +244,7 @@ def test_values_that_differ_between_processes_are_refused(author, capsys):
     assert sentence in text
 
 
+@pytest.mark.slow
 def test_a_submission_of_something_else_is_refused(author, tmp_path, capsys):
     folder = author()
     for key, value, message in (

@@ -38,6 +38,7 @@ def test_a_setting_of_another_program(word, advice):
     assert instead_of(key, value).startswith(advice)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "advice"),
     [

@@ -107,6 +107,7 @@ def test_an_untouched_run_is_the_same_bit_by_bit(run, capsys):
     assert run() == 0  # the same command reuses the values of a verified run
 
 
+@pytest.mark.slow
 def test_a_method_that_the_run_left_out_is_left_out_in_silence(run, capsys, recwarn):
     run(["+method.cam._target_=axiom_bench.methods.cam.cam"])  # scenes_vgg has no global pooling
     recwarn.clear()
@@ -115,6 +116,7 @@ def test_a_method_that_the_run_left_out_is_left_out_in_silence(run, capsys, recw
     assert [str(warning.message) for warning in recwarn] == []
 
 
+@pytest.mark.slow
 def test_jobs_that_failed_are_listed_by_status_and_left_out_by_verify(run, capsys):
     settings, outcomes = run_jobs([*SETTINGS, "model.layer=features.13,features.99,features.98"])
     assert keep(settings, outcomes) is not None
@@ -208,6 +210,7 @@ def test_another_machine_is_compared_within_the_gates_tolerances(other, factor, 
     assert all(" at last on scenes: error of xgrad_cam" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_combined_runs_are_refused(run, capsys):
     run()
     write_entries(FOLDER, {**entries_of(FOLDER), "runs": [{"folder": "a"}]})
@@ -284,6 +287,7 @@ def write_factor(value: int) -> None:
     os.environ["USERS_FACTOR"] = str(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("placeholder", "expression"),
     [

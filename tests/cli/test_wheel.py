@@ -127,6 +127,7 @@ def python(installed, tmp_path) -> Python:
     return lambda arguments: run_python(arguments, tmp_path, environment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", PACKAGE_FOLDERS)
 def test_every_file_of_a_folder(wheel, folder):
     """Check that each file is in the wheel, in the place where `axiom_bench` looks for it."""

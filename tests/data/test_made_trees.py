@@ -299,6 +299,7 @@ def check(layout: Any, choices: dict[str, Any]) -> None:
 
 
 # With this number every two features of ImageNet's and VOC's trees meet; COCO's are few.
+@pytest.mark.slow
 @lengths(50, times=12)
 @pytest.mark.parametrize(("layout", "kinds"), [(imagenet, IMAGENET), (voc, VOC), (coco, COCO)])
 def test_what_was_put_in_or_one_sentence(layout, kinds, examples):

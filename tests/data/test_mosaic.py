@@ -263,6 +263,7 @@ def most(counts, cells):
     return number
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(COUNTS, st.integers(2, 3), st.integers(1, 3), st.integers(0, 5))
 def test_every_class_once_every_image_at_most_uses_times_and_as_many_as_possible(
@@ -276,6 +277,7 @@ def test_every_class_once_every_image_at_most_uses_times_and_as_many_as_possible
     assert len(mosaic_layouts) == uses * most(counts, grid**2)
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(COUNTS, st.integers(2, 3), st.integers(2, 4), st.integers(1, 2))
 def test_the_target_class_has_its_cells_and_other_classes_one(counts, grid, target_cells, uses):

@@ -58,6 +58,7 @@ def pasted(root, **settings):
     return load_dataset({"kind": "pasted", "size": 6, "of": voc, **settings})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objects", [1, 2, 3])
 def test_a_version_differs_in_the_part_alone_and_has_the_ground_there(root, objects):
     dataset = pasted(root, objects=objects)

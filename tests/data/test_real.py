@@ -30,6 +30,7 @@ def test_imagenet_matches_the_provenance_file(real_root):
     assert labels(dataset) == [(class_index,) for class_index in class_indices]
 
 
+@pytest.mark.slow
 def test_voc_masks_match_boxes(real_root):
     """Check that classes are the same, and that the mask of a single object fills its box.
 

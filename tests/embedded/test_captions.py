@@ -36,6 +36,7 @@ def drawn():
     return [captions.draw("evaluation", 0, number) for number in range(COUNT)]
 
 
+@pytest.mark.slow
 def test_a_sentence_names_the_larger_digit_first_and_where_it_is(drawn):
     for scene in drawn:
         words = sentence(scene).replace(",", "").split()
@@ -59,6 +60,7 @@ def test_a_sentence_names_the_larger_digit_first_and_where_it_is(drawn):
         assert (scene.mask == label).sum() > (scene.mask == other).sum()
 
 
+@pytest.mark.slow
 def test_every_word_of_the_vocabulary_occurs_and_no_sentence_is_too_long(drawn):
     assert {word for scene in drawn for word in scene.caption} == {*range(len(WORDS))}
     assert max(len(scene.caption) for scene in drawn) == captioner.LONGEST
@@ -123,6 +125,7 @@ def described(request, drawn):
     return scores, images, found
 
 
+@pytest.mark.slow
 def test_the_network_describes_scenes(described, drawn):
     scores, images, _ = described
     said = [scores.text_of(found) for found in scores.found(images, 0)]
@@ -184,6 +187,7 @@ def traced(scores, images, found):
     return ab.trace(scores, layer, (images, places), labels, output="logits", reshape=reshape)
 
 
+@pytest.mark.slow
 def test_drops_of_words_equal_passes_without_a_channel(described):
     scores, images, found = described
     words = found[:3]
@@ -225,6 +229,7 @@ def attentions_by_hand(network, image, text):
     return attentions, network.logits(network.norm(tokens[:, 144:]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "params"),
     [("raw_attention", {}), ("rollout", {}), ("transformer_attribution", {})],
@@ -254,12 +259,14 @@ def test_attention_methods_follow_a_word_through_the_decoder(described, method, 
     torch.testing.assert_close(maps.raw[1], expected, **DIGITS)
 
 
+@pytest.mark.slow
 def test_transformer_attribution_of_words_has_no_relevance_rules(described):
     trace = traced(*described)
     with pytest.raises(BenchError, match="form=generic for this network"):
         plugins.with_params("method", "transformer_attribution", {"form": "lrp"})(trace)
 
 
+@pytest.mark.slow
 def test_legrad_of_a_word_sums_the_gradients_of_its_tower(described):
     scores, images, found = described
     legrad = plugins.load("method", "legrad")
@@ -312,6 +319,7 @@ def test_another_word_is_a_content_word_of_another_spelling(described):
     assert scores.other(found, found[1].place).name == found[3].name  # the ground
 
 
+@pytest.mark.slow
 def test_the_page_of_an_explained_scene_counts_words(tmp_path, drawn):
     scene = tmp_path / "scene.png"
     Image.fromarray(drawn[0].image).save(scene)
@@ -338,6 +346,7 @@ def test_an_image_is_described_once_for_all_its_rows(described, monkeypatch):
     assert scores.text_of(found[2]) != scores.text_of(found[0])
 
 
+@pytest.mark.slow
 def test_progress_counts_each_described_image(tmp_path, monkeypatch):
     advances = []
     monkeypatch.setattr(objects, "advance", advances.append)

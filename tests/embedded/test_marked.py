@@ -53,6 +53,7 @@ def mark_pixels(scene: marked.MarkedScene) -> NDArray[np.bool_]:
     return np.zeros(scene.mask.shape, dtype=bool) if scene.mark is None else scene.mark.mask
 
 
+@pytest.mark.slow
 def test_the_mark_goes_with_its_class_or_with_the_others_or_is_absent():
     has_class = [shows_the_class(scene) for scene in plain_scenes()]
     assert any(has_class)
@@ -61,6 +62,7 @@ def test_the_mark_goes_with_its_class_or_with_the_others_or_is_absent():
     assert all(scene.mark is None for scene in drawn("absent"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("placement", marked.PLACEMENTS)
 def test_except_for_the_mark_the_scene_is_the_plain_one_bit_by_bit(placement):
     for scene, plain in zip(drawn(placement), plain_scenes(), strict=True):

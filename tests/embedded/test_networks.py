@@ -39,6 +39,7 @@ def fresh_scenes():
     return batches_by_kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_predicted_class_is_an_object_of_the_scene(name, fresh_scenes):
     network = networks.load(name)

@@ -172,6 +172,7 @@ def test_detectors_answer_in_their_patches_alone_and_with_one_value(name, batch)
     assert set(activations.unique().tolist()) <= {-1.0, 0.0, 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [2], indirect=True, ids=["images"])
 @pytest.mark.parametrize("name", BUILDERS)
 def test_images_of_the_size_of_photographs_have_the_same_truth(name, batch):

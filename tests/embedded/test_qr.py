@@ -75,6 +75,7 @@ def test_a_scanner_reads_the_codes():
         assert set(text) <= set(qr.CHARACTERS)
 
 
+@pytest.mark.slow
 def test_a_scanner_reads_most_of_the_images():
     """The turn, the perspective and the noise leave the codes readable, if enlarged."""
     cv2 = pytest.importorskip("cv2", reason="OpenCV comes with pytorch-grad-cam")
@@ -104,6 +105,7 @@ def test_boxes_and_masks_are_those_of_the_modules(dataset):
     assert 10 <= sum(labels) <= 30  # about half of the images show a code
 
 
+@pytest.mark.slow
 def test_an_image_without_a_part_or_on_another_ground_is_the_same_elsewhere(dataset):
     names = {0: ["pattern"], 1: ["finder patterns", "timing patterns", "other modules"]}
     for index in range(20):
@@ -129,6 +131,7 @@ def test_an_image_without_a_part_or_on_another_ground_is_the_same_elsewhere(data
             assert (bare[~ground.mask].std(0) < 20).all()
 
 
+@pytest.mark.slow
 def test_no_split_or_seed_draws_an_image_of_another():
     images = {qr.draw(*key).image.tobytes() for key in product(scenes.SPLITS, range(3), range(3))}
     assert len(images) == 4 * 3 * 3
@@ -143,6 +146,7 @@ def test_weights_are_stored_in_half_precision():
     assert networks.weights_file("qr_cnn").stat().st_size < 250_000
 
 
+@pytest.mark.slow
 def test_the_network_needs_the_finder_patterns_and_hardly_the_rest():
     """Without the finder patterns the score of the code turns negative."""
     dataset = load_dataset({"kind": "qr_codes", "size": 24, "seed": 99})

@@ -208,6 +208,7 @@ def test_a_scene_without_an_object_shows_the_ground_there_and_is_the_same_everyw
         assert np.array_equal(figure.drawn, scene.mask == figure.digit)
 
 
+@pytest.mark.slow
 def test_on_other_grounds_objects_stay_and_stand_out():
     for number, kind in REDRAWN:
         drawing = scenes.make_drawing("evaluation", 3, number, kind)

@@ -177,6 +177,7 @@ def test_explain_and_evaluate_take_a_path_and_a_function(folder):
     assert means.to_list() == pytest.approx([means["grad_cam"]] * 2)
 
 
+@pytest.mark.slow
 def test_common_checks_of_a_users_own_method(folder):
     check_method("team_maps:grad_cam")
 

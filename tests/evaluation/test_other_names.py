@@ -83,6 +83,7 @@ def test_a_list_can_be_searched():
         listing("methods", part="nothing-like-it")
 
 
+@pytest.mark.slow
 def test_a_name_is_searched_in_all_kinds():
     lines = listing("roar")
     assert lines[0].startswith("  ROAR  not included")

@@ -228,6 +228,7 @@ SLOW_NETWORKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["squeezenet1_1", "shufflenet_v2_x0_5", *SLOW_NETWORKS])
 def test_a_row_is_the_same_wherever_it_stands_in_its_pass(name):
     """Check the property that sharing passes relies on."""

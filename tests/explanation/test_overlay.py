@@ -263,6 +263,7 @@ def test_errors_of_a_map_as_text() -> None:
     assert maps.lines(1, "method_0") == ["Zero everywhere", "No axiom errors: not on score scale"]
 
 
+@pytest.mark.slow
 def test_it_stays_small_for_a_batch_of_large_images() -> None:
     html = heatmaps(torch.rand(MAX_IMAGES + 3, 3, 100, 200), MAX_METHODS + 1)._repr_html_()
     assert {picture.shape for picture in pictures(html)} == {(SIDE // 2, SIDE, 3)}

@@ -117,6 +117,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_is_told_by_all_three(make_run, records, usual, usual_baseline, tmp_path, name):
     """Check the gate both ways.

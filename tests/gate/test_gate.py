@@ -41,6 +41,7 @@ def test_another_tolerance_is_told(against, records):
     assert "tolerance was median:0.5%, is median:50%" in output
 
 
+@pytest.mark.slow
 def test_within_the_tolerance_holds_beyond_it_moves(against, records):
     for factor, code in ((1.004, 0), (0.996, 0), (1.006, 1), (0.994, 1)):
         assert against(times(factor)(records))[0] == code, factor
@@ -59,6 +60,7 @@ def test_the_mean_alone_moves_a_metric_that_watches_it(against, records):
     assert "median was" not in output
 
 
+@pytest.mark.slow
 def test_rounding_of_an_exact_zero_holds(make_run, records, usual, tmp_path):
     exact = times(1e-7)(records)
     baseline = write_baseline(make_run(exact), tmp_path / "exact.csv")
@@ -172,6 +174,7 @@ def test_limits_are_two_sided_and_know_nan(before, after, holds):
     assert Limit("median", 0.01, True).holds(before, after) == holds
 
 
+@pytest.mark.slow
 def test_accuracy_counts_an_image_once_by_any_of_its_classes_and_moves_alone(
     make_run, records, tmp_path
 ):

@@ -91,6 +91,7 @@ def test_a_file_that_is_no_baseline_is_one_sentence(tmp_path, name):
     assert len(str(error.value)) < 1000
 
 
+@pytest.mark.slow
 def test_a_nan_is_no_number_that_holds_and_a_byte_order_mark_is_none_of_the_text(usual, tmp_path):
     """Check a huge number too: an infinite relative tolerance would allow anything."""
     baseline = write_baseline(usual, tmp_path / "b.csv")

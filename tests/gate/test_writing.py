@@ -14,6 +14,7 @@ def history(file):
     return re.findall(r"^# history: (.*)$", file.read_text(), re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_reasons_are_kept_with_date_and_commit(make_run, records, tmp_path, git):
     run = make_run(records)
     folder = tmp_path / "repository"
@@ -60,6 +61,7 @@ def test_values_that_depend_on_the_batch_are_refused(make_run, records, tmp_path
         write_baseline(run, tmp_path / "b.csv")
 
 
+@pytest.mark.slow
 def test_other_versions_are_named_where_something_moved(make_run, records, tmp_path):
     run = make_run(records, versions={"torch": "2.6.0", "numpy": "2.0"})
     baseline = write_baseline(run, tmp_path / "b.csv")

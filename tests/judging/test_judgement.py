@@ -127,6 +127,7 @@ def test_degrees_of_kinds_that_judge_the_metric(truth, edit_manifest):
     assert judged_by_drops == ["sensitivity_error"]
 
 
+@pytest.mark.slow
 def test_the_command_takes_truth_from_other_runs(make, truth, capsys):
     run = make()
     assert main(["judge", str(run), "--truth", str(truth)]) == 0

@@ -91,6 +91,7 @@ def test_what_is_taken_is_the_worst_of_the_published_methods_alone(part):
     assert compared == pytest.approx(GOOD.mean() - 0.1 / 50)
 
 
+@pytest.mark.slow
 def test_a_network_without_values_is_the_last_place_and_a_tenth_of_all_is_too_much(part):
     """Check ten networks, of which `lacks` has nine, which is enough, and `half` has five."""
     networks = []

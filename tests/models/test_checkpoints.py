@@ -158,6 +158,7 @@ def picture() -> Image.Image:
     return Image.fromarray(pixels).resize((240, 180), Image.Resampling.BICUBIC)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 def test_a_classifier_has_layer_classes_and_preprocessing(kind, tmp_path, picture):
     settings, processor_kind, sizes, layer = CLASSIFIERS[kind]
@@ -185,6 +186,7 @@ def test_a_classifier_has_layer_classes_and_preprocessing(kind, tmp_path, pictur
     assert trace.gradients.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Detr", "ConditionalDetr"])
 def test_a_detector_finds_what_transformers_does(kind, tmp_path):
     backbone = transformers.ResNetConfig(**RESNET, out_features=["stage2"])
@@ -241,6 +243,7 @@ def assert_one_drop_by_hand(loaded: LoadedModel, images: Tensor) -> None:
     torch.testing.assert_close(drops[channel], score - changed, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_segmenter_of_queries_has_the_maps_of_transformers(tmp_path):
     stages = [f"stage{number}" for number in range(1, 5)]
     backbone = transformers.SwinConfig(
@@ -291,6 +294,7 @@ def resnet(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_without_a_processor_a_note_says_what_is_assumed(resnet):
     loaded = load(resnet)
     assert "has no preprocessor_config.json, so images are resized to 224 x 224" in loaded.note
@@ -409,6 +413,7 @@ def test_each_reason_of_a_failed_download_has_its_own_step(kind, message):
     assert re.search(message, str(_hub_error("a/b", error)))
 
 
+@pytest.mark.slow
 def test_the_tokens_of_patches_of_a_yolos_are_a_layer(tmp_path):
     config = transformers.YolosConfig(
         **{**VIT, "image_size": [32, 48]}, num_detection_tokens=5, id2label=dict(enumerate(NAMES))
@@ -480,6 +485,7 @@ def test_a_package_that_a_processor_needs_is_one_sentence(resnet, monkeypatch):
         checkpoints._from_pretrained("AutoImageProcessor", str(resnet))
 
 
+@pytest.mark.slow
 def test_a_folder_of_timm_leads_to_its_architecture(tmp_path):
     config = {"architecture": "resnet18", "num_classes": 3, "num_features": 512}
     config["pretrained_cfg"] = {"tag": "a1_in1k"}
@@ -531,6 +537,7 @@ def test_code_of_a_checkpoint_isnt_run_and_nobody_is_asked_whether_it_may(tmp_pa
         load(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_option_and_the_setting_take_a_checkpoint(capsys, tmp_path):
     parsed = main.parser().parse_args(["explain", "a.png", "--model", "microsoft/resnet-50"])
     assert model_overrides(parsed) == ["model=huggingface", "model.checkpoint=microsoft/resnet-50"]

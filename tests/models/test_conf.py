@@ -321,6 +321,7 @@ def test_torchvision_names_compose_and_templates_require_architecture_and_weight
     assert compose_model("timm", "model.architecture=resnet26d").name == "resnet26d"
 
 
+@pytest.mark.slow
 def test_a_name_of_timm_is_a_network_as_torchvisions_are():
     pytest.importorskip("timm")
     for name in ("test_vit", "test_vit.r160_in1k"):
@@ -336,6 +337,7 @@ def test_a_name_of_timm_is_a_network_as_torchvisions_are():
     assert "test_vit" not in model_names()
 
 
+@pytest.mark.slow
 def test_a_name_near_one_of_timm_is_suggested():
     pytest.importorskip("timm")
     with pytest.raises(BenchError, match=r"no model 'tset_vit'; did you mean .*'test_vit'"):
@@ -362,6 +364,7 @@ def test_a_vision_transformer_of_torchvision_is_built_for_the_images_of_its_weig
             assert source.build().image_size == source.preprocessing.crop == side
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @ABSENT
 def test_own_model_composes_and_loads():
@@ -374,6 +377,7 @@ def test_own_model_composes_and_loads():
     assert load_model(compose_model("own_model", "model.layer=last_relu")).layer == "features.11"
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @ABSENT
 @pytest.mark.parametrize(

@@ -100,6 +100,7 @@ def no_network(monkeypatch, tmp_path):
     return tmp_path / "hub" / "checkpoints"
 
 
+@pytest.mark.slow
 def test_random_weights_depend_on_the_seed_only():
     torch.manual_seed(3)
     before = torch.get_rng_state()
@@ -242,6 +243,7 @@ def test_user_network_from_a_file_and_from_a_module(own_network, tmp_path, monke
     assert state_sha256(from_file.module.state_dict()) == loaded.weights_sha256
 
 
+@pytest.mark.slow
 def test_timm(monkeypatch):
     pytest.importorskip("timm", reason="the extra `timm` is not installed")
     loaded = load_model(TIMM)
@@ -403,6 +405,7 @@ def test_a_fine_tuned_network_is_built_with_the_classes_of_its_file(tmp_path, na
         load_model(settings | {"classes": ["a", "b", "c", "d"]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"draw": 1}, {"std": [0.25] * 3}])
 def test_a_user_s_network_of_timm_keeps_its_own_mean_and_std(tmp_path, settings):
     (tmp_path / "net.py").write_text(
@@ -535,6 +538,7 @@ def test_classes_named_as_people_name_them(tmp_path, form):
             network_class_names(str(file))
 
 
+@pytest.mark.slow
 def test_names_of_the_weights_classes():
     """Check that the names are used only if the network has as many logits.
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -224,6 +225,7 @@ def check(
         assert torch.equal(result[name], tensor.to(result[name].dtype)), name
 
 
+@pytest.mark.slow
 @lengths(75, times=16)
 def test_the_tensors_that_were_put_in_or_one_sentence(tmp_path, examples):
     run(lambda kind: check(tmp_path / "mine.pth", **kind), KINDS, examples)

@@ -75,6 +75,7 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["lraspp_mobilenet_v3_large", pytest.param("fcn_resnet50", marks=pytest.mark.slow)]
 )
@@ -152,6 +153,7 @@ def test_a_detection_network_of_torchvision(monkeypatch):
     assert_drops(trace, model, layer, batch, score, channels, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_networks_of_timm_as_features_and_of_grey_images():
     timm = pytest.importorskip("timm")
     grey = timm.create_model("resnet10t", pretrained=False, in_chans=1, num_classes=5)
@@ -219,6 +221,7 @@ def test_networks_of_transformers(kind):
     assert_drops(trace, model, layer, batch, score)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "layer"),
     [
@@ -344,6 +347,7 @@ def test_the_tower_of_a_clip(clip, kind):
     assert_drops(trace, network, layer, batch, score)
 
 
+@pytest.mark.slow
 def test_gscore_cam_of_a_clip(clip):
     """Check the weights against CLIP's own logits of masked images.
 
@@ -407,6 +411,7 @@ def checkpoint(tmp_path):
     return tmp_path, network, tokenizer
 
 
+@pytest.mark.slow
 def test_clip_by_name_scores_captions(checkpoint):
     folder, network, tokenizer = checkpoint
     captions = ["a cat", "two dogs", "no one"]
@@ -440,6 +445,7 @@ def test_clip_by_name_scores_captions(checkpoint):
         load_model({**model_config("clip"), "kwargs": {"checkpoint": str(folder), "captions": []}})
 
 
+@pytest.mark.slow
 def test_a_word_of_a_caption_has_the_score_that_it_adds(checkpoint):
     folder, network, tokenizer = checkpoint
     captions = ["a cat on a mat", "a cat on a", "a on a mat"]
@@ -483,6 +489,7 @@ def test_words_that_a_caption_does_not_have(checkpoint, captions, words, message
         load_model({**settings, "kwargs": kwargs})
 
 
+@pytest.mark.slow
 def test_a_siglip_scores_captions_that_do_not_exclude_each_other(checkpoint, tmp_path):
     transformers = pytest.importorskip("transformers")
     _, _, tokenizer = checkpoint
@@ -519,6 +526,7 @@ def test_a_siglip_scores_captions_that_do_not_exclude_each_other(checkpoint, tmp
         load_model({**model_config("huggingface"), **settings})
 
 
+@pytest.mark.slow
 def test_dinov2_by_name(tmp_path):
     transformers = pytest.importorskip("transformers")
     sizes = {

@@ -91,6 +91,7 @@ def test_groups_are_log_sum_exp_and_their_softmax_the_conditional_probability():
     assert torch.allclose(module(logits).softmax(1), conditional)
 
 
+@pytest.mark.slow
 def test_load_model_with_voc_groups():
     config = {**model_config("squeezenet1_1"), "weights": None}
     bare = load_model(config)

@@ -59,6 +59,7 @@ def trace(network, image):
     return ab.trace(scores, layer, (images, places), labels, reshape="tokens", output="logits")
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_a_plain_pass_of_the_processors_inputs(network, photo, trace):
     module, processor, scores = network
     inputs = processor(images=photo, text=scores.prompt, return_tensors="pt")
@@ -77,6 +78,7 @@ def test_scores_are_those_of_a_plain_pass_of_the_processors_inputs(network, phot
         torch.testing.assert_close(trace.scores[row], expected, **PIXEL_DIGITS)
 
 
+@pytest.mark.slow
 def test_drops_are_those_of_the_towers_tokens_without_a_channel(network, image, trace):
     _, _, scores = network
     assert trace.capture.step is Step.HEAD  # no drop runs the vision tower again
@@ -120,6 +122,7 @@ def test_a_position_of_the_layer_is_where_its_pixels_are(network, image):
     assert moved.nonzero().tolist() == [[1, 2]]
 
 
+@pytest.mark.slow
 def test_raw_attention_is_the_decoders_also_if_the_tower_has_more_tokens(network, image):
     module, processor, _ = network
     size = (16 * PATCH, 16 * PATCH)
@@ -174,6 +177,7 @@ def test_another_order_of_patches_is_refused(network, monkeypatch):
         ab.WordScores(module, processor, PROMPT, size=(6 * PATCH, 6 * PATCH))
 
 
+@pytest.mark.slow
 def test_words_are_explained_by_the_command(tmp_path, photo, capsys):
     for part in qwen2_vl():
         part.save_pretrained(tmp_path / "qwen")

@@ -56,6 +56,7 @@ def plain_scores(module, scores, image, trace):
     return torch.stack(values)
 
 
+@pytest.mark.slow
 def test_scores_and_drops_are_those_of_plain_passes(tiled, monkeypatch):
     module, scores, _, trace = tiled
     assert trace.capture.step is Step.HEAD  # no drop runs the vision tower again
@@ -79,6 +80,7 @@ def test_scores_and_drops_are_those_of_plain_passes(tiled, monkeypatch):
     assert drops.abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_each_position_of_the_map_is_a_token_of_its_tile(tiled):
     module, scores, image, trace = tiled
     count = scores.module.tokens_of_side
@@ -96,6 +98,7 @@ def test_each_position_of_the_map_is_a_token_of_its_tile(tiled):
     assert trace.activations.shape[2:] == tuple(side // SIDE * count for side in image.shape[2:])
 
 
+@pytest.mark.slow
 def test_the_tiles_are_those_of_the_processor(tiled):
     """The processor rounds the small version to whole pixels, so the scores differ a little."""
     module, scores, image, _ = tiled
@@ -122,6 +125,7 @@ def test_the_tiles_are_those_of_the_processor(tiled):
     assert errors[1] > 0.5  # so tiles in another order are found
 
 
+@pytest.mark.slow
 def test_methods_of_attention_explain_tiles(tiled):
     _, scores, image, _ = tiled
     methods = ["grad_cam", "layer_cam", "attn_lrp", "raw_attention", "rollout"]
@@ -142,12 +146,14 @@ def test_another_size_is_refused(make, size, message):
         ab.WordScores(*make(), PROMPT, TEXT, size=size)
 
 
+@pytest.mark.slow
 def test_images_of_another_size_than_the_prompt_are_refused(tiled):
     _, scores, image, _ = tiled
     with pytest.raises(ab.BenchError, match=r"and the prompt is for .*WordScores\(size=\.\.\.\)"):
         scores(image[:, :, :-SIDE], torch.zeros(1, 34))
 
 
+@pytest.mark.slow
 def test_the_command_explains_tiles(tmp_path, capsys):
     for part in llava_next():
         part.save_pretrained(tmp_path / "next")

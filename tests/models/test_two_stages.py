@@ -108,6 +108,7 @@ def test_boxes_and_logits_are_those_of_torchvision(network, images, operators):
     assert compared
 
 
+@pytest.mark.slow
 def test_a_box_is_explained_with_its_region_fixed(network, images):
     ours = TwoStageDetector(network, SIDE, NAMES).double().eval()
     scores = ProposalScores(ours, exclusive=True, background=0).eval()

@@ -315,6 +315,7 @@ def test_state_hash_depends_on_values_and_names():
     assert weights.state_sha256(state) != before
 
 
+@pytest.mark.slow
 def test_old_torchvision_checkpoints_load(tmp_path):
     """Check two networks whose files differ from their modules.
 

@@ -99,6 +99,7 @@ def plain_scores(network, image, prompt, text, word, output):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", words.SCORES)
 def test_the_score_of_a_word_is_the_sum_of_its_tokens_in_a_plain_pass(network, image, output):
     scores = ab.WordScores(*network, PROMPT, TEXT, output).eval()
@@ -114,6 +115,7 @@ def test_the_score_of_a_word_is_the_sum_of_its_tokens_in_a_plain_pass(network, i
         torch.testing.assert_close(trace.scores, logarithms, **DIGITS)
 
 
+@pytest.mark.slow
 def test_drops_are_those_of_a_block_without_a_channel(network, image):
     """Check also that the states that transformers keeps by hooks are without it."""
     scores = ab.WordScores(*network, PROMPT, TEXT).eval()
@@ -140,6 +142,7 @@ def test_drops_are_those_of_a_block_without_a_channel(network, image):
         torch.testing.assert_close(trace.drops.values[:, channel], trace.scores - left, **DIGITS)
 
 
+@pytest.mark.slow
 def test_python_explains_all_words_at_the_default_layer(network, image):
     scores = ab.WordScores(*network, PROMPT, TEXT).eval()
     maps = ab.explain(scores, images=image, methods=["xgrad_cam"])
@@ -149,6 +152,7 @@ def test_python_explains_all_words_at_the_default_layer(network, image):
     assert len(maps.notes) == len(names)  # the network would say none of them
 
 
+@pytest.mark.slow
 def test_raw_attention_is_that_of_the_token_that_predicts_the_word(network, image):
     scores = ab.WordScores(*network, PROMPT, TEXT).eval()
     (found,) = scores.found(image, 0.0)
@@ -174,6 +178,7 @@ def test_raw_attention_is_that_of_the_token_that_predicts_the_word(network, imag
     torch.testing.assert_close(raw.flatten(), expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [llava, paligemma])
 def test_legrad_of_a_word_sums_the_gradients_of_the_tower(make):
     """The tower of paligemma also pools its tokens by an attention that nothing reads."""
@@ -236,6 +241,7 @@ def test_another_word_is_a_content_word_of_another_spelling(network, image):
     assert scores.other([by_name["cat"]], by_name["cat"].place) is None
 
 
+@pytest.mark.slow
 def test_another_word_is_traced_however_improbable_a_given_text_is(network, image):
     scores = ab.WordScores(*network, PROMPT, TEXT).eval()
     (found,) = scores.found(image, 0.0)
@@ -246,6 +252,7 @@ def test_another_word_is_traced_however_improbable_a_given_text_is(network, imag
     assert other.targets.tolist() == [by_name["left"].label]
 
 
+@pytest.mark.slow
 def test_the_numbers_of_tokens_are_not_taken_for_pixels(network, image):
     scores = ab.WordScores(*network, PROMPT, TEXT).eval()
     trace = traced(scores, image, scores.found(image, 0.0)[0][:1])
@@ -254,6 +261,7 @@ def test_the_numbers_of_tokens_are_not_taken_for_pixels(network, image):
     assert "vision_tower.embeddings.patch_embedding" in answer.sentence
 
 
+@pytest.mark.slow
 def test_a_word_has_the_same_score_alone_and_with_others(network, image):
     scores = ab.WordScores(*network, PROMPT, TEXT).eval()
     (found,) = scores.found(image, 0.0)
@@ -300,6 +308,7 @@ FAMILIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["smolvlm", *(pytest.param(name, marks=pytest.mark.slow) for name in [*FAMILIES][1:])],
@@ -331,6 +340,7 @@ def test_an_image_of_zeros_is_no_padding():
 WHOLE_IMAGE = {internvl: {"crop_to_patches": False}, idefics3: {"do_image_splitting": False}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [paligemma, internvl, blip2, idefics3])
 def test_scores_and_drops_of_a_family_are_those_of_generation(make):
     module, processor = make()
@@ -391,6 +401,7 @@ def test_the_generated_tokens_are_the_most_probable_ones_of_one_pass(make):
     assert all(word.rank == 1 for word in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["", "a photo of"])
 def test_a_caption_of_blip_is_its_own_and_scored_as_in_a_plain_pass(image, prompt):
     module, processor = blip()
@@ -527,6 +538,7 @@ def explain(folder, *words):
     return main(["explain", str(folder / "photo.png"), *model, "--overwrite", *words])
 
 
+@pytest.mark.slow
 def test_words_are_explained_by_the_command(checkpoint, capsys):
     chosen = ["--methods", "grad_cam,xgrad_cam", "--words", "hot-dog,Cat"]
     text = f"model.kwargs.text='{TEXT}'"
@@ -539,6 +551,7 @@ def test_words_are_explained_by_the_command(checkpoint, capsys):
         assert picture.height > picture.width  # the heading and two words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -552,6 +565,7 @@ def test_a_mistake_at_the_command_is_one_sentence(checkpoint, capsys, words, mes
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_network_without_a_text_has_no_words(checkpoint, capsys):
     photo = str(checkpoint / "photo.png")
     assert main(["explain", photo, "--model", "scenes_vgg", "--words", "cat"]) == 2
@@ -642,6 +656,7 @@ def test_a_word_that_names_a_class_has_its_boxes_and_every_word_the_effects_of_p
         torch.testing.assert_close(torch.tensor(shares.sum(axis=1).tolist()), torch.ones(len(own)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", ["raw_attention", "rollout", "transformer_attribution", "legrad"]
 )
@@ -658,6 +673,7 @@ def test_attention_of_eager_code_has_a_step_that_helps(image, method):
     assert explain(traced(scores, image, found)).raw.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", words.SCORES)
 def test_words_share_the_passes_of_their_drops(network, image, output):
     scores = ab.WordScores(*network, PROMPT, TEXT, output).eval()
@@ -679,6 +695,7 @@ def test_words_share_the_passes_of_their_drops(network, image, output):
     assert drops.abs().amin(1).max() > 0  # the words depend on the channels
 
 
+@pytest.mark.slow
 def test_words_share_the_passes_of_a_budget_of_channels(network, image):
     scores = ab.WordScores(*network, PROMPT, TEXT).eval()
     (found,) = scores.found(image, 0.0)
@@ -689,6 +706,7 @@ def test_words_share_the_passes_of_a_budget_of_channels(network, image):
     torch.testing.assert_close(limited.drops.values, trace.drops.values, **DIGITS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", words.SCORES)
 def test_words_share_the_passes_of_their_traces(network, image, output):
     scores = ab.WordScores(*network, PROMPT, TEXT, output).eval()
@@ -722,6 +740,7 @@ def test_words_share_the_passes_of_their_traces(network, image, output):
         torch.testing.assert_close(first.gradients[row], maps, **DIGITS)
 
 
+@pytest.mark.slow
 def test_the_shared_pass_of_a_text_is_checked_by_its_scores_alone(network, image, monkeypatch):
     scores = ab.WordScores(*network, PROMPT, TEXT).eval()
     (found,) = scores.found(image, 0.0)
@@ -741,6 +760,7 @@ def test_the_shared_pass_of_a_text_is_checked_by_its_scores_alone(network, image
     assert torch.equal(actual.gradients, expected.gradients)
 
 
+@pytest.mark.slow
 def test_hooks_that_change_the_scores_are_part_of_the_shared_pass(image):
     changed, processor = llava()
     changed = changed.double()
@@ -757,6 +777,7 @@ def test_hooks_that_change_the_scores_are_part_of_the_shared_pass(image):
     torch.testing.assert_close(trace.logits, logits, **DIGITS)
 
 
+@pytest.mark.slow
 def test_a_step_is_proved_anew_if_it_gives_other_scores(network, image):
     scores = ab.WordScores(*network, PROMPT, TEXT).eval()
     trace = traced(scores, image, scores.found(image, 0.0)[0][:1])
@@ -780,6 +801,7 @@ def test_a_step_is_proved_anew_if_it_gives_other_scores(network, image):
         assert same_step(point, graph) is None
 
 
+@pytest.mark.slow
 def test_words_of_a_shared_pass_are_sliced_padded_and_given_other_classes(network, image):
     scores = ab.WordScores(*network, PROMPT, TEXT).eval()
     (found,) = scores.found(image, 0.0)
@@ -803,6 +825,7 @@ def test_words_of_a_shared_pass_are_sliced_padded_and_given_other_classes(networ
     assert mean.shape == trace.gradients.shape
 
 
+@pytest.mark.slow
 def test_half_precision_rounds_no_token(image):
     module, processor = llava()
     scores = ab.WordScores(module.bfloat16(), processor, PROMPT, TEXT).eval()
@@ -814,6 +837,7 @@ def test_half_precision_rounds_no_token(image):
     assert torch.equal(trace.other_inputs[0], torch.stack([word.place for word in found]))
 
 
+@pytest.mark.slow
 def test_a_note_on_costly_drops_says_that_words_share_them(network, image, monkeypatch):
     scores = ab.WordScores(*network, PROMPT, TEXT).eval()
     trace = traced(scores, image, scores.found(image, 0.0)[0])

@@ -78,6 +78,7 @@ def test_a_second_command_waits_for_the_first_and_says_who_has_the_folder(
     assert not running.in_use(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_report_is_a_lock_of_its_own_and_the_holder_is_named(tmp_path):
     with another(tmp_path):
         with running.hold_lock(tmp_path, running.REPORT):

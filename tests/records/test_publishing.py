@@ -34,6 +34,7 @@ def files(folder):
     }
 
 
+@pytest.mark.slow
 def test_values_are_the_same_to_17_bits_and_statuses_too(usual_run, tmp_path):
     names = {about.metric for about in reading.read_manifest(usual_run).metrics.values()}
     publish(usual_run, tmp_path, names)
@@ -69,6 +70,7 @@ PUBLISHED = {  # in format 4: the rows, their greatest value, and their median
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_values_of_format_4_are_read_whatever_the_format_is_now(name):
     """The report's settings are read too, although a later version may have others."""
@@ -94,6 +96,7 @@ def test_no_path_of_the_machine_is_published_and_a_file_elsewhere_is_the_same(us
     combining.combine([mine, tmp_path / "published"], tmp_path / "both")
 
 
+@pytest.mark.slow
 def test_what_is_said_of_the_images_stands_under_every_table(usual_run, tmp_path):
     publish(
         usual_run,
@@ -108,6 +111,7 @@ def test_what_is_said_of_the_images_stands_under_every_table(usual_run, tmp_path
     assert "Altered subset of 24 photographs" in (tmp_path / "site/index.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_method_is_added_as_if_it_had_been_published_with_the_others(usual_run, tmp_path):
     """Publish without XGrad-CAM, then with it, from a run of another commit. The files are those of
     both at once.

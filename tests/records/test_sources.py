@@ -140,6 +140,7 @@ def install(folder, site, direct_url=None):
 METADATA = "Metadata-Version: 2.1\nName: users-dist\nVersion: {}\n"
 
 
+@pytest.mark.slow
 def test_an_installed_package_counts_by_its_version_unless_a_folder_hides_it(
     folder, tmp_path, monkeypatch
 ):

@@ -51,6 +51,7 @@ def test_a_report_is_written_again_with_the_same_bytes(folder, monkeypatch, chan
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_files_of_the_user_stay(folder):
     added = [
         folder / "figures/own.png",

@@ -97,6 +97,7 @@ def test_what_is_broken_foreign_or_half_written_is_named(results):
     assert "another version" in reasons["voc/older"]
 
 
+@pytest.mark.slow
 def test_a_folder_elsewhere_and_a_page_of_a_user_s_own_are_left_alone(results, tmp_path, capsys):
     moved = (results / "quick/default").rename(tmp_path / "elsewhere")
     report.write(moved)
@@ -109,6 +110,7 @@ def test_a_folder_elsewhere_and_a_page_of_a_user_s_own_are_left_alone(results, t
     assert "is another page, and stays" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_where_it_cannot_be_written_the_report_is_there(results, capsys, monkeypatch):
     write = index.files.write
 

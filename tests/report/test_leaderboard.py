@@ -68,6 +68,7 @@ def rows(page, metric):
     return {row[0]: row[1:] for row in texts}
 
 
+@pytest.mark.slow
 def test_a_table_has_each_method_s_places_and_its_value_on_each_network(board, usual):
     page = (board / "suite-1-part.html").read_text()
     for metric in ("box_iou", "conservation_error", "confidence_drop"):
@@ -93,6 +94,7 @@ def test_a_table_has_each_method_s_places_and_its_value_on_each_network(board, u
             assert values == [f"{number(one.value)}{share}" for one in networks]
 
 
+@pytest.mark.slow
 def test_the_best_stands_first_and_what_is_not_worse_is_bold(board, usual):
     page = (board / "suite-1-part.html").read_text()
     first = next(iter(rows(page, "box_iou")))
@@ -148,6 +150,7 @@ def test_parts_in_several_processes_are_those_of_one(usual_run):
     assert pages == [made_part(task).page for task in tasks]
 
 
+@pytest.mark.slow
 def test_two_suites_with_the_same_part_have_one_panel_on_the_first_page(usual_run, tmp_path):
     write_board({"suite-1": {"part": usual_run}, "suite-2": {"part": usual_run}}, tmp_path)
     index = (tmp_path / "index.html").read_text(encoding="utf-8")
@@ -268,6 +271,7 @@ def test_paper_has_all_columns_the_chart_and_what_is_folded(board, open_page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 1030
 
 
+@pytest.mark.slow
 def test_a_card_says_what_a_method_wins_by_construction_and_where_it_fails(
     make_run, make_records, edit_manifest, tmp_path
 ):
@@ -372,6 +376,7 @@ def test_nothing_is_ranked_until_a_reader_sets_a_weight_which_the_address_keeps(
     assert "weights=" not in page.url
 
 
+@pytest.mark.slow
 def test_a_method_that_lacks_a_network_stands_where_it_applies_and_has_no_place_in_a_weighting(
     make_run, make_records, tmp_path
 ):

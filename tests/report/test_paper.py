@@ -38,6 +38,7 @@ def test_run_times_stand_beside_those_of_one_method(run):
     assert cost_table(replace(run, runtime=run.runtime.iloc[:0]), "hires_cam") is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_the_index_says_what_is_missing_and_why(run):
     """Check also that files of an earlier run are removed."""

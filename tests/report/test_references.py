@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import yaml
 
 from axiom_bench.records.entries import MethodEntry
@@ -106,6 +107,7 @@ def test_the_software_has_the_version_and_commit_of_the_run(usual):
     assert "note" not in to_bibtex(run).partition(SOFTWARE)[2].partition("% ")[0]
 
 
+@pytest.mark.slow
 def test_the_file_is_next_to_the_tables(usual, tmp_path):
     write_tables(usual, tmp_path)
     assert (tmp_path / "references.bib").read_text() == to_bibtex(usual)

@@ -71,6 +71,7 @@ def text_of(folder: Path) -> str:
     return report.write(folder).read_text().replace("&#39;", "'")
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_and_stands_alone(small_run):
     folder = small_run(pictures=True)
     path = report.write(folder)
@@ -90,6 +91,7 @@ def test_the_page_is_whole_and_stands_alone(small_run):
     assert "torch 2.13.0" in text
 
 
+@pytest.mark.slow
 def test_the_headline_is_a_table_of_80_columns(usual_run):
     first, second, network, *lines = report.headline(usual_run)
     assert [first.split(), second.split()] == [["Conservation"], ["error", "↓", "Box", "IoU", "↑"]]
@@ -103,6 +105,7 @@ def test_the_headline_is_a_table_of_80_columns(usual_run):
     assert max(map(len, (first, second, network, *lines[:-2]))) <= 80
 
 
+@pytest.mark.slow
 def test_the_headline_has_a_row_for_each_method_and_says_why_values_are_missing(usual_run):
     lines = report.headline(usual_run)
     row = next(line for line in lines if line.split()[0] == "random")
@@ -124,6 +127,7 @@ def with_notes(run: RunFolder, notes: Sequence[str]) -> RunFolder:
     return replace(run, manifest=run.manifest.model_copy(update={"jobs": [job]}))
 
 
+@pytest.mark.slow
 def test_three_notes_are_printed_and_the_page_has_all(usual):
     notes = [NOTE, "The second note.", "The third note.", "The fourth note."]
     run = with_notes(usual, notes)
@@ -140,6 +144,7 @@ def test_three_notes_are_printed_and_the_page_has_all(usual):
     assert not any("more note" in line for line in report.headline(with_notes(usual, [NOTE]), 200))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_lines_are_as_wide_as_the_terminal(usual, width):
     run = with_notes(usual, [NOTE * 5])
@@ -148,6 +153,7 @@ def test_lines_are_as_wide_as_the_terminal(usual, width):
     assert NOTE * 5 in " ".join(lines)
 
 
+@pytest.mark.slow
 def test_no_word_of_a_heading_is_broken(usual):
     title = "Class discriminability of explanations"
     metrics = dict(usual.manifest.metrics)
@@ -206,6 +212,7 @@ def test_a_run_leads_with_the_metrics_that_it_has(
     assert any(first_word in line for line in report.headline(run))
 
 
+@pytest.mark.slow
 def test_rows_of_an_image_are_counted_apart_from_images(small_run, few_records):
     """Check two classes of each image, which double the rows but not the images."""
     other_class = few_records.assign(target_class=few_records["target_class"] + 1)
@@ -235,6 +242,7 @@ def test_failed_jobs_are_named(small_run):
     assert report.headline(folder) == []
 
 
+@pytest.mark.slow
 def test_a_metric_without_any_value(small_run, few_records):
     records = few_records.assign(
         value=few_records["value"].where(few_records["metric"] != "box_iou")
@@ -249,6 +257,7 @@ def test_a_metric_without_any_value(small_run, few_records):
     assert report.headline(folder)[3].split()[-1] == NOTHING
 
 
+@pytest.mark.slow
 def test_one_image_of_one_method_without_run_time(small_run, few_records):
     single = few_records[
         (few_records["image_id"] == "scene_00003") & (few_records["method"] == "grad_cam")
@@ -258,6 +267,7 @@ def test_one_image_of_one_method_without_run_time(small_run, few_records):
     assert "Run time wasn't measured in this run; runtime.repeats=5" in text
 
 
+@pytest.mark.slow
 def test_a_bad_image_is_counted(small_run, few_records):
     bad = few_records["image_id"] == "scene_00000"
     few_records.loc[bad, ["value", "status", "target_class", "predicted_class"]] = [
@@ -303,6 +313,7 @@ def test_what_is_removed_while_a_report_is_written(small_run):
         assert str(folder) in message, (part, step)
 
 
+@pytest.mark.slow
 def test_an_image_of_several_labels_is_right_where_one_of_them_is_predicted(small_run, few_records):
     records = pd.concat(
         [few_records.assign(target_class=label, predicted_class=1) for label in (1, 2)]
@@ -323,6 +334,7 @@ NO_MAPS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "count", "sentence"), NO_MAPS)
 def test_a_method_without_maps_is_named(small_run, few_records, status, count, sentence):
     """Check that a sentence explains why a method has a dash in the tables."""

@@ -40,6 +40,7 @@ def text_of(tables):
     return "\n".join(line for table in tables for line in to_text(table))
 
 
+@pytest.mark.slow
 def test_fewer_methods_are_a_run_with_only_these(make_records, make_run):
     records = make_records(40)
     # one method lacks images, which the others then need not lack
@@ -63,6 +64,7 @@ def test_fewer_methods_are_a_run_with_only_these(make_records, make_run):
     assert pairs["adjusted"].sum() > pair_frame(exact)["adjusted"].sum()
 
 
+@pytest.mark.slow
 def test_a_setting_of_the_run_and_of_a_report(usual_run):
     shown = read_run(usual_run, Changes({"methods": ["random", "grad_cam"], "compare": "grad_cam"}))
     text = text_of(all_tables(shown))
@@ -80,6 +82,7 @@ def test_a_setting_of_the_run_and_of_a_report(usual_run):
         np.testing.assert_array_equal(loaded.heatmaps[1], original.heatmaps[place])
 
 
+@pytest.mark.slow
 def test_all_texts_follow_the_level(usual_run):
     changes = Changes({"level": 0.01, "compare": "grad_cam"})
     shown = read_run(usual_run, changes)
@@ -103,6 +106,7 @@ def test_all_texts_follow_the_level(usual_run):
     assert shown.at_level(0.05).summary.equals(usual.summary)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["box_iou", "conservation_error"])
 def test_methods_are_sorted(usual_run, metric):
     shown = read_run(usual_run, Changes({"sort": metric}))
@@ -125,6 +129,7 @@ def test_methods_are_sorted(usual_run, metric):
     assert methods_in_order(read_run(usual_run), setting) == shown.methods
 
 
+@pytest.mark.slow
 def test_methods_are_not_sorted_by_a_metric_without_values(make_records, make_run):
     records = make_records(20)
     records.loc[records["metric"] == "box_iou", ["value", "status"]] = [np.nan, "no_annotation"]
@@ -152,6 +157,7 @@ def test_titles(usual_run):
         read_run(usual_run, Changes(metric_titles={"boxiou": "Boxes"}))
 
 
+@pytest.mark.slow
 def test_the_page_has_the_command_that_repeats_it(usual_run):
     words = ("report.methods=[grad_cam]", "method.grad_cam.title=My CAM")
     run = read_run(usual_run, Changes({"methods": ["grad_cam"]}, words=words))

@@ -135,6 +135,7 @@ def test_an_image_that_may_be_read_again_is_computed(run, rows, folder_data, mon
     assert "bad_image" not in set(table[table["image_id"] == "1/grey.png"]["status"])
 
 
+@pytest.mark.slow
 def test_only_bad_images(run, rows, folder_data, folder, results, monkeypatch, unreported):
     for path in folder.glob("[0-5]/*"):
         path.unlink()
@@ -285,6 +286,7 @@ def user_network(folder: Path, text: str) -> tuple[str, ...]:
     return ("model=user", f"model.architecture={folder}/net.py:build", "model.weights=null")
 
 
+@pytest.mark.slow
 def test_an_image_too_small_for_the_network(run, folder_data, tmp_path):
     """Check a network without model.resize, which takes images in their own size."""
     layers = "nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)"
@@ -303,6 +305,7 @@ def test_a_user_s_method_of_nan(run, rows, tmp_path, monkeypatch):
     assert "not_finite" not in set(table.loc[~is_mine, "status"])
 
 
+@pytest.mark.slow
 def test_a_defect_is_no_mistake_of_the_user(monkeypatch, results):
     monkeypatch.setattr("axiom_bench.run.shards.missing", lambda *_: 1 / 0)
     code, lines = finish(*run_jobs([*tiny_overrides(()), f"results={results}"]))

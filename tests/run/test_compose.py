@@ -355,6 +355,7 @@ def test_a_name_that_reads_as_a_number_stays_as_typed_and_a_number_a_number(valu
         assert setting(config, typed.partition("=")[0]) == value, typed
 
 
+@pytest.mark.slow
 def test_layers_that_read_as_numbers_are_layers_of_jobs(jobs):
     configs = jobs(["model=scenes_vgg", "model.layer=1,2_0,features.3", *FEW])
     assert [config["model"]["layer"] for config in configs] == ["1", "2_0", "features.3"]
@@ -378,6 +379,7 @@ model:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_names_in_a_user_s_file_stay_as_written_in_any_encoding(tmp_path, encoding):
     write(tmp_path / "experiment/mine.yaml", NAMES_LIKE_NUMBERS.encode(encoding))
@@ -434,6 +436,7 @@ def test_entries_are_named_as_in_conf():
             spine.configuration([words])
 
 
+@pytest.mark.slow
 def test_lists_and_commas_between_models_stay(jobs):
     own = ("+method.mine._target_=axiom_bench.methods.grad_cam.grad_cam", "+method.mine.note=zoë's")
     configs = jobs(
@@ -592,6 +595,7 @@ def test_a_program_of_the_user_s_that_has_hydra_itself_keeps_it(tmp_path):
         assert GlobalHydra.instance().hydra is theirs
 
 
+@pytest.mark.slow
 def test_a_setting_of_a_method_that_an_experiment_has_by_all():
     words = ["experiment=methods", ONE_METRIC, "method.opti_cam.params.iterations=5"]
     config = spine.configuration(words)

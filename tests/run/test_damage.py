@@ -146,6 +146,7 @@ def damage_by_file(names: Iterable[str]) -> dict[str, str]:
     return dict(zip(sorted(names), cycle(DAMAGES), strict=False))
 
 
+@pytest.mark.slow
 def test_the_run_has_every_kind_of_file(original):
     kinds = (
         "answers curves examination gallery manifest.json pictures predictions records runtime "
@@ -154,6 +155,7 @@ def test_the_run_has_every_kind_of_file(original):
     assert sorted({name.partition("/")[0] for name in original}) == kinds.split()
 
 
+@pytest.mark.slow
 def test_the_same_command_computes_what_is_damaged_again(folder, results, original):
     before = values(folder)
     num_damaged = 0
@@ -178,6 +180,7 @@ def test_the_same_command_computes_what_is_damaged_again(folder, results, origin
     assert len(user_files) == list(damages.values()).count("a full folder")
 
 
+@pytest.mark.slow
 def test_readers_refuse_every_damaged_file(folder, original):
     for name, file_damage in damage_by_file(original).items():
         # Only the command itself reads these files.
@@ -199,6 +202,7 @@ def test_readers_refuse_every_damaged_file(folder, original):
     assert len(values(folder)) > 5
 
 
+@pytest.mark.slow
 def test_an_intact_file_in_the_place_of_another_is_noticed(folder, original):
     """Check files that a link or a user's mistake puts there."""
 

@@ -72,6 +72,7 @@ def test_metrics_are_added_and_run_times_are_still_measured():
     assert "'report.columns=[epsilon]'" in command.sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

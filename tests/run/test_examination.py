@@ -51,6 +51,7 @@ def network(tmp_path):
     return settings
 
 
+@pytest.mark.slow
 def test_a_network_that_draws_ends_its_job_by_one_sentence_and_has_no_values(run, results, network):
     message = failure(run(network("dropout")))
     assert "by dropout in Net" in message
@@ -111,6 +112,7 @@ def test_answers_that_are_ok_print_nothing_and_a_second_command_reads_them(
     assert outcome.failure is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "code", "line"),
     [
@@ -135,6 +137,7 @@ def test_doctor_says_what_can_not_be_loaded_and_goes_on(network, capsys):
     assert "layer: ok, conv gives 8 maps" in printed
 
 
+@pytest.mark.slow
 def test_doctor_says_what_a_run_notes_of_the_data(network, capsys, tmp_path):
     images = write_images(tmp_path / "photos", "a.png")
     assert main(["doctor", *tiny_overrides(network("none")), *images]) == 0

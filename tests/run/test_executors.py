@@ -113,6 +113,7 @@ class BrokenExecutor:
         return future
 
 
+@pytest.mark.slow
 def test_what_an_engine_can_t_end_is_a_sentence_and_status_tells_it(run, results, monkeypatch):
     monkeypatch.setattr("axiom_bench.run.executors.Local", BrokenExecutor)
     message = failure(run())
@@ -232,6 +233,7 @@ def mine(trace):
 """
 
 
+@pytest.mark.slow
 def test_what_other_tasks_wrote_beside_a_plug_in_that_is_refused_goes(
     run, results, tmp_path, monkeypatch
 ):
@@ -355,6 +357,7 @@ def in_threads(results, finished_run, monkeypatch) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_what_workers_return_is_written_as_it_arrives(run, rows, finished_run, in_threads):
     """Check that values, files and manifest are the same as without workers.
 
@@ -374,6 +377,7 @@ def test_what_workers_return_is_written_as_it_arrives(run, rows, finished_run, i
     assert outcome.computed.shards == 5
 
 
+@pytest.mark.slow
 def test_workers_return_the_answers_of_the_model(run, results, in_threads):
     """Check that a method which is added later costs only its own passes."""
     run(["method=[uniform]", "metric=[single_deletion]"])
@@ -385,6 +389,7 @@ def test_workers_return_the_answers_of_the_model(run, results, in_threads):
     assert passes["trunk_forward"] < 16 * outcome.computed.images
 
 
+@pytest.mark.slow
 def test_pictures_and_the_gallery_that_workers_return(run, results, in_threads, monkeypatch):
     pictures = (
         "pictures.rows=2",

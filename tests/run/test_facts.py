@@ -109,6 +109,7 @@ def test_what_counts(job, override, num_changed):
     assert len(keys(job([override])) - plain) == num_changed
 
 
+@pytest.mark.slow
 def test_a_shards_content_is_in_its_key():
     original = plain_job()
     contents = {**original.contents, original.indices[0]: "another picture"}
@@ -346,6 +347,7 @@ def test_whether_a_torchvision_network_transforms_its_input_counts(job):
     assert transformed.isdisjoint(untransformed)
 
 
+@pytest.mark.slow
 def test_another_version_of_timm_computes_its_networks_anew(job, monkeypatch):
     pytest.importorskip("timm", reason="the extra `timm` is not installed")
     settings = [

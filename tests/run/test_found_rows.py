@@ -23,6 +23,7 @@ def sentence(number):
     return " ".join(WORDS[word] for word in words).replace(" ,", ",")
 
 
+@pytest.mark.slow
 def test_each_word_of_each_image_has_a_row_function_words_last(pictures):
     maps = ab.explain("scenes_vlm", images=pictures, methods=METHODS)
     words = [sentence(number).replace(",", "").split() for number in (0, 3)]
@@ -37,6 +38,7 @@ def test_each_word_of_each_image_has_a_row_function_words_last(pictures):
     assert len(maps.figure().subfigs) == 2 + sum(counts)
 
 
+@pytest.mark.slow
 def test_a_word_has_the_map_of_its_place(pictures):
     network = ab.load_model("scenes_vlm")
     maps = ab.explain(network, images=pictures[0], methods=METHODS, words=["7"])

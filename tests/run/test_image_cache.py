@@ -260,6 +260,7 @@ def contents(images_folder, tmp_path, monkeypatch):
     return hashes_and_reads
 
 
+@pytest.mark.slow
 def test_images_are_read_once_and_a_changed_one_again(contents, images_folder):
     first, reads = contents()
     assert reads == 3
@@ -283,6 +284,7 @@ def test_images_are_read_once_and_a_changed_one_again(contents, images_folder):
         assert reads == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_hashes_is_as_none(contents, tmp_path):
     first, _ = contents()
     flip_bit(tmp_path / HASHES)

@@ -358,6 +358,7 @@ def stored(tmp_path, monkeypatch):
     return write_samples
 
 
+@pytest.mark.slow
 def test_a_network_of_four_bands_refuses_photographs_and_the_advice_works(
     run, tmp_path, monkeypatch
 ):
@@ -392,6 +393,7 @@ def test_a_network_of_four_bands_refuses_photographs_and_the_advice_works(
         run([*words, "data=folder", f"data.root={tmp_path}", "model.mean=[0,0,0,0]"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "mean"), [(SIGNAL, 0), (BANDS, 2), (VOLUME, 0)])
 def test_the_values_of_arrays_are_those_of_python(run, rows, stored, results, shape, mean):
     """Check a run with data.cache and pictures; a second command computes nothing."""

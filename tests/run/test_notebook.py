@@ -90,6 +90,7 @@ def test_every_form_of_a_photograph_has_the_same_map_without_a_warning(network, 
     network.float()
 
 
+@pytest.mark.slow
 def test_a_network_of_which_nobody_says_the_preprocessing(network, photo):
     other = torch.nn.Sequential(network)
     message = "how images are preprocessed for this Sequential: .* preprocessing=weights"
@@ -100,6 +101,7 @@ def test_a_network_of_which_nobody_says_the_preprocessing(network, photo):
     assert prepared.images.shape[-1] == 96
 
 
+@pytest.mark.slow
 def test_a_network_of_timm_says_its_mean_and_deviation(network, photo):
     other = torch.nn.Sequential(network)
     other.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
@@ -160,6 +162,7 @@ def test_a_mistake_is_one_sentence(network, photo, images):
         explain(network, photo.crop((0, 9, 5, 9)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", [example for example in EXAMPLES if "axiom_bench" in example])
 def test_the_examples_of_the_docs_have_five_lines_and_run(example, request, photo):
     lines = [line for line in example.splitlines() if line]
@@ -176,6 +179,7 @@ def test_the_examples_of_the_docs_have_five_lines_and_run(example, request, phot
         assert [*names["table"].columns] == ["conservation_error", "sensitivity_error"]
 
 
+@pytest.mark.slow
 def test_an_example_with_a_trained_network_and_a_photograph(real_root):
     network = ab.load_model("resnet18", weights=str(real_root / "weights/resnet18.safetensors"))
     shark = next((real_root / "data/imagenet_samples").rglob("*great_white_shark.JPEG"))
@@ -247,6 +251,7 @@ def device_recording_cam(trace: ab.Trace) -> torch.Tensor:
     return trace.gradients.mean((2, 3))
 
 
+@pytest.mark.slow
 def test_a_default_device_is_the_users_and_not_ours():
     """Check that our code creates no tensor on the user's default device.
 
@@ -358,6 +363,7 @@ METHODS = ["grad_cam", "xgrad_cam", "ablation_cam"]
 AXIOMS = ["sensitivity_error", "conservation_error"]
 
 
+@pytest.mark.slow
 def test_a_cut_model_gives_the_same_values_and_is_checked_once(network):
     images = torch.rand(3, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     batches = [(images, None)]

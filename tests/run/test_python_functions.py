@@ -90,6 +90,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_check_takes_what_explain_and_evaluate_take(network, name):
     functions, model, images, targets = CASES[name]
@@ -148,6 +149,7 @@ def sentences_about_pixels(
     return sentences
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("images", "scale", "num_functions"),
     [
@@ -193,6 +195,7 @@ def test_normalised_images_are_not_noted(settings, images, num_functions):
     assert sentences == [[]] * (num_functions + 1)
 
 
+@pytest.mark.slow
 def test_a_network_of_bytes_takes_them_and_no_pixels_of_0_to_1():
     network = ab.load_model("scenes_resnet", mean=[0, 0, 0], std=[1 / 255] * 3)
     with warnings.catch_warnings(action="error"):

@@ -125,6 +125,7 @@ def test_kept_answers_are_those_of_the_same_passes(run, copied_run, change, repe
     assert (passes_per_row(added) > 2) == repeats
 
 
+@pytest.mark.slow
 def test_jobs_at_other_layers_repeat_no_pass_of_changed_images(run, rows, results):
     command = ["method=[grad_cam]", "metric=[single_deletion]"]
     first, second = run([*command, "model.layer=features.9,features.3"])

@@ -269,6 +269,7 @@ def test_a_plug_in_of_an_installed_distribution_counts_by_its_version(keys, monk
     assert first["mine"] != keys("other", chosen)["mine"]
 
 
+@pytest.mark.slow
 def test_a_file_that_a_parameter_names_is_declared(keys):
     chosen = (
         "metric=[gini]",
@@ -282,6 +283,7 @@ def test_a_file_that_a_parameter_names_is_declared(keys):
     assert {method for method in after if after[method] != before[method]} == {"mine"}
 
 
+@pytest.mark.slow
 def test_tensors_that_are_not_among_the_weights_are_in_the_common_key(job):
     def key_of(value: float, name: str) -> str:
         module = torch.nn.Sequential(torch.nn.ReLU())
@@ -296,6 +298,7 @@ def test_tensors_that_are_not_among_the_weights_are_in_the_common_key(job):
     assert key_of(1, "plain") == key_of(1, "plain") != key_of(2, "plain")
 
 
+@pytest.mark.slow
 def test_a_networks_file_is_compiled_from_the_text_that_is_hashed(folder):
     """Check a file that changes within a second and keeps its length.
 

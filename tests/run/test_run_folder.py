@@ -78,6 +78,7 @@ def written(folder) -> dict:
     return json.loads((folder / "manifest.json").read_text())
 
 
+@pytest.mark.slow
 def test_both_models_are_in_one_manifest(written, folder):
     jobs = ["scenes_vgg at features.13 on scenes", "scenes_resnet at layer4 on scenes"]
     assert written["overrides"][:-1] == list(SMALL)
@@ -134,6 +135,7 @@ def test_the_manifest_says_whether_weights_are_random(run):
         assert manifest_of(outcomes).models["scenes_vgg"].random_weights is is_random
 
 
+@pytest.mark.slow
 def test_what_yaml_says_of_methods_and_metrics_is_there(written):
     cam = written["methods"]["cam"]
     assert cam["reference"] == "zhou2016cam"
@@ -269,6 +271,7 @@ def ensure_counts(keys: Keys, stored: JobEntry) -> tuple[str, ...]:
     return ("counts/count.txt",)
 
 
+@pytest.mark.slow
 def test_a_new_artefact_is_made_listed_shared_stamped_and_kept_inside(
     results, tmp_path, monkeypatch
 ):

@@ -53,6 +53,7 @@ def expected(finished_run) -> pd.DataFrame:
     return rows_of(*finished_run())
 
 
+@pytest.mark.slow
 def test_the_rows_are_those_of_the_loop(expected, job):
     """Compute the rows step by step: cut, trace, explain, measure.
 
@@ -105,6 +106,7 @@ def test_bit_by_bit_at_a_fixed_batch_size(run, rows, expected, overrides):
     assert outcome.computed.shards == len(outcome.shards)
 
 
+@pytest.mark.slow
 def test_bit_by_bit_in_another_order(job, expected):
     tiny_job = job()
     request = MethodsByMetrics(tiny_job.methods, tiny_job.metrics)
@@ -262,6 +264,7 @@ def test_all_steps_of_a_job(tmp_path):
         choosing.only_correct(job, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model", ["scenes_vgg", pytest.param("scenes_resnet", marks=pytest.mark.slow)]
 )
@@ -323,6 +326,7 @@ def test_batches_are_halved(run, rows, expected, monkeypatch, capsys):
     assert_equal_up_to_rounding(rows([outcome]), expected)
 
 
+@pytest.mark.slow
 def test_what_a_batch_gave_before_it_failed_isnt_counted_twice(run, rows, expected, monkeypatch):
     """Check a batch whose second method fails.
 

@@ -66,6 +66,7 @@ def finished(finished_run) -> RunFolder:
     return read(results / RUN, outcome)
 
 
+@pytest.mark.slow
 def test_one_row_for_each_method_and_value(finished):
     rows = finished.records.frame()
     whole_set = rows[rows["image_id"] == "*"]
@@ -80,6 +81,7 @@ def test_one_row_for_each_method_and_value(finished):
     assert (values <= maxima + 1e-12).all()
 
 
+@pytest.mark.slow
 def test_the_value_is_that_of_the_curves_in_their_side_files(finished, outcome):
     assert len(outcome.files["curves"]) == 3  # shards
     parts = reading.read_curves(finished.path, finished.manifest)
@@ -239,12 +241,14 @@ def test_a_repeated_run_and_other_shards_give_the_same(run, copied_run, folder):
     np.testing.assert_array_equal(whole_set_values(first), whole_set_values(other_shards))
 
 
+@pytest.mark.slow
 def test_metrics_without_curves_have_no_side_file(run, folder):
     (outcome,) = run(["metric=[box_iou]", "data.size=2"])
     assert outcome.files["curves"] == ()
     assert not (folder / "curves").exists()
 
 
+@pytest.mark.slow
 def test_it_is_no_bad_image_and_counts_the_images_it_is_of(copied_run, folder, unreported):
     (outcome,) = copied_run(CHOSEN)
     finished = read(folder, outcome)
@@ -268,6 +272,7 @@ def test_it_is_no_bad_image_and_counts_the_images_it_is_of(copied_run, folder, u
     assert not first[first["metric"] == "box_iou"]["whole_set"].any()
 
 
+@pytest.mark.slow
 def test_the_gate_holds_it_to_its_tolerance(finished, tmp_path):
     baseline = write_baseline(finished.path, tmp_path / "baseline.csv")
     assert gate(finished.path, baseline).exit_code == 0
@@ -280,6 +285,7 @@ def test_the_gate_holds_it_to_its_tolerance(finished, tmp_path):
     assert gate(finished.path, baseline).exit_code == 1
 
 
+@pytest.mark.slow
 def test_values_are_named_by_the_parameters(run, folder):
     settings = [
         "metric=[max_box_acc_v2]",

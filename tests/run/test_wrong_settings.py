@@ -143,6 +143,7 @@ for wrong_key, wrong_values in WRONG.items():
     WRONG_PAIRS += [(wrong_key, wrong_value) for wrong_value in wrong_values]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cases",
     [
@@ -324,6 +325,7 @@ def test_a_mosaic_s_images_are_checked_as_any():
             registry.load_dataset({**mosaic, key: value})
 
 
+@pytest.mark.slow
 def test_a_value_out_of_range_names_its_metric(run):
     assert failure(run(["metric=[deletion_auc]", "metric.deletion_auc.params.steps=0"])) == (
         "The metric 'deletion_auc' can't be measured: A curve needs at least one step, not steps=0."

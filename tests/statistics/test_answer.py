@@ -54,6 +54,7 @@ OF_CHANNELS = {
 }
 
 
+@pytest.mark.slow
 def test_the_conclusion_names_the_best_with_all_metrics_that_say_so(make_told):
     run = make_told()
 
@@ -84,6 +85,7 @@ def test_the_conclusion_names_the_best_with_all_metrics_that_say_so(make_told):
     assert conclusion(run, [ERROR]).sentence == sentence
 
 
+@pytest.mark.slow
 def test_a_reason_for_equal_values_is_a_condition_on_the_methods_that_it_names(write, make_told):
     """Check that two implementations of one method, or one of the named methods, need no reason."""
     same = "All methods with a value, controls aside, have the same conservation error."
@@ -134,6 +136,7 @@ def test_the_title_compares_by_such_a_metric_last(write):
     assert by_conservation.endswith(end)
 
 
+@pytest.mark.slow
 def test_the_title_compares_by_the_first_metric_that_both_methods_have(write):
     """Mine has no conservation error, which leads the report. Among the other metrics, those with a
     column come first.
@@ -208,6 +211,7 @@ def test_a_control_that_loses_tells_no_methods_apart(write):
     assert sentence in " ".join(result_lines(run))
 
 
+@pytest.mark.slow
 def test_the_title_says_whether_the_compared_method_is_better(make_told):
     def answer(compare, rival, **options):
         report = {"headline": [ERROR], "compare": compare, "rival": rival}

@@ -200,6 +200,7 @@ def test_common_images(make_folder, records, expected, best):
 APART = {"a": [1.0] * 10 + [NAN] * 10, "b": [NAN] * 10 + [0.5] * 10}
 
 
+@pytest.mark.slow
 def test_methods_without_an_image_in_common_are_not_ranked(make_folder):
     run = make_folder(rows_of("hit", APART))
     table = overview_table(run)
@@ -253,6 +254,7 @@ def test_correct_and_wrong_images_have_common_images_of_their_own(make_folder):
     assert "†" in texts(table)["a"][3]
 
 
+@pytest.mark.slow
 def test_random_weights_and_metrics_without_a_direction_rank_nothing(make_folder):
     models = {"net": {"layer": "last", "random_weights": True}}
     random = make_folder(rows_of("hit", FEW), models=models)
@@ -266,6 +268,7 @@ def test_random_weights_and_metrics_without_a_direction_rank_nothing(make_folder
         assert not has_bold_cells(table)
 
 
+@pytest.mark.slow
 def test_a_network_no_better_than_chance_ranks_nothing_and_that_is_the_title(make_folder):
     records = rows_of("hit", FEW)
     model = {"net": {"layer": "last", "classes": ["cat", "dog"]}}
@@ -326,6 +329,7 @@ def with_whole_set(run, replicates, **columns):
     return RunFolder(run.path, run.manifest, run.records, run.class_records, run.runtime, stored)
 
 
+@pytest.mark.slow
 def test_values_of_the_whole_data_set_lead_and_alone_are_bold(make_folder):
     stars = rows_of("hit", {"a": [0.4], "b": [0.6]})
     stars = stars.assign(image_id="*", target_class=-1, predicted_class=-1)

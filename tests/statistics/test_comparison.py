@@ -323,6 +323,7 @@ def test_a_run_compares_once(usual):
     assert usual.comparisons.of(setting, "zeta") is None  # a metric of the layer only
 
 
+@pytest.mark.slow
 def test_threads_compare_as_one_does(make_run, make_records, monkeypatch):
     records = make_records(20, methods={"grad_cam": {}, "xgrad_cam": {}, "random": {}})
     folder = make_run(records, pictures=False)

@@ -132,6 +132,7 @@ sides = st.floats(0, 1e300) | st.just(math.inf) | eighths
 image_counts = st.integers(10, 2000)
 
 
+@pytest.mark.slow
 @given(st.floats(0.01, 6), st.floats(0.01, 100), st.integers(-4, 4), image_counts)
 @settings(max_examples=300)
 def test_sides_apart_by_rounding_have_student_s_p(ratio, width, ulps, images):
@@ -147,6 +148,7 @@ def test_sides_apart_by_rounding_have_student_s_p(ratio, width, ulps, images):
     assert p == pytest.approx(2 * t.sf(student, degrees), rel=1e-9)
 
 
+@pytest.mark.slow
 @given(st.floats(-1e300, 1e300), sides, sides, image_counts)
 @settings(max_examples=300)
 def test_p_lies_between_0_and_1_however_skewed_the_interval(difference, below, above, images):
@@ -164,6 +166,7 @@ def test_a_larger_difference_has_a_smaller_p(first, second, below, above, images
         assert p_of_large <= p_of_small * (1 + 1e-9)
 
 
+@pytest.mark.slow
 @given(eighths, eighths, eighths, image_counts)
 @settings(max_examples=300)
 def test_p_is_below_0_05_where_the_interval_leaves_0_out(difference, below, above, images):
@@ -234,6 +237,7 @@ def test_so_many_images_show_a_difference_as_its_error_falls_with_their_root():
     assert needed.tolist() == [200, 50, 800, 10, np.inf, 10]
 
 
+@pytest.mark.slow
 def test_of_normal_differences_so_many_images_are_significant_in_80_percent():
     """Run 400 trials with the number of images that 200 images say is needed.
 
@@ -324,6 +328,7 @@ def compared(make_run, make_records, edit_manifest):
     return read_with(folder, edit_manifest, compare="grad_cam")
 
 
+@pytest.mark.slow
 def test_a_table_for_each_setting(compared, tmp_path):
     tables = list(paired_tables(compared))
     models = ("scenes_fc", "scenes_residual")
@@ -347,6 +352,7 @@ def test_a_table_for_each_setting(compared, tmp_path):
     assert (tmp_path / "paired_1.md").read_text() == to_markdown(tables[0])
 
 
+@pytest.mark.slow
 def test_the_closing_lines_say_who_is_better(compared, edit_manifest):
     headline = ["sensitivity_error", "box_iou", "zeta"]
     run = read_with(compared.path, edit_manifest, compare="xgrad_cam", headline=headline)
@@ -365,6 +371,7 @@ def test_the_closing_lines_say_who_is_better(compared, edit_manifest):
         list(paired_tables(misspelt))
 
 
+@pytest.mark.slow
 def test_nothing_sure_is_said_so(make_run, make_records, edit_manifest):
     folder = make_run(make_records(2), pictures=False)
     verdicts = {"grad_cam": "no significant difference", "random": "no value to compare"}

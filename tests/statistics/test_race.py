@@ -83,6 +83,7 @@ def _flipped(differences, signs):
     return total / scale if scale else total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images", [12, 40])
 def test_a_race_of_published_values_is_a_plain_loop(images):
     """All 4,096 signs of twelve images; the race's own random signs of 40."""

@@ -71,6 +71,7 @@ def test_a_few_networks_have_a_sentence(make_many, count, layers, reason):
     assert reason in left.reason
 
 
+@pytest.mark.slow
 def test_many_networks_are_drawn(make_many):
     run = make_many(12)
     ranks = mean_ranks(run, ERROR)

@@ -195,6 +195,7 @@ def test_users_functions_and_a_registered_name_pass_and_an_error_is_raised_with_
     assert check_note == "in takes_missing_annotations, on the explanation by weights"
 
 
+@pytest.mark.slow
 def test_needless_and_unknown_exemptions_are_refused():
     exemptions = {"takes_half_precision_maps": "sums in the map's own type"}
     check_metric(summed_in_half_precision, exempt=exemptions)

@@ -133,6 +133,7 @@ def test_copies_work_offline_and_say_so(local, monkeypatch, capsys):
         contents(f"{URL}/a-09.tar")  # this URL was never used before
 
 
+@pytest.mark.slow
 def test_a_web_server_s_files_are_fetched_again_when_they_change_and_work_offline(
     server, local, capsys
 ):

@@ -250,6 +250,7 @@ def test_labels_copies_and_fingerprints(make_data_set, kind):
         assert [copy.fingerprint(index, other) for index in indices] == prints
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FROM_FILES)
 def test_a_file_that_changes_after_it_was_hashed_is_refused_and_decides_the_hash_of_its_images(
     make_data_set, kind

@@ -65,6 +65,7 @@ def test_the_first_validation_images_by_hash_are_in_those_of_a_larger_number():
     assert max(lists[2]) == "ILSVRC2012_val_00050000"
 
 
+@pytest.mark.slow
 def test_imagenet_chooses_the_first_by_hash_whatever_else_is_there(imagenet_root):
     """Check the chosen images and their boxes, in class folders and in one folder.
 

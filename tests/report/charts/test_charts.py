@@ -72,6 +72,7 @@ def test_objects_of_an_image_count_as_one_image():
     assert count_images(rows["image_id"]) == 2
 
 
+@pytest.mark.slow
 def test_a_run_without_values_or_times_has_no_charts_of_them(make_run_folder, make_records):
     assert list(points.draw_costs(make_run_folder(6, folder="untimed", runtime=False))) == []
     records = make_records(6).assign(status="no_annotation", value=float("nan"))

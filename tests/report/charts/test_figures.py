@@ -96,6 +96,7 @@ def run(usual: RunFolder) -> RunFolder:
     return usual
 
 
+@pytest.mark.slow
 def test_the_plane_draws_the_medians_of_the_table_and_needs_both_errors(
     make_run_folder, make_records
 ):
@@ -114,6 +115,7 @@ def test_the_plane_draws_the_medians_of_the_table_and_needs_both_errors(
     assert "sensitivity_error" in reason_left_out(points.draw_plane, run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "depths"),
     [
@@ -143,6 +145,7 @@ def test_depth_is_what_the_network_runs_first(
     assert next(iter(all_figures(run))).title == lines.BY_DEPTH
 
 
+@pytest.mark.slow
 def test_methods_by_depth_share_a_line_where_they_are_the_same(make_run_folder, make_records):
     layers = {"one": ("a", "b"), "two": ("a", "b", "c"), "shallow": ("a",)}
     records = make_records(20, layers, methods={"grad_cam": {}, "xgrad_cam": {}})
@@ -170,6 +173,7 @@ def test_methods_by_depth_share_a_line_where_they_are_the_same(make_run_folder, 
     assert "n = 20 images, 20 rows a median" in sensitivity.caption
 
 
+@pytest.mark.slow
 def test_models_without_a_value_have_no_panel_by_depth(make_run_folder, make_records):
     """Check runs that are combined, of which only one measured the axiom errors."""
     layers = {"other": ("a", "b"), "net": ("a", "b")}
@@ -220,6 +224,7 @@ def test_medians_that_are_rounding_are_drawn_as_such_on_a_logarithmic_axis(
     assert "Open triangles" in figure.caption
 
 
+@pytest.mark.slow
 def test_figures_follow_the_questions_of_a_reader_and_drawing_warns_of_nothing(run):
     with warnings.catch_warnings(action="error"):
         items = list(all_figures(run))
@@ -299,6 +304,7 @@ def test_a_flipped_bit_of_pictures_is_found(make_run_folder):
         list(load(run))
 
 
+@pytest.mark.slow
 def test_no_pictures_and_no_choice_are_sentences(make_run_folder, edit_manifest):
     run = make_run_folder(3)
     for draw in (figures.draw_pair, figures.draw_perturbed, figures.draw_grid):
@@ -374,6 +380,7 @@ def test_each_groups_quartiles_decide_where_an_axis_is_cut():
     assert axis.num_outside == is_outside.sum() > 0
 
 
+@pytest.mark.slow
 def test_files_are_the_same_again_without_time_or_version(tmp_path):
     def plot() -> Canvas:
         figure = canvas(7, 1)
@@ -466,6 +473,7 @@ def texts_outside(drawing: Canvas) -> list[str]:
     return outside
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("networks", [1, 3, pytest.param(7, marks=pytest.mark.slow)])
 def test_no_title_is_cut_off_whatever_the_number_of_networks(
     make_run_folder, make_records, networks
@@ -478,6 +486,7 @@ def test_no_title_is_cut_off_whatever_the_number_of_networks(
             assert texts_outside(figure.draw()) == [], figure.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [2, 9])
 def test_no_title_is_cut_off_by_depth(make_run_folder, make_records, layers):
     names = {"net": tuple(f"features.{number}" for number in range(layers))}
@@ -486,6 +495,7 @@ def test_no_title_is_cut_off_by_depth(make_run_folder, make_records, layers):
         assert texts_outside(figure.draw()) == [], figure.name
 
 
+@pytest.mark.slow
 def test_signals_have_low_and_wide_maps():
     images = grid_of(height=96, width=256)
     square = grid_of(height=96, width=96)
@@ -565,6 +575,7 @@ def test_panels_stand_in_columns_where_rows_would_be_higher_than_a_page(
     assert panels_per_row(count, width, panel, row) == columns
 
 
+@pytest.mark.slow
 def test_what_is_left_out_names_the_setting_that_brings_it(
     make_run_folder, make_records, edit_manifest
 ):

@@ -54,6 +54,7 @@ def test_agreement(text):
         assert cells["p"].tolist() == pytest.approx([2 / 120])
 
 
+@pytest.mark.slow
 def test_agreement_of_a_metric_that_has_methods_in_common_with_one_of_two_others(
     make_records, make_run
 ):
@@ -105,6 +106,7 @@ def test_rows_are_shares_of_the_explained_class(run):
     np.testing.assert_allclose(matrices.confusion_shares(rows, [0, 1, 2]), expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_panel_for_each_method_with_the_classes_names(run, tmp_path):
     """Check also that a class isn't averaged as if it were a number."""
     figure = confusion_figure(run)
@@ -126,6 +128,7 @@ def test_a_panel_for_each_method_with_the_classes_names(run, tmp_path):
     assert (tmp_path / f"{figure.file_name}.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_many_classes_are_cut_to_the_most_explained(run):
     rows = run.class_records.frame()
     explained_classes = [*range(30), 29]  # 29 is explained twice
@@ -196,6 +199,7 @@ def test_a_run_without_the_metric_and_one_of_one_method_say_so(make_run_folder, 
         assert "two methods" in item.reason
 
 
+@pytest.mark.slow
 def test_methods_stand_in_the_manifests_order_though_the_first_network_lacks_one(
     make_run_folder, make_records
 ):

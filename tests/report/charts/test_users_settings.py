@@ -83,6 +83,7 @@ def save_explanation(folder: Path, _: object) -> None:
             assert main(["explain", "a.png", *options, "--output", f"b.{kind}"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "save", [save_figure, save_maps, pytest.param(save_explanation, marks=pytest.mark.slow)]
 )

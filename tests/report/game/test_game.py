@@ -521,6 +521,7 @@ def test_it_fits_a_phone_without_a_barrier(make_page, open_page, barriers, schem
             page.wait_for_timeout(300)
 
 
+@pytest.mark.slow
 def test_a_page_that_would_be_too_large_is_refused(make_page, monkeypatch):
     monkeypatch.setattr(game_page, "MAX_BYTES", 30_000)
     with pytest.raises(BenchError, match=r"more than .* choose fewer images \(--images \d+\)"):

@@ -67,6 +67,7 @@ def test_a_link_inside_the_folder_and_to_the_folder_may_be(plain_run, tmp_path):
     assert len(reading.read_records(link, reading.read_manifest(link))) == 8
 
 
+@pytest.mark.slow
 def test_a_terminal_has_nothing_to_obey(hostile_run, capsys):
     """Check that no command prints a run's escapes, bells and changes of direction."""
     run = str(hostile_run)
@@ -139,6 +140,7 @@ sys.exit(code)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "draws"),
     [

@@ -33,6 +33,7 @@ def with_manifest(run: RunFolder, **changes) -> RunFolder:
     return dataclasses.replace(run, manifest=parse({**run.manifest.model_dump(), **changes}))
 
 
+@pytest.mark.slow
 def test_the_head_says_what_ran_and_counts_many_networks(run):
     head = header(
         run, {run.settings[0]: {"conservation_error": "the order holds", "box_iou": "no"}}
@@ -76,6 +77,7 @@ def test_a_definition_leaves_the_shape_out_and_has_an_anchor(run):
     assert any("axiom errors don't apply" in fact for fact in random.facts)
 
 
+@pytest.mark.slow
 def test_the_head_says_which_tests_of_the_scorecard_the_deciding_metric_passes(run):
     """Compare with the rows of the committed card, counted here."""
     config = {
@@ -99,6 +101,7 @@ def test_the_head_says_which_tests_of_the_scorecard_the_deciding_metric_passes(r
     assert "No metric passes every test" in text
 
 
+@pytest.mark.slow
 def test_a_metric_has_its_line_of_the_scorecard_beside_its_finding_and_in_its_definition(run):
     config = {
         **run.config.model_dump(),
@@ -175,6 +178,7 @@ def test_numbers_of_a_cell_are_named_after_the_heading():
         assert number_names(heading, count) == expected
 
 
+@pytest.mark.slow
 def test_what_is_to_be_said_of_the_images_stands_below_their_table(run):
     (name, about), *_ = run.manifest.data.items()
     data = {
@@ -188,6 +192,7 @@ def test_what_is_to_be_said_of_the_images_stands_below_their_table(run):
     assert f"{name}: photos: not read: 1 .heic. EXIF orientations are applied." in body
 
 
+@pytest.mark.slow
 def test_seconds_and_configurations_of_several_jobs(run):
     assert "no seconds by stage" in this_run.this_run(run).body
     first, second = ({"model": {"name": name, "layer": "x"}, "target": "label"} for name in "ab")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from axiom_bench.report.shown import Changes, read_run
 from axiom_bench.report.tables.comparisons import pair_tables
 from axiom_bench.report.tables.latex import for_paper, to_latex
@@ -30,6 +32,7 @@ def test_a_caption_says_what_which_data_and_how_many(usual):
     assert r"% Cite with references.bib: \cite{fu2020axiom,axiombench}" in text
 
 
+@pytest.mark.slow
 def test_controls_are_counted_apart(usual):
     methods = dict(usual.manifest.methods)
     methods["random"] = methods["random"].model_copy(update=CONTROL)
@@ -40,6 +43,7 @@ def test_controls_are_counted_apart(usual):
     assert table.footnote.endswith("Controls: random.")
 
 
+@pytest.mark.slow
 def test_a_footnote_has_few_words(usual):
     for table in (*all_tables(usual), *headline_tables(usual), latex_overview_table(usual)):
         footnote = for_paper(usual, table).footnote
@@ -65,6 +69,7 @@ def test_the_latex_overview_has_few_metrics_and_no_run_time(usual):
     assert '% For other columns: axiom-bench report RUN "report.latex.columns=' in text
 
 
+@pytest.mark.slow
 def test_a_user_chooses_the_columns(usual):
     chosen = ["box_iou", "zeta", "confidence_drop"]
     run = read_run(usual.path, Changes({"latex": {"columns": chosen}}))

@@ -100,6 +100,7 @@ def check_groups(table: Table, metrics: tuple[str, ...]) -> None:
     assert [(group.metric, group.title) for group in table.groups] == expected
 
 
+@pytest.mark.slow
 def test_overview(usual, rows):
     table = summaries.overview_table(usual)
     arrows = {"lower": "\u00a0↓", "higher": "\u00a0↑", "none": ""}
@@ -121,6 +122,7 @@ def test_overview(usual, rows):
             assert time.numbers == (1.0 + place,)  # without the trace, which takes 10
 
 
+@pytest.mark.slow
 def test_metrics(usual, rows):
     for table, model in zip(summaries.metric_tables(usual), MODELS, strict=True):
         check_groups(table, tuple(TITLES))
@@ -160,6 +162,7 @@ def without_value(own: pd.DataFrame) -> str:
     return ", ".join(parts) or NOTHING
 
 
+@pytest.mark.slow
 def test_correctness(usual, rows):
     for table, model in zip(summaries.correctness_tables(usual), MODELS, strict=True):
         check_groups(table, tuple(TITLES))
@@ -300,6 +303,7 @@ def charts(draw, run) -> Iterator[tuple[str, Figure]]:
             yield metric_by_title[figure.label], figure
 
 
+@pytest.mark.slow
 def test_box_charts(usual, rows):
     shown = dict(charts(by_method.draw, usual))
     assert set(shown) == set(OVERVIEW)
@@ -322,6 +326,7 @@ def test_box_charts(usual, rows):
             assert axes.lines[0].get_xdata().tolist() == means
 
 
+@pytest.mark.slow
 def test_cost_charts(usual, rows):
     shown = dict(charts(points.draw_costs, usual))
     assert set(shown) == set(RANKED)

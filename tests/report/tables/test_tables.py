@@ -64,6 +64,7 @@ def test_what_depends_on_the_batch_is_marked_in_every_table(
         assert ("Box IoU\N{NO-BREAK SPACE}§" in text) == ("Box IoU" in text), path.name
 
 
+@pytest.mark.slow
 def test_a_method_without_any_value_is_in_a_note_alone(make_records, make_run):
     records = make_records(12)
     absent = (records["method"] == "random") & (records["model"] == "scenes_fc")
@@ -118,6 +119,7 @@ def test_every_table_is_there_in_every_format_and_csv_has_full_precision(run, tm
     assert wide.loc[("scenes_fc", "hires_cam"), "milliseconds_per_image"] == 3
 
 
+@pytest.mark.slow
 def test_many_metrics_are_one_wide_row_without_a_warning(make_records, make_run, recwarn):
     layers = {"scenes_fc": ("features.9",)}
     rows = make_records(n=2, layers=layers, methods={"grad_cam": {}, "random": {}}).query(
@@ -145,6 +147,7 @@ def test_the_overview_lists_the_metrics_without_a_column(run):
     )
 
 
+@pytest.mark.slow
 def test_a_winner_by_construction_is_marked(run):
     methods = {
         **run.manifest.methods,
@@ -161,6 +164,7 @@ def test_a_winner_by_construction_is_marked(run):
     )
 
 
+@pytest.mark.slow
 def test_the_overview_says_what_a_reader_must_know_of_a_network(
     make_run, make_records, edit_manifest
 ):
@@ -201,6 +205,7 @@ def trained(make_run, make_records, edit_manifest):
     return make
 
 
+@pytest.mark.slow
 def test_trainings_stand_side_by_side_with_an_interval_over_them(trained):
     """Each network's number is that of the overview; the mean over them comes with two intervals,
     the wider one over trainings too.
@@ -235,5 +240,6 @@ def test_trainings_stand_side_by_side_with_an_interval_over_them(trained):
         assert row[6].numbers == pytest.approx(without_one)
 
 
+@pytest.mark.slow
 def test_other_architectures_are_no_trainings(trained):
     assert list(training_tables(trained(("net", "net", "other")))) == []

@@ -184,6 +184,7 @@ def lines_of_body(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.endswith(r"\\") and "caption" not in line]
 
 
+@pytest.mark.slow
 def test_every_row_has_as_many_cells_as_the_table_has_columns(usual, tmp_path):
     """Check what a LaTeX would refuse, if none is installed."""
     write_tables(usual, tmp_path)
