@@ -65,7 +65,7 @@ test-conditions: setup-tests
 lint: setup-tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
+	MYPY_NUM_WORKERS=2 $(VENV)/bin/mypy
 
 format: setup-tests
 	$(VENV)/bin/ruff check --fix .

@@ -78,9 +78,10 @@ def refusals() -> tuple[Refusal, ...]:
     return tuple(refusal for path in paths for refusal in _refusals_of(path))
 
 
-def advising() -> list[Refusal]:
+@cache
+def advising() -> tuple[Refusal, ...]:
     """Return the refusals whose advice is a setting, a command or a function."""
-    return [refusal for refusal in refusals() if refusal.advice]
+    return tuple(refusal for refusal in refusals() if refusal.advice)
 
 
 def refusal_with(words: str) -> Refusal:
