@@ -299,7 +299,7 @@ class FormulaSearch:
             candidates_by_size.setdefault(raw.shape, []).append(candidate)
         for candidates in candidates_by_size.values():
             stack = torch.stack([raw_maps[candidate] for candidate in candidates]).double()
-            for shape, distances in seen.screen.distances(stack, limit):
+            for shape, distances in seen.screen.distances(stack):
                 for index in (distances < limit).nonzero()[:, 0].tolist():
                     yield candidates[index].with_shape(shape), float(distances[index])
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from math import prod
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,15 +19,6 @@ from axiom_bench.auditing.readings import INTERPOLATIONS, RECTIFIED, SIDES, Read
 MAX_PIXELS = 512  # of a map that are compared; more would only cost time
 MAX_FITTED = 512  # positions of a layer to which positive pixels are fitted, in seconds
 BEFORE = tuple(name for name in RECTIFIED if "after" not in name)
-
-
-class StandardMaps(NamedTuple):
-    """Maps without their factor and offset."""
-
-    values: Tensor
-    """(..., P), of mean 0 and norm 1, except flat maps."""
-    are_flat: Tensor
-    """True for a map that is constant up to rounding, (...)."""
 
 
 class Screen:
@@ -52,22 +42,19 @@ class Screen:
         maps = maps[self.are_finite]
         self.pixels = compared_pixels(maps)
         self.observed = maps.flatten(1)[:, self.pixels]
-        self.expected = standardised(self.observed, tolerance)
         self.matrices: dict[tuple[Sequence[int], str], Tensor] = {}
         self.are_enlarged = False
         """True if every map is an interpolation of a map of the layer's size."""
         self.shapes = self._possible_shapes(maps, layer_size)
 
-    def distances(self, raw_maps: Tensor, limit: float) -> Iterator[tuple[Reading, Tensor]]:
+    def distances(self, raw_maps: Tensor) -> Iterator[tuple[Reading, Tensor]]:
         """Yield each possible shape with the distances of candidates from the observed maps.
 
         Args:
             raw_maps: The raw maps of N candidates, (N, B, h, w).
-            limit: The distance from which on a candidate is excluded.
 
         Yields:
-            A reading that has only axes, ReLU and interpolation, and the distances, (N,). That of
-            an excluded candidate may be infinite.
+            A reading that has only axes, ReLU and interpolation, and the distances, (N,).
         """
         for shape in self.shapes:
             if shape.interpolation and raw_maps.shape[2:] == self.size:
@@ -78,19 +65,12 @@ class Screen:
                 values = maps.flatten(2)[..., self.pixels]
             else:
                 values = maps.flatten(2) @ self._matrix(maps.shape[2:], shape.interpolation)
-            values = after(values)
-            distances = values.new_full((len(values),), torch.inf)
-            may_be_near = ~are_beyond(limit, values, self.expected)
-            if may_be_near.any():
-                distances[may_be_near] = affine_distances(
-                    values[may_be_near], self.expected, self.tolerance
-                )
-            yield shape, distances
+            yield shape, affine_distances(after(values), self.observed, self.tolerance)
 
     def distance(self, maps: Tensor) -> float:
         """Return the distance of one candidate's finished maps, (B, h, w)."""
         values = maps[self.are_finite].flatten(1)[:, self.pixels]
-        return float(affine_distances(values[None], self.expected, self.tolerance))
+        return float(affine_distances(values[None], self.observed, self.tolerance))
 
     def _matrix(self, size: Sequence[int], interpolation: str) -> Tensor:
         """Return the matrix (h w, P) that gives P pixels of a resized map.
@@ -182,63 +162,34 @@ def resizing_matrix(interpolation: str, length: int, resized: int) -> Tensor:
     return matrix[..., 0]
 
 
-def are_beyond(limit: float, maps: Tensor, expected: StandardMaps) -> Tensor:
-    """Return for which candidates `affine_distances` surely isn't below a limit, at a fraction of
-    its time.
-
-    The largest of P differences is at least the norm of all of them divided by sqrt(P). Between
-    maps of mean 0 and norm 1, the square of that norm is 2 - 2 r, with their correlation r.
-
-    Args:
-        limit: The limit. Nothing is beyond 1, the distance of a constant map.
-        maps: The maps of N candidates, (N, B, P).
-        expected: The observed maps, (B, P).
-
-    Returns:
-        True for a candidate that is too far from any of the observed maps, (N,).
-    """
-    if limit >= 1:
-        return torch.zeros(len(maps), dtype=torch.bool)
-    count = maps.shape[-1]
-    squares = torch.linalg.vecdot(maps, maps)
-    squared_norms = squares - count * maps.mean(-1).square()
-    products = torch.linalg.vecdot(maps, expected.values)
-    squared_distances = 2 - 2 * products.abs() / squared_norms.clamp(0).sqrt()
-    squared_limits = count * (limit * expected.values.abs().amax(-1)).square()
-    # The difference of sums has lost at most four digits of sixteen in a map that isn't flatter.
-    is_exact = squared_norms > 1e-4 * squares
-    is_beyond = squared_distances > squared_limits + 1e-8
-    are_too_far: Tensor = (is_exact & is_beyond & ~expected.are_flat).any(-1)
-    return are_too_far
-
-
-def affine_distances(maps: Tensor, expected: StandardMaps, tolerance: float) -> Tensor:
+def affine_distances(maps: Tensor, observed: Tensor, tolerance: float) -> Tensor:
     """Return how far candidates are from the observed maps up to factor and offset.
 
     The factor may be negative, since some implementations reverse their maps.
 
     Args:
         maps: The maps of N candidates, (N, B, P).
-        expected: The observed maps, (B, P).
+        observed: The observed maps, (B, P).
         tolerance: The share of a flat map's values by which it may deviate from its mean.
 
     Returns:
         The largest distance of each candidate, (N,), as a share of the map's largest deviation from
         its mean. A constant map is at distance 1 from a map that isn't constant.
     """
-    candidates = standardised(maps, tolerance)
-    largest = expected.values.abs().amax(-1).clamp(min=1e-30)
-    same_sign = (candidates.values - expected.values).abs().amax(-1)
-    other_sign = (candidates.values + expected.values).abs().amax(-1)
+    expected, observed_is_flat = _standardised(observed, tolerance)
+    candidates, is_flat = _standardised(maps, tolerance)
+    largest = expected.abs().amax(-1).clamp(min=1e-30)
+    same_sign = (candidates - expected).abs().amax(-1)
+    other_sign = (candidates + expected).abs().amax(-1)
     distances = torch.minimum(same_sign, other_sign) / largest
-    distances = torch.where(candidates.are_flat & expected.are_flat, 0.0, distances)
-    distances = torch.where(candidates.are_flat ^ expected.are_flat, 1.0, distances)
+    distances = torch.where(is_flat & observed_is_flat, 0.0, distances)
+    distances = torch.where(is_flat ^ observed_is_flat, 1.0, distances)
     return distances.amax(-1)
 
 
-def standardised(maps: Tensor, tolerance: float) -> StandardMaps:
-    """Return maps (..., P) without their factor and offset. See `affine_distances`."""
+def _standardised(maps: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+    """Return maps (..., P) of mean 0 and norm 1, and whether they are flat, (...)."""
     centred = maps - maps.mean(-1, keepdim=True)
     norm = centred.square().sum(-1, keepdim=True).sqrt()
-    are_flat = norm[..., 0] <= tolerance * maps.abs().amax(-1)
-    return StandardMaps(centred / norm.clamp(min=1e-300), are_flat)
+    is_flat = norm[..., 0] <= tolerance * maps.abs().amax(-1)
+    return centred / norm.clamp(min=1e-300), is_flat
