@@ -43,7 +43,8 @@ FORKING := tests/faults
 # no kernel changes are left out: error messages, names, files, the rows of a pass, and statistics, which multiply
 # matrices only in the bootstrap. The common suites of methods and metrics compare float64 within 1e-11. The tests next
 # to them that a row's place in the batch changes nothing compare values bit by bit. The other files that run the suites'
-# checks, or compare float64 within 1e-9, are left out as well.
+# checks, or compare float64 within 1e-9, are left out as well. These runs leave out slow tests, so mark a test of these
+# folders as slow only from about a second on.
 SUITES := methods/test_common_suite.py::test_method[ metrics/test_common_suite.py::test_metric[ \
 	metrics/test_common_suite.py::test_what_the_yaml methods/test_peers.py::test_common_checks[ \
 	methods/test_objects.py::test_every_method_explains_one_object[

@@ -52,10 +52,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)  # after pytest-rerunfailures has connected
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Send the counts of `--reruns` at once.
+    """Send the messages with which pytest-rerunfailures counts failures without delay.
 
-    A worker of xdist writes and reads one for each test. Its socket would wait 40 ms before it
-    sends the second message, which took two minutes of all tests.
+    A worker of xdist sends two of them for each test. By default the operating system holds the
+    second one back for 40 ms, which took two minutes of all tests.
     """
     connection = getattr(getattr(session.config, "failures_db", None), "sock", None)
     if connection is not None:
